@@ -1,0 +1,8 @@
+"""The command line: one file per noun, heavy imports inside the commands.
+
+Exit codes: 0 done, 1 failed, 2 bad usage.
+"""
+
+from app.cli.program import main
+
+__all__ = ["main"]

@@ -1,0 +1,83 @@
+"""`moorage fsck`: does the store hold what the database promises?"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.output import Exit, emit, human_bytes, table
+from app.cli.session import Json, local
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.table import Table
+
+    from app.services.fsck import FsckReport
+
+
+def fsck(
+    deep: Annotated[bool, typer.Option("--deep", help="Hash every byte.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Do what is said.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find orphans, missing, short and damaged blobs, and say what repairing would do.
+
+    Ends with 1 if something that should be served can't be.
+    """
+    report = local(
+        lambda services: services.fsck.run(deep=deep, repair=repair, progress=_progress())
+    )
+    emit(_shape(report, repaired=repair), as_json, _render)
+    if not report.clean:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _progress() -> "Callable[[int, int], None] | None":
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        print(f"\r{done} of {total} blobs", end="\n" if done == total else "", file=sys.stderr)
+
+    return show
+
+
+def _shape(report: "FsckReport", *, repaired: bool) -> dict[str, Any]:
+    return {
+        "checked": report.checked,
+        "deep": report.deep,
+        "clean": report.clean,
+        "repaired": repaired,
+        "findings": [
+            {
+                "problem": f.problem,
+                "object": f.object,
+                "files": list(f.names),
+                "size_bytes": f.size_bytes,
+                "action": f.action,
+            }
+            for f in report.findings
+        ],
+    }
+
+
+def _render(result: dict[str, Any]) -> "str | Table":
+    how = "hashed" if result["deep"] else "present with the right size"
+    if not result["findings"]:
+        return f"clean: {result['checked']} blobs, all {how}"
+    rows = [
+        (
+            f["problem"],
+            f["object"],
+            ", ".join(f["files"]) or "-",
+            human_bytes(f["size_bytes"]),
+            f["action"],
+        )
+        for f in result["findings"]
+    ]
+    shown = table(("PROBLEM", "OBJECT", "FILES", "SIZE", "REPAIR"), rows)
+    done = "done" if result["repaired"] else "nothing was changed; `moorage fsck --repair` does it"
+    shown.caption = f"{result['checked']} blobs checked; {done}"
+    shown.caption_justify = "left"
+    return shown

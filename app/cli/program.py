@@ -1,0 +1,63 @@
+"""`moorage`: the commands put together, and the one place where their errors end."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from app import __version__
+from app.cli.audit import audit
+from app.cli.config import config
+from app.cli.fsck import fsck
+from app.cli.output import Exit, complain, exit_for
+from app.cli.releases import releases
+from app.cli.serve import migrate, serve
+from app.cli.token import token
+from app.core.errors import MoorageError
+
+program = typer.Typer(
+    name="moorage",
+    help="A private Go toolchain mirror that verifies once, at ingestion.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+program.command()(serve)
+program.command()(migrate)
+program.add_typer(config)
+program.add_typer(releases)
+program.command()(fsck)
+program.add_typer(token)
+program.add_typer(audit)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"moorage {__version__}")
+        raise typer.Exit
+
+
+@program.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take the options that come before the command."""
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        program()
+    except MoorageError as error:
+        complain(str(error))
+        sys.exit(exit_for(error))
+    except KeyboardInterrupt:
+        complain("interrupted; nothing is left half done")
+        sys.exit(Exit.FAILED)
+    except BrokenPipeError:
+        # The reader of our output is gone (`moorage … | head`); that is its good right.
+        sys.stderr.close()
+        sys.exit(Exit.DONE)

@@ -1,0 +1,197 @@
+"""`moorage releases`: what is mirrored, and mirroring more."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from app.cli import releases_text as text
+from app.cli.output import Exit, complain, emit
+from app.cli.session import Json, ServerUrl, local, server
+from app.core.errors import KeyringError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from app.wiring import Services
+
+_POLL_S = 1.0
+_API = "/api/v1"
+
+releases = typer.Typer(name="releases", help="Mirror and verify Go releases.", no_args_is_help=True)
+keys = typer.Typer(name="keys", help="The key that signatures are judged by.", no_args_is_help=True)
+releases.add_typer(keys)
+
+
+def _shape(model: "BaseModel") -> Any:
+    return model.model_dump(mode="json")
+
+
+def _context(services: "Services") -> Any:
+    from app.main import admin_context
+
+    return admin_context(services)
+
+
+@releases.command()
+def plan(server_url: ServerUrl = None, as_json: Json = False) -> None:
+    """Tell what `sync` would fetch, how many bytes, and why each file is chosen."""
+    from app.web.admin import operations
+
+    if server_url:
+        result = server(server_url).call("GET", f"{_API}/releases/plan")
+    else:
+        result = _shape(local(lambda s: operations.plan(_context(s))))
+    emit(result, as_json, text.plan)
+    if result["index_error"]:
+        complain(f"the index could not be read anew: {result['index_error']}")
+
+
+@releases.command()
+def sync(server_url: ServerUrl = None, as_json: Json = False) -> None:
+    """Mirror the selection: fetch, verify and store what is missing."""
+    result = _sync_there(server_url) if server_url else _sync_here()
+    emit(result, as_json, text.synced)
+    if result["index_error"]:
+        complain(f"the index could not be read anew: {result['index_error']}")
+    if result["failed"]:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _sync_here() -> Any:
+    from app.cli.progress import downloads
+    from app.services.releases.sync import sync_report
+    from app.web.admin import operations
+
+    with downloads() as report:
+        return sync_report(local(lambda s: operations.sync_now(_context(s), "cli", report)))
+
+
+def _sync_there(server_url: str) -> Any:
+    there = server(server_url)
+    job = there.call("POST", f"{_API}/releases/sync")
+    complain(f"job {job['id']} was queued; waiting for it (Ctrl-C leaves it running)")
+    while job["state"] in {"queued", "running"}:
+        time.sleep(_POLL_S)
+        job = there.call("GET", f"{_API}/jobs/{job['id']}")
+    if job["state"] == "failed":
+        complain(job["result"]["error"])
+        raise typer.Exit(Exit.FAILED)
+    return job["result"]
+
+
+@releases.command("list")
+def list_releases(
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+    known: Annotated[bool, typer.Option("--all", help="Also what is not offered.")] = False,
+) -> None:
+    """List releases, newest first: support, and how many files are here."""
+    pages: list[Any] = []
+    cursor: str | None = None
+    while True:
+        page = _page(server_url, cursor, offered=not known)
+        pages += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    emit(pages, as_json, text.releases)
+
+
+def _page(server_url: str | None, cursor: str | None, *, offered: bool) -> Any:
+    from app.web.admin import operations
+
+    limit = operations.PAGE_MAX
+    if server_url:
+        after = f"&cursor={quote(cursor)}" if cursor else ""
+        path = f"{_API}/releases?limit={limit}&offered={str(offered).lower()}{after}"
+        return server(server_url).call("GET", path)
+    return _shape(
+        local(
+            lambda s: operations.list_releases(
+                _context(s), cursor=cursor, limit=limit, offered_only=offered
+            )
+        )
+    )
+
+
+@releases.command()
+def show(name: str, server_url: ServerUrl = None, as_json: Json = False) -> None:
+    """Show a release ("1.27.1"), or one file with its verdict and where it came from."""
+    from app.web.admin import operations
+
+    is_file = name.endswith((".gz", ".zip", ".msi", ".pkg"))
+    if server_url:
+        kind = "files/" if is_file else ""
+        result = server(server_url).call("GET", f"{_API}/releases/{kind}{quote(name)}")
+    elif is_file:
+        result = _shape(local(lambda s: operations.show_file(_context(s), name)))
+    else:
+        result = _shape(local(lambda s: operations.show_release(_context(s), name)))
+    emit(result, as_json, text.file if is_file else text.release)
+
+
+@releases.command()
+def verify(filename: str, server_url: ServerUrl = None, as_json: Json = False) -> None:
+    """Fetch and verify a file, or judge it again if it is held back."""
+    from app.web.admin import operations
+
+    if server_url:
+        path = f"{_API}/releases/files/{quote(filename)}/verify"
+        result = server(server_url).call("POST", path)
+    else:
+        result = _shape(local(lambda s: operations.verify_file(_context(s), filename, "cli")))
+    emit(result, as_json, text.file)
+    if not result["offered"]:
+        raise typer.Exit(Exit.FAILED)
+
+
+@keys.command("list")
+def list_keys(server_url: ServerUrl = None, as_json: Json = False) -> None:
+    """Show the active keyring and its signing subkeys."""
+    from app.web.admin import operations
+
+    if server_url:
+        result = server(server_url).call("GET", f"{_API}/releases/keys")
+    else:
+        result = _shape(local(lambda s: operations.show_keyring(_context(s))))
+    emit(result, as_json, text.keyring)
+
+
+@keys.command()
+def refresh(
+    export: Annotated[
+        Path | None, typer.Argument(help="An armored export; without it the configured one.")
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Read it from MOORAGE_RELEASES__KEYRING_URL.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Accept an export that lacks known subkeys.")
+    ] = False,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Take over a newer export of the pinned key, and judge again what was held back."""
+    from app.web.admin import operations
+    from app.web.admin.models import KeyringIn
+
+    wanted = KeyringIn(armored=_armored(export), fetch=fetch, replace=replace)
+    if server_url:
+        result = server(server_url).call("POST", f"{_API}/releases/keys", _shape(wanted))
+    else:
+        result = _shape(local(lambda s: operations.refresh_keyring(_context(s), wanted, "cli")))
+    emit(result, as_json, text.key_change)
+
+
+def _armored(export: Path | None) -> str | None:
+    if export is None:
+        return None
+    try:
+        return export.read_text("ascii")
+    except OSError as error:
+        raise KeyringError(f"{export}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise KeyringError(f"{export} is not an armored export") from error

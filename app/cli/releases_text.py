@@ -1,0 +1,150 @@
+"""How `moorage releases` shows its results to people."""
+
+from typing import TYPE_CHECKING, Any
+
+from app.cli.output import human_bytes, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SERVED = {"verified", "sha256-only"}
+
+
+def plan(result: dict[str, Any]) -> "str | Table":
+    """Return the plan as a table with its sum below."""
+    if not result["files"]:
+        return "the selection matches no release in the index; see MOORAGE_RELEASES__SELECT__…"
+    rows = [
+        (
+            f["filename"],
+            human_bytes(f["size_bytes"]),
+            "fetch" if f["to_fetch"] else ("refused" if f["refusal"] else f["state"]),
+            f["refusal"] or f["reason"],
+        )
+        for f in result["files"]
+    ]
+    shown = table(("FILE", "SIZE", "TO DO", "WHY"), rows)
+    shown.caption = _plan_sum(result)
+    shown.caption_justify = "left"
+    return shown
+
+
+def _plan_sum(result: dict[str, Any]) -> str:
+    lines = [
+        f"{result['fetch_files']} of {len(result['files'])} files to fetch, "
+        f"{human_bytes(result['fetch_bytes'])}"
+    ]
+    if result["unmatched_pins"]:
+        lines.append(f"pins that match nothing: {', '.join(result['unmatched_pins'])}")
+    return "\n".join(lines)
+
+
+def synced(result: dict[str, Any]) -> str:
+    """Return what a sync did."""
+    lines = [f"fetched  {name}" for name in result["fetched"]]
+    lines += [f"failed   {f['reason']}" for f in result["failed"]]
+    lines.append(
+        f"{len(result['fetched'])} fetched, {len(result['present'])} were here, "
+        f"{len(result['failed'])} failed"
+    )
+    if result["unmatched_pins"]:
+        lines.append(f"pins that match nothing: {', '.join(result['unmatched_pins'])}")
+    return "\n".join(lines)
+
+
+def releases(result: list[dict[str, Any]]) -> "str | Table":
+    """Return the list of releases as a table."""
+    if not result:
+        return "nothing is known yet; run `moorage releases plan`, then `moorage releases sync`"
+    rows = [
+        (
+            r["version"],
+            r["support"],
+            len(r["files"]),
+            sum(1 for f in r["files"] if f["state"] in _SERVED),
+            ", ".join(sorted({f["state"] for f in r["files"]})),
+        )
+        for r in result
+    ]
+    return table(("RELEASE", "SUPPORT", "FILES", "HERE", "STATES"), rows)
+
+
+def release(result: dict[str, Any]) -> "Table":
+    """Return one release's files as a table."""
+    rows = [
+        (
+            f["filename"],
+            f["kind"],
+            human_bytes(f["size_bytes"]),
+            f["state"],
+            f["sha256"] or "-",
+            f["reason"],
+        )
+        for f in result["files"]
+    ]
+    shown = table(("FILE", "KIND", "SIZE", "STATE", "SHA-256", "REASON"), rows)
+    shown.title = f"{result['version']}: {result['support']}"
+    shown.title_justify = "left"
+    return shown
+
+
+def file(result: dict[str, Any]) -> str:
+    """Return one file, a fact a line."""
+    lines = [
+        ("file", result["filename"]),
+        ("release", f"{result['version']}  {result['kind']} {result['os']} {result['arch']}"),
+        ("state", result["state"] + ("" if result["offered"] else " (not offered)")),
+        ("reason", result["reason"]),
+        ("size", f"{result['size_bytes']} bytes ({human_bytes(result['size_bytes'])})"),
+        ("sha256", result["sha256"] or "none in the index: it can't be verified"),
+        ("from index", f"sha256:{result['index_sha256']}, first seen {result['first_seen_at']}"),
+        ("fetched", f"{result['ingested_at'] or ''} {result['source_url'] or ''}".strip()),
+    ]
+    verdict = result["verdict"]
+    if verdict is not None:
+        lines += [
+            ("verdict", verdict["reason"]),
+            ("signed", f"{verdict['signed_at'] or '-'} by subkey {verdict['subkey'] or '-'}"),
+            ("primary", verdict["primary"] or "-"),
+            ("judged", f"{verdict['judged_at']} by gpg {verdict['gpg_version']}"),
+            ("keyring", f"sha256:{verdict['keyring_sha256']}"),
+        ]
+    if result["toolchain"] is not None:
+        toolchain = result["toolchain"]
+        lines += [("toolchain", f"golang.org/toolchain@{toolchain['version']}")]
+        lines += [("", toolchain["h1"])]
+    lines += [
+        ("conflict", f"{c['seen_at']}: an index said sha256 {c['seen_sha256']}; refused")
+        for c in result["conflicts"]
+    ]
+    return "\n".join(f"{name:<11}{value}" for name, value in lines if value)
+
+
+def keyring(result: dict[str, Any]) -> "Table":
+    """Return the keyring's subkeys as a table."""
+    rows = [
+        (
+            key["fingerprint"],
+            key["created_at"][:10],
+            (key["expires_at"] or "never")[:10],
+            "revoked" if key["revoked"] else "",
+        )
+        for key in result["subkeys"]
+    ]
+    shown = table(("SIGNING KEY", "CREATED", "EXPIRES", ""), rows)
+    shown.title = (
+        f"primary {', '.join(result['primary'])}\n"
+        f"export  sha256:{result['sha256']} ({result['source']}, {result['taken_at'][:19]})"
+    )
+    shown.title_justify = "left"
+    return shown
+
+
+def key_change(result: dict[str, Any]) -> str:
+    """Return what taking over an export changed."""
+    lines = [f"added    {key}" for key in result["added"]]
+    lines += [f"removed  {key}" for key in result["removed"]]
+    lines += [f"released {name}" for name in result["released"]]
+    if not result["changed"]:
+        lines.append("the active keyring has the same keys already")
+    return "\n".join(lines)

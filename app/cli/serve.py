@@ -1,0 +1,80 @@
+"""`moorage serve` and `moorage migrate`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.output import complain, emit
+from app.cli.session import run_local
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+def serve() -> None:
+    """Run the service. On SQLite the database is brought up to date first."""
+    from app import logs
+    from app.server import bind
+    from app.server import serve as run
+    from app.settings import load_settings
+
+    settings = load_settings()
+    logs.configure(settings.log_level, settings.log_format)
+    sock = bind(settings)
+    _prepare(settings)
+    port = sock.getsockname()[1]
+    _greet(settings, port)
+    raise typer.Exit(run(settings, sock))
+
+
+def _prepare(settings: "Settings") -> None:
+    """Migrate SQLite and make the first token; the secret is printed this once."""
+    from app.db.engine import is_sqlite
+    from app.wiring import migrate as bring_up
+
+    if is_sqlite(settings.resolved_database_url):
+        bring_up(settings)
+    secret = run_local(settings, lambda services: services.tokens.create_first())
+    if secret is not None:
+        print(
+            f"\nAdmin token, shown this once (only its hash is stored):\n\n    {secret}\n",
+            file=sys.stderr,
+        )
+
+
+def _greet(settings: "Settings", port: int) -> None:
+    """Tell what to do next."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"http://{host}:{port}"
+    print(
+        f"Moorage listens on {base}, data in {settings.data_dir}\n"
+        f"  downloads    {base}/dl/\n"
+        f"  an archive   curl -fOL {base}/dl/go1.27.1.src.tar.gz\n"
+        f"  admin API    {base}/docs",
+        file=sys.stderr,
+    )
+    if not settings.host.startswith(_LOOPBACK):
+        complain(
+            f"warning: {settings.host} is not a loopback address and downloads need no token: "
+            "everybody who reaches it can read"
+        )
+
+
+def migrate(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Bring the database to the schema of this program."""
+    from app.settings import load_settings
+    from app.wiring import migrate as bring_up
+
+    before, after = bring_up(load_settings())
+    emit({"before": before, "after": after}, as_json, _migrated)
+
+
+def _migrated(result: dict[str, str | None]) -> str:
+    if result["before"] == result["after"]:
+        return f"the database is at {result['after']} already"
+    return f"migrated from {result['before'] or 'an empty database'} to {result['after']}"

@@ -1,0 +1,152 @@
+"""Every error that Moorage raises on purpose: one tree, a class for each different reaction.
+
+    MoorageError
+    ├── SettingsError            a setting is unknown, malformed or contradictory    exit 2
+    ├── SchemaError              the database is older or newer than the program     exit 1
+    ├── BadInputError            the caller sent something malformed                 400
+    ├── UnknownError             known absent                                        404
+    ├── DeniedError              policy says no; the message is the reason           403
+    ├── UnauthenticatedError     no valid token                                      401
+    ├── ConflictError            the change contradicts what is recorded             409
+    ├── OverloadedError          a limit of ours is reached; has retry_after_s       503
+    ├── NotYetError              will be there later (signature not published)       503
+    ├── VerificationError        upstream's bytes failed verification                502
+    ├── KeyringError             a key export is unusable or lacks the pinned key    422
+    ├── StorageError             the blob store can't do it now                      503
+    │   ├── StorageFullError     no space left                                       507
+    │   ├── BlobMissingError     no such blob                                        503
+    │   └── BlobDamagedError     the blob's bytes are not its digest's               503
+    ├── DatabaseBusyError        locked or unreachable; try again                    503
+    └── UpstreamError            an upstream's answer can't be used                  502
+        ├── UpstreamAbsentError       it answered 404 or 410
+        ├── UpstreamUnavailableError  5xx, 429, refused, breaker open                503
+        ├── UpstreamTimeoutError      a deadline passed                              504
+        └── UpstreamContentError      short, long, or not what was asked for         502
+
+The message is complete for the person who reads it and holds no credential. The numbers are the
+HTTP status that `web/responses.py` gives the class on a Go-facing route.
+"""
+
+
+class MoorageError(Exception):
+    """Root of the tree."""
+
+
+class SettingsError(MoorageError):
+    """A setting is unknown, malformed or contradictory; the message names it."""
+
+
+class SchemaError(MoorageError):
+    """The database's schema is not the one that this program needs."""
+
+
+class BadInputError(MoorageError):
+    """The caller sent something malformed."""
+
+
+class UnknownError(MoorageError):
+    """Known to be absent."""
+
+
+class DeniedError(MoorageError):
+    """Policy forbids it; the message is the reason."""
+
+
+class UnauthenticatedError(MoorageError):
+    """No valid token was presented."""
+
+
+class ConflictError(MoorageError):
+    """The change contradicts what is recorded."""
+
+
+class OverloadedError(MoorageError):
+    """A limit of ours is reached.
+
+    Attributes:
+        retry_after_s: whole seconds after which trying again makes sense.
+    """
+
+    def __init__(self, message: str, retry_after_s: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotYetError(MoorageError):
+    """It is expected to be there later, for example once upstream publishes a signature.
+
+    Attributes:
+        retry_after_s: whole seconds after which trying again makes sense.
+    """
+
+    def __init__(self, message: str, retry_after_s: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class VerificationError(MoorageError):
+    """Upstream's bytes failed verification and are not offered."""
+
+
+class KeyringError(MoorageError):
+    """A key export is unusable, or lacks the pinned primary key."""
+
+
+class StorageError(MoorageError):
+    """The blob store can't do it now (I/O error, read-only file system)."""
+
+
+class StorageFullError(StorageError):
+    """No space or no inode is left, or the free-space floor is reached."""
+
+
+class BlobMissingError(StorageError):
+    """The store has no blob of that digest."""
+
+
+class BlobDamagedError(StorageError):
+    """The stored bytes are not those of the digest."""
+
+
+class DatabaseBusyError(MoorageError):
+    """The database is locked or out of reach; trying again may help."""
+
+
+class UpstreamError(MoorageError):
+    """An upstream's answer can't be used.
+
+    Attributes:
+        origin: scheme, host and port of the upstream, without credential: "https://go.dev".
+        status: the HTTP status it answered, or None where there was none.
+    """
+
+    def __init__(self, message: str, *, origin: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.origin = origin
+        self.status = status
+
+
+class UpstreamAbsentError(UpstreamError):
+    """The upstream answered 404 or 410."""
+
+
+class UpstreamUnavailableError(UpstreamError):
+    """The upstream is down, overloaded, or its circuit breaker is open.
+
+    Attributes:
+        retry_after_s: whole seconds, the upstream's own Retry-After where it sent one.
+    """
+
+    def __init__(
+        self, message: str, *, origin: str, status: int | None = None, retry_after_s: int = 30
+    ) -> None:
+        super().__init__(message, origin=origin, status=status)
+        self.retry_after_s = retry_after_s
+
+
+class UpstreamTimeoutError(UpstreamError):
+    """A deadline passed while waiting for the upstream."""
+
+
+class UpstreamContentError(UpstreamError):
+    """The body is short, long, or not what was asked for."""

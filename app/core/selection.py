@@ -1,0 +1,167 @@
+"""Which files of the release index a mirror keeps, and why. Pure: the index is `gorelease`'s.
+
+A file is kept when its release is wanted (newest patches of the newest minors, a pin, a
+pre-release ahead of them) and when its platform and kind are. Fetching is a service's business.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from app.core import goversion
+from app.core.errors import BadInputError
+from app.core.gorelease import ARM_NAMES, Kind, Release, ReleaseFile, ReleaseIndex
+from app.core.goversion import GoVersion
+
+_MINOR = re.compile(r"[0-9]+\.[0-9]+")
+
+_PRERELEASE_WORDS = {"rc": "release candidate", "beta": "beta", "alpha": "alpha"}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to keep.
+
+    `minors` of the newest minors (0 or more) and of each the `patches` newest releases (0 or
+    more); without `stable_only` also the newest pre-release ahead of them. `os` and `arch` are
+    go.dev's names, where "arm" means "armv6l" too. `pins` are added whatever their age: a minor
+    ("1.21", "go1.21": its newest patch) or an exact version ("1.21.5", "go1.28rc1").
+
+    Raises:
+        BadInputError: a number is negative or a pin is malformed.
+    """
+
+    stable_only: bool
+    minors: int
+    patches: int
+    os: frozenset[str]
+    arch: frozenset[str]
+    kinds: frozenset[Kind]
+    pins: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.minors < 0 or self.patches < 0:
+            raise BadInputError("a selection's minors and patches must be 0 or more")
+        for pin in self.pins:
+            check_pin(pin)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A file to keep; `reason` is a sentence part: "newest patch of 1.27, the newest minor"."""
+
+    file: ReleaseFile
+    reason: str
+
+
+def select(index: ReleaseIndex, selection: Selection) -> tuple[Chosen, ...]:
+    """Return the files to keep, newest release first, a release's files in the index's order.
+
+    A release wanted for several reasons states the first of: its rank, being a pre-release, a pin.
+    Files that can't be verified are never chosen.
+    """
+    reasons = _reasons(index, selection)
+    return tuple(
+        Chosen(file, reasons[release.version])
+        for release in index.releases
+        if release.version in reasons
+        for file in release.files
+        if _is_wanted(file, selection)
+    )
+
+
+def unmatched_pins(index: ReleaseIndex, selection: Selection) -> tuple[str, ...]:
+    """Return the pins that add no file: no such release, or none of its files is wanted."""
+    return tuple(
+        pin
+        for pin in selection.pins
+        if not (release := _pinned(index, pin))
+        or not any(_is_wanted(file, selection) for file in release.files)
+    )
+
+
+def check_pin(pin: str) -> str:
+    """Return a pin without its "go": "go1.21" gives "1.21".
+
+    Raises:
+        BadInputError: pin is neither a minor nor a Go version: "1", "1.21.x", "v1.21", "latest".
+    """
+    version = pin.removeprefix("go")
+    if not goversion.is_valid(version) or "." not in version:
+        raise BadInputError(
+            f"pin {pin[:60]!a} is neither a minor such as 1.21 nor a version such as 1.21.5"
+        )
+    return version
+
+
+def _reasons(index: ReleaseIndex, selection: Selection) -> dict[str, str]:
+    """Return release name → reason for every wanted release."""
+    reasons: dict[str, str] = {}
+    for version, reason in chain(
+        _by_rank(index, selection), _ahead(index, selection), _by_pin(index, selection)
+    ):
+        reasons.setdefault(version, reason)
+    return reasons
+
+
+def _by_rank(index: ReleaseIndex, selection: Selection) -> Iterator[tuple[str, str]]:
+    families: dict[str, list[Release]] = {}
+    for release in index.releases:
+        if release.is_final:
+            families.setdefault(goversion.minor_of(release.version), []).append(release)
+    kept = list(families.items())[: selection.minors]
+    for place, (minor, releases) in enumerate(kept, start=1):
+        rank = "the newest minor" if place == 1 else f"minor {place} of {len(kept)}"
+        patches = releases[: selection.patches]
+        for number, release in enumerate(patches, start=1):
+            patch = "newest patch" if number == 1 else f"patch {number} of {len(patches)}"
+            yield release.version, f"{patch} of {minor}, {rank}"
+
+
+def _ahead(index: ReleaseIndex, selection: Selection) -> Iterator[tuple[str, str]]:
+    """Yield the newest pre-release, unless its minor has been released or a newer one has."""
+    if selection.stable_only:
+        return
+    newest = next((r for r in index.releases if goversion.is_prerelease(r.version)), None)
+    final = next((r for r in index.releases if r.is_final), None)
+    if newest is None:
+        return
+    minor = goversion.minor_of(newest.version)
+    if final is None or goversion.compare(minor, goversion.minor_of(final.version)) > 0:
+        kind = GoVersion.parse(goversion.from_name(newest.version)).kind
+        yield newest.version, f"{_PRERELEASE_WORDS.get(kind, 'pre-release')} of {minor}"
+
+
+def _by_pin(index: ReleaseIndex, selection: Selection) -> Iterator[tuple[str, str]]:
+    for pin in selection.pins:
+        if release := _pinned(index, pin):
+            yield release.version, f"pinned by {pin}"
+
+
+def _pinned(index: ReleaseIndex, pin: str) -> Release | None:
+    version = check_pin(pin)
+    if _MINOR.fullmatch(version):
+        minor = goversion.minor_of("go" + version)
+        matching = (
+            r for r in index.releases if r.is_final and goversion.minor_of(r.version) == minor
+        )
+    else:
+        # By order, not by text: the first release of a family was "go1.20", later "go1.21.0".
+        matching = (
+            r
+            for r in index.releases
+            if goversion.compare(r.version.removeprefix("go"), version) == 0
+        )
+    return next(matching, None)
+
+
+def _is_wanted(file: ReleaseFile, selection: Selection) -> bool:
+    if not file.verifiable or file.kind not in selection.kinds:
+        return False
+    if file.kind is Kind.SOURCE:
+        return True
+    is_wanted_arch = file.arch in selection.arch or (
+        "arm" in selection.arch and file.arch in ARM_NAMES
+    )
+    return file.os in selection.os and is_wanted_arch

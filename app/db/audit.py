@@ -1,0 +1,74 @@
+"""The audit log's rows: append-only, each chained to the one before by its hash."""
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.core.audit import FIRST_HASH, AuditRecord, chain_hash
+from app.db.base import Base
+
+
+class AuditRow(Base):
+    """One change of state, written in the transaction of that change."""
+
+    __tablename__ = "audit"
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    action: Mapped[str]
+    object: Mapped[str]
+    detail: Mapped[str]
+    prev_hash: Mapped[str]
+    hash: Mapped[str] = mapped_column(unique=True)
+
+
+class AuditLog:
+    """The repository of audit rows."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def append(self, at: datetime, actor: str, action: str, obj: str, detail: str = "") -> None:
+        """Chain one row on.
+
+        Args:
+            at: when, UTC.
+            actor: "system", "cli" or a token's id.
+            action: what was done, "noun.verb": "release.quarantine".
+            obj: what it was done to: a filename, a version, a key's fingerprint.
+            detail: one line for a reader.
+        """
+        last = self._session.execute(
+            select(AuditRow).order_by(AuditRow.seq.desc()).limit(1)
+        ).scalar_one_or_none()
+        record = AuditRecord(last.seq + 1 if last else 1, at, actor, action, obj, detail)
+        prev_hash = last.hash if last else FIRST_HASH
+        self._session.add(
+            AuditRow(
+                seq=record.seq,
+                at=at,
+                actor=actor,
+                action=action,
+                object=obj,
+                detail=detail,
+                prev_hash=prev_hash,
+                hash=chain_hash(prev_hash, record),
+            )
+        )
+        self._session.flush()
+
+    def rows(self, after: int = 0, limit: int = 1000) -> list[tuple[AuditRecord, str, str]]:
+        """Return (record, prev_hash, hash) with seq above after, oldest first."""
+        found = self._session.execute(
+            select(AuditRow).where(AuditRow.seq > after).order_by(AuditRow.seq).limit(limit)
+        ).scalars()
+        return [
+            (
+                AuditRecord(r.seq, r.at, r.actor, r.action, r.object, r.detail),
+                r.prev_hash,
+                r.hash,
+            )
+            for r in found
+        ]

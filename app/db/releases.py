@@ -1,0 +1,363 @@
+"""Rows of the release mirror: files, verdicts, index documents and conflicts."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, select
+from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
+
+from app.core.digest import Digest
+from app.core.gorelease import Kind, ReleaseFile
+from app.core.releasefile import (
+    FileRecord,
+    FileState,
+    IndexConflict,
+    IndexStatus,
+    RecordedVerdict,
+    ToolchainIdentity,
+)
+from app.db.base import Base
+from app.db.blobs import BlobRow
+
+
+class IndexDocumentRow(Base):
+    """An index document that was accepted; its bytes are the blob of that digest."""
+
+    __tablename__ = "index_documents"
+
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), primary_key=True)
+    url: Mapped[str]
+    first_read_at: Mapped[datetime]
+
+
+class IndexStatusRow(Base):
+    """The single row (id 1) that says how reading the index goes."""
+
+    __tablename__ = "index_status"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    read_at: Mapped[datetime | None]
+    tried_at: Mapped[datetime | None]
+    error: Mapped[str]
+    document: Mapped[str | None] = mapped_column(ForeignKey("index_documents.sha256"))
+
+
+class ReleaseFileRow(Base):
+    """One file that an accepted index named."""
+
+    __tablename__ = "release_files"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    filename: Mapped[str] = mapped_column(unique=True)
+    version: Mapped[str] = mapped_column(index=True)
+    stable: Mapped[bool]
+    os: Mapped[str]
+    arch: Mapped[str]
+    kind: Mapped[str]
+    sha256: Mapped[str | None] = mapped_column(index=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    listed: Mapped[bool]
+    state: Mapped[str]
+    reason: Mapped[str]
+    index_sha256: Mapped[str] = mapped_column(ForeignKey("index_documents.sha256"))
+    first_seen_at: Mapped[datetime]
+    blob_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
+    ingested_at: Mapped[datetime | None]
+    source_url: Mapped[str | None]
+    signature: Mapped[bytes | None]
+    toolchain_version: Mapped[str | None]
+    toolchain_h1: Mapped[str | None]
+
+    blob: Mapped[BlobRow | None] = relationship(lazy="raise")
+    verdicts: Mapped[list["VerdictRow"]] = relationship(lazy="raise", order_by="VerdictRow.id")
+
+
+class VerdictRow(Base):
+    """One verdict on one file's signature; the newest counts."""
+
+    __tablename__ = "release_verdicts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey("release_files.id"), index=True)
+    accepted: Mapped[bool]
+    reason: Mapped[str]
+    detail: Mapped[str]
+    subkey: Mapped[str | None]
+    primary: Mapped[str | None]
+    signed_at: Mapped[datetime | None]
+    keyring_sha256: Mapped[str]
+    gpg_version: Mapped[str]
+    judged_at: Mapped[datetime]
+
+
+class ConflictRow(Base):
+    """A hash or size that an index claimed for a file known with another: evidence."""
+
+    __tablename__ = "index_conflicts"
+    __table_args__ = (UniqueConstraint("filename", "seen_sha256", "seen_size_bytes"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    filename: Mapped[str]
+    recorded_sha256: Mapped[str]
+    recorded_size_bytes: Mapped[int] = mapped_column(BigInteger)
+    seen_sha256: Mapped[str]
+    seen_size_bytes: Mapped[int] = mapped_column(BigInteger)
+    index_sha256: Mapped[str] = mapped_column(ForeignKey("index_documents.sha256"))
+    seen_at: Mapped[datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one ingestion, or one new judgement, found out about a file.
+
+    Attributes:
+        stored: the blob is durable; False leaves whatever was recorded of it.
+        at: when, UTC.
+    """
+
+    state: FileState
+    reason: str
+    at: datetime
+    stored: bool = False
+    source_url: str | None = None
+    signature: bytes | None = None
+    verdict: RecordedVerdict | None = None
+    toolchain: ToolchainIdentity | None = None
+
+
+class Releases:
+    """The repository of release files."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def all(self) -> list[FileRecord]:
+        """Return every file in the order in which indexes named them."""
+        rows = self._session.execute(
+            select(ReleaseFileRow, BlobRow.damaged)
+            .outerjoin(BlobRow, BlobRow.sha256 == ReleaseFileRow.blob_sha256)
+            .order_by(ReleaseFileRow.id)
+        ).all()
+        verdicts = {
+            row.file_id: _verdict(row)
+            for row in self._session.execute(select(VerdictRow).order_by(VerdictRow.id)).scalars()
+        }
+        return [_record(row, bool(damaged), verdicts.get(row.id)) for row, damaged in rows]
+
+    def get(self, filename: str) -> FileRecord | None:
+        """Return one file."""
+        row = self._row(filename)
+        if row is None:
+            return None
+        blob = self._session.get(BlobRow, row.blob_sha256) if row.blob_sha256 else None
+        verdict = self._session.execute(
+            select(VerdictRow)
+            .where(VerdictRow.file_id == row.id)
+            .order_by(VerdictRow.id.desc())
+            .limit(1)
+        ).scalar_one_or_none()
+        return _record(row, bool(blob and blob.damaged), _verdict(verdict) if verdict else None)
+
+    def _row(self, filename: str) -> ReleaseFileRow | None:
+        return self._session.execute(
+            select(ReleaseFileRow).where(ReleaseFileRow.filename == filename)
+        ).scalar_one_or_none()
+
+    def add(self, file: ReleaseFile, *, stable: bool, index: Digest, at: datetime) -> None:
+        """Record a file that an index names for the first time."""
+        self._session.add(
+            ReleaseFileRow(
+                filename=file.filename,
+                version=file.version,
+                stable=stable,
+                os=file.os,
+                arch=file.arch,
+                kind=file.kind,
+                sha256=file.sha256.hex if file.sha256 else None,
+                size_bytes=file.size_bytes,
+                listed=True,
+                state=FileState.KNOWN,
+                reason="",
+                index_sha256=index.hex,
+                first_seen_at=at,
+            )
+        )
+
+    def complete(self, file: ReleaseFile, index: Digest) -> None:
+        """Fill in a hash and size that no index had before; the bytes can't be here yet."""
+        row = self._row(file.filename)
+        if row is not None and row.blob_sha256 is None and file.sha256 is not None:
+            row.sha256, row.size_bytes, row.index_sha256 = (
+                file.sha256.hex,
+                file.size_bytes,
+                index.hex,
+            )
+
+    def set_listed(self, filename: str, listed: bool) -> None:
+        """Record whether the newest index names the file."""
+        row = self._row(filename)
+        if row is not None:
+            row.listed = listed
+
+    def settle(self, filename: str, outcome: Outcome) -> None:
+        """Record the outcome of an ingestion or of a new judgement."""
+        row = self._row(filename)
+        if row is None:
+            raise LookupError(filename)
+        row.state, row.reason = outcome.state, outcome.reason
+        if outcome.stored:
+            row.blob_sha256 = row.sha256
+            row.ingested_at = row.ingested_at or outcome.at
+        for name in ("source_url", "signature"):
+            if getattr(outcome, name) is not None:
+                setattr(row, name, getattr(outcome, name))
+        if outcome.toolchain is not None:
+            row.toolchain_version = outcome.toolchain.version
+            row.toolchain_h1 = outcome.toolchain.h1
+        if outcome.verdict is not None:
+            self._session.add(_verdict_row(row.id, outcome.verdict))
+        self._session.flush()
+
+    def names_of(self, digest: Digest) -> list[str]:
+        """Return the filenames whose bytes this blob is."""
+        return list(
+            self._session.execute(
+                select(ReleaseFileRow.filename).where(ReleaseFileRow.blob_sha256 == digest.hex)
+            ).scalars()
+        )
+
+
+class IndexLog:
+    """The repository of index documents, their status and the conflicts they caused."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def status(self) -> IndexStatus:
+        """Return how reading the index goes."""
+        row = self._status()
+        document = Digest(row.document) if row.document else None
+        return IndexStatus(row.read_at, row.tried_at, row.error, document)
+
+    def accepted(self, document: Digest, url: str, at: datetime) -> None:
+        """Record that a document was read and taken over; its blob row must be there."""
+        if self._session.get(IndexDocumentRow, document.hex) is None:
+            self._session.add(IndexDocumentRow(sha256=document.hex, url=url, first_read_at=at))
+            self._session.flush()
+        row = self._status()
+        row.read_at, row.tried_at, row.error, row.document = at, at, "", document.hex
+
+    def failed(self, error: str, at: datetime) -> None:
+        """Record that reading failed; what was accepted before stays."""
+        row = self._status()
+        row.tried_at, row.error = at, error
+
+    def _status(self) -> IndexStatusRow:
+        return self._session.execute(select(IndexStatusRow)).scalar_one()
+
+    def add_conflict(self, conflict: IndexConflict) -> bool:
+        """Keep a contradiction as evidence; False if the very same one is kept already."""
+        row = ConflictRow(
+            filename=conflict.filename,
+            recorded_sha256=conflict.recorded_sha256,
+            recorded_size_bytes=conflict.recorded_size_bytes,
+            seen_sha256=conflict.seen_sha256,
+            seen_size_bytes=conflict.seen_size_bytes,
+            index_sha256=conflict.index.hex,
+            seen_at=conflict.seen_at,
+        )
+        known = self._session.execute(
+            select(ConflictRow.id).where(
+                ConflictRow.filename == row.filename,
+                ConflictRow.seen_sha256 == row.seen_sha256,
+                ConflictRow.seen_size_bytes == row.seen_size_bytes,
+            )
+        ).first()
+        if known is None:
+            self._session.add(row)
+            self._session.flush()
+        return known is None
+
+    def conflicts(self, filename: str | None = None) -> list[IndexConflict]:
+        """Return the contradictions kept, oldest first, of one file or of all."""
+        query = select(ConflictRow).order_by(ConflictRow.id)
+        if filename is not None:
+            query = query.where(ConflictRow.filename == filename)
+        return [
+            IndexConflict(
+                row.filename,
+                row.recorded_sha256,
+                row.recorded_size_bytes,
+                row.seen_sha256,
+                row.seen_size_bytes,
+                Digest(row.index_sha256),
+                row.seen_at,
+            )
+            for row in self._session.execute(query).scalars()
+        ]
+
+
+def with_lease(record: FileRecord, *, leased: bool) -> FileRecord:
+    """Return record, shown as `fetching` while somebody holds the lease on its ingestion."""
+    if leased and not record.served:
+        return replace(record, state=FileState.FETCHING)
+    return record
+
+
+def _record(row: ReleaseFileRow, damaged: bool, verdict: RecordedVerdict | None) -> FileRecord:
+    toolchain = None
+    if row.toolchain_version is not None and row.toolchain_h1 is not None:
+        toolchain = ToolchainIdentity(row.toolchain_version, row.toolchain_h1)
+    return FileRecord(
+        file=ReleaseFile(
+            filename=row.filename,
+            os=row.os,
+            arch=row.arch,
+            version=row.version,
+            sha256=Digest(row.sha256) if row.sha256 else None,
+            size_bytes=row.size_bytes,
+            kind=Kind(row.kind),
+        ),
+        stable=row.stable,
+        listed=row.listed,
+        state=FileState(row.state),
+        reason=row.reason,
+        has_bytes=row.blob_sha256 is not None,
+        damaged=damaged,
+        index=Digest(row.index_sha256),
+        first_seen_at=row.first_seen_at,
+        ingested_at=row.ingested_at,
+        source_url=row.source_url,
+        signature=row.signature,
+        verdict=verdict,
+        toolchain=toolchain,
+    )
+
+
+def _verdict(row: VerdictRow) -> RecordedVerdict:
+    return RecordedVerdict(
+        accepted=row.accepted,
+        reason=row.reason,
+        detail=row.detail,
+        subkey=row.subkey,
+        primary=row.primary,
+        signed_at=row.signed_at,
+        keyring=Digest(row.keyring_sha256),
+        gpg_version=row.gpg_version,
+        judged_at=row.judged_at,
+    )
+
+
+def _verdict_row(file_id: int, verdict: RecordedVerdict) -> VerdictRow:
+    return VerdictRow(
+        file_id=file_id,
+        accepted=verdict.accepted,
+        reason=verdict.reason,
+        detail=verdict.detail,
+        subkey=verdict.subkey,
+        primary=verdict.primary,
+        signed_at=verdict.signed_at,
+        keyring_sha256=verdict.keyring.hex,
+        gpg_version=verdict.gpg_version,
+        judged_at=verdict.judged_at,
+    )

@@ -1,0 +1,237 @@
+"""Logs: one event, one line, on stdout; JSON for machines, text for people at a terminal.
+
+Events are constant lower-case words ("file ingested"), facts are keys. Everything goes through one
+chain: our loggers (structlog) and the standard library's (uvicorn, SQLAlchemy, Alembic). The
+chain takes credentials out and escapes control characters, since values come from strangers:
+paths, user agents, upstreams' errors (CWE-117). uvicorn must be started with `log_config=None`.
+"""
+
+import json
+import logging
+import math
+import re
+import sys
+import threading
+import traceback
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, Literal, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor
+
+Level = Literal["debug", "info", "warning", "error", "critical"]
+Format = Literal["auto", "json", "text"]
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the request that this task serves; it is added to each of its events."""
+
+REDACTED = "[redacted]"
+
+# At INFO these print whole URLs, credentials and query included; uvicorn's access log does too.
+_QUIET = ("httpx", "httpcore", "uvicorn.access")
+
+_SECRET_KEY = re.compile(r"token|secret|password|authorization|credential", re.IGNORECASE)
+_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*:/+)[^/\s\"'<>]*@", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(
+    r"([?&][^=&\s]*(?:token|secret|password|authorization|credential)[^=&\s]*=)[^&\s\"'<>]+",
+    re.IGNORECASE,
+)
+_BARE = re.compile(r"[^\s\"'=\\]+")
+_FIRST = ("ts", "level", "source", "event")
+_OF_THE_FORMATTER = frozenset({"_record", "_from_structlog"})
+_MAX_DEPTH = 6
+
+
+def get(name: str) -> FilteringBoundLogger:
+    """Return the logger of a part of the program: `get("releases").info("index read", files=9)`."""
+    return cast(FilteringBoundLogger, structlog.get_logger(source=name))
+
+
+def configure(level: Level, format: Format, stream: TextIO | None = None) -> None:
+    """Send all events of at least level to stream (None: stdout).
+
+    format "auto" is text when stream is a terminal and JSON otherwise. May be called again; the
+    last call holds.
+    """
+    out = sys.stdout if stream is None else stream
+    is_text = format == "text" or (format == "auto" and out.isatty())
+    render = _render_text if is_text else _render_json
+    lines = _Lines(out)
+    chain: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+        _add_request_id,
+        _brief_exception if is_text else _whole_exception,
+        redact,
+    ]
+    structlog.configure(
+        processors=[*chain, render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: lines,
+        cache_logger_on_first_use=False,  # a logger used before this call would keep the old stream
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[_add_source, *chain],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+    )
+    _capture_standard_library(level, _LinesHandler(lines, formatter))
+
+
+def _capture_standard_library(level: Level, handler: logging.Handler) -> None:
+    root = logging.getLogger()
+    for old in [one for one in root.handlers if isinstance(one, _LinesHandler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        ours = logging.getLogger(name)
+        ours.handlers.clear()
+        ours.propagate = True
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+class _Lines:
+    """The stream; the logger at structlog's end. A line that can't be written is lost silently.
+
+    A full disk or a closed pipe behind stdout must not fail the request that logs.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        """Write one line, whole: no other thread's line comes between."""
+        try:
+            with self._lock:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    debug = info = warning = error = critical = exception = msg = write
+
+
+class _LinesHandler(logging.Handler):
+    """Sends the standard library's records to the same lines."""
+
+    def __init__(self, lines: _Lines, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._lines = lines
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except (TypeError, ValueError, KeyError):  # a message that its arguments don't fit
+            self.handleError(record)
+            return
+        self._lines.write(line)
+
+
+def _add_source(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    record = event.get("_record")
+    if isinstance(record, logging.LogRecord):
+        event["source"] = record.name
+    return event
+
+
+def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    current = request_id.get()
+    if current is not None:
+        event.setdefault("request_id", current)
+    return event
+
+
+def _whole_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Replace exc_info by the whole traceback; JSON keeps its newlines escaped."""
+    if info := _exc_info(event):
+        event["exception"] = "".join(traceback.format_exception(*info)).rstrip()
+    return event
+
+
+def _brief_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Replace exc_info by "ValueError: no such key (store.py:12 < main.py:7)", innermost first."""
+    if info := _exc_info(event):
+        kind, error, trace = info
+        frames = reversed(traceback.extract_tb(trace))
+        places = " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in frames)
+        event["exception"] = f"{kind.__name__}: {error} ({places})"
+    return event
+
+
+def _exc_info(event: EventDict) -> ExcInfo | None:
+    info = event.pop("exc_info", None)
+    if isinstance(info, BaseException):
+        return type(info), info, info.__traceback__
+    if info and not isinstance(info, tuple):
+        info = sys.exc_info()
+    return info if info and info[0] else None
+
+
+def redact(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Return the event as plain JSON values without credentials.
+
+    {"url": "https://u:p@host/x?token=1", "password": "p"} gives
+    {"url": "https://[redacted]@host/x?token=[redacted]", "password": "[redacted]"}.
+    """
+    return {k: v if k in _OF_THE_FORMATTER else _plain(v, k) for k, v in event.items()}
+
+
+def _plain(value: Any, key: str, depth: int = 0) -> Any:
+    """Return value with text for whatever JSON has no word for, since rendering comes later."""
+    if value is None or isinstance(value, bool):
+        return value
+    if _is_secret(key):
+        return REDACTED
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if depth < _MAX_DEPTH:
+        if isinstance(value, dict):
+            return {_clean(str(k)): _plain(v, str(k), depth + 1) for k, v in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [_plain(item, "", depth + 1) for item in value]
+    return _clean(str(value))
+
+
+@lru_cache(1024)  # keys are constants of the program; the search is a third of a line's cost
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
+def _clean(text: str) -> str:
+    if ":/" in text:
+        text = _USERINFO.sub(rf"\1{REDACTED}@", text)
+    if "=" in text:
+        text = _SECRET_PARAMETER.sub(rf"\1{REDACTED}", text)
+    return text
+
+
+def _render_json(_logger: Any, _method: str, event: EventDict) -> str:
+    # ASCII only: C1 controls, bidi marks and U+2028 are escaped as well.
+    first = {key: event[key] for key in _FIRST if key in event}
+    return json.dumps({**first, **event})
+
+
+def _render_text(_logger: Any, _method: str, event: EventDict) -> str:
+    """Return "2026-11-23T03:12:00Z info    releases: index read  files=9"."""
+    when, level, source, what = (_escaped(str(event.pop(key, "-"))) for key in _FIRST)
+    facts = "".join(f" {_escaped(key)}={_fact(value)}" for key, value in event.items())
+    return f"{when} {level:<7} {source}: {what}{' ' if facts else ''}{facts}"
+
+
+def _fact(value: Any) -> str:
+    if not isinstance(value, str):
+        return _escaped(json.dumps(value, ensure_ascii=False))
+    return _escaped(value) if _BARE.fullmatch(value) else f'"{_escaped(value)}"'
+
+
+def _escaped(text: str) -> str:
+    r"""Return text as one printable line: a newline becomes "\n", escape "\x1b"."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

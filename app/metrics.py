@@ -1,0 +1,290 @@
+"""Every metric of the service, with Prometheus' names and base units (seconds, bytes).
+
+prometheus_client decides between one process and several when it is imported, by the environment.
+So it is imported at the first use of a metric and not with this module: `prepare_multiprocess`
+comes first, in the parent of the workers, before any other call here. Names and units follow
+https://prometheus.io/docs/practices/naming/. Label values are closed sets or configured origins,
+never what a client sent.
+"""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app import __version__
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+
+CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+"""The Content-Type of `render`."""
+
+_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+_VALUES_FILE = re.compile(r"(counter|histogram|summary|gauge_[a-z]+)_[0-9]+\.db", re.ASCII)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_REFRESHED_AT = "moorage_index_refreshed_timestamp_seconds"
+
+# From a tile in the same data centre to an archive over a slow line.
+_UPSTREAM_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_INGESTION_BUCKETS_S = (0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 900)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meters:
+    registry: "CollectorRegistry"
+    requests: "Counter"
+    response_bytes: "Counter"
+    streams: "Gauge"
+    hot: "Counter"
+    upstream_requests: "Counter"
+    upstream_seconds: "Histogram"
+    breaker_open: "Gauge"
+    files: "Gauge"
+    ingestions: "Counter"
+    ingestion_seconds: "Histogram"
+    refreshes: "Counter"
+    refreshed_at: "Gauge"
+    conflicts: "Counter"
+    damaged: "Counter"
+    free_bytes: "Gauge"
+
+
+@cache
+def _meters() -> _Meters:
+    """Return all metrics, made at the first call.
+
+    The registry is private: a library's metrics don't get in, and tests can look at ours.
+    """
+    import prometheus_client
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+
+    def counter(name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(name, meaning, labels, registry=registry)
+
+    def gauge(name: str, meaning: str, *labels: str) -> Gauge:
+        # Such a value is about the whole service, and whoever set it last knows best.
+        return Gauge(name, meaning, labels, registry=registry, multiprocess_mode="mostrecent")
+
+    build = Gauge(
+        "moorage_build_info",
+        "The running version.",
+        ["version"],
+        registry=registry,
+        multiprocess_mode="max",
+    )
+    build.labels(__version__).set(1)
+    return _Meters(
+        registry=registry,
+        requests=counter(
+            "moorage_http_requests", "Requests answered.", "surface", "method", "status"
+        ),
+        response_bytes=counter("moorage_http_response_bytes", "Body bytes sent.", "surface"),
+        streams=Gauge(
+            "moorage_http_streams",
+            "Bodies being sent.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        ),
+        hot=counter("moorage_hot_cache", "Lookups of prepared answers.", "result"),
+        upstream_requests=counter(
+            "moorage_upstream_requests", "Exchanges with upstreams.", "origin", "outcome"
+        ),
+        upstream_seconds=Histogram(
+            "moorage_upstream_request_seconds",
+            "Length of an exchange with an upstream.",
+            registry=registry,
+            buckets=_UPSTREAM_BUCKETS_S,
+        ),
+        breaker_open=Gauge(
+            "moorage_upstream_breaker_open",
+            "1 while an upstream is left alone.",
+            ["origin"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        ),
+        files=gauge("moorage_releases_files", "Release files by state.", "state"),
+        ingestions=counter("moorage_release_ingestions", "Ingestions that ended.", "outcome"),
+        ingestion_seconds=Histogram(
+            "moorage_release_ingestion_seconds",
+            "Length of an ingestion.",
+            registry=registry,
+            buckets=_INGESTION_BUCKETS_S,
+        ),
+        refreshes=counter("moorage_index_refresh", "Reads of the release index.", "outcome"),
+        refreshed_at=gauge(_REFRESHED_AT, "When the release index was last read, Unix time."),
+        conflicts=counter("moorage_index_conflicts", "Recorded hashes that the index contradicts."),
+        damaged=counter("moorage_blobs_damaged", "Blobs found missing or damaged."),
+        free_bytes=gauge("moorage_storage_free_bytes", "Free bytes of the file system of blobs."),
+    )
+
+
+def registry() -> "CollectorRegistry":
+    """Return the private registry that all metrics are in."""
+    return _meters().registry
+
+
+def count_request(surface: str, method: str, status: int, body_bytes: int) -> None:
+    """Count an answered request and the bytes of its body that were sent.
+
+    surface is the part of the URL map ("downloads", "goproxy", "admin"); a method that HTTP
+    doesn't name is counted as "other".
+    """
+    known = method if method in _METHODS else "other"
+    _request(surface, known, status).inc()
+    _response_bytes(surface).inc(body_bytes)
+
+
+# labels() costs more than inc(): the children that the hot path needs are kept.
+@cache
+def _request(surface: str, method: str, status: int) -> "Counter":
+    return _meters().requests.labels(surface, method, str(status))
+
+
+@cache
+def _response_bytes(surface: str) -> "Counter":
+    return _meters().response_bytes.labels(surface)
+
+
+@cache
+def _hot(result: str) -> "Counter":
+    return _meters().hot.labels(result)
+
+
+def count_hot(*, hit: bool) -> None:
+    """Count a lookup in the cache of prepared answers."""
+    _hot("hit" if hit else "miss").inc()
+
+
+def set_streams(count: int) -> None:
+    """Say how many bodies this process is sending."""
+    _meters().streams.set(count)
+
+
+def observe_upstream(origin: str, outcome: str, seconds: float) -> None:
+    """Count an exchange with an upstream.
+
+    origin is "https://go.dev", outcome "ok", "abandoned", "open" (the breaker refused: there was
+    no exchange, so its length isn't counted) or the class name of an error.
+    """
+    _meters().upstream_requests.labels(origin, outcome).inc()
+    if outcome != "open":
+        _meters().upstream_seconds.observe(seconds)
+
+
+def set_breaker(origin: str, *, is_open: bool) -> None:
+    """Say whether this process leaves an upstream alone."""
+    _meters().breaker_open.labels(origin).set(is_open)
+
+
+def set_files(counts: Mapping[str, int]) -> None:
+    """Say how many release files there are in each state; name every state, also those with 0."""
+    for state, count in counts.items():
+        _meters().files.labels(state).set(count)
+
+
+def observe_ingestion(outcome: str, seconds: float) -> None:
+    """Count an ingestion that ended: outcome is a file's state or the class name of an error."""
+    _meters().ingestions.labels(outcome).inc()
+    _meters().ingestion_seconds.observe(seconds)
+
+
+def count_index_refresh(outcome: str) -> None:
+    """Count a read of the release index: "accepted", "refused" or "failed"."""
+    _meters().refreshes.labels(outcome).inc()
+
+
+def set_index_refreshed(at_s: float) -> None:
+    """Say when the index was last read (Unix time); `render` makes the age of it.
+
+    An age that a process had to set would stand still with that process, and its alarm with it.
+    """
+    _meters().refreshed_at.set(at_s)
+
+
+def count_index_conflict() -> None:
+    """Count a recorded hash that the index contradicts."""
+    _meters().conflicts.inc()
+
+
+def count_blob_damaged() -> None:
+    """Count a blob that is missing or is not its digest's bytes."""
+    _meters().damaged.inc()
+
+
+def set_storage_free(count_bytes: int) -> None:
+    """Say how many bytes are free where blobs are stored."""
+    _meters().free_bytes.set(count_bytes)
+
+
+def prepare_multiprocess(directory: Path) -> None:
+    """Make this process and its children share their metrics through files in directory.
+
+    The directory is created (0700); values of an earlier run, and only those, are removed. Call it
+    once, in the parent, before anything is counted.
+
+    Raises:
+        RuntimeError: prometheus_client is imported already and has chosen to count alone.
+        OSError: the directory can't be used.
+    """
+    if "prometheus_client" in sys.modules:
+        raise RuntimeError("metrics were used before prepare_multiprocess")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file in directory.iterdir():
+        if _VALUES_FILE.fullmatch(file.name):
+            file.unlink()
+    os.environ[_DIRECTORY] = str(directory)
+
+
+def forget_process(pid: int) -> None:
+    """Drop what a dead process was doing (its streams, its breakers); its counters stay."""
+    if directory := os.environ.get(_DIRECTORY):
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+
+
+def render(clock: Callable[[], float] = time.time) -> bytes:
+    """Return all metrics in Prometheus' text format, those of all processes where there are more.
+
+    clock gives Unix time, for the age of the index.
+    """
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    source = _meters().registry
+    if directory := os.environ.get(_DIRECTORY):
+        source = CollectorRegistry()
+        MultiProcessCollector(source, directory)  # type: ignore[no-untyped-call]
+    return generate_latest(_WithAge(source, clock))
+
+
+class _WithAge:
+    """A registry's metrics, with the age of the index in place of when it was read."""
+
+    def __init__(self, source: "CollectorRegistry", clock: Callable[[], float]) -> None:
+        self._source = source
+        self._clock = clock
+
+    def collect(self) -> "Iterator[Metric]":
+        from prometheus_client.core import GaugeMetricFamily
+
+        for family in self._source.collect():
+            if family.name != _REFRESHED_AT:
+                yield family
+                continue
+            age = GaugeMetricFamily(
+                "moorage_index_age_seconds", "Seconds since the index was read."
+            )
+            for sample in family.samples:
+                if sample.value:  # 0: never read, so it has no age
+                    age.add_metric([], max(0.0, self._clock() - sample.value))
+            yield age

@@ -1,0 +1,175 @@
+"""Running the application under uvicorn: processes, draining on SIGTERM, cutting connections.
+
+On SIGTERM a process becomes unready at once and accepts connections for `drain_s` more seconds, so
+that load balancers notice first; then it stops listening and running downloads get `shutdown_s`.
+"""
+
+import multiprocessing
+import signal
+import socket
+import threading
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app import logs, metrics
+from app.core.errors import SettingsError
+from app.main import Application, create_app
+from app.settings import Settings
+from app.web.streaming import ABORT
+
+_BACKLOG = 4096
+_RESTART_PAUSE_S = 1.0
+_log = logs.get("server")
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP/1.1, with a way for the application to cut a connection that stopped taking bytes."""
+
+    def on_message_begin(self) -> None:
+        """Begin a request; its scope says how to cut its connection."""
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
+
+
+class Server(uvicorn.Server):
+    """One process's server."""
+
+    def __init__(self, config: uvicorn.Config, application: Application, drain_s: float) -> None:
+        super().__init__(config)
+        self._application = application
+        self._drain_s = drain_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain at the first SIGTERM; stop accepting at any other signal, or the second one.
+
+        uvicorn's own handler raises the signal again at the end, which would end a clean stop with
+        the signal's exit status instead of 0.
+        """
+        first = not self._application.health.draining
+        self._application.begin_drain()
+        if sig == signal.SIGTERM and first and self._drain_s:
+            timer = threading.Timer(self._drain_s, self._stop)
+            timer.daemon = True
+            timer.start()
+        elif self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def bind(settings: Settings) -> socket.socket:
+    """Return the bound socket that all processes listen on.
+
+    Raises:
+        SettingsError: the address is taken, or not one of this host.
+    """
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        raise SettingsError(
+            f"can't listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "choose another MOORAGE_HOST or MOORAGE_PORT, or stop what listens there"
+        ) from error
+    return sock
+
+
+def serve(settings: Settings, sock: socket.socket) -> int:
+    """Serve until told to stop; return the exit code."""
+    if settings.workers == 1:
+        return _serve_here(settings, sock)
+    with TemporaryDirectory(prefix="moorage-metrics-") as folder:
+        metrics.prepare_multiprocess(Path(folder))
+        return Supervisor(settings, sock).run()
+
+
+def _serve_here(settings: Settings, sock: socket.socket) -> int:
+    application = create_app(settings)
+    server = Server(_config(settings, application), application, settings.drain_s)
+    server.run(sockets=[sock])
+    return 0 if server.started else 1
+
+
+def _worker(settings: Settings, sock: socket.socket) -> None:
+    """Run in a process of its own."""
+    logs.configure(settings.log_level, settings.log_format)
+    raise SystemExit(_serve_here(settings, sock))
+
+
+def _config(settings: Settings, application: Application) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http=Protocol,
+        ws="none",
+        loop="uvloop",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=settings.shutdown_s,
+        proxy_headers=False,
+    )
+
+
+class Supervisor:
+    """Several processes on one listener: restarts what dies, passes signals on."""
+
+    def __init__(self, settings: Settings, sock: socket.socket) -> None:
+        self._settings = settings
+        self._sock = sock
+        self._spawn = multiprocessing.get_context("spawn")
+        self._processes: list[BaseProcess] = []
+        self._stopping = False
+
+    def run(self) -> int:
+        """Run until a signal or a process that can't start; return the exit code."""
+        self._sock.listen(_BACKLOG)
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sig, self._pass_on)
+        self._processes = [self._start() for _ in range(self._settings.workers)]
+        failed = False
+        while not self._stopping and not failed:
+            time.sleep(0.2)
+            failed = any(p.exitcode == 1 for p in self._processes)
+            if not failed:
+                self._replace_dead()
+        if failed:
+            _log.error("a process could not start; stopping all")
+            self._pass_on(signal.SIGTERM, None)
+        for process in self._processes:
+            process.join()
+        return int(failed or any(p.exitcode for p in self._processes))
+
+    def _start(self) -> BaseProcess:
+        process = self._spawn.Process(target=_worker, args=(self._settings, self._sock))
+        process.start()
+        return process
+
+    def _replace_dead(self) -> None:
+        for index, process in enumerate(self._processes):
+            if process.exitcode is None or self._stopping:
+                continue
+            _log.error("process died; starting another", pid=process.pid, exit=process.exitcode)
+            metrics.forget_process(process.pid or 0)
+            time.sleep(_RESTART_PAUSE_S)
+            self._processes[index] = self._start()
+
+    def _pass_on(self, sig: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        # A terminal sends its Ctrl-C to the whole group: the processes have that one already.
+        for process in self._processes if sig == signal.SIGTERM else ():
+            if process.is_alive():
+                process.terminate()

@@ -1,0 +1,35 @@
+"""Reading the audit log and checking its chain; rows are written by the changes themselves."""
+
+from functools import partial
+
+from app.core.audit import FIRST_HASH, AuditRecord, first_break
+from app.db.audit import AuditLog
+from app.db.engine import Database, Session
+
+_BATCH = 1000
+
+
+def _rows(after: int, session: Session) -> list[tuple[AuditRecord, str, str]]:
+    return AuditLog(session).rows(after, _BATCH)
+
+
+class AuditReader:
+    """The audit log, for admins."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def list(self, *, after: int, limit: int) -> list[AuditRecord]:
+        """Return rows after a sequence number, oldest first."""
+        rows = await self._db.read(lambda s: AuditLog(s).rows(after, limit))
+        return [record for record, _, _ in rows]
+
+    async def verify(self) -> tuple[int, int | None]:
+        """Return how many rows hold, and the seq of the first that breaks the chain, or None."""
+        after, prev_hash = 0, FIRST_HASH
+        while True:
+            rows = await self._db.read(partial(_rows, after))
+            broken = first_break(rows, prev_hash, after)
+            if broken is not None or not rows:
+                return after, broken
+            after, prev_hash = rows[-1][0].seq, rows[-1][2]

@@ -1,0 +1,163 @@
+"""Comparing the store with the database: orphans, missing, short and damaged blobs, leftovers.
+
+Reports first; `repair=True` then does exactly what the report says it would do.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from app.core.digest import Digest
+from app.db.audit import AuditLog
+from app.db.blobs import Blobs
+from app.db.engine import Database, Session
+from app.db.releases import Releases
+from app.services.clock import Now
+from app.services.releases.repair import Repair
+from app.storage.blobstore import BlobCondition, BlobStore, StoredBlob
+
+# A blob is made durable before its row is committed: a young one may be about to get its row.
+ORPHAN_GRACE = timedelta(hours=1)
+
+
+class Problem(StrEnum):
+    """What can be wrong."""
+
+    MISSING = "missing"
+    SHORT = "short"
+    DAMAGED = "damaged"
+    ORPHAN = "orphan"
+    LEFTOVER = "leftover"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or would be tidied up.
+
+    Attributes:
+        object: "sha256:<hex>", or the path of a leftover.
+        names: the files whose bytes it should be.
+        action: what repairing does, for people.
+        harmful: False for orphans and leftovers, which only take space.
+    """
+
+    problem: Problem
+    object: str
+    names: tuple[str, ...]
+    size_bytes: int
+    action: str
+
+    @property
+    def harmful(self) -> bool:
+        """Whether something that should be served can't be."""
+        return self.problem in {Problem.MISSING, Problem.SHORT, Problem.DAMAGED}
+
+
+@dataclass(frozen=True, slots=True)
+class FsckReport:
+    """What was found.
+
+    Attributes:
+        checked: how many recorded blobs were looked at.
+        deep: whether their bytes were hashed.
+    """
+
+    checked: int
+    deep: bool
+    findings: tuple[Finding, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether everything recorded can be served."""
+        return not any(f.harmful for f in self.findings)
+
+
+class Fsck:
+    """Checks the store against the database."""
+
+    def __init__(self, db: Database, store: BlobStore, repair: Repair, now: Now) -> None:
+        self._db = db
+        self._store = store
+        self._repair = repair
+        self._now = now
+
+    async def run(
+        self, *, deep: bool, repair: bool, progress: Callable[[int, int], None] | None = None
+    ) -> FsckReport:
+        """Check everything, and repair it if asked to.
+
+        Args:
+            deep: hash every byte.
+            repair: quarantine damaged blobs, delete old orphans, remove leftovers.
+            progress: is told (blobs checked, blobs in all).
+        """
+        recorded = await self._db.read(lambda s: Blobs(s).all())
+        findings = []
+        for done, blob in enumerate(recorded):
+            condition = await self._store.check(blob.digest, blob.size_bytes, deep=deep)
+            if condition is not BlobCondition.OK:
+                findings.append(await self._wrong(blob.digest, blob.size_bytes, condition))
+            elif deep and repair:
+                await self._mark_checked(blob.digest)
+            if progress is not None:
+                progress(done + 1, len(recorded))
+        known = {blob.digest for blob in recorded}
+        findings += await self._orphans(known)
+        findings += await self._leftovers()
+        if repair:
+            await self._apply(findings)
+        return FsckReport(len(recorded), deep, tuple(findings))
+
+    async def _mark_checked(self, digest: Digest) -> None:
+        at = self._now()
+        await self._db.write(lambda s: Blobs(s).mark_checked(digest, at))
+
+    async def _wrong(self, digest: Digest, size: int, condition: BlobCondition) -> Finding:
+        names = tuple(await self._db.read(lambda s: Releases(s).names_of(digest)))
+        verb = "record it as damaged" if condition is BlobCondition.MISSING else "quarantine it"
+        then = "fetch it again when it is next asked for" if names else "nothing names it"
+        return Finding(Problem(condition.value), f"sha256:{digest}", names, size, f"{verb}; {then}")
+
+    async def _orphans(self, known: set[Digest]) -> list[Finding]:
+        stored = await asyncio.to_thread(lambda: list(self._store.walk()))
+        return [self._orphan(blob) for blob in stored if blob.digest not in known]
+
+    def _orphan(self, blob: StoredBlob) -> Finding:
+        old = self._old_enough(blob.stored_at)
+        action = "delete it" if old else "keep it for now: stored within the last hour"
+        return Finding(Problem.ORPHAN, f"sha256:{blob.digest}", (), blob.size_bytes, action)
+
+    def _old_enough(self, stored_at: datetime) -> bool:
+        return stored_at < self._now() - ORPHAN_GRACE
+
+    async def _leftovers(self) -> list[Finding]:
+        found = await asyncio.to_thread(lambda: list(self._store.leftovers()))
+        return [
+            Finding(Problem.LEFTOVER, str(item.path), (), item.size_bytes, "remove it")
+            for item in found
+        ]
+
+    async def _apply(self, findings: list[Finding]) -> None:
+        await self._store.recover()
+        for finding in findings:
+            if finding.problem is Problem.LEFTOVER:
+                continue
+            digest = Digest(finding.object.removeprefix("sha256:"))
+            if finding.harmful:
+                await self._repair.damaged(digest, f"fsck: {finding.problem}", fetch=False)
+            elif finding.action == "delete it" and not await self._is_recorded(digest):
+                await self._delete(digest)
+
+    async def _is_recorded(self, digest: Digest) -> bool:
+        return any(b.digest == digest for b in await self._db.read(lambda s: Blobs(s).all()))
+
+    async def _delete(self, digest: Digest) -> None:
+        await self._store.delete(digest)
+        at = self._now()
+
+        def work(session: Session) -> None:
+            AuditLog(session).append(at, "cli", "blob.delete", f"sha256:{digest}", "orphan")
+
+        await self._db.write(work)

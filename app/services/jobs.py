@@ -1,0 +1,87 @@
+"""Jobs: recorded when asked for, run by the leader, one after another."""
+
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from app import logs
+from app.core.errors import MoorageError, UnknownError
+from app.core.job import Job, JobState
+from app.db.audit import AuditLog
+from app.db.engine import Database, Session
+from app.db.jobs import Jobs
+from app.services.clock import Now
+
+SYNC = "releases.sync"
+Runner = Callable[[str], Awaitable[object]]  # takes the actor, returns what JSON can hold
+_log = logs.get("jobs")
+
+
+class JobService:
+    """The queue of jobs."""
+
+    def __init__(self, db: Database, runners: Mapping[str, Runner], now: Now) -> None:
+        self._db = db
+        self._runners = runners
+        self._now = now
+
+    async def ask_for(self, kind: str, actor: str) -> Job:
+        """Return a queued job; one of the same kind that has not begun yet serves both."""
+        at = self._now()
+        new = Job(secrets.token_hex(8), kind, JobState.QUEUED, actor, at)
+
+        def work(session: Session) -> Job:
+            for job in Jobs(session).unfinished(kind):
+                if job.state is JobState.QUEUED:
+                    return job
+            Jobs(session).save(new)
+            AuditLog(session).append(at, actor, "job.create", f"job:{new.id}", kind)
+            return new
+
+        return await self._db.write(work)
+
+    async def get(self, job_id: str) -> Job:
+        """Return one job.
+
+        Raises:
+            UnknownError: there is none with this id.
+        """
+        job = await self._db.read(lambda s: Jobs(s).get(job_id))
+        if job is None:
+            raise UnknownError(f"no job has the id {job_id}")
+        return job
+
+    async def fail_abandoned(self) -> None:
+        """Mark jobs as failed whose leader died; for a leader that just took over."""
+        at = self._now()
+
+        def work(session: Session) -> None:
+            for job in Jobs(session).unfinished():
+                if job.state is JobState.RUNNING:
+                    result = json.dumps({"error": "the process that ran it ended; ask again"})
+                    Jobs(session).save(
+                        replace(job, state=JobState.FAILED, finished_at=at, result=result)
+                    )
+
+        await self._db.write(work)
+
+    async def run_next(self) -> bool:
+        """Run the oldest queued job to its end; False if there was none."""
+        queued = await self._db.read(lambda s: Jobs(s).unfinished())
+        job = next((j for j in queued if j.state is JobState.QUEUED), None)
+        if job is None:
+            return False
+        running = replace(job, state=JobState.RUNNING, started_at=self._now())
+        await self._db.write(lambda s: Jobs(s).save(running))
+        state, result = await self._outcome(running)
+        done = replace(running, state=state, finished_at=self._now(), result=json.dumps(result))
+        await self._db.write(lambda s: Jobs(s).save(done))
+        _log.info("job ended", job=job.id, kind=job.kind, state=state)
+        return True
+
+    async def _outcome(self, job: Job) -> tuple[JobState, object]:
+        try:
+            return JobState.DONE, await self._runners[job.kind](job.actor)
+        except MoorageError as error:
+            return JobState.FAILED, {"error": str(error)}

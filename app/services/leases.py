@@ -1,0 +1,116 @@
+"""Holding a lease: acquire, renew in the background, let go.
+
+Owners are named "host/boot/pid/start", so that a process that was killed a moment ago on this host
+is known to be dead, and its lease need not run out first.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from app.core.errors import DatabaseBusyError
+from app.db.engine import Database, Session
+from app.db.leases import LeaseHolder, LeaseTable
+from app.services.clock import Now
+
+TTL = timedelta(seconds=15)
+_RENEW_S = 5.0
+_POLL_S = 0.1
+
+
+def _start_ticks(pid: int) -> str | None:
+    """Return the process's start time in clock ticks since boot, None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The program's name, in brackets, may hold spaces and brackets of its own.
+    return stat.rsplit(")", 1)[1].split()[19]
+
+
+@lru_cache
+def _host() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        boot, namespace = "", ""
+    return f"{socket.gethostname()}/{boot[:8]}{namespace.removeprefix('pid:')}"
+
+
+def this_owner() -> str:
+    """Return the name under which this process holds leases."""
+    pid = os.getpid()
+    return f"{_host()}/{pid}/{_start_ticks(pid) or 0}"
+
+
+def is_dead(owner: str) -> bool:
+    """Report whether owner is a process of this very host that is known to be gone."""
+    host, pid, ticks = owner.rsplit("/", 2)
+    if host != _host() or not Path("/proc/self/stat").exists():
+        return False
+    return _start_ticks(int(pid)) != ticks
+
+
+class Leases:
+    """Leases of this process."""
+
+    def __init__(self, db: Database, now: Now, owner: str | None = None) -> None:
+        self._db = db
+        self._now = now
+        self._owner = owner or this_owner()
+
+    async def try_acquire(self, name: str) -> LeaseHolder | None:
+        """Take the lease if it is free, has expired, or its owner is dead."""
+
+        def work(session: Session) -> int | None:
+            table = LeaseTable(session)
+            last = table.holder(name)
+            dead = last.owner if last and is_dead(last.owner) else None
+            return table.acquire(name, self._owner, self._now(), TTL, dead_owner=dead)
+
+        fence = await self._db.write(work)
+        return None if fence is None else LeaseHolder(name, self._owner, fence)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[LeaseHolder]:
+        """Wait for the lease, keep it renewed inside the context, and let go at its end.
+
+        Losing it meanwhile (a long pause) is noticed by whoever checks the fence in the
+        transaction that records the result.
+        """
+        while (holder := await self.try_acquire(name)) is None:
+            await asyncio.sleep(_POLL_S)
+        async with self.keep(holder):
+            yield holder
+
+    @contextlib.asynccontextmanager
+    async def keep(self, holder: LeaseHolder) -> AsyncIterator[None]:
+        """Renew an acquired lease inside the context and let go at its end."""
+        renewing = asyncio.ensure_future(self._renew(holder))
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            # A lease that can't be released runs out by itself.
+            with contextlib.suppress(DatabaseBusyError):
+                await self._db.write(lambda s: LeaseTable(s).release(holder, self._now()))
+
+    async def _renew(self, holder: LeaseHolder) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            with contextlib.suppress(DatabaseBusyError):
+                if not await self._db.write(
+                    lambda s: LeaseTable(s).renew(holder, self._now(), TTL)
+                ):
+                    return
+
+    async def still_mine(self, holder: LeaseHolder) -> bool:
+        """Report whether nobody took the lease since."""
+        return await self._db.write(lambda s: LeaseTable(s).holds(holder))

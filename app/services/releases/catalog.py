@@ -1,0 +1,156 @@
+"""The catalogue: every file and what is offered, held in memory for one generation.
+
+The web layer reads this alone; between two changes of state it costs no query.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+from app import metrics
+from app.core.gorelease import Release, Support, support_of, supported_minors
+from app.core.goversion import sort_key
+from app.core.releasefile import FileRecord, FileState, IndexConflict, IndexStatus
+from app.db.engine import Database, Session
+from app.db.generation import current_generation
+from app.db.leases import LeaseTable
+from app.db.releases import IndexLog, Releases, with_lease
+from app.services.clock import Now
+from app.services.generation import GenerationWatch
+from app.services.releases.ingestion import IngestionPolicy
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything known, at one generation.
+
+    Attributes:
+        records: by filename; newest release first, files in index order.
+        status: how reading the index goes.
+    """
+
+    generation: int
+    records: Mapping[str, FileRecord]
+    status: IndexStatus
+    policy: IngestionPolicy
+    minors: tuple[str, ...] = field(default=())
+
+    def offers(self, record: FileRecord) -> bool:
+        """Whether the file is verified here, or would be ingested when asked for."""
+        if record.served:
+            return True
+        on_demand = record.state in {FileState.KNOWN, FileState.FETCHING} and record.listed
+        return on_demand and self.policy.on_demand and self.policy.refusal(record) is None
+
+    def support(self, version: str) -> Support:
+        """Return whether Go's team still supports this release."""
+        return support_of(version, self.minors)
+
+    @cached_property
+    def offered(self) -> tuple[FileRecord, ...]:
+        """What is offered, newest release first."""
+        return tuple(r for r in self.records.values() if self.offers(r))
+
+    @cached_property
+    def by_sha256(self) -> Mapping[str, FileRecord]:
+        """Offered files by the hex of their SHA-256."""
+        return {r.file.sha256.hex: r for r in reversed(self.offered) if r.file.sha256}
+
+    @cached_property
+    def releases(self) -> tuple[Release, ...]:
+        """Offered files grouped into releases, newest first."""
+        return _grouped(self.offered)
+
+    @cached_property
+    def all_releases(self) -> tuple[Release, ...]:
+        """Every known file grouped into releases, newest first."""
+        return _grouped(tuple(self.records.values()))
+
+
+def _grouped(records: tuple[FileRecord, ...]) -> tuple[Release, ...]:
+    groups: dict[str, list[FileRecord]] = {}
+    for record in records:
+        groups.setdefault(record.file.version, []).append(record)
+    return tuple(
+        Release(version, group[0].stable, tuple(r.file for r in group))
+        for version, group in groups.items()
+    )
+
+
+class CatalogReader:
+    """Loads the catalogue once per generation."""
+
+    def __init__(
+        self, db: Database, watch: GenerationWatch, policy: IngestionPolicy, now: Now
+    ) -> None:
+        self._db = db
+        self._watch = watch
+        self._policy = policy
+        self._now = now
+        self._catalog: Catalog | None = None
+        self._loading = asyncio.Lock()
+
+    @property
+    def generation(self) -> int:
+        """The generation that prepared answers must be of."""
+        return self._watch.value
+
+    @property
+    def policy(self) -> IngestionPolicy:
+        """What may be ingested."""
+        return self._policy
+
+    async def current(self, *, fresh: bool = False) -> Catalog:
+        """Return the catalogue of the present generation.
+
+        Args:
+            fresh: ask the database for the generation first, for whoever just changed something.
+
+        Raises:
+            DatabaseBusyError: the database doesn't answer and nothing is loaded.
+        """
+        if fresh:
+            await self._watch.poll()
+        if self._catalog is not None and self._catalog.generation >= self._watch.value:
+            return self._catalog
+        async with self._loading:
+            if self._catalog is None or self._catalog.generation < self._watch.value:
+                self._catalog = await self._db.read(self._load)
+                self._watch.value = max(self._watch.value, self._catalog.generation)
+            return self._catalog
+
+    def _load(self, session: Session) -> Catalog:
+        generation = current_generation(session)
+        records = sorted(
+            Releases(session).all(),
+            key=lambda r: (r.file.os, r.file.arch, r.file.kind, r.file.filename),
+        )
+        records.sort(key=lambda r: sort_key(r.file.version), reverse=True)
+        status = IndexLog(session).status()
+        if status.read_at is not None:
+            metrics.set_index_refreshed(status.read_at.timestamp())
+        metrics.set_files(Counter(record.state.value for record in records))
+        return Catalog(
+            generation,
+            {record.file.filename: record for record in records},
+            status,
+            self._policy,
+            supported_minors([r.file.version for r in records]),
+        )
+
+    async def file(self, filename: str) -> tuple[FileRecord, list[IndexConflict]] | None:
+        """Return one file as it stands this moment, with the evidence kept about it."""
+        now: datetime = self._now()
+
+        def work(session: Session) -> tuple[FileRecord, list[IndexConflict]] | None:
+            record = Releases(session).get(filename)
+            if record is None:
+                return None
+            name = f"ingest:{filename}"
+            leased = name in LeaseTable(session).live(name, now)
+            return with_lease(record, leased=leased), IndexLog(session).conflicts(filename)
+
+        return await self._db.read(work)

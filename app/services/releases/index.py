@@ -1,0 +1,210 @@
+"""Reading go.dev's index: take over what is new, refuse what contradicts what is recorded.
+
+A malformed document is refused whole and the old one stays. A known file whose hash or size
+changes keeps its recorded one; the claim is kept as evidence. A vanished file stays served.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from app import logs, metrics
+from app.core.digest import Digest
+from app.core.errors import BadInputError, UpstreamContentError, UpstreamError
+from app.core.gorelease import ReleaseFile, ReleaseIndex, parse_index
+from app.core.releasefile import FileRecord, IndexConflict, IndexStatus
+from app.db.audit import AuditLog
+from app.db.blobs import Blobs
+from app.db.engine import Database, Session
+from app.db.generation import bump_generation
+from app.db.releases import IndexLog, Releases
+from app.services.clock import Now
+from app.services.flight import Flight
+from app.storage.blobstore import BlobStore
+from app.upstream.godev import GoDev
+
+_log = logs.get("index")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexChange:
+    """What one reading changed.
+
+    Attributes:
+        added: names of files that are new.
+        vanished: names that the document no longer lists, though the one before did.
+        conflicts: claims that contradict what is recorded, whether or not they are new.
+    """
+
+    document: Digest
+    added: tuple[str, ...]
+    vanished: tuple[str, ...]
+    conflicts: tuple[IndexConflict, ...]
+
+
+class ReleaseIndexReader:
+    """Reads the index into the database."""
+
+    def __init__(self, db: Database, store: BlobStore, godev: GoDev, now: Now) -> None:
+        self._db = db
+        self._store = store
+        self._godev = godev
+        self._now = now
+        self._flight: Flight[str, IndexChange] = Flight()
+
+    async def refresh(self, actor: str = "system") -> IndexChange:
+        """Read the index once, for however many callers, and return what changed.
+
+        Raises:
+            UpstreamError: it can't be had, or is refused; what was known stays.
+        """
+        return await self._flight.do("index", lambda: self._refresh(actor))
+
+    async def status(self) -> IndexStatus:
+        """Return how reading goes."""
+        return await self._db.read(lambda s: IndexLog(s).status())
+
+    async def _refresh(self, actor: str) -> IndexChange:
+        try:
+            data = await self._godev.index()
+            index = await asyncio.to_thread(self._parse, data)
+        except UpstreamError as error:
+            await self._note_failure(error)
+            raise
+        document = await self._store.put(data)
+        at = self._now()
+        change = await self._db.write(
+            lambda s: self._take_over(s, index, document, len(data), at, actor)
+        )
+        metrics.count_index_refresh("accepted")
+        self._tell(change)
+        return change
+
+    def _parse(self, data: bytes) -> ReleaseIndex:
+        try:
+            return parse_index(data)
+        except BadInputError as error:
+            raise UpstreamContentError(
+                f"the release index of {self._godev.index_url} is refused: {error}",
+                origin=self._godev.index_url,
+            ) from error
+
+    async def _note_failure(self, error: UpstreamError) -> None:
+        refused = isinstance(error, UpstreamContentError)
+        metrics.count_index_refresh("refused" if refused else "failed")
+        _log.error("index refused" if refused else "index not read", error=str(error))
+        at = self._now()
+
+        def work(session: Session) -> None:
+            log = IndexLog(session)
+            if log.status().error != str(error):
+                AuditLog(session).append(
+                    at, "system", "index.fail", self._godev.index_url, str(error)
+                )
+            log.failed(str(error), at)
+
+        await self._db.write(work)
+
+    def _take_over(
+        self,
+        session: Session,
+        index: ReleaseIndex,
+        document: Digest,
+        size_bytes: int,
+        at: datetime,
+        actor: str,
+    ) -> IndexChange:
+        log, releases = IndexLog(session), Releases(session)
+        known = {record.file.filename: record for record in releases.all()}
+        Blobs(session).record(document, size_bytes, at)
+        changed_document = log.status().document != document
+        log.accepted(document, self._godev.index_url, at)
+        seen = {f.filename: (f, r.stable) for r in index.releases for f in r.files}
+        added = tuple(name for name in seen if name not in known)
+        # Oldest first, so that row order is release order for whoever reads the table.
+        for name in reversed(added):
+            file, stable = seen[name]
+            releases.add(file, stable=stable, index=document, at=at)
+        conflicts = tuple(self._compare(releases, known, seen.values(), document, at))
+        vanished = tuple(n for n, r in known.items() if r.listed and n not in seen)
+        for name in vanished:
+            releases.set_listed(name, False)
+        for name in (n for n, r in known.items() if not r.listed and n in seen):
+            releases.set_listed(name, True)
+        fresh = [c for c in conflicts if log.add_conflict(c)]
+        change = IndexChange(document, added, vanished, conflicts)
+        if changed_document:
+            self._audit(session, change, fresh, at, actor)
+        bump_generation(session)
+        return change
+
+    def _compare(
+        self,
+        releases: Releases,
+        known: dict[str, FileRecord],
+        seen: Iterable[tuple[ReleaseFile, bool]],
+        document: Digest,
+        at: datetime,
+    ) -> Iterable[IndexConflict]:
+        for file, _ in seen:
+            record = known.get(file.filename)
+            if record is None:
+                continue
+            old = record.file
+            if (old.sha256, old.size_bytes) == (file.sha256, file.size_bytes):
+                continue
+            if not old.verifiable and file.verifiable:
+                releases.complete(file, document)
+                continue
+            yield IndexConflict(
+                file.filename,
+                old.sha256.hex if old.sha256 else "",
+                old.size_bytes,
+                file.sha256.hex if file.sha256 else "",
+                file.size_bytes,
+                document,
+                at,
+            )
+
+    def _audit(
+        self,
+        session: Session,
+        change: IndexChange,
+        fresh: list[IndexConflict],
+        at: datetime,
+        actor: str,
+    ) -> None:
+        audit = AuditLog(session)
+        audit.append(
+            at,
+            actor,
+            "index.accept",
+            f"sha256:{change.document}",
+            f"{len(change.added)} new, {len(change.vanished)} vanished, "
+            f"{len(change.conflicts)} conflicting files",
+        )
+        for conflict in fresh:
+            audit.append(
+                at,
+                actor,
+                "index.conflict",
+                conflict.filename,
+                f"recorded sha256 {conflict.recorded_sha256}, {conflict.recorded_size_bytes} B; "
+                f"index says {conflict.seen_sha256}, {conflict.seen_size_bytes} B: refused",
+            )
+
+    def _tell(self, change: IndexChange) -> None:
+        for conflict in change.conflicts:
+            metrics.count_index_conflict()
+            _log.error(
+                "index contradicts a recorded file",
+                filename=conflict.filename,
+                recorded=conflict.recorded_sha256,
+                seen=conflict.seen_sha256,
+                document=change.document.hex,
+            )
+        if change.vanished:
+            _log.warning("index lost files", count=len(change.vanished), first=change.vanished[0])
+        if change.added:
+            _log.info("index has new files", count=len(change.added), newest=change.added[0])

@@ -1,0 +1,139 @@
+"""The key that signatures are judged by: taken over from newer exports, never guessed.
+
+The primary key is pinned, and it certifies each subkey, so a newer export is safe to take over.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from app import logs
+from app.core.errors import ConflictError, KeyringError
+from app.core.signature import Subkey
+from app.db.audit import AuditLog
+from app.db.engine import Database, Session
+from app.db.generation import bump_generation
+from app.db.keyrings import Keyrings, RecordedKeyring
+from app.services.clock import Now
+from app.upstream.gpg import Gpg, Keyring, lost_subkeys
+
+KEY_MAX_BYTES = 1024 * 1024
+BUILT_IN = "built-in"
+SETTING = "setting"
+REFRESH = "refresh"
+_log = logs.get("keyring")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringChange:
+    """What taking over an export changed.
+
+    Attributes:
+        added: fingerprints that the active keyring did not have before.
+        removed: fingerprints that it has no more.
+    """
+
+    keyring: Keyring
+    source: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether the active keyring is another one now."""
+        return bool(self.added or self.removed)
+
+
+class ReleaseKeyring:
+    """The active keyring of this mirror."""
+
+    def __init__(self, db: Database, gpg: Gpg, now: Now) -> None:
+        self._db = db
+        self._gpg = gpg
+        self._now = now
+        self._loaded: tuple[int, Keyring] | None = None
+        self._loading = asyncio.Lock()
+
+    async def configure(self, armored: bytes, source: str) -> None:
+        """Make the configured export active if it is another one than configured last time.
+
+        A refresh that came after it stays in force over a restart.
+
+        Raises:
+            KeyringError: it is no usable export of the pinned key.
+        """
+        keyring = await asyncio.to_thread(self._gpg.load, armored)
+
+        def work(session: Session) -> None:
+            last = Keyrings(session).newest_from(frozenset({BUILT_IN, SETTING}))
+            if last is None or last.digest != keyring.digest:
+                self._record(session, keyring, source, "system")
+
+        await self._db.write(work)
+
+    async def active(self) -> Keyring:
+        """Return the active keyring, loaded anew when another process replaced it.
+
+        Raises:
+            KeyringError: none is active, or gpg can't load it.
+        """
+        recorded = await self.recorded()
+        async with self._loading:
+            if self._loaded is None or self._loaded[0] != recorded.id:
+                loaded = await asyncio.to_thread(self._gpg.load, recorded.armored)
+                self._loaded = (recorded.id, loaded)
+            return self._loaded[1]
+
+    async def recorded(self) -> RecordedKeyring:
+        """Return the active export as recorded.
+
+        Raises:
+            KeyringError: none is active.
+        """
+        recorded = await self._db.read(lambda s: Keyrings(s).active())
+        if recorded is None:
+            raise KeyringError("no key export is active; start the service once, or configure one")
+        return recorded
+
+    async def take_over(self, armored: bytes, actor: str, *, replace: bool) -> KeyringChange:
+        """Make another export of the pinned key the active one.
+
+        Args:
+            armored: the export.
+            actor: for the audit row.
+            replace: accept one that lacks subkeys which the active one has.
+
+        Raises:
+            KeyringError: it is no usable export of the pinned key.
+            ConflictError: it lacks subkeys which the active one has: an older export.
+        """
+        new = await asyncio.to_thread(self._gpg.load, armored)
+        old = await self.active()
+        lost = lost_subkeys(new, old)
+        if lost and not replace:
+            raise ConflictError(
+                f"this export lacks {len(lost)} subkey(s) of the active keyring "
+                f"({', '.join(lost)}): it looks older; say --replace to take it over all the same"
+            )
+        change = KeyringChange(new, REFRESH, lost_subkeys(old, new), lost)
+        if new.digest != old.digest:
+            await self._db.write(lambda s: self._record(s, new, REFRESH, actor))
+            _log.info("keyring taken over", digest=new.digest.hex, added=list(change.added))
+        return change
+
+    def _record(self, session: Session, keyring: Keyring, source: str, actor: str) -> None:
+        at = self._now()
+        Keyrings(session).add(keyring.digest, source, keyring.armored, at)
+        AuditLog(session).append(
+            at, actor, "keyring.activate", f"sha256:{keyring.digest}", f"source: {source}"
+        )
+        bump_generation(session)
+
+    @property
+    def gpg(self) -> Gpg:
+        """The program that judges."""
+        return self._gpg
+
+
+def signing_subkeys(keyring: Keyring) -> tuple[Subkey, ...]:
+    """Return the subkeys that can sign, oldest first."""
+    return tuple(sorted((k for k in keyring.subkeys if k.can_sign), key=lambda k: k.created_at))

@@ -1,0 +1,50 @@
+"""Re-reading what is stored, a little at a time, so that bit rot is found before a client does."""
+
+from datetime import datetime, timedelta
+from functools import partial
+
+from app.core.digest import Digest
+from app.db.blobs import Blobs
+from app.db.engine import Database, Session
+from app.services.clock import Now
+from app.services.releases.repair import Repair
+from app.storage.blobstore import BlobCondition, BlobStore
+
+_BATCH = 20
+
+
+def _mark_checked(digest: Digest, at: datetime, session: Session) -> None:
+    Blobs(session).mark_checked(digest, at)
+
+
+class Scrub:
+    """Hashes each blob again at least every so many days; 0 days never does."""
+
+    def __init__(
+        self, db: Database, store: BlobStore, repair: Repair, now: Now, days: float
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._repair = repair
+        self._now = now
+        self._days = days
+
+    async def step(self) -> int:
+        """Check the blobs that are due, a batch at most; return how many were damaged.
+
+        Raises:
+            StorageError: the disk answered with an error that says nothing about the bytes.
+        """
+        if not self._days:
+            return 0
+        now = self._now()
+        due = now - timedelta(days=self._days)
+        damaged = 0
+        for blob in await self._db.read(lambda s: Blobs(s).checked_before(due, _BATCH)):
+            condition = await self._store.check(blob.digest, blob.size_bytes, deep=True)
+            if condition is BlobCondition.OK:
+                await self._db.write(partial(_mark_checked, blob.digest, now))
+                continue
+            damaged += 1
+            await self._repair.damaged(blob.digest, f"scrub: {condition}")
+        return damaged

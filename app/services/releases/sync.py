@@ -1,0 +1,165 @@
+"""Mirroring a selection: what would be fetched and why, and fetching it.
+
+A second run fetches nothing twice, because `Ingestion.ensure` returns at once for what is served.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from app import logs
+from app.core.errors import BadInputError, MoorageError, UpstreamError
+from app.core.gorelease import ReleaseIndex
+from app.core.releasefile import FileRecord
+from app.core.selection import Selection, select, unmatched_pins
+from app.services.releases.catalog import Catalog, CatalogReader
+from app.services.releases.index import ReleaseIndexReader
+from app.services.releases.ingestion import Ingestion, Report, silent
+
+_log = logs.get("sync")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """One file of the selection.
+
+    Attributes:
+        reason: why it was chosen, for people.
+        refusal: why it can't be mirrored all the same, or None.
+    """
+
+    record: FileRecord
+    reason: str
+    refusal: str | None
+
+    @property
+    def to_fetch(self) -> bool:
+        """Whether its bytes are still to be downloaded."""
+        return self.refusal is None and (not self.record.has_bytes or self.record.damaged)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """What `sync` would do.
+
+    Attributes:
+        unmatched_pins: pins that match no release in the index.
+    """
+
+    files: tuple[PlannedFile, ...]
+    unmatched_pins: tuple[str, ...]
+
+    @property
+    def fetch_bytes(self) -> int:
+        """How many bytes would be downloaded."""
+        return sum(p.record.file.size_bytes for p in self.files if p.to_fetch)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What `sync` did.
+
+    Attributes:
+        fetched: names of files that were not served before.
+        present: names of files that were.
+        failed: (name, why) of files that could not be mirrored.
+        index_error: why the index could not be read, "" if it was; the old one was used then.
+    """
+
+    fetched: tuple[str, ...]
+    present: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+    unmatched_pins: tuple[str, ...]
+    index_error: str = ""
+
+
+class ReleaseSync:
+    """Plans and mirrors the selection."""
+
+    def __init__(
+        self,
+        reader: ReleaseIndexReader,
+        catalog: CatalogReader,
+        ingestion: Ingestion,
+        selection: Selection,
+    ) -> None:
+        self._reader = reader
+        self._catalog = catalog
+        self._ingestion = ingestion
+        self._selection = selection
+
+    async def plan(self, *, refresh: bool = True) -> tuple[SyncPlan, str]:
+        """Return the plan, and why the index could not be read anew ("" if it was).
+
+        Raises:
+            UpstreamError: the index was never read and can't be now.
+        """
+        error = ""
+        if refresh:
+            try:
+                await self._reader.refresh()
+            except UpstreamError as trouble:
+                if (await self._reader.status()).read_at is None:
+                    raise
+                error = str(trouble)
+        return self._planned(await self._catalog.current(fresh=True)), error
+
+    def _planned(self, catalog: Catalog) -> SyncPlan:
+        index = ReleaseIndex(catalog.all_releases)
+        try:
+            chosen = select(index, self._selection)
+        except BadInputError as error:
+            raise AssertionError("settings let a malformed pin through") from error
+        files = []
+        for choice in chosen:
+            record = catalog.records[choice.file.filename]
+            refusal = None if record.served else self._ingestion.policy.refusal(record)
+            files.append(PlannedFile(record, choice.reason, refusal))
+        return SyncPlan(tuple(files), tuple(unmatched_pins(index, self._selection)))
+
+    async def sync(self, *, actor: str = "system", report: Report = silent) -> SyncResult:
+        """Mirror the selection; one file's trouble doesn't stop the others.
+
+        Raises:
+            UpstreamError: the index was never read and can't be now.
+        """
+        plan, index_error = await self.plan()
+        present = tuple(
+            p.record.file.filename for p in plan.files if p.record.served and not p.record.damaged
+        )
+        failed = [(p.record.file.filename, p.refusal) for p in plan.files if p.refusal is not None]
+        fetched: list[str] = []
+
+        async def one(filename: str) -> None:
+            try:
+                await self._ingestion.ensure(filename, asked_for=True, report=report, actor=actor)
+                fetched.append(filename)
+            except MoorageError as error:
+                failed.append((filename, str(error)))
+
+        async with asyncio.TaskGroup() as group:
+            for planned in plan.files:
+                name = planned.record.file.filename
+                if planned.refusal is None and name not in present:
+                    group.create_task(one(name))
+        chosen = frozenset(p.record.file.filename for p in plan.files)
+        await self._ingestion.judge_again(actor, but=chosen)
+        _log.info("sync done", fetched=len(fetched), present=len(present), failed=len(failed))
+        return SyncResult(
+            tuple(sorted(fetched)), present, tuple(sorted(failed)), plan.unmatched_pins, index_error
+        )
+
+
+async def run_sync(sync: ReleaseSync, actor: str) -> dict[str, object]:
+    """Mirror the selection; return a report for JSON."""
+    return sync_report(await sync.sync(actor=actor))
+
+
+def sync_report(result: SyncResult) -> dict[str, object]:
+    """Return what a sync did as what JSON can hold."""
+    return {
+        "fetched": list(result.fetched),
+        "present": list(result.present),
+        "failed": [{"filename": name, "reason": reason} for name, reason in result.failed],
+        "unmatched_pins": list(result.unmatched_pins),
+        "index_error": result.index_error,
+    }

@@ -1,0 +1,7 @@
+"""Print docs/settings.md."""
+
+import sys
+
+from app.settings import reference
+
+sys.stdout.write(reference.markdown())

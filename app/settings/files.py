@@ -1,0 +1,121 @@
+"""Files that settings name: where they are, who else could change or read them, their content.
+
+A key or a secret that others can change or read is refused with the command that repairs it,
+as ssh does with its keys.
+"""
+
+import os
+import shlex
+import stat
+from pathlib import Path
+
+MAX_FILE_BYTES = 1 << 20
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
+
+
+def not_empty(value: object) -> object:
+    """Return value unless it is "", which would mean the working directory.
+
+    Raises:
+        ValueError: it is empty.
+    """
+    if value == "":
+        raise ValueError("it is empty")
+    return value
+
+
+def full_path(path: Path) -> Path:
+    """Return path made absolute from the working directory.
+
+    Raises:
+        ValueError: it begins with "~", which only a shell expands, or holds control characters.
+    """
+    if not str(path).isprintable():
+        raise ValueError("it has a character that is not printable")
+    if str(path).startswith("~"):
+        raise ValueError('"~" is not expanded here')
+    return path.absolute()
+
+
+def directory(path: Path) -> Path:
+    """Return an absolute path at which a directory is or can be made.
+
+    Raises:
+        ValueError: something else is there, or it has a "?", which an SQLite URL cannot hold.
+    """
+    path = full_path(path)
+    if "?" in str(path):
+        raise ValueError('it has a "?", which the URL of an SQLite database cannot hold')
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        raise ValueError(f"{path} can't be used: {error.strerror}") from None
+    if not stat.S_ISDIR(mode):
+        raise ValueError(f"{path} is not a directory")
+    return path
+
+
+def trusted_file(path: Path) -> Path:
+    """Return the absolute path of a file of 1 byte to 1 MiB that only its owner can change.
+
+    Raises:
+        ValueError: absent, unreadable, not a file, empty, too big, or writable by its group or
+            by everybody; the message then names the chmod command.
+    """
+    path = full_path(path)
+    found = _regular(path)
+    if not 0 < found.st_size <= MAX_FILE_BYTES:
+        raise ValueError(f"{path} has {found.st_size} bytes; 1 to {MAX_FILE_BYTES} are accepted")
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"{path} can't be read by the user that Moorage runs as")
+    if found.st_mode & _OTHERS_WRITE:
+        raise ValueError(f"others can change {path}: run chmod go-w {shlex.quote(str(path))}")
+    return path
+
+
+def read_text(path: Path) -> str:
+    """Return the UTF-8 text of a file of at most 1 MiB.
+
+    Raises:
+        ValueError: absent, unreadable, not a file, too big, or not UTF-8. The message names the
+            path and never repeats content.
+    """
+    path = full_path(path)
+    _regular(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"{path} has more than {MAX_FILE_BYTES} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text") from None
+
+
+def refuse_unless_private(path: Path) -> None:
+    """Return if only its owner can read and change the file that holds a secret.
+
+    Raises:
+        ValueError: others can; the message names the chmod command.
+    """
+    if _regular(path).st_mode & (_OTHERS_READ | _OTHERS_WRITE):
+        raise ValueError(
+            f"it is secret and others can read or change {path}:"
+            f" run chmod go-rw {shlex.quote(str(path))}"
+        )
+
+
+def _regular(path: Path) -> os.stat_result:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path} is not a file")
+    return found

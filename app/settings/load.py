@@ -1,0 +1,127 @@
+"""From the environment to valid settings, or to one error that names every problem."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from app.core.errors import SettingsError
+from app.settings.model import CONTRADICTION, Settings
+from app.settings.reference import Setting, all_settings
+from app.settings.sources import Collected, Given, Origin, Problem, collect
+
+_Given = Mapping[tuple[str, ...], Given]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings and, by the dotted name of each, where its value came from."""
+
+    settings: Settings
+    origins: Mapping[str, Origin]
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings that an environment gives; None stands for the process's own.
+
+    `load_settings({"MOORAGE_PORT": "8081"}).port` is 8081, and everything else the default.
+
+    Raises:
+        SettingsError: a setting is unknown, malformed or contradicts another. The message has a
+            line for every problem, "<name as written>: <what is wrong>; <what would be right>",
+            and holds no value.
+    """
+    return load(environ).settings
+
+
+def load(environ: Mapping[str, str] | None = None) -> Loaded:
+    """Return the settings, as `load_settings` does, and where each came from.
+
+    Raises:
+        SettingsError: as in `load_settings`.
+    """
+    collected = collect(os.environ if environ is None else environ)
+    settings, problems = _build(collected)
+    problems = [*collected.problems, *problems]
+    if settings is None or problems:
+        raise SettingsError("\n".join(str(problem) for problem in problems))
+    origins = {
+        setting.name: collected.given[setting.path].origin
+        if setting.path in collected.given
+        else Origin("default")
+        for setting in all_settings()
+    }
+    return Loaded(settings, origins)
+
+
+def _build(collected: Collected) -> tuple[Settings | None, list[Problem]]:
+    """Return the settings, or every problem with single values and between them.
+
+    The rules between settings run only once each value is valid; so where one is not, a second
+    round without it finds the contradictions among the others.
+    """
+    given = collected.given
+    settings, errors = _try(given)
+    malformed = [error for error in errors if error["type"] != CONTRADICTION]
+    failed = collected.failed | {_setting_of(error).path for error in malformed}
+    if malformed:
+        _, errors = _try({path: one for path, one in given.items() if path not in failed})
+    clashes = [
+        error
+        for error in errors
+        if error["type"] == CONTRADICTION and not _involved(error) & _below(failed)
+    ]
+    return settings, [_problem(error, given) for error in [*malformed, *clashes]]
+
+
+def _try(given: _Given) -> tuple[Settings | None, list[ErrorDetails]]:
+    try:
+        return Settings(**_tree(given)), []
+    except ValidationError as error:
+        return None, error.errors(include_url=False)
+
+
+def _tree(given: _Given) -> dict[str, Any]:
+    root: dict[str, Any] = {}
+    for path, one in given.items():
+        table = root
+        for name in path[:-1]:
+            table = table.setdefault(name, {})
+        table[path[-1]] = one.value
+    return root
+
+
+def _below(paths: set[tuple[str, ...]]) -> set[str]:
+    """Return the names of all settings that are, or are in a table that is, among paths."""
+    return {
+        setting.name
+        for setting in all_settings()
+        if any(setting.path[: len(path)] == path for path in paths)
+    }
+
+
+def _involved(clash: ErrorDetails) -> set[str]:
+    return {_setting_of(clash).name, *clash["ctx"]["others"]}
+
+
+def _setting_of(error: ErrorDetails) -> Setting:
+    """Return the setting that an error is about; its loc may go on with the place in a list."""
+    return next(
+        setting for setting in all_settings() if error["loc"][: len(setting.path)] == setting.path
+    )
+
+
+def _problem(error: ErrorDetails, given: _Given) -> Problem:
+    setting = _setting_of(error)
+    name = given[setting.path].name if setting.path in given else setting.variable
+    place = [index for index in error["loc"] if isinstance(index, int)]
+    entry = f"entry {place[0] + 1}: " if place else ""
+    if error["type"] == CONTRADICTION:
+        return Problem(name, entry + error["msg"])
+    wrong = "its value is not accepted"
+    if error["type"] == "value_error":
+        wrong = str(error["ctx"]["error"])
+    return Problem(name, f"{entry}{wrong}; give {setting.form}")

@@ -1,0 +1,105 @@
+"""`Settings`: all sections together, and the rules between them."""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from app.settings import files, values
+from app.settings.rules import Contradiction, contradictions
+from app.settings.sections import AnyPath, Limits, Network, Releases, Storage, Whole
+from app.settings.values import Form, Secret
+
+CONTRADICTION: Final = "contradiction"
+
+
+class Settings(BaseSettings):
+    """Every setting, valid by itself and together with the others.
+
+    `Settings(data_dir=Path("/srv/moorage"))` sets one and takes the default of all others;
+    the environment is read by `load_settings` alone.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    data_dir: Annotated[
+        AnyPath,
+        AfterValidator(files.directory),
+        Form("the path of a directory"),
+        Field(description="Blobs, database, keys and staged files; one local file system."),
+    ] = Path("data")
+    database_url: Annotated[
+        Annotated[str, AfterValidator(values.database_url)] | None,
+        Secret(),
+        Form("sqlite:////absolute/path.db or postgresql+psycopg://user:password@host/name"),
+        Field(repr=False, description="The database. None: SQLite, moorage.db in the data dir."),
+    ] = None
+    host: Annotated[
+        Annotated[str, AfterValidator(values.listen_host)],
+        Form('an address or a host name: "127.0.0.1"'),
+        Field(description="Address that the HTTP listener binds to."),
+    ] = "127.0.0.1"
+    port: Annotated[
+        Whole, Field(ge=0, le=65535, description="TCP port of the listener. 0: any free one.")
+    ] = 8080
+    workers: Annotated[Whole, Field(ge=1, le=64, description="Processes that serve HTTP.")] = 1
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Field(description="The least severe events that are logged."),
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "text"],
+        Field(description="How events are written. auto: text on a terminal, else JSON."),
+    ] = "auto"
+    drain_s: Annotated[
+        Whole,
+        Field(
+            ge=0,
+            le=3600,
+            description="Seconds after SIGTERM during which new connections are still accepted.",
+        ),
+    ] = 5
+    shutdown_s: Annotated[
+        Whole,
+        Field(ge=0, le=3600, description="Seconds that running requests get to end after that."),
+    ] = 30
+    releases: Annotated[Releases, Field(description="Go releases.")] = Releases()
+    network: Annotated[Network, Field(description="Upstream connections.")] = Network()
+    storage: Annotated[Storage, Field(description="The blob store.")] = Storage()
+    limits: Annotated[Limits, Field(description="Limits on load and sizes.")] = Limits()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the arguments as the only source.
+
+        The library's own sources stop at the first malformed value, pass over unknown variables
+        and read the process's environment; `sources.py` names every problem at once.
+        """
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        found = [_line_error(rule) for rule in contradictions(self)]
+        if found:
+            raise ValidationError.from_exception_data("Settings", found)
+        return self
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's URL: the one that is set, or "sqlite:////srv/moorage/moorage.db"."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'moorage.db'}"
+
+
+def _line_error(rule: Contradiction) -> InitErrorDetails:
+    context = {"text": rule.text, "others": rule.others}
+    error = PydanticCustomError(CONTRADICTION, "{text}", context)
+    return InitErrorDetails(type=error, loc=rule.path, input=None)

@@ -1,0 +1,231 @@
+"""The sections of the settings as frozen models: names, types, ranges, defaults, meanings.
+
+Where values come from is in `sources.py`; nothing here reads the environment. Everything pickles,
+since every worker process gets a copy. Lists are tuples, so that nothing can change them.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from app.settings import files, values
+from app.settings.values import Form
+
+YEAR_S = 31_536_000
+GOOGLE_FINGERPRINT = "EB4C1BFD4F042F6DDDCCEC917721F63BD38B4796"
+
+Whole = Annotated[int, BeforeValidator(values.whole_number)]
+AnyPath = Annotated[Path, BeforeValidator(files.not_empty)]
+TrustedFile = Annotated[
+    AnyPath,
+    AfterValidator(files.trusted_file),
+]
+_FILE_FORM = Form("the path of a file of up to 1 MiB that only its owner can change")
+_Unique = AfterValidator(values.no_repeats)
+_NotEmpty = AfterValidator(values.at_least_one)
+_BaseUrl = Annotated[str, AfterValidator(values.base_url)]
+_HttpUrl = Annotated[str, AfterValidator(values.http_url)]
+_Word = Annotated[str, AfterValidator(values.platform_word)]
+_Fingerprint = Annotated[str, AfterValidator(values.fingerprint)]
+_Network = Annotated[str, AfterValidator(values.network)]
+_Pin = Annotated[str, AfterValidator(values.pin)]
+_URL_FORM = Form('an https:// URL without user, query and fragment: "https://go.dev/dl/"')
+
+
+class Section(BaseModel):
+    """A frozen table of settings that knows all its names."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+    )
+
+
+class Select(Section):
+    """Which of upstream's files `releases sync` mirrors."""
+
+    stable_only: Annotated[bool, Field(description="Leave out betas and release candidates.")] = (
+        True
+    )
+    minors: Annotated[
+        Whole,
+        Field(ge=0, le=1000, description="How many of the newest minor lines (1.27, 1.26 …)."),
+    ] = 2
+    patches: Annotated[
+        Whole, Field(ge=1, le=1000, description="How many of the newest patches of each minor.")
+    ] = 1
+    os: Annotated[
+        tuple[_Word, ...],
+        _NotEmpty,
+        _Unique,
+        Form('a JSON list of GOOS words, at least one: ["linux", "darwin"]'),
+        Field(description="Operating systems (GOOS)."),
+    ] = ("linux", "darwin", "windows")
+    arch: Annotated[
+        tuple[_Word, ...],
+        _NotEmpty,
+        _Unique,
+        Form('a JSON list of GOARCH words, at least one: ["amd64", "arm64"]'),
+        Field(description="Processor architectures (GOARCH)."),
+    ] = ("amd64", "arm64")
+    kinds: Annotated[
+        tuple[Literal["archive", "installer", "source"], ...],
+        _NotEmpty,
+        _Unique,
+        Form('a JSON list of "archive", "installer" and "source", at least one'),
+        Field(description="Kinds of files: archive, installer, source."),
+    ] = ("archive", "source")
+    pins: Annotated[
+        tuple[_Pin, ...],
+        _Unique,
+        Form('a JSON list of Go releases or lines: ["go1.25.3"]'),
+        Field(description="Releases mirrored in addition, a company's own long-term choices."),
+    ] = ()
+    on_demand: Annotated[
+        bool,
+        Field(description="Also fetch, verify and offer any other file of the index when asked."),
+    ] = True
+
+
+class Releases(Section):
+    """Go releases: where from, verified how, which, how often."""
+
+    index_url: Annotated[
+        _HttpUrl,
+        _URL_FORM,
+        Field(description="The release index, the only source of metadata."),
+    ] = "https://go.dev/dl/"
+    files_urls: Annotated[
+        tuple[_BaseUrl, ...],
+        _NotEmpty,
+        _Unique,
+        Form('a JSON list of https:// URLs, at least one: ["https://dl.google.com/go/"]'),
+        Field(description="Sources of archives and signatures, tried in this order; untrusted."),
+    ] = ("https://dl.google.com/go/",)
+    keyring: Annotated[
+        TrustedFile | None,
+        _FILE_FORM,
+        Field(
+            description="Armored public keys that sign releases. None: the built-in key of Google."
+        ),
+    ] = None
+    keyring_url: Annotated[
+        _HttpUrl | None,
+        BeforeValidator(values.none_if_empty),
+        Form('an https:// URL without user, query and fragment, or "" for none'),
+        Field(description="Where `releases keys refresh --fetch` reads a newer key export."),
+    ] = "https://dl.google.com/linux/linux_signing_key.pub"
+    pinned_fingerprints: Annotated[
+        tuple[_Fingerprint, ...],
+        _NotEmpty,
+        _Unique,
+        Form(f'a JSON list of 40 hex characters each, at least one: ["{GOOGLE_FINGERPRINT}"]'),
+        Field(description="Primary keys that a signature must lead to (OpenPGP fingerprints)."),
+    ] = (GOOGLE_FINGERPRINT,)
+    sha256_only: Annotated[
+        tuple[Literal["tar.gz", "zip", "msi", "pkg"], ...],
+        _Unique,
+        Form('a JSON list of "tar.gz", "zip", "msi" and "pkg"'),
+        Field(
+            description="Suffixes offered on SHA-256 alone where upstream publishes no signature."
+        ),
+    ] = ("zip", "msi", "pkg")
+    select: Annotated[Select, Field(description="Which files are mirrored.")] = Select()
+    refresh_s: Annotated[
+        Whole, Field(ge=1, le=YEAR_S, description="Seconds between two reads of the index.")
+    ] = 3600
+    sync_s: Annotated[
+        Whole,
+        AfterValidator(values.zero_or_a_minute),
+        Form(f"0, or a whole number from 60 to {YEAR_S}"),
+        Field(
+            ge=0,
+            le=YEAR_S,
+            description="Seconds between two syncs in the background. 0: only by command.",
+        ),
+    ] = 0
+    retry_failed_s: Annotated[
+        Whole,
+        Field(
+            ge=0,
+            le=86_400,
+            description="Seconds for which a failed ingestion is answered from memory before"
+            " upstream is asked again. 0: always ask.",
+        ),
+    ] = 30
+    parallel: Annotated[Whole, Field(ge=1, le=64, description="Downloads at once.")] = 4
+    archive_deadline_s: Annotated[
+        Whole,
+        Field(ge=1, le=86_400, description="Seconds after which the download of a file ends."),
+    ] = 900
+
+
+class Network(Section):
+    """What upstreams may be reached, and whom to trust there."""
+
+    allow: Annotated[
+        tuple[_Network, ...],
+        _Unique,
+        Form('a JSON list of "CIDR" or "CIDR:port": ["10.0.0.0/8", "127.0.0.1/32:8081"]'),
+        Field(description="Private address ranges that upstreams may use; all others are refused."),
+    ] = ()
+    ca_file: Annotated[
+        TrustedFile | None,
+        _FILE_FORM,
+        Field(
+            description="PEM bundle of further authorities that upstreams' certificates may have."
+        ),
+    ] = None
+
+
+class Storage(Section):
+    """The blob store."""
+
+    min_free_percent: Annotated[
+        float,
+        BeforeValidator(values.number),
+        Field(
+            ge=0,
+            le=50,
+            allow_inf_nan=False,
+            description="Percent of the file system kept free; below it nothing is stored.",
+        ),
+    ] = 5.0
+    scrub_days: Annotated[
+        Whole,
+        Field(
+            ge=0,
+            le=3650,
+            description="Days within which every blob is hashed again at least once. 0: never.",
+        ),
+    ] = 30
+
+
+class Limits(Section):
+    """How much may happen at once, and how big a request may be."""
+
+    streams: Annotated[
+        Whole, Field(ge=1, le=1_000_000, description="Bodies sent at once, for each process.")
+    ] = 1000
+    waiters_per_key: Annotated[
+        Whole,
+        Field(ge=1, le=1_000_000, description="Requests that wait for one file being fetched."),
+    ] = 1000
+    cold_fetches: Annotated[
+        Whole, Field(ge=1, le=10_000, description="Files fetched at once because of requests.")
+    ] = 16
+    cold_queue: Annotated[
+        Whole, Field(ge=0, le=1_000_000, description="Fetches waiting for their turn.")
+    ] = 256
+    url_bytes: Annotated[
+        Whole, Field(ge=128, le=65_536, description="Bytes of a request's path and query.")
+    ] = 2048
+    header_bytes: Annotated[
+        Whole, Field(ge=1024, le=1 << 20, description="Bytes of a request's headers together.")
+    ] = 16_384
+    headers: Annotated[
+        Whole, Field(ge=10, le=1000, description="Headers of a request, in number.")
+    ] = 100
+    admin_body_bytes: Annotated[
+        Whole, Field(ge=1024, le=1 << 30, description="Bytes of a request body of the admin API.")
+    ] = 1 << 20

@@ -1,0 +1,266 @@
+"""The kinds of values that settings have: what is accepted, and the words for what would be right.
+
+A checker takes a value and returns it in canonical form. No message here repeats a value that
+could hold a credential (URLs), since messages end up in logs. Files are in `files.py`, rules
+between settings in `rules.py`.
+"""
+
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from app.core.errors import BadInputError
+from app.core.selection import check_pin
+
+_Item = TypeVar("_Item", bound=Hashable)
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_FINGERPRINT = re.compile(r"[0-9A-F]{40}", re.ASCII)
+_PLATFORM_WORD = re.compile(r"[a-z0-9]{1,20}", re.ASCII)
+_HOST_NAME = re.compile(r"[0-9A-Za-z]([0-9A-Za-z.-]{0,252})", re.ASCII)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_URL_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|[0-9a-f:]+:[0-9a-f:.]*", re.ASCII)
+_NETWORK = re.compile(
+    r"(?P<open>\[)?(?P<address>[0-9A-Fa-f:.]+)(?(open)\])/(?P<prefix>[0-9]{1,3})"
+    r"(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII,
+)
+_NOT_IN_A_URL = re.compile(r'[\s\\<>"]')
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a right value looks like, as the end of a sentence: "an OpenPGP fingerprint"."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Marks a setting whose value is never shown, and whose file only its owner may read."""
+
+
+def whole_number(value: object) -> object:
+    """Return value if it is an int or decimal text such as "8080" or "-1".
+
+    Raises:
+        ValueError: anything else, `true` and "8_080" included.
+    """
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    if type(value) is int:
+        return value
+    raise ValueError("it is not a whole number")
+
+
+def number(value: object) -> object:
+    """Return value unless it is a truth value, which Python takes for 0 or 1.
+
+    Raises:
+        ValueError: it is `true` or `false`.
+    """
+    if isinstance(value, bool):
+        raise ValueError("it is not a number")  # noqa: TRY004 — pydantic wants ValueError
+    return value
+
+
+def none_if_empty(value: object) -> object:
+    """Return value, or None for "": the environment and TOML have no other word for none."""
+    return None if value == "" else value
+
+
+def no_repeats(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
+    """Return items if no two are equal.
+
+    Raises:
+        ValueError: an item is there twice; the message gives both places, from 1.
+    """
+    for place, item in enumerate(items):
+        if item in items[:place]:
+            raise ValueError(f"entry {place + 1} repeats entry {items.index(item) + 1}")
+    return items
+
+
+def at_least_one(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
+    """Return items if there is one.
+
+    Raises:
+        ValueError: the list is empty.
+    """
+    if not items:
+        raise ValueError("the list is empty")
+    return items
+
+
+def http_url(url: str) -> str:
+    """Return an absolute http(s) URL in its canonical form (RFC 3986 section 6.2.2, 6.2.3).
+
+    Scheme and host become lower-case, a default port is dropped, an empty path becomes "/":
+    "HTTPS://Go.dev:443/dl/" gives "https://go.dev/dl/".
+
+    Raises:
+        ValueError: another scheme, no host, a user name or password, a query, a fragment, or
+            characters that a URL has not. The message never repeats the URL.
+    """
+    if not url.isascii() or not url.isprintable() or _NOT_IN_A_URL.search(url):
+        raise ValueError("it has a character that a URL cannot have")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("its host or port is malformed") from None
+    _refuse_extras(url, parts)
+    host = parts.hostname or ""
+    bracketed = f"[{host}]" if ":" in host else host
+    suffix = "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{bracketed}{suffix}{parts.path or '/'}"
+
+
+def _refuse_extras(url: str, parts: SplitResult) -> None:
+    if parts.scheme not in DEFAULT_PORTS:
+        raise ValueError("its scheme is neither https:// nor http://")
+    if "@" in parts.netloc:
+        raise ValueError("it has a user name or password in it")
+    if "?" in url:
+        raise ValueError("it has a query (?...)")
+    if "#" in url:
+        raise ValueError("it has a fragment (#...)")
+    host = parts.hostname or ""
+    if not _URL_HOST.fullmatch(host) or len(host) > 253:
+        raise ValueError("it has no host, or a malformed one")
+    if parts.port == 0:
+        raise ValueError("its port is 0")
+
+
+def base_url(url: str) -> str:
+    """Return an `http_url` that ends in "/": names are appended to it.
+
+    Raises:
+        ValueError: as in `http_url`.
+    """
+    canonical = http_url(url)
+    return canonical if canonical.endswith("/") else canonical + "/"
+
+
+def database_url(url: str) -> str:
+    """Return url, unchanged, if its scheme is a database that Moorage runs on.
+
+    Raises:
+        ValueError: another scheme, or an SQLite database without a file. The URL may hold a
+            password and is never repeated.
+    """
+    if not url:
+        raise ValueError("it is empty")
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("sqlite", "postgresql+psycopg"):
+        raise ValueError("its scheme is not one that is supported")
+    if not url.isprintable() or " " in url:
+        raise ValueError("it has a space or a control character")
+    target = rest.partition("?")[0]
+    if not target:
+        raise ValueError("it names no database")
+    if scheme == "sqlite" and (target[0] != "/" or target in ("/", "/:memory:")):
+        raise ValueError("it names no file (a database in memory would be lost)")
+    return url
+
+
+def network(text: str) -> str:
+    """Return text if it is "CIDR" or "CIDR:port".
+
+    Examples: "10.0.0.0/8", "127.0.0.1/32:8081", "fd00::/8", "[::1]/128:443".
+
+    Raises:
+        ValueError: no prefix length, bits set behind the prefix, or a port outside 1 to 65535.
+    """
+    parse_network(text)
+    return text
+
+
+def parse_network(text: str) -> tuple[IPv4Network | IPv6Network, int | None]:
+    """Return the address range and the port; None stands for every port.
+
+    Raises:
+        ValueError: as in `network`.
+    """
+    match = _NETWORK.fullmatch(text)
+    if not match:
+        raise ValueError("it is not an address range with a prefix length")
+    port = int(match["port"]) if match["port"] else None
+    if port is not None and not 1 <= port <= 65535:
+        raise ValueError("its port is not a number from 1 to 65535")
+    if match["open"] and ":" not in match["address"]:
+        raise ValueError("brackets are for IPv6")
+    try:
+        return ip_network(f"{match['address']}/{match['prefix']}"), port
+    except ValueError as error:
+        wrong = "bits are set behind the prefix" if "host bits" in str(error) else "no such range"
+        raise ValueError(f"it is not an address range: {wrong}") from None
+
+
+def fingerprint(text: str) -> str:
+    """Return an OpenPGP v4 fingerprint as 40 upper-case hex characters (RFC 9580 section 5.5.4.2).
+
+    Spaces, as gpg prints them, are dropped and lower case is raised:
+    "eb4c 1bfd 4f04 2f6d ddcc  ec91 7721 f63b d38b 4796" gives
+    "EB4C1BFD4F042F6DDDCCEC917721F63BD38B4796".
+
+    Raises:
+        ValueError: not 40 hex characters; a short key id is not a fingerprint.
+    """
+    plain = text.replace(" ", "").upper()
+    if not _FINGERPRINT.fullmatch(plain):
+        raise ValueError("it is not a full OpenPGP fingerprint")
+    return plain
+
+
+def platform_word(text: str) -> str:
+    """Return a GOOS or GOARCH word such as "linux" or "amd64".
+
+    Raises:
+        ValueError: it has other characters than a to z and 0 to 9, or more than 20.
+    """
+    if not _PLATFORM_WORD.fullmatch(text):
+        raise ValueError("it is not a GOOS or GOARCH word")
+    return text
+
+
+def listen_host(text: str) -> str:
+    """Return an address or host name to listen on.
+
+    Raises:
+        ValueError: it is neither; an empty one would mean every interface.
+    """
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        if _HOST_NAME.fullmatch(text):
+            return text
+    raise ValueError("it is neither an address nor a host name")
+
+
+def zero_or_a_minute(seconds: int) -> int:
+    """Return seconds if they are 0 or at least 60.
+
+    Raises:
+        ValueError: 1 to 59, or negative.
+    """
+    if seconds and seconds < 60:
+        raise ValueError("it is less than a minute")
+    return seconds
+
+
+def pin(text: str) -> str:
+    """Return text if it names a Go release or a line of releases.
+
+    Raises:
+        ValueError: it doesn't.
+    """
+    try:
+        check_pin(text)
+    except BadInputError:
+        raise ValueError("it is neither a minor (1.21) nor a version (1.21.5)") from None
+    return text

@@ -1,0 +1,523 @@
+"""A blob store in a folder of the local disk. Linux only.
+
+    blobs/ab/abcd…       blobs (0440), sharded by the first two hex characters
+    tmp/                 staged files, see staging.py
+    quarantine/abcd….n   damaged blobs, kept as evidence
+
+A blob's bytes are hashed when this process meets the file for the first time; its *seal* (inode,
+size, times) then stands for that. A seal can't see a disk that changes bytes by itself: that is
+for a deep check. Nor can it see a change within the file system's clock tick (up to 10 ms) after
+the hashing, which takes a writer with root's rights.
+
+The steps of a write are in durable.py.
+"""
+
+import asyncio
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from io import FileIO
+from pathlib import Path
+from threading import Lock
+
+from cachetools import LRUCache
+
+from app.core.digest import Digest
+from app.core.errors import BlobDamagedError, BlobMissingError, StorageError
+from app.storage import durable
+from app.storage.blobstore import (
+    BlobBytes,
+    BlobCondition,
+    BlobStore,
+    Leftover,
+    OpenBlob,
+    StagedBlob,
+    StoredBlob,
+)
+from app.storage.durable import storage_errors
+from app.storage.staging import BUFFER_BYTES, FreeSpace, StagedFile, StagingArea, Threads
+
+_BLOB_NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_MAX_SEALS = 1 << 16  # about 20 MiB at most; a forgotten seal costs one more hashing
+_VERIFY_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What fstat says of a file: as long as it stays the same, so do the bytes.
+
+    Every write, truncation, link and unlink moves ctime, which no program can set back.
+    """
+
+    device: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> "Seal":
+        """Return the seal of an fstat result."""
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+class _Seals:
+    """The seal under which each digest's bytes were last found right. Safe from threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._seals: LRUCache[Digest, Seal] = LRUCache(_MAX_SEALS)
+
+    def holds(self, digest: Digest, seal: Seal) -> bool:
+        with self._lock:
+            return self._seals.get(digest) == seal
+
+    def put(self, digest: Digest, seal: Seal) -> None:
+        with self._lock:
+            self._seals[digest] = seal
+
+    def forget(self, digest: Digest) -> None:
+        with self._lock:
+            self._seals.pop(digest, None)
+
+
+class LocalOpenBlob(OpenBlob):
+    """An open, verified file. Used from one event loop."""
+
+    def __init__(self, file: FileIO, seal: Seal, digest: Digest, threads: Threads) -> None:
+        self._file = file
+        self._seal = seal
+        self._digest = digest
+        self._threads = threads
+        self._readers = 0
+        self._is_closed = False
+        self._is_nowait_supported = True
+
+    @property
+    def size_bytes(self) -> int:
+        """Length in bytes."""
+        return self._seal.size_bytes
+
+    def read_cached(self, offset: int, length: int) -> BlobBytes | None:
+        """Return the bytes if the page cache has them all; see `OpenBlob.read_cached`."""
+        self._require_range(offset, length)
+        if not self._is_nowait_supported:
+            return None
+        buffer = bytearray(length)
+        try:
+            count = os.preadv(self._file.fileno(), [buffer], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            # Not supported by this file system, or a disk error, which read() will report.
+            self._is_nowait_supported = False
+            return None
+        return buffer if count == length else None
+
+    async def read(self, offset: int, length: int) -> BlobBytes:
+        """Return exactly length bytes at offset; see `OpenBlob.read`."""
+        self._require_range(offset, length)
+        self._readers += 1
+        try:
+            return await self._threads.run(partial(self._read, offset, length))
+        finally:
+            self._readers -= 1
+            self._close_when_idle()
+
+    def unchanged(self) -> bool:
+        """Report whether the file is still the one that was checked."""
+        if self._is_closed:
+            return False
+        try:
+            return Seal.of(os.fstat(self._file.fileno())) == self._seal
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Release the file, once no thread reads from it; may be called twice."""
+        self._is_closed = True
+        self._close_when_idle()
+
+    def _close_when_idle(self) -> None:
+        # Closing under a reading thread would let it read from the next file of that number.
+        if self._is_closed and not self._readers:
+            self._file.close()
+
+    def _require_range(self, offset: int, length: int) -> None:
+        if self._is_closed:
+            raise ValueError("read of a closed blob")
+        if offset < 0 or length < 0 or offset + length > self.size_bytes:
+            raise ValueError(f"{length} bytes at {offset} are not within {self.size_bytes}")
+
+    def _read(self, offset: int, length: int) -> bytearray:
+        buffer = bytearray(length)
+        with storage_errors(f"read blob {self._digest}"):
+            count = _fill(self._file.fileno(), memoryview(buffer), offset)
+        if count < length:
+            raise BlobDamagedError(f"blob {self._digest} got shorter while it was read")
+        return buffer
+
+
+class LocalBlobStore(BlobStore):
+    """Blobs below root, a folder of mode 0700 made if missing. Used from one event loop.
+
+    Args:
+        root: the store's folder; everything in it is on one file system.
+        min_free_fraction: the share of the file system, 0 to 1, that no blob may fill.
+        max_threads: how many disk operations run at once.
+
+    Raises:
+        StorageError: root can't be made.
+    """
+
+    def __init__(
+        self, root: Path, *, min_free_fraction: float = 0.05, max_threads: int = 16
+    ) -> None:
+        self._root = root
+        self._blobs = root / "blobs"
+        self._quarantine = root / "quarantine"
+        self._room = FreeSpace(root, min_free_fraction)
+        self._threads = Threads(max_threads)
+        self._area = StagingArea(root / "tmp")
+        self._seals = _Seals()
+        self._hashing: dict[tuple[Digest, Seal], asyncio.Task[bool]] = {}
+        self._synced_shards: set[str] = set()
+        with storage_errors("open the blob store"):
+            for folder in (root, self._blobs, root / "tmp", self._quarantine):
+                durable.make_folder(folder)
+            _make_private(root)
+
+    def close(self) -> None:
+        """Give up what this process has staged, and its threads. Blocks; may be called twice."""
+        self._area.close()
+        self._threads.close()
+
+    @asynccontextmanager
+    async def stage(self, *, size_hint_bytes: int | None = None) -> AsyncIterator[StagedBlob]:
+        """Return a context with a new staged blob; see `BlobStore.stage`."""
+        staged = StagedFile(self._area, self._room, self._threads, size_hint_bytes)
+        try:
+            await staged.restart()
+            yield staged
+        finally:
+            await self._threads.run(staged.drop)
+
+    async def commit(self, staged: StagedBlob, expected: Digest) -> None:
+        """Make a sealed staged blob durable; see `BlobStore.commit`."""
+        if not isinstance(staged, StagedFile):
+            raise TypeError("only a blob staged by this store can be committed")
+        if staged.digest != expected:
+            raise BlobDamagedError(f"the staged bytes are {staged.digest}, not {expected}")
+        await self._threads.run(partial(self._commit, staged))
+
+    async def put(self, data: bytes) -> Digest:
+        """Store data durably and return its digest; see `BlobStore.put`."""
+        async with self.stage(size_hint_bytes=len(data)) as staged:
+            await staged.write(data)
+            digest = await staged.seal()
+            await self.commit(staged, digest)
+        return digest
+
+    async def open(self, digest: Digest, size_bytes: int) -> OpenBlob:
+        """Open a blob, its bytes known to be right; see `BlobStore.open`."""
+        file = await self._threads.run(partial(self._open, digest), discard=FileIO.close)
+        try:
+            seal = await self._verify(file, digest, size_bytes)
+        except BaseException:
+            file.close()
+            raise
+        return LocalOpenBlob(file, seal, digest, self._threads)
+
+    @asynccontextmanager
+    async def local_file(self, digest: Digest) -> AsyncIterator[Path]:
+        """Return a context with the blob's own file; see `BlobStore.local_file`."""
+        (await self._threads.run(partial(self._open, digest), discard=FileIO.close)).close()
+        yield self._path(digest)
+
+    async def read(self, digest: Digest, *, max_bytes: int) -> bytes:
+        """Return a whole small blob, verified; see `BlobStore.read`."""
+        return await self._threads.run(partial(self._read, digest, max_bytes))
+
+    async def check(self, digest: Digest, size_bytes: int, *, deep: bool) -> BlobCondition:
+        """Report the condition of one blob; see `BlobStore.check`."""
+        return await self._threads.run(partial(self._check, digest, size_bytes, deep))
+
+    async def quarantine(self, digest: Digest) -> Path | None:
+        """Move a blob to quarantine/<hex>.<n>; see `BlobStore.quarantine`."""
+        return await self._threads.run(partial(self._move_aside, digest))
+
+    async def delete(self, digest: Digest) -> None:
+        """Remove a blob; see `BlobStore.delete`."""
+        await self._threads.run(partial(self._delete, digest))
+
+    def walk(self) -> Iterator[StoredBlob]:
+        """Yield every blob, in digest order; see `BlobStore.walk`.
+
+        Raises:
+            StorageError: a folder can't be read.
+        """
+        with storage_errors("walk the blobs"):
+            for shard in sorted(self._blobs.iterdir()):
+                for path in _blob_files(shard):
+                    with suppress(FileNotFoundError):
+                        yield _stored_blob(path)
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """Yield staged files whose process is gone; see `BlobStore.leftovers`.
+
+        Raises:
+            StorageError: the folder tmp can't be read.
+        """
+        with storage_errors("look for leftovers"):
+            yield from self._area.leftovers()
+
+    async def recover(self) -> int:
+        """Remove the leftovers of dead processes; see `BlobStore.recover`.
+
+        Raises:
+            StorageError: a leftover can't be removed.
+        """
+        return await self._threads.run(self._recover)
+
+    async def probe(self) -> int:
+        """Prove that the store can be written; see `BlobStore.probe`."""
+        return await self._threads.run(self._probe)
+
+    # Below: what runs in a thread, except _verify and _hash_once.
+
+    def _path(self, digest: Digest) -> Path:
+        return self._blobs / digest.hex[:2] / digest.hex
+
+    def _shown(self, digest: Digest) -> str:
+        return f"blobs/{digest.hex[:2]}/{digest.hex}"
+
+    def _commit(self, staged: StagedFile) -> None:
+        digest = staged.digest
+        try:
+            with storage_errors(f"store {self._shown(digest)}"):
+                before = staged.stat()
+                staged.sync()
+                self._make_shard(digest.hex[:2])
+                durable.publish(
+                    staged.path, self._path(digest), partial(self._present, digest, before.st_size)
+                )
+                self._seal_published(digest, staged, before)
+        finally:
+            # Its file is a blob now, or may be one: nobody may write to it any more.
+            staged.drop()
+
+    def _seal_published(self, digest: Digest, staged: StagedFile, before: os.stat_result) -> None:
+        """Take the seal of a file just written, so that its first reader need not hash it.
+
+        Only now: link and unlink each move ctime. One link left means that the file is the blob,
+        and not the twin of one that was there. A changed mtime means that somebody else wrote.
+        """
+        after = staged.stat()
+        is_same = (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        if after.st_nlink == 1 and is_same:
+            self._seals.put(digest, Seal.of(after))
+
+    def _make_shard(self, name: str) -> None:
+        shard = self._blobs / name
+        if name not in self._synced_shards or not shard.is_dir():
+            durable.make_folder(shard)
+            self._synced_shards.add(name)
+
+    def _present(self, digest: Digest, size_bytes: int) -> BlobCondition:
+        """Report whether the blob that has the name already may stay.
+
+        One that can't be read is as good as damaged: the new file heals it.
+        """
+        try:
+            with self._open(digest) as file:
+                seal = Seal.of(os.fstat(file.fileno()))
+                if not self._seals.holds(digest, seal) or seal.size_bytes != size_bytes:
+                    found = self._condition(file, digest, size_bytes)
+                    if found is not BlobCondition.OK:
+                        return found
+                # Whoever put it there (a restored backup, say) may not have waited for the disk.
+                durable.sync_file(file.fileno())
+                return BlobCondition.OK
+        except BlobMissingError:
+            return BlobCondition.MISSING
+        except (BlobDamagedError, OSError):
+            return BlobCondition.DAMAGED
+
+    def _check(self, digest: Digest, size_bytes: int, deep: bool) -> BlobCondition:
+        try:
+            with storage_errors(f"check {self._shown(digest)}"), self._open(digest) as file:
+                if not deep:
+                    is_right = os.fstat(file.fileno()).st_size == size_bytes
+                    return BlobCondition.OK if is_right else BlobCondition.SHORT
+                # The cache may still have right bytes where the disk no longer has them.
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                return self._condition(file, digest, size_bytes)
+        except BlobMissingError:
+            return BlobCondition.MISSING
+        except BlobDamagedError:
+            return BlobCondition.DAMAGED
+
+    def _condition(self, file: FileIO, digest: Digest, size_bytes: int) -> BlobCondition:
+        seal = Seal.of(os.fstat(file.fileno()))
+        if seal.size_bytes != size_bytes:
+            self._seals.forget(digest)
+            return BlobCondition.SHORT
+        is_right = self._hash(file.fileno(), digest, seal)
+        return BlobCondition.OK if is_right else BlobCondition.DAMAGED
+
+    def _hash(self, descriptor: int, digest: Digest, seal: Seal) -> bool:
+        """Hash an open file; keep the seal if the bytes are the digest's and nothing moved."""
+        is_right = _hash_file(descriptor) == digest.hex
+        if not is_right:
+            self._seals.forget(digest)
+        elif Seal.of(os.fstat(descriptor)) == seal:
+            self._seals.put(digest, seal)
+        return is_right
+
+    def _open(self, digest: Digest) -> FileIO:
+        shown = self._shown(digest)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with storage_errors(f"open {shown}"):
+            try:
+                descriptor = os.open(self._path(digest), flags)
+            except (FileNotFoundError, NotADirectoryError):
+                raise BlobMissingError(f"there is no {shown}") from None
+            except OSError as error:
+                if error.errno != errno.ELOOP:  # a symbolic link, by O_NOFOLLOW
+                    raise
+            else:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    return FileIO(descriptor)
+                os.close(descriptor)
+        raise BlobDamagedError(f"{shown} is not a file")
+
+    async def _verify(self, file: FileIO, digest: Digest, size_bytes: int) -> Seal:
+        """Return the seal under which the open file's bytes are known to be right."""
+        shown = self._shown(digest)
+        for _ in range(_VERIFY_ROUNDS):
+            with storage_errors(f"open {shown}"):
+                seal = Seal.of(os.fstat(file.fileno()))
+            if seal.size_bytes != size_bytes:
+                raise BlobDamagedError(
+                    f"{shown} has {seal.size_bytes} bytes in the place of {size_bytes}"
+                )
+            if self._seals.holds(digest, seal):
+                return seal
+            if not await self._hash_once(file, digest, seal):
+                raise BlobDamagedError(f"{shown} has the right size and the wrong bytes")
+        raise StorageError(f"open {shown}: the file keeps changing")
+
+    async def _hash_once(self, file: FileIO, digest: Digest, seal: Seal) -> bool:
+        """Hash a file for all who open it now: one thread reads it, however many wait."""
+        key = (digest, seal)
+        task = self._hashing.get(key)
+        if task is None:
+            # Its own descriptor: the opener that began it may be cancelled and close its file.
+            with storage_errors(f"open {self._shown(digest)}"):
+                descriptor = os.dup(file.fileno())
+            task = asyncio.create_task(self._hash_and_close(descriptor, digest, seal))
+            self._hashing[key] = task
+            task.add_done_callback(partial(self._end_hashing, key))
+        return await asyncio.shield(task)
+
+    async def _hash_and_close(self, descriptor: int, digest: Digest, seal: Seal) -> bool:
+        try:
+            with storage_errors(f"read {self._shown(digest)}"):
+                return await self._threads.run(partial(self._hash, descriptor, digest, seal))
+        finally:
+            os.close(descriptor)
+
+    def _end_hashing(self, key: tuple[Digest, Seal], task: asyncio.Task[bool]) -> None:
+        self._hashing.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # seen, even if every waiter was cancelled
+
+    def _read(self, digest: Digest, max_bytes: int) -> bytes:
+        shown = self._shown(digest)
+        with storage_errors(f"read {shown}"), self._open(digest) as file:
+            found = file.read(max_bytes + 1)
+            while len(found) <= max_bytes and (more := file.read(max_bytes + 1 - len(found))):
+                found += more
+        if len(found) > max_bytes:
+            raise BlobDamagedError(f"{shown} has more than {max_bytes} bytes")
+        if Digest.of(found) != digest:
+            raise BlobDamagedError(f"{shown} does not have the digest's bytes")
+        return found
+
+    def _move_aside(self, digest: Digest) -> Path | None:
+        self._seals.forget(digest)
+        with storage_errors(f"quarantine {self._shown(digest)}"):
+            return durable.move_aside(self._path(digest), self._quarantine)
+
+    def _delete(self, digest: Digest) -> None:
+        self._seals.forget(digest)
+        with storage_errors(f"delete {self._shown(digest)}"):
+            # Not synced: after a power cut the blob may be back, and gc finds it again.
+            self._path(digest).unlink(missing_ok=True)
+
+    def _recover(self) -> int:
+        with storage_errors("remove leftovers"):
+            return self._area.recover()
+
+    def _probe(self) -> int:
+        with storage_errors("probe the blob store"):
+            path = self._area.folder() / f"probe-{os.urandom(8).hex()}"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o440)
+            try:
+                os.write(descriptor, b"probe\n")
+                durable.sync_file(descriptor)
+            finally:
+                os.close(descriptor)
+                path.unlink()
+            return self._room.require(0)
+
+
+def _make_private(root: Path) -> None:
+    """Take root from group and others, unless it is not ours: then its owner decides."""
+    found = root.stat()
+    if stat.S_IMODE(found.st_mode) != 0o700 and found.st_uid == os.geteuid():
+        root.chmod(0o700)
+
+
+def _fill(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Read into buffer from offset until it is full or the file ends; return the count."""
+    count = 0
+    while count < len(buffer):
+        got = os.preadv(descriptor, [buffer[count:]], offset + count)
+        if not got:
+            break
+        count += got
+    return count
+
+
+def _hash_file(descriptor: int) -> str:
+    """Return the SHA-256 of an open file's bytes, in hex."""
+    running, offset = hashlib.sha256(), 0
+    with memoryview(bytearray(BUFFER_BYTES)) as buffer:
+        while count := _fill(descriptor, buffer, offset):
+            running.update(buffer[:count])
+            offset += count
+    return running.hexdigest()
+
+
+def _blob_files(shard: Path) -> list[Path]:
+    """Return the files of a shard that are named like blobs, sorted."""
+    if len(shard.name) != 2 or not shard.is_dir():
+        return []
+    names = sorted(entry.name for entry in shard.iterdir())
+    return [
+        shard / name for name in names if _BLOB_NAME.fullmatch(name) and name.startswith(shard.name)
+    ]
+
+
+def _stored_blob(path: Path) -> StoredBlob:
+    found = path.lstat()
+    stored_at = datetime.fromtimestamp(found.st_mtime, UTC)
+    return StoredBlob(Digest(path.name), found.st_size, stored_at)

@@ -1,0 +1,333 @@
+"""Where a request may go: URLs, credentials bound to an origin, and the address guard.
+
+The guard answers server-side request forgery: an upstream's name is resolved, *every* address is
+checked, and the connection goes to a checked address, so that neither a redirect nor a second DNS
+answer leads inside. The ranges are those of the IANA special-purpose registries (RFC 6890); the
+standard library's `is_global` is not used, since on Python 3.11 it calls 64:ff9b::7f00:1,
+2002:7f00:1::, 224.0.0.1 and fec0::1 global.
+
+Connecting is `upstream/http.py`'s.
+"""
+
+import asyncio
+import base64
+import re
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from urllib.parse import urljoin, urlsplit
+
+from app.core.errors import BadInputError, DeniedError
+
+Address = IPv4Address | IPv6Address
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_VISIBLE = re.compile(r"[\x21-\x7e]*", re.ASCII)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+_ALLOWED = re.compile(
+    r"(?P<open>\[)?(?P<address>[0-9A-Fa-f:.]+)(?(open)\])/(?P<prefix>[0-9]{1,3})"
+    r"(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII,
+)
+
+_PRIVATE_V4 = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",  # this network: Linux connects 0.0.0.0 to loopback
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT, and the metadata service of some clouds
+        "127.0.0.0/8",
+        "169.254.0.0/16",  # link-local, and the metadata service of most clouds
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+# All of IPv6 that is handed out to the public; ::1, fc00::/7, fe80::/10, fec0::/10, ff00::/8 and
+# the local-use NAT64 prefix 64:ff9b:1::/48 lie outside.
+_PUBLIC_V6 = IPv6Network("2000::/3")
+_PRIVATE_V6 = tuple(
+    IPv6Network(text)
+    for text in (
+        "2001::/23",  # IETF protocol assignments; Teredo is 2001::/32
+        "2001:db8::/32",
+        "3fff::/20",
+    )
+)
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """An absolute http or https URL, taken apart.
+
+    `host` is lower-case and without brackets, `port` is always set, `path` begins with "/" and is
+    as it was written (percent-encoded), `query` is None or the text after "?". There is never user
+    information and never a fragment.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    query: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> "Url":
+        """Return the parts of an absolute URL: "https://go.dev/dl/?mode=json" has port 443.
+
+        Raises:
+            BadInputError: not http or https, no host, user information ("user:pw@"), a host that
+                is not ASCII, a bad port, a space, a backslash or a control character. The message
+                does not repeat the URL, which may hold a secret.
+        """
+        if not _VISIBLE.fullmatch(text) or "\\" in text:
+            raise BadInputError("the URL has a space, a backslash or a non-ASCII character")
+        try:
+            parts = urlsplit(text)
+            host, port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise BadInputError("the URL's host or port is malformed") from error
+        if parts.scheme not in _DEFAULT_PORTS:
+            raise BadInputError("the URL is neither http:// nor https://")
+        if "@" in parts.netloc:
+            raise BadInputError("the URL holds user information; configure a credential instead")
+        is_bracketed = "[" in parts.netloc
+        if not _is_host(host) or is_bracketed != (":" in host) or port == 0:
+            raise BadInputError("the URL's host or port is malformed")
+        return cls(
+            parts.scheme,
+            host,
+            _DEFAULT_PORTS[parts.scheme] if port is None else port,
+            parts.path or "/",
+            parts.query or None,
+        )
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port, the default port left out: "https://go.dev"."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.port == _DEFAULT_PORTS[self.scheme]:
+            return f"{self.scheme}://{host}"
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def shown(self) -> str:
+        """Origin and path, for messages: a query may hold a signature or a token."""
+        return self.origin + self.path
+
+    @property
+    def target(self) -> str:
+        """Path and query as they were written, for the request line."""
+        return self.path if self.query is None else f"{self.path}?{self.query}"
+
+    def redirect(self, location: str, follow_to: frozenset[str] | None = None) -> "Url":
+        """Return where a Location header leads: "/b" from "https://go.dev/a?x" to "…go.dev/b".
+
+        follow_to holds the origins ("https://dl.google.com") and hosts ("dl.google.com") that may
+        be gone to besides the origin itself; None allows all.
+
+        Raises:
+            BadInputError: as `parse`, or from https to http, or to an origin not in follow_to.
+        """
+        if not _VISIBLE.fullmatch(location):
+            raise BadInputError("the URL has a space, a backslash or a non-ASCII character")
+        try:
+            joined = urljoin(self.origin + self.target, location)
+        except ValueError as error:
+            raise BadInputError("the URL's host or port is malformed") from error
+        url = Url.parse(joined)
+        if self.scheme == "https" and url.scheme != "https":
+            raise BadInputError("it leads from https to http")
+        is_known = follow_to is None or bool(follow_to & {url.origin, url.host})
+        if url.origin != self.origin and not is_known:
+            raise BadInputError(f"{url.origin} is not among the origins that it may lead to")
+        return url
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A secret header for one origin, and for no other.
+
+    `id` names it in metrics and breaker states and is no secret; `origin` is scheme, host and port
+    ("https://artifactory.corp.example:8443"); `header` and `value` are sent as they are
+    ("Authorization", "Bearer …"; "PRIVATE-TOKEN", "…").
+
+    Raises:
+        BadInputError: origin is not an origin, or header or value can't be a header; the message
+            does not repeat the value.
+    """
+
+    id: str
+    origin: str
+    header: str
+    value: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if Url.parse(self.origin).origin != self.origin:
+            raise BadInputError(f"credential {self.id}: its origin must be like https://host:8443")
+        if not _HEADER_NAME.fullmatch(self.header):
+            raise BadInputError(f"credential {self.id}: malformed header name")
+        if not self.value or not _VISIBLE.fullmatch(self.value.replace(" ", "_")):
+            raise BadInputError(f"credential {self.id}: the value is empty or not visible ASCII")
+
+    @classmethod
+    def basic(cls, id: str, origin: str, user: str, password: str) -> "Credential":
+        """Return a Basic credential (RFC 7617, UTF-8)."""
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+        return cls(id, origin, "Authorization", f"Basic {pair}")
+
+    @classmethod
+    def bearer(cls, id: str, origin: str, token: str) -> "Credential":
+        """Return a Bearer credential (RFC 6750)."""
+        return cls(id, origin, "Authorization", f"Bearer {token}")
+
+    def headers_for(self, url: Url) -> dict[str, str]:
+        """Return the header to send to url: none unless url is of the credential's origin."""
+        return {self.header: self.value} if url.origin == self.origin else {}
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedNetwork:
+    """A network that may be connected to although it is private; port None means every port."""
+
+    network: IPv4Network | IPv6Network
+    port: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "AllowedNetwork":
+        """Return the network of "CIDR" or "CIDR:port".
+
+        "127.0.0.0/8", "10.1.2.0/24:8443", "fd00::/8" and "[::1]/128:443" are such.
+
+        Raises:
+            BadInputError: anything else, also bits set behind the prefix ("10.1.2.3/24").
+        """
+        match = _ALLOWED.fullmatch(text)
+        if match is None:
+            raise BadInputError(
+                f"{text[:80]!r} is not a network like 10.1.2.0/24 or 10.1.2.0/24:8443"
+            )
+        try:
+            network = ip_network(f"{match['address']}/{match['prefix']}")
+        except ValueError as error:
+            raise BadInputError(f"{text[:80]!r} is not a network: {error}") from error
+        port = None if match["port"] is None else int(match["port"])
+        if port is not None and not 1 <= port <= 65535:
+            raise BadInputError(f"{text[:80]!r}: a port is 1 to 65535")
+        if match["open"] and isinstance(network, IPv4Network):
+            raise BadInputError(f"{text[:80]!r}: brackets are for IPv6")
+        return cls(network, port)
+
+    def admits(self, address: Address, port: int) -> bool:
+        """Say whether address and port lie in the network."""
+        return address in self.network and self.port in (None, port)
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Return the addresses of host, in the system's order, as getaddrinfo gives them.
+
+    "2130706433", "0x7f.1" and "127.1" are names to it and become "127.0.0.1".
+
+    Raises:
+        OSError: the name does not resolve.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+def is_public(address: Address) -> bool:
+    """Say whether address is an ordinary address of the public internet.
+
+    An IPv6 address that holds an IPv4 address (mapped, NAT64, 6to4) is judged as that.
+    """
+    address = _unwrapped(address)
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _PRIVATE_V4)
+    return address in _PUBLIC_V6 and not any(address in network for network in _PRIVATE_V6)
+
+
+class AddressGuard:
+    """Decides which addresses may be connected to."""
+
+    def __init__(self, allow: Sequence[AllowedNetwork] = (), resolver: Resolver = resolve) -> None:
+        self._allow = tuple(allow)
+        self._resolver = resolver
+
+    def is_allowed(self, address: str, port: int) -> bool:
+        """Say whether an address in text form ("10.0.0.1", "fe80::1%eth0") may be connected to.
+
+        What is no address is not allowed.
+        """
+        try:
+            plain = ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        forms = {plain, _unwrapped(plain)}
+        if any(network.admits(form, port) for network in self._allow for form in forms):
+            return True
+        return is_public(plain)
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """Return the addresses of host to connect to, all of them checked.
+
+        Raises:
+            DeniedError: at least one is not allowed. One is enough: a name that answers with a
+                public and a private address is an attempt to get inside by the second try.
+            OSError: the name does not resolve.
+        """
+        try:
+            found = list(await self._resolver(host, port))
+        except UnicodeError as error:
+            raise OSError(f"{host[:80]!r} can't be a host name") from error
+        if not found:
+            raise OSError("the name has no address")
+        if not all(self.is_allowed(address, port) for address in found):
+            # The address itself is not told: it would map the internal DNS for whoever asks.
+            raise DeniedError(
+                f"{host}:{port} has a private address; an administrator can allow its network"
+                " with the setting MOORAGE_NETWORK__ALLOW"
+            )
+        return found
+
+
+def _unwrapped(address: Address) -> Address:
+    """Return the IPv4 address inside a mapped, NAT64 or 6to4 address, or else the address."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def _is_host(host: str) -> bool:
+    """Say whether host is a name that DNS could know, or an IP address without brackets."""
+    if ":" not in host:
+        return len(host) <= 253 and _HOST_NAME.fullmatch(host) is not None
+    try:
+        return "%" not in host and ip_address(host).version == 6
+    except ValueError:
+        return False

@@ -1,0 +1,197 @@
+"""A circuit breaker: after too many failures an upstream is left alone for a while.
+
+A pure state machine: the clock and the randomness are passed in, nothing here waits or connects.
+`upstream/http.py` keeps one breaker for each origin and credential and decides which verdict an
+exchange deserves.
+
+    CLOSED     everything passes; at 20 judged calls or more in the last 300 s, of which more
+               than 60 % failed, it opens
+    OPEN       nothing passes for 30 s; 60, 120, 240 and then 300 s when it reopens, each +-20 %
+    HALF_OPEN  5 trials pass, at most 2 at a time; then the same rate closes or reopens it
+
+The states and their names are Michael Nygard's ("Release It!"); the spread of +-20 % keeps several
+processes from trying at the same moment.
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+WINDOW_BUCKETS = 30
+BUCKET_S = 10.0
+MIN_CALLS = 20
+MAX_FAILURE_PERCENT = 60
+OPEN_S = 30.0
+MAX_OPEN_S = 300.0
+SPREAD = 0.2
+TRIALS = 5
+TRIALS_AT_ONCE = 2
+
+
+class BreakerState(StrEnum):
+    """What the breaker does with the next call."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Verdict(StrEnum):
+    """What an exchange says about the upstream's health.
+
+    SUCCESS: it answered, be it 200, 403, 404 or 410.
+    FAILURE: refused, reset, timed out, cut short, or 5xx.
+    THROTTLE: 429; it lives, and says nothing about its health.
+    IGNORED: nothing can be said: cancelled, blocked by us, or wrong content.
+    """
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    THROTTLE = "throttle"
+    IGNORED = "ignored"
+
+
+class Window:
+    """Counts of named events in the last 300 s, in 30 buckets of 10 s.
+
+    An event leaves with its bucket, so between 290 and 300 s after it was added: one added at
+    second 0 is counted until 300 exclusive, one added at 9.9 as well.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._buckets: deque[tuple[int, Counter[str]]] = deque()
+
+    def add(self, event: str) -> None:
+        """Count one event now."""
+        bucket = self._expire()
+        if not self._buckets or self._buckets[-1][0] != bucket:
+            self._buckets.append((bucket, Counter()))
+        self._buckets[-1][1][event] += 1
+
+    def count(self, event: str) -> int:
+        """Return how often event was added in the window."""
+        self._expire()
+        return sum(counts[event] for _, counts in self._buckets)
+
+    def clear(self) -> None:
+        """Forget every event."""
+        self._buckets.clear()
+
+    def _expire(self) -> int:
+        bucket = int(self._clock() // BUCKET_S)
+        while self._buckets and self._buckets[0][0] <= bucket - WINDOW_BUCKETS:
+            self._buckets.popleft()
+        return bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to make one call. `period` tells the state's period in which it was given."""
+
+    period: int
+
+
+class Breaker:
+    """The breaker of one upstream.
+
+    Every permit that `enter` returns goes back through `leave` exactly once, also when the call
+    was cancelled (with IGNORED): in the half-open state it occupies one of two places until then.
+
+        permit = breaker.enter()
+        if permit is None:
+            ...  # refuse, try again after breaker.retry_after_s()
+        breaker.leave(permit, Verdict.SUCCESS)
+    """
+
+    def __init__(self, *, clock: Callable[[], float], random: Random) -> None:
+        self._clock = clock
+        self._random = random
+        self._window = Window(clock)
+        self._state = BreakerState.CLOSED
+        self._period = 0
+        self._open_s = OPEN_S
+        self._open_until = 0.0
+        self._running = 0
+        self._judged: Counter[Verdict] = Counter()
+
+    @property
+    def state(self) -> BreakerState:
+        """The state now; OPEN turns into HALF_OPEN by the clock alone."""
+        if self._state is BreakerState.OPEN and self._clock() >= self._open_until:
+            self._turn(BreakerState.HALF_OPEN)
+        return self._state
+
+    def retry_after_s(self) -> int:
+        """Return whole seconds, at least 1, after which a refused call makes sense again.
+
+        While open that is the rest of the open time, rounded up; in the half-open state 1.
+        """
+        if self.state is not BreakerState.OPEN:
+            return 1
+        return max(1, math.ceil(self._open_until - self._clock()))
+
+    def enter(self) -> Permit | None:
+        """Return a permit for one call, or None when the call must not be made."""
+        state = self.state
+        if state is BreakerState.OPEN:
+            return None
+        if state is BreakerState.HALF_OPEN:
+            if self._running >= TRIALS_AT_ONCE or self._running + self._judged.total() >= TRIALS:
+                return None
+            self._running += 1
+        return Permit(self._period)
+
+    def leave(self, permit: Permit, verdict: Verdict) -> None:
+        """Give a permit back and say how the call went.
+
+        A call that began in an earlier period says nothing about this one and is forgotten.
+        """
+        state = self.state
+        if permit.period != self._period:
+            return
+        if state is BreakerState.HALF_OPEN:
+            self._running -= 1
+        if verdict not in (Verdict.SUCCESS, Verdict.FAILURE):
+            return
+        if state is BreakerState.HALF_OPEN:
+            self._judge_trial(verdict)
+        else:
+            self._judge_call(verdict)
+
+    def _judge_call(self, verdict: Verdict) -> None:
+        self._window.add(verdict)
+        failures = self._window.count(Verdict.FAILURE)
+        calls = failures + self._window.count(Verdict.SUCCESS)
+        if calls >= MIN_CALLS and _is_too_bad(failures, calls):
+            self._open(OPEN_S)
+
+    def _judge_trial(self, verdict: Verdict) -> None:
+        self._judged[verdict] += 1
+        if self._judged.total() < TRIALS:
+            return
+        if _is_too_bad(self._judged[Verdict.FAILURE], TRIALS):
+            self._open(min(MAX_OPEN_S, 2 * self._open_s))
+        else:
+            self._turn(BreakerState.CLOSED)
+
+    def _open(self, seconds: float) -> None:
+        self._open_s = seconds
+        spread = self._random.uniform(1 - SPREAD, 1 + SPREAD)
+        self._open_until = self._clock() + seconds * spread
+        self._turn(BreakerState.OPEN)
+
+    def _turn(self, state: BreakerState) -> None:
+        self._state = state
+        self._period += 1
+        self._running = 0
+        self._judged.clear()
+        self._window.clear()
+
+
+def _is_too_bad(failures: int, calls: int) -> bool:
+    """Say whether more than 60 % failed: 12 of 20 is not too bad, 13 of 20 is."""
+    return failures * 100 > calls * MAX_FAILURE_PERCENT

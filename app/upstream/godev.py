@@ -1,0 +1,112 @@
+"""go.dev's index and the servers of its files. Facts: golang/website internal/dl.
+
+Metadata comes from the index alone; the file servers are trusted for bytes only, and their
+bytes are checked by the caller.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from app.core.errors import UpstreamAbsentError, UpstreamContentError, UpstreamError
+from app.core.gorelease import MAX_INDEX_BYTES
+from app.upstream.http import HttpClient, Sink
+
+_INDEX_DEADLINE_S = 60.0
+_SIGNATURE_DEADLINE_S = 60.0
+SIGNATURE_MAX_BYTES = 64 * 1024
+_ARMOR = b"-----BEGIN PGP SIGNATURE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class GoDev:
+    """One source of metadata and the ordered sources of bytes.
+
+    Attributes:
+        index_url: "https://go.dev/dl/".
+        files_urls: each ends with "/": ("https://dl.google.com/go/",).
+        archive_deadline_s: seconds for one archive from one source, retries included.
+    """
+
+    client: HttpClient
+    index_url: str
+    files_urls: Sequence[str]
+    archive_deadline_s: float
+
+    async def index(self) -> bytes:
+        """Return the index document, of all releases.
+
+        Raises:
+            UpstreamError: it can't be had, or is over MAX_INDEX_BYTES.
+        """
+        _, body = await self.client.get(
+            f"{self.index_url}?mode=json&include=all",
+            max_bytes=MAX_INDEX_BYTES,
+            deadline_s=_INDEX_DEADLINE_S,
+            accept="application/json",
+        )
+        return body
+
+    async def download(
+        self,
+        source: str,
+        filename: str,
+        sink: Sink,
+        size_bytes: int,
+        progress: Callable[[int], None],
+    ) -> str:
+        """Write the file's bytes into sink; return the URL they came from.
+
+        Raises:
+            UpstreamAbsentError: this source doesn't have it.
+            UpstreamError: it can't be had, or its length is not size_bytes.
+        """
+        fetched = await self.client.download(
+            source + filename,
+            sink,
+            max_bytes=size_bytes,
+            exact_bytes=size_bytes,
+            deadline_s=self.archive_deadline_s,
+            progress=progress,
+        )
+        return fetched.url
+
+    async def signature(self, filename: str) -> bytes | None:
+        """Return the detached signature of a file, None where no source has one.
+
+        An empty body or a page instead of a signature counts as none published yet.
+
+        Raises:
+            UpstreamError: no source said yes, and at least one could not say no.
+        """
+        trouble: UpstreamError | None = None
+        for source in self.files_urls:
+            try:
+                _, body = await self.client.get(
+                    f"{source}{filename}.asc",
+                    max_bytes=SIGNATURE_MAX_BYTES,
+                    deadline_s=_SIGNATURE_DEADLINE_S,
+                )
+            except UpstreamAbsentError:
+                continue
+            except UpstreamError as error:
+                trouble = trouble or error
+                continue
+            if body.lstrip().startswith(_ARMOR):
+                return body
+            if body.strip():
+                trouble = trouble or UpstreamContentError(
+                    f"{source} answered {filename}.asc with something that is not a signature",
+                    origin=source,
+                )
+        if trouble is not None:
+            raise trouble
+        return None
+
+    async def key_export(self, url: str, max_bytes: int) -> bytes:
+        """Return an armored key export.
+
+        Raises:
+            UpstreamError: it can't be had.
+        """
+        _, body = await self.client.get(url, max_bytes=max_bytes, deadline_s=_INDEX_DEADLINE_S)
+        return body

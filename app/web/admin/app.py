@@ -1,0 +1,140 @@
+"""The FastAPI application: routes, problem+json, request ids, body limit."""
+
+from http import HTTPStatus
+from secrets import token_hex
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from app import __version__, logs, metrics
+from app.core.errors import MoorageError
+from app.web.admin.context import AdminContext
+from app.web.admin.jobs import router as jobs
+from app.web.admin.releases import router as releases
+from app.web.health import Health, health_routes
+from app.web.responses import retry_after_s, status_of
+from app.web.streaming import Message, Receive, Scope, Send
+
+_PROBLEM = "application/problem+json"
+_log = logs.get("admin")
+
+
+def problem(status: int, detail: str, **more: Any) -> JSONResponse:
+    """Return an RFC 9457 problem."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    headers = {"WWW-Authenticate": 'Bearer realm="moorage"'} if status == 401 else {}
+    return JSONResponse(
+        {**body, "detail": detail, **more},
+        status_code=status,
+        headers={"Cache-Control": "no-store", **headers},
+        media_type=_PROBLEM,
+    )
+
+
+def create_admin(context: AdminContext, health: Health) -> Any:
+    """Return the ASGI application for everything that is not Go-facing."""
+    api = FastAPI(
+        title="Moorage",
+        version=__version__,
+        description="Admin API of a private Go toolchain mirror. Changes need an admin token.",
+        redoc_url=None,
+    )
+    api.state.context = context
+    api.include_router(releases, prefix="/api/v1")
+    api.include_router(jobs, prefix="/api/v1")
+    api.include_router(health_routes(health))
+    api.add_exception_handler(MoorageError, _on_moorage_error)
+    api.add_exception_handler(RequestValidationError, _on_validation_error)
+    api.add_exception_handler(HTTPException, _on_http_error)
+
+    @api.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse("/dl/")
+
+    return _Outer(api, context.max_body_bytes)
+
+
+async def _on_moorage_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, MoorageError):
+        raise error
+    answer = problem(status_of(error), str(error))
+    seconds = retry_after_s(error)
+    if seconds is not None:
+        answer.headers["Retry-After"] = str(seconds)
+    return answer
+
+
+async def _on_validation_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    # The offending input is not echoed: it may be a secret in the wrong field.
+    wrong = [{"at": ".".join(map(str, e["loc"])), "error": e["msg"]} for e in error.errors()]
+    return problem(422, "the request is not what this route takes", errors=wrong)
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    answer = problem(error.status_code, str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+class _Outer:
+    """Gives each request an id, limits its body, counts and logs it."""
+
+    def __init__(self, api: FastAPI, max_body_bytes: int) -> None:
+        self._api = api
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = token_hex(8)
+        reset = logs.request_id.set(request_id)
+        status = 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            if _declared_length(scope) > self._max_body_bytes:
+                too_large = problem(413, f"the body is larger than {self._max_body_bytes} bytes")
+                await too_large(scope, receive, sending)
+            else:
+                await self._api(scope, _limited(receive, self._max_body_bytes), sending)
+        finally:
+            metrics.count_request("admin", scope["method"], status, 0)
+            if scope["path"].startswith("/api/"):
+                _log.info("request", method=scope["method"], path=scope["path"], status=status)
+            logs.request_id.reset(reset)
+
+
+def _declared_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value[:18])
+    return 0
+
+
+def _limited(receive: Receive, max_bytes: int) -> Receive:
+    """Return receive, ending the body where it grows over the limit (chunked bodies)."""
+    taken = 0
+
+    async def limited() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > max_bytes:
+            raise HTTPException(413, f"the body is larger than {max_bytes} bytes")
+        return message
+
+    return limited

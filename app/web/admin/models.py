@@ -1,0 +1,283 @@
+"""What the admin API says, and what the command line prints with --json: one shape for both."""
+
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.core.job import Job
+from app.core.releasefile import FileRecord, IndexConflict
+from app.core.signature import Subkey
+from app.services.releases.catalog import Catalog
+from app.services.releases.keyring import KeyringChange
+from app.services.releases.sync import SyncPlan
+
+T = TypeVar("T")
+
+
+class _Out(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Page(_Out, Generic[T]):
+    """One page of a list; next_cursor is null on the last."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+class VerdictOut(_Out):
+    """What GPG verification found, once, at ingestion."""
+
+    accepted: bool
+    reason: str
+    detail: str
+    subkey: str | None
+    primary: str | None
+    signed_at: datetime | None
+    keyring_sha256: str
+    gpg_version: str
+    judged_at: datetime
+
+
+class ToolchainOut(_Out):
+    """The golang.org/toolchain module that an archive implies."""
+
+    version: str
+    h1: str
+
+
+class ConflictOut(_Out):
+    """An index that contradicted what is recorded, refused and kept as evidence."""
+
+    seen_sha256: str
+    seen_size_bytes: int
+    index_sha256: str
+    seen_at: datetime
+
+
+class FileOut(_Out):
+    """One release file: state, verdict, provenance."""
+
+    filename: str
+    version: str
+    os: str
+    arch: str
+    kind: str
+    size_bytes: int
+    sha256: str | None
+    state: str
+    reason: str
+    offered: bool
+    listed: bool
+    damaged: bool
+    index_sha256: str
+    first_seen_at: datetime
+    ingested_at: datetime | None
+    source_url: str | None
+    verdict: VerdictOut | None
+    toolchain: ToolchainOut | None
+    conflicts: list[ConflictOut]
+
+
+class ReleaseOut(_Out):
+    """One release and how its files stand."""
+
+    version: str
+    stable: bool
+    support: str
+    files: list[FileOut]
+
+
+class PlannedOut(_Out):
+    """One file of the selection."""
+
+    filename: str
+    size_bytes: int
+    state: str
+    reason: str
+    refusal: str | None
+    to_fetch: bool
+
+
+class PlanOut(_Out):
+    """What `releases sync` would do."""
+
+    files: list[PlannedOut]
+    fetch_files: int
+    fetch_bytes: int
+    unmatched_pins: list[str]
+    index_error: str
+
+
+class SubkeyOut(_Out):
+    """A key that can sign, or could."""
+
+    fingerprint: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked: bool
+
+
+class KeyringOut(_Out):
+    """The active keyring."""
+
+    sha256: str
+    source: str
+    taken_at: datetime
+    primary: list[str]
+    subkeys: list[SubkeyOut]
+
+
+class KeyringChangeOut(_Out):
+    """What taking over an export changed."""
+
+    sha256: str
+    changed: bool
+    added: list[str]
+    removed: list[str]
+    released: list[str]
+
+
+class KeyringIn(BaseModel):
+    """An export to take over; without one, the configured file is read again.
+
+    fetch: read it from the URL in MOORAGE_RELEASES__KEYRING_URL.
+    replace: accept an export that lacks subkeys which the active one has.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    armored: str | None = Field(default=None, max_length=1024 * 1024)
+    fetch: bool = False
+    replace: bool = False
+
+
+class JobOut(_Out):
+    """A job and where it stands."""
+
+    id: str
+    kind: str
+    state: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    result: object
+
+
+def file_out(
+    catalog: Catalog, record: FileRecord, conflicts: list[IndexConflict] | None = None
+) -> FileOut:
+    """Return one file for people and programs."""
+    file, verdict, toolchain = record.file, record.verdict, record.toolchain
+    return FileOut(
+        filename=file.filename,
+        version=file.version,
+        os=file.os,
+        arch=file.arch,
+        kind=file.kind,
+        size_bytes=file.size_bytes,
+        sha256=file.sha256.hex if file.sha256 else None,
+        state=record.state,
+        reason=record.reason,
+        offered=catalog.offers(record),
+        listed=record.listed,
+        damaged=record.damaged,
+        index_sha256=record.index.hex,
+        first_seen_at=record.first_seen_at,
+        ingested_at=record.ingested_at,
+        source_url=record.source_url,
+        verdict=None
+        if verdict is None
+        else VerdictOut(
+            accepted=verdict.accepted,
+            reason=verdict.reason,
+            detail=verdict.detail,
+            subkey=verdict.subkey,
+            primary=verdict.primary,
+            signed_at=verdict.signed_at,
+            keyring_sha256=verdict.keyring.hex,
+            gpg_version=verdict.gpg_version,
+            judged_at=verdict.judged_at,
+        ),
+        toolchain=None
+        if toolchain is None
+        else ToolchainOut(version=toolchain.version, h1=toolchain.h1),
+        conflicts=[
+            ConflictOut(
+                seen_sha256=c.seen_sha256,
+                seen_size_bytes=c.seen_size_bytes,
+                index_sha256=c.index.hex,
+                seen_at=c.seen_at,
+            )
+            for c in conflicts or []
+        ],
+    )
+
+
+def release_out(catalog: Catalog, version: str) -> ReleaseOut | None:
+    """Return one release with all of its files, or None if it is unknown."""
+    records = [r for r in catalog.records.values() if r.file.version == version]
+    if not records:
+        return None
+    return ReleaseOut(
+        version=version,
+        stable=records[0].stable,
+        support=catalog.support(version),
+        files=[file_out(catalog, record) for record in records],
+    )
+
+
+def plan_out(plan: SyncPlan, index_error: str) -> PlanOut:
+    """Return a plan for people and programs."""
+    return PlanOut(
+        files=[
+            PlannedOut(
+                filename=p.record.file.filename,
+                size_bytes=p.record.file.size_bytes,
+                state=p.record.state,
+                reason=p.reason,
+                refusal=p.refusal,
+                to_fetch=p.to_fetch,
+            )
+            for p in plan.files
+        ],
+        fetch_files=sum(1 for p in plan.files if p.to_fetch),
+        fetch_bytes=plan.fetch_bytes,
+        unmatched_pins=list(plan.unmatched_pins),
+        index_error=index_error,
+    )
+
+
+def subkey_out(subkey: Subkey) -> SubkeyOut:
+    """Return one signing key."""
+    return SubkeyOut(
+        fingerprint=subkey.fingerprint,
+        created_at=subkey.created_at,
+        expires_at=subkey.expires_at,
+        revoked=subkey.revoked,
+    )
+
+
+def change_out(change: KeyringChange, released: list[FileRecord]) -> KeyringChangeOut:
+    """Return what taking over an export changed."""
+    return KeyringChangeOut(
+        sha256=change.keyring.digest.hex,
+        changed=change.changed,
+        added=list(change.added),
+        removed=list(change.removed),
+        released=[record.file.filename for record in released],
+    )
+
+
+def job_out(job: Job, result: object) -> JobOut:
+    """Return one job."""
+    return JobOut(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        result=result,
+    )

@@ -1,0 +1,93 @@
+"""`/api/v1/releases…`: what is mirrored, how it was verified, and mirroring more."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from app.web.admin import operations
+from app.web.admin.context import Admin, Context
+from app.web.admin.models import (
+    FileOut,
+    JobOut,
+    KeyringChangeOut,
+    KeyringIn,
+    KeyringOut,
+    Page,
+    PlanOut,
+    ReleaseOut,
+)
+
+_Responses = dict[int | str, dict[str, Any]]
+_PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
+_REFUSED: _Responses = {
+    401: {**_PROBLEM, "description": "No valid token"},
+    403: {**_PROBLEM, "description": "Not an admin"},
+}
+_UNKNOWN: _Responses = {404: {**_PROBLEM, "description": "No index ever named it"}}
+_UPSTREAM: _Responses = {
+    status: {**_PROBLEM, "description": "The upstream could not be used"}
+    for status in (502, 503, 504)
+}
+
+router = APIRouter(tags=["releases"])
+
+
+@router.get("/releases", responses={400: {**_PROBLEM, "description": "Not a cursor"}})
+async def list_releases(
+    context: Context,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=operations.PAGE_MAX)] = 20,
+    offered: Annotated[bool, Query(description="Only what is offered")] = False,
+) -> Page[ReleaseOut]:
+    """List releases, newest first."""
+    return await operations.list_releases(context, cursor=cursor, limit=limit, offered_only=offered)
+
+
+@router.get("/releases/plan", responses=_UPSTREAM)
+async def plan(context: Context, _: Admin) -> PlanOut:
+    """Tell what a sync would fetch, and why; reads the index first."""
+    return await operations.plan(context)
+
+
+@router.post("/releases/sync", status_code=202, responses=_REFUSED)
+async def sync(context: Context, admin: Admin) -> JobOut:
+    """Queue a sync of the selection; ask for the job to see how it goes."""
+    return await operations.ask_for_sync(context, admin.actor)
+
+
+@router.get("/releases/keys")
+async def show_keyring(context: Context) -> KeyringOut:
+    """Show the active keyring."""
+    return await operations.show_keyring(context)
+
+
+@router.post(
+    "/releases/keys",
+    responses={
+        **_REFUSED,
+        **_UPSTREAM,
+        409: {**_PROBLEM, "description": "An older export"},
+        422: {**_PROBLEM, "description": "Not a usable export of the pinned key"},
+    },
+)
+async def refresh_keyring(context: Context, admin: Admin, wanted: KeyringIn) -> KeyringChangeOut:
+    """Take over another export of the pinned key, and judge again what was held back."""
+    return await operations.refresh_keyring(context, wanted, admin.actor)
+
+
+@router.get("/releases/files/{filename}", responses=_UNKNOWN)
+async def show_file(context: Context, filename: str) -> FileOut:
+    """Show one file: state, verdict, provenance."""
+    return await operations.show_file(context, filename)
+
+
+@router.post("/releases/files/{filename}/verify", responses={**_REFUSED, **_UNKNOWN, **_UPSTREAM})
+async def verify_file(context: Context, admin: Admin, filename: str) -> FileOut:
+    """Ingest a file, or judge it again if it is held back."""
+    return await operations.verify_file(context, filename, admin.actor)
+
+
+@router.get("/releases/{version}", responses=_UNKNOWN)
+async def show_release(context: Context, version: str) -> ReleaseOut:
+    """Show one release and all of its files."""
+    return await operations.show_release(context, version)

@@ -1,0 +1,293 @@
+"""`/dl/` and `/go/`: listings, archives, sums and signatures. Plain ASGI: this is the hot path.
+
+Only what the catalogue offers goes out. The statuses are those of `responses`; the page for people
+is made by `pages`.
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+from app import metrics
+from app.core.digest import Digest
+from app.core.errors import (
+    BadInputError,
+    BlobDamagedError,
+    BlobMissingError,
+    MoorageError,
+    StorageError,
+    UnknownError,
+)
+from app.core.gorelease import newest_supported, parse_filename, render_index
+from app.core.releasefile import FileRecord
+from app.services.releases.catalog import Catalog, CatalogReader
+from app.services.releases.freshness import Freshness
+from app.services.releases.ingestion import Ingestion, raise_if_held_back
+from app.services.releases.repair import Repair
+from app.storage.blobstore import BlobStore, OpenBlob
+from app.web.hotcache import HotCache
+from app.web.pages import downloads_page
+from app.web.responses import (
+    IMMUTABLE,
+    LISTING,
+    TEXT,
+    Answer,
+    Slice,
+    body_answer,
+    error_answer,
+    file_answer,
+    for_request,
+    plain,
+    redirect,
+)
+from app.web.streaming import Receive, Scope, Send, Streams
+
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_NAME = re.compile(rb"/(?:dl|go)/([0-9A-Za-z._-]*)")
+_EXTRAS = (".sha256sum", ".sha256", ".asc")
+_CONTENT_TYPES = {
+    "tar.gz": b"application/gzip",
+    "zip": b"application/zip",
+    "msi": b"application/x-msi",
+    "pkg": b"application/octet-stream",
+}
+_METHODS = ("GET", "HEAD")
+_START = "http.response.start"
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A parsed request.
+
+    Attributes:
+        name: "" for the listing, else what follows `/dl/`, without the extra.
+        extra: "", ".sha256", ".sha256sum" or ".asc".
+        as_json: the listing in go.dev's format.
+        include_all: all releases, not only the newest of each supported minor.
+    """
+
+    name: str
+    extra: str = ""
+    as_json: bool = False
+    include_all: bool = False
+
+
+class Downloads:
+    """The ASGI application of `/dl` and `/go`."""
+
+    def __init__(
+        self,
+        catalog: CatalogReader,
+        ingestion: Ingestion,
+        freshness: Freshness,
+        repair: Repair,
+        store: BlobStore,
+        streams: Streams,
+    ) -> None:
+        self._catalog = catalog
+        self._ingestion = ingestion
+        self._freshness = freshness
+        self._repair = repair
+        self._store = store
+        self._streams = streams
+        self._hot = HotCache()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path: bytes = scope["raw_path"]
+        key = path + b"?" + scope["query_string"] if path.endswith(b"/") else path
+        answer = self._hot.get(key, self._catalog.generation)
+        if answer is None or scope["method"] not in _METHODS:
+            answer = await self._answer(scope, key)
+            metrics.count_hot(hit=False)
+        else:
+            metrics.count_hot(hit=True)
+        status, sent = await self._send(answer, scope, receive, send)
+        metrics.count_request("downloads", scope["method"], status, sent)
+
+    async def _answer(self, scope: Scope, key: bytes) -> Answer:
+        if scope["method"] not in _METHODS:
+            return plain(405, "only GET and HEAD are answered here", (b"allow", b"GET, HEAD"))
+        path: bytes = scope["raw_path"]
+        if path in (b"/dl", b"/go"):
+            query = scope["query_string"].decode("ascii", "ignore")
+            return redirect(f"/dl/?{query}" if query else "/dl/")
+        try:
+            requested = parse_request(path, scope["query_string"])
+            generation = (await self._catalog.current()).generation
+            answer = await self._prepare(requested)
+        except MoorageError as error:
+            return error_answer(error)
+        self._hot.put(key, generation, answer)
+        return answer
+
+    async def _prepare(self, requested: Requested) -> Answer:
+        catalog = await self._catalog.current()
+        if not requested.name:
+            await self._freshness.first_index(catalog)
+            return await self._listing(requested)
+        if requested.name == "SHA256SUMS":
+            await self._freshness.first_index(catalog)
+            return body_answer(_sums(await self._catalog.current()), TEXT, LISTING)
+        record = await self._served(requested.name)
+        if requested.extra:
+            return _extra_answer(record, requested.extra)
+        sha256 = _sha256(record)
+        stored_at = record.ingested_at or record.first_seen_at
+        # Opening proves the bytes before the answer is prepared, and heals them if need be.
+        (await self._open(sha256, record.file.size_bytes)).close()
+        kind = _CONTENT_TYPES[record.file.suffix]
+        return file_answer(sha256, record.file.size_bytes, kind, stored_at)
+
+    async def _listing(self, requested: Requested) -> Answer:
+        catalog = await self._catalog.current()
+        if not requested.as_json:
+            page = downloads_page(catalog)
+            return body_answer(page, b"text/html; charset=utf-8", LISTING, *_PAGE_HEADERS)
+        releases = catalog.releases
+        if not requested.include_all:
+            releases = newest_supported(releases)
+        cors = (b"access-control-allow-origin", b"*")
+        return body_answer(render_index(releases), b"application/json", LISTING, cors)
+
+    async def _served(self, name: str) -> FileRecord:
+        """Return the record of a file that may go out, ingesting it if settings allow.
+
+        Raises:
+            UnknownError: it is known to be absent.
+            MoorageError: it exists and can't be had; see `Ingestion.ensure`.
+        """
+        record = _find(await self._catalog.current(), name)
+        if record is None and await self._freshness.look_again():
+            record = _find(await self._catalog.current(), name)
+        if record is None:
+            raise _absent(name)
+        if not record.served or record.damaged:
+            record = await self._ingestion.ensure(record.file.filename)
+            await self._catalog.current(fresh=True)
+        raise_if_held_back(record)
+        return record
+
+    async def _open(self, digest: Digest, size_bytes: int) -> OpenBlob:
+        try:
+            return await self._store.open(digest, size_bytes)
+        except (BlobMissingError, BlobDamagedError) as error:
+            await self._repair.damaged(digest, str(error))
+            raise StorageError(
+                "the stored file was found damaged and is being fetched again; try again shortly"
+            ) from error
+
+    async def _send(
+        self, answer: Answer, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[int, int]:
+        """Send the answer; return the status and how many bytes of body went out."""
+        part = for_request(answer, scope["headers"])
+        wants_body = scope["method"] != "HEAD" and part.length > 0
+        if answer.blob is None or not wants_body:
+            body = answer.body if wants_body else b""
+            await send({"type": _START, "status": part.status, "headers": part.headers})
+            await send({"type": "http.response.body", "body": body})
+            return part.status, len(body)
+        return await self._send_blob(answer, part, scope, receive, send)
+
+    async def _send_blob(
+        self, answer: Answer, part: Slice, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[int, int]:
+        if answer.blob is None:
+            raise AssertionError("only blobs are streamed")
+        try:
+            self._streams.enter()
+        except MoorageError as error:
+            return await self._send(error_answer(error), scope, receive, send)
+        try:
+            blob = await self._open(answer.blob, answer.size_bytes)
+        except MoorageError as error:
+            self._streams.leave()
+            return await self._send(error_answer(error), scope, receive, send)
+        try:
+            await send({"type": _START, "status": part.status, "headers": part.headers})
+            sent = await self._streams.send(blob, part.start, part.length, scope, receive, send)
+        except BlobDamagedError as error:
+            await self._repair.damaged(answer.blob, str(error))
+            sent = 0
+        finally:
+            blob.close()
+            self._streams.leave()
+        return part.status, sent
+
+
+_PAGE_HEADERS = (
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+def parse_request(path: bytes, query: bytes) -> Requested:
+    """Return what a path below /dl/ or /go/ asks for.
+
+    Raises:
+        BadInputError: the path holds what no name here can hold.
+        UnknownError: the name is outside the grammar of Go's file names.
+    """
+    found = _NAME.fullmatch(path)
+    if found is None:
+        if b"%" in path or b"\\" in path or b"//" in path or b"/../" in path + b"/":
+            raise BadInputError(
+                "malformed path; names are plain, for example /dl/go1.27.1.src.tar.gz"
+            )
+        raise UnknownError("there is nothing of that name here; see /dl/ for what there is")
+    name = found.group(1).decode("ascii")
+    if not name:
+        asked = parse_qs(query.decode("ascii", "ignore"), max_num_fields=16)
+        return Requested(
+            "", as_json=asked.get("mode") == ["json"], include_all=asked.get("include") == ["all"]
+        )
+    extra = next((e for e in _EXTRAS if name.endswith(e)), "")
+    base = name.removesuffix(extra)
+    if base == "SHA256SUMS" or _HEX.fullmatch(base):
+        if extra:
+            raise UnknownError(f"there is no {name}; see /dl/ for what there is")
+        return Requested(base)
+    try:
+        parse_filename(base)
+    except BadInputError as error:
+        raise UnknownError(
+            f"{name[:100]} is not the name of a Go release file; see /dl/ for the names there are"
+        ) from error
+    return Requested(base, extra)
+
+
+def _find(catalog: Catalog, name: str) -> FileRecord | None:
+    if _HEX.fullmatch(name):
+        return catalog.by_sha256.get(name)
+    return catalog.records.get(name)
+
+
+def _absent(name: str) -> UnknownError:
+    if _HEX.fullmatch(name):
+        return UnknownError(f"no offered file has the SHA-256 {name}; see /dl/SHA256SUMS")
+    return UnknownError(f"there is no Go release file {name} in the release index; see /dl/")
+
+
+def _sha256(record: FileRecord) -> Digest:
+    if record.file.sha256 is None:
+        raise UnknownError(f"{record.file.filename} has no recorded SHA-256")
+    return record.file.sha256
+
+
+def _sums(catalog: Catalog) -> bytes:
+    lines = [f"{r.file.sha256}  {r.file.filename}\n" for r in catalog.offered]
+    return "".join(lines).encode()
+
+
+def _extra_answer(record: FileRecord, extra: str) -> Answer:
+    filename = record.file.filename
+    if extra == ".sha256":  # bare, as dl.google.com serves it: mise compares it untrimmed
+        return body_answer(_sha256(record).hex.encode(), TEXT, IMMUTABLE)
+    if extra == ".sha256sum":
+        return body_answer(f"{_sha256(record)}  {filename}\n".encode(), TEXT, IMMUTABLE)
+    if record.signature is None or record.verdict is None or not record.verdict.accepted:
+        raise UnknownError(
+            f"upstream publishes no signature for {filename}; it is offered by its SHA-256"
+        )
+    return body_answer(record.signature, b"application/pgp-signature", IMMUTABLE)

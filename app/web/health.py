@@ -1,0 +1,95 @@
+"""Liveness, readiness, version and metrics.
+
+Liveness says that the process answers, and asks nobody. Readiness asks the database, the store and
+the keyring, never an upstream: a mirror whose upstream is down still serves what it has.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+
+from app import __version__, metrics
+from app.core.errors import MoorageError
+from app.db.engine import Database
+from app.db.generation import current_generation
+from app.services.releases.keyring import ReleaseKeyring, signing_subkeys
+from app.storage.blobstore import BlobStore
+
+_CHECK_S = 5.0
+
+
+class Health:
+    """What this process knows of its own health."""
+
+    def __init__(self, db: Database, store: BlobStore, keyring: ReleaseKeyring) -> None:
+        self._db = db
+        self._store = store
+        self._keyring = keyring
+        self.draining = False
+
+    async def readiness(self) -> dict[str, str]:
+        """Return check → "ok" or what is wrong."""
+        if self.draining:
+            return {"process": "shutting down"}
+        checks: dict[str, Callable[[], Awaitable[object]]] = {
+            "database": self._database,
+            "storage": self._storage,
+            "keyring": self._usable_key,
+        }
+        return {name: await _checked(check) for name, check in checks.items()}
+
+    async def _database(self) -> None:
+        # A write transaction that changes nothing: it proves the lock and the file can be had.
+        await self._db.write(current_generation)
+
+    async def _storage(self) -> None:
+        metrics.set_storage_free(await self._store.probe())
+
+    async def _usable_key(self) -> None:
+        signing_subkeys(await self._keyring.active())
+
+
+async def _checked(check: Callable[[], Awaitable[object]]) -> str:
+    try:
+        async with asyncio.timeout(_CHECK_S):
+            await check()
+    except MoorageError as error:
+        return str(error)
+    except TimeoutError:
+        return f"no answer within {_CHECK_S:.0f} s"
+    return "ok"
+
+
+def health_routes(health: Health) -> APIRouter:
+    """Return the routes that operators' tools ask."""
+    router = APIRouter(tags=["health"])
+
+    @router.api_route("/healthz", methods=["GET", "HEAD"])
+    async def healthz() -> dict[str, str]:
+        """Answer as long as the process runs."""
+        return {"status": "ok"}
+
+    @router.api_route("/readyz", methods=["GET", "HEAD"])
+    async def readyz() -> JSONResponse:
+        """Answer 200 if requests can be served here, 503 and the reason if not."""
+        checks = await health.readiness()
+        ready = all(result == "ok" for result in checks.values())
+        return JSONResponse(
+            {"status": "ready" if ready else "not ready", "checks": checks},
+            status_code=200 if ready else 503,
+        )
+
+    @router.api_route("/version", methods=["GET", "HEAD"])
+    async def version() -> dict[str, str]:
+        """Tell which Moorage this is."""
+        return {"version": __version__}
+
+    @router.api_route("/metrics", methods=["GET", "HEAD"])
+    async def exposition() -> Response:
+        """Return the metrics in Prometheus' text format."""
+        body = await asyncio.to_thread(metrics.render)
+        return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router

@@ -1,0 +1,213 @@
+"""Status, caching and validators of the Go-facing routes: decided here and nowhere else.
+
+An `Answer` is prepared once and sent many times; what differs between requests (304, 206, 416,
+HEAD) is derived from it by `for_request`. Sources: RFC 9110 sections 13 and 14, RFC 9530.
+"""
+
+import base64
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+
+from app.core import errors
+from app.core.digest import Digest
+
+Header = tuple[bytes, bytes]
+TEXT = b"text/plain; charset=utf-8"
+IMMUTABLE = b"public, max-age=31536000, immutable"
+LISTING = b"public, max-age=60"
+NO_STORE = b"no-store"
+_MAX_LINE = 600  # `go` shows 648 bytes of an error body
+_RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_CONDITIONAL = frozenset({b"if-none-match", b"if-modified-since", b"range", b"if-range"})
+
+# The most specific class comes first: a class is looked up along its method resolution order.
+STATUS: dict[type[errors.MoorageError], int] = {
+    errors.BadInputError: 400,
+    errors.UnauthenticatedError: 401,
+    errors.DeniedError: 403,
+    errors.UnknownError: 404,
+    errors.ConflictError: 409,
+    errors.KeyringError: 422,
+    errors.OverloadedError: 503,
+    errors.NotYetError: 503,
+    errors.DatabaseBusyError: 503,
+    errors.StorageFullError: 507,
+    errors.StorageError: 503,
+    errors.UpstreamUnavailableError: 503,
+    errors.UpstreamTimeoutError: 504,
+    errors.UpstreamError: 502,
+    errors.VerificationError: 502,
+}
+_RETRY_AFTER = {503, 504, 507}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that is ready to be sent.
+
+    Attributes:
+        headers: all of them, Content-Length included.
+        body: the bytes, unless the body is a blob.
+        blob: the digest of the blob that is the body, or None.
+        size_bytes: length of the body.
+        etag: the strong validator with its quotes, or b"".
+        last_modified: an HTTP date, or b"".
+    """
+
+    status: int
+    headers: tuple[Header, ...]
+    size_bytes: int
+    body: bytes = b""
+    blob: Digest | None = None
+    etag: bytes = b""
+    last_modified: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What of an answer goes out for one request.
+
+    Attributes:
+        start: first byte of the body to send.
+        length: how many; 0 sends none.
+    """
+
+    status: int
+    headers: tuple[Header, ...]
+    start: int
+    length: int
+
+
+def file_answer(
+    digest: Digest, size_bytes: int, content_type: bytes, stored_at: datetime
+) -> Answer:
+    """Return the answer that sends a blob: immutable, validated by its digest."""
+    etag = f'"{digest.hex}"'.encode()
+    modified = format_datetime(stored_at, usegmt=True).encode()
+    repr_digest = base64.b64encode(bytes.fromhex(digest.hex))
+    headers = (
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % size_bytes),
+        (b"etag", etag),
+        (b"last-modified", modified),
+        (b"accept-ranges", b"bytes"),
+        (b"cache-control", IMMUTABLE),
+        (b"repr-digest", b"sha-256=:" + repr_digest + b":"),
+        (b"x-content-type-options", b"nosniff"),
+    )
+    return Answer(200, headers, size_bytes, blob=digest, etag=etag, last_modified=modified)
+
+
+def body_answer(body: bytes, content_type: bytes, caching: bytes, *extra: Header) -> Answer:
+    """Return the answer that sends a body from memory, validated by the body's digest."""
+    etag = f'"{Digest.of(body).hex[:32]}"'.encode()
+    headers = (
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"etag", etag),
+        (b"cache-control", caching),
+        (b"x-content-type-options", b"nosniff"),
+        *extra,
+    )
+    return Answer(200, headers, len(body), body=body, etag=etag)
+
+
+def plain(status: int, line: str, *extra: Header) -> Answer:
+    """Return a one-line text/plain answer that is not cached; `go` and `curl` show it."""
+    text = _CONTROL.sub(" ", line)[:_MAX_LINE]
+    body = f"{text}\n".encode()
+    headers = (
+        (b"content-type", TEXT),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", NO_STORE),
+        (b"x-content-type-options", b"nosniff"),
+        *extra,
+    )
+    return Answer(status, headers, len(body), body=body)
+
+
+def redirect(location: str) -> Answer:
+    """Return a permanent redirect to a path on this server."""
+    return plain(301, f"see {location}", (b"location", location.encode()))
+
+
+def status_of(error: errors.MoorageError) -> int:
+    """Return the HTTP status of an error."""
+    return next((STATUS[c] for c in type(error).__mro__ if c in STATUS), 500)
+
+
+def retry_after_s(error: errors.MoorageError) -> int | None:
+    """Return the seconds that a Retry-After header should say, or None for no such header."""
+    if status_of(error) not in _RETRY_AFTER:
+        return None
+    return int(getattr(error, "retry_after_s", 10))
+
+
+def error_answer(error: errors.MoorageError) -> Answer:
+    """Return the one line that tells an error to whoever sits at the terminal."""
+    retry = retry_after_s(error)
+    extra = () if retry is None else ((b"retry-after", b"%d" % retry),)
+    return plain(status_of(error), str(error), *extra)
+
+
+def for_request(answer: Answer, request_headers: list[Header]) -> Slice:
+    """Return what goes out for a GET or HEAD with these headers (lower-case names).
+
+    Only one range is honoured, and only of blobs; several get the full body, as RFC 9110 allows.
+    """
+    given = {name: value for name, value in request_headers if name in _CONDITIONAL}
+    full = Slice(answer.status, answer.headers, 0, answer.size_bytes)
+    if not given or answer.status != 200:
+        return full
+    if _is_fresh(answer, given):
+        kept = tuple(h for h in answer.headers if h[0] not in (b"content-length", b"content-type"))
+        return Slice(304, kept, 0, 0)
+    wanted = given.get(b"range")
+    if wanted is None or answer.blob is None or not _may_range(answer, given):
+        return full
+    return _ranged(answer, wanted) or full
+
+
+def _is_fresh(answer: Answer, given: dict[bytes, bytes]) -> bool:
+    tags = given.get(b"if-none-match")
+    if tags is not None:
+        if tags.strip() == b"*":
+            return True
+        return any(t.strip().removeprefix(b"W/") == answer.etag for t in tags.split(b","))
+    # Equality instead of an order of dates: what we send out is what comes back.
+    return bool(answer.last_modified) and given.get(b"if-modified-since") == answer.last_modified
+
+
+def _may_range(answer: Answer, given: dict[bytes, bytes]) -> bool:
+    condition = given.get(b"if-range")
+    return condition is None or condition in (answer.etag, answer.last_modified)
+
+
+def _ranged(answer: Answer, wanted: bytes) -> Slice | None:
+    found = _RANGE.fullmatch(wanted.strip())
+    if found is None or found.groups() == (b"", b""):
+        return None
+    size = answer.size_bytes
+    first, last = found.groups()
+    if first:
+        start, end = int(first), min(int(last), size - 1) if last else size - 1
+        if last and int(last) < int(first):
+            return None
+    else:
+        start, end = max(size - int(last), 0), size - 1
+    if start >= size or end < start:
+        headers = _with_length(answer, 0, (b"content-range", b"bytes */%d" % size))
+        return Slice(416, headers, 0, 0)
+    length = end - start + 1
+    content_range = b"bytes %d-%d/%d" % (start, end, size)
+    return Slice(
+        206, _with_length(answer, length, (b"content-range", content_range)), start, length
+    )
+
+
+def _with_length(answer: Answer, length: int, *extra: Header) -> tuple[Header, ...]:
+    kept = tuple(h for h in answer.headers if h[0] not in (b"content-length", b"repr-digest"))
+    return (*kept, (b"content-length", b"%d" % length), *extra)

@@ -1,0 +1,222 @@
+"""The one file that picks concrete stores, clients and services."""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from app import __version__, metrics
+from app.core.errors import SettingsError, StorageError
+from app.core.gorelease import Kind
+from app.core.selection import Selection
+from app.db.engine import Database
+from app.db.schema import check_schema, upgrade
+from app.services.audit import AuditReader
+from app.services.clock import Now, utc_now
+from app.services.fsck import Fsck
+from app.services.generation import GenerationWatch
+from app.services.jobs import SYNC, JobService
+from app.services.leases import Leases
+from app.services.releases.catalog import CatalogReader
+from app.services.releases.freshness import Freshness
+from app.services.releases.index import ReleaseIndexReader
+from app.services.releases.ingestion import Ingestion, IngestionPolicy
+from app.services.releases.keyring import BUILT_IN, KEY_MAX_BYTES, SETTING, ReleaseKeyring
+from app.services.releases.repair import Repair
+from app.services.releases.scrub import Scrub
+from app.services.releases.sync import ReleaseSync, run_sync
+from app.services.tokens import TokenService
+from app.settings import Settings
+from app.storage.blobstore import BlobStore
+from app.storage.local import LocalBlobStore
+from app.upstream.address import AddressGuard, AllowedNetwork
+from app.upstream.godev import GoDev
+from app.upstream.gpg import Gpg, builtin_key
+from app.upstream.http import HttpClient
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that a process needs, wired together; `start` before use, `close` after."""
+
+    settings: Settings
+    now: Now
+    db: Database
+    store: BlobStore
+    client: HttpClient
+    godev: GoDev
+    gpg: Gpg
+    watch: GenerationWatch
+    leases: Leases
+    keyring: ReleaseKeyring
+    reader: ReleaseIndexReader
+    ingestion: Ingestion
+    catalog: CatalogReader
+    freshness: Freshness
+    sync: ReleaseSync
+    repair: Repair
+    scrub: Scrub
+    fsck: Fsck
+    tokens: TokenService
+    jobs: JobService
+    audit: AuditReader
+
+    async def start(self) -> None:
+        """Check the schema, clear what crashes left, and take over the configured key.
+
+        Raises:
+            SchemaError: the database is not at the schema of this program.
+            KeyringError: the configured key is unusable.
+            StorageError: the data directory can't be written.
+        """
+        check_schema(self.db.engine)
+        await self.store.recover()
+        armored, source = _configured_key(self.settings.releases.keyring)
+        await self.keyring.configure(armored, source)
+        await self.watch.poll()
+
+    async def close(self) -> None:
+        """End what runs in the background and release everything."""
+        await self.repair.aclose()
+        await self.ingestion.aclose(drain_s=0)
+        await self.client.aclose()
+        self.gpg.close()
+        self.db.close()
+
+
+def prepare_data_dir(settings: Settings) -> bool:
+    """Create the data directory (0700); return whether it is new.
+
+    Raises:
+        StorageError: it can't be created.
+    """
+    new = not settings.data_dir.exists()
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (settings.data_dir / "keys").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"the data directory {settings.data_dir} can't be created: {error.strerror}"
+        ) from error
+    return new
+
+
+def migrate(settings: Settings) -> tuple[str | None, str]:
+    """Bring the database to this program's schema; return (before, after)."""
+    prepare_data_dir(settings)
+    db = Database(settings.resolved_database_url)
+    try:
+        return upgrade(db.engine)
+    finally:
+        db.close()
+
+
+def build(settings: Settings, *, now: Now = utc_now) -> Services:
+    """Wire everything together; nothing is started and nothing is connected yet."""
+    prepare_data_dir(settings)
+    db = Database(settings.resolved_database_url)
+    store = LocalBlobStore(
+        settings.data_dir,
+        min_free_fraction=settings.storage.min_free_percent / 100,
+    )
+    releases = settings.releases
+    client = _http_client(settings)
+    godev = GoDev(
+        client, releases.index_url, tuple(releases.files_urls), float(releases.archive_deadline_s)
+    )
+    gpg = Gpg(
+        home_parent=settings.data_dir / "keys",
+        pinned=frozenset(releases.pinned_fingerprints),
+        now=now,
+    )
+    watch = GenerationWatch(db)
+    leases = Leases(db, now)
+    keyring = ReleaseKeyring(db, gpg, now)
+    reader = ReleaseIndexReader(db, store, godev, now)
+    policy = _ingestion_policy(settings)
+    ingestion = Ingestion(db, store, godev, keyring, leases, policy, now)
+    catalog = CatalogReader(db, watch, policy, now)
+    freshness = Freshness(
+        reader,
+        catalog,
+        now,
+        time.monotonic,
+        refresh_s=releases.refresh_s,
+        retry_failed_s=releases.retry_failed_s,
+    )
+    sync = ReleaseSync(reader, catalog, ingestion, _selection(settings))
+    repair = Repair(db, store, ingestion, now)
+    return Services(
+        settings=settings,
+        now=now,
+        db=db,
+        store=store,
+        client=client,
+        godev=godev,
+        gpg=gpg,
+        watch=watch,
+        leases=leases,
+        keyring=keyring,
+        reader=reader,
+        ingestion=ingestion,
+        catalog=catalog,
+        freshness=freshness,
+        sync=sync,
+        repair=repair,
+        scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),
+        fsck=Fsck(db, store, repair, now),
+        tokens=TokenService(db, now),
+        jobs=JobService(db, {SYNC: partial(run_sync, sync)}, now),
+        audit=AuditReader(db),
+    )
+
+
+def _http_client(settings: Settings) -> HttpClient:
+    allowed = [AllowedNetwork.parse(text) for text in settings.network.allow]
+    return HttpClient(
+        guard=AddressGuard(allowed),
+        user_agent=f"Moorage/{__version__}",
+        random=Random(),  # noqa: S311 (jitter, not secrets)
+        ca_file=settings.network.ca_file,
+        observe=metrics.observe_upstream,
+    )
+
+
+def _ingestion_policy(settings: Settings) -> IngestionPolicy:
+    return IngestionPolicy(
+        sha256_only=frozenset(settings.releases.sha256_only),
+        on_demand=settings.releases.select.on_demand,
+        parallel=settings.releases.parallel,
+        retry_failed_s=settings.releases.retry_failed_s,
+        max_waiters=settings.limits.waiters_per_key,
+        max_queue=settings.limits.cold_queue,
+    )
+
+
+def _selection(settings: Settings) -> Selection:
+    select = settings.releases.select
+    return Selection(
+        stable_only=select.stable_only,
+        minors=select.minors,
+        patches=select.patches,
+        os=frozenset(select.os),
+        arch=frozenset(select.arch),
+        kinds=frozenset(Kind(kind) for kind in select.kinds),
+        pins=tuple(select.pins),
+    )
+
+
+def _configured_key(path: Path | None) -> tuple[bytes, str]:
+    """Return the armored export that settings name, and where it comes from.
+
+    Raises:
+        SettingsError: the file can't be read.
+    """
+    if path is None:
+        return builtin_key(), BUILT_IN
+    try:
+        with path.open("rb") as stream:
+            return stream.read(KEY_MAX_BYTES + 1), SETTING
+    except OSError as error:
+        raise SettingsError(f"MOORAGE_RELEASES__KEYRING: {path}: {error.strerror}") from error

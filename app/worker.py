@@ -1,0 +1,100 @@
+"""Background loops: poll the index, sync, run jobs, scrub. One process leads, by a lease.
+
+Every process tries for the lease; whoever holds it runs the loops until it loses it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from app import logs, metrics
+from app.core.errors import MoorageError
+from app.db.leases import LeaseHolder, LeaseTable
+from app.services.jobs import SYNC
+from app.wiring import Services
+
+_TRY_S = 2.0
+_JOBS_S = 1.0
+_SCRUB_S = 600.0
+_TIDY_S = 3600.0
+_log = logs.get("worker")
+
+
+class Worker:
+    """The background work of one process."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def run(self) -> None:
+        """Watch the generation and lead when it is our turn; ends by cancellation alone."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._services.watch.run())
+            group.create_task(self._campaign())
+
+    async def _campaign(self) -> None:
+        while True:
+            try:
+                lease = await self._services.leases.try_acquire("leader")
+                if lease is not None:
+                    await self._lead(lease)
+            except MoorageError as error:
+                _log.warning("no leadership", error=str(error))
+            await asyncio.sleep(_TRY_S)
+
+    async def _lead(self, lease: LeaseHolder) -> None:
+        """Run the loops until the lease is lost."""
+        _log.info("leading")
+        async with self._services.leases.keep(lease):
+            await self._services.jobs.fail_abandoned()
+            loops = [asyncio.ensure_future(loop) for loop in self._loops()]
+            try:
+                while await self._services.leases.still_mine(lease):
+                    await asyncio.sleep(_TRY_S)
+                _log.warning("leadership lost")
+            finally:
+                for loop in loops:
+                    loop.cancel()
+                await asyncio.gather(*loops, return_exceptions=True)
+
+    def _loops(self) -> list[Awaitable[None]]:
+        services, releases = self._services, self._services.settings.releases
+        loops: list[Awaitable[None]] = [
+            _every(releases.refresh_s, self._refresh),
+            _every(_JOBS_S, self._run_jobs),
+            _every(_SCRUB_S, self._scrub),
+            _every(_TIDY_S, self._tidy),
+        ]
+        if releases.sync_s:
+            loops.append(_every(releases.sync_s, lambda: services.jobs.ask_for(SYNC, "system")))
+        return loops
+
+    async def _refresh(self) -> None:
+        await self._services.reader.refresh()
+        await self._services.ingestion.judge_again()
+
+    async def _run_jobs(self) -> None:
+        while await self._services.jobs.run_next():
+            pass
+
+    async def _scrub(self) -> None:
+        await self._services.scrub.step()
+        metrics.set_storage_free(await self._services.store.probe())
+
+    async def _tidy(self) -> None:
+        services = self._services
+        before = services.now() - timedelta(days=1)
+        await services.db.write(lambda s: LeaseTable(s).forget_expired(before))
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do work now and then every so many seconds; a failure waits for the next turn."""
+    while True:
+        try:
+            await work()
+        except MoorageError as error:
+            _log.warning("background work failed", work=work.__qualname__, error=str(error))
+        except Exception:
+            # A defect in one loop must not end the others; it is logged with its traceback.
+            _log.exception("background work broke", work=work.__qualname__)
+        await asyncio.sleep(seconds)

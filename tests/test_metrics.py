@@ -1,0 +1,191 @@
+"""Metrics: names, labels, and one sum over all processes."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app import __version__, metrics
+
+CONTRACT = {
+    "moorage_build_info": ("gauge", {"version"}),
+    "moorage_http_requests": ("counter", {"surface", "method", "status"}),
+    "moorage_http_response_bytes": ("counter", {"surface"}),
+    "moorage_http_streams": ("gauge", set()),
+    "moorage_hot_cache": ("counter", {"result"}),
+    "moorage_upstream_requests": ("counter", {"origin", "outcome"}),
+    "moorage_upstream_request_seconds": ("histogram", set()),
+    "moorage_upstream_breaker_open": ("gauge", {"origin"}),
+    "moorage_releases_files": ("gauge", {"state"}),
+    "moorage_release_ingestions": ("counter", {"outcome"}),
+    "moorage_release_ingestion_seconds": ("histogram", set()),
+    "moorage_index_refresh": ("counter", {"outcome"}),
+    "moorage_index_age_seconds": ("gauge", set()),
+    "moorage_index_conflicts": ("counter", set()),
+    "moorage_blobs_damaged": ("counter", set()),
+    "moorage_storage_free_bytes": ("gauge", set()),
+}
+
+
+def value(name: str, **labels: str) -> float:
+    return metrics.registry().get_sample_value(name, labels) or 0.0
+
+
+def use_every_metric() -> None:
+    metrics.count_request("downloads", "GET", 200, 10)
+    metrics.set_streams(2)
+    metrics.count_hot(hit=True)
+    metrics.observe_upstream("https://go.dev", "ok", 0.2)
+    metrics.set_breaker("https://go.dev", is_open=True)
+    metrics.set_files({"verified": 3, "known": 0})
+    metrics.observe_ingestion("verified", 2.0)
+    metrics.count_index_refresh("accepted")
+    metrics.set_index_refreshed(1000.0)
+    metrics.count_index_conflict()
+    metrics.count_blob_damaged()
+    metrics.set_storage_free(1 << 30)
+
+
+def test_the_exposition_has_the_names_types_and_labels_of_the_contract():
+    use_every_metric()
+    text = metrics.render(lambda: 1060.0).decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert set(families) == set(CONTRACT)
+    for name, (kind, labels) in CONTRACT.items():
+        assert families[name].type == kind
+        assert families[name].documentation.endswith(".")
+        for sample in families[name].samples:
+            assert set(sample.labels) - {"le"} == labels
+    assert f'moorage_build_info{{version="{__version__}"}} 1.0\n' in text
+    assert "moorage_index_age_seconds 60.0\n" in text
+
+
+def test_the_content_type_is_that_of_the_library():
+    from prometheus_client import CONTENT_TYPE_LATEST
+
+    assert metrics.CONTENT_TYPE == CONTENT_TYPE_LATEST
+
+
+def test_a_request_counts_once_with_its_body_bytes():
+    labels = {"surface": "goproxy", "method": "GET", "status": "206"}
+    before = value("moorage_http_requests_total", **labels)
+    bytes_before = value("moorage_http_response_bytes_total", surface="goproxy")
+    metrics.count_request("goproxy", "GET", 206, 1000)
+    metrics.count_request("goproxy", "GET", 206, 24)
+    assert value("moorage_http_requests_total", **labels) == before + 2
+    assert value("moorage_http_response_bytes_total", surface="goproxy") == bytes_before + 1024
+
+
+def test_methods_that_a_client_invents_share_one_label():
+    for method in ("BREW", "get", "\x1b[2J"):
+        metrics.count_request("invented", method, 405, 0)
+    labels = {"surface": "invented", "method": "other", "status": "405"}
+    assert value("moorage_http_requests_total", **labels) == 3
+    assert b"BREW" not in metrics.render()
+
+
+def test_a_refusal_of_the_breaker_is_an_outcome_without_length():
+    before = value("moorage_upstream_request_seconds_count")
+    metrics.observe_upstream("https://a", "open", 0.0)
+    assert value("moorage_upstream_request_seconds_count") == before
+    assert value("moorage_upstream_requests_total", origin="https://a", outcome="open") == 1
+
+
+def test_an_index_that_was_never_read_has_no_age_and_no_age_is_negative():
+    metrics.set_index_refreshed(0.0)
+    assert b"\nmoorage_index_age_seconds " not in metrics.render()
+    metrics.set_index_refreshed(2000.0)
+    assert b"\nmoorage_index_age_seconds 0.0\n" in metrics.render(lambda: 1000.0)
+
+
+def test_metrics_of_one_process_are_forgotten_nowhere():
+    metrics.set_streams(2)
+    metrics.forget_process(os.getpid())
+    assert value("moorage_http_streams") == 2
+
+
+def test_sharing_is_refused_once_metrics_were_used(tmp_path):
+    metrics.registry()
+    with pytest.raises(RuntimeError, match="before prepare_multiprocess"):
+        metrics.prepare_multiprocess(tmp_path)
+
+
+def test_importing_the_module_does_not_import_prometheus():
+    run("import sys; from app import metrics; assert 'prometheus_client' not in sys.modules")
+
+
+def test_preparing_removes_values_of_an_earlier_run_and_nothing_else(tmp_path):
+    stale = ["counter_17.db", "gauge_livesum_17.db", "histogram_18.db", "gauge_mostrecent_1.db"]
+    kept = ["moorage.db", "counter_x.db", "counter_17.db.bak"]
+    for name in stale + kept:
+        (tmp_path / name).touch()
+    run(f"from app import metrics; metrics.prepare_multiprocess({PATH})", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_processes_share_their_metrics_and_a_dead_one_leaves_its_counts_alone(tmp_path):
+    output = run(
+        f"""
+        import subprocess, sys
+        from app import metrics
+        metrics.prepare_multiprocess({PATH} / "new")
+        worker = '''
+        import os
+        from app import metrics
+        metrics.count_request("downloads", "GET", 200, 10)
+        metrics.set_streams(2)
+        metrics.set_breaker("https://go.dev", is_open=True)
+        metrics.set_storage_free(7)
+        metrics.set_index_refreshed(1000.0)
+        metrics.observe_ingestion("verified", 2.0)
+        print(os.getpid())
+        '''
+        worker = "\\n".join(line.strip() for line in worker.splitlines())
+        command = [sys.executable, "-c", worker]
+        pids = [
+            int(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(2)
+        ]
+        def show():
+            for line in metrics.render(lambda: 1060.0).decode().splitlines():
+                if not line.startswith("#") and not line.endswith(" 0.0"):
+                    print(line)
+        show()
+        for pid in pids:
+            metrics.forget_process(pid)
+        print("--")
+        show()
+        """,
+        tmp_path,
+    )
+    alive, dead = (part.splitlines() for part in output.split("--\n"))
+    counts = {
+        'moorage_http_requests_total{method="GET",status="200",surface="downloads"} 2.0',
+        'moorage_http_response_bytes_total{surface="downloads"} 20.0',
+        "moorage_release_ingestion_seconds_count 2.0",
+        "moorage_storage_free_bytes 7.0",
+        "moorage_index_age_seconds 60.0",
+        f'moorage_build_info{{version="{__version__}"}} 1.0',
+    }
+    doing = {
+        "moorage_http_streams 4.0",
+        'moorage_upstream_breaker_open{origin="https://go.dev"} 1.0',
+    }
+    assert counts | doing <= set(alive)
+    assert counts <= set(dead)
+    assert not doing & set(dead)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+PATH = "__import__('pathlib').Path(__import__('sys').argv[1])"
+
+
+def run(script: str, *arguments: Path) -> str:
+    """Run a script in a process of its own: prometheus_client chooses once in a process."""
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
