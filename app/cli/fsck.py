@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.output import Exit, emit, human_bytes, table
+from app.cli.output import Exit, emit, table
 from app.cli.session import Json, local
+from app.core.size import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

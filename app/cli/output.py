@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _T = TypeVar("_T")
-_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 # Without a terminal nothing may be cut or wrapped: each row is one line for grep and awk.
 _UNLIMITED_COLUMNS = 10_000
@@ -111,19 +110,6 @@ def console(stream: TextIO) -> "Console":
         highlight=False,
         markup=False,
     )
-
-
-def human_bytes(count: int) -> str:
-    """Return a size for people, in powers of 1024: 999 → "999 B", 1536 → "1.5 KiB"."""
-    if abs(count) < 1024:
-        return f"{count} B"
-    size = float(count)
-    for unit in _UNITS:
-        size /= 1024
-        # Two decimals round up to 1024.0 just below it; then the next unit says it better.
-        if abs(size) < 1023.95 or unit == _UNITS[-1]:
-            return f"{size:.1f} {unit}"
-    raise AssertionError("the last unit takes every size")
 
 
 def one_line(text: str) -> str:

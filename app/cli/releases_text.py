@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from app.cli.output import human_bytes, table
+from app.cli.output import table
+from app.core.size import human_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table

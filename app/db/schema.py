@@ -3,6 +3,7 @@
 The revisions are in `migrations/`; this file only runs them and compares.
 """
 
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -23,6 +24,8 @@ from app.core.errors import DatabaseBusyError, SchemaError
 
 _PACKAGED = Path(app.__file__).parent / "_migrations"
 _SOURCE_TREE = Path(app.__file__).parents[1] / "migrations"
+# Alembic tells at INFO which dialect it found, at every look.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 MIGRATIONS = _PACKAGED if _PACKAGED.is_dir() else _SOURCE_TREE
 
 

@@ -18,6 +18,8 @@ from app.settings import files
 from app.settings.reference import PREFIX, Setting, all_settings, all_tables, variable
 
 CONFIG = "MOORAGE_CONFIG"
+# Read by commands that work on a server; they are no settings of the service.
+OF_COMMANDS = ("MOORAGE_SERVER", "MOORAGE_TOKEN", "MOORAGE_TOKEN_FILE")
 _FILE = "_FILE"
 
 # Kubernetes gives every pod such variables for a Service named "moorage" (enableServiceLinks).
@@ -85,7 +87,8 @@ def collect(environ: Mapping[str, str]) -> Collected:
     if CONFIG in environ:
         _take_toml(environ[CONFIG], found)
     ours = {name: text for name, text in sorted(environ.items()) if name.startswith(PREFIX)}
-    ours.pop(CONFIG, None)
+    for name in (CONFIG, *OF_COMMANDS):
+        ours.pop(name, None)
     settings = {setting.variable: setting for setting in all_settings()}
     for name, path in [(name, path) for name, path in ours.items() if name not in settings]:
         if (stem := name.removesuffix(_FILE)) != name and stem in settings:

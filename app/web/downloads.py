@@ -5,10 +5,12 @@ is made by `pages`.
 """
 
 import re
+import time
 from dataclasses import dataclass
+from secrets import token_hex
 from urllib.parse import parse_qs
 
-from app import metrics
+from app import logs, metrics
 from app.core.digest import Digest
 from app.core.errors import (
     BadInputError,
@@ -40,7 +42,7 @@ from app.web.responses import (
     plain,
     redirect,
 )
-from app.web.streaming import Receive, Scope, Send, Streams
+from app.web.streaming import Message, Receive, Scope, Send, Streams
 
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NAME = re.compile(rb"/(?:dl|go)/([0-9A-Za-z._-]*)")
@@ -53,6 +55,7 @@ _CONTENT_TYPES = {
 }
 _METHODS = ("GET", "HEAD")
 _START = "http.response.start"
+_log = logs.get("downloads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +100,36 @@ class Downloads:
         path: bytes = scope["raw_path"]
         key = path + b"?" + scope["query_string"] if path.endswith(b"/") else path
         answer = self._hot.get(key, self._catalog.generation)
-        if answer is None or scope["method"] not in _METHODS:
-            answer = await self._answer(scope, key)
-            metrics.count_hot(hit=False)
+        is_hit = answer is not None and scope["method"] in _METHODS
+        metrics.count_hot(hit=is_hit)
+        if answer is not None and is_hit and answer.blob is None:
+            status, sent = await self._send(answer, scope, receive, send)
         else:
-            metrics.count_hot(hit=True)
-        status, sent = await self._send(answer, scope, receive, send)
+            status, sent = await self._told(answer if is_hit else None, key, scope, receive, send)
         metrics.count_request("downloads", scope["method"], status, sent)
+
+    async def _told(
+        self, answer: Answer | None, key: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[int, int]:
+        """Answer, and log it under a request id: all but small hits, which are only counted."""
+        token = logs.request_id.set(token_hex(8))
+        started = time.monotonic()
+        try:
+            if answer is None:
+                answer = await self._answer(scope, key)
+            status, sent = await self._send(answer, scope, receive, send)
+            _log.info(
+                "request",
+                method=scope["method"],
+                path=scope["raw_path"].decode("ascii", "backslashreplace"),
+                status=status,
+                bytes=sent,
+                seconds=round(time.monotonic() - started, 3),
+                client=scope["client"][0] if scope.get("client") else None,
+            )
+        finally:
+            logs.request_id.reset(token)
+        return status, sent
 
     async def _answer(self, scope: Scope, key: bytes) -> Answer:
         if scope["method"] not in _METHODS:
@@ -185,7 +211,7 @@ class Downloads:
         wants_body = scope["method"] != "HEAD" and part.length > 0
         if answer.blob is None or not wants_body:
             body = answer.body if wants_body else b""
-            await send({"type": _START, "status": part.status, "headers": part.headers})
+            await send(_start(part))
             await send({"type": "http.response.body", "body": body})
             return part.status, len(body)
         return await self._send_blob(answer, part, scope, receive, send)
@@ -205,7 +231,7 @@ class Downloads:
             self._streams.leave()
             return await self._send(error_answer(error), scope, receive, send)
         try:
-            await send({"type": _START, "status": part.status, "headers": part.headers})
+            await send(_start(part))
             sent = await self._streams.send(blob, part.start, part.length, scope, receive, send)
         except BlobDamagedError as error:
             await self._repair.damaged(answer.blob, str(error))
@@ -255,6 +281,15 @@ def parse_request(path: bytes, query: bytes) -> Requested:
             f"{name[:100]} is not the name of a Go release file; see /dl/ for the names there are"
         ) from error
     return Requested(base, extra)
+
+
+def _start(part: Slice) -> Message:
+    """Return the message that begins a response; its request id is that of the log line."""
+    request_id = logs.request_id.get()
+    if request_id is None:
+        return {"type": _START, "status": part.status, "headers": part.headers}
+    headers = (*part.headers, (b"x-request-id", request_id.encode()))
+    return {"type": _START, "status": part.status, "headers": headers}
 
 
 def _find(catalog: Catalog, name: str) -> FileRecord | None:

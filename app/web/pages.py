@@ -10,6 +10,7 @@ from html import escape
 from app import __version__
 from app.core.gorelease import Support
 from app.core.releasefile import FileRecord, FileState
+from app.core.size import human_bytes
 from app.services.releases.catalog import Catalog
 
 _STYLE = """
@@ -43,16 +44,6 @@ _SUPPORT = {Support.SUPPORTED: "ok", Support.END_OF_LIFE: "bad", Support.PRERELE
 def downloads_page(catalog: Catalog) -> bytes:
     """Return the page as UTF-8 HTML."""
     return "".join(_page(catalog)).encode()
-
-
-def human_bytes(size: int) -> str:
-    """Return a size for people, in binary units: 70.2 MiB."""
-    amount = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} GiB"
 
 
 def _page(catalog: Catalog) -> Iterator[str]:

@@ -52,7 +52,7 @@ class ThrowawayKeys:
     signatures: dict[str, bytes]
 
 
-class _Room:
+class Room:
     """A short-lived gpg home with secret keys, and the agent that gpg starts for them."""
 
     def __init__(self, home: Path) -> None:
@@ -104,14 +104,14 @@ class _Room:
 @contextmanager
 def throwaway_keys() -> Iterator[ThrowawayKeys]:
     """Make the keys; no process and no secret key is left behind."""
-    room = _Room(Path(tempfile.mkdtemp(prefix="mk-", dir="/tmp")))  # agents need a short path
+    room = Room(Path(tempfile.mkdtemp(prefix="mk-", dir="/tmp")))  # agents need a short path
     try:
         yield _make_keys(room)
     finally:
         room.close()
 
 
-def _make_keys(room: _Room) -> ThrowawayKeys:
+def _make_keys(room: Room) -> ThrowawayKeys:
     primary = room.new_key("Pinned <pinned@example.com>", "cert")
     certify_only = room.export(primary)
     good, expired, revoked = (room.new_subkey(primary) for _ in range(3))
@@ -150,7 +150,7 @@ def _make_keys(room: _Room) -> ThrowawayKeys:
 
 
 def _make_signatures(
-    room: _Room, good: str, expired: str, revoked: str, other: str
+    room: Room, good: str, expired: str, revoked: str, other: str
 ) -> dict[str, bytes]:
     armored = room.sign(good, "--armor")
     by_good, by_other = room.sign(good), room.sign(other)
@@ -189,7 +189,7 @@ def _make_signatures(
     }
 
 
-def _revoke(room: _Room, primary: str) -> bytes:
+def _revoke(room: Room, primary: str) -> bytes:
     """Return the key with the revocation that gpg prepared when it made the key. Comes last."""
     prepared = (room.home / "openpgp-revocs.d" / f"{primary}.rev").read_bytes()
     room.gpg("--batch", "--import", stdin=prepared.replace(b":-----BEGIN", b"-----BEGIN"))

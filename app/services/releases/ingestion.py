@@ -208,7 +208,8 @@ class Ingestion:
             self._remember(filename, error)
             report(Progress(filename, "failed", 0, 0))
             metrics.observe_ingestion(type(error).__name__, self._monotonic() - started)
-            _log.error("ingestion failed", filename=filename, error=str(error))
+            if not isinstance(error, NotYetError | VerificationError):  # those were told already
+                _log.error("ingestion failed", filename=filename, error=str(error))
             raise
         self._failures.pop(filename, None)
         report(Progress(filename, "done", record.file.size_bytes, record.file.size_bytes))
@@ -364,7 +365,8 @@ class Ingestion:
         """Record the outcome; return the record of a served file, or raise why it isn't."""
         await self._write(record, outcome, lease, actor)
         settled = await self._record(record.file.filename)
-        _log.info(
+        tell = _log.info if settled.served else _log.error
+        tell(
             "file ingested" if settled.served else "file held back",
             filename=record.file.filename,
             state=settled.state,
@@ -414,8 +416,8 @@ class Ingestion:
                 released.append(
                     await self.ensure(record.file.filename, asked_for=True, actor=actor)
                 )
-            except (NotYetError, VerificationError, DeniedError) as error:
-                _log.info("still held back", filename=record.file.filename, reason=str(error))
+            except (NotYetError, VerificationError, DeniedError):
+                continue  # it stays held back, and its record says why
             except (UpstreamError, StorageError, OverloadedError) as error:
                 _log.warning("not judged", filename=record.file.filename, error=str(error))
         return released

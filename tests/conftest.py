@@ -1,0 +1,120 @@
+"""What many tests share: a fake go.dev, a signing key, settings that point there, the services."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.settings import Settings
+from app.wiring import Services, build, migrate
+from tests.fakes.archives import archive_name, go_archive
+from tests.fakes.godev import FakeGodev
+from tests.fakes.signer import Signer, gpg_is_here, throwaway_signer
+
+UPSTREAM = Path(__file__).parents[1].parent / "shared" / "upstream"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def signer() -> Iterator[Signer]:
+    if not gpg_is_here():
+        pytest.skip("gpg is not installed")
+    with throwaway_signer() as made:
+        yield made
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeGodev]:
+    with FakeGodev() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def real_upstream() -> Path:
+    if not UPSTREAM.is_dir():
+        pytest.skip("the real Go archives are not beside the repository")
+    return UPSTREAM
+
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path, fake: FakeGodev, signer: Signer) -> MakeSettings:
+    """Return a function that makes settings pointing at the fake; nested names as dicts."""
+    keyring = tmp_path / "keyring.asc"
+    keyring.write_bytes(signer.export)
+
+    def make(**more: Any) -> Settings:
+        releases = {
+            "index_url": fake.index_url,
+            "files_urls": [fake.files_url],
+            "keyring": keyring,
+            "pinned_fingerprints": [signer.primary],
+            "retry_failed_s": 0,
+            **more.pop("releases", {}),
+        }
+        return Settings(
+            data_dir=tmp_path / "data",
+            port=0,
+            releases=releases,
+            network={"allow": ["127.0.0.0/8"]},
+            **more,
+        )
+
+    return make
+
+
+MakeServices = Callable[..., Any]
+
+
+@pytest.fixture
+async def start_services(make_settings: MakeSettings) -> AsyncIterator[MakeServices]:
+    """Return an async function that migrates and starts services; all are closed at the end."""
+
+    @asynccontextmanager
+    async def running(settings: Settings) -> AsyncIterator[Services]:
+        services = build(settings)
+        try:
+            await services.start()
+            yield services
+        finally:
+            await services.close()
+
+    async with AsyncExitStack() as stack:
+
+        async def start(settings: Settings | None = None, **more: Any) -> Services:
+            settings = settings or make_settings(**more)
+            migrate(settings)
+            return await stack.enter_async_context(running(settings))
+
+        yield start
+
+
+@pytest.fixture
+async def services(start_services: MakeServices) -> Services:
+    """Started services with default settings, pointing at the fake."""
+    started: Services = await start_services()
+    return started
+
+
+PutRelease = Callable[..., bytes]
+
+
+@pytest.fixture
+def put_release(fake: FakeGodev, signer: Signer) -> PutRelease:
+    """Return a function that publishes a signed linux-amd64 archive and returns its bytes."""
+
+    def put(version: str = "go1.99.1", *, signed: bool = True, **archive: Any) -> bytes:
+        data = go_archive(version, "linux", "amd64", **archive)
+        signature = signer.sign(data) if signed else None
+        fake.put_file(archive_name(version, "linux", "amd64"), data, signature=signature)
+        return data
+
+    return put
