@@ -15,7 +15,7 @@ from app.web.admin.context import AdminContext
 from app.web.downloads import Downloads
 from app.web.guard import Guard
 from app.web.health import Health
-from app.web.responses import plain
+from app.web.responses import Header, plain
 from app.web.streaming import Receive, Scope, Send, Streams
 from app.wiring import Services, build
 from app.worker import Worker
@@ -47,6 +47,15 @@ class Application:
         )
         self._admin = create_admin(admin_context(services), self.health)
         self._background: asyncio.Task[None] | None = None
+
+    def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
+        """Return what follows status line and Date of the answer to a plain GET, or None.
+
+        None says nothing of the answer: `__call__` has it.
+        """
+        if not url.startswith(_DOWNLOADS) or self._guard.refuses(url, headers) is not None:
+            return None
+        return self._downloads.instant(url, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one ASGI scope."""

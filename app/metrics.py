@@ -11,11 +11,12 @@ import os
 import re
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app import __version__
 
@@ -139,8 +140,20 @@ def count_request(surface: str, method: str, status: int, body_bytes: int) -> No
     doesn't name is counted as "other".
     """
     known = method if method in _METHODS else "other"
-    _request(surface, known, status).inc()
-    _response_bytes(surface).inc(body_bytes)
+    _pending[_request, surface, known, status] += 1
+    _pending[_response_bytes, surface] += body_bytes
+
+
+# The hot path counts here: a dictionary costs a tenth of a counter, whose value may lie in a file
+# that processes share.
+_pending: dict[tuple[Any, ...], int] = defaultdict(int)
+
+
+def flush() -> None:
+    """Add what the hot path counted to the metrics; call it in the thread that counts."""
+    for (child, *labels), count in _pending.items():
+        child(*labels).inc(count)
+    _pending.clear()
 
 
 # labels() costs more than inc(): the children that the hot path needs are kept.
@@ -161,7 +174,7 @@ def _hot(result: str) -> "Counter":
 
 def count_hot(*, hit: bool) -> None:
     """Count a lookup in the cache of prepared answers."""
-    _hot("hit" if hit else "miss").inc()
+    _pending[_hot, "hit" if hit else "miss"] += 1
 
 
 def set_streams(count: int) -> None:
@@ -254,6 +267,8 @@ def forget_process(pid: int) -> None:
 
 def render(clock: Callable[[], float] = time.time) -> bytes:
     """Return all metrics in Prometheus' text format, those of all processes where there are more.
+
+    Call `flush` first; other processes flush every second.
 
     clock gives Unix time, for the age of the index.
     """

@@ -82,6 +82,7 @@ class Services:
         await self.ingestion.aclose(drain_s=0)
         await self.client.aclose()
         self.gpg.close()
+        self.store.close()
         self.db.close()
 
 
@@ -180,6 +181,7 @@ def _http_client(settings: Settings) -> HttpClient:
         random=Random(),  # noqa: S311 (jitter, not secrets)
         ca_file=settings.network.ca_file,
         observe=metrics.observe_upstream,
+        on_breaker=lambda origin, is_open: metrics.set_breaker(origin, is_open=is_open),
     )
 
 

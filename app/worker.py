@@ -14,6 +14,7 @@ from app.services.jobs import SYNC
 from app.wiring import Services
 
 _TRY_S = 2.0
+_FLUSH_S = 1.0
 _JOBS_S = 1.0
 _SCRUB_S = 600.0
 _TIDY_S = 3600.0
@@ -30,6 +31,7 @@ class Worker:
         """Watch the generation and lead when it is our turn; ends by cancellation alone."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._services.watch.run())
+            group.create_task(_every(_FLUSH_S, _flush))
             group.create_task(self._campaign())
 
     async def _campaign(self) -> None:
@@ -85,6 +87,10 @@ class Worker:
         services = self._services
         before = services.now() - timedelta(days=1)
         await services.db.write(lambda s: LeaseTable(s).forget_expired(before))
+
+
+async def _flush() -> None:
+    metrics.flush()
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:

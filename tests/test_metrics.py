@@ -32,6 +32,7 @@ CONTRACT = {
 
 
 def value(name: str, **labels: str) -> float:
+    metrics.flush()
     return metrics.registry().get_sample_value(name, labels) or 0.0
 
 
@@ -48,6 +49,7 @@ def use_every_metric() -> None:
     metrics.count_index_conflict()
     metrics.count_blob_damaged()
     metrics.set_storage_free(1 << 30)
+    metrics.flush()
 
 
 def test_the_exposition_has_the_names_types_and_labels_of_the_contract():
@@ -138,6 +140,7 @@ def test_processes_share_their_metrics_and_a_dead_one_leaves_its_counts_alone(tm
         from app import metrics
         metrics.count_request("downloads", "GET", 200, 10)
         metrics.set_streams(2)
+        metrics.flush()
         metrics.set_breaker("https://go.dev", is_open=True)
         metrics.set_storage_free(7)
         metrics.set_index_refreshed(1000.0)

@@ -110,6 +110,13 @@ class OpenBlob(Protocol):
         """
         ...
 
+    def cached_descriptor(self, offset: int, length: int) -> int | None:
+        """Return a descriptor to send these bytes from, likely without waiting for a disk.
+
+        None where there is no such file, or its bytes would have to be fetched first.
+        """
+        ...
+
     async def read(self, offset: int, length: int) -> BlobBytes:
         """Return exactly length bytes at offset (offset + length <= size_bytes).
 
@@ -220,6 +227,10 @@ class BlobStore(Protocol):
 
     async def recover(self) -> int:
         """Remove the leftovers of dead processes; return how many there were. Idempotent."""
+        ...
+
+    def close(self) -> None:
+        """Release threads and locks; nothing may be called after."""
         ...
 
     async def probe(self) -> int:

@@ -6,7 +6,7 @@ answer leads inside. The ranges are those of the IANA special-purpose registries
 standard library's `is_global` is not used, since on Python 3.11 it calls 64:ff9b::7f00:1,
 2002:7f00:1::, 224.0.0.1 and fec0::1 global.
 
-Connecting is `upstream/http.py`'s.
+Connecting is `upstream/wire.py`'s.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""A circuit breaker: after too many failures an upstream is left alone for a while.
+"""Circuit breakers: after too many failures an upstream is left alone for a while.
 
 A pure state machine: the clock and the randomness are passed in, nothing here waits or connects.
-`upstream/http.py` keeps one breaker for each origin and credential and decides which verdict an
+`upstream/http.py` names one breaker for each origin and credential and decides which verdict an
 exchange deserves.
 
     CLOSED     everything passes; at 20 judged calls or more in the last 300 s, of which more
@@ -15,10 +15,13 @@ processes from trying at the same moment.
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from random import Random
+
+from cachetools import LRUCache
 
 WINDOW_BUCKETS = 30
 BUCKET_S = 10.0
@@ -29,6 +32,7 @@ MAX_OPEN_S = 300.0
 SPREAD = 0.2
 TRIALS = 5
 TRIALS_AT_ONCE = 2
+MAX_BREAKERS = 1024
 
 
 class BreakerState(StrEnum):
@@ -105,11 +109,21 @@ class Breaker:
         if permit is None:
             ...  # refuse, try again after breaker.retry_after_s()
         breaker.leave(permit, Verdict.SUCCESS)
+
+    on_change is told True when the breaker opens and False when it closes; in between, however
+    often it tries and reopens, it is told nothing.
     """
 
-    def __init__(self, *, clock: Callable[[], float], random: Random) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        random: Random,
+        on_change: Callable[[bool], None] = lambda _: None,
+    ) -> None:
         self._clock = clock
         self._random = random
+        self._on_change = on_change
         self._window = Window(clock)
         self._state = BreakerState.CLOSED
         self._period = 0
@@ -185,11 +199,54 @@ class Breaker:
         self._turn(BreakerState.OPEN)
 
     def _turn(self, state: BreakerState) -> None:
-        self._state = state
+        before, self._state = self._state, state
         self._period += 1
         self._running = 0
         self._judged.clear()
         self._window.clear()
+        if BreakerState.CLOSED in (before, state):
+            self._on_change(state is not BreakerState.CLOSED)
+
+
+class Breakers:
+    """The breakers of all upstreams by name; past 1024 the least recently used is forgotten.
+
+    on_change is told a name with True when its breaker opens, and with False when it closes or is
+    forgotten.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        random: Random,
+        on_change: Callable[[str, bool], None] = lambda *_: None,
+    ) -> None:
+        self._clock = clock
+        self._random = random
+        self._on_change = on_change
+        self._known: LRUCache[str, Breaker] = LRUCache(MAX_BREAKERS)
+
+    def of(self, name: str) -> Breaker:
+        """Return the breaker of that name, a closed one for a new name."""
+        breaker = self._known.get(name)
+        if breaker is None:
+            self._make_room()
+            tell = partial(self._on_change, name)
+            breaker = Breaker(clock=self._clock, random=self._random, on_change=tell)
+            self._known[name] = breaker
+        return breaker
+
+    def states(self) -> Mapping[str, BreakerState]:
+        """Return the states by name."""
+        return {name: breaker.state for name, breaker in self._known.items()}
+
+    def _make_room(self) -> None:
+        if len(self._known) < MAX_BREAKERS:
+            return
+        name, breaker = self._known.popitem()
+        if breaker.state is not BreakerState.CLOSED:
+            self._on_change(name, False)
 
 
 def _is_too_bad(failures: int, calls: int) -> bool:

@@ -37,6 +37,7 @@ class GoDev:
 
         Raises:
             UpstreamError: it can't be had, or is over MAX_INDEX_BYTES.
+            OverloadedError: all of our own connections are in use.
         """
         _, body = await self.client.get(
             f"{self.index_url}?mode=json&include=all",
@@ -59,6 +60,7 @@ class GoDev:
         Raises:
             UpstreamAbsentError: this source doesn't have it.
             UpstreamError: it can't be had, or its length is not size_bytes.
+            OverloadedError: all of our own connections are in use.
         """
         fetched = await self.client.download(
             source + filename,
@@ -77,6 +79,8 @@ class GoDev:
 
         Raises:
             UpstreamError: no source said yes, and at least one could not say no.
+            OverloadedError: all of our own connections are in use, which says nothing about any
+                source.
         """
         trouble: UpstreamError | None = None
         for source in self.files_urls:
@@ -107,6 +111,7 @@ class GoDev:
 
         Raises:
             UpstreamError: it can't be had.
+            OverloadedError: all of our own connections are in use.
         """
         _, body = await self.client.get(url, max_bytes=max_bytes, deadline_s=_INDEX_DEADLINE_S)
         return body

@@ -7,6 +7,7 @@ Of python-gnupg the process plumbing is used, never `.valid` or `.status`: they 
 signature valid, and a release whose subkey has expired since invalid.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -109,7 +110,8 @@ class Gpg:
         self._version: str | None = None
         self._rings: dict[Digest, _Ring] = {}
         with _writing(home_parent):
-            self._root = Path(tempfile.mkdtemp(prefix="gpg-", dir=home_parent.absolute()))
+            _remove_abandoned(home_parent.absolute())
+            self._root, self._lock = _locked_folder(home_parent.absolute())
 
     @property
     def version(self) -> str:
@@ -185,6 +187,9 @@ class Gpg:
         """Remove the private folder; may be called twice."""
         self._rings.clear()
         shutil.rmtree(self._root, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _load(self, armored: bytes) -> Keyring:
         if len(armored) > KEYRING_MAX_BYTES:
@@ -245,6 +250,29 @@ def lost_subkeys(new: Keyring, old: Keyring) -> tuple[str, ...]:
         if key.fingerprint not in revoked_in_new
         or (key.revoked and not revoked_in_new[key.fingerprint])
     )
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    """Return a new folder "gpg-…" and the descriptor that keeps it locked while we live.
+
+    It gets its name once it is locked, so that nobody can take it for abandoned before.
+    """
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
+    descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return new.rename(parent / new.name.replace(".new-", "gpg-")), descriptor
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the folders of processes that were killed: the kernel has dropped their locks."""
+    for folder in parent.glob("gpg-*"):
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 class Transcript:

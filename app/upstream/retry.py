@@ -2,8 +2,8 @@
 
 Retry-After follows RFC 9110, sections 10.2.3 and 5.6.7; full jitter is Marc Brooker's
 "Exponential Backoff And Jitter" (AWS Architecture Blog); the budget keeps our retries from making
-an outage worse. Nothing here connects; attempts are made, and broken connections are judged, in
-`upstream/http.py`.
+an outage worse. Nothing here connects: attempts are made in `upstream/http.py`, and broken
+connections are judged in `upstream/wire.py`.
 """
 
 import math
@@ -117,7 +117,7 @@ class Limits:
     rate_window_s: float = 30.0
 
     def timeouts(self) -> dict[str, float]:
-        """Return the limits of single steps, named as httpcore's "timeout" extension wants."""
+        """Return the limits of single steps, named as `httpx.Timeout` wants."""
         return {
             "connect": self.connect_s,
             "read": self.read_s,
@@ -127,7 +127,7 @@ class Limits:
 
 
 class FailedAttempt(Exception):
-    """One attempt failed. It never leaves `upstream/http.py`, which raises `error` in its place.
+    """One attempt failed. It never leaves the client, which raises `error` in its place.
 
     Attributes:
         error: what the caller gets if no other attempt is made.
@@ -281,3 +281,46 @@ class Pace:
         kept = self._bytes >= self._bytes_per_s * self._waited_s
         self._bytes, self._waited_s = 0, 0.0
         return kept
+
+
+class BodyMeter:
+    """Counts a body while it comes, and refuses it as soon as it is too long or too slow.
+
+    It may have max_bytes, and no more than exact_bytes where that is known. limits holds the
+    minimum rate; None asks for none. `size_bytes` is how much came so far.
+    """
+
+    def __init__(
+        self, url: Url, max_bytes: int, exact_bytes: int | None, limits: Limits | None
+    ) -> None:
+        self.size_bytes = 0
+        self._url = url
+        self._exact_bytes = exact_bytes
+        self._most_bytes = max_bytes if exact_bytes is None else min(exact_bytes, max_bytes)
+        self._limits = limits
+        self._pace = limits and Pace(limits.rate_bytes_s, limits.rate_window_s)
+
+    def count(self, chunk_bytes: int, waited_s: float) -> None:
+        """Count a chunk that took waited_s to come.
+
+        Raises:
+            FailedAttempt: with it the body is too long, or came too slowly.
+        """
+        self.size_bytes += chunk_bytes
+        if self.size_bytes > self._most_bytes:
+            raise FailedAttempt(
+                content_error(self._url, f"sent more than {self._most_bytes} bytes")
+            )
+        if self._limits and self._pace and not self._pace.is_kept(chunk_bytes, waited_s):
+            raise FailedAttempt(too_slow(self._url, self._limits), Verdict.FAILURE)
+
+    def finish(self) -> int:
+        """Return the length of the body, now that it ended.
+
+        Raises:
+            FailedAttempt: it is shorter than exact_bytes.
+        """
+        if self._exact_bytes is not None and self.size_bytes < self._exact_bytes:
+            trouble = f"ended after {self.size_bytes} of {self._exact_bytes} bytes"
+            raise FailedAttempt(content_error(self._url, trouble), Verdict.FAILURE, again=True)
+        return self.size_bytes

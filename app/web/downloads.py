@@ -21,6 +21,7 @@ from app.core.errors import (
     UnknownError,
 )
 from app.core.gorelease import newest_supported, parse_filename, render_index
+from app.core.goversion import minor_of
 from app.core.releasefile import FileRecord
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.freshness import Freshness
@@ -34,11 +35,13 @@ from app.web.responses import (
     LISTING,
     TEXT,
     Answer,
+    Header,
     Slice,
     body_answer,
     error_answer,
     file_answer,
     for_request,
+    is_conditional,
     plain,
     redirect,
 )
@@ -54,6 +57,7 @@ _CONTENT_TYPES = {
     "pkg": b"application/octet-stream",
 }
 _METHODS = ("GET", "HEAD")
+_LISTING_QUERIES = (b"mode=json", b"mode=json&include=all", b"include=all&mode=json")
 _START = "http.response.start"
 _log = logs.get("downloads")
 
@@ -95,10 +99,25 @@ class Downloads:
         self._streams = streams
         self._hot = HotCache()
 
+    def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
+        """Return what a plain GET is answered with if it lies prepared, without any await.
+
+        Args:
+            url: path and query as they came over the wire.
+            headers: of the request, with lower-case names.
+        """
+        answer = self._hot.get(url, self._catalog.generation)
+        if answer is None or not answer.wire or is_conditional(headers):
+            return None
+        metrics.count_hot(hit=True)
+        metrics.count_request("downloads", "GET", 200, answer.size_bytes)
+        return answer.wire
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path: bytes = scope["raw_path"]
-        key = path + b"?" + scope["query_string"] if path.endswith(b"/") else path
+        query: bytes = scope["query_string"]
+        key = path + b"?" + query if query and path.endswith(b"/") else path
         answer = self._hot.get(key, self._catalog.generation)
         is_hit = answer is not None and scope["method"] in _METHODS
         metrics.count_hot(hit=is_hit)
@@ -144,7 +163,9 @@ class Downloads:
             answer = await self._prepare(requested)
         except MoorageError as error:
             return error_answer(error)
-        self._hot.put(key, generation, answer)
+        # Under any other query a client could fill the cache with copies of the listings.
+        if key == path or scope["query_string"] in _LISTING_QUERIES:
+            self._hot.put(key, generation, answer)
         return answer
 
     async def _prepare(self, requested: Requested) -> Answer:
@@ -172,7 +193,8 @@ class Downloads:
             return body_answer(page, b"text/html; charset=utf-8", LISTING, *_PAGE_HEADERS)
         releases = catalog.releases
         if not requested.include_all:
-            releases = newest_supported(releases)
+            supported = (r for r in releases if minor_of(r.version) in catalog.minors)
+            releases = newest_supported(supported)
         cors = (b"access-control-allow-origin", b"*")
         return body_answer(render_index(releases), b"application/json", LISTING, cors)
 
@@ -264,10 +286,7 @@ def parse_request(path: bytes, query: bytes) -> Requested:
         raise UnknownError("there is nothing of that name here; see /dl/ for what there is")
     name = found.group(1).decode("ascii")
     if not name:
-        asked = parse_qs(query.decode("ascii", "ignore"), max_num_fields=16)
-        return Requested(
-            "", as_json=asked.get("mode") == ["json"], include_all=asked.get("include") == ["all"]
-        )
+        return _requested_listing(query)
     extra = next((e for e in _EXTRAS if name.endswith(e)), "")
     base = name.removesuffix(extra)
     if base == "SHA256SUMS" or _HEX.fullmatch(base):
@@ -281,6 +300,16 @@ def parse_request(path: bytes, query: bytes) -> Requested:
             f"{name[:100]} is not the name of a Go release file; see /dl/ for the names there are"
         ) from error
     return Requested(base, extra)
+
+
+def _requested_listing(query: bytes) -> Requested:
+    try:
+        asked = parse_qs(query.decode("ascii", "ignore"), max_num_fields=16)
+    except ValueError as error:
+        raise BadInputError("the query has more than 16 fields") from error
+    return Requested(
+        "", as_json=asked.get("mode") == ["json"], include_all=asked.get("include") == ["all"]
+    )
 
 
 def _start(part: Slice) -> Message:

@@ -3,6 +3,7 @@
 uvicorn with httptools limits neither the number nor the size of headers.
 """
 
+from app.web.responses import Header
 from app.web.streaming import Scope
 
 
@@ -17,9 +18,12 @@ class Guard:
     def refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Return (status, line) to refuse the request with, or None to let it pass."""
         path: bytes = scope["raw_path"]
-        if len(path) + len(scope["query_string"]) > self._max_url_bytes:
+        return self.refuses(path + scope["query_string"], scope["headers"])
+
+    def refuses(self, url: bytes, headers: list[Header]) -> tuple[int, str] | None:
+        """Return (status, line) for a URL and headers, or None to let them pass."""
+        if len(url) > self._max_url_bytes:
             return 414, f"the URL is longer than {self._max_url_bytes} bytes"
-        headers = scope["headers"]
         if len(headers) > self._max_headers:
             return 431, f"more than {self._max_headers} headers"
         size = 0

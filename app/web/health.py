@@ -89,7 +89,8 @@ def health_routes(health: Health) -> APIRouter:
     @router.api_route("/metrics", methods=["GET", "HEAD"])
     async def exposition() -> Response:
         """Return the metrics in Prometheus' text format."""
+        metrics.flush()
         body = await asyncio.to_thread(metrics.render)
-        return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(body, media_type=metrics.CONTENT_TYPE)
 
     return router

@@ -18,7 +18,8 @@ TEXT = b"text/plain; charset=utf-8"
 IMMUTABLE = b"public, max-age=31536000, immutable"
 LISTING = b"public, max-age=60"
 NO_STORE = b"no-store"
-_MAX_LINE = 600  # `go` shows 648 bytes of an error body
+_ONE_PIECE_BYTES = 64 * 1024
+_MAX_LINE_BYTES = 600  # `go` shows 648 bytes of an error body
 _RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _CONDITIONAL = frozenset({b"if-none-match", b"if-modified-since", b"range", b"if-range"})
@@ -55,6 +56,8 @@ class Answer:
         size_bytes: length of the body.
         etag: the strong validator with its quotes, or b"".
         last_modified: an HTTP date, or b"".
+        wire: headers and body as they go over the wire after the status line and Date, for small
+            answers that can be sent in one piece; else b"".
     """
 
     status: int
@@ -64,6 +67,7 @@ class Answer:
     blob: Digest | None = None
     etag: bytes = b""
     last_modified: bytes = b""
+    wire: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +116,25 @@ def body_answer(body: bytes, content_type: bytes, caching: bytes, *extra: Header
         (b"x-content-type-options", b"nosniff"),
         *extra,
     )
-    return Answer(200, headers, len(body), body=body, etag=etag)
+    wire = _on_the_wire(headers, body) if len(body) <= _ONE_PIECE_BYTES else b""
+    return Answer(200, headers, len(body), body=body, etag=etag, wire=wire)
+
+
+def _on_the_wire(headers: tuple[Header, ...], body: bytes) -> bytes:
+    return b"".join(name + b": " + value + b"\r\n" for name, value in headers) + b"\r\n" + body
+
+
+def is_conditional(request_headers: list[Header]) -> bool:
+    """Whether the answer depends on these headers (lower-case names)."""
+    return any(name in _CONDITIONAL for name, _ in request_headers)
 
 
 def plain(status: int, line: str, *extra: Header) -> Answer:
     """Return a one-line text/plain answer that is not cached; `go` and `curl` show it."""
-    text = _CONTROL.sub(" ", line)[:_MAX_LINE]
-    body = f"{text}\n".encode()
+    text = _CONTROL.sub(" ", line).strip() or f"status {status}"
+    # Cut by bytes, and never within a character.
+    cut = text.encode("utf-8", "backslashreplace")[:_MAX_LINE_BYTES].decode("utf-8", "ignore")
+    body = f"{cut}\n".encode()
     headers = (
         (b"content-type", TEXT),
         (b"content-length", b"%d" % len(body)),
@@ -199,8 +215,10 @@ def _ranged(answer: Answer, wanted: bytes) -> Slice | None:
     else:
         start, end = max(size - int(last), 0), size - 1
     if start >= size or end < start:
-        headers = _with_length(answer, 0, (b"content-range", b"bytes */%d" % size))
-        return Slice(416, headers, 0, 0)
+        # Without the file's caching and validators: this says nothing about the file's bytes.
+        refused = plain(416, "", (b"content-range", b"bytes */%d" % size))
+        headers = tuple(h for h in refused.headers if h[0] != b"content-length")
+        return Slice(416, (*headers, (b"content-length", b"0")), 0, 0)
     length = end - start + 1
     content_range = b"bytes %d-%d/%d" % (start, end, size)
     return Slice(

@@ -1,8 +1,9 @@
 """Sending a blob: whole chunks, few copies, bounded memory, and never a changed byte.
 
-Chunks that the page cache holds are read without a thread hop. The memory of all streams together
-is bounded: many streams get smaller chunks. Before the last chunk goes out the file is looked at
-once more; if it changed meanwhile the connection is cut, so that nobody takes it for complete.
+Chunks that the page cache holds go from there to the socket; others are read in a thread. The
+memory of all streams together is bounded: many streams get smaller chunks. Before the last chunk
+goes out the file is looked at once more; if it changed meanwhile the connection is cut, so that
+nobody takes it for complete.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import Any
 from app import metrics
 from app.core.errors import BlobDamagedError, OverloadedError
 from app.storage.blobstore import OpenBlob
+from app.web.connection import Connection, connection_of
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -19,14 +21,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 CHUNK_BYTES = 1024 * 1024
+_FILE_PART_BYTES = 4 * 1024 * 1024
 _MIN_CHUNK_BYTES = 64 * 1024
 _BUDGET_BYTES = 32 * 1024 * 1024  # in flight, over all streams of the process
 _MIN_RATE_BYTES_PER_S = 8 * 1024
-ABORT = "moorage.abort"  # ASGI extension: {"call": function that cuts the connection}
-
-
-class ClientTooSlowError(Exception):
-    """The client takes less than 8 KiB/s; its connection is cut."""
 
 
 class Streams:
@@ -69,36 +67,50 @@ class Streams:
             BlobDamagedError: the file changed while it was sent; the connection was cut.
         """
         gone = asyncio.ensure_future(_disconnected(receive))
+        connection = connection_of(scope)
         sent = 0
         try:
             while sent < length and not gone.done():
-                size = min(self.chunk_bytes, length - sent)
-                chunk = blob.read_cached(start + sent, size)
-                if chunk is None:
-                    chunk = await blob.read(start + sent, size)
-                last = sent + size == length
-                if last and not blob.unchanged():
+                # A file part needs no memory of ours, whatever its size.
+                chunk = _FILE_PART_BYTES if connection is not None else self.chunk_bytes
+                size = min(chunk, length - sent)
+                if sent + size == length and not blob.unchanged():
                     raise BlobDamagedError("the blob changed while it was sent")
                 # The time that the slowest tolerated client needs for one chunk.
                 async with asyncio.timeout(10 + size / _MIN_RATE_BYTES_PER_S):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": not last})
-                sent += size
-        except (TimeoutError, BlobDamagedError) as error:
-            _abort(scope)
+                    sent += await self._send_part(blob, start + sent, size, connection, send)
+            if sent == length:
+                await send({"type": "http.response.body", "body": b""})
+        except (ConnectionError, TimeoutError, BlobDamagedError) as error:
+            if connection is not None:
+                connection.abort()
+                await asyncio.wait([gone], timeout=1)  # so that the server knows that it is over
             if isinstance(error, BlobDamagedError):
                 raise
         finally:
             gone.cancel()
+            if connection is not None:
+                connection.close()
         return sent
+
+    async def _send_part(
+        self, blob: OpenBlob, offset: int, size: int, connection: Connection | None, send: Send
+    ) -> int:
+        """Send a part: from the page cache to the socket if it lies there, else through memory."""
+        descriptor = blob.cached_descriptor(offset, size) if connection is not None else None
+        if connection is not None and descriptor is not None:
+            sent = await connection.send_file(descriptor, offset, size)
+            if sent < size:
+                raise BlobDamagedError("the blob got shorter while it was sent")
+            return sent
+        size = min(size, self.chunk_bytes)
+        chunk = blob.read_cached(offset, size)
+        if chunk is None:
+            chunk = await blob.read(offset, size)
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        return size
 
 
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _abort(scope: Scope) -> None:
-    """Cut the connection at once; without our protocol class the server closes it politely."""
-    extension = scope.get("extensions", {}).get(ABORT)
-    if extension is not None:
-        extension["call"]()

@@ -70,6 +70,9 @@ async def _on_moorage_error(_: Request, error: Exception) -> Response:
 async def _on_validation_error(_: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
+    # The body stays bytes where its Content-Type is not JSON.
+    if any(e["loc"] == ("body",) and isinstance(e["input"], bytes) for e in error.errors()):
+        return problem(415, "this route takes JSON: send Content-Type: application/json")
     # The offending input is not echoed: it may be a secret in the wrong field.
     wrong = [{"at": ".".join(map(str, e["loc"])), "error": e["msg"]} for e in error.errors()]
     return problem(422, "the request is not what this route takes", errors=wrong)

@@ -1,0 +1,327 @@
+"""Connections to upstreams: an httpx transport that connects to checked addresses only.
+
+Everything that knows httpcore (the engine of httpx) is here: the pool, TLS, the connections
+themselves, and what it means when one breaks.
+
+Not here: what is asked for, redirects, deadlines, and what an answer's status and body are worth
+(`http`, `retry`); which addresses are allowed (`address`).
+"""
+
+# ruff: noqa: ASYNC109 - httpcore's interface has timeout parameters
+
+import asyncio
+import logging
+import re
+import ssl
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import httpx
+
+from app.core.errors import (
+    DeniedError,
+    OverloadedError,
+    SettingsError,
+    UpstreamError,
+    UpstreamTimeoutError,
+    UpstreamUnavailableError,
+)
+from app.upstream.address import AddressGuard, Url
+from app.upstream.breaker import Verdict
+from app.upstream.retry import FailedAttempt, Limits, content_error
+
+MAX_HEAD_BYTES = 64 * 1024
+# The body of a refusal up to this size is read and dropped, so that the connection can be used
+# again: `go` asks for many paths that don't exist.
+MAX_DROPPED_BYTES = 64 * 1024
+KEEPALIVE_S = 30.0
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+_BROKEN = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    OSError,  # TLS errors come through as they are
+)
+
+# At DEBUG httpcore logs every header, a credential's too.
+logging.getLogger("httpcore").setLevel(logging.WARNING)
+
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """Sends each request to the `Url` that is its extension "url"; raises only `FailedAttempt`.
+
+    The request's own URL is not looked at, so that it can be any: httpx takes dot segments out of
+    a path, and refuses hosts such as "10-0-0-1" and "2130706433" as malformed IPv4 addresses.
+    `ca_file` holds PEM certificates that are trusted besides the system's and certifi's.
+
+    Raises:
+        SettingsError: ca_file can't be read or holds no certificate.
+    """
+
+    def __init__(self, guard: AddressGuard, limits: Limits, ca_file: Path | None = None) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=_ssl_context(ca_file),
+            max_connections=limits.connections,
+            max_keepalive_connections=limits.connections // 5,
+            keepalive_expiry=KEEPALIVE_S,
+            network_backend=_GuardedBackend(guard),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Return the answer once its head is here; its body comes as it is read.
+
+        Raises:
+            FailedAttempt: no connection, or no head that makes sense. Reading the body raises it
+                as well.
+        """
+        url: Url = request.extensions["url"]
+        with _judged(url, in_body=False):
+            answer = await self._pool.handle_async_request(_plain(request, url))
+        response = _Response(
+            answer.status,
+            headers=answer.headers,
+            stream=_Body(url, answer),
+            extensions=answer.extensions,
+        )
+        response.headers.encoding = "iso-8859-1"  # what every byte can be read as
+        return response
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
+
+
+async def drop_body(response: httpx.Response, drop_s: float) -> None:
+    """Read a short body of known length away; a connection with any other will be closed."""
+    declared = response.headers.get("content-length", "")
+    if not declared.isdecimal() or int(declared) > MAX_DROPPED_BYTES:
+        return
+    with suppress(FailedAttempt, TimeoutError):
+        async with asyncio.timeout(drop_s):
+            async for _ in response.aiter_raw():
+                pass
+
+
+class _Response(httpx.Response):
+    """An answer whose Location is left to us."""
+
+    @property
+    def has_redirect_location(self) -> bool:
+        """False: httpx takes a Location apart, and fails on a bad one, even if not to follow it."""
+        return False
+
+
+class _Body(httpx.AsyncByteStream):
+    """A body that tells its connection when it is complete.
+
+    That must be before the connection goes back to the pool: `aiter_raw` gives it back by itself.
+    """
+
+    def __init__(self, url: Url, answer: httpcore.Response) -> None:
+        self._url = url
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size_bytes = 0
+        with _judged(self._url, in_body=True):
+            async for chunk in self._answer.aiter_stream():
+                size_bytes += len(chunk)
+                yield chunk
+        wire = self._answer.extensions["network_stream"]
+        if isinstance(wire, _Wire):
+            is_chunked = any(
+                name.lower() == b"transfer-encoding" for name, _ in self._answer.headers
+            )
+            wire.settle(size_bytes, is_chunked=is_chunked)
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+
+class _Wire(httpcore.AsyncNetworkStream):
+    """A connection that measures each answer: the length of its head, and what came after it.
+
+    httpcore keeps bytes that follow a complete answer and takes them for the next one's beginning,
+    which may be another tenant's; so a connection is used again only after `settle` found none.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._head = bytearray()
+        self._after_head_bytes: int | None = None
+        self._last = b""
+        self._is_clean = True
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        got = await self._stream.read(max_bytes, timeout)
+        self._last = (self._last + got)[-5:]
+        if self._after_head_bytes is None:
+            self._scan(got)
+        else:
+            self._after_head_bytes += len(got)
+        return got
+
+    def _scan(self, got: bytes) -> None:
+        start = max(0, len(self._head) - 2)
+        self._head += got
+        end = _HEAD_END.search(self._head, start)
+        if (end.end() if end else len(self._head)) > MAX_HEAD_BYTES:
+            raise _HeadTooLongError
+        if end:
+            self._after_head_bytes = len(self._head) - end.end()
+            self._head.clear()
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._head.clear()
+        self._after_head_bytes = None
+        self._is_clean = False
+        await self._stream.write(buffer, timeout)
+
+    def settle(self, size_bytes: int, *, is_chunked: bool) -> None:
+        """Take note that the answer is complete with a body of size_bytes."""
+        if is_chunked:
+            self._is_clean = self._last == b"0\r\n\r\n"
+        else:
+            self._is_clean = self._after_head_bytes == size_bytes
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return _Wire(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        except BaseException as error:
+            # httpcore leaves the socket open when the handshake is cancelled, and drops the cause.
+            await self._stream.aclose()
+            if isinstance(error.__cause__, ssl.SSLError):
+                raise error.__cause__ from None
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        # To httpcore an idle connection that is readable is a closed one.
+        if info == "is_readable" and not self._is_clean:
+            return True
+        return self._stream.get_extra_info(info)
+
+
+class _HeadTooLongError(Exception):
+    """An answer's head is over MAX_HEAD_BYTES."""
+
+
+class _GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that the guard has checked; TLS still goes by the name."""
+
+    def __init__(self, guard: AddressGuard) -> None:
+        self._guard = guard
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        addresses = await self._resolve(host, port, timeout)
+        # An even share each: a dead address (IPv6 without a route) leaves time for the others.
+        share_s = None if timeout is None else timeout / len(addresses)
+        for address in addresses:
+            try:
+                return _Wire(
+                    await self._backend.connect_tcp(
+                        address, port, share_s, local_address, socket_options
+                    )
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+    async def _resolve(self, host: str, port: int, timeout: float | None) -> list[str]:
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._guard.addresses(host, port)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout("the name did not resolve in time") from error
+        except OSError as error:
+            raise httpcore.ConnectError("the name does not resolve") from error
+
+
+@lru_cache(maxsize=4)  # reading both stores takes 50 ms
+def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Return a verifying context that trusts the system's store, certifi's and ca_file."""
+    context = httpcore.default_ssl_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:
+            raise SettingsError(f"{ca_file} holds no PEM certificates: {error}") from error
+    return context
+
+
+def _plain(request: httpx.Request, url: Url) -> httpcore.Request:
+    return httpcore.Request(
+        request.method,
+        httpcore.URL(
+            scheme=url.scheme.encode(),
+            host=url.host.encode(),
+            port=url.port,
+            target=url.target.encode(),
+        ),
+        headers=request.headers.raw,
+        content=request.content,
+        extensions={"timeout": request.extensions["timeout"]},
+    )
+
+
+@contextmanager
+def _judged(url: Url, *, in_body: bool) -> Iterator[None]:
+    """Turn every way in which a connection fails into a FailedAttempt."""
+    try:
+        yield
+    except DeniedError as error:
+        raise FailedAttempt(UpstreamError(str(error), origin=url.origin)) from error
+    except _HeadTooLongError as error:
+        trouble = f"sent a header of more than {MAX_HEAD_BYTES} bytes"
+        raise FailedAttempt(content_error(url, trouble)) from error
+    except httpcore.PoolTimeout as error:
+        busy = OverloadedError("all connections to upstreams are in use; try again")
+        raise FailedAttempt(busy) from error
+    except _BROKEN as error:
+        raise _broken(url, error, in_body=in_body) from error
+
+
+def _broken(url: Url, error: Exception, *, in_body: bool) -> FailedAttempt:
+    """Return what a broken connection means. Texts of lower layers are kept out of the message."""
+    origin, failure = url.origin, Verdict.FAILURE
+    if isinstance(error, ssl.SSLError):
+        reason = getattr(error, "verify_message", None) or error.reason or "handshake failed"
+        said = f"{url.shown}: no trustworthy TLS connection: {reason}"
+        return FailedAttempt(UpstreamError(said, origin=origin), failure)
+    if isinstance(error, httpcore.TimeoutException):
+        is_connecting = isinstance(error, httpcore.ConnectTimeout)
+        said = "accepts no connection in time" if is_connecting else "went silent"
+        silent = UpstreamTimeoutError(f"{url.shown} {said}", origin=origin)
+        return FailedAttempt(silent, failure, again=is_connecting)
+    if in_body and isinstance(error, httpcore.RemoteProtocolError):
+        short = content_error(url, "ended before its body was complete")
+        return FailedAttempt(short, failure, again=True)
+    if isinstance(error, httpcore.ConnectError):
+        said = "can't be reached: its name is unknown, or it refuses or drops the connection"
+    elif in_body:
+        said = "broke the connection in the middle of its body"
+    else:
+        said = "closed the connection, or does not speak HTTP"
+    gone = UpstreamUnavailableError(f"{url.shown} {said}", origin=origin)
+    return FailedAttempt(gone, failure, again=True)

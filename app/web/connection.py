@@ -1,0 +1,93 @@
+"""The client's connection below ASGI: it can take bytes straight from a file, and can be cut.
+
+uvicorn has no sendfile. Our protocol class puts a `Connection` into the scope of each request
+(extension `moorage.connection`); an application works without it, only slower.
+"""
+
+import asyncio
+import os
+from collections.abc import MutableMapping
+from typing import Any, Protocol
+
+CONNECTION = "moorage.connection"
+
+
+class Cycle(Protocol):
+    """What is needed of uvicorn's request-response cycle: it counts the bytes of the body."""
+
+    expected_content_length: int
+
+
+class Connection:
+    """One request's hold on its connection.
+
+    The socket's descriptor is duplicated, because uvloop lets nobody else wait for its own.
+    """
+
+    def __init__(self, transport: asyncio.Transport, cycle: Cycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._descriptor: int | None = None
+
+    def abort(self) -> None:
+        """Cut the connection at once, whatever was not sent yet."""
+        self._transport.abort()
+
+    async def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send count bytes of an open file as the next part of the body; return how many went.
+
+        Fewer than count only if the file is shorter.
+
+        Raises:
+            ConnectionError: the client is gone.
+        """
+        await self._flushed()
+        if self._descriptor is None:
+            self._descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
+        sent = 0
+        while sent < count:
+            try:
+                step = os.sendfile(self._descriptor, descriptor, offset + sent, count - sent)
+            except BlockingIOError:
+                await self._writable(self._descriptor)
+                continue
+            if not step:
+                break
+            sent += step
+            self._cycle.expected_content_length -= step
+        return sent
+
+    async def _flushed(self) -> None:
+        """Wait until what was written before has left, so that bytes keep their order."""
+        while self._transport.get_write_buffer_size():
+            if self._transport.is_closing():
+                raise ConnectionResetError("the client is gone")
+            await asyncio.sleep(0)
+
+    async def _writable(self, descriptor: int) -> None:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(descriptor, _resolve, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_writer(descriptor)
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+
+    def close(self) -> None:
+        """Release the duplicated descriptor; the connection itself stays."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def connection_of(scope: MutableMapping[str, Any]) -> Connection | None:
+    """Return the connection of a request, or None under a server that gives none."""
+    found = scope.get("extensions", {}).get(CONNECTION, {}).get("connection")
+    return found if isinstance(found, Connection) else None

@@ -1,0 +1,33 @@
+"""`python -m bench [NAME] [--rounds N] [--seconds S] [--json]`: run benchmarks."""
+
+import argparse
+import json
+import sys
+
+from bench import downloads
+from bench.report import Comparison, render
+
+BENCHMARKS = {"downloads": downloads.run}
+
+
+def main() -> None:
+    """Run what is asked for and print a table."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each server (5)")
+    parser.add_argument("--seconds", type=int, default=5, help="length of one turn (5)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args()
+    results: list[Comparison] = []
+    for name, run in BENCHMARKS.items():
+        if asked.name in (None, name):
+            results += run(rounds=asked.rounds, seconds=asked.seconds)
+    if asked.json:
+        json.dump([result.as_dict() for result in results], sys.stdout, indent=2)
+        print()
+    else:
+        print(render(results))
+
+
+if __name__ == "__main__":
+    main()
