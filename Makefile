@@ -45,4 +45,5 @@ bench: $(READY) ## run the benchmarks (needs nginx and wrk)
 .PHONY: lock
 lock: $(READY) ## resolve both locks anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --extra postgres pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url requirements-build.in -o requirements-build.lock
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --all-extras requirements-build.in pyproject.toml -o requirements-dev.lock

@@ -54,7 +54,7 @@ def _page(catalog: Catalog) -> Iterator[str]:
     shown = dict(_groups(catalog))
     current = [v for v in shown if catalog.support(v) is not Support.END_OF_LIFE]
     newest = {_minor(v): v for v in reversed(current)}
-    for version in newest.values():
+    for version in reversed(newest.values()):
         yield from _release(catalog, version, shown.pop(version), opened=True)
     if shown:
         yield "<h2>Other releases</h2>"
@@ -68,9 +68,9 @@ def _head(catalog: Catalog) -> Iterator[str]:
     here = sum(1 for r in offered if r.served)
     yield "<h1>Go downloads</h1>"
     yield (
-        f"<p>{len(offered)} files offered, {here} of them verified and stored here. Each "
-        "was checked once, when it came in: size, SHA-256 from the "
-        "release index, and Google's signature.</p>"
+        f"<p>{_count(len(offered), 'file')} offered, {here} of them stored here. Each is checked "
+        "once, when it comes in: its size and SHA-256 against the release index and, where "
+        "upstream signs it, Google's signature. Nothing goes out before that.</p>"
     )
     status = catalog.status
     read = f"read {_time(status.read_at)}" if status.read_at else "not read yet"
@@ -88,8 +88,9 @@ def _head(catalog: Catalog) -> Iterator[str]:
     name = escape(next((r for r in offered if r.served), offered[0]).file.filename)
     yield (
         "<h2>Fetch and check</h2><pre>"
-        f"curl -fO &lt;this address&gt;/dl/{name}\n"
-        f"curl -fO &lt;this address&gt;/dl/{name}.sha256sum\n"
+        "MIRROR=…   # the address of this page, up to and including /dl\n"
+        f"curl -fO $MIRROR/{name}\n"
+        f"curl -fO $MIRROR/{name}.sha256sum\n"
         f"sha256sum -c {name}.sha256sum</pre>"
         '<p>For programs: <a href="/dl/?mode=json&amp;include=all">index as JSON</a>, '
         '<a href="/dl/SHA256SUMS">SHA256SUMS</a>; each file also by its hash at '
@@ -106,6 +107,10 @@ def _groups(catalog: Catalog) -> Iterable[tuple[str, list[FileRecord]]]:
     return groups.items()
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2]).split("rc")[0].split("beta")[0]
 
@@ -117,7 +122,7 @@ def _release(
     badge = f'<span class="badge {_SUPPORT[support]}">{support}</span>'
     anchor = escape(version)
     yield f'<details id="{anchor}"{" open" if opened else ""}><summary><strong>{anchor}</strong> '
-    yield f"{badge} <span class=dim>{len(records)} files</span></summary>"
+    yield f"{badge} <span class=dim>{_count(len(records), 'file')}</span></summary>"
     yield '<div class="scroll"><table><thead><tr><th>File<th>Kind<th>OS<th>Arch<th>Size'
     yield "<th>State<th>SHA-256</tr></thead><tbody>"
     for record in records:

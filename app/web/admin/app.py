@@ -6,13 +6,14 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from app import __version__, logs, metrics
 from app.core.errors import MoorageError
 from app.web.admin.context import AdminContext
 from app.web.admin.jobs import router as jobs
+from app.web.admin.reference import POLICY, reference_page
 from app.web.admin.releases import router as releases
 from app.web.health import Health, health_routes
 from app.web.responses import retry_after_s, status_of
@@ -40,6 +41,7 @@ def create_admin(context: AdminContext, health: Health) -> Any:
         title="Moorage",
         version=__version__,
         description="Admin API of a private Go toolchain mirror. Changes need an admin token.",
+        docs_url=None,
         redoc_url=None,
     )
     api.state.context = context
@@ -49,6 +51,11 @@ def create_admin(context: AdminContext, health: Health) -> Any:
     api.add_exception_handler(MoorageError, _on_moorage_error)
     api.add_exception_handler(RequestValidationError, _on_validation_error)
     api.add_exception_handler(HTTPException, _on_http_error)
+
+    @api.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        page = reference_page(api.openapi())
+        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
     @api.get("/", include_in_schema=False)
     async def root() -> Response:
