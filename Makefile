@@ -3,23 +3,31 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUN_READY := $(VENV)/.run-ready
 READY := $(VENV)/.ready
+# The locks are complete, so pip need not resolve anything.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
 .PHONY: help
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The stamp is newer than both locks when the environment matches them.
-$(READY): requirements.lock requirements-dev.lock pyproject.toml
+# A stamp is newer than its locks when the environment matches them.
+$(RUN_READY): requirements.lock requirements-build.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the locked environment into $(VENV) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PIP) --require-hashes -r requirements.lock -r requirements-build.lock
+	@$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(READY): $(RUN_READY) requirements-dev.lock
+	@echo "installing what tests and checks need ..."
+	@$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 .PHONY: run
-run: $(READY) ## start the service on http://127.0.0.1:8080 (SQLite and local disk in ./data)
+run: $(RUN_READY) ## start the service on http://127.0.0.1:8080 (SQLite and local disk in ./data)
 	@exec $(BIN)/moorage serve
 
 .PHONY: test

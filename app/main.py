@@ -96,6 +96,7 @@ class Application:
     def begin_drain(self) -> None:
         """Become unready, so that no new traffic is sent here; called on SIGTERM."""
         self.health.draining = True
+        self.services.ingestion.begin_drain()
 
     async def stop(self) -> None:
         """End the background work, give running ingestions their time, release everything."""

@@ -1,33 +1,28 @@
-"""Whether a detached GPG signature is good enough: the acceptance policy, and key listings.
+"""Whether a detached GPG signature is good enough: the acceptance policy.
 
-Works on text that gpg printed; running gpg is `app/upstream/gpg.py`. Says nothing about which
-release the signed bytes are: size and SHA-256 of the index decide that, and a verdict counts only
-together with them (a leaked, expired subkey can back-date).
+Works on text that gpg printed (`gpgstatus`, `keylist`); running gpg is `app/upstream/gpg.py`. Says
+nothing about which release the signed bytes are: size and SHA-256 of the index decide that, and a
+verdict counts only together with them (a leaked, expired subkey can back-date).
 
 gpg's exit code and python-gnupg's `.valid` are no policy: for revoked keys, SHA-1, dates in the
 future and text-mode signatures gpg exits 0, and for every release signed by a subkey that has
-expired since, python-gnupg says invalid. Formats: doc/DETAILS of GnuPG, RFC 4880 section 9.4 for
-the digest numbers.
+expired since, python-gnupg says invalid. The digest numbers are those of RFC 4880 section 9.4.
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
 
-from app.core.errors import KeyringError
+from app.core.gpgfields import MalformedError, read_number
+from app.core.gpgstatus import Claim, StatusLine, claim_of, first, has, names, parse_line
+from app.core.keylist import Subkey
 
 CLOCK_SKEW_S = 300  # how far ahead of `now` a signature may be dated
 STRONG_DIGESTS = frozenset({8, 9, 10})  # SHA-256, SHA-384, SHA-512
 BINARY_DOCUMENT = "00"  # class 01 (text) is also good for a file with other line ends
 
-_FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}", re.ASCII)
-_KEY_ID = re.compile(r"[0-9A-F]{16}|[0-9A-F]{40}|[0-9A-F]{64}", re.ASCII)
-_KEYWORD = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
-_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 _NO_PUBLIC_KEY = 9  # the last number of ERRSIG
 _OUTCOMES = ("GOODSIG", "EXPKEYSIG", "EXPSIG", "REVKEYSIG", "BADSIG", "ERRSIG")
 _UNSIGNED = ("NODATA", "UNEXPECTED", "BADARMOR", "PLAINTEXT")
@@ -53,27 +48,6 @@ class VerdictReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Subkey:
-    """One key of a keyring; a primary key is listed too, with primary == fingerprint.
-
-    Attributes:
-        fingerprint: 40 upper-case hex characters (64 for a version 5 or 6 key).
-        primary: the fingerprint of the primary key that certifies it.
-        created_at: UTC, whole seconds.
-        expires_at: UTC, when it goes out of force; None where it never does of itself.
-        revoked: it, or its primary key, is revoked.
-        can_sign: it may sign documents and gpg holds it for validly bound.
-    """
-
-    fingerprint: str
-    primary: str
-    created_at: datetime
-    expires_at: datetime | None
-    revoked: bool
-    can_sign: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """What to think of one signature over one file.
 
@@ -94,10 +68,6 @@ class Verdict:
     signed_at: datetime | None = None
 
 
-class _MalformedError(Exception):
-    """gpg's output does not have the documented form."""
-
-
 class _Refused(Exception):
     """The verdict is no, for this reason."""
 
@@ -105,19 +75,6 @@ class _Refused(Exception):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
-
-
-class _Line(NamedTuple):
-    keyword: str
-    args: tuple[str, ...]
-
-
-class _Claim(NamedTuple):
-    """What VALIDSIG, ERRSIG or BADSIG says of the signature's origin."""
-
-    subkey: str | None = None
-    primary: str | None = None
-    signed_at: datetime | None = None
 
 
 def judge(
@@ -147,82 +104,21 @@ def judge(
         pinned: fingerprints of the primary keys that may vouch for releases.
         now: UTC.
     """
-    claim = _Claim()
+    claim = Claim()
     try:
-        lines = tuple(_parse_line(line) for line in status_lines)
-        claim = _claim(lines, subkeys)
+        lines = tuple(parse_line(line) for line in status_lines)
+        claim = claim_of(lines, subkeys)
         _require_one_signature(lines, returncode)
         _require_no_refusal(lines, returncode, claim, subkeys)
         reason, detail = _accept(lines, claim, subkeys, pinned, now)
     except _Refused as refused:
         return Verdict(False, refused.reason, refused.detail, *claim)
-    except _MalformedError as error:
+    except MalformedError as error:
         return Verdict(False, VerdictReason.GPG_FAILED, f"gpg's answer is unreadable: {error}")
     return Verdict(True, reason, detail, *claim)
 
 
-def parse_colons(text: str) -> tuple[Subkey, ...]:
-    """Return the public keys of a `gpg --with-colons --fixed-list-mode --list-keys` listing.
-
-    Needs the fingerprints of subkeys too (--fingerprint given twice). Secret keys and user IDs are
-    passed over. "pub:-:4096:1:7721F63BD38B4796:1460440275:::-:::scSC::::::23::0:" with its fpr
-    record gives the primary key that was created on 2016-04-12 and can sign.
-
-    Raises:
-        KeyringError: a key record is malformed or has no fingerprint.
-    """
-    keys: list[Subkey] = []
-    try:
-        for record, fingerprint in _key_records(text):
-            primary = fingerprint if record[0] == "pub" else _last_primary(keys)
-            keys.append(_subkey(record, fingerprint, primary, keys))
-    except _MalformedError as error:
-        raise KeyringError(f"gpg's key listing is unreadable: {error}") from error
-    return tuple(keys)
-
-
-def is_fingerprint(text: str) -> bool:
-    """Report whether text is a whole fingerprint in upper-case hex (a key ID is not)."""
-    return _FINGERPRINT.fullmatch(text) is not None
-
-
-def _parse_line(line: str) -> _Line:
-    keyword, *args = line.split(" ")
-    if not _KEYWORD.fullmatch(keyword):
-        raise _MalformedError(f"{line[:80]!r} does not begin with a keyword")
-    return _Line(keyword, tuple(args))
-
-
-def _the(lines: Sequence[_Line], keyword: str) -> _Line | None:
-    return next((line for line in lines if line.keyword == keyword), None)
-
-
-def _has(lines: Sequence[_Line], *keywords: str) -> bool:
-    return any(line.keyword in keywords for line in lines)
-
-
-def _claim(lines: Sequence[_Line], subkeys: Sequence[Subkey]) -> _Claim:
-    if valid := _the(lines, "VALIDSIG"):
-        if len(valid.args) < 10:
-            raise _MalformedError("VALIDSIG has too few fields")
-        signed_at = _moment(valid.args[2])
-        if valid.args[1] != signed_at.date().isoformat():
-            raise _MalformedError("VALIDSIG has two different dates")
-        return _Claim(_fingerprint(valid.args[0]), _fingerprint(valid.args[9]), signed_at)
-    if error := _the(lines, "ERRSIG"):
-        if len(error.args) < 6:
-            raise _MalformedError("ERRSIG has too few fields")
-        # Field 7 exists since gpg 2.2.7, and is "-" where the signature names only a key ID.
-        known = len(error.args) > 6 and error.args[6] != "-"
-        subkey = _fingerprint(error.args[6]) if known else None
-        return _Claim(subkey, None, _moment(error.args[4]))
-    if bad := _the(lines, "BADSIG"):
-        named = next((key for key in subkeys if _names(bad, key.fingerprint)), None)
-        return _Claim(named.fingerprint, named.primary) if named else _Claim()
-    return _Claim()
-
-
-def _require_one_signature(lines: Sequence[_Line], returncode: int) -> None:
+def _require_one_signature(lines: Sequence[StatusLine], returncode: int) -> None:
     """Refuse what is not one signature. Several come first: gpg stops at a bad one."""
     count = Counter(line.keyword for line in lines)
     outcomes = sum(count[keyword] for keyword in _OUTCOMES)
@@ -231,10 +127,10 @@ def _require_one_signature(lines: Sequence[_Line], returncode: int) -> None:
             VerdictReason.SEVERAL_SIGNATURES,
             "the signature file holds several signatures; exactly one is expected",
         )
-    if _has(lines, "ERROR") or returncode not in (0, 1, 2):
+    if has(lines, "ERROR") or returncode not in (0, 1, 2):
         raise _Refused(VerdictReason.GPG_FAILED, f"gpg could not work and exited with {returncode}")
     # Inline-signed and clear-signed messages: "not a detached signature", without a status line.
-    if outcomes == 0 and (_has(lines, *_UNSIGNED) or (not lines and returncode == 2)):
+    if outcomes == 0 and (has(lines, *_UNSIGNED) or (not lines and returncode == 2)):
         raise _Refused(
             VerdictReason.NO_SIGNATURE,
             "the signature file holds no detached OpenPGP signature "
@@ -243,29 +139,29 @@ def _require_one_signature(lines: Sequence[_Line], returncode: int) -> None:
 
 
 def _require_no_refusal(
-    lines: Sequence[_Line], returncode: int, claim: _Claim, subkeys: Sequence[Subkey]
+    lines: Sequence[StatusLine], returncode: int, claim: Claim, subkeys: Sequence[Subkey]
 ) -> None:
     """Refuse whatever gpg itself objects to, with the reason that helps most."""
-    if _has(lines, "ERRSIG", "NO_PUBKEY"):
-        raise _unchecked(_the(lines, "ERRSIG"), claim, subkeys)
-    if _has(lines, "BADSIG"):
+    if has(lines, "ERRSIG", "NO_PUBKEY"):
+        raise _unchecked(first(lines, "ERRSIG"), claim, subkeys)
+    if has(lines, "BADSIG"):
         raise _Refused(
             VerdictReason.BAD_SIGNATURE,
             "the signature is not one of this file: the file or the signature was changed, "
             "or the signature belongs to another file",
         )
-    if _has(lines, "REVKEYSIG", "KEYREVOKED"):
+    if has(lines, "REVKEYSIG", "KEYREVOKED"):
         raise _revoked(claim)
-    if _has(lines, "EXPSIG"):
+    if has(lines, "EXPSIG"):
         raise _Refused(VerdictReason.EXPIRED_SIGNATURE, "the signature itself has expired")
-    if returncode != 0 or _has(lines, "FAILURE", *_UNSIGNED):
+    if returncode != 0 or has(lines, "FAILURE", *_UNSIGNED):
         raise _Refused(VerdictReason.GPG_FAILED, f"gpg failed with exit code {returncode}")
 
 
-def _unchecked(line: _Line | None, claim: _Claim, subkeys: Sequence[Subkey]) -> _Refused:
+def _unchecked(line: StatusLine | None, claim: Claim, subkeys: Sequence[Subkey]) -> _Refused:
     """Return the refusal for a signature that gpg could not check."""
-    if line is not None and _number(line.args[5]) != _NO_PUBLIC_KEY:
-        if _number(line.args[2]) not in STRONG_DIGESTS:
+    if line is not None and read_number(line.args[5]) != _NO_PUBLIC_KEY:
+        if read_number(line.args[2]) not in STRONG_DIGESTS:
             return _weak_digest(line.args[2])
         return _Refused(
             VerdictReason.GPG_FAILED, f"gpg can't check the signature (its error {line.args[5]})"
@@ -285,18 +181,18 @@ def _unchecked(line: _Line | None, claim: _Claim, subkeys: Sequence[Subkey]) -> 
 
 
 def _accept(
-    lines: Sequence[_Line],
-    claim: _Claim,
+    lines: Sequence[StatusLine],
+    claim: Claim,
     subkeys: Sequence[Subkey],
     pinned: frozenset[str],
     now: datetime,
 ) -> tuple[VerdictReason, str]:
     """Return reason and sentence of an accepted signature."""
-    valid, outcome = _the(lines, "VALIDSIG"), _the(lines, "GOODSIG") or _the(lines, "EXPKEYSIG")
-    if valid is None or outcome is None or not _has(lines, "NEWSIG") or claim.signed_at is None:
-        raise _MalformedError("NEWSIG, VALIDSIG or GOODSIG is missing")
-    if not _names(outcome, claim.subkey):
-        raise _MalformedError(f"{outcome.keyword} and VALIDSIG name different keys")
+    valid, outcome = first(lines, "VALIDSIG"), first(lines, "GOODSIG") or first(lines, "EXPKEYSIG")
+    if valid is None or outcome is None or not has(lines, "NEWSIG") or claim.signed_at is None:
+        raise MalformedError("NEWSIG, VALIDSIG or GOODSIG is missing")
+    if not names(outcome, claim.subkey):
+        raise MalformedError(f"{outcome.keyword} and VALIDSIG name different keys")
     if claim.primary not in pinned:
         raise _Refused(
             VerdictReason.UNPINNED_KEY,
@@ -310,7 +206,7 @@ def _accept(
         )
     expires_at = _require_in_force(claim, claim.signed_at, subkeys)
     if outcome.keyword == "EXPKEYSIG" and expires_at is None:
-        raise _MalformedError("EXPKEYSIG for a key that never expires")
+        raise MalformedError("EXPKEYSIG for a key that never expires")
     made = f"signed {claim.signed_at:%Y-%m-%d} by subkey {_short(claim.subkey)} of the pinned key"
     if expires_at is None or now < expires_at:
         return VerdictReason.GOOD, made
@@ -320,10 +216,10 @@ def _accept(
     )
 
 
-def _require_form(valid: _Line) -> None:
+def _require_form(valid: StatusLine) -> None:
     """Refuse a signature whose own parameters are not those of a release signature."""
     expiry, _version, reserved, _algorithm, digest, signature_class = valid.args[3:9]
-    if _number(digest) not in STRONG_DIGESTS:
+    if read_number(digest) not in STRONG_DIGESTS:
         raise _weak_digest(digest)
     if signature_class != BINARY_DOCUMENT:
         raise _Refused(
@@ -331,23 +227,23 @@ def _require_form(valid: _Line) -> None:
             f"the signature is of class {signature_class[:8]} (01: text); "
             "archives are signed as class 00 (binary)",
         )
-    if _number(expiry) != 0:
+    if read_number(expiry) != 0:
         raise _Refused(
             VerdictReason.EXPIRED_SIGNATURE,
             "the signature carries an expiry date of its own; release signatures have none",
         )
     if reserved != "0":
-        raise _MalformedError("VALIDSIG's reserved field is in use")
+        raise MalformedError("VALIDSIG's reserved field is in use")
 
 
 def _require_in_force(
-    claim: _Claim, signed_at: datetime, subkeys: Sequence[Subkey]
+    claim: Claim, signed_at: datetime, subkeys: Sequence[Subkey]
 ) -> datetime | None:
     """Return when the signing key goes out of force; refuse one that was not in force."""
     key = next((key for key in subkeys if key.fingerprint == claim.subkey), None)
     primary = next((key for key in subkeys if key.fingerprint == claim.primary), None)
     if key is None or primary is None or key.primary != primary.fingerprint or not key.can_sign:
-        raise _MalformedError("the signing key is not in the keyring's listing")
+        raise MalformedError("the signing key is not in the keyring's listing")
     if key.revoked or primary.revoked:
         raise _revoked(claim)
     expires_at = min((at for at in (key.expires_at, primary.expires_at) if at), default=None)
@@ -359,7 +255,7 @@ def _require_in_force(
     return expires_at
 
 
-def _revoked(claim: _Claim) -> _Refused:
+def _revoked(claim: Claim) -> _Refused:
     return _Refused(
         VerdictReason.REVOKED_KEY, f"the signing subkey {_short(claim.subkey)} is revoked"
     )
@@ -372,66 +268,5 @@ def _weak_digest(number: str) -> _Refused:
     )
 
 
-def _names(outcome: _Line, fingerprint: str | None) -> bool:
-    """Report whether the key ID (or fingerprint) that outcome begins with is fingerprint's."""
-    if not outcome.args or fingerprint is None or not _KEY_ID.fullmatch(outcome.args[0]):
-        return False
-    return fingerprint.endswith(outcome.args[0])
-
-
 def _short(fingerprint: str | None) -> str:
     return f"{fingerprint[:4]}…{fingerprint[-4:]}" if fingerprint else "(unnamed)"
-
-
-def _fingerprint(text: str) -> str:
-    if not is_fingerprint(text):
-        raise _MalformedError(f"{text[:80]!r} is not a fingerprint")
-    return text
-
-
-def _number(text: str) -> int:
-    if not _NUMBER.fullmatch(text):
-        raise _MalformedError(f"{text[:80]!r} is not a number")
-    return int(text)
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromtimestamp(_number(text), UTC)  # ten digits end in the year 2286
-
-
-def _key_records(text: str) -> Iterator[tuple[list[str], str]]:
-    """Yield each pub and sub record with the fingerprint from the fpr record that follows it."""
-    pending: list[str] | None = None
-    for line in text.split("\n"):  # not splitlines: a user ID may hold U+0085
-        record = line.split(":")
-        if record[0] == "fpr" and pending is not None:
-            if len(record) < 10:
-                raise _MalformedError("an fpr record is too short")
-            yield pending, _fingerprint(record[9])
-            pending = None
-        elif record[0] in ("pub", "sub", "sec", "ssb"):
-            if pending is not None:
-                raise _MalformedError("a key has no fingerprint")
-            pending = record if record[0] in ("pub", "sub") else None
-    if pending is not None:
-        raise _MalformedError("the last key has no fingerprint")
-
-
-def _last_primary(keys: Sequence[Subkey]) -> str:
-    if not keys:
-        raise _MalformedError("a subkey comes before any primary key")
-    return keys[-1].primary
-
-
-def _subkey(record: list[str], fingerprint: str, primary: str, keys: Sequence[Subkey]) -> Subkey:
-    if len(record) < 12:
-        raise _MalformedError(f"the record of {fingerprint} is too short")
-    validity, created, expires, capabilities = record[1], record[5], record[6], record[11]
-    return Subkey(
-        fingerprint=fingerprint,
-        primary=primary,
-        created_at=_moment(created),
-        expires_at=_moment(expires) if expires else None,
-        revoked=validity == "r" or any(key.revoked for key in keys if key.fingerprint == primary),
-        can_sign="s" in capabilities and validity != "i",
-    )

@@ -40,6 +40,7 @@ class Flight(Generic[K, V]):
             if len(self._tasks) >= self._max_keys:
                 raise OverloadedError(f"{self._max_keys} other fetches are under way; try again")
             task = asyncio.ensure_future(self._run(key, work))
+            task.add_done_callback(_look)
             self._tasks[key] = task
         if self._waiters.get(key, 0) >= self._max_waiters:
             raise OverloadedError(f"{self._max_waiters} others wait for the same file; try again")
@@ -64,3 +65,9 @@ class Flight(Generic[K, V]):
             for task in tasks:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _look(task: asyncio.Task[V]) -> None:
+    """See a failure for which nobody waits any more, lest asyncio complain about it."""
+    if not task.cancelled():
+        task.exception()

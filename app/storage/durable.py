@@ -6,7 +6,7 @@ when its folder was synced, and link and rename happen wholly or not at all. The
 FiloSottile/sunlight, internal/durable/path.go, with link in the place of rename so that two writers
 never replace each other's file.
 
-Not here: hashing and comparing (local.py), and who owns a temporary file (staging.py).
+Not here: hashing and comparing (verified.py), and who owns a temporary file (ownership.py).
 """
 
 import errno

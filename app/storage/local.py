@@ -1,39 +1,26 @@
 """A blob store in a folder of the local disk. Linux only.
 
     blobs/ab/abcd…       blobs (0440), sharded by the first two hex characters
-    tmp/                 staged files, see staging.py
+    tmp/                 staged files, see ownership.py
     quarantine/abcd….n   damaged blobs, kept as evidence
 
-A blob's bytes are hashed when this process meets the file for the first time; its *seal* (inode,
-size, times) then stands for that. A seal can't see a disk that changes bytes by itself: that is
-for a deep check. Nor can it see a change within the file system's clock tick (up to 10 ms) after
-the hashing, which takes a writer with root's rights.
-
-The steps of a write are in durable.py.
+The steps of a write are in durable.py; how bytes are known to be right, in verified.py.
 """
 
-import asyncio
-import errno
-import hashlib
 import os
 import re
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from threading import Lock
-
-from cachetools import LRUCache
 
 from app.core.digest import Digest
-from app.core.errors import BlobDamagedError, BlobMissingError, StorageError
+from app.core.errors import BlobDamagedError, BlobMissingError
 from app.storage import durable
 from app.storage.blobstore import (
-    BlobBytes,
     BlobCondition,
     BlobStore,
     Leftover,
@@ -42,139 +29,18 @@ from app.storage.blobstore import (
     StoredBlob,
 )
 from app.storage.durable import storage_errors
-from app.storage.staging import BUFFER_BYTES, FreeSpace, StagedFile, StagingArea, Threads
+from app.storage.freespace import FreeSpace
+from app.storage.ownership import StagingArea
+from app.storage.reading import LocalOpenBlob
+from app.storage.seals import Seal
+from app.storage.staging import StagedFile
+from app.storage.threads import Threads
+from app.storage.verified import VerifiedFiles
 
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_MAX_SEALS = 1 << 16  # about 20 MiB at most; a forgotten seal costs one more hashing
-_VERIFY_ROUNDS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
-    """What fstat says of a file: as long as it stays the same, so do the bytes.
-
-    Every write, truncation, link and unlink moves ctime, which no program can set back.
-    """
-
-    device: int
-    inode: int
-    size_bytes: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> "Seal":
-        """Return the seal of an fstat result."""
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-class _Seals:
-    """The seal under which each digest's bytes were last found right. Safe from threads."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._seals: LRUCache[Digest, Seal] = LRUCache(_MAX_SEALS)
-
-    def holds(self, digest: Digest, seal: Seal) -> bool:
-        with self._lock:
-            return self._seals.get(digest) == seal
-
-    def put(self, digest: Digest, seal: Seal) -> None:
-        with self._lock:
-            self._seals[digest] = seal
-
-    def forget(self, digest: Digest) -> None:
-        with self._lock:
-            self._seals.pop(digest, None)
-
-
-class LocalOpenBlob(OpenBlob):
-    """An open, verified file. Used from one event loop."""
-
-    def __init__(self, file: FileIO, seal: Seal, digest: Digest, threads: Threads) -> None:
-        self._file = file
-        self._seal = seal
-        self._digest = digest
-        self._threads = threads
-        self._readers = 0
-        self._is_closed = False
-        self._is_nowait_supported = True
-
-    @property
-    def size_bytes(self) -> int:
-        """Length in bytes."""
-        return self._seal.size_bytes
-
-    def cached_descriptor(self, offset: int, length: int) -> int | None:
-        """Return the descriptor if sending these bytes waits for no disk; see `OpenBlob`."""
-        # One byte of the last page: pages are read ahead, so it is the last to come in.
-        last = offset + max(length, 1) - 1
-        for place in (offset, last):
-            if self.read_cached(place, 1) is None:
-                return None
-        return self._file.fileno()
-
-    def read_cached(self, offset: int, length: int) -> BlobBytes | None:
-        """Return the bytes if the page cache has them all; see `OpenBlob.read_cached`."""
-        self._require_range(offset, length)
-        if not self._is_nowait_supported:
-            return None
-        buffer = bytearray(length)
-        try:
-            count = os.preadv(self._file.fileno(), [buffer], offset, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return None
-        except OSError:
-            # Not supported by this file system, or a disk error, which read() will report.
-            self._is_nowait_supported = False
-            return None
-        return buffer if count == length else None
-
-    async def read(self, offset: int, length: int) -> BlobBytes:
-        """Return exactly length bytes at offset; see `OpenBlob.read`."""
-        self._require_range(offset, length)
-        self._readers += 1
-        try:
-            return await self._threads.run(partial(self._read, offset, length))
-        finally:
-            self._readers -= 1
-            self._close_when_idle()
-
-    def unchanged(self) -> bool:
-        """Report whether the file is still the one that was checked."""
-        if self._is_closed:
-            return False
-        try:
-            return Seal.of(os.fstat(self._file.fileno())) == self._seal
-        except OSError:
-            return False
-
-    def close(self) -> None:
-        """Release the file, once no thread reads from it; may be called twice."""
-        self._is_closed = True
-        self._close_when_idle()
-
-    def _close_when_idle(self) -> None:
-        # Closing under a reading thread would let it read from the next file of that number.
-        if self._is_closed and not self._readers:
-            self._file.close()
-
-    def _require_range(self, offset: int, length: int) -> None:
-        if self._is_closed:
-            raise ValueError("read of a closed blob")
-        if offset < 0 or length < 0 or offset + length > self.size_bytes:
-            raise ValueError(f"{length} bytes at {offset} are not within {self.size_bytes}")
-
-    def _read(self, offset: int, length: int) -> bytearray:
-        buffer = bytearray(length)
-        with storage_errors(f"read blob {self._digest}"):
-            count = _fill(self._file.fileno(), memoryview(buffer), offset)
-        if count < length:
-            raise BlobDamagedError(f"blob {self._digest} got shorter while it was read")
-        return buffer
-
-
-class LocalBlobStore(BlobStore):
+class LocalBlobStore(VerifiedFiles, BlobStore):
     """Blobs below root, a folder of mode 0700 made if missing. Used from one event loop.
 
     Args:
@@ -189,14 +55,10 @@ class LocalBlobStore(BlobStore):
     def __init__(
         self, root: Path, *, min_free_fraction: float = 0.05, max_threads: int = 16
     ) -> None:
-        self._root = root
-        self._blobs = root / "blobs"
+        super().__init__(root / "blobs", Threads(max_threads))
         self._quarantine = root / "quarantine"
         self._room = FreeSpace(root, min_free_fraction)
-        self._threads = Threads(max_threads)
         self._area = StagingArea(root / "tmp")
-        self._seals = _Seals()
-        self._hashing: dict[tuple[Digest, Seal], asyncio.Task[bool]] = {}
         self._synced_shards: set[str] = set()
         with storage_errors("open the blob store"):
             for folder in (root, self._blobs, root / "tmp", self._quarantine):
@@ -299,13 +161,7 @@ class LocalBlobStore(BlobStore):
         """Prove that the store can be written; see `BlobStore.probe`."""
         return await self._threads.run(self._probe)
 
-    # Below: what runs in a thread, except _verify and _hash_once.
-
-    def _path(self, digest: Digest) -> Path:
-        return self._blobs / digest.hex[:2] / digest.hex
-
-    def _shown(self, digest: Digest) -> str:
-        return f"blobs/{digest.hex[:2]}/{digest.hex}"
+    # Below: what runs in a thread.
 
     def _commit(self, staged: StagedFile) -> None:
         digest = staged.digest
@@ -373,81 +229,6 @@ class LocalBlobStore(BlobStore):
         except BlobDamagedError:
             return BlobCondition.DAMAGED
 
-    def _condition(self, file: FileIO, digest: Digest, size_bytes: int) -> BlobCondition:
-        seal = Seal.of(os.fstat(file.fileno()))
-        if seal.size_bytes != size_bytes:
-            self._seals.forget(digest)
-            return BlobCondition.SHORT
-        is_right = self._hash(file.fileno(), digest, seal)
-        return BlobCondition.OK if is_right else BlobCondition.DAMAGED
-
-    def _hash(self, descriptor: int, digest: Digest, seal: Seal) -> bool:
-        """Hash an open file; keep the seal if the bytes are the digest's and nothing moved."""
-        is_right = _hash_file(descriptor) == digest.hex
-        if not is_right:
-            self._seals.forget(digest)
-        elif Seal.of(os.fstat(descriptor)) == seal:
-            self._seals.put(digest, seal)
-        return is_right
-
-    def _open(self, digest: Digest) -> FileIO:
-        shown = self._shown(digest)
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with storage_errors(f"open {shown}"):
-            try:
-                descriptor = os.open(self._path(digest), flags)
-            except (FileNotFoundError, NotADirectoryError):
-                raise BlobMissingError(f"there is no {shown}") from None
-            except OSError as error:
-                if error.errno != errno.ELOOP:  # a symbolic link, by O_NOFOLLOW
-                    raise
-            else:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    return FileIO(descriptor)
-                os.close(descriptor)
-        raise BlobDamagedError(f"{shown} is not a file")
-
-    async def _verify(self, file: FileIO, digest: Digest, size_bytes: int) -> Seal:
-        """Return the seal under which the open file's bytes are known to be right."""
-        shown = self._shown(digest)
-        for _ in range(_VERIFY_ROUNDS):
-            with storage_errors(f"open {shown}"):
-                seal = Seal.of(os.fstat(file.fileno()))
-            if seal.size_bytes != size_bytes:
-                raise BlobDamagedError(
-                    f"{shown} has {seal.size_bytes} bytes in the place of {size_bytes}"
-                )
-            if self._seals.holds(digest, seal):
-                return seal
-            if not await self._hash_once(file, digest, seal):
-                raise BlobDamagedError(f"{shown} has the right size and the wrong bytes")
-        raise StorageError(f"open {shown}: the file keeps changing")
-
-    async def _hash_once(self, file: FileIO, digest: Digest, seal: Seal) -> bool:
-        """Hash a file for all who open it now: one thread reads it, however many wait."""
-        key = (digest, seal)
-        task = self._hashing.get(key)
-        if task is None:
-            # Its own descriptor: the opener that began it may be cancelled and close its file.
-            with storage_errors(f"open {self._shown(digest)}"):
-                descriptor = os.dup(file.fileno())
-            task = asyncio.create_task(self._hash_and_close(descriptor, digest, seal))
-            self._hashing[key] = task
-            task.add_done_callback(partial(self._end_hashing, key))
-        return await asyncio.shield(task)
-
-    async def _hash_and_close(self, descriptor: int, digest: Digest, seal: Seal) -> bool:
-        try:
-            with storage_errors(f"read {self._shown(digest)}"):
-                return await self._threads.run(partial(self._hash, descriptor, digest, seal))
-        finally:
-            os.close(descriptor)
-
-    def _end_hashing(self, key: tuple[Digest, Seal], task: asyncio.Task[bool]) -> None:
-        self._hashing.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # seen, even if every waiter was cancelled
-
     def _read(self, digest: Digest, max_bytes: int) -> bytes:
         shown = self._shown(digest)
         with storage_errors(f"read {shown}"), self._open(digest) as file:
@@ -493,27 +274,6 @@ def _make_private(root: Path) -> None:
     found = root.stat()
     if stat.S_IMODE(found.st_mode) != 0o700 and found.st_uid == os.geteuid():
         root.chmod(0o700)
-
-
-def _fill(descriptor: int, buffer: memoryview, offset: int) -> int:
-    """Read into buffer from offset until it is full or the file ends; return the count."""
-    count = 0
-    while count < len(buffer):
-        got = os.preadv(descriptor, [buffer[count:]], offset + count)
-        if not got:
-            break
-        count += got
-    return count
-
-
-def _hash_file(descriptor: int) -> str:
-    """Return the SHA-256 of an open file's bytes, in hex."""
-    running, offset = hashlib.sha256(), 0
-    with memoryview(bytearray(BUFFER_BYTES)) as buffer:
-        while count := _fill(descriptor, buffer, offset):
-            running.update(buffer[:count])
-            offset += count
-    return running.hexdigest()
 
 
 def _blob_files(shard: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.core.errors import UpstreamAbsentError, UpstreamContentError, UpstreamError
-from app.core.gorelease import MAX_INDEX_BYTES
+from app.core.releaseindex import MAX_INDEX_BYTES
 from app.upstream.http import HttpClient, Sink
 
 _INDEX_DEADLINE_S = 60.0

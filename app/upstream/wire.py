@@ -55,8 +55,8 @@ logging.getLogger("httpcore").setLevel(logging.WARNING)
 class GuardedTransport(httpx.AsyncBaseTransport):
     """Sends each request to the `Url` that is its extension "url"; raises only `FailedAttempt`.
 
-    The request's own URL is not looked at, so that it can be any: httpx takes dot segments out of
-    a path, and refuses hosts such as "10-0-0-1" and "2130706433" as malformed IPv4 addresses.
+    The request's own URL is not looked at, for httpx changes what it parses: "/a/../b" becomes
+    "/b" and "/<" becomes "/%3C"; hosts like "127.0.0.01" and paths over 64 KiB it refuses.
     `ca_file` holds PEM certificates that are trusted besides the system's and certifi's.
 
     Raises:

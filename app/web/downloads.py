@@ -20,9 +20,10 @@ from app.core.errors import (
     StorageError,
     UnknownError,
 )
-from app.core.gorelease import newest_supported, parse_filename, render_index
+from app.core.gorelease import newest_supported, parse_filename
 from app.core.goversion import minor_of
 from app.core.releasefile import FileRecord
+from app.core.releaseindex import render_index
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.ingestion import Ingestion, raise_if_held_back
@@ -210,7 +211,7 @@ class Downloads:
             record = _find(await self._catalog.current(), name)
         if record is None:
             raise _absent(name)
-        if not record.served or record.damaged:
+        if not self._catalog.policy.serves(record) or record.damaged:
             record = await self._ingestion.ensure(record.file.filename)
             await self._catalog.current(fresh=True)
         raise_if_held_back(record)
@@ -220,7 +221,10 @@ class Downloads:
         try:
             return await self._store.open(digest, size_bytes)
         except (BlobMissingError, BlobDamagedError) as error:
-            await self._repair.damaged(digest, str(error))
+            # Whoever comes later than the first must not take away what is healed meanwhile.
+            record = (await self._catalog.current(fresh=True)).by_sha256.get(digest.hex)
+            if record is None or not record.damaged:
+                await self._repair.damaged(digest, str(error))
             raise StorageError(
                 "the stored file was found damaged and is being fetched again; try again shortly"
             ) from error

@@ -40,7 +40,7 @@ class Catalog:
 
     def offers(self, record: FileRecord) -> bool:
         """Whether the file is verified here, or would be ingested when asked for."""
-        if record.served:
+        if self.policy.serves(record):
             return True
         on_demand = record.state in {FileState.KNOWN, FileState.FETCHING} and record.listed
         return on_demand and self.policy.on_demand and self.policy.refusal(record) is None

@@ -12,8 +12,9 @@ from datetime import datetime
 from app import logs, metrics
 from app.core.digest import Digest
 from app.core.errors import BadInputError, UpstreamContentError, UpstreamError
-from app.core.gorelease import ReleaseFile, ReleaseIndex, parse_index
+from app.core.gorelease import ReleaseFile, ReleaseIndex
 from app.core.releasefile import FileRecord, IndexConflict, IndexStatus
+from app.core.releaseindex import parse_index
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session

@@ -17,6 +17,7 @@ from app.core.errors import (
     BadInputError,
     BlobMissingError,
     DeniedError,
+    KeyringError,
     MoorageError,
     NotYetError,
     OverloadedError,
@@ -72,6 +73,12 @@ class IngestionPolicy:
     retry_failed_s: float = 30
     max_waiters: int = 1000
     max_queue: int = 256
+
+    def serves(self, record: FileRecord) -> bool:
+        """Whether the bytes may go out, under the settings of now."""
+        if record.state is FileState.SHA256_ONLY:
+            return record.file.suffix in self.sha256_only
+        return record.state is FileState.VERIFIED
 
     def refusal(self, record: FileRecord) -> str | None:
         """Return why this file can never be offered here, or None."""
@@ -167,7 +174,7 @@ class Ingestion:
             StorageError: it can't be stored.
         """
         record = await self._record(filename)
-        if record.served and not record.damaged:
+        if self.policy.serves(record) and not record.damaged:
             return record
         refusal = self.policy.refusal(record)
         if refusal is not None:
@@ -225,13 +232,17 @@ class Ingestion:
         self, filename: str, lease: LeaseHolder, report: Report, actor: str
     ) -> FileRecord:
         record = await self._record(filename)  # another process may have finished meanwhile
-        if record.served and not record.damaged:
+        if self.policy.serves(record) and not record.damaged:
             return record
         if await self._is_stored(record):
             async with self._store.local_file(_sha256(record)) as path:
                 outcome = await self._judge(record, path)
         else:
-            outcome = await self._fetch(record, report)
+            try:
+                outcome = await self._fetch(record, report)
+            except VerificationError as error:
+                outcome = Outcome(FileState.QUARANTINED, str(error), self._now())
+                return await self._settle(record, outcome, lease, actor)
         return await self._settle(record, replace(outcome, stored=True), lease, actor)
 
     async def _is_stored(self, record: FileRecord) -> bool:
@@ -276,13 +287,12 @@ class Ingestion:
                         f"the release index says {_sha256(record)}"
                     )
                 )
-        raise await self._worst(record, troubles)
+        raise self._worst(record, troubles)
 
-    async def _worst(self, record: FileRecord, troubles: list[MoorageError]) -> MoorageError:
+    def _worst(self, record: FileRecord, troubles: list[MoorageError]) -> MoorageError:
         """Return the error to answer with; wrong bytes count more than no bytes."""
         wrong = next((t for t in troubles if isinstance(t, VerificationError)), None)
         if wrong is not None:
-            await self._quarantine(record, str(wrong))
             return wrong
         if all(isinstance(t, UpstreamAbsentError) for t in troubles):
             # The index promises it, so this is upstream's trouble and not a 404 of ours.
@@ -293,14 +303,11 @@ class Ingestion:
             )
         return next(t for t in troubles if not isinstance(t, UpstreamAbsentError))
 
-    async def _quarantine(self, record: FileRecord, reason: str) -> None:
-        outcome = Outcome(FileState.QUARANTINED, reason, self._now())
-        await self._write(record, outcome, None, "system")
-        _log.error("file quarantined", filename=record.file.filename, reason=reason)
-
     async def _judge(self, record: FileRecord, path: Path) -> Outcome:
         """Return what signature and content say about bytes whose SHA-256 is right."""
-        if record.served:  # only its blob was lost: the verdict on these very bytes stands
+        if self.policy.serves(
+            record
+        ):  # only its blob was lost: the verdict on these very bytes stands
             return Outcome(record.state, record.reason, self._now())
         toolchain = await self._toolchain(record, path)
         outcome = await self._judge_signature(record, path)
@@ -331,7 +338,10 @@ class Ingestion:
         return Outcome(_state(verdict), _reason(verdict), at, signature=signature, verdict=verdict)
 
     async def _verify(self, signature: bytes, path: Path) -> RecordedVerdict:
-        keyring = await self._keyring.active()
+        try:
+            keyring = await self._keyring.active()
+        except KeyringError as error:  # the export was found usable before: gpg's trouble
+            raise NotYetError(f"its signature can't be judged now: {error}") from error
         gpg = self._keyring.gpg
         async with self._judging:
             verdict = await asyncio.to_thread(gpg.verify, keyring, signature, path)
@@ -376,12 +386,12 @@ class Ingestion:
         return settled
 
     async def _write(
-        self, record: FileRecord, outcome: Outcome, lease: LeaseHolder | None, actor: str
+        self, record: FileRecord, outcome: Outcome, lease: LeaseHolder, actor: str
     ) -> None:
         filename = record.file.filename
 
         def work(session: Session) -> None:
-            if lease is not None and not LeaseTable(session).holds(lease):
+            if not LeaseTable(session).holds(lease):
                 return  # too late: another process took over, and its result counts
             releases = Releases(session)
             before = releases.get(filename)
@@ -409,7 +419,11 @@ class Ingestion:
             but: names to leave alone, because they were judged a moment ago.
         """
         every = await self._db.read(lambda s: Releases(s).all())
-        held = [r for r in every if r.has_bytes and not r.served and r.file.filename not in but]
+        held = [
+            r
+            for r in every
+            if r.has_bytes and not self.policy.serves(r) and r.file.filename not in but
+        ]
         released = []
         for record in held:
             try:
@@ -421,6 +435,10 @@ class Ingestion:
             except (UpstreamError, StorageError, OverloadedError) as error:
                 _log.warning("not judged", filename=record.file.filename, error=str(error))
         return released
+
+    def begin_drain(self) -> None:
+        """Start no new ingestion; those that run go on."""
+        self._closing = True
 
     async def aclose(self, *, drain_s: float) -> None:
         """Start nothing new; give running ingestions drain_s seconds, then cancel them."""
@@ -443,7 +461,8 @@ def raise_if_held_back(record: FileRecord) -> None:
         return
     if record.state is FileState.QUARANTINED:
         raise VerificationError(f"{record.file.filename} is quarantined: {record.reason}")
-    raise NotYetError(f"{record.file.filename} is not offered yet: {record.reason}")
+    reason = record.reason or "it is being fetched and checked; ask again"
+    raise NotYetError(f"{record.file.filename} is not offered yet: {reason}")
 
 
 def _says_nothing_new(before: FileRecord, outcome: Outcome) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app import logs
 from app.core.errors import ConflictError, KeyringError
-from app.core.signature import Subkey
+from app.core.keylist import Subkey
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation

@@ -112,7 +112,7 @@ class ReleaseSync:
         files = []
         for choice in chosen:
             record = catalog.records[choice.file.filename]
-            refusal = None if record.served else self._ingestion.policy.refusal(record)
+            refusal = self._ingestion.policy.refusal(record)
             files.append(PlannedFile(record, choice.reason, refusal))
         return SyncPlan(tuple(files), tuple(unmatched_pins(index, self._selection)))
 
@@ -124,14 +124,22 @@ class ReleaseSync:
         """
         plan, index_error = await self.plan()
         present = tuple(
-            p.record.file.filename for p in plan.files if p.record.served and not p.record.damaged
+            p.record.file.filename
+            for p in plan.files
+            if self._ingestion.policy.serves(p.record) and not p.record.damaged
         )
         failed = [(p.record.file.filename, p.refusal) for p in plan.files if p.refusal is not None]
         fetched: list[str] = []
+        # The queue of files that are waited for has an end; a selection has none.
+        policy = self._ingestion.policy
+        turns = asyncio.Semaphore(max(1, min(policy.parallel, policy.max_queue)))
 
         async def one(filename: str) -> None:
             try:
-                await self._ingestion.ensure(filename, asked_for=True, report=report, actor=actor)
+                async with turns:
+                    await self._ingestion.ensure(
+                        filename, asked_for=True, report=report, actor=actor
+                    )
                 fetched.append(filename)
             except MoorageError as error:
                 failed.append((filename, str(error)))

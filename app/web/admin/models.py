@@ -6,8 +6,8 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.job import Job
+from app.core.keylist import Subkey
 from app.core.releasefile import FileRecord, IndexConflict
-from app.core.signature import Subkey
 from app.services.releases.catalog import Catalog
 from app.services.releases.keyring import KeyringChange
 from app.services.releases.sync import SyncPlan

@@ -1,0 +1,71 @@
+"""A keyring file with the pinned keys of one export: filled, listed, checked against.
+
+From a missing file gpg would quietly make an empty ring: `gpg.py` makes a lost one anew.
+"""
+
+import tempfile
+from pathlib import Path
+
+from app.core.errors import KeyringError
+from app.core.keylist import Subkey, parse_colons
+from app.upstream.gpg_home import writing
+from app.upstream.gpg_process import GpgProgram, Transcript
+
+
+class Ring:
+    """The pinned keys of one export, in an OpenPGP keyring file in a home of their own."""
+
+    def __init__(self, program: GpgProgram, home: Path, pinned: frozenset[str]) -> None:
+        self.path = home / "pinned.gpg"
+        self._program = program
+        self._home = home
+        self._pinned = pinned
+
+    def fill(self, armored: bytes) -> None:
+        """Take the pinned keys over from an export; once."""
+        export = self._home / "export.asc"
+        with writing(self._home):
+            export.write_bytes(armored)
+        _require_pinned_public_keys(self._program, export, self._pinned)
+        # Import drops what the primary key does not certify; export then takes the pinned alone.
+        imported = self._program.run("--import", str(export))
+        self._program.run("--output", str(self.path), "--export", *sorted(self._pinned))
+        if not self.path.is_file():
+            raise KeyringError(f"gpg refuses the pinned key: {imported.last_words}")
+        self._program.keyring = [str(self.path)]
+
+    def usable_keys(self) -> tuple[Subkey, ...]:
+        """Return the keys of the ring; raises KeyringError where none may sign."""
+        listed = self._program.run("--list-keys", "--fingerprint", "--fingerprint")
+        keys = parse_colons(listed.data.decode("utf-8", "replace"))
+        keys = tuple(key for key in keys if key.primary in self._pinned)
+        if not any(key.can_sign and not key.revoked for key in keys):
+            raise KeyringError(
+                "the pinned key has no usable signing key: all are revoked, or none may sign"
+            )
+        return keys
+
+    def check(self, signature: bytes, data: Path) -> Transcript:
+        """Run gpg over a detached signature and the absolute path of the signed file."""
+        # python-gnupg would put its copy into TMPDIR, which may be missing or read-only.
+        with writing(self._home), tempfile.NamedTemporaryFile(dir=self._home) as copy:
+            copy.write(signature)
+            copy.flush()
+            # Else every run would check and lock the trust database, which judge ignores. Import
+            # needs one: gpg stops at a revoked key without it.
+            return self._program.run("--trust-model=always", "--verify", copy.name, str(data))
+
+
+def _require_pinned_public_keys(program: GpgProgram, export: Path, pinned: frozenset[str]) -> None:
+    """Look at an export without importing it: a secret key must not get as far as the disk."""
+    shown = program.run("--import-options", "show-only", "--import", str(export))
+    listing = shown.data.decode("utf-8", "replace")
+    if any(line.startswith(("sec:", "ssb:")) for line in listing.split("\n")):
+        raise KeyringError(
+            "the export holds secret keys: export public keys, with gpg --armor --export"
+        )
+    keys = parse_colons(listing)
+    if shown.returncode != 0 or not keys:
+        raise KeyringError(f"this is not an OpenPGP key export: {shown.last_words}")
+    if pinned.isdisjoint(key.primary for key in keys):
+        raise KeyringError(f"the export lacks the pinned primary key {' or '.join(sorted(pinned))}")
