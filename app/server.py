@@ -5,6 +5,7 @@ that load balancers notice first; then it stops listening and running downloads 
 """
 
 import multiprocessing
+import os
 import signal
 import socket
 import threading
@@ -13,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -111,15 +113,22 @@ def bind(settings: Settings) -> socket.socket:
     """
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
-        sock = socket.socket(family, kind, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
+        return _bound(*found[0])
     except OSError as error:
         raise SettingsError(
             f"can't listen on {settings.host}:{settings.port}: {error.strerror}; "
             "choose another MOORAGE_HOST or MOORAGE_PORT, or stop what listens there"
         ) from error
+
+
+def _bound(family: int, kind: int, protocol: int, _name: str, address: Any) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
@@ -142,7 +151,16 @@ def _serve_here(settings: Settings, sock: socket.socket) -> int:
 def _worker(settings: Settings, sock: socket.socket) -> None:
     """Run in a process of its own."""
     logs.configure(settings.log_level, settings.log_format)
+    threading.Thread(target=_end_with_supervisor, daemon=True).start()
     raise SystemExit(_serve_here(settings, sock))
+
+
+def _end_with_supervisor() -> None:
+    """Stop when the supervisor is gone: killed, it could not tell us, and we hold its port."""
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+        supervisor.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _config(settings: Settings, application: Application) -> uvicorn.Config:
@@ -175,7 +193,7 @@ class Supervisor:
         """Run until a signal or a process that can't start; return the exit code."""
         self._sock.listen(_BACKLOG)
         for sig in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(sig, self._pass_on)
+            signal.signal(sig, self._on_signal)
         self._processes = [self._start() for _ in range(self._settings.workers)]
         failed = False
         while not self._stopping and not failed:
@@ -185,10 +203,15 @@ class Supervisor:
                 self._replace_dead()
         if failed:
             _log.error("a process could not start; stopping all")
-            self._pass_on(signal.SIGTERM, None)
+        self._stopping = True
+        # Held open here, it would take connections that no process accepts any more.
+        self._sock.close()
+        self._terminate()
         for process in self._processes:
             process.join()
-        return int(failed or any(p.exitcode for p in self._processes))
+        # One that was still starting has no handler yet, and ends by the signal itself.
+        clean = (0, -signal.SIGTERM)
+        return int(failed or any(p.exitcode not in clean for p in self._processes))
 
     def _start(self) -> BaseProcess:
         process = self._spawn.Process(target=_worker, args=(self._settings, self._sock))
@@ -197,16 +220,22 @@ class Supervisor:
 
     def _replace_dead(self) -> None:
         for index, process in enumerate(self._processes):
-            if process.exitcode is None or self._stopping:
+            if process.exitcode is None:
                 continue
             _log.error("process died; starting another", pid=process.pid, exit=process.exitcode)
             metrics.forget_process(process.pid or 0)
             time.sleep(_RESTART_PAUSE_S)
+            if self._stopping:
+                return
             self._processes[index] = self._start()
 
-    def _pass_on(self, sig: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, _sig: int, _frame: FrameType | None) -> None:
+        """Begin to stop; the second signal goes straight on to the processes and ends the drain."""
+        if self._stopping:
+            self._terminate()
         self._stopping = True
-        # A terminal sends its Ctrl-C to the whole group: the processes have that one already.
-        for process in self._processes if sig == signal.SIGTERM else ():
+
+    def _terminate(self) -> None:
+        for process in self._processes:
             if process.is_alive():
                 process.terminate()

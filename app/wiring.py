@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from app import __version__, metrics
-from app.core.errors import SettingsError, StorageError
+from app.core.errors import KeyringError, SettingsError, StorageError
 from app.core.gorelease import Kind
 from app.core.selection import Selection
 from app.db.engine import Database
@@ -22,7 +22,7 @@ from app.services.releases.catalog import CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion, IngestionPolicy
-from app.services.releases.keyring import BUILT_IN, KEY_MAX_BYTES, SETTING, ReleaseKeyring
+from app.services.releases.keyring import BUILT_IN, SETTING, ReleaseKeyring, read_export
 from app.services.releases.repair import Repair
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync
@@ -72,7 +72,7 @@ class Services:
         """
         check_schema(self.db.engine)
         await self.store.recover()
-        armored, source = _configured_key(self.settings.releases.keyring)
+        armored, source = await _configured_key(self.settings.releases.keyring)
         await self.keyring.configure(armored, source)
         await self.watch.poll()
 
@@ -209,7 +209,7 @@ def _selection(settings: Settings) -> Selection:
     )
 
 
-def _configured_key(path: Path | None) -> tuple[bytes, str]:
+async def _configured_key(path: Path | None) -> tuple[bytes, str]:
     """Return the armored export that settings name, and where it comes from.
 
     Raises:
@@ -218,7 +218,6 @@ def _configured_key(path: Path | None) -> tuple[bytes, str]:
     if path is None:
         return builtin_key(), BUILT_IN
     try:
-        with path.open("rb") as stream:
-            return stream.read(KEY_MAX_BYTES + 1), SETTING
-    except OSError as error:
-        raise SettingsError(f"MOORAGE_RELEASES__KEYRING: {path}: {error.strerror}") from error
+        return await read_export(path), SETTING
+    except KeyringError as error:
+        raise SettingsError(f"MOORAGE_RELEASES__KEYRING: {error}") from error

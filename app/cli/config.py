@@ -25,29 +25,27 @@ config = typer.Typer(
 @config.command()
 def check(as_json: Json = False) -> None:
     """Say whether the settings are valid, and what they come from. Ends with 2 if not."""
-    from app.settings import load
-
-    try:
-        loaded = load()
-    except SettingsError as error:
-        complain(str(error))
-        if as_json:
-            emit({"valid": False, "problems": str(error).splitlines()}, True, str)
-        raise typer.Exit(exit_for(error)) from None
+    loaded = _loaded(as_json=as_json)
     emit({"valid": True, "sources": _sources(loaded.origins.values())}, as_json, _valid_text)
 
 
 @config.command()
 def show(as_json: Json = False) -> None:
     """Print every setting as it holds, and where its value comes from; secrets are hidden."""
+    loaded = _loaded(as_json=False)
+    emit({"settings": _effective(loaded)}, as_json, _toml_like)
+
+
+def _loaded(*, as_json: bool) -> "Loaded":
     from app.settings import load
 
     try:
-        loaded = load()
+        return load()
     except SettingsError as error:
         complain(str(error))
+        if as_json:
+            emit({"valid": False, "problems": str(error).splitlines()}, True, str)
         raise typer.Exit(exit_for(error)) from None
-    emit({"settings": _effective(loaded)}, as_json, _toml_like)
 
 
 def _sources(origins: "Iterable[Origin]") -> list[dict[str, Any]]:

@@ -12,8 +12,7 @@ from app.core.size import human_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.table import Table
-
+    from app.cli.output import Shown
     from app.services.fsck import FsckReport
 
 
@@ -63,7 +62,7 @@ def _shape(report: "FsckReport", *, repaired: bool) -> dict[str, Any]:
     }
 
 
-def _render(result: dict[str, Any]) -> "str | Table":
+def _render(result: dict[str, Any]) -> "Shown":
     how = "hashed" if result["deep"] else "present with the right size"
     if not result["findings"]:
         return f"clean: {result['checked']} blobs, all {how}"
@@ -79,6 +78,4 @@ def _render(result: dict[str, Any]) -> "str | Table":
     ]
     shown = table(("PROBLEM", "OBJECT", "FILES", "SIZE", "REPAIR"), rows)
     done = "done" if result["repaired"] else "nothing was changed; `moorage fsck --repair` does it"
-    shown.caption = f"{result['checked']} blobs checked; {done}"
-    shown.caption_justify = "left"
-    return shown
+    return shown, f"{result['checked']} blobs checked; {done}"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    Shown = str | Table | tuple[str | Table, ...]
+
 _T = TypeVar("_T")
 
 # Without a terminal nothing may be cut or wrapped: each row is one line for grep and awk.
@@ -36,24 +38,30 @@ class Exit(IntEnum):
     BAD_USAGE = 2
 
 
-def emit(data: _T, as_json: bool, render: Callable[[_T], "str | Table"]) -> None:
-    """Print data on stdout: as JSON, or what render makes of it, a text or a `table`.
+def emit(data: _T, as_json: bool, render: "Callable[[_T], Shown]") -> None:
+    """Print data on stdout: as JSON, or what render makes of it.
 
-    `emit(files, as_json, lambda files: table(("file", "size"), rows(files)))`
+    Render returns a text, a `table`, or several of them, which are printed below each other:
+    `emit(files, as_json, lambda files: (table(("file", "size"), rows(files)), "2 files"))`
     """
     if as_json:
         print(as_json_text(data))
         return
     shown = render(data)
-    if isinstance(shown, str):
-        print(shown)
+    for part in shown if isinstance(shown, tuple) else (shown,):
+        _print(part)
+
+
+def _print(part: "str | Table") -> None:
+    if isinstance(part, str):
+        print(part)
         return
     stream = sys.stdout
     if stream.isatty():
-        console(stream).print(shown)
+        console(stream).print(part)
         return
     with (plain := console(stream)).capture() as captured:
-        plain.print(shown)
+        plain.print(part)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 

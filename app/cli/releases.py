@@ -13,8 +13,11 @@ from app.cli.session import Json, ServerUrl, local, server
 from app.core.errors import KeyringError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pydantic import BaseModel
 
+    from app.web.admin.context import AdminContext
     from app.wiring import Services
 
 _POLL_S = 1.0
@@ -29,7 +32,20 @@ def _shape(model: "BaseModel") -> Any:
     return model.model_dump(mode="json")
 
 
-def _context(services: "Services") -> Any:
+def _ask(
+    server_url: str | None,
+    request: tuple[str, str],
+    work: "Callable[[AdminContext], Awaitable[BaseModel]]",
+    body: Any = None,
+) -> Any:
+    """Return the JSON that a server answers a request, or what work makes of the local services."""
+    if server_url:
+        method, path = request
+        return server(server_url).call(method, _API + path, body)
+    return _shape(local(lambda services: work(_context(services))))
+
+
+def _context(services: "Services") -> "AdminContext":
     from app.main import admin_context
 
     return admin_context(services)
@@ -40,10 +56,7 @@ def plan(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Tell what `sync` would fetch, how many bytes, and why each file is chosen."""
     from app.web.admin import operations
 
-    if server_url:
-        result = server(server_url).call("GET", f"{_API}/releases/plan")
-    else:
-        result = _shape(local(lambda s: operations.plan(_context(s))))
+    result = _ask(server_url, ("GET", "/releases/plan"), operations.plan)
     emit(result, as_json, text.plan)
     if result["index_error"]:
         complain(f"the index could not be read anew: {result['index_error']}")
@@ -104,16 +117,12 @@ def _page(server_url: str | None, cursor: str | None, *, offered: bool) -> Any:
     from app.web.admin import operations
 
     limit = operations.PAGE_MAX
-    if server_url:
-        after = f"&cursor={quote(cursor)}" if cursor else ""
-        path = f"{_API}/releases?limit={limit}&offered={str(offered).lower()}{after}"
-        return server(server_url).call("GET", path)
-    return _shape(
-        local(
-            lambda s: operations.list_releases(
-                _context(s), cursor=cursor, limit=limit, offered_only=offered
-            )
-        )
+    after = f"&cursor={quote(cursor)}" if cursor else ""
+    path = f"/releases?limit={limit}&offered={str(offered).lower()}{after}"
+    return _ask(
+        server_url,
+        ("GET", path),
+        lambda c: operations.list_releases(c, cursor=cursor, limit=limit, offered_only=offered),
     )
 
 
@@ -123,13 +132,12 @@ def show(name: str, server_url: ServerUrl = None, as_json: Json = False) -> None
     from app.web.admin import operations
 
     is_file = name.endswith((".gz", ".zip", ".msi", ".pkg"))
-    if server_url:
-        kind = "files/" if is_file else ""
-        result = server(server_url).call("GET", f"{_API}/releases/{kind}{quote(name)}")
-    elif is_file:
-        result = _shape(local(lambda s: operations.show_file(_context(s), name)))
+    if is_file:
+        request = ("GET", f"/releases/files/{quote(name)}")
+        result = _ask(server_url, request, lambda c: operations.show_file(c, name))
     else:
-        result = _shape(local(lambda s: operations.show_release(_context(s), name)))
+        request = ("GET", f"/releases/{quote(name)}")
+        result = _ask(server_url, request, lambda c: operations.show_release(c, name))
     emit(result, as_json, text.file if is_file else text.release)
 
 
@@ -138,11 +146,8 @@ def verify(filename: str, server_url: ServerUrl = None, as_json: Json = False) -
     """Fetch and verify a file, or judge it again if it is held back."""
     from app.web.admin import operations
 
-    if server_url:
-        path = f"{_API}/releases/files/{quote(filename)}/verify"
-        result = server(server_url).call("POST", path)
-    else:
-        result = _shape(local(lambda s: operations.verify_file(_context(s), filename, "cli")))
+    request = ("POST", f"/releases/files/{quote(filename)}/verify")
+    result = _ask(server_url, request, lambda c: operations.verify_file(c, filename, "cli"))
     emit(result, as_json, text.file)
     if not result["offered"]:
         raise typer.Exit(Exit.FAILED)
@@ -153,10 +158,7 @@ def list_keys(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Show the active keyring and its signing subkeys."""
     from app.web.admin import operations
 
-    if server_url:
-        result = server(server_url).call("GET", f"{_API}/releases/keys")
-    else:
-        result = _shape(local(lambda s: operations.show_keyring(_context(s))))
+    result = _ask(server_url, ("GET", "/releases/keys"), operations.show_keyring)
     emit(result, as_json, text.keyring)
 
 
@@ -179,10 +181,12 @@ def refresh(
     from app.web.admin.models import KeyringIn
 
     wanted = KeyringIn(armored=_armored(export), fetch=fetch, replace=replace)
-    if server_url:
-        result = server(server_url).call("POST", f"{_API}/releases/keys", _shape(wanted))
-    else:
-        result = _shape(local(lambda s: operations.refresh_keyring(_context(s), wanted, "cli")))
+    result = _ask(
+        server_url,
+        ("POST", "/releases/keys"),
+        lambda c: operations.refresh_keyring(c, wanted, "cli"),
+        _shape(wanted),
+    )
     emit(result, as_json, text.key_change)
 
 

@@ -8,10 +8,12 @@ from app.core.size import human_bytes
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from app.cli.output import Shown
+
 _SERVED = {"verified", "sha256-only"}
 
 
-def plan(result: dict[str, Any]) -> "str | Table":
+def plan(result: dict[str, Any]) -> "Shown":
     """Return the plan as a table with its sum below."""
     if not result["files"]:
         return "the selection matches no release in the index; see MOORAGE_RELEASES__SELECT__…"
@@ -19,15 +21,13 @@ def plan(result: dict[str, Any]) -> "str | Table":
         (
             f["filename"],
             human_bytes(f["size_bytes"]),
+            f["support"],
             "fetch" if f["to_fetch"] else ("refused" if f["refusal"] else f["state"]),
             f["refusal"] or f["reason"],
         )
         for f in result["files"]
     ]
-    shown = table(("FILE", "SIZE", "TO DO", "WHY"), rows)
-    shown.caption = _plan_sum(result)
-    shown.caption_justify = "left"
-    return shown
+    return table(("FILE", "SIZE", "SUPPORT", "TO DO", "WHY"), rows), _plan_sum(result)
 
 
 def _plan_sum(result: dict[str, Any]) -> str:
@@ -70,7 +70,7 @@ def releases(result: list[dict[str, Any]]) -> "str | Table":
     return table(("RELEASE", "SUPPORT", "FILES", "HERE", "STATES"), rows)
 
 
-def release(result: dict[str, Any]) -> "Table":
+def release(result: dict[str, Any]) -> "Shown":
     """Return one release's files as a table."""
     rows = [
         (
@@ -83,17 +83,16 @@ def release(result: dict[str, Any]) -> "Table":
         )
         for f in result["files"]
     ]
-    shown = table(("FILE", "KIND", "SIZE", "STATE", "SHA-256", "REASON"), rows)
-    shown.title = f"{result['version']}: {result['support']}"
-    shown.title_justify = "left"
-    return shown
+    columns = ("FILE", "KIND", "SIZE", "STATE", "SHA-256", "REASON")
+    return f"{result['version']}: {result['support']}", table(columns, rows)
 
 
 def file(result: dict[str, Any]) -> str:
     """Return one file, a fact a line."""
     lines = [
         ("file", result["filename"]),
-        ("release", f"{result['version']}  {result['kind']} {result['os']} {result['arch']}"),
+        ("release", f"{result['version']} ({result['support']})"),
+        ("kind", f"{result['kind']} {result['os']} {result['arch']}"),
         ("state", result["state"] + ("" if result["offered"] else " (not offered)")),
         ("reason", result["reason"]),
         ("size", f"{result['size_bytes']} bytes ({human_bytes(result['size_bytes'])})"),
@@ -121,7 +120,7 @@ def file(result: dict[str, Any]) -> str:
     return "\n".join(f"{name:<11}{value}" for name, value in lines if value)
 
 
-def keyring(result: dict[str, Any]) -> "Table":
+def keyring(result: dict[str, Any]) -> "Shown":
     """Return the keyring's subkeys as a table."""
     rows = [
         (
@@ -132,13 +131,11 @@ def keyring(result: dict[str, Any]) -> "Table":
         )
         for key in result["subkeys"]
     ]
-    shown = table(("SIGNING KEY", "CREATED", "EXPIRES", ""), rows)
-    shown.title = (
-        f"primary {', '.join(result['primary'])}\n"
-        f"export  sha256:{result['sha256']} ({result['source']}, {result['taken_at'][:19]})"
+    return (
+        f"primary  {', '.join(result['primary'])}\n"
+        f"export   sha256:{result['sha256']} ({result['source']}, {result['taken_at'][:19]})",
+        table(("SIGNING KEY", "CREATED", "EXPIRES", ""), rows),
     )
-    shown.title_justify = "left"
-    return shown
 
 
 def key_change(result: dict[str, Any]) -> str:

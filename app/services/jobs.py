@@ -85,3 +85,7 @@ class JobService:
             return JobState.DONE, await self._runners[job.kind](job.actor)
         except MoorageError as error:
             return JobState.FAILED, {"error": str(error)}
+        except Exception as error:
+            # A defect must not leave the job running for ever; the log has its traceback.
+            _log.exception("job broke", job=job.id, kind=job.kind)
+            return JobState.FAILED, {"error": f"{type(error).__name__}, a defect; see the log"}

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from app.core.errors import UpstreamAbsentError, UpstreamContentError, UpstreamError
 from app.core.releaseindex import MAX_INDEX_BYTES
+from app.upstream.gpg import KEYRING_MAX_BYTES, SIGNATURE_MAX_BYTES
 from app.upstream.http import HttpClient, Sink
 
 _INDEX_DEADLINE_S = 60.0
 _SIGNATURE_DEADLINE_S = 60.0
-SIGNATURE_MAX_BYTES = 64 * 1024
 _ARMOR = b"-----BEGIN PGP SIGNATURE-----"
 
 
@@ -106,12 +106,14 @@ class GoDev:
             raise trouble
         return None
 
-    async def key_export(self, url: str, max_bytes: int) -> bytes:
+    async def key_export(self, url: str) -> bytes:
         """Return an armored key export.
 
         Raises:
             UpstreamError: it can't be had.
             OverloadedError: all of our own connections are in use.
         """
-        _, body = await self.client.get(url, max_bytes=max_bytes, deadline_s=_INDEX_DEADLINE_S)
+        _, body = await self.client.get(
+            url, max_bytes=KEYRING_MAX_BYTES, deadline_s=_INDEX_DEADLINE_S
+        )
         return body

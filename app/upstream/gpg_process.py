@@ -5,6 +5,7 @@ signature valid, and a release whose subkey has expired since invalid. What to t
 is `app/core/signature.py`.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -27,6 +28,8 @@ _OPTIONS = [
     "--no-auto-key-retrieve",
 ]
 _STATUS = "[GNUPG:] "
+# It warns of every exit code but 0, and of a missing gpg with a traceback; we judge and tell.
+logging.getLogger("gnupg").setLevel(logging.CRITICAL)
 
 
 class Transcript:

@@ -48,12 +48,12 @@ class Ring:
     def check(self, signature: bytes, data: Path) -> Transcript:
         """Run gpg over a detached signature and the absolute path of the signed file."""
         # python-gnupg would put its copy into TMPDIR, which may be missing or read-only.
-        with writing(self._home), tempfile.NamedTemporaryFile(dir=self._home) as copy:
-            copy.write(signature)
-            copy.flush()
+        with writing(self._home), tempfile.TemporaryDirectory(dir=self._home) as folder:
+            copy = Path(folder, "signature.asc")
+            copy.write_bytes(signature)
             # Else every run would check and lock the trust database, which judge ignores. Import
             # needs one: gpg stops at a revoked key without it.
-            return self._program.run("--trust-model=always", "--verify", copy.name, str(data))
+            return self._program.run("--trust-model=always", "--verify", str(copy), str(data))
 
 
 def _require_pinned_public_keys(program: GpgProgram, export: Path, pinned: frozenset[str]) -> None:

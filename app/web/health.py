@@ -66,12 +66,14 @@ def health_routes(health: Health) -> APIRouter:
     """Return the routes that operators' tools ask."""
     router = APIRouter(tags=["health"])
 
-    @router.api_route("/healthz", methods=["GET", "HEAD"])
+    @router.head("/healthz", include_in_schema=False)
+    @router.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Answer as long as the process runs."""
         return {"status": "ok"}
 
-    @router.api_route("/readyz", methods=["GET", "HEAD"])
+    @router.head("/readyz", include_in_schema=False)
+    @router.get("/readyz")
     async def readyz() -> JSONResponse:
         """Answer 200 if requests can be served here, 503 and the reason if not."""
         checks = await health.readiness()
@@ -81,12 +83,14 @@ def health_routes(health: Health) -> APIRouter:
             status_code=200 if ready else 503,
         )
 
-    @router.api_route("/version", methods=["GET", "HEAD"])
+    @router.head("/version", include_in_schema=False)
+    @router.get("/version")
     async def version() -> dict[str, str]:
         """Tell which Moorage this is."""
         return {"version": __version__}
 
-    @router.api_route("/metrics", methods=["GET", "HEAD"])
+    @router.head("/metrics", include_in_schema=False)
+    @router.get("/metrics")
     async def exposition() -> Response:
         """Return the metrics in Prometheus' text format."""
         metrics.flush()

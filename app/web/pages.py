@@ -8,7 +8,7 @@ from datetime import datetime
 from html import escape
 
 from app import __version__
-from app.core.gorelease import Support
+from app.core.gorelease import Kind, Support
 from app.core.releasefile import FileRecord, FileState
 from app.core.size import human_bytes
 from app.services.releases.catalog import Catalog
@@ -54,6 +54,7 @@ def _page(catalog: Catalog) -> Iterator[str]:
     shown = dict(_groups(catalog))
     current = [v for v in shown if catalog.support(v) is not Support.END_OF_LIFE]
     newest = {_minor(v): v for v in reversed(current)}
+    yield from _matrix(catalog, {v: r for v, r in shown.items() if v in newest.values()})
     for version in reversed(newest.values()):
         yield from _release(catalog, version, shown.pop(version), opened=True)
     if shown:
@@ -65,7 +66,7 @@ def _page(catalog: Catalog) -> Iterator[str]:
 
 def _head(catalog: Catalog) -> Iterator[str]:
     offered = catalog.offered
-    here = sum(1 for r in offered if r.served)
+    here = sum(1 for r in offered if r.has_bytes)
     yield "<h1>Go downloads</h1>"
     yield (
         f"<p>{_count(len(offered), 'file')} offered, {here} of them stored here. Each is checked "
@@ -98,11 +99,41 @@ def _head(catalog: Catalog) -> Iterator[str]:
     )
 
 
+def _matrix(catalog: Catalog, shown: dict[str, list[FileRecord]]) -> Iterator[str]:
+    """Return version by platform, of the archives of the newest patches."""
+    cells = {
+        (version, f"{r.file.os}-{r.file.arch}"): r
+        for version, records in shown.items()
+        for r in records
+        if r.file.kind is Kind.ARCHIVE
+    }
+    platforms = sorted({platform for _, platform in cells})
+    if not platforms:
+        return
+    yield '<h2>At a glance</h2><div class="scroll"><table><thead><tr><th>'
+    yield "".join(f"<th>{escape(platform)}" for platform in platforms) + "</tr></thead><tbody>"
+    for version in shown:
+        yield f'<tr><th><a href="#{escape(version)}">{escape(version)}</a>'
+        yield "".join(f"<td>{_cell(catalog, cells.get((version, p)))}" for p in platforms)
+        yield "</tr>"
+    yield "</tbody></table></div>"
+
+
+def _cell(catalog: Catalog, record: FileRecord | None) -> str:
+    if record is None:
+        return '<span class="dim">–</span>'
+    tone, label, _ = _BADGES[record.state]
+    if not catalog.offers(record):
+        return f'<span class="badge {tone}">{label}</span>'
+    name = escape(record.file.filename)
+    return f'<a class="badge {tone}" href="/dl/{name}" title="{name}">{label}</a>'
+
+
 def _groups(catalog: Catalog) -> Iterable[tuple[str, list[FileRecord]]]:
     groups: dict[str, list[FileRecord]] = {}
     for record in catalog.records.values():
-        held_back = record.state in {FileState.PENDING_SIGNATURE, FileState.QUARANTINED}
-        if held_back or catalog.offers(record):
+        quarantined = record.state is FileState.QUARANTINED  # perhaps without its bytes
+        if record.has_bytes or quarantined or catalog.offers(record):
             groups.setdefault(record.file.version, []).append(record)
     return groups.items()
 
@@ -139,7 +170,7 @@ def _row(catalog: Catalog, record: FileRecord) -> str:
     if record.reason:
         state += f' <span class="dim">{escape(record.reason)}</span>'
     sums = ""
-    if record.served:
+    if catalog.policy.serves(record):
         sums = f' <a href="/dl/{name}.sha256sum">sum</a>'
         if record.verdict is not None and record.verdict.accepted:
             sums += f' <a href="/dl/{name}.asc">signature</a>'

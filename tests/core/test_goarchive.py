@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core import goarchive
+from app.core import goarchive, ziparchive
 from app.core.errors import BadInputError
 from app.core.goarchive import Limits, iter_files
 
@@ -337,7 +337,7 @@ def test_chained_tar_headers_are_refused() -> None:
 
 
 def test_a_zip_directory_that_fills_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(goarchive, "_DIRECTORY_BYTES", 200)
+    monkeypatch.setattr(ziparchive, "_DIRECTORY_BYTES", 200)
     with pytest.raises(BadInputError, match="the zip's directory"):
         read(ZIP, "zip")
 

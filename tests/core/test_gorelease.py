@@ -17,11 +17,10 @@ from app.core.gorelease import (
     Support,
     newest_supported,
     parse_filename,
-    parse_index,
-    render_index,
     support_of,
     supported_minors,
 )
+from app.core.releaseindex import MAX_INDEX_BYTES, parse_index, render_index
 
 SHA = "49bbb517cfa9eee677e1e7897f7cf9cfdbcf49e05f61984a2789136de359f9bd"
 
@@ -215,7 +214,7 @@ def test_a_release_that_is_no_go_version_is_kept_but_not_final() -> None:
         (b"{}", "an object, not a list"),
         (b"null", "null, not a list"),
         (b"[]", "has no release"),
-        (b" " * (gorelease.MAX_INDEX_BYTES + 1), "over the limit"),
+        (b" " * (MAX_INDEX_BYTES + 1), "over the limit"),
         (b"[1]", r"\[0\] is a number, not an object"),
         (b"[[]]", r"\[0\] is a list, not an object"),
     ],

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import KeyringError
-from app.core.signature import Subkey, Verdict, VerdictReason, is_fingerprint, judge, parse_colons
+from app.core.gpgfields import is_fingerprint
+from app.core.keylist import Subkey, parse_colons
+from app.core.signature import Verdict, VerdictReason, judge
 
 PRIMARY = "EB4C1BFD4F042F6DDDCCEC917721F63BD38B4796"
 IN_FORCE = "0E225917414670F4442C250DFD533C07C264648F"

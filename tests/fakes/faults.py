@@ -1,4 +1,4 @@
-"""An HTTP answer, and the ways to spoil it. Pure: `godev.py` puts answers on the wire.
+"""An HTTP answer, and the ways to spoil it. Pure: `server.py` puts answers on the wire.
 
 A body is a rope, a tuple of memoryviews on shared buffers, so that cutting, patching or extending
 one copies nothing: 500 connections send one 70 MB archive from the same pages.

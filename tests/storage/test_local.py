@@ -19,7 +19,7 @@ from app.core.digest import Digest
 from app.core.errors import BlobDamagedError, StorageError, StorageFullError
 from app.storage.blobstore import BlobCondition
 from app.storage.local import LocalBlobStore
-from app.storage.staging import Threads
+from app.storage.threads import Threads
 from tests.contracts.blobstore import ABC, LARGE, BlobStoreContract, read_whole
 
 REPOSITORY = Path(__file__).parents[2]

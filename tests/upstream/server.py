@@ -43,6 +43,13 @@ class Connection:
         self._requests.append(request)
         return request
 
+    async def until(self, end: bytes) -> bytes:
+        """Return the bytes up to end, however many."""
+        got = b""
+        while not got.endswith(end):
+            got += await self._reader.readexactly(1)
+        return got
+
     async def read(self) -> bytes:
         return await self._reader.read(4096)
 

@@ -22,10 +22,10 @@ from app.upstream.gpg import (
     SIGNATURE_MAX_BYTES,
     Gpg,
     Keyring,
-    Transcript,
     builtin_key,
     lost_subkeys,
 )
+from app.upstream.gpg_process import Transcript
 from tests.upstream.gpgkeys import SIGNED, ThrowawayKeys, throwaway_keys
 
 pytestmark = pytest.mark.skipif(which("gpg") is None, reason="gpg is not installed")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from app import metrics
 from app.core.errors import (
     BadInputError,
     MoorageError,
@@ -25,6 +26,7 @@ from app.core.errors import (
 )
 from app.upstream.address import AddressGuard, AllowedNetwork, Credential
 from app.upstream.breaker import BreakerState
+from app.upstream.godev import GoDev
 from app.upstream.http import HttpClient
 from app.upstream.retry import Limits
 from tests.upstream.server import answer, head, raw, redirect, serving
@@ -71,6 +73,7 @@ class Bench:
     def __init__(self, *, allow=LOOPBACK, names=None, clock=None, limits=None, ca_file=None):
         self.slept: list[float] = []
         self.seen: list[tuple[str, str]] = []
+        self.turned: list[tuple[str, bool]] = []
         self.clock = clock or Clock()
         self.names = names or {}
         self.client = HttpClient(
@@ -82,6 +85,7 @@ class Bench:
             sleep=self.sleep,
             ca_file=ca_file,
             observe=lambda origin, outcome, seconds: self.seen.append((origin, outcome)),
+            on_breaker=lambda name, is_open: self.turned.append((name, is_open)),
             limits=limits or Limits(),
         )
 
@@ -149,6 +153,57 @@ async def test_a_get_asks_for_identity_and_returns_body_and_lower_case_headers()
         assert made.seen == [(server.origin(), "ok")]
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/github.com/!burnt!sushi/toml/@v/v1.0.0+incompatible.zip",
+        "/%21%2F%2f%7E~%C3%A9%c3%a9",
+        "/100%/%zz/a%",
+        "/a/../b/./c//d/..",
+        "//a",
+        """/"<>[]^`{|}'();:@&=$,*""",
+        "/a?q=%21+%2B~!&r=/../?&&=",
+        """/?"<>[]^`{|}'%zz""",
+        "/" + "a" * 60_000 + "?" + "b" * 10_000,
+    ],
+)
+async def test_a_path_and_query_go_out_exactly_as_given(target):
+    async def play(connection):
+        line = await connection.until(b"\r\n\r\n")
+        sent.append(line.split(b" ")[1].decode())
+        await connection.send(OK + b"okay")
+
+    sent: list[str] = []
+    async with against(play) as (made, server):
+        await made.get(server.url(target))
+        assert sent == [target]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.01", "999.1.1.1", "10-0-0-1", "xn--a", "a_b.example"])
+async def test_every_host_name_that_dns_could_know_is_asked(host):
+    async with against(answer(b"x"), names={host: "127.0.0.1"}) as (made, server):
+        assert (await made.get(server.url(host=host)))[1] == b"x"
+        assert server.requests[0].headers["host"] == f"{host}:{server.port}"
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "length"),
+    [("POST", {"a": 1}, "8"), ("POST", None, "0"), ("DELETE", None, "0")],
+)
+async def test_a_request_with_a_body_has_no_other_header_than_ours(method, body, length):
+    async with against(answer(b"x")) as (made, server):
+        await made.client.send(method, server.url(), json_body=body, accept="application/json")
+        headers = dict(server.requests[0].headers)
+        assert headers.pop("content-type", None) == (body and "application/json")
+        assert headers == {
+            "host": f"127.0.0.1:{server.port}",
+            "user-agent": "Moorage/test",
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "content-length": length,
+        }
+
+
 async def test_a_download_streams_into_the_sink_with_absolute_progress():
     steps: list[int] = []
     async with against(answer(BODY)) as (made, server):
@@ -190,6 +245,12 @@ async def test_a_connection_is_used_again_after_a_200_and_after_a_404():
         assert server.connections == 1
 
 
+@pytest.mark.parametrize("value", ["\xe9", "\xc3\xa9"])
+async def test_header_values_are_read_as_latin_1_even_if_they_look_like_utf_8(value):
+    async with against(answer(b"x", f"X-Name: {value}")) as (made, server):
+        assert (await made.get(server.url()))[0].headers["x-name"] == value
+
+
 async def test_no_cookie_is_ever_kept():
     async with against(answer(b"x", "Set-Cookie: session=1; Path=/")) as (made, server):
         for _ in range(2):
@@ -213,6 +274,21 @@ async def test_nothing_is_logged_at_any_level(caplog):
         credential = Credential("repo", server.origin(), "Authorization", SECRET)
         await made.get(server.url(f"/?token={SECRET}"), credential=credential)
     assert SECRET not in caplog.text
+
+
+async def test_no_lower_layer_logs_anything(caplog):
+    caplog.set_level(logging.DEBUG)
+    async with against(answer(b"x")) as (made, server):
+        await made.get(server.url())
+    assert [r for r in caplog.records if r.name.startswith("http")] == []
+
+
+async def test_a_closed_client_is_our_own_limit_and_connects_nowhere():
+    async with against(answer(b"x")) as (made, server):
+        await made.client.aclose()
+        with pytest.raises(OverloadedError, match="shutting down"):
+            await made.get(server.url())
+        assert (server.connections, made.client.breaker_states()) == (0, {})
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "http://u:p@127.0.0.1/", "127.0.0.1", ""])
@@ -307,6 +383,30 @@ async def test_F42_bytes_after_an_answer_never_become_the_next_answer(first, sta
         else:
             await made.failing(server.url("/1"))
         assert (await made.get(server.url("/2")))[1] == b"good"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_F42_bytes_after_an_answer_never_reach_a_call_that_waits_for_its_connection(status):
+    may_answer = asyncio.Event()
+
+    async def play(connection):
+        await connection.request()
+        await may_answer.wait()
+        first = head(status, "Content-Length: 4") + b"fine"
+        await connection.send(first + head(200, "Content-Length: 6") + b"poison")
+        await connection.stall()
+
+    limits = Limits(connections=1)
+    async with against(play, answer(b"good"), limits=limits) as (made, server):
+        first = asyncio.create_task(made.client.send("GET", server.url("/1")))
+        while not server.requests:
+            await asyncio.sleep(0.005)
+        second = asyncio.create_task(made.get(server.url("/2")))
+        await asyncio.sleep(0.02)  # now it waits for the only connection
+        may_answer.set()
+        assert (await first)[1] == b"fine"
+        assert (await second)[1] == b"good"
         assert server.connections == 2
 
 
@@ -417,6 +517,20 @@ async def test_all_connections_in_use_is_our_own_limit():
             await asyncio.sleep(0.005)
         with pytest.raises(OverloadedError, match="in use"):
             await made.get(server.url())
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+
+async def test_all_connections_in_use_never_means_that_there_is_no_signature():
+    limits = Limits(connections=1, pool_s=0.05)
+    async with against(raw(then="stall"), limits=limits) as (made, server):
+        first = asyncio.create_task(made.get(server.url()))
+        while not server.requests:
+            await asyncio.sleep(0.005)
+        godev = GoDev(made.client, server.url(), (server.url("/1/"), server.url("/2/")), 10.0)
+        with pytest.raises(OverloadedError):
+            await godev.signature("go1.99.1.src.tar.gz")
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -611,6 +725,17 @@ async def test_the_breaker_recovers_through_trials():
         for _ in range(5):
             await made.get(server.url())
         assert made.client.breaker_states() == {server.origin(): BreakerState.CLOSED}
+        assert made.turned == [(server.origin(), True), (server.origin(), False)]
+
+
+async def test_an_open_breaker_is_seen_in_the_metrics(services):
+    async with serving(failing_times(10**6, 501)) as server:
+        gauge = f'moorage_upstream_breaker_open{{origin="{server.origin()}"}}'
+        for _ in range(20):
+            assert f"{gauge} 1.0" not in metrics.render().decode()
+            with pytest.raises(UpstreamUnavailableError):
+                await services.client.get(server.url(), max_bytes=9, deadline_s=10.0)
+        assert f"{gauge} 1.0" in metrics.render().decode()
 
 
 async def test_a_cancelled_trial_gives_its_place_back():
@@ -657,6 +782,7 @@ async def test_breakers_are_apart_for_each_credential():
             f"{server.origin()}#repo-acme": BreakerState.OPEN,
             server.origin(): BreakerState.CLOSED,
         }
+        assert made.turned == [(f"{server.origin()}#repo-acme", True)]
 
 
 @pytest.mark.parametrize(

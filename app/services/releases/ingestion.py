@@ -319,7 +319,7 @@ class Ingestion:
             return Outcome(FileState.SHA256_ONLY, "", at)
         try:
             signature = await self._godev.signature(filename)
-        except UpstreamError as error:
+        except (UpstreamError, OverloadedError) as error:
             return Outcome(
                 FileState.PENDING_SIGNATURE, f"its signature could not be fetched: {error}", at
             )

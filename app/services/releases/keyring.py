@@ -5,6 +5,9 @@ The primary key is pinned, and it certifies each subkey, so a newer export is sa
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
+
+import aiofiles
 
 from app import logs
 from app.core.errors import ConflictError, KeyringError
@@ -14,9 +17,8 @@ from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.keyrings import Keyrings, RecordedKeyring
 from app.services.clock import Now
-from app.upstream.gpg import Gpg, Keyring, lost_subkeys
+from app.upstream.gpg import KEYRING_MAX_BYTES, Gpg, Keyring, lost_subkeys
 
-KEY_MAX_BYTES = 1024 * 1024
 BUILT_IN = "built-in"
 SETTING = "setting"
 REFRESH = "refresh"
@@ -132,6 +134,19 @@ class ReleaseKeyring:
     def gpg(self) -> Gpg:
         """The program that judges."""
         return self._gpg
+
+
+async def read_export(path: Path) -> bytes:
+    """Return a key export; of one that is too large, enough for `Gpg.load` to see that it is.
+
+    Raises:
+        KeyringError: it can't be read.
+    """
+    try:
+        async with aiofiles.open(path, "rb") as file:
+            return await file.read(KEYRING_MAX_BYTES + 1)
+    except OSError as error:
+        raise KeyringError(f"the key export {path} can't be read: {error.strerror}") from error
 
 
 def signing_subkeys(keyring: Keyring) -> tuple[Subkey, ...]:

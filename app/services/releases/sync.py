@@ -7,8 +7,8 @@ import asyncio
 from dataclasses import dataclass
 
 from app import logs
-from app.core.errors import BadInputError, MoorageError, UpstreamError
-from app.core.gorelease import ReleaseIndex
+from app.core.errors import BadInputError, MoorageError, OverloadedError, UpstreamError
+from app.core.gorelease import ReleaseIndex, Support
 from app.core.releasefile import FileRecord
 from app.core.selection import Selection, select, unmatched_pins
 from app.services.releases.catalog import Catalog, CatalogReader
@@ -23,11 +23,13 @@ class PlannedFile:
     """One file of the selection.
 
     Attributes:
+        support: whether Go's team still supports its release.
         reason: why it was chosen, for people.
         refusal: why it can't be mirrored all the same, or None.
     """
 
     record: FileRecord
+    support: Support
     reason: str
     refusal: str | None
 
@@ -97,7 +99,7 @@ class ReleaseSync:
         if refresh:
             try:
                 await self._reader.refresh()
-            except UpstreamError as trouble:
+            except (UpstreamError, OverloadedError) as trouble:
                 if (await self._reader.status()).read_at is None:
                     raise
                 error = str(trouble)
@@ -113,7 +115,9 @@ class ReleaseSync:
         for choice in chosen:
             record = catalog.records[choice.file.filename]
             refusal = self._ingestion.policy.refusal(record)
-            files.append(PlannedFile(record, choice.reason, refusal))
+            files.append(
+                PlannedFile(record, catalog.support(record.file.version), choice.reason, refusal)
+            )
         return SyncPlan(tuple(files), tuple(unmatched_pins(index, self._selection)))
 
     async def sync(self, *, actor: str = "system", report: Report = silent) -> SyncResult:

@@ -61,6 +61,7 @@ class FileOut(_Out):
 
     filename: str
     version: str
+    support: str
     os: str
     arch: str
     kind: str
@@ -93,6 +94,7 @@ class PlannedOut(_Out):
     """One file of the selection."""
 
     filename: str
+    support: str
     size_bytes: int
     state: str
     reason: str
@@ -173,6 +175,7 @@ def file_out(
     return FileOut(
         filename=file.filename,
         version=file.version,
+        support=catalog.support(file.version),
         os=file.os,
         arch=file.arch,
         kind=file.kind,
@@ -234,6 +237,7 @@ def plan_out(plan: SyncPlan, index_error: str) -> PlanOut:
         files=[
             PlannedOut(
                 filename=p.record.file.filename,
+                support=p.support,
                 size_bytes=p.record.file.size_bytes,
                 state=p.record.state,
                 reason=p.reason,

@@ -5,7 +5,6 @@ Each takes the services, calls one of their methods and returns what `models` sa
 
 import json
 from contextlib import suppress
-from pathlib import Path
 
 from app.core.errors import (
     BadInputError,
@@ -18,7 +17,7 @@ from app.core.goversion import sort_key
 from app.core.job import Job
 from app.services.jobs import SYNC
 from app.services.releases.ingestion import Report
-from app.services.releases.keyring import KEY_MAX_BYTES, signing_subkeys
+from app.services.releases.keyring import read_export, signing_subkeys
 from app.services.releases.sync import SyncResult
 from app.upstream.gpg import builtin_key
 from app.web.admin.context import AdminContext
@@ -163,13 +162,7 @@ async def _export(context: AdminContext, wanted: KeyringIn) -> bytes:
     if wanted.fetch:
         if context.keyring_url is None:
             raise KeyringError("MOORAGE_RELEASES__KEYRING_URL is not set")
-        return await context.godev.key_export(context.keyring_url, KEY_MAX_BYTES)
-    return builtin_key() if context.keyring_path is None else _read(context.keyring_path)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(KEY_MAX_BYTES + 1)
-    except OSError as error:
-        raise KeyringError(f"the key export {path} can't be read: {error.strerror}") from error
+        return await context.godev.key_export(context.keyring_url)
+    if context.keyring_path is None:
+        return builtin_key()
+    return await read_export(context.keyring_path)

@@ -43,7 +43,7 @@ async def list_releases(
     return await operations.list_releases(context, cursor=cursor, limit=limit, offered_only=offered)
 
 
-@router.get("/releases/plan", responses=_UPSTREAM)
+@router.get("/releases/plan", responses={**_REFUSED, **_UPSTREAM})
 async def plan(context: Context, _: Admin) -> PlanOut:
     """Tell what a sync would fetch, and why; reads the index first."""
     return await operations.plan(context)
