@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from app import __version__, metrics
-from app.core.errors import KeyringError, SettingsError, StorageError
+from app import __version__, logs, metrics
+from app.core.errors import KeyringError, NotYetError, SettingsError, StorageError
 from app.core.gorelease import Kind
 from app.core.selection import Selection
 from app.db.engine import Database
@@ -34,6 +34,8 @@ from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.godev import GoDev
 from app.upstream.gpg import Gpg, builtin_key
 from app.upstream.http import HttpClient
+
+_log = logs.get("wiring")
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,19 @@ class Services:
         Raises:
             SchemaError: the database is not at the schema of this program.
             KeyringError: the configured key is unusable.
+            NotYetError: gpg can't be run, and no key was taken over before.
             StorageError: the data directory can't be written.
         """
         check_schema(self.db.engine)
         await self.store.recover()
         armored, source = await _configured_key(self.settings.releases.keyring)
-        await self.keyring.configure(armored, source)
+        try:
+            await self.keyring.configure(armored, source)
+        except NotYetError as error:
+            # What was verified earlier needs no gpg; only a first start can do nothing without it.
+            if not await self.keyring.is_active():
+                raise
+            _log.error("gpg can't be used; nothing new is verified", error=str(error))
         await self.watch.poll()
 
     async def close(self) -> None:

@@ -51,7 +51,6 @@ DEFAULTS = {
     "storage.scrub_days": 30,
     "limits.streams": 1000,
     "limits.waiters_per_key": 1000,
-    "limits.cold_fetches": 16,
     "limits.cold_queue": 256,
     "limits.url_bytes": 2048,
     "limits.header_bytes": 16384,

@@ -44,12 +44,18 @@ def emit(data: _T, as_json: bool, render: "Callable[[_T], Shown]") -> None:
     Render returns a text, a `table`, or several of them, which are printed below each other:
     `emit(files, as_json, lambda files: (table(("file", "size"), rows(files)), "2 files"))`
     """
-    if as_json:
-        print(as_json_text(data))
-        return
-    shown = render(data)
-    for part in shown if isinstance(shown, tuple) else (shown,):
-        _print(part)
+    try:
+        if as_json:
+            print(as_json_text(data))
+        else:
+            shown = render(data)
+            for part in shown if isinstance(shown, tuple) else (shown,):
+                _print(part)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader is gone (`moorage … | head`); that is its good right. What is still buffered
+        # must go somewhere, or the interpreter complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print(part: "str | Table") -> None:

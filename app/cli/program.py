@@ -9,7 +9,7 @@ from app import __version__
 from app.cli.audit import audit
 from app.cli.config import config
 from app.cli.fsck import fsck
-from app.cli.output import Exit, complain, exit_for
+from app.cli.output import complain, exit_for
 from app.cli.releases import releases
 from app.cli.serve import migrate, serve
 from app.cli.token import token
@@ -54,10 +54,3 @@ def main() -> None:
     except MoorageError as error:
         complain(str(error))
         sys.exit(exit_for(error))
-    except KeyboardInterrupt:
-        complain("interrupted; nothing is left half done")
-        sys.exit(Exit.FAILED)
-    except BrokenPipeError:
-        # The reader of our output is gone (`moorage … | head`); that is its good right.
-        sys.stderr.close()
-        sys.exit(Exit.DONE)

@@ -86,9 +86,13 @@ def _sync_there(server_url: str) -> Any:
     there = server(server_url)
     job = there.call("POST", f"{_API}/releases/sync")
     complain(f"job {job['id']} was queued; waiting for it (Ctrl-C leaves it running)")
-    while job["state"] in {"queued", "running"}:
-        time.sleep(_POLL_S)
-        job = there.call("GET", f"{_API}/jobs/{job['id']}")
+    try:
+        while job["state"] in {"queued", "running"}:
+            time.sleep(_POLL_S)
+            job = there.call("GET", f"{_API}/jobs/{job['id']}")
+    except KeyboardInterrupt:
+        complain("interrupted; the job goes on there")
+        raise typer.Exit(Exit.FAILED) from None
     if job["state"] == "failed":
         complain(job["result"]["error"])
         raise typer.Exit(Exit.FAILED)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from app.cli.output import Exit, complain
 from app.core.errors import (
     BadInputError,
     ConflictError,
@@ -61,13 +62,17 @@ async def local_services(settings: "Settings") -> "AsyncIterator[Services]":
 
 
 def run_local(settings: "Settings", work: "Callable[[Services], Awaitable[T]]") -> T:
-    """Return what work makes of the local services."""
+    """Return what work makes of the local services; Ctrl-C ends the program with 1."""
 
     async def run() -> T:
         async with local_services(settings) as services:
             return await work(services)
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except KeyboardInterrupt:
+        complain("interrupted; nothing is left half done")
+        raise typer.Exit(Exit.FAILED) from None
 
 
 def local(work: "Callable[[Services], Awaitable[T]]") -> T:

@@ -247,6 +247,10 @@ class IndexLog:
         row = self._status()
         row.read_at, row.tried_at, row.error, row.document = at, at, "", document.hex
 
+    def is_document(self, digest: Digest) -> bool:
+        """Report whether a blob is an index document that was accepted."""
+        return self._session.get(IndexDocumentRow, digest.hex) is not None
+
     def failed(self, error: str, at: datetime) -> None:
         """Record that reading failed; what was accepted before stays."""
         row = self._status()

@@ -30,6 +30,8 @@ class AuditReader:
         while True:
             rows = await self._db.read(partial(_rows, after))
             broken = first_break(rows, prev_hash, after)
-            if broken is not None or not rows:
-                return after, broken
+            if broken is not None:
+                return broken - 1, broken
+            if not rows:
+                return after, None
             after, prev_hash = rows[-1][0].seq, rows[-1][2]

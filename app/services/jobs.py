@@ -60,9 +60,8 @@ class JobService:
             for job in Jobs(session).unfinished():
                 if job.state is JobState.RUNNING:
                     result = json.dumps({"error": "the process that ran it ended; ask again"})
-                    Jobs(session).save(
-                        replace(job, state=JobState.FAILED, finished_at=at, result=result)
-                    )
+                    failed = replace(job, state=JobState.FAILED, finished_at=at, result=result)
+                    self._save(session, failed)
 
         await self._db.write(work)
 
@@ -73,12 +72,17 @@ class JobService:
         if job is None:
             return False
         running = replace(job, state=JobState.RUNNING, started_at=self._now())
-        await self._db.write(lambda s: Jobs(s).save(running))
+        await self._db.write(lambda s: self._save(s, running))
         state, result = await self._outcome(running)
         done = replace(running, state=state, finished_at=self._now(), result=json.dumps(result))
-        await self._db.write(lambda s: Jobs(s).save(done))
+        await self._db.write(lambda s: self._save(s, done))
         _log.info("job ended", job=job.id, kind=job.kind, state=state)
         return True
+
+    def _save(self, session: Session, job: Job) -> None:
+        Jobs(session).save(job)
+        at = job.finished_at or job.started_at or job.created_at
+        AuditLog(session).append(at, job.actor, f"job.{job.state}", f"job:{job.id}", job.kind)
 
     async def _outcome(self, job: Job) -> tuple[JobState, object]:
         try:

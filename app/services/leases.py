@@ -30,7 +30,9 @@ def _start_ticks(pid: int) -> str | None:
     except OSError:
         return None
     # The program's name, in brackets, may hold spaces and brackets of its own.
-    return stat.rsplit(")", 1)[1].split()[19]
+    fields = stat.rsplit(")", 1)[1].split()
+    is_zombie = fields[0] == "Z"  # dead, and only not yet waited for
+    return None if is_zombie else fields[19]
 
 
 @lru_cache

@@ -211,11 +211,14 @@ class Limits(Section):
         Whole,
         Field(ge=1, le=1_000_000, description="Requests that wait for one file being fetched."),
     ] = 1000
-    cold_fetches: Annotated[
-        Whole, Field(ge=1, le=10_000, description="Files fetched at once because of requests.")
-    ] = 16
     cold_queue: Annotated[
-        Whole, Field(ge=0, le=1_000_000, description="Fetches waiting for their turn.")
+        Whole,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Files that are fetched, or wait for it, because of requests; how many at "
+            "once is `releases.parallel`.",
+        ),
     ] = 256
     url_bytes: Annotated[
         Whole, Field(ge=128, le=65_536, description="Bytes of a request's path and query.")

@@ -114,13 +114,17 @@ class Gpg:
         Raises:
             KeyringError: not a key export, over 1 MiB, without a pinned primary key, holding
                 secret keys, without a usable signing subkey (an expired one is usable: it signed
-                older releases), or gpg can't be run.
+                older releases).
+            NotYetError: gpg is missing, crashes or doesn't answer in time.
             StorageError: the private folder can't be written.
         """
-        try:
-            return self._load(armored)
-        except NotYetError as error:
-            raise KeyringError(f"the key export can't be checked: {error}") from error
+        if len(armored) > KEYRING_MAX_BYTES:
+            raise KeyringError(f"a key export may have {KEYRING_MAX_BYTES} bytes at most")
+        digest = Digest.of(armored)
+        ring = self._rings.get(digest)
+        if ring is None or not ring.path.is_file():
+            ring = self._rings[digest] = self._import(armored)
+        return Keyring(digest, armored, ring.usable_keys())
 
     def verify(self, keyring: Keyring, signature: bytes, data: Path) -> Verdict:
         """Return the verdict on a detached signature over a file.
@@ -168,15 +172,6 @@ class Gpg:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-    def _load(self, armored: bytes) -> Keyring:
-        if len(armored) > KEYRING_MAX_BYTES:
-            raise KeyringError(f"a key export may have {KEYRING_MAX_BYTES} bytes at most")
-        digest = Digest.of(armored)
-        ring = self._rings.get(digest)
-        if ring is None or not ring.path.is_file():
-            ring = self._rings[digest] = self._import(armored)
-        return Keyring(digest, armored, ring.usable_keys())
 
     def _import(self, armored: bytes) -> Ring:
         with writing(self._root):

@@ -421,7 +421,7 @@ def test_F66_missing_binary_refuses_keys_and_postpones_verdicts(
     keyring: Keyring, keys: ThrowawayKeys, tmp_path: Path, signed: Path
 ) -> None:
     with closing(gpg_at(tmp_path, keys, binary=str(tmp_path / "no-gpg"))) as gpg:
-        with pytest.raises(KeyringError, match="no-gpg"):
+        with pytest.raises(NotYetError, match="no-gpg"):
             gpg.load(keys.export)
         with pytest.raises(NotYetError, match="no-gpg"):
             gpg.verify(keyring, keys.signatures["good"], signed)
@@ -438,7 +438,7 @@ def test_F66_binary_that_goes_missing_later_postpones_verdicts(
         Path(binary).unlink()
         with pytest.raises(NotYetError, match="can't be run"):
             gpg.verify(ring, keys.signatures["good"], signed)
-        with pytest.raises(KeyringError, match="can't be checked"):
+        with pytest.raises(NotYetError, match="can't be run"):
             gpg.load(keys.export)
 
 
@@ -465,7 +465,7 @@ def test_F66_crash_while_verifying_is_no_verdict(
 @pytest.mark.parametrize("command", ["exit 139", "exit 0", "echo nonsense", "kill -KILL $$"])
 def test_F66_broken_binary_refuses_keys(command: str, keys: ThrowawayKeys, tmp_path: Path) -> None:
     with closing(gpg_at(tmp_path, keys, script(tmp_path, command))) as gpg:
-        with pytest.raises(KeyringError, match="can't be checked"):
+        with pytest.raises(NotYetError):
             gpg.load(keys.export)
         with pytest.raises(NotYetError):
             _ = gpg.version
@@ -503,7 +503,7 @@ def test_F66_gpg_that_hangs_from_the_start_is_not_waited_for(
 ) -> None:
     with (
         closing(gpg_at(tmp_path, keys, script(tmp_path, "exec sleep 600"), 0.1)) as gpg,
-        pytest.raises(KeyringError, match=r"did not answer within 0\.1 s"),
+        pytest.raises(NotYetError, match=r"did not answer within 0\.1 s"),
     ):
         gpg.load(keys.export)
 

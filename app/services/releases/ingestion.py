@@ -17,7 +17,6 @@ from app.core.errors import (
     BadInputError,
     BlobMissingError,
     DeniedError,
-    KeyringError,
     MoorageError,
     NotYetError,
     OverloadedError,
@@ -241,6 +240,8 @@ class Ingestion:
             try:
                 outcome = await self._fetch(record, report)
             except VerificationError as error:
+                if self.policy.serves(record):  # its verdict stands; only the blob is to be healed
+                    raise
                 outcome = Outcome(FileState.QUARANTINED, str(error), self._now())
                 return await self._settle(record, outcome, lease, actor)
         return await self._settle(record, replace(outcome, stored=True), lease, actor)
@@ -310,6 +311,9 @@ class Ingestion:
         ):  # only its blob was lost: the verdict on these very bytes stands
             return Outcome(record.state, record.reason, self._now())
         toolchain = await self._toolchain(record, path)
+        if toolchain is not None and not _is_of(toolchain, record):
+            reason = f"it holds the toolchain {toolchain.version}, not {record.file.version}"
+            return Outcome(FileState.QUARANTINED, reason, self._now())
         outcome = await self._judge_signature(record, path)
         return replace(outcome, toolchain=toolchain)
 
@@ -338,10 +342,7 @@ class Ingestion:
         return Outcome(_state(verdict), _reason(verdict), at, signature=signature, verdict=verdict)
 
     async def _verify(self, signature: bytes, path: Path) -> RecordedVerdict:
-        try:
-            keyring = await self._keyring.active()
-        except KeyringError as error:  # the export was found usable before: gpg's trouble
-            raise NotYetError(f"its signature can't be judged now: {error}") from error
+        keyring = await self._keyring.active()
         gpg = self._keyring.gpg
         async with self._judging:
             verdict = await asyncio.to_thread(gpg.verify, keyring, signature, path)
@@ -463,6 +464,11 @@ def raise_if_held_back(record: FileRecord) -> None:
         raise VerificationError(f"{record.file.filename} is quarantined: {record.reason}")
     reason = record.reason or "it is being fetched and checked; ask again"
     raise NotYetError(f"{record.file.filename} is not offered yet: {reason}")
+
+
+def _is_of(toolchain: ToolchainIdentity, record: FileRecord) -> bool:
+    """Whether the archive is of the release that names it: a wrong index could mix them up."""
+    return toolchain.version.startswith(f"v0.0.1-{record.file.version}.")
 
 
 def _says_nothing_new(before: FileRecord, outcome: Outcome) -> bool:

@@ -96,6 +96,10 @@ class ReleaseKeyring:
             raise KeyringError("no key export is active; start the service once, or configure one")
         return recorded
 
+    async def is_active(self) -> bool:
+        """Report whether an export was ever taken over."""
+        return await self._db.read(lambda s: Keyrings(s).active()) is not None
+
     async def take_over(self, armored: bytes, actor: str, *, replace: bool) -> KeyringChange:
         """Make another export of the pinned key the active one.
 

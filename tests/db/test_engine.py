@@ -1,0 +1,250 @@
+"""Units of work against a real SQLite file: pragmas, locking, errors, datetimes."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import StatementError
+
+from app.core.digest import Digest
+from app.core.errors import ConflictError, DatabaseBusyError
+from app.core.job import Job, JobState
+from app.db.blobs import Blobs
+from app.db.engine import Database, Session, is_sqlite, make_engine, sqlite_url
+from app.db.generation import bump_generation, current_generation
+from app.db.jobs import Jobs
+from app.db.releases import IndexLog
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
+PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
+
+
+def pragmas(session: Session) -> dict[str, object]:
+    return {
+        name: session.execute(text(f"PRAGMA {name}")).scalar_one()
+        for name in (*PRAGMAS, "query_only")
+    }
+
+
+def small_timeout(database: Database) -> None:
+    """Let the writer wait 50 ms instead of 5 s for a lock; it has one connection only."""
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=50")
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Hold the write lock from a connection of our own."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def test_the_pragmas_are_in_force_on_the_writer(database: Database) -> None:
+    assert await database.write(pragmas) == {**PRAGMAS, "query_only": 0}
+
+
+async def test_the_pragmas_are_in_force_on_every_reader(database: Database) -> None:
+    together = threading.Barrier(4)
+
+    def work(session: Session) -> tuple[int, dict[str, object]]:
+        found = pragmas(session)
+        together.wait(10)  # so that each of the four is a connection of its own
+        return id(session.connection().connection.dbapi_connection), found
+
+    found = await asyncio.gather(*(database.read(work) for _ in range(4)))
+    assert len({connection for connection, _ in found}) == 4
+    assert [p for _, p in found] == [{**PRAGMAS, "query_only": 1}] * 4
+
+
+async def test_the_pragmas_are_in_force_after_a_connection_was_replaced(database: Database) -> None:
+    await database.write(pragmas)
+    database.engine.dispose()
+    assert await database.write(pragmas) == {**PRAGMAS, "query_only": 0}
+
+
+async def test_a_read_transaction_refuses_to_write(database: Database) -> None:
+    before = await database.read(current_generation)
+    with pytest.raises(DatabaseBusyError, match="readonly"):
+        await database.read(bump_generation)
+    assert await database.read(current_generation) == before
+
+
+async def test_two_processes_that_read_and_then_write_wait_for_each_other(
+    database: Database, url: str
+) -> None:
+    """A deferred transaction would fail at once here with "database is locked"."""
+    with closing(Database(url)) as other:
+
+        def work(session: Session) -> None:
+            before = current_generation(session)
+            session.execute(text("UPDATE generation SET value = :new"), {"new": before + 1})
+
+        await asyncio.gather(*(d.write(work) for _ in range(25) for d in (database, other)))
+    assert await database.read(current_generation) == 51
+
+
+async def test_a_reader_sees_the_state_before_a_write_that_is_under_way(database: Database) -> None:
+    writing, seen = threading.Event(), threading.Event()
+
+    def write(session: Session) -> None:
+        bump_generation(session)
+        session.flush()
+        writing.set()
+        assert seen.wait(10)
+
+    task = asyncio.ensure_future(database.write(write))
+    await asyncio.to_thread(writing.wait, 10)
+    assert await database.read(current_generation) == 1
+    seen.set()
+    await task
+    assert await database.read(current_generation) == 2
+
+
+async def test_a_unit_of_work_that_fails_leaves_nothing(database: Database) -> None:
+    def work(session: Session) -> None:
+        bump_generation(session)
+        session.flush()
+        raise LookupError("half way")
+
+    with pytest.raises(LookupError, match="half way"):
+        await database.write(work)
+    assert await database.read(current_generation) == 1
+
+
+async def test_a_caller_that_goes_away_leaves_a_whole_transaction(database: Database) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def work(session: Session) -> None:
+        bump_generation(session)
+        inside.set()
+        assert go_on.wait(10)
+        bump_generation(session)
+
+    task = asyncio.ensure_future(database.write(work))
+    await asyncio.to_thread(inside.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    await database.write(lambda s: None)  # behind it in the writer's queue
+    assert await database.read(current_generation) == 3
+
+
+async def test_a_foreign_key_that_names_nothing_is_a_conflict(database: Database) -> None:
+    """Invariant 1: a row never names a blob that has no row."""
+    absent = Digest.of(b"absent")
+    with pytest.raises(ConflictError, match="FOREIGN KEY"):
+        await database.write(lambda s: IndexLog(s).accepted(absent, "https://go.dev/dl/", NOW))
+    status = await database.read(lambda s: IndexLog(s).status())
+    assert (status.read_at, status.document) == (None, None)
+
+
+async def test_F94_a_database_locked_for_too_long_is_busy_and_nothing_changed(
+    database: Database, url: str
+) -> None:
+    small_timeout(database)
+    with locked(url):
+        with pytest.raises(DatabaseBusyError, match="database is locked"):
+            await database.write(bump_generation)
+        assert await database.read(current_generation) == 1  # readers go on
+    await database.write(bump_generation)
+    assert await database.read(current_generation) == 2
+
+
+async def test_F94_a_lock_that_is_let_go_in_time_is_waited_for(
+    database: Database, url: str
+) -> None:
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(url):
+            held.set()
+            go_on.wait(0.1)
+
+    with ThreadPoolExecutor(1) as threads:
+        holder = threads.submit(hold)
+        await asyncio.to_thread(held.wait, 10)
+        await database.write(bump_generation)
+        holder.result()
+    assert await database.read(current_generation) == 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.write_bytes(b"not a database" * 500), "not a database"),
+        (lambda path: path.mkdir(), "unable to open"),
+    ],
+    ids=["garbage", "folder"],
+)
+async def test_F94_a_file_that_is_no_database_is_an_error_of_ours(
+    tmp_path: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    path = tmp_path / "bad.db"
+    spoil(path)
+    with closing(Database(sqlite_url(path))) as database:
+        for call in (database.read, database.write):
+            with pytest.raises(DatabaseBusyError, match=said):
+                await call(current_generation)
+
+
+async def test_an_error_message_shows_no_statement_and_no_parameter(database: Database) -> None:
+    def work(session: Session) -> None:
+        session.execute(text("INSERT INTO nowhere VALUES (:p)"), {"p": "secret-parameter"})
+
+    with pytest.raises(DatabaseBusyError) as raised:
+        await database.write(work)
+    assert "secret-parameter" not in str(raised.value)
+    assert "INSERT" not in str(raised.value)
+
+
+def at_zone(hours: float) -> datetime:
+    return NOW.astimezone(timezone(timedelta(hours=hours)))
+
+
+@pytest.mark.parametrize(
+    "given", [NOW, at_zone(5.5), at_zone(-11), datetime.max.replace(tzinfo=UTC)]
+)
+async def test_a_time_comes_back_as_the_same_moment_in_utc(
+    database: Database, given: datetime
+) -> None:
+    job = Job("0" * 16, "kind", JobState.DONE, "system", given, None, given)
+    await database.write(lambda s: Jobs(s).save(job))
+    found = await database.read(lambda s: Jobs(s).get(job.id))
+    assert found == job
+    assert found.created_at.tzinfo is UTC
+    assert found.started_at is None
+
+
+async def test_a_naive_time_is_refused(database: Database) -> None:
+    naive = NOW.replace(tzinfo=None)
+    with pytest.raises(StatementError, match="naive datetime"):
+        await database.write(lambda s: Blobs(s).record(Digest.of(b""), 0, naive))
+    assert await database.read(lambda s: Blobs(s).all()) == []
+
+
+def test_only_sqlite_gets_sqlites_treatment() -> None:
+    assert is_sqlite("sqlite:////srv/moorage.db")
+    assert not is_sqlite("postgresql+psycopg://user:password@host/name")
+
+
+def test_closing_twice_is_harmless(database: Database) -> None:
+    database.close()
+    database.close()
+
+
+def test_make_engine_gives_the_writer_one_connection(url: str) -> None:
+    engine = make_engine(url)
+    try:
+        assert engine.pool.size() == 1  # type: ignore[attr-defined]
+    finally:
+        engine.dispose()

@@ -1,0 +1,367 @@
+"""Damaged blobs: out of reach, quarantined, fetched again; fsck and scrub that find them. F90."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+
+from app.core import errors
+from app.core.digest import Digest
+from app.core.releasefile import FileRecord, FileState
+from app.db.blobs import Blobs
+from app.services.clock import utc_now
+from app.services.fsck import Finding, Problem
+from app.storage.blobstore import BlobCondition
+from app.wiring import Services, build, migrate
+from tests.conftest import MakeSettings, PutRelease
+from tests.fakes.archives import archive_name
+from tests.fakes.faults import Fault
+from tests.fakes.godev import FakeGodev
+from tests.services.bench import (
+    NAME,
+    PATH,
+    WallClock,
+    assert_sound,
+    audited,
+    blob_path,
+    body_of,
+    count_of,
+    flipped,
+    quarantined,
+    record_of,
+    spoil,
+    staged,
+    stored,
+)
+
+ASC = f"{PATH}.asc"
+OTHER = archive_name("go1.98.1")
+
+
+@dataclass
+class Bench:
+    """Services with one file served, and a clock of ours that starts at the present."""
+
+    services: Services
+    clock: WallClock
+    data: bytes
+    record: FileRecord
+
+    @property
+    def digest(self) -> Digest:
+        assert self.record.file.sha256 is not None
+        return self.record.file.sha256
+
+    @property
+    def path(self) -> Path:
+        return blob_path(self.services, self.digest)
+
+    async def fsck(self, *, deep: bool = True, repair: bool = False) -> list[Finding]:
+        return list((await self.services.fsck.run(deep=deep, repair=repair)).findings)
+
+
+@asynccontextmanager
+async def running(settings_of: MakeSettings, clock: WallClock) -> AsyncIterator[Services]:
+    settings = settings_of()
+    migrate(settings)
+    services = build(settings, now=clock)
+    try:
+        await services.start()
+        yield services
+    finally:
+        await services.close()
+
+
+@pytest.fixture
+async def bench(
+    make_settings: MakeSettings, fake: FakeGodev, put_release: PutRelease
+) -> AsyncIterator[Bench]:
+    data = put_release()
+    clock = WallClock(utc_now())  # the ages of blobs are those of real files
+    async with running(make_settings, clock) as services:
+        await services.reader.refresh()
+        record = await services.ingestion.ensure(NAME)
+        fake.forget()
+        yield Bench(services, clock, data, record)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path, bytes], object], Problem]] = {
+    "missing": (lambda path, _: path.unlink(), Problem.MISSING),
+    "empty": (lambda path, _: spoil(path, b""), Problem.SHORT),
+    "short": (lambda path, data: spoil(path, data[:-1]), Problem.SHORT),
+    "long": (lambda path, data: spoil(path, data + b"\0"), Problem.SHORT),
+    "flipped": (lambda path, data: spoil(path, flipped(data)), Problem.DAMAGED),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+async def test_F90_fsck_finds_damage_repairs_it_and_the_next_request_heals_it(
+    name: str, bench: Bench, fake: FakeGodev
+) -> None:
+    damage, problem = DAMAGE[name]
+    damage(bench.path, bench.data)
+    [finding] = await bench.fsck()
+    assert (finding.problem, finding.object) == (problem, f"sha256:{bench.digest}")
+    assert (finding.names, finding.size_bytes) == ((NAME,), len(bench.data))
+    assert finding.harmful
+    assert "fetch it again" in finding.action
+    # It only said so.
+    assert await record_of(bench.services) == bench.record
+    assert quarantined(bench.services) == []
+
+    assert await bench.fsck(repair=True) == [finding]
+    record = await record_of(bench.services)
+    assert (record.damaged, record.state) == (True, FileState.VERIFIED)
+    assert not bench.path.exists()
+    assert len(quarantined(bench.services)) == (problem is not Problem.MISSING)
+    [row] = await audited(bench.services, "blob.damage")
+    assert (row.object, row.detail) == (finding.object, f"fsck: {problem}")
+    assert fake.hits == {}
+
+    healed = await bench.services.ingestion.ensure(NAME)
+    assert await body_of(bench.services, healed) == bench.data
+    assert await bench.fsck() == []
+    await assert_sound(bench.services)
+
+
+async def test_a_shallow_fsck_reads_no_bytes(bench: Bench) -> None:
+    spoil(bench.path, flipped(bench.data))
+    assert await bench.fsck(deep=False) == []
+    assert len(await bench.fsck(deep=True)) == 1
+
+
+async def test_F90_a_healed_file_keeps_its_verdict_and_asks_for_no_signature(
+    bench: Bench, fake: FakeGodev
+) -> None:
+    before = count_of("moorage_blobs_damaged_total")
+    spoil(bench.path, flipped(bench.data))
+    with pytest.raises(errors.BlobDamagedError):
+        await body_of(bench.services, bench.record)
+    await bench.services.repair.damaged(bench.digest, "found while serving", fetch=False)
+    assert count_of("moorage_blobs_damaged_total") == before + 1
+    [path] = quarantined(bench.services)
+    assert path.read_bytes() == flipped(bench.data)  # evidence
+    fake.set_signature(NAME, None)
+    healed = await bench.services.ingestion.ensure(NAME)
+    assert healed.verdict == bench.record.verdict
+    assert (healed.state, healed.signature) == (FileState.VERIFIED, bench.record.signature)
+    assert (healed.damaged, healed.toolchain) == (False, bench.record.toolchain)
+    assert healed.ingested_at == bench.record.ingested_at
+    assert dict(fake.hits) == {PATH: 1}
+    assert await body_of(bench.services, healed) == bench.data
+
+
+async def test_F90_repair_fetches_in_the_background_and_once(bench: Bench, fake: FakeGodev) -> None:
+    spoil(bench.path, flipped(bench.data))
+    for _ in range(3):
+        await bench.services.repair.damaged(bench.digest, "found while serving")
+    while (await record_of(bench.services)).damaged:
+        healed = await bench.services.ingestion.ensure(NAME)
+    assert await body_of(bench.services, healed) == bench.data
+    assert len(await audited(bench.services, "blob.damage")) == 1
+    assert fake.hits[PATH] == 1
+
+
+async def test_F90_damage_while_upstream_is_down_is_503_and_heals_later(
+    bench: Bench, fake: FakeGodev
+) -> None:
+    spoil(bench.path, flipped(bench.data))
+    fake.fault(PATH, Fault.status(501), times=None)
+    await bench.services.repair.damaged(bench.digest, "test", fetch=False)
+    with pytest.raises(errors.UpstreamUnavailableError):
+        await bench.services.ingestion.ensure(NAME)
+    record = await record_of(bench.services)
+    assert (record.state, record.damaged) == (FileState.VERIFIED, True)
+    fake.clear_faults()
+    healed = await bench.services.ingestion.ensure(NAME)
+    assert await body_of(bench.services, healed) == bench.data
+
+
+async def test_F90_damage_while_upstream_sends_wrong_bytes_is_never_served(
+    bench: Bench, fake: FakeGodev
+) -> None:
+    spoil(bench.path, flipped(bench.data))
+    fake.fault(PATH, Fault.flip_byte(at=0), times=None)
+    await bench.services.repair.damaged(bench.digest, "test", fetch=False)
+    with pytest.raises(errors.VerificationError):
+        await bench.services.ingestion.ensure(NAME)
+    assert not bench.path.exists()
+    assert staged(bench.services) == []
+    fake.clear_faults()
+    healed = await bench.services.ingestion.ensure(NAME)
+    assert (healed.state, healed.damaged) == (FileState.VERIFIED, False)
+    assert await body_of(bench.services, healed) == bench.data
+    await assert_sound(bench.services)
+
+
+async def test_a_repair_that_is_closed_leaves_the_file_recorded_as_damaged(
+    bench: Bench, fake: FakeGodev
+) -> None:
+    fake.fault(PATH, Fault.delay_headers_until_released())
+    await bench.services.repair.damaged(bench.digest, "test")
+    await anyio.to_thread.run_sync(fake.wait_until, lambda: fake.stalled == 1)
+    await bench.services.repair.aclose()
+    assert (await record_of(bench.services)).damaged
+    fake.release()
+    assert not (await bench.services.ingestion.ensure(NAME)).damaged
+
+
+# Orphans and leftovers.
+
+
+async def test_a_young_orphan_is_kept_because_its_row_may_be_about_to_come(bench: Bench) -> None:
+    digest = await bench.services.store.put(b"orphan")
+    [finding] = await bench.fsck(repair=True)
+    assert (finding.problem, finding.names, finding.harmful) == (Problem.ORPHAN, (), False)
+    assert "keep it" in finding.action
+    assert digest in stored(bench.services)
+
+
+async def test_an_old_orphan_is_deleted_by_repair_alone(bench: Bench) -> None:
+    digest = await bench.services.store.put(b"orphan")
+    bench.clock.advance(minutes=61)
+    [finding] = await bench.fsck()
+    assert (finding.object, finding.size_bytes) == (f"sha256:{digest}", 6)
+    assert finding.action == "delete it"
+    assert digest in stored(bench.services)
+    assert await bench.fsck(repair=True) == [finding]
+    assert digest not in stored(bench.services)
+    [row] = await audited(bench.services, "blob.delete")
+    assert (row.actor, row.object) == ("cli", f"sha256:{digest}")
+    assert await bench.fsck() == []
+    assert await body_of(bench.services, bench.record) == bench.data
+
+
+@pytest.mark.parametrize(("minutes", "action"), [(59, "keep it for now"), (61, "delete it")])
+async def test_the_age_of_an_orphan_is_that_of_its_file(
+    minutes: int, action: str, bench: Bench
+) -> None:
+    digest = await bench.services.store.put(b"orphan")
+    at = (bench.clock() - timedelta(minutes=minutes)).timestamp()
+    os.utime(blob_path(bench.services, digest), (at, at))
+    [finding] = await bench.fsck()
+    assert finding.action.startswith(action)
+
+
+async def test_leftovers_of_dead_processes_are_removed_by_repair_alone(bench: Bench) -> None:
+    folder = bench.services.settings.data_dir / "tmp" / ("ab" * 16)
+    folder.mkdir()
+    (folder / ("cd" * 8)).write_bytes(b"half a download")
+    [finding] = await bench.fsck()
+    assert (finding.problem, finding.size_bytes, finding.harmful) == (Problem.LEFTOVER, 15, False)
+    assert folder.exists()
+    await bench.fsck(repair=True)
+    assert not folder.exists()
+    assert await bench.fsck() == []
+
+
+async def test_F91_a_start_removes_what_dead_processes_left(
+    bench: Bench, make_settings: MakeSettings
+) -> None:
+    folder = bench.services.settings.data_dir / "tmp" / ("ab" * 16)
+    folder.mkdir()
+    (folder / ("cd" * 8)).write_bytes(b"half a download")
+    async with running(make_settings, bench.clock):
+        assert not folder.exists()
+
+
+async def test_what_a_live_process_stages_is_no_leftover(bench: Bench) -> None:
+    async with bench.services.store.stage() as staging:
+        await staging.write(b"x")
+        assert await bench.fsck(repair=True) == []
+        assert len(staged(bench.services)) == 1
+
+
+async def test_everything_at_once_is_found_and_progress_is_told(
+    bench: Bench, put_release: PutRelease
+) -> None:
+    put_release("go1.98.1")
+    await bench.services.reader.refresh()
+    other = await bench.services.ingestion.ensure(OTHER)
+    assert other.file.sha256 is not None
+    spoil(bench.path, flipped(bench.data))
+    blob_path(bench.services, other.file.sha256).unlink()
+    await bench.services.store.put(b"orphan")
+    told: list[tuple[int, int]] = []
+    report = await bench.services.fsck.run(
+        deep=True, repair=False, progress=lambda done, of: told.append((done, of))
+    )
+    assert sorted(f.problem for f in report.findings) == ["damaged", "missing", "orphan"]
+    assert (report.clean, report.deep, report.checked) == (False, True, 4)
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+async def test_a_sound_store_is_clean(bench: Bench) -> None:
+    report = await bench.services.fsck.run(deep=True, repair=True)
+    assert (report.clean, report.findings, report.checked) == (True, (), 2)
+
+
+# Scrub: the same in the background, a little at a time.
+
+
+async def test_scrub_leaves_alone_what_was_hashed_within_its_days(bench: Bench) -> None:
+    spoil(bench.path, flipped(bench.data))
+    bench.clock.advance(days=29)
+    assert await bench.services.scrub.step() == 0
+    assert not (await record_of(bench.services)).damaged
+
+
+async def test_scrub_finds_a_flipped_byte_and_has_the_file_fetched_again(
+    bench: Bench, fake: FakeGodev
+) -> None:
+    spoil(bench.path, flipped(bench.data))
+    bench.clock.advance(days=31)
+    assert await bench.services.scrub.step() == 1
+    [row] = await audited(bench.services, "blob.damage")
+    assert row.detail == "scrub: damaged"
+    healed = await bench.services.ingestion.ensure(NAME)
+    assert await body_of(bench.services, healed) == bench.data
+    assert fake.hits[PATH] == 1
+    assert await bench.services.scrub.step() == 0
+
+
+async def test_scrub_writes_down_what_it_found_right(bench: Bench) -> None:
+    bench.clock.advance(days=31)
+    assert await bench.services.scrub.step() == 0
+    checked = await bench.services.db.read(lambda s: Blobs(s).all())
+    assert {blob.checked_at for blob in checked} == {bench.clock()}
+
+
+async def test_scrub_takes_the_longest_unchecked_first_and_twenty_at_a_time(bench: Bench) -> None:
+    long_ago = bench.clock() - timedelta(days=100)
+    contents = [b"%d" % number for number in range(25)]
+    digests = [await bench.services.store.put(content) for content in contents]
+
+    def record(at_days: int) -> Callable[[object], None]:
+        at = long_ago + timedelta(days=at_days)
+        return lambda s: Blobs(s).record(digests[at_days], len(contents[at_days]), at)  # type: ignore[arg-type]
+
+    for number in range(25):
+        await bench.services.db.write(record(number))
+    await bench.services.scrub.step()
+    checked = await bench.services.db.read(lambda s: Blobs(s).all())
+    fresh = {blob.digest for blob in checked if blob.checked_at == bench.clock()}
+    assert set(digests[:20]) <= fresh
+    assert not fresh & set(digests[20:])
+
+
+async def test_scrub_can_be_turned_off(
+    make_settings: MakeSettings, put_release: PutRelease
+) -> None:
+    put_release()
+    clock = WallClock(utc_now())
+    never = make_settings(storage={"scrub_days": 0})
+    async with running(lambda: never, clock) as services:
+        await services.reader.refresh()
+        record = await services.ingestion.ensure(NAME)
+        assert record.file.sha256 is not None
+        blob_path(services, record.file.sha256).unlink()
+        clock.advance(days=10_000)
+        assert await services.scrub.step() == 0
+        condition = await services.store.check(record.file.sha256, 1, deep=True)
+        assert condition is BlobCondition.MISSING

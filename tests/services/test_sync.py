@@ -1,0 +1,279 @@
+"""Mirroring a selection: what is chosen and why, fetched once, one failure stopping nobody."""
+
+import pytest
+
+from app.core import errors
+from app.core.releasefile import FileState
+from app.services.jobs import SYNC
+from app.services.releases.ingestion import Progress
+from app.services.releases.sync import SyncPlan, run_sync
+from app.wiring import Services
+from tests.conftest import MakeServices
+from tests.fakes.archives import archive_name, go_archive, source_name, src_archive
+from tests.fakes.faults import Fault
+from tests.fakes.godev import FakeGodev
+from tests.fakes.signer import Signer
+from tests.services.bench import INDEX_PATH, assert_sound, body_of, record_of, records
+from tests.services.conftest import Rewire
+
+VERSIONS = ("go1.99.2", "go1.99.1", "go1.98.4", "go1.97.9", "go1.21.5", "go1.100rc1")
+MINE = {"os": ["linux"], "arch": ["amd64"]}
+
+
+def linux(*versions: str) -> list[str]:
+    return [archive_name(version) for version in versions]
+
+
+@pytest.fixture
+def published(fake: FakeGodev, signer: Signer) -> dict[str, bytes]:
+    """Six releases: linux, windows (a zip) and source of each."""
+    files = {}
+    for version in VERSIONS:
+        for name, data in (
+            (archive_name(version), go_archive(version)),
+            (archive_name(version, "windows"), go_archive(version, "windows")),
+            (source_name(version), src_archive(version)),
+        ):
+            signed = name.endswith(".tar.gz")
+            fake.put_file(name, data, signature=signer.sign(data) if signed else None)
+            files[name] = data
+    return files
+
+
+def archives_asked_for(fake: FakeGodev) -> dict[str, int]:
+    return {p: n for p, n in fake.hits.items() if p.startswith("/go/") and not p.endswith(".asc")}
+
+
+def reasons(plan: SyncPlan) -> dict[str, str]:
+    return {p.record.file.filename: p.reason for p in plan.files}
+
+
+PLANS = {
+    "default": (
+        {},
+        {
+            archive_name("go1.99.2"): "newest patch of 1.99, the newest minor",
+            source_name("go1.99.2"): "newest patch of 1.99, the newest minor",
+            archive_name("go1.98.4"): "newest patch of 1.98, minor 2 of 2",
+            source_name("go1.98.4"): "newest patch of 1.98, minor 2 of 2",
+        },
+    ),
+    "patches": (
+        {"minors": 1, "patches": 2, "kinds": ["archive"]},
+        {
+            archive_name("go1.99.2"): "newest patch of 1.99, the newest minor",
+            archive_name("go1.99.1"): "patch 2 of 2 of 1.99, the newest minor",
+        },
+    ),
+    "pins": (
+        {"minors": 1, "kinds": ["archive"], "pins": ["go1.21", "1.97.9"]},
+        {
+            archive_name("go1.99.2"): "newest patch of 1.99, the newest minor",
+            archive_name("go1.97.9"): "pinned by 1.97.9",
+            archive_name("go1.21.5"): "pinned by go1.21",
+        },
+    ),
+    "pre-releases": (
+        {"minors": 1, "kinds": ["archive"], "stable_only": False},
+        {
+            archive_name("go1.100rc1"): "release candidate of 1.100",
+            archive_name("go1.99.2"): "newest patch of 1.99, the newest minor",
+        },
+    ),
+    "windows": (
+        {"minors": 1, "kinds": ["archive"], "os": ["windows"]},
+        {archive_name("go1.99.2", "windows"): "newest patch of 1.99, the newest minor"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+async def test_a_plan_says_what_is_chosen_and_why(
+    name: str, start_services: MakeServices, published: dict[str, bytes], fake: FakeGodev
+) -> None:
+    select, expected = PLANS[name]
+    services = await start_services(releases={"select": {**MINE, **select}})
+    plan, index_error = await services.sync.plan()
+    assert (reasons(plan), index_error) == (expected, "")
+    assert plan.fetch_bytes == sum(len(published[name]) for name in expected)
+    assert archives_asked_for(fake) == {}
+    assert {r.state for r in (await records(services)).values()} == {FileState.KNOWN}
+
+
+async def test_pins_that_match_nothing_are_told(
+    start_services: MakeServices, published: dict[str, bytes]
+) -> None:
+    pins = ["go1.99.7", "1.3", "1.97"]
+    services = await start_services(releases={"select": {**MINE, "minors": 0, "pins": pins}})
+    result = await services.sync.sync()
+    assert result.unmatched_pins == ("go1.99.7", "1.3")
+    assert set(result.fetched) == {archive_name("go1.97.9"), source_name("go1.97.9")}
+
+
+async def test_a_second_sync_fetches_nothing(
+    start_services: MakeServices, published: dict[str, bytes], fake: FakeGodev
+) -> None:
+    services = await start_services(releases={"select": MINE})
+    result = await services.sync.sync(actor="cli")
+    chosen = set(PLANS["default"][1])
+    assert set(result.fetched) == chosen
+    assert (result.present, result.failed, result.index_error) == ((), (), "")
+    for name in chosen:
+        record = await record_of(services, name)
+        assert record.state == FileState.VERIFIED
+        assert await body_of(services, record) == published[name]
+    asked = archives_asked_for(fake)
+    assert asked == {f"/go/{name}": 1 for name in chosen}
+
+    fake.forget()
+    again = await services.sync.sync()
+    assert (again.fetched, set(again.present), again.failed) == ((), chosen, ())
+    assert dict(fake.hits) == {INDEX_PATH: 1}
+    plan, _ = await services.sync.plan(refresh=False)
+    assert plan.fetch_bytes == 0
+    assert not any(p.to_fetch for p in plan.files)
+    await assert_sound(services)
+
+
+async def test_a_sync_fetches_what_is_selected_whatever_on_demand_says(
+    start_services: MakeServices, published: dict[str, bytes]
+) -> None:
+    services = await start_services(releases={"select": {**MINE, "on_demand": False}})
+    assert set((await services.sync.sync()).fetched) == set(PLANS["default"][1])
+
+
+async def test_one_files_trouble_does_not_stop_the_others(
+    start_services: MakeServices,
+    rewire: Rewire,
+    published: dict[str, bytes],
+    fake: FakeGodev,
+) -> None:
+    quick = rewire(await start_services(releases={"select": {**MINE, "patches": 2}}))
+    wrong, absent, unsigned = linux("go1.99.2", "go1.99.1", "go1.98.4")
+    fake.fault(f"/go/{wrong}", Fault.flip_byte(at="half"), times=None)
+    fake.fault(f"/go/{absent}", Fault.status(404), times=None)
+    fake.set_signature(unsigned, None)
+    result = await quick.sync.sync()
+    assert set(result.fetched) == {source_name(v) for v in ("go1.99.2", "go1.99.1", "go1.98.4")}
+    why = dict(result.failed)
+    assert set(why) == {wrong, absent, unsigned}
+    assert "SHA-256" in why[wrong]
+    assert "no source has it" in why[absent]
+    assert "no signature" in why[unsigned]
+    await assert_sound(quick)
+
+    fake.clear_faults()
+    again = await quick.sync.sync()
+    assert set(again.fetched) == {wrong, absent}
+    assert [name for name, _ in again.failed] == [unsigned]
+    assert fake.hits[f"/go/{unsigned}"] == 1
+
+
+async def test_files_that_policy_refuses_are_told_and_not_fetched(
+    start_services: MakeServices, published: dict[str, bytes], fake: FakeGodev
+) -> None:
+    select = {**MINE, "os": ["windows"], "minors": 1, "kinds": ["archive"]}
+    services = await start_services(releases={"select": select, "sha256_only": []})
+    plan, _ = await services.sync.plan()
+    assert plan.fetch_bytes == 0
+    result = await services.sync.sync()
+    [(name, why)] = result.failed
+    assert name == archive_name("go1.99.2", "windows")
+    assert "MOORAGE_RELEASES__SHA256_ONLY" in why
+    assert archives_asked_for(fake) == {}
+
+
+async def test_without_the_index_the_old_one_is_used_and_that_is_said(
+    start_services: MakeServices, rewire: Rewire, published: dict[str, bytes], fake: FakeGodev
+) -> None:
+    quick = rewire(await start_services(releases={"select": MINE}))
+    await quick.reader.refresh()
+    fake.fault(INDEX_PATH, Fault.status(503), times=None)
+    plan, index_error = await quick.sync.plan()
+    assert reasons(plan) == PLANS["default"][1]
+    assert "answered 503" in index_error
+    result = await quick.sync.sync()
+    assert set(result.fetched) == set(PLANS["default"][1])
+    assert result.index_error == index_error
+
+
+async def test_without_any_index_ever_a_sync_is_an_error(
+    quick: Services, published: dict[str, bytes], fake: FakeGodev
+) -> None:
+    fake.fault(INDEX_PATH, Fault.status(503), times=None)
+    for ask in (quick.sync.plan, quick.sync.sync):
+        with pytest.raises(errors.UpstreamUnavailableError):
+            await ask()
+
+
+async def test_a_sync_looks_again_at_files_that_are_held_back_though_not_selected(
+    start_services: MakeServices,
+    rewire: Rewire,
+    published: dict[str, bytes],
+    fake: FakeGodev,
+    signer: Signer,
+) -> None:
+    quick = rewire(await start_services(releases={"select": {**MINE, "minors": 1}}))
+    await quick.reader.refresh()
+    name = archive_name("go1.21.5")
+    fake.set_signature(name, None)
+    with pytest.raises(errors.NotYetError):
+        await quick.ingestion.ensure(name)
+    fake.set_signature(name, signer.sign(published[name]))
+    await quick.sync.sync()
+    assert (await record_of(quick, name)).state == FileState.VERIFIED
+    assert fake.hits[f"/go/{name}"] == 1
+
+
+async def test_a_damaged_file_is_fetched_again_by_a_sync(
+    start_services: MakeServices, published: dict[str, bytes], fake: FakeGodev
+) -> None:
+    services = await start_services(releases={"select": MINE})
+    await services.sync.sync()
+    name = archive_name("go1.99.2")
+    digest = (await record_of(services, name)).file.sha256
+    assert digest is not None
+    await services.repair.damaged(digest, "test", fetch=False)
+    plan, _ = await services.sync.plan()
+    assert [p.record.file.filename for p in plan.files if p.to_fetch] == [name]
+    assert plan.fetch_bytes == len(published[name])
+    assert (await services.sync.sync()).fetched == (name,)
+    await assert_sound(services)
+
+
+async def test_a_selection_larger_than_the_queue_for_requests_is_mirrored_whole(
+    start_services: MakeServices, published: dict[str, bytes]
+) -> None:
+    select = {**MINE, "minors": 4, "patches": 2}
+    services = await start_services(releases={"select": select}, limits={"cold_queue": 2})
+    result = await services.sync.sync()
+    assert result.failed == ()
+    assert len(result.fetched) == 10
+
+
+async def test_progress_of_every_file_is_told(
+    start_services: MakeServices, published: dict[str, bytes]
+) -> None:
+    services = await start_services(releases={"select": MINE})
+    told: list[Progress] = []
+    await services.sync.sync(report=told.append)
+    assert {p.filename for p in told if p.phase == "done"} == set(PLANS["default"][1])
+
+
+async def test_a_sync_as_a_job_reports_what_json_can_hold(
+    start_services: MakeServices, rewire: Rewire, published: dict[str, bytes], fake: FakeGodev
+) -> None:
+    select = {**MINE, "minors": 1, "kinds": ["archive"], "patches": 2, "pins": ["1.3"]}
+    quick = rewire(await start_services(releases={"select": select}))
+    newest, older = linux("go1.99.2", "go1.99.1")
+    fake.fault(f"/go/{older}", Fault.status(404), times=None)
+    report = await run_sync(quick.sync, "token:00")
+    [failed] = report.pop("failed")  # type: ignore[misc]
+    assert report == {
+        "fetched": [newest],
+        "present": [],
+        "unmatched_pins": ["1.3"],
+        "index_error": "",
+    }
+    assert failed["filename"] == older
+    assert SYNC == "releases.sync"

@@ -1,0 +1,167 @@
+"""Tokens: only their hash is kept, and only a live one says who makes a request. F22, F23."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from app.core import errors
+from app.core.token import make_token
+from app.services.tokens import Principal, require_admin
+from app.web.responses import status_of
+from app.wiring import Services, build, migrate
+from tests.conftest import MakeServices, MakeSettings
+from tests.services.bench import WallClock, audited
+
+
+@pytest.fixture
+def clock() -> WallClock:
+    return WallClock()
+
+
+@pytest.fixture
+async def timed(make_settings: MakeSettings, clock: WallClock) -> AsyncIterator[Services]:
+    settings = make_settings()
+    migrate(settings)
+    services = build(settings, now=clock)
+    await services.start()
+    yield services
+    await services.close()
+
+
+async def test_a_token_tells_who_makes_a_request(services: Services) -> None:
+    token, secret = await services.tokens.create("ci", actor="cli")
+    assert await services.tokens.authenticate(secret) == Principal(f"token:{token.id}", "admin")
+    [row] = await audited(services, "token.create")
+    assert (row.actor, row.object, row.detail) == ("cli", f"token:{token.id}", "ci")
+
+
+async def test_a_secret_is_nowhere_in_the_data_directory(services: Services) -> None:
+    """Not in the database, not in its write-ahead log, not in an audit row."""
+    _, secret = await services.tokens.create("ci", actor="cli")
+    await services.tokens.authenticate(secret)
+    files = [p for p in services.settings.data_dir.rglob("*") if p.is_file()]
+    names = {path.name for path in files}
+    assert {"moorage.db", "moorage.db-wal"} <= names
+    content = {path: path.read_bytes() for path in files}
+    assert any(b"token.create" in found for found in content.values())  # the looking works
+    for part in (secret, secret[5:], secret[5:48]):
+        assert [path for path, found in content.items() if part.encode() in found] == []
+
+
+async def test_every_secret_is_another(services: Services) -> None:
+    made = [await services.tokens.create("same name", actor="cli") for _ in range(20)]
+    assert len({secret for _, secret in made}) == 20
+    assert len({token.id for token, _ in made}) == 20
+
+
+@pytest.mark.parametrize(
+    ("presented", "said"),
+    [
+        (None, "needs a token"),
+        ("", "not a Moorage token"),
+        ("Bearer", "not a Moorage token"),
+        ("moor_" + "0" * 49, "not a Moorage token"),
+        ("é" * 54, "not a Moorage token"),
+        ("\0" * 54, "not a Moorage token"),
+        ("\ud800" * 54, "not a Moorage token"),
+        ("x" * 1_000_000, "not a Moorage token"),
+        ("' OR 1=1 --", "not a Moorage token"),
+        (make_token(bytes(32)), "unknown or revoked"),
+    ],
+    ids=[
+        "none",
+        "empty",
+        "word",
+        "checksum",
+        "accents",
+        "nul",
+        "surrogates",
+        "huge",
+        "sql",
+        "unknown",
+    ],
+)
+async def test_F22_F23_what_is_no_known_token_is_401(
+    presented: str | None, said: str, services: Services
+) -> None:
+    await services.tokens.create("ci", actor="cli")
+    with pytest.raises(errors.UnauthenticatedError, match=said) as raised:
+        await services.tokens.authenticate(presented)
+    assert status_of(raised.value) == 401
+    assert presented is None or len(presented) < 20 or presented not in str(raised.value)
+
+
+async def test_F22_a_token_of_which_one_character_is_wrong_is_401(services: Services) -> None:
+    _, secret = await services.tokens.create("ci", actor="cli")
+    for place in (0, 4, 5, 30, 47, 48, 53):
+        wrong = secret[:place] + ("A" if secret[place] != "A" else "B") + secret[place + 1 :]
+        with pytest.raises(errors.UnauthenticatedError):
+            await services.tokens.authenticate(wrong)
+
+
+async def test_F22_a_token_expires_to_the_second(timed: Services, clock: WallClock) -> None:
+    expires_at = clock() + timedelta(days=1)
+    _, secret = await timed.tokens.create("ci", actor="cli", expires_at=expires_at)
+    clock.at = expires_at - timedelta(microseconds=1)
+    assert (await timed.tokens.authenticate(secret)).scope == "admin"
+    clock.at = expires_at
+    with pytest.raises(errors.UnauthenticatedError, match="expired at 2026-11-24T12:00:00"):
+        await timed.tokens.authenticate(secret)
+
+
+async def test_F22_a_revoked_token_stops_at_once_in_every_process(
+    make_settings: MakeSettings, start_services: MakeServices
+) -> None:
+    settings = make_settings()
+    first, second = await start_services(settings), await start_services(settings)
+    token, secret = await first.tokens.create("ci", actor="cli")
+    _, other = await first.tokens.create("other", actor="cli")
+    before = await second.watch.poll()
+    await second.tokens.authenticate(secret)
+    await first.tokens.revoke(token.id, actor="cli")
+    with pytest.raises(errors.UnauthenticatedError, match="unknown or revoked"):
+        await second.tokens.authenticate(secret)
+    await second.tokens.authenticate(other)
+    assert await second.watch.poll() > before
+    [row] = await audited(second, "token.revoke")
+    assert row.object == f"token:{token.id}"
+
+
+async def test_only_a_live_token_can_be_revoked(services: Services) -> None:
+    token, _ = await services.tokens.create("ci", actor="cli")
+    await services.tokens.revoke(token.id, actor="cli")
+    with pytest.raises(errors.ConflictError, match="revoked already"):
+        await services.tokens.revoke(token.id, actor="cli")
+    with pytest.raises(errors.UnknownError, match="no token has the id nobody"):
+        await services.tokens.revoke("nobody", actor="cli")
+    assert len(await audited(services, "token.revoke")) == 1
+
+
+async def test_the_first_start_makes_one_token_and_no_later_one_does(services: Services) -> None:
+    secret = await services.tokens.create_first()
+    assert secret is not None
+    assert (await services.tokens.authenticate(secret)).scope == "admin"
+    assert await services.tokens.create_first() is None
+    [token] = await services.tokens.all()
+    await services.tokens.revoke(token.id, actor="cli")
+    assert await services.tokens.create_first() is None
+
+
+async def test_tokens_are_listed_oldest_first_without_secrets(
+    timed: Services, clock: WallClock
+) -> None:
+    secrets = []
+    for name in ("a", "b", "c"):
+        secrets.append((await timed.tokens.create(name, actor="cli"))[1])
+        clock.advance(seconds=1)
+    listed = await timed.tokens.all()
+    assert [token.name for token in listed] == ["a", "b", "c"]
+    assert not any(secret[5:] in repr(listed) for secret in secrets)
+
+
+def test_only_an_admin_is_an_admin() -> None:
+    require_admin(Principal("token:00", "admin"))
+    for scope in ("", "read", "ADMIN", "admin:read"):
+        with pytest.raises(errors.DeniedError, match="scope `admin`"):
+            require_admin(Principal("token:00", scope))
