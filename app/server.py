@@ -6,6 +6,7 @@ that load balancers notice first; then it stops listening and running downloads 
 
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import threading
@@ -26,6 +27,7 @@ from app.settings import Settings
 from app.web.connection import CONNECTION, Connection
 
 _BACKLOG = 4096
+_OPEN_FILES = 65536
 _RESTART_PAUSE_S = 1.0
 _log = logs.get("server")
 
@@ -134,11 +136,20 @@ def _bound(family: int, kind: int, protocol: int, _name: str, address: Any) -> s
 
 def serve(settings: Settings, sock: socket.socket) -> int:
     """Serve until told to stop; return the exit code."""
+    _allow_open_files()
     if settings.workers == 1:
         return _serve_here(settings, sock)
     with TemporaryDirectory(prefix="moorage-metrics-") as folder:
         metrics.prepare_multiprocess(Path(folder))
         return Supervisor(settings, sock).run()
+
+
+def _allow_open_files() -> None:
+    """Raise the soft limit of open files, which is 1024 in most shells: a stream takes three."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _serve_here(settings: Settings, sock: socket.socket) -> int:

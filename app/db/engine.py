@@ -112,6 +112,7 @@ class Database:
     ) -> T:
         future = asyncio.get_running_loop().run_in_executor(threads, _transact, engine, work)
         # A caller that goes away must not leave a half-known transaction behind unobserved.
+        future.add_done_callback(_retrieved)
         return await asyncio.shield(future)
 
     def close(self) -> None:
@@ -120,6 +121,12 @@ class Database:
         self._read_threads.shutdown()
         self._writer.dispose()
         self._reader.dispose()
+
+
+def _retrieved(future: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody waits for any more; asyncio would log its traceback."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _transact(engine: Engine, work: Callable[[Session], T]) -> T:

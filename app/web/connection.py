@@ -5,7 +5,10 @@ uvicorn has no sendfile. Our protocol class puts a `Connection` into the scope o
 """
 
 import asyncio
+import fcntl
 import os
+import sys
+import termios
 from collections.abc import MutableMapping
 from typing import Any, Protocol
 
@@ -56,6 +59,29 @@ class Connection:
             sent += step
             self._cycle.expected_content_length -= step
         return sent
+
+    async def acknowledged(self) -> None:
+        """Wait until the client's side has everything that was sent from a file.
+
+        Raises:
+            ConnectionError: the client is gone.
+        """
+        pause_s = 0.001
+        while self._unacknowledged():
+            if self._transport.is_closing():
+                raise ConnectionResetError("the client is gone")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.05)
+
+    def _unacknowledged(self) -> int:
+        """Return how many bytes lie in the socket's send queue; 0 where that can't be told."""
+        if self._descriptor is None:
+            return 0
+        try:
+            queued = fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, b"\0" * 4)
+        except OSError:
+            return 0
+        return int.from_bytes(queued, sys.byteorder)
 
     async def _flushed(self) -> None:
         """Wait until what was written before has left, so that bytes keep their order."""

@@ -2,12 +2,13 @@
 
 Chunks that the page cache holds go from there to the socket; others are read in a thread. The
 memory of all streams together is bounded: many streams get smaller chunks. Before the last chunk
-goes out the file is looked at once more; if it changed meanwhile the connection is cut, so that
-nobody takes it for complete.
+goes out, and after everything before it has arrived, the file is looked at once more; if it changed
+meanwhile the connection is cut, so that nobody takes it for complete.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from app import metrics
@@ -25,6 +26,14 @@ _FILE_PART_BYTES = 4 * 1024 * 1024
 _MIN_CHUNK_BYTES = 64 * 1024
 _BUDGET_BYTES = 32 * 1024 * 1024  # in flight, over all streams of the process
 _MIN_RATE_BYTES_PER_S = 8 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a blob is still to be sent: length bytes from offset."""
+
+    offset: int
+    length: int
 
 
 class Streams:
@@ -71,16 +80,8 @@ class Streams:
         sent = 0
         try:
             while sent < length and not gone.done():
-                # A file part needs no memory of ours, whatever its size.
-                chunk = _FILE_PART_BYTES if connection is not None else self.chunk_bytes
-                size = min(chunk, length - sent)
-                if sent + size == length and not blob.unchanged():
-                    raise BlobDamagedError("the blob changed while it was sent")
-                # The time that the slowest tolerated client needs for one chunk.
-                async with asyncio.timeout(10 + size / _MIN_RATE_BYTES_PER_S):
-                    sent += await self._send_part(blob, start + sent, size, connection, send)
-            if sent == length:
-                await send({"type": "http.response.body", "body": b""})
+                part = Part(start + sent, length - sent)
+                sent += await self._send_part(blob, part, connection, send)
         except (ConnectionError, TimeoutError, BlobDamagedError) as error:
             if connection is not None:
                 connection.abort()
@@ -94,21 +95,48 @@ class Streams:
         return sent
 
     async def _send_part(
-        self, blob: OpenBlob, offset: int, size: int, connection: Connection | None, send: Send
+        self, blob: OpenBlob, left: Part, connection: Connection | None, send: Send
     ) -> int:
-        """Send a part: from the page cache to the socket if it lies there, else through memory."""
-        descriptor = blob.cached_descriptor(offset, size) if connection is not None else None
-        if connection is not None and descriptor is not None:
-            sent = await connection.send_file(descriptor, offset, size)
-            if sent < size:
-                raise BlobDamagedError("the blob got shorter while it was sent")
-            return sent
-        size = min(size, self.chunk_bytes)
-        chunk = blob.read_cached(offset, size)
-        if chunk is None:
-            chunk = await blob.read(offset, size)
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        return size
+        """Send the next part of what is left; return how long it was.
+
+        The last part goes through memory, so that the file can be looked at between reading it and
+        sending it.
+        """
+        end = self.chunk_bytes
+        if connection is not None and left.length > end:
+            size = min(_FILE_PART_BYTES, left.length - end)
+            descriptor = blob.cached_descriptor(left.offset, size)
+            if descriptor is not None:
+                async with _patience(size):
+                    sent = await connection.send_file(descriptor, left.offset, size)
+                if sent < size:
+                    raise BlobDamagedError("the blob got shorter while it was sent")
+                return sent
+        return await _send_copy(blob, left, min(end, left.length), connection, send)
+
+
+async def _send_copy(
+    blob: OpenBlob, left: Part, size: int, connection: Connection | None, send: Send
+) -> int:
+    """Send a part through memory."""
+    chunk = blob.read_cached(left.offset, size)
+    if chunk is None:
+        chunk = await blob.read(left.offset, size)
+    is_last = size == left.length
+    if is_last and connection is not None:
+        # What went straight from the file is the file until it has left this machine.
+        async with _patience(_FILE_PART_BYTES):
+            await connection.acknowledged()
+    if is_last and not blob.unchanged():
+        raise BlobDamagedError("the blob changed while it was sent")
+    async with _patience(size):
+        await send({"type": "http.response.body", "body": chunk, "more_body": not is_last})
+    return size
+
+
+def _patience(size: int) -> asyncio.Timeout:
+    """Return the time that the slowest tolerated client needs for so many bytes."""
+    return asyncio.timeout(10 + size / _MIN_RATE_BYTES_PER_S)
 
 
 async def _disconnected(receive: Receive) -> None:

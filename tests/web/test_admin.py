@@ -1,0 +1,423 @@
+"""The admin API: who may, what is refused, and how refusals look."""
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from app.core.token import make_token, token_hash
+from app.db.tokens import RecordedToken, Tokens
+from tests.web.conftest import QUARANTINED, VERIFIED, Mirror
+from tests.web.wire import Got, Site, request
+
+PUBLIC, ADMIN = "public", "admin"
+# (who may, status for an admin). A route that is not here fails the tests.
+EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
+    ("GET", "/api/v1/releases"): (PUBLIC, {200}),
+    ("GET", "/api/v1/releases/plan"): (ADMIN, {200}),
+    ("POST", "/api/v1/releases/sync"): (ADMIN, {202}),
+    ("GET", "/api/v1/releases/keys"): (PUBLIC, {200}),
+    ("POST", "/api/v1/releases/keys"): (ADMIN, {200}),
+    ("GET", "/api/v1/releases/files/{filename}"): (PUBLIC, {200}),
+    ("POST", "/api/v1/releases/files/{filename}/verify"): (ADMIN, {200}),
+    ("GET", "/api/v1/releases/{version}"): (PUBLIC, {200}),
+    ("GET", "/api/v1/jobs/{job_id}"): (ADMIN, {404}),
+    ("GET", "/healthz"): (PUBLIC, {200}),
+    ("GET", "/readyz"): (PUBLIC, {200}),
+    ("GET", "/version"): (PUBLIC, {200}),
+    ("GET", "/metrics"): (PUBLIC, {200}),
+}
+FILLED = {"{filename}": VERIFIED, "{version}": "go1.99.2", "{job_id}": "0123456789abcdef"}
+BODIES = {("POST", "/api/v1/releases/keys"): b"{}"}
+CREDENTIALS = ["none", "malformed", "unknown", "revoked", "expired", "other scope", "valid"]
+
+
+def target_of(path: str) -> str:
+    for name, value in FILLED.items():
+        path = path.replace(name, value)
+    return path
+
+
+async def schema(site: Site) -> dict[str, Any]:
+    found = json.loads((await site.ask("/openapi.json")).body)
+    assert isinstance(found, dict)
+    return found
+
+
+async def tokens(site: Site) -> Mapping[str, str | None]:
+    """Return a token of every sort."""
+    services, now = site.services, site.services.now()
+    revoked, revoked_secret = await services.tokens.create("revoked", actor="tests")
+    await services.tokens.revoke(revoked.id, actor="tests")
+    _, expired = await services.tokens.create(
+        "expired", actor="tests", expires_at=now - timedelta(seconds=1)
+    )
+    reader = make_token(b"r" * 32)
+    recorded = RecordedToken("readonly", "reader", "read", now, None, None)
+    if all(token.id != recorded.id for token in await services.tokens.all()):
+        await services.db.write(lambda s: Tokens(s).add(recorded, token_hash(reader)))
+    return {
+        "none": None,
+        "malformed": site.secret[:-1],
+        "unknown": make_token(b"u" * 32),
+        "revoked": revoked_secret,
+        "expired": expired,
+        "other scope": reader,
+        "valid": site.secret,
+    }
+
+
+def is_problem(got: Got, status: int) -> dict[str, Any]:
+    assert got.status == status
+    assert got.header("content-type") == "application/problem+json"
+    assert got.header("cache-control") == "no-store"
+    assert len(got.header("x-request-id") or "") == 16
+    found = json.loads(got.body)
+    assert (
+        {"type", "title", "status", "detail"}
+        <= set(found)
+        <= {
+            "type",
+            "title",
+            "status",
+            "detail",
+            "errors",
+        }
+    )
+    assert found["type"] == "about:blank"
+    assert found["status"] == status
+    assert found["title"]
+    assert found["detail"]
+    assert "Traceback" not in got.text
+    return dict(found)
+
+
+async def test_every_route_is_expected_and_every_expectation_is_a_route(mirror: Mirror) -> None:
+    paths = (await schema(mirror.site))["paths"]
+    routes = {(method.upper(), path) for path, verbs in paths.items() for method in verbs}
+    assert routes == set(EXPECTED)
+
+
+@pytest.mark.parametrize("credential", CREDENTIALS)
+@pytest.mark.parametrize(("method", "path"), list(EXPECTED))
+async def test_F22_F28_a_route_answers_only_who_may(
+    mirror: Mirror, method: str, path: str, credential: str
+) -> None:
+    site = mirror.site
+    who, statuses = EXPECTED[method, path]
+    if who == ADMIN and credential not in ("valid", "other scope"):
+        statuses = {401}
+    elif who == ADMIN and credential == "other scope":
+        statuses = {403}
+    token = (await tokens(site))[credential]
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    if body := BODIES.get((method, path), b""):
+        headers["Content-Type"] = "application/json"
+    got = await site.ask(target_of(path), method, headers, body)
+    assert got.status in statuses
+    if got.status in (401, 403, 404):
+        is_problem(got, got.status)
+    assert (got.header("www-authenticate") == 'Bearer realm="moorage"') is (got.status == 401)
+    assert token is None or token not in got.text
+
+
+async def test_every_change_needs_a_token() -> None:
+    for (method, path), (who, _) in EXPECTED.items():
+        assert method == "GET" or who == ADMIN, path
+
+
+async def test_routes_that_need_a_token_say_so_in_the_schema(mirror: Mirror) -> None:
+    paths = (await schema(mirror.site))["paths"]
+    for (method, path), (who, _) in EXPECTED.items():
+        declared = set(paths[path][method.lower()]["responses"])
+        assert (who == ADMIN) is ({"401", "403"} <= declared), (method, path)
+
+
+def basic(text: bytes) -> str:
+    return "Basic " + base64.b64encode(text).decode()
+
+
+# F23: none of these is a 500.
+BAD_AUTHORIZATIONS = [
+    "",
+    "Bearer",
+    "Bearer ",
+    "Bearer  ",
+    "bearer x",
+    "Bearer moor_",
+    "Bearer moor_" + "0" * 49,
+    "Digest username=x",
+    "Basic",
+    "Basic ",
+    "Basic !!!",
+    "Basic " + "A" * 3,
+    basic(b"no colon"),
+    basic(b":"),
+    basic(b"user:"),
+    basic(b"user:\x00"),
+    basic("user:pässwörd".encode()),
+    basic(b"\xff\xfe:\xff"),
+    "Basic " + "A" * 8000,
+    "Bearer " + "a" * 8000,
+    "Bearer \xe4\xf6\xfc",
+    "Bearer a b",
+]
+
+
+@pytest.mark.parametrize("value", BAD_AUTHORIZATIONS, ids=range(len(BAD_AUTHORIZATIONS)))
+async def test_F23_an_authorization_that_cannot_be_read_is_401(mirror: Mirror, value: str) -> None:
+    got = await mirror.site.ask("/api/v1/releases/plan", headers={"Authorization": value})
+    found = is_problem(got, 401)
+    if len(value) > 12:
+        assert value.partition(" ")[2] not in json.dumps(found)
+
+
+async def test_F24_two_authorization_headers_are_400(mirror: Mirror) -> None:
+    good = f"Authorization: Bearer {mirror.site.secret}\r\n".encode()
+    head = b"GET /api/v1/releases/plan HTTP/1.1\r\nHost: x\r\n"
+    async with mirror.site.calling() as caller:
+        await caller.send(head + good + good + b"\r\n")
+        is_problem(await caller.response(), 400)
+
+
+async def test_F25_a_token_in_the_query_is_ignored(mirror: Mirror) -> None:
+    secret = mirror.site.secret
+    got = await mirror.site.ask(f"/api/v1/releases/plan?token={secret}&access_token={secret}")
+    is_problem(got, 401)
+    assert secret not in got.text
+
+
+@pytest.mark.parametrize("scheme", ["Bearer {}", "bearer {}", "token {}", "TOKEN {}"])
+async def test_a_token_is_taken_in_the_forms_that_clients_send(mirror: Mirror, scheme: str) -> None:
+    headers = {"Authorization": scheme.format(mirror.site.secret)}
+    assert (await mirror.site.ask("/api/v1/releases/plan", headers=headers)).status == 200
+    headers = {"Authorization": basic(f"anybody:{mirror.site.secret}".encode())}
+    assert (await mirror.site.ask("/api/v1/releases/plan", headers=headers)).status == 200
+
+
+UNKNOWN = [
+    "/api/v1/nope",
+    "/api",
+    "/api/v1",
+    "/nope",
+    "//",
+    "/api/v1/releases/go9.99",
+    "/api/v1/releases/%00",
+    "/api/v1/releases/%ff",
+    "/api/v1/releases/'%20OR%201=1--",
+    "/api/v1/releases/files/nope",
+    "/api/v1/releases/files/%3Cscript%3E",
+    "/api/v1/releases/files/..",
+    "/api/v1/releases/files/..%2f..%2fetc%2fpasswd",
+    "/ui/",
+    "/dlx",
+    "/gox/",
+]
+
+
+@pytest.mark.parametrize("target", UNKNOWN)
+async def test_what_is_not_there_is_a_404_problem(mirror: Mirror, target: str) -> None:
+    is_problem(await mirror.site.ask(target), 404)
+
+
+WRONG_METHODS = [
+    ("DELETE", "/api/v1/releases"),
+    ("PUT", "/api/v1/releases/go1.99.2"),
+    ("GET", "/api/v1/releases/files/x/verify"),
+    ("POST", "/healthz"),
+    ("POST", "/"),
+    ("TRACE", "/api/v1/releases"),
+]
+
+
+@pytest.mark.parametrize(("method", "target"), WRONG_METHODS)
+async def test_another_method_is_a_405_problem_with_allow(
+    mirror: Mirror, method: str, target: str
+) -> None:
+    got = await mirror.site.ask(target, method)
+    is_problem(got, 405)
+    assert got.header("allow")
+
+
+QUERIES = [
+    ("limit=0", 422),
+    ("limit=-1", 422),
+    ("limit=201", 422),
+    ("limit=9" + "9" * 30, 422),
+    ("limit=9" + "9" * 1500, 422),
+    ("limit=1.5", 422),
+    ("limit=x", 422),
+    ("limit=", 422),
+    ("limit=%00", 422),
+    ("offered=maybe", 422),
+    ("cursor=" + "a" * 65, 422),
+    ("cursor=go9.9.9", 400),
+    ("cursor=", 400),
+    ("cursor=%00", 400),
+    ("cursor=%ff", 400),
+    ("cursor=%0d%0aX-Evil:%201", 400),
+    ("cursor=<script>", 400),
+]
+
+
+@pytest.mark.parametrize(("query", "status"), QUERIES, ids=range(len(QUERIES)))
+async def test_F98_a_malformed_query_is_a_problem(mirror: Mirror, query: str, status: int) -> None:
+    got = await mirror.site.ask(f"/api/v1/releases?{query}")
+    is_problem(got, status)
+    assert got.header("x-evil") is None
+
+
+KEYS = "/api/v1/releases/keys"
+MALFORMED_BODIES = [
+    (b"", 422),
+    (b"not json", 422),
+    (b"{", 422),
+    (b"[]", 422),
+    (b"null", 422),
+    (b"1", 422),
+    (b'"text"', 422),
+    (b'{"unknown": 1}', 422),
+    (b'{"armored": 1}', 422),
+    (b'{"armored": ["x"]}', 422),
+    (b'{"fetch": "perhaps"}', 422),
+    (b'{"replace": 2}', 422),
+    (b'{"replace": null}', 422),
+    (b'{"armored": "\\ud800"}', 422),
+    (b'{"\\ud800": 1}', 422),
+    (b'{"armored": NaN}', 422),
+    (b'{"fetch": Infinity}', 422),
+    (b'{"fetch": 1e999}', 422),
+    (b'{"fetch": ' + b"9" * 5000 + b"}", 422),
+    (b"\xff\xfe{}", 422),
+    (b'{"armored": "\xff"}', 422),
+    (b"[" * 10_000 + b"]" * 10_000, 422),
+    (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, 422),
+    (b'{"armored": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", 422),
+    (b'{"armored": "' + b"a" * 1_000_000 + b'"}', 422),
+]
+
+
+@pytest.mark.parametrize(("body", "status"), MALFORMED_BODIES, ids=range(len(MALFORMED_BODIES)))
+async def test_F98_a_malformed_body_is_a_problem(mirror: Mirror, body: bytes, status: int) -> None:
+    headers = {"Content-Type": "application/json"}
+    got = await mirror.site.admin(KEYS, "POST", body=body, headers=headers)
+    assert got.status in (400, status)
+    is_problem(got, got.status)
+    assert len(got.body) < 2000
+
+
+async def test_a_validation_problem_says_where_and_what(mirror: Mirror) -> None:
+    got = await mirror.site.admin(KEYS, "POST", body=b'{"fetch": "perhaps", "extra": 1}')
+    found = is_problem(got, 422)
+    assert {error["at"] for error in found["errors"]} == {"body.fetch", "body.extra"}
+    assert all(set(error) == {"at", "error"} for error in found["errors"])
+
+
+async def test_a_value_in_the_wrong_field_is_not_echoed(mirror: Mirror) -> None:
+    secret = mirror.site.secret
+    for body in ({"fetch": secret}, {"extra": secret}, {"armored": [secret]}, [secret], secret):
+        got = await mirror.site.admin(KEYS, "POST", body=json.dumps(body).encode())
+        is_problem(got, 422)
+        assert secret not in got.text
+    got = await mirror.site.ask(f"/api/v1/releases?limit={secret}")
+    is_problem(got, 422)
+    assert secret not in got.text
+
+
+CONTENT_TYPES = [
+    ("application/json", 422),
+    ("application/json; charset=utf-8", 422),
+    ("application/problem+json", 422),
+    ("text/plain", 415),
+    ("application/x-www-form-urlencoded", 415),
+    ("multipart/form-data", 415),
+    ("application/octet-stream", 415),
+    ("junk", 415),
+    ("\xff", 415),
+]
+
+
+@pytest.mark.parametrize(("kind", "status"), CONTENT_TYPES)
+async def test_a_body_that_is_not_json_is_415(mirror: Mirror, kind: str, status: int) -> None:
+    got = await mirror.site.admin(
+        KEYS, "POST", body=b'{"unknown": 1}', headers={"Content-Type": kind}
+    )
+    is_problem(got, status)
+
+
+MAX = 1 << 20
+
+
+async def test_F98_a_body_over_1_MiB_is_413_when_declared(mirror: Mirror) -> None:
+    body = b'{"armored": "' + b"a" * (MAX - 14) + b'"}'
+    assert len(body) == MAX + 1
+    for token in ("", None):
+        is_problem(await mirror.site.admin(KEYS, "POST", token=token, body=body), 413)
+    # Not even read: only its length is declared.
+    declared = {"Content-Length": str(10**18), "Content-Type": "application/json"}
+    async with mirror.site.calling() as caller:
+        await caller.send(request(KEYS, "POST", declared))
+        is_problem(await caller.response(), 413)
+
+
+async def test_F98_a_body_over_1_MiB_is_413_when_chunked(mirror: Mirror) -> None:
+    headers = {
+        "Transfer-Encoding": "chunked",
+        "Content-Type": "application/json",
+        "Authorization": f"Bearer {mirror.site.secret}",
+    }
+    piece = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    for count, status in ((15, 422), (17, 413)):
+        async with mirror.site.calling() as caller:
+            await caller.send(request(KEYS, "POST", headers))
+            for _ in range(count):
+                await caller.send(piece)
+            await caller.send(b"0\r\n\r\n")
+            is_problem(await caller.response(), status)
+
+
+async def test_F98_sql_and_html_in_names_are_names(mirror: Mirror) -> None:
+    for name in ("'; DROP TABLE release_files; --", "<img src=x onerror=alert(1)>", "%_%"):
+        quoted = "".join(f"%{byte:02x}" for byte in name.encode())
+        is_problem(await mirror.site.ask(f"/api/v1/releases/files/{quoted}"), 404)
+        is_problem(await mirror.site.admin(f"/api/v1/releases/files/{quoted}/verify", "POST"), 404)
+    assert (await mirror.site.ask(f"/api/v1/releases/files/{VERIFIED}")).status == 200
+
+
+async def test_the_schema_is_valid_openapi(mirror: Mirror) -> None:
+    found = await schema(mirror.site)
+    assert re.fullmatch(r"3\.1\.\d", found["openapi"])
+    assert found["info"]["title"] == "Moorage"
+    ids = [verb["operationId"] for verbs in found["paths"].values() for verb in verbs.values()]
+    assert len(ids) == len(set(ids))
+    models = found["components"]["schemas"]
+    for reference in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(found)):
+        assert reference in models
+    for path, verbs in found["paths"].items():
+        for verb in verbs.values():
+            declared = {p["name"] for p in verb.get("parameters", ()) if p["in"] == "path"}
+            assert declared == set(re.findall(r"{(\w+)}", path))
+            assert verb["responses"]
+
+
+async def test_the_reference_of_the_api_answers_and_loads_nothing_from_elsewhere(
+    mirror: Mirror,
+) -> None:
+    got = await mirror.site.ask("/docs")
+    assert got.status == 200
+    assert (got.header("content-type") or "").startswith("text/html")
+    for _, path in EXPECTED:
+        assert path in got.text
+    assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", got.text)
+
+
+async def test_an_error_of_the_mirror_is_a_problem_with_its_status(mirror: Mirror) -> None:
+    got = await mirror.site.admin("/api/v1/releases/files/nope/verify", "POST")
+    assert "nope" in is_problem(got, 404)["detail"]
+    # A file that stays held back is an answer, not an error.
+    got = await mirror.site.admin(f"/api/v1/releases/files/{QUARANTINED}/verify", "POST")
+    assert (got.status, json.loads(got.body)["state"]) == (200, "quarantined")

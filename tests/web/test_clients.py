@@ -1,0 +1,315 @@
+"""Each client's exact requests, and the checks that this client makes.
+
+Sources: setup-go `src/installer.ts`, mise `src/plugins/core/go.rs`, goenv `go-build`, asdf-golang
+`bin/download`, golang.org/dl `internal/version/version.go`, Ansible `get_url.py`, rules_go
+`go/private/sdk.bzl`, Renovate's custom datasource.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.fakes.archives import go_archive
+from tests.fakes.godev import FakeGodev
+from tests.fakes.signer import Signer
+from tests.web.conftest import StartSite, program
+from tests.web.wire import Got, Site
+
+DOCS = Path(__file__).parents[2] / "docs" / "clients.md"
+VERSION, FILE, ZIP = "go1.27.1", "go1.27.1.linux-amd64.tar.gz", "go1.27.1.windows-amd64.zip"
+MSI = "go1.27.1.windows-amd64.msi"
+GOOGLE = {"Host": "dl.google.com"}
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+async def cold(start_site: StartSite, fake: FakeGodev, signer: Signer) -> tuple[Site, bytes]:
+    """A mirror that has nothing yet, and the bytes of FILE."""
+    for version in ("go1.28rc1", VERSION, "go1.27.0", "go1.26.9", "go1.25.3"):
+        for goos in ("linux", "windows"):
+            data = go_archive(version, goos, extra_bytes=200_000 if version == VERSION else 0)
+            name = f"{version}.{goos}-amd64.{'zip' if goos == 'windows' else 'tar.gz'}"
+            fake.put_file(name, data, signature=signer.sign(data) if goos == "linux" else None)
+    fake.put_file(MSI, b"installer")
+    return await start_site(), go_archive(VERSION, extra_bytes=200_000)
+
+
+async def ok(site: Site, target: str, headers: Mapping[str, str], method: str = "GET") -> Got:
+    got = await site.ask(target, method, headers)
+    assert (got.status, got.complete) == (200, True), got.body[:300]
+    return got
+
+
+Client = Callable[[Site, bytes, Path], Awaitable[None]]
+
+
+async def setup_go(site: Site, data: bytes, _: Path) -> None:
+    """It takes the first release that satisfies, and in it the first file of the platform."""
+    headers = {"User-Agent": "setup-go", "Accept": "application/json"}
+    got = await ok(site, "/dl/?mode=json&include=all", headers)
+    candidates = json.loads(got.body)
+    for wanted, goos, expected in (
+        (r"1\.27\.\d+", "linux", FILE),
+        (r"1\.2[67]\.\d+", "linux", FILE),
+        (r"1\.26\.\d+", "linux", "go1.26.9.linux-amd64.tar.gz"),
+        # An archive has to come before the installer of the same platform.
+        (r"1\.27\.1", "windows", ZIP),
+    ):
+        assert first_match(candidates, wanted, goos) == expected
+    archive = await ok(site, f"/dl/{FILE}", {"User-Agent": "actions/tool-cache"})
+    assert archive.body == data
+
+
+def first_match(candidates: list[dict[str, Any]], wanted: str, goos: str) -> str | None:
+    for release in candidates:
+        if not re.fullmatch(wanted, release["version"].removeprefix("go")):
+            continue
+        for file in release["files"]:
+            if file["arch"] == "amd64" and file["os"] == goos:
+                return str(file["filename"])
+    return None
+
+
+async def mise(site: Site, data: bytes, _: Path) -> None:
+    """It asks for both at once, and compares the sum as it came, untrimmed."""
+    headers = {"User-Agent": "mise/2026.5.5", "Accept": "*/*"}
+    sums, archive = await asyncio.gather(
+        ok(site, f"/dl/{FILE}.sha256", headers), ok(site, f"/dl/{FILE}", headers)
+    )
+    assert f"sha256:{sums.text}" == f"sha256:{sha256(archive.body)}"
+    assert archive.body == data
+
+
+async def goenv(site: Site, data: bytes, folder: Path) -> None:
+    """It asks curl for the digest of its definition, first by HEAD: failure means upstream."""
+    url = f"{site.base}/dl/{sha256(data)}"
+    # The digest is known here once the index was read.
+    await ok(site, "/dl/?mode=json", {})
+    await run("curl", "-qsILf", url)
+    await run("curl", "-q", "-o", str(folder / "go.tar.gz"), "-SLf", url)
+    assert sha256((folder / "go.tar.gz").read_bytes()) == sha256(data)
+
+
+async def asdf_golang(site: Site, data: bytes, folder: Path) -> None:
+    """It takes any status but 404 and 403 of the HEAD for a yes, and curls without -f."""
+    url, archive = f"{site.base}/go/{FILE}", folder / "archive.tar.gz"
+    host = ("-H", "Host: dl.google.com")
+    code = await run("curl", *host, "-I", "-w", "%{http_code}", "-s", "-o", "/dev/null", url)
+    assert code == "200"
+    await run("curl", *host, url, "-o", str(archive))
+    await run("curl", *host, f"{url}.sha256", "-o", f"{archive}.sha256")
+    line = f"{Path(f'{archive}.sha256').read_text()} {archive}\n"
+    await run("sha256sum", "-c", stdin=line.encode())
+    assert archive.read_bytes() == data
+
+
+async def golang_org_dl(site: Site, data: bytes, _: Path) -> None:
+    """It compares the size that HEAD gave with what it got."""
+    headers = {**GOOGLE, "User-Agent": "golang-x-build-version/go1.27.1"}
+    head = await ok(site, f"/go/{FILE}", headers, "HEAD")
+    archive = await ok(site, f"/go/{FILE}", {**headers, "Connection": "close"})
+    assert head.header("content-length") == str(len(archive.body))
+    sums = await ok(site, f"/go/{FILE}.sha256", {**headers, "Accept-Encoding": "gzip"})
+    assert sums.text.strip() == sha256(archive.body)
+    assert archive.body == data
+
+
+ANSIBLE = {
+    "User-Agent": "ansible-httpget",
+    "Accept-Encoding": "identity",
+    "Connection": "close",
+}
+
+
+def sum_as_ansible_reads_it(text: str, filename: str) -> str | None:
+    """Return the sum of a sums file: a bare hash, or the line of that name."""
+    lines = [line.rstrip("\n") for line in text.splitlines()]
+    if len(lines) == 1 and len(lines[0].split()) == 1:
+        return lines[0]
+    for line in lines:
+        parts = line.split(None, 1)
+        if len(parts) == 2 and parts[1].lstrip("*").removeprefix("./") == filename:
+            return parts[0]
+    return None
+
+
+async def ansible(site: Site, data: bytes, _: Path) -> None:
+    """get_url takes its sums from either file; a forced later run asks conditionally."""
+    for sums in (f"{FILE}.sha256", "SHA256SUMS", f"{FILE}.sha256sum"):
+        listed = await ok(site, f"/dl/{sums}", ANSIBLE)
+        archive = await ok(site, f"/dl/{FILE}", ANSIBLE)
+        assert sum_as_ansible_reads_it(listed.text, FILE) == sha256(archive.body)
+        assert archive.body == data
+    since = {**ANSIBLE, "If-Modified-Since": formatdate(usegmt=True)}
+    assert (await site.ask(f"/dl/{FILE}", headers=since)).status in (200, 304)
+    # Check mode.
+    await ok(site, f"/dl/{FILE}", ANSIBLE, "HEAD")
+
+
+async def gantsign_golang(site: Site, data: bytes, _: Path) -> None:
+    """`golang_mirror` and a slash and the file; the sum is the role's."""
+    archive = await ok(site, f"/dl/{FILE}", ANSIBLE)
+    assert sha256(archive.body) == sha256(data)
+
+
+async def geerlingguy_go(site: Site, data: bytes, _: Path) -> None:
+    """The admin copies the sum from SHA256SUMS."""
+    listed = (await ok(site, "/dl/SHA256SUMS", {})).text
+    archive = await ok(site, f"/dl/{FILE}", ANSIBLE)
+    assert sum_as_ansible_reads_it(listed, FILE) == sha256(archive.body) == sha256(data)
+
+
+async def curl(site: Site, data: bytes, folder: Path) -> None:
+    """`curl -fC - -O` resumes; `-f` fails on a refusal."""
+    (folder / FILE).write_bytes(data[:1000])
+    await run("curl", "-fsSC", "-", "-O", f"{site.base}/dl/{FILE}", cwd=folder)
+    assert (folder / FILE).read_bytes() == data
+    with pytest.raises(RuntimeError, match="404"):
+        await run("curl", "-fsS", f"{site.base}/dl/nothing")
+
+
+async def wget(site: Site, data: bytes, folder: Path) -> None:
+    """`wget -c` resumes; `-N` asks again only if it changed."""
+    url = f"{site.base}/dl/{FILE}"
+    (folder / FILE).write_bytes(data[:1000])
+    await run("wget", "-qc", url, cwd=folder)
+    assert (folder / FILE).read_bytes() == data
+    (folder / FILE).unlink()
+    await run("wget", "-qN", url, cwd=folder)
+    assert (folder / FILE).read_bytes() == data
+    before = (folder / FILE).stat().st_ino
+    await run("wget", "-qN", url, cwd=folder)
+    assert (folder / FILE).stat().st_ino == before
+
+
+async def renovate(site: Site, _: bytes, __: Path) -> None:
+    """Its expression keeps the stable releases and drops "go"."""
+    got = await ok(site, "/dl/?mode=json&include=all", {"Accept": "application/json"})
+    versions = [r["version"].partition("go")[2] for r in json.loads(got.body) if r["stable"]]
+    assert versions == ["1.27.1", "1.27.0", "1.26.9", "1.25.3"]
+
+
+async def rules_go(site: Site, data: bytes, _: Path) -> None:
+    """`urls` with {} replaced by the file's name; Bazel checks the sum that was given."""
+    target = "/dl/{}".format(FILE)  # noqa: UP032 (as rules_go does it)
+    archive = await ok(site, target, {"User-Agent": "Bazel/release 8.4.0", "Accept": "*/*"})
+    assert sha256(archive.body) == sha256(data)
+
+
+CLIENTS: dict[str, Client] = {
+    "setup-go": setup_go,
+    "mise": mise,
+    "goenv": goenv,
+    "asdf-golang": asdf_golang,
+    "golang.org/dl": golang_org_dl,
+    "Ansible get_url": ansible,
+    "gantsign.golang": gantsign_golang,
+    "geerlingguy.go": geerlingguy_go,
+    "curl": curl,
+    "wget": wget,
+    "Renovate": renovate,
+    "rules_go": rules_go,
+}
+
+
+async def run(name: str, *arguments: str, cwd: Path | None = None, stdin: bytes = b"") -> str:
+    """Return what a program printed; RuntimeError if it fails, skipped if it is not here."""
+    done = await anyio.run_process(
+        [program(name), *arguments], cwd=cwd, input=stdin, check=False, env={"PATH": os.defpath}
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.decode())
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_client_gets_and_accepts_a_file_that_was_not_here(
+    cold: tuple[Site, bytes], tmp_path: Path, client: str
+) -> None:
+    site, data = cold
+    await CLIENTS[client](site, data, tmp_path)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_client_needs_no_upstream_for_a_file_that_is_here(
+    cold: tuple[Site, bytes], fake: FakeGodev, tmp_path: Path, client: str
+) -> None:
+    site, data = cold
+    await ok(site, f"/dl/{FILE}", {})
+    fake.stop()
+    await CLIENTS[client](site, data, tmp_path)
+
+
+def table() -> list[list[str]]:
+    """Return the cells of the documented table, without its head."""
+    rows = [line for line in DOCS.read_text().splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows][1:]
+
+
+def test_every_documented_client_is_tested_and_every_tested_one_documented() -> None:
+    assert [row[0] for row in table()] == list(CLIENTS)
+
+
+@pytest.mark.parametrize("row", table(), ids=lambda row: row[0])
+async def test_every_documented_request_is_answered(
+    cold: tuple[Site, bytes], row: list[str]
+) -> None:
+    site, data = cold
+    await ok(site, "/dl/?mode=json", {})
+    for method, target in re.findall(r"`(GET|HEAD) (/[^`]+)`", row[2]):
+        filled = target.replace("<file>", FILE).replace("<sha256>", sha256(data))
+        assert "<" not in filled
+        await ok(site, filled, {}, method)
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(), re.DOTALL)
+
+
+async def test_the_documented_shell_commands_work_as_they_stand(
+    cold: tuple[Site, bytes], signer: Signer, tmp_path: Path
+) -> None:
+    site, data = cold
+    (script,) = [s for s in snippets("sh") if "sha256sum -c" in s]
+    program("curl"), program("sha256sum"), program("gpg")
+    done = await anyio.run_process(
+        ["sh", "-euc", script.replace("https://mirror.example", site.base)],
+        cwd=tmp_path,
+        env={"PATH": os.defpath, "GNUPGHOME": str(signer.room.home)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert f"{FILE}: OK" in done.stdout.decode()
+    assert "Good signature" in done.stderr.decode()
+    assert (tmp_path / FILE).read_bytes() == data
+
+
+async def test_every_documented_url_is_one_that_the_mirror_answers(
+    cold: tuple[Site, bytes],
+) -> None:
+    site, _ = cold
+    urls = set(re.findall(r"https://mirror\.example(/[\w./?=&-]*)", DOCS.read_text()))
+    assert {"/dl", "/dl/SHA256SUMS", f"/dl/{FILE}.sha256"} <= urls
+    for url in urls:
+        assert (await site.ask(url)).status in (200, 301)
+    # Bases that tools put a slash and a name behind.
+    for base in [u for u in urls if u in ("/dl", "/dl/")]:
+        assert (await site.ask(f"{base.rstrip('/')}/{FILE}", "HEAD")).status == 200
+
+
+def test_the_documented_json_is_json() -> None:
+    (config,) = snippets("json")
+    (source,) = json.loads(config)["customDatasources"].values()
+    assert source["defaultRegistryUrlTemplate"].endswith("/dl/?mode=json&include=all")

@@ -1,0 +1,240 @@
+"""The application behind a real socket, and a client that sends exactly the bytes it is told.
+
+The server runs in the test's own event loop, so that a test can look at the services behind it.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from app import server
+from app.main import Application, create_app
+from app.settings import Settings
+from app.wiring import Services, migrate
+
+_SECONDS = 30.0  # nothing here takes this long unless it hangs
+_PIECE_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class Got:
+    """A response.
+
+    Attributes:
+        headers: with lower-case names, in their order.
+        complete: whether the body is as long as its framing says.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = field(repr=False)
+    complete: bool = True
+
+    def header(self, name: str) -> str | None:
+        """The only value of a header, or None; a header must not come twice."""
+        values = [value for known, value in self.headers if known == name]
+        assert len(values) <= 1, f"{name} came {len(values)} times"
+        return values[0] if values else None
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def lasting(self) -> dict[str, str]:
+        """The headers without those that differ from one response to the next."""
+        return {n: v for n, v in self.headers if n not in ("date", "x-request-id")}
+
+
+class Caller:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        with suppress(ConnectionError):
+            await self._writer.drain()
+
+    async def read(self, size: int) -> bytes:
+        async with asyncio.timeout(_SECONDS):
+            return await self._reader.read(size)
+
+    async def response(self, method: str = "GET") -> Got:
+        """Read one response; the connection can be used again if it was complete."""
+        async with asyncio.timeout(_SECONDS):
+            status, headers = await self.head()
+            if method == "HEAD" or status in (204, 304):
+                return Got(status, headers, b"")
+            values = dict(headers)
+            if values.get("transfer-encoding") == "chunked":
+                body, complete = await self._chunks()
+            elif "content-length" in values:
+                body, complete = await self._exactly(int(values["content-length"]))
+            else:
+                body, complete = await self._reader.read(), True
+        return Got(status, headers, body, complete)
+
+    async def head(self) -> tuple[int, tuple[tuple[str, str], ...]]:
+        raw = await self._reader.readuntil(b"\r\n\r\n")
+        first, *lines = raw.decode("latin-1").split("\r\n")[:-2]
+        assert re.fullmatch(r"HTTP/1\.[01] \d\d\d .*", first), first
+        pairs = (line.partition(": ") for line in lines)
+        return int(first.split(" ")[1]), tuple((n.lower(), v) for n, _, v in pairs)
+
+    async def _exactly(self, size: int) -> tuple[bytes, bool]:
+        try:
+            return await self._reader.readexactly(size), True
+        except asyncio.IncompleteReadError as error:
+            return error.partial, False
+        except ConnectionError:
+            return b"", False
+
+    async def _chunks(self) -> tuple[bytes, bool]:
+        body = b""
+        try:
+            while size := int(await self._reader.readuntil(b"\r\n"), 16):
+                body += await self._reader.readexactly(size)
+                await self._reader.readexactly(2)
+            await self._reader.readexactly(2)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return body, False
+        return body, True
+
+    def vanish(self) -> None:
+        """Be gone without a word."""
+        self._writer.transport.abort()
+
+    async def close(self) -> None:
+        self._writer.close()
+        with suppress(ConnectionError, TimeoutError):
+            await self._writer.wait_closed()
+
+
+def request(
+    target: str | bytes,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+) -> bytes:
+    """Return the bytes of a request; the target goes out as it is."""
+    given = {"Host": "mirror.example", **(headers or {})}
+    if body and "transfer-encoding" not in {name.lower() for name in given}:
+        given["Content-Length"] = str(len(body))
+    raw = target if isinstance(target, bytes) else target.encode("latin-1")
+    lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+    return (
+        method.encode() + b" " + raw + b" HTTP/1.1\r\n" + lines.encode("latin-1") + b"\r\n" + body
+    )
+
+
+@dataclass(frozen=True)
+class Site:
+    """A served application.
+
+    Attributes:
+        secret: an admin token.
+    """
+
+    application: Application
+    port: int
+    secret: str
+
+    @property
+    def services(self) -> Services:
+        return self.application.services
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def calling(
+        self, *, buffer_bytes: int = 2**16, socket_bytes: int = 0
+    ) -> AsyncIterator[Caller]:
+        """Open a connection; socket_bytes limits what the kernel takes in for it."""
+        sock = socket.socket()
+        if socket_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, socket_bytes)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        caller = Caller(*await asyncio.open_connection(sock=sock, limit=buffer_bytes))
+        try:
+            yield caller
+        finally:
+            await caller.close()
+
+    async def ask(
+        self,
+        target: str | bytes,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Got:
+        """Return the response to one request on a connection of its own."""
+        async with self.calling(buffer_bytes=2**22) as caller:
+            await caller.send(request(target, method, headers, body))
+            return await caller.response(method)
+
+    async def raw(self, data: bytes) -> bytes:
+        """Return all that comes back for any bytes, until the server closes."""
+        async with self.calling() as caller:
+            await caller.send(data)
+            found = b""
+            with suppress(ConnectionError):
+                while piece := await caller.read(_PIECE_BYTES):
+                    found += piece
+            return found
+
+    async def admin(
+        self,
+        target: str,
+        method: str = "GET",
+        *,
+        token: str | None = "",
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Got:
+        """Ask the admin API; token "" is the valid one, None sends none."""
+        given = dict(headers or {})
+        if token is not None:
+            given["Authorization"] = f"Bearer {token or self.secret}"
+        if body:
+            given.setdefault("Content-Type", "application/json")
+        return await self.ask(target, method, given, body)
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Site]:
+    """Serve an application made of settings on a free port of 127.0.0.1, as the program does."""
+    migrate(settings)
+    application = create_app(settings)
+    with server.bind(settings) as sock:
+        running = server.Server(server._config(settings, application), application, 0)
+        # Not serve(): it would take over the signals of the process that runs the tests.
+        task = asyncio.ensure_future(running._serve([sock]))
+        try:
+            while not running.started and not task.done():
+                await asyncio.sleep(0.01)
+            if task.done():
+                raise RuntimeError("the application did not start")
+            port = sock.getsockname()[1]
+            _, secret = await application.services.tokens.create("tests", actor="tests")
+            yield Site(application, port, secret)
+        finally:
+            running.should_exit = True
+            await task
+
+
+async def until(claim: Any, *, seconds: float = _SECONDS) -> Any:
+    """Return the first true value that the async function claim returns."""
+    async with asyncio.timeout(seconds):
+        while not (value := await claim()):
+            await asyncio.sleep(0.05)
+        return value
