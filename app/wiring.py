@@ -21,8 +21,9 @@ from app.services.leases import Leases
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.index import ReleaseIndexReader
-from app.services.releases.ingestion import Ingestion, IngestionPolicy
+from app.services.releases.ingestion import Ingestion
 from app.services.releases.keyring import BUILT_IN, SETTING, ReleaseKeyring, read_export
+from app.services.releases.policy import IngestionPolicy
 from app.services.releases.repair import Repair
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from app.services.releases.ingestion import Progress, Report
+    from app.services.releases.policy import Progress, Report
 
 
 @contextlib.contextmanager

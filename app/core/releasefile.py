@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from app.core.digest import Digest
+from app.core.errors import UnknownError
 from app.core.gorelease import ReleaseFile
 
 
@@ -96,6 +97,17 @@ class FileRecord:
     def served(self) -> bool:
         """Whether its bytes may go out."""
         return self.state in SERVED
+
+    @property
+    def sha256(self) -> Digest:
+        """The digest of its bytes.
+
+        Raises:
+            UnknownError: no index ever gave one.
+        """
+        if self.file.sha256 is None:
+            raise UnknownError(f"{self.file.filename} has no recorded SHA-256")
+        return self.file.sha256
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ from app.core.releasefile import FileRecord
 from app.core.releaseindex import render_index
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.freshness import Freshness
-from app.services.releases.ingestion import Ingestion, raise_if_held_back
+from app.services.releases.ingestion import Ingestion
+from app.services.releases.policy import raise_if_held_back
 from app.services.releases.repair import Repair
 from app.storage.blobstore import BlobStore, OpenBlob
 from app.web.hotcache import HotCache
@@ -180,7 +181,7 @@ class Downloads:
         record = await self._served(requested.name)
         if requested.extra:
             return _extra_answer(record, requested.extra)
-        sha256 = _sha256(record)
+        sha256 = record.sha256
         stored_at = record.ingested_at or record.first_seen_at
         # Opening proves the bytes before the answer is prepared, and heals them if need be.
         (await self._open(sha256, record.file.size_bytes)).close()
@@ -337,12 +338,6 @@ def _absent(name: str) -> UnknownError:
     return UnknownError(f"there is no Go release file {name} in the release index; see /dl/")
 
 
-def _sha256(record: FileRecord) -> Digest:
-    if record.file.sha256 is None:
-        raise UnknownError(f"{record.file.filename} has no recorded SHA-256")
-    return record.file.sha256
-
-
 def _sums(catalog: Catalog) -> bytes:
     lines = [f"{r.file.sha256}  {r.file.filename}\n" for r in catalog.offered]
     return "".join(lines).encode()
@@ -351,9 +346,9 @@ def _sums(catalog: Catalog) -> bytes:
 def _extra_answer(record: FileRecord, extra: str) -> Answer:
     filename = record.file.filename
     if extra == ".sha256":  # bare, as dl.google.com serves it: mise compares it untrimmed
-        return body_answer(_sha256(record).hex.encode(), TEXT, IMMUTABLE)
+        return body_answer(record.sha256.hex.encode(), TEXT, IMMUTABLE)
     if extra == ".sha256sum":
-        return body_answer(f"{_sha256(record)}  {filename}\n".encode(), TEXT, IMMUTABLE)
+        return body_answer(f"{record.sha256}  {filename}\n".encode(), TEXT, IMMUTABLE)
     if record.signature is None or record.verdict is None or not record.verdict.accepted:
         raise UnknownError(
             f"upstream publishes no signature for {filename}; it is offered by its SHA-256"

@@ -14,7 +14,7 @@ from app.core.gorelease import Kind
 from app.core.releasefile import FileState
 from app.db.engine import make_engine
 from app.services.releases.derive import derive_toolchain
-from app.services.releases.ingestion import Progress
+from app.services.releases.policy import Progress
 from app.storage.local import LocalBlobStore
 from app.web.responses import status_of
 from app.wiring import Services, build

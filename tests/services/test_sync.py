@@ -5,7 +5,7 @@ import pytest
 from app.core import errors
 from app.core.releasefile import FileState
 from app.services.jobs import SYNC
-from app.services.releases.ingestion import Progress
+from app.services.releases.policy import Progress
 from app.services.releases.sync import SyncPlan, run_sync
 from app.wiring import Services
 from tests.conftest import MakeServices

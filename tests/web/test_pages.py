@@ -11,7 +11,7 @@ from app.core.digest import Digest
 from app.core.gorelease import Kind, ReleaseFile
 from app.core.releasefile import FileRecord, FileState, IndexStatus, RecordedVerdict
 from app.services.releases.catalog import Catalog
-from app.services.releases.ingestion import IngestionPolicy
+from app.services.releases.policy import IngestionPolicy
 from app.web.pages import downloads_page
 
 AT = datetime(2026, 8, 28, 17, 1, 22, tzinfo=UTC)

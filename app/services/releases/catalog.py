@@ -20,7 +20,7 @@ from app.db.leases import LeaseTable
 from app.db.releases import IndexLog, Releases, with_lease
 from app.services.clock import Now
 from app.services.generation import GenerationWatch
-from app.services.releases.ingestion import IngestionPolicy
+from app.services.releases.policy import IngestionPolicy
 
 
 @dataclass(frozen=True)

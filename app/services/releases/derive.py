@@ -10,7 +10,7 @@ from app.core.toolchain import derive
 
 
 def derive_toolchain(file: ReleaseFile, path: Path) -> ToolchainIdentity:
-    """Return the golang.org/toolchain module of an archive. Blocks: about 1.5 s of CPU.
+    """Return the golang.org/toolchain module of an archive. Blocks: some seconds of CPU.
 
     Raises:
         BadInputError: the archive is not a Go tree, or can't be read as an archive.

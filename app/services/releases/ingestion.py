@@ -8,33 +8,23 @@ orphaned blob at most, which the next attempt adopts instead of downloading agai
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from app import logs, metrics
-from app.core.digest import Digest
 from app.core.errors import (
-    BadInputError,
-    BlobMissingError,
     DeniedError,
     MoorageError,
     NotYetError,
     OverloadedError,
     StorageError,
     UnknownError,
-    UpstreamAbsentError,
     UpstreamError,
     VerificationError,
 )
-from app.core.gorelease import Kind
 from app.core.releasefile import (
-    SERVED,
     FileRecord,
     FileState,
-    RecordedVerdict,
-    ToolchainIdentity,
 )
-from app.core.signature import VerdictReason
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
@@ -44,76 +34,20 @@ from app.db.releases import Outcome, Releases
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Leases
-from app.services.releases.derive import derive_toolchain
+from app.services.releases.fetching import Fetcher
+from app.services.releases.judging import Judge
 from app.services.releases.keyring import ReleaseKeyring
-from app.storage.blobstore import BlobCondition, BlobStore, StagedBlob
+from app.services.releases.policy import (
+    IngestionPolicy,
+    Progress,
+    Report,
+    raise_if_held_back,
+    silent,
+)
+from app.storage.blobstore import BlobCondition, BlobStore
 from app.upstream.godev import GoDev
 
 _log = logs.get("ingestion")
-SIGNED_SUFFIX = "tar.gz"  # the only kind for which upstream publishes signatures
-
-
-@dataclass(frozen=True, slots=True)
-class IngestionPolicy:
-    """What may be ingested, and how much at once.
-
-    Attributes:
-        sha256_only: suffixes offered without a signature where upstream publishes none.
-        on_demand: whether a request may start an ingestion.
-        parallel: downloads at once in this process.
-        retry_failed_s: for how long a failure is answered from memory, in seconds.
-        max_waiters: requests that may wait for one file.
-        max_queue: files that may be waited for.
-    """
-
-    sha256_only: frozenset[str]
-    on_demand: bool = True
-    parallel: int = 4
-    retry_failed_s: float = 30
-    max_waiters: int = 1000
-    max_queue: int = 256
-
-    def serves(self, record: FileRecord) -> bool:
-        """Whether the bytes may go out, under the settings of now."""
-        if record.state is FileState.SHA256_ONLY:
-            return record.file.suffix in self.sha256_only
-        return record.state is FileState.VERIFIED
-
-    def refusal(self, record: FileRecord) -> str | None:
-        """Return why this file can never be offered here, or None."""
-        file = record.file
-        if not file.verifiable:
-            return (
-                f"{file.filename} can't be verified: the release index gives no SHA-256 or size "
-                "for it, so this mirror does not offer it"
-            )
-        if file.suffix != SIGNED_SUFFIX and file.suffix not in self.sha256_only:
-            return (
-                f"{file.filename} has no signature upstream, and this mirror offers .{file.suffix} "
-                "files only with one (MOORAGE_RELEASES__SHA256_ONLY)"
-            )
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far one file is.
-
-    Attributes:
-        phase: "fetch", "verify", "done" or "failed".
-    """
-
-    filename: str
-    phase: str
-    done_bytes: int
-    total_bytes: int
-
-
-Report = Callable[[Progress], None]
-
-
-def silent(_: Progress) -> None:
-    """Report to nobody."""
 
 
 class Ingestion:
@@ -132,8 +66,8 @@ class Ingestion:
     ) -> None:
         self._db = db
         self._store = store
-        self._godev = godev
-        self._keyring = keyring
+        self._fetcher = Fetcher(godev)
+        self._judge = Judge(godev, keyring, policy, now)
         self._leases = leases
         self.policy = policy
         self._now = now
@@ -142,7 +76,6 @@ class Ingestion:
             max_waiters=policy.max_waiters, max_keys=policy.max_queue
         )
         self._slots = asyncio.Semaphore(policy.parallel)
-        self._judging = asyncio.Semaphore(2)
         self._failures: dict[str, tuple[float, MoorageError]] = {}
         self._closing = False
 
@@ -234,8 +167,8 @@ class Ingestion:
         if self.policy.serves(record) and not record.damaged:
             return record
         if await self._is_stored(record):
-            async with self._store.local_file(_sha256(record)) as path:
-                outcome = await self._judge(record, path)
+            async with self._store.local_file(record.sha256) as path:
+                outcome = await self._judge.judge(record, path)
         else:
             try:
                 outcome = await self._fetch(record, report)
@@ -248,127 +181,18 @@ class Ingestion:
 
     async def _is_stored(self, record: FileRecord) -> bool:
         """Report whether the blob is there and whole, recorded or left by a crash."""
-        condition = await self._store.check(_sha256(record), record.file.size_bytes, deep=True)
+        condition = await self._store.check(record.sha256, record.file.size_bytes, deep=True)
         return condition is BlobCondition.OK
 
     async def _fetch(self, record: FileRecord, report: Report) -> Outcome:
-        filename, size = record.file.filename, record.file.size_bytes
+        filename, size, sha256 = record.file.filename, record.file.size_bytes, record.sha256
         async with self._store.stage(size_hint_bytes=size) as staged:
-            source = await self._download(record, staged, report)
+            source = await self._fetcher.fetch(record.file, sha256, staged, report)
             report(Progress(filename, "verify", size, size))
-            outcome = await self._judge(record, staged.path)
+            outcome = await self._judge.judge(record, staged.path)
             # Durable before any row names it: a crash here leaves an orphan that is adopted later.
-            await self._store.commit(staged, _sha256(record))
+            await self._store.commit(staged, sha256)
         return replace(outcome, source_url=source)
-
-    async def _download(self, record: FileRecord, staged: StagedBlob, report: Report) -> str:
-        """Try the sources in order; return the URL whose bytes have the right SHA-256."""
-        filename, size = record.file.filename, record.file.size_bytes
-        troubles: list[MoorageError] = []
-        for source in self._godev.files_urls:
-            for _ in range(2):  # a mismatch is fetched afresh once: a damaged cache on the way
-                await staged.restart()
-                try:
-                    url = await self._godev.download(
-                        source,
-                        filename,
-                        staged,
-                        size,
-                        lambda done: report(Progress(filename, "fetch", done, size)),
-                    )
-                except UpstreamError as error:
-                    troubles.append(error)
-                    break
-                digest = await staged.seal()
-                if digest == _sha256(record):
-                    return url
-                troubles.append(
-                    VerificationError(
-                        f"{filename} from {source} has SHA-256 {digest}, "
-                        f"the release index says {_sha256(record)}"
-                    )
-                )
-        raise self._worst(record, troubles)
-
-    def _worst(self, record: FileRecord, troubles: list[MoorageError]) -> MoorageError:
-        """Return the error to answer with; wrong bytes count more than no bytes."""
-        wrong = next((t for t in troubles if isinstance(t, VerificationError)), None)
-        if wrong is not None:
-            return wrong
-        if all(isinstance(t, UpstreamAbsentError) for t in troubles):
-            # The index promises it, so this is upstream's trouble and not a 404 of ours.
-            return UpstreamError(
-                f"the release index lists {record.file.filename}, but no source has it: "
-                f"{troubles[0]}",
-                origin=self._godev.files_urls[0],
-            )
-        return next(t for t in troubles if not isinstance(t, UpstreamAbsentError))
-
-    async def _judge(self, record: FileRecord, path: Path) -> Outcome:
-        """Return what signature and content say about bytes whose SHA-256 is right."""
-        if self.policy.serves(
-            record
-        ):  # only its blob was lost: the verdict on these very bytes stands
-            return Outcome(record.state, record.reason, self._now())
-        toolchain = await self._toolchain(record, path)
-        if toolchain is not None and not _is_of(toolchain, record):
-            reason = f"it holds the toolchain {toolchain.version}, not {record.file.version}"
-            return Outcome(FileState.QUARANTINED, reason, self._now())
-        outcome = await self._judge_signature(record, path)
-        return replace(outcome, toolchain=toolchain)
-
-    async def _judge_signature(self, record: FileRecord, path: Path) -> Outcome:
-        filename, at = record.file.filename, self._now()
-        if record.file.suffix != SIGNED_SUFFIX:
-            return Outcome(FileState.SHA256_ONLY, "", at)
-        try:
-            signature = await self._godev.signature(filename)
-        except (UpstreamError, OverloadedError) as error:
-            return Outcome(
-                FileState.PENDING_SIGNATURE, f"its signature could not be fetched: {error}", at
-            )
-        if signature is None:
-            if SIGNED_SUFFIX in self.policy.sha256_only:
-                return Outcome(FileState.SHA256_ONLY, "", at)
-            return Outcome(
-                FileState.PENDING_SIGNATURE,
-                "upstream publishes no signature for it yet; it is asked for again",
-                at,
-            )
-        try:
-            verdict = await self._verify(signature, path)
-        except NotYetError as error:
-            return Outcome(FileState.PENDING_SIGNATURE, str(error), at, signature=signature)
-        return Outcome(_state(verdict), _reason(verdict), at, signature=signature, verdict=verdict)
-
-    async def _verify(self, signature: bytes, path: Path) -> RecordedVerdict:
-        keyring = await self._keyring.active()
-        gpg = self._keyring.gpg
-        async with self._judging:
-            verdict = await asyncio.to_thread(gpg.verify, keyring, signature, path)
-        return RecordedVerdict(
-            accepted=verdict.accepted,
-            reason=verdict.reason,
-            detail=verdict.detail,
-            subkey=verdict.subkey,
-            primary=verdict.primary,
-            signed_at=verdict.signed_at,
-            keyring=keyring.digest,
-            gpg_version=gpg.version,
-            judged_at=self._now(),
-        )
-
-    async def _toolchain(self, record: FileRecord, path: Path) -> ToolchainIdentity | None:
-        if record.file.kind is not Kind.ARCHIVE:
-            return None
-        if record.toolchain is not None:
-            return record.toolchain
-        try:
-            return await asyncio.to_thread(derive_toolchain, record.file, path)
-        except BadInputError as error:
-            # The bytes are upstream's own all the same; only the derived module can't be had.
-            _log.warning("no toolchain module", filename=record.file.filename, error=str(error))
-            return None
 
     async def _settle(
         self, record: FileRecord, outcome: Outcome, lease: LeaseHolder, actor: str
@@ -399,7 +223,7 @@ class Ingestion:
             if before is not None and _says_nothing_new(before, outcome):
                 return
             if outcome.stored:
-                Blobs(session).record(_sha256(record), record.file.size_bytes, outcome.at)
+                Blobs(session).record(record.sha256, record.file.size_bytes, outcome.at)
             releases.settle(filename, outcome)
             AuditLog(session).append(
                 outcome.at, actor, f"release.{outcome.state}", filename, outcome.reason
@@ -451,45 +275,7 @@ class Ingestion:
             await self._flight.aclose(cancel=True)
 
 
-def raise_if_held_back(record: FileRecord) -> None:
-    """Return for a served file.
-
-    Raises:
-        NotYetError: its signature is not published yet.
-        VerificationError: it is quarantined.
-    """
-    if record.state in SERVED:
-        return
-    if record.state is FileState.QUARANTINED:
-        raise VerificationError(f"{record.file.filename} is quarantined: {record.reason}")
-    reason = record.reason or "it is being fetched and checked; ask again"
-    raise NotYetError(f"{record.file.filename} is not offered yet: {reason}")
-
-
-def _is_of(toolchain: ToolchainIdentity, record: FileRecord) -> bool:
-    """Whether the archive is of the release that names it: a wrong index could mix them up."""
-    return toolchain.version.startswith(f"v0.0.1-{record.file.version}.")
-
-
 def _says_nothing_new(before: FileRecord, outcome: Outcome) -> bool:
     """Whether recording outcome would only repeat what is recorded, as when it stays pending."""
     same = (before.state, before.reason) == (outcome.state, outcome.reason)
     return same and not before.damaged and before.has_bytes == outcome.stored
-
-
-def _state(verdict: RecordedVerdict) -> FileState:
-    if verdict.accepted:
-        return FileState.VERIFIED
-    if verdict.reason == VerdictReason.NO_SIGNATURE:
-        return FileState.PENDING_SIGNATURE
-    return FileState.QUARANTINED
-
-
-def _reason(verdict: RecordedVerdict) -> str:
-    return "" if verdict.accepted else verdict.detail
-
-
-def _sha256(record: FileRecord) -> Digest:
-    if record.file.sha256 is None:
-        raise BlobMissingError(f"{record.file.filename} has no recorded SHA-256")
-    return record.file.sha256

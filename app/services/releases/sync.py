@@ -13,7 +13,8 @@ from app.core.releasefile import FileRecord
 from app.core.selection import Selection, select, unmatched_pins
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.index import ReleaseIndexReader
-from app.services.releases.ingestion import Ingestion, Report, silent
+from app.services.releases.ingestion import Ingestion
+from app.services.releases.policy import Report, silent
 
 _log = logs.get("sync")
 

@@ -16,8 +16,8 @@ from app.core.errors import (
 from app.core.goversion import sort_key
 from app.core.job import Job
 from app.services.jobs import SYNC
-from app.services.releases.ingestion import Report
 from app.services.releases.keyring import read_export, signing_subkeys
+from app.services.releases.policy import Report
 from app.services.releases.sync import SyncResult
 from app.upstream.gpg import builtin_key
 from app.web.admin.context import AdminContext

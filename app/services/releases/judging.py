@@ -1,0 +1,120 @@
+"""Judging bytes whose size and SHA-256 are right: signature, and what the archive says it is."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from app import logs
+from app.core.errors import BadInputError, NotYetError, OverloadedError, UpstreamError
+from app.core.gorelease import Kind
+from app.core.releasefile import FileRecord, FileState, RecordedVerdict, ToolchainIdentity
+from app.core.signature import VerdictReason
+from app.db.releases import Outcome
+from app.services.clock import Now
+from app.services.releases.derive import derive_toolchain
+from app.services.releases.keyring import ReleaseKeyring
+from app.services.releases.policy import SIGNED_SUFFIX, IngestionPolicy
+from app.upstream.godev import GoDev
+
+_log = logs.get("judging")
+_AT_ONCE = 2  # gpg and hashing are all CPU
+
+
+class Judge:
+    """Says what state a file is in, and why."""
+
+    def __init__(
+        self, godev: GoDev, keyring: ReleaseKeyring, policy: IngestionPolicy, now: Now
+    ) -> None:
+        self._godev = godev
+        self._keyring = keyring
+        self.policy = policy
+        self._now = now
+        self._judging = asyncio.Semaphore(_AT_ONCE)
+
+    async def judge(self, record: FileRecord, path: Path) -> Outcome:
+        """Return what signature and content say about bytes whose SHA-256 is right.
+
+        Raises:
+            KeyringError: no key was ever taken over.
+            StorageError: the file can't be read back.
+        """
+        if self.policy.serves(record):
+            # Only its blob was lost: the verdict on these very bytes stands.
+            return Outcome(record.state, record.reason, self._now())
+        toolchain = await self._toolchain(record, path)
+        if toolchain is not None and not _is_of(toolchain, record):
+            reason = f"it holds the toolchain {toolchain.version}, not {record.file.version}"
+            return Outcome(FileState.QUARANTINED, reason, self._now())
+        outcome = await self._judge_signature(record, path)
+        return replace(outcome, toolchain=toolchain)
+
+    async def _judge_signature(self, record: FileRecord, path: Path) -> Outcome:
+        filename, at = record.file.filename, self._now()
+        if record.file.suffix != SIGNED_SUFFIX:
+            return Outcome(FileState.SHA256_ONLY, "", at)
+        try:
+            signature = await self._godev.signature(filename)
+        except (UpstreamError, OverloadedError) as error:
+            return Outcome(
+                FileState.PENDING_SIGNATURE, f"its signature could not be fetched: {error}", at
+            )
+        if signature is None:
+            if SIGNED_SUFFIX in self.policy.sha256_only:
+                return Outcome(FileState.SHA256_ONLY, "", at)
+            return Outcome(
+                FileState.PENDING_SIGNATURE,
+                "upstream publishes no signature for it yet; it is asked for again",
+                at,
+            )
+        try:
+            verdict = await self._verify(signature, path)
+        except NotYetError as error:
+            return Outcome(FileState.PENDING_SIGNATURE, str(error), at, signature=signature)
+        return Outcome(_state(verdict), _reason(verdict), at, signature=signature, verdict=verdict)
+
+    async def _verify(self, signature: bytes, path: Path) -> RecordedVerdict:
+        keyring = await self._keyring.active()
+        gpg = self._keyring.gpg
+        async with self._judging:
+            verdict = await asyncio.to_thread(gpg.verify, keyring, signature, path)
+        return RecordedVerdict(
+            accepted=verdict.accepted,
+            reason=verdict.reason,
+            detail=verdict.detail,
+            subkey=verdict.subkey,
+            primary=verdict.primary,
+            signed_at=verdict.signed_at,
+            keyring=keyring.digest,
+            gpg_version=gpg.version,
+            judged_at=self._now(),
+        )
+
+    async def _toolchain(self, record: FileRecord, path: Path) -> ToolchainIdentity | None:
+        if record.file.kind is not Kind.ARCHIVE:
+            return None
+        if record.toolchain is not None:
+            return record.toolchain
+        try:
+            return await asyncio.to_thread(derive_toolchain, record.file, path)
+        except BadInputError as error:
+            # The bytes are upstream's own all the same; only the derived module can't be had.
+            _log.warning("no toolchain module", filename=record.file.filename, error=str(error))
+            return None
+
+
+def _is_of(toolchain: ToolchainIdentity, record: FileRecord) -> bool:
+    """Whether the archive is of the release that names it: a wrong index could mix them up."""
+    return toolchain.version.startswith(f"v0.0.1-{record.file.version}.")
+
+
+def _state(verdict: RecordedVerdict) -> FileState:
+    if verdict.accepted:
+        return FileState.VERIFIED
+    if verdict.reason == VerdictReason.NO_SIGNATURE:
+        return FileState.PENDING_SIGNATURE
+    return FileState.QUARANTINED
+
+
+def _reason(verdict: RecordedVerdict) -> str:
+    return "" if verdict.accepted else verdict.detail

@@ -1,0 +1,87 @@
+"""What may come in and what may go out, under the settings of now; and how progress is told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.core.errors import NotYetError, VerificationError
+from app.core.releasefile import FileRecord, FileState
+
+SIGNED_SUFFIX = "tar.gz"  # the only kind for which upstream publishes signatures
+
+
+@dataclass(frozen=True, slots=True)
+class IngestionPolicy:
+    """What may be ingested, and how much at once.
+
+    Attributes:
+        sha256_only: suffixes offered without a signature where upstream publishes none.
+        on_demand: whether a request may start an ingestion.
+        parallel: downloads at once in this process.
+        retry_failed_s: for how long a failure is answered from memory, in seconds.
+        max_waiters: requests that may wait for one file.
+        max_queue: files that may be waited for.
+    """
+
+    sha256_only: frozenset[str]
+    on_demand: bool = True
+    parallel: int = 4
+    retry_failed_s: float = 30
+    max_waiters: int = 1000
+    max_queue: int = 256
+
+    def serves(self, record: FileRecord) -> bool:
+        """Whether the bytes may go out, under the settings of now."""
+        if record.state is FileState.SHA256_ONLY:
+            return record.file.suffix in self.sha256_only
+        return record.state is FileState.VERIFIED
+
+    def refusal(self, record: FileRecord) -> str | None:
+        """Return why this file can never be offered here, or None."""
+        file = record.file
+        if not file.verifiable:
+            return (
+                f"{file.filename} can't be verified: the release index gives no SHA-256 or size "
+                "for it, so this mirror does not offer it"
+            )
+        if file.suffix != SIGNED_SUFFIX and file.suffix not in self.sha256_only:
+            return (
+                f"{file.filename} has no signature upstream, and this mirror offers .{file.suffix} "
+                "files only with one (MOORAGE_RELEASES__SHA256_ONLY)"
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one file is.
+
+    Attributes:
+        phase: "fetch", "verify", "done" or "failed".
+    """
+
+    filename: str
+    phase: str
+    done_bytes: int
+    total_bytes: int
+
+
+Report = Callable[[Progress], None]
+
+
+def silent(_: Progress) -> None:
+    """Report to nobody."""
+
+
+def raise_if_held_back(record: FileRecord) -> None:
+    """Return for a served file.
+
+    Raises:
+        NotYetError: its signature is not published yet.
+        VerificationError: it is quarantined.
+    """
+    if record.served:
+        return
+    if record.state is FileState.QUARANTINED:
+        raise VerificationError(f"{record.file.filename} is quarantined: {record.reason}")
+    reason = record.reason or "it is being fetched and checked; ask again"
+    raise NotYetError(f"{record.file.filename} is not offered yet: {reason}")
