@@ -29,6 +29,7 @@ from app.web.connection import CONNECTION, Connection
 _BACKLOG = 4096
 _OPEN_FILES = 65536
 _RESTART_PAUSE_S = 1.0
+_START_S = 30.0  # a process that ends with 1 so early could not start at all
 _log = logs.get("server")
 
 
@@ -206,10 +207,12 @@ class Supervisor:
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, self._on_signal)
         self._processes = [self._start() for _ in range(self._settings.workers)]
-        failed = False
+        failed, began = False, time.monotonic()
         while not self._stopping and not failed:
             time.sleep(0.2)
-            failed = any(p.exitcode == 1 for p in self._processes)
+            # Later on, one that can't start (a full disk, say) must not end those that serve.
+            is_start = time.monotonic() - began < _START_S
+            failed = is_start and any(p.exitcode == 1 for p in self._processes)
             if not failed:
                 self._replace_dead()
         if failed:

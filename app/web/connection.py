@@ -5,12 +5,15 @@ uvicorn has no sendfile. Our protocol class puts a `Connection` into the scope o
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sys
 import termios
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, Protocol
+
+from app.core.errors import StorageError
 
 CONNECTION = "moorage.connection"
 
@@ -36,6 +39,14 @@ class Connection:
         """Cut the connection at once, whatever was not sent yet."""
         self._transport.abort()
 
+    def takes_files(self) -> bool:
+        """Whether `send_file` can be used: a descriptor for it could be had."""
+        if self._descriptor is None:
+            # Without one (EMFILE) the body goes through memory instead.
+            with contextlib.suppress(OSError):
+                self._descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
+        return self._descriptor is not None
+
     async def send_file(self, descriptor: int, offset: int, count: int) -> int:
         """Send count bytes of an open file as the next part of the body; return how many went.
 
@@ -43,10 +54,11 @@ class Connection:
 
         Raises:
             ConnectionError: the client is gone.
+            StorageError: the disk answered with an error.
         """
-        await self._flushed()
-        if self._descriptor is None:
-            self._descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
+        await self._wait_while(self._transport.get_write_buffer_size)  # bytes keep their order
+        if not self.takes_files() or self._descriptor is None:
+            raise StorageError("no descriptor is left to send the file with")
         sent = 0
         while sent < count:
             try:
@@ -54,6 +66,10 @@ class Connection:
             except BlockingIOError:
                 await self._writable(self._descriptor)
                 continue
+            except ConnectionError:
+                raise
+            except OSError as error:
+                raise StorageError(f"the file can't be sent: {error.strerror}") from error
             if not step:
                 break
             sent += step
@@ -66,12 +82,7 @@ class Connection:
         Raises:
             ConnectionError: the client is gone.
         """
-        pause_s = 0.001
-        while self._unacknowledged():
-            if self._transport.is_closing():
-                raise ConnectionResetError("the client is gone")
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, 0.05)
+        await self._wait_while(self._unacknowledged)
 
     def _unacknowledged(self) -> int:
         """Return how many bytes lie in the socket's send queue; 0 where that can't be told."""
@@ -83,12 +94,14 @@ class Connection:
             return 0
         return int.from_bytes(queued, sys.byteorder)
 
-    async def _flushed(self) -> None:
-        """Wait until what was written before has left, so that bytes keep their order."""
-        while self._transport.get_write_buffer_size():
+    async def _wait_while(self, queued: Callable[[], int]) -> None:
+        """Wait until nothing is queued any more, looking ever more seldom."""
+        pause_s = 0.0
+        while queued():
             if self._transport.is_closing():
                 raise ConnectionResetError("the client is gone")
-            await asyncio.sleep(0)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s + 0.0005, 0.05)
 
     async def _writable(self, descriptor: int) -> None:
         loop = asyncio.get_running_loop()

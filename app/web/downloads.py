@@ -254,17 +254,20 @@ class Downloads:
             return await self._send(error_answer(error), scope, receive, send)
         try:
             blob = await self._open(answer.blob, answer.size_bytes)
-        except MoorageError as error:
-            self._streams.leave()
+            try:
+                await send(_start(part))
+                sent = await self._streams.send(blob, part.start, part.length, scope, receive, send)
+            except BlobDamagedError as error:
+                await self._repair.damaged(answer.blob, str(error))
+                return part.status, 0
+            except StorageError as error:
+                _log.error("download cut", digest=answer.blob.hex, error=str(error))
+                return part.status, 0
+            finally:
+                blob.close()
+        except MoorageError as error:  # from opening: nothing was sent yet
             return await self._send(error_answer(error), scope, receive, send)
-        try:
-            await send(_start(part))
-            sent = await self._streams.send(blob, part.start, part.length, scope, receive, send)
-        except BlobDamagedError as error:
-            await self._repair.damaged(answer.blob, str(error))
-            sent = 0
         finally:
-            blob.close()
             self._streams.leave()
         return part.status, sent
 

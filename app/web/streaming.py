@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import metrics
-from app.core.errors import BlobDamagedError, OverloadedError
+from app.core.errors import BlobDamagedError, OverloadedError, StorageError
 from app.storage.blobstore import OpenBlob
 from app.web.connection import Connection, connection_of
 
@@ -74,6 +74,7 @@ class Streams:
 
         Raises:
             BlobDamagedError: the file changed while it was sent; the connection was cut.
+            StorageError: the disk answered with an error; the connection was cut.
         """
         gone = asyncio.ensure_future(_disconnected(receive))
         connection = connection_of(scope)
@@ -82,11 +83,11 @@ class Streams:
             while sent < length and not gone.done():
                 part = Part(start + sent, length - sent)
                 sent += await self._send_part(blob, part, connection, send)
-        except (ConnectionError, TimeoutError, BlobDamagedError) as error:
+        except (ConnectionError, TimeoutError, StorageError) as error:
             if connection is not None:
                 connection.abort()
                 await asyncio.wait([gone], timeout=1)  # so that the server knows that it is over
-            if isinstance(error, BlobDamagedError):
+            if isinstance(error, StorageError):
                 raise
         finally:
             gone.cancel()
@@ -103,7 +104,7 @@ class Streams:
         sending it.
         """
         end = self.chunk_bytes
-        if connection is not None and left.length > end:
+        if connection is not None and left.length > end and connection.takes_files():
             size = min(_FILE_PART_BYTES, left.length - end)
             descriptor = blob.cached_descriptor(left.offset, size)
             if descriptor is not None:

@@ -1,0 +1,410 @@
+"""Every command: what it prints, with which code it ends, locally and through a server alike."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.process import MOORAGE, Ended, Server, Site
+from tests.e2e.warm import Warm
+from tests.fakes.archives import archive_name, go_archive
+from tests.fakes.godev import FakeGodev
+from tests.fakes.signer import Signer
+
+VERIFIED = archive_name("go1.99.1")
+ZIP = archive_name("go1.99.1", "windows")
+PENDING = archive_name("go1.98.4")
+QUARANTINED = archive_name("go1.98.4", "darwin", "arm64")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x1b]")
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """An installation with a file in each state, and the server that runs on it."""
+
+    site: Site
+    server: Server
+    fake: FakeGodev
+    signer: Signer
+    warm: Warm
+
+    def here(self, *arguments: str) -> Ended:
+        """Run a command on the data directory."""
+        return self.warm.run(self.site, *arguments)
+
+    def there(self, *arguments: str, **environ: str) -> Ended:
+        """Run a command through the server; its environment names nothing but the token."""
+        given = {"MOORAGE_TOKEN": self.server.token, "LC_ALL": "C.UTF-8", **environ}
+        remote = Site(self.site.folder, {k: v for k, v in given.items() if v})
+        return self.warm.run(remote, *arguments, "--server", self.server.url)
+
+
+@pytest.fixture(scope="module")
+def mirror(
+    tmp_path_factory: pytest.TempPathFactory, signer: Signer, warm: Warm
+) -> Iterator[Mirror]:
+    with FakeGodev() as fake:
+        for name, goos, signed in (
+            (VERIFIED, "linux", True),
+            (ZIP, "windows", False),
+            (PENDING, "linux", False),
+            (QUARANTINED, "darwin", True),
+        ):
+            data = go_archive(name.split(".linux")[0].split(".win")[0].split(".dar")[0], goos)
+            over = data if name != QUARANTINED else b"other bytes"
+            fake.put_file(name, data, signature=signer.sign(over) if signed else None)
+        site = Site.new(tmp_path_factory.mktemp("mirror"), fake, signer)
+        with warm.serve(site) as server:
+            yield Mirror(site, server, fake, signer, warm)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _synced(mirror: Mirror) -> None:
+    ended = mirror.here("releases", "sync")
+    assert ended.code == 1
+    assert "2 fetched, 0 were here, 2 failed" in ended.out
+
+
+BOTH = [
+    ("releases", "plan"),
+    ("releases", "sync"),
+    ("releases", "list"),
+    ("releases", "list", "--all"),
+    ("releases", "show", "1.99.1"),
+    ("releases", "show", "go1.98.4"),
+    ("releases", "show", VERIFIED),
+    ("releases", "show", ZIP),
+    ("releases", "show", PENDING),
+    ("releases", "show", QUARANTINED),
+    ("releases", "verify", VERIFIED),
+    ("releases", "verify", PENDING),
+    ("releases", "verify", QUARANTINED),
+    ("releases", "keys", "list"),
+]
+LOCAL = [
+    ("migrate",),
+    ("fsck",),
+    ("fsck", "--deep"),
+    ("config", "check"),
+    ("config", "show"),
+    ("token", "list"),
+    ("audit", "list"),
+    ("audit", "list", "--after", "1", "--limit", "2"),
+    ("audit", "verify"),
+]
+NOT_ALL_WELL = {
+    ("releases", "sync"),
+    ("releases", "verify", PENDING),
+    ("releases", "verify", QUARANTINED),
+}
+
+
+@pytest.mark.parametrize("command", BOTH, ids=" ".join)
+def test_local_and_remote_print_the_same_and_end_alike(
+    mirror: Mirror, command: tuple[str, ...]
+) -> None:
+    for more in ((), ("--json",)):
+        here, there = mirror.here(*command, *more), mirror.there(*command, *more)
+        assert here.code == there.code == int(command in NOT_ALL_WELL), (here, there)
+        assert here.out == there.out
+        assert here.out.strip()
+        assert not CONTROL.search(here.out + here.err + there.err)
+        assert "Traceback" not in here.err + there.err
+    assert here.json is not None
+
+
+@pytest.mark.parametrize("command", LOCAL, ids=" ".join)
+def test_local_commands_print_text_and_json(mirror: Mirror, command: tuple[str, ...]) -> None:
+    text, as_json = mirror.here(*command), mirror.here(*command, "--json")
+    assert (text.code, as_json.code) == (0, 0), (text, as_json)
+    assert text.err == as_json.err == ""
+    assert text.out.strip()
+    assert not CONTROL.search(text.out)
+    assert as_json.json is not None
+
+
+def test_what_the_states_look_like(mirror: Mirror) -> None:
+    shown = {
+        name: mirror.here("releases", "show", name, "--json").json
+        for name in (VERIFIED, ZIP, PENDING, QUARANTINED)
+    }
+    assert {name: (file["state"], file["offered"]) for name, file in shown.items()} == {
+        VERIFIED: ("verified", True),
+        ZIP: ("sha256-only", True),
+        PENDING: ("pending-signature", False),
+        QUARANTINED: ("quarantined", False),
+    }
+    assert shown[VERIFIED]["verdict"]["primary"] == mirror.signer.primary
+    assert shown[VERIFIED]["toolchain"]["h1"].startswith("h1:")
+    assert shown[VERIFIED]["source_url"] == f"{mirror.fake.files_url}{VERIFIED}"
+    assert shown[ZIP]["verdict"] is None
+    text = mirror.here("releases", "show", QUARANTINED).out
+    assert re.search(r"^state +quarantined \(not offered\)$", text, re.MULTILINE)
+    listed = mirror.here("releases", "list", "--json").json
+    assert [(r["version"], r["support"]) for r in listed] == [("go1.99.1", "supported")]
+    everything = mirror.here("releases", "list", "--all", "--json").json
+    assert [r["version"] for r in everything] == ["go1.99.1", "go1.98.4"]
+
+
+def test_tables_have_one_row_a_line_however_narrow_the_world(mirror: Mirror) -> None:
+    narrow = Site(mirror.site.folder, {**mirror.site.environ, "COLUMNS": "20"})
+    lines = mirror.warm.run(narrow, "releases", "show", "1.98.4").out.splitlines()
+    assert sum(line.startswith("go1.98.4.") for line in lines) == 2
+    assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"])
+def test_a_pipe_gets_no_control_codes_whatever_the_environment_says(
+    mirror: Mirror, variable: str
+) -> None:
+    site = Site(mirror.site.folder, {**mirror.site.environ, variable: "1", "TERM": "xterm"})
+    for command in (("releases", "list"), ("releases", "sync"), ("config", "show")):
+        ended = mirror.warm.run(site, *command)
+        assert not CONTROL.search(ended.out + ended.err), command
+
+
+WRONG = [
+    (("releases", "show", "9.99"), 1, "no release go9.99 in the index"),
+    (("releases", "show", "go9.9.9.src.tar.gz"), 1, "no release file go9.9.9.src.tar.gz"),
+    (("releases", "verify", "go9.9.9.src.tar.gz"), 1, "go9.9.9.src.tar.gz is in no release index"),
+    (("releases", "keys", "refresh", "absent.asc"), 1, "absent.asc: No such file or directory"),
+    (("releases", "keys", "refresh", "older.asc"), 1, "lacks 1 subkey(s) of the active keyring"),
+    (("releases", "keys", "refresh", "notes.txt"), 1, ""),
+    (("releases", "keys", "refresh", "--fetch"), 1, "MOORAGE_RELEASES__KEYRING_URL is not set"),
+]
+
+
+@pytest.mark.parametrize(("command", "code", "told"), WRONG, ids=[" ".join(w[0]) for w in WRONG])
+def test_an_expected_error_is_one_line_and_the_same_everywhere(
+    mirror: Mirror, command: tuple[str, ...], code: int, told: str
+) -> None:
+    (mirror.site.folder / "older.asc").write_bytes(mirror.signer.older_export)
+    (mirror.site.folder / "notes.txt").write_text("not a key\n")
+    here, there = mirror.here(*command), mirror.there(*command)
+    assert here.code == there.code == code
+    assert told in here.err
+    assert here.err == there.err
+    assert here.err.startswith("moorage: ")
+    assert here.err.count("\n") == 1
+    assert here.out == there.out == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("nonsense",), "No such command"),
+        (("releases", "nonsense"), "No such command"),
+        (("releases", "list", "--nonsense"), "No such option"),
+        (("releases", "show"), "Missing argument"),
+        (("token", "create", "--days", "0"), "greater than or equal to 1"),
+        (("audit", "list", "--limit", "0"), "greater than or equal to 1"),
+        (("releases", "list", "--server", "ftp://host"), "must begin with http:// or https://"),
+        (("releases", "list", "--server", "host:8080"), "must begin with http:// or https://"),
+    ],
+)
+def test_wrong_usage_ends_with_2(mirror: Mirror, command: tuple[str, ...], told: str) -> None:
+    ended = mirror.here(*command)
+    assert (ended.code, ended.out) == (2, "")
+    assert told in re.sub(r"\s+", " ", ended.err)
+
+
+@pytest.mark.parametrize("command", [("releases", "list"), ("fsck",), ("token", "list")])
+def test_an_unknown_setting_ends_every_command_with_2(
+    mirror: Mirror, command: tuple[str, ...]
+) -> None:
+    ended = mirror.warm.run(mirror.site.but(prot=1), *command)
+    assert (ended.code, ended.out) == (2, "")
+    assert "MOORAGE_PROT: unknown setting; did you mean MOORAGE_PORT?" in ended.err
+
+
+def test_help_names_every_command_and_says_what_it_does(mirror: Mirror) -> None:
+    top = mirror.here("--help")
+    assert (top.code, top.err) == (0, "")
+    for name in ("serve", "migrate", "config", "releases", "fsck", "token", "audit"):
+        assert re.search(rf"^\W*{name}  +\S+", top.out, re.MULTILINE), name
+    nested = {
+        "releases": ("plan", "sync", "list", "show", "verify", "keys"),
+        "config": ("check", "show"),
+        "token": ("create", "list", "revoke"),
+        "audit": ("list", "verify"),
+    }
+    for group, commands in nested.items():
+        told = mirror.here(group, "--help").out
+        for name in commands:
+            assert re.search(rf"^\W*{name}  +\S+", told, re.MULTILINE), f"{group} {name}"
+
+
+def test_the_version_is_told(mirror: Mirror) -> None:
+    from app import __version__
+
+    assert mirror.here("--version") == Ended(0, f"moorage {__version__}\n", "")
+
+
+def test_a_reader_who_goes_away_is_no_error(mirror: Mirror) -> None:
+    with subprocess.Popen(
+        [str(MOORAGE), "releases", "list", "--json"],
+        env=dict(mirror.site.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert process.stderr.read() == ""
+
+
+# --- through a server ---
+
+
+def test_without_a_token_changes_are_refused_and_reading_is_not(mirror: Mirror) -> None:
+    refused = mirror.there("releases", "sync", MOORAGE_TOKEN="")
+    assert (refused.code, refused.out) == (1, "")
+    assert "needs a token" in refused.err
+    assert mirror.there("releases", "list", MOORAGE_TOKEN="").code == 0
+
+
+@pytest.mark.parametrize("token", ["nonsense", "moor_" + "0" * 49])
+def test_a_wrong_token_is_refused_and_not_repeated(mirror: Mirror, token: str) -> None:
+    refused = mirror.there("releases", "sync", MOORAGE_TOKEN=token)
+    assert refused.code == 1
+    assert "token" in refused.err
+    assert token not in refused.err
+
+
+def test_the_token_may_come_from_a_file(mirror: Mirror, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(f"{mirror.server.token}\n")
+    ended = mirror.there("releases", "plan", MOORAGE_TOKEN="", MOORAGE_TOKEN_FILE=str(path))
+    assert ended.code == 0
+    absent = mirror.there("releases", "plan", MOORAGE_TOKEN="", MOORAGE_TOKEN_FILE="/absent")
+    assert (absent.code, absent.out) == (2, "")
+    assert absent.err == "moorage: MOORAGE_TOKEN_FILE: /absent: No such file or directory\n"
+
+
+def test_the_server_may_come_from_the_environment(mirror: Mirror) -> None:
+    environ = {"MOORAGE_SERVER": mirror.server.url, "MOORAGE_TOKEN": mirror.server.token}
+    remote = Site(mirror.site.folder, {**environ, "LC_ALL": "C.UTF-8"})
+    assert mirror.warm.run(remote, "releases", "plan").out == mirror.here("releases", "plan").out
+    # Local commands know the names, too, and don't take them for misspelt settings.
+    local = Site(mirror.site.folder, {**mirror.site.environ, **environ})
+    assert mirror.warm.run(local, "token", "list").code == 0
+    assert mirror.warm.run(local, "config", "check").code == 0
+
+
+def test_a_server_that_is_not_there_is_told(mirror: Mirror) -> None:
+    nowhere = Site(mirror.site.folder, {"LC_ALL": "C.UTF-8"})
+    ended = mirror.warm.run(nowhere, "releases", "list", "--server", "http://127.0.0.1:1")
+    assert (ended.code, ended.out) == (1, "")
+    assert "127.0.0.1:1" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_server_that_is_something_else_is_told(mirror: Mirror) -> None:
+    nowhere = Site(mirror.site.folder, {"LC_ALL": "C.UTF-8"})
+    ended = mirror.warm.run(nowhere, "releases", "list", "--server", mirror.fake.base_url)
+    assert (ended.code, ended.out) == (1, "")
+    assert "404" in ended.err
+    assert "Traceback" not in ended.err
+
+
+# --- tokens, fsck, audit, migrate: on a data directory of their own ---
+
+
+def test_tokens_are_made_listed_and_revoked(site: Site, warm: Warm) -> None:
+    made = warm.run(site, "token", "create", "--name", "ci", "--days", "2", "--json").json
+    assert re.fullmatch(r"moor_[0-9A-Za-z]{49}", made["token"])
+    text = warm.run(site, "token", "create").out
+    assert re.fullmatch(r"moor_[0-9A-Za-z]{49}\n", text)
+    listed = warm.run(site, "token", "list", "--json")
+    assert [(t["name"], t["revoked_at"]) for t in listed.json] == [("ci", None), ("admin", None)]
+    assert made["token"] not in listed.out
+    assert made["token"] not in warm.run(site, "audit", "list").out
+
+    assert warm.run(site, "token", "revoke", made["id"]).code == 0
+    again = warm.run(site, "token", "revoke", made["id"])
+    assert (again.code, again.err) == (1, f"moorage: token {made['id']} is revoked already\n")
+    unknown = warm.run(site, "token", "revoke", "nobody")
+    assert (unknown.code, "no token has the id nobody" in unknown.err) == (1, True)
+
+
+def test_fsck_ends_with_1_for_damage_and_repairs_it(
+    site: Site, warm: Warm, put_release, fake: FakeGodev
+) -> None:
+    put_release()
+    assert warm.run(site, "releases", "sync").code == 0
+    assert warm.run(site, "fsck", "--deep").out == "clean: 2 blobs, all hashed\n"
+    shown = warm.run(site, "releases", "show", VERIFIED, "--json").json
+    blob = site.data_dir / "blobs" / shown["sha256"][:2] / shown["sha256"]
+    whole = blob.read_bytes()
+    blob.chmod(0o600)
+    blob.write_bytes(b"!" + whole[1:])
+
+    assert warm.run(site, "fsck").code == 0  # the size is right
+    found = warm.run(site, "fsck", "--deep", "--json")
+    assert (found.code, found.json["clean"]) == (1, False)
+    [finding] = found.json["findings"]
+    assert (finding["problem"], finding["files"]) == ("damaged", [VERIFIED])
+    text = warm.run(site, "fsck", "--deep")
+    assert (text.code, "nothing was changed" in text.out) == (1, True)
+
+    repaired = warm.run(site, "fsck", "--deep", "--repair", "--json")
+    assert (repaired.code, repaired.json["repaired"]) == (1, True)
+    assert not blob.exists()
+    assert warm.run(site, "releases", "sync").code == 0
+    assert blob.read_bytes() == whole
+    assert warm.run(site, "fsck", "--deep").code == 0
+    assert fake.hits[f"/go/{VERIFIED}"] == 2
+
+
+def test_audit_verify_ends_with_1_at_the_first_changed_row(site: Site, warm: Warm) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    for name in ("a", "b", "c"):
+        assert warm.run(site, "token", "create", "--name", name).code == 0
+    intact = warm.run(site, "audit", "verify", "--json")
+    assert (intact.code, intact.json["intact"]) == (0, True)
+    rows = warm.run(site, "audit", "list", "--json").json
+    second = next(row["seq"] for row in rows if row["detail"] == "b")
+    with closing(sqlite3.connect(site.data_dir / "moorage.db")) as db, db:
+        db.execute("UPDATE audit SET detail = 'x' WHERE seq = ?", (second,))
+    broken = warm.run(site, "audit", "verify", "--json")
+    assert broken.code == 1
+    assert broken.json == {"rows": second - 1, "intact": False, "first_break": second}
+    assert warm.run(site, "audit", "verify").out == f"broken at row {second}\n"
+
+
+def test_migrate_says_from_where_to_where(site: Site, warm: Warm) -> None:
+    first = warm.run(site, "migrate", "--json")
+    assert (first.code, first.json["before"]) == (0, None)
+    again = warm.run(site, "migrate").out
+    assert again == f"the database is at {first.json['after']} already\n"
+
+
+def test_an_index_that_was_never_read_is_an_error_and_an_old_one_a_warning(
+    site: Site, warm: Warm, fake: FakeGodev, put_release
+) -> None:
+    put_release()
+    empty = warm.run(site, "releases", "list")
+    assert (empty.code, empty.out) == (
+        0,
+        "nothing is known yet; run `moorage releases plan`, then `moorage releases sync`\n",
+    )
+    fake.stop()
+    never = warm.run(site, "releases", "plan")
+    assert (never.code, never.out) == (1, "")
+    assert never.err.startswith("moorage: ")
+    fake.start()
+    assert warm.run(site, "releases", "plan").code == 0
+    fake.stop()
+    old = warm.run(site, "releases", "plan", "--json")
+    assert old.code == 0
+    assert old.json["index_error"]
+    assert old.err.startswith("moorage: the index could not be read anew: ")
+    assert json.loads(old.out)["fetch_files"] == 1

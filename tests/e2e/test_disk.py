@@ -1,0 +1,202 @@
+"""F88, F89: a disk that is full or read-only stops new files, never the ones that are here.
+
+The data directory is a small file system of its own, mounted where only the server sees it: when
+its process ends, the mount is gone. What it holds is looked at through /proc/<pid>/root.
+"""
+
+import errno
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.process import Server, Site, names, staged, wait_until
+from tests.fakes.archives import archive_name
+from tests.fakes.faults import Fault
+from tests.fakes.godev import FakeGodev
+
+MIB = 1024 * 1024
+_MOUNT = 'mount -t tmpfs -o "size=$1,nr_inodes=$2,mode=700" none "$3"'
+_THEN_RUN = ' && shift 3 && exec "$@"'
+FIRST, SECOND = archive_name("go1.99.1"), archive_name("go1.99.2")
+
+
+def in_a_namespace(*command: str) -> tuple[str, ...]:
+    """Return a command line whose mounts nobody else sees."""
+    return ("unshare", "--mount", "--propagation", "private", *command)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _may_mount() -> None:
+    for program in ("unshare", "nsenter", "mount"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    attempt = in_a_namespace("mount", "-t", "tmpfs", "none", "/mnt")
+    if subprocess.run(attempt, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not permitted here")
+
+
+@contextmanager
+def on_a_small_disk(site: Site, *, size: int, inodes: int = 10_000) -> Iterator[Server]:
+    """Serve from a data directory that is a file system of so many bytes."""
+    site.data_dir.mkdir(mode=0o700)
+    mount = ("sh", "-c", _MOUNT + _THEN_RUN, "sh", str(size), str(inodes), str(site.data_dir))
+    with site.serve(under=in_a_namespace(*mount)) as server:
+        yield server
+
+
+def seen_by(server: Server) -> Path:
+    """Return the data directory as the server sees it."""
+    return Path(f"/proc/{server.pid}/root{server.site.data_dir}")
+
+
+def fill(folder: Path) -> Path:
+    """Take all space that is left; return the file that holds it."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as stream:
+        try:
+            while True:
+                stream.write(bytes(64 * 1024))
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+    return filler
+
+
+@pytest.fixture
+def roomy(site: Site) -> Site:
+    """Without the floor of free space that is kept by default."""
+    return site.but(storage__min_free_percent=0)
+
+
+def test_F88_a_file_that_does_not_fit_is_507_and_everything_else_goes_on(
+    roomy: Site, fake: FakeGodev, put_release
+) -> None:
+    first = put_release("go1.99.1", extra_bytes=4 * MIB)
+    second = put_release("go1.99.2", extra_bytes=12 * MIB)
+    with on_a_small_disk(roomy, size=20 * MIB) as server:
+        assert server.get(f"/dl/{FIRST}").body == first
+        taken = seen_by(server) / "taken"
+        taken.write_bytes(bytes(6 * MIB))
+
+        refused = server.get(f"/dl/{SECOND}")
+        assert refused.status == 507
+        assert "free" in refused.text
+        # It did not even begin to download what has no place.
+        assert fake.bytes_sent[f"/go/{SECOND}"] == 0
+        assert staged(seen_by(server)) == []
+        assert server.get(f"/dl/{FIRST}").body == first
+        assert server.get("/healthz").status == 200
+
+        taken.unlink()
+        assert server.get(f"/dl/{SECOND}").body == second
+        assert server.get("/readyz").status == 200
+
+
+def test_F88_a_disk_that_fills_up_during_the_download_loses_nothing(
+    roomy: Site, fake: FakeGodev, put_release
+) -> None:
+    first = put_release("go1.99.1", extra_bytes=1 * MIB)
+    second = put_release("go1.99.2", extra_bytes=4 * MIB)
+    with on_a_small_disk(roomy, size=24 * MIB) as server:
+        assert server.get(f"/dl/{FIRST}").body == first
+        # The bytes have their place; then there is none left for the database.
+        fake.fault(f"/go/{SECOND}", Fault.stall("half"))
+        with ask_in_the_background(server, SECOND) as waiting:
+            fake.wait_until(lambda: fake.stalled == 1)
+            filler = fill(seen_by(server))
+            fake.release()
+            status = waiting()
+        assert status in (200, 503, 507)
+        wait_until(lambda: staged(seen_by(server)) == [], "the end of staging")
+        assert server.get(f"/dl/{FIRST}").body == first
+        assert server.get("/healthz").status == 200
+
+        filler.unlink()
+        wait_until(lambda: server.get("/readyz").status == 200, "readiness")
+        assert server.get(f"/dl/{SECOND}").body == second
+        assert fake.hits[f"/go/{SECOND}"] <= 2
+
+
+@contextmanager
+def ask_in_the_background(server: Server, name: str) -> Iterator:
+    """Yield a function that waits for the status of a GET that has begun."""
+    command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{server.url}/dl/{name}"]
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}
+    ) as client:
+        yield lambda: int(client.communicate(timeout=60)[0])
+
+
+def test_F89_a_disk_without_inodes_is_507_and_heals(
+    roomy: Site, fake: FakeGodev, put_release
+) -> None:
+    first, second = put_release("go1.99.1"), put_release("go1.99.2")
+    with on_a_small_disk(roomy, size=20 * MIB, inodes=120) as server:
+        assert server.get(f"/dl/{FIRST}").body == first
+        many = seen_by(server) / "many"
+        many.mkdir()
+        with pytest.raises(OSError, match="No space left"):
+            for number in range(200):
+                (many / str(number)).touch()
+        assert server.get(f"/dl/{SECOND}").status in (503, 507)
+        assert server.get("/readyz").status == 503
+        assert server.get(f"/dl/{FIRST}").body == first
+
+        shutil.rmtree(many)
+        assert server.get(f"/dl/{SECOND}").body == second
+        assert server.get("/readyz").status == 200
+
+
+def test_the_floor_of_free_space_is_kept(site: Site, put_release) -> None:
+    put_release("go1.99.1", extra_bytes=8 * MIB)
+    with on_a_small_disk(site.but(storage__min_free_percent=50), size=16 * MIB) as server:
+        refused = server.get(f"/dl/{FIRST}")
+        assert refused.status == 507
+        assert "floor" in refused.text
+
+
+def test_F89_a_read_only_store_serves_what_it_has_and_says_that_it_is_not_ready(
+    site: Site, fake: FakeGodev, put_release, tmp_path: Path
+) -> None:
+    first, second = put_release("go1.99.1"), put_release("go1.99.2")
+    # SQLite keeps its files open for writing, which forbids a remount: it lives elsewhere.
+    apart = site.but(database_url=f"sqlite:///{tmp_path / 'moorage.db'}")
+    with on_a_small_disk(apart, size=20 * MIB) as server:
+        assert server.get(f"/dl/{FIRST}").body == first
+        remount(server, "ro")
+        refused = server.get(f"/dl/{SECOND}")
+        assert (refused.status, "ead-only" in refused.text) == (503, True)
+        unready = server.get("/readyz")
+        assert (unready.status, "ead-only" in unready.json["checks"]["storage"]) == (503, True)
+        assert server.get("/healthz").status == 200
+        assert server.get(f"/dl/{FIRST}").body == first
+        assert server.get(f"/dl/{FIRST}.sha256sum").status == 200
+
+        remount(server, "rw")
+        assert server.get("/readyz").status == 200
+        assert server.get(f"/dl/{SECOND}").body == second
+
+
+def remount(server: Server, mode: str) -> None:
+    inside = ["nsenter", f"--mount=/proc/{server.pid}/ns/mnt", "--"]
+    mount = ["mount", "-o", f"remount,{mode}", str(server.site.data_dir)]
+    done = subprocess.run([*inside, *mount], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_read_only_data_directory_is_told_at_the_start(site: Site) -> None:
+    site.data_dir.mkdir(mode=0o700)
+    script = f'{_MOUNT} && mount -o remount,ro "$3"{_THEN_RUN}'
+    mount = ("sh", "-c", script, "sh", "1m", "100", str(site.data_dir))
+    with site.serve(under=in_a_namespace(*mount), ready=False) as server:
+        assert server.process.wait(60) == 1
+        server.is_ended = True
+        assert "Traceback" not in server.told()
+        assert "ead-only" in server.err
+    assert names(data_dir=site.data_dir).items() <= site.environ.items()

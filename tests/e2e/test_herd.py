@@ -1,0 +1,73 @@
+"""F38: a herd of cold requests for one archive costs one download and little memory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.process import (
+    ROOT,
+    Server,
+    Site,
+    forget_peak,
+    free_port,
+    memory,
+    soft_limit_of_open_files,
+)
+from tests.fakes.archives import archive_name
+from tests.fakes.faults import Fault
+from tests.fakes.godev import FakeGodev
+
+CLIENTS = 500
+NAME = archive_name("go1.99.1")
+MIB = 1024 * 1024
+
+
+def _herd(server: Server, fake: FakeGodev, expected: Path, clients: int) -> dict[str, object]:
+    """Let them all ask before upstream sends the first byte; return what they got."""
+    fake.fault(f"/go/{NAME}", Fault.delay_headers_until_released())
+    command = [sys.executable, "-m", "tests.e2e.herd", str(server.port), f"/dl/{NAME}"]
+    with subprocess.Popen(
+        [*command, str(clients), str(expected)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as herd:
+        assert herd.stdout
+        assert herd.stdout.readline() == "asked\n"
+        fake.wait_until(lambda: fake.stalled == 1)
+        fake.release()
+        result: dict[str, object] = json.loads(herd.stdout.readline())
+        assert herd.wait(60) == 0
+        return result
+
+
+@pytest.mark.timeout(240)
+def test_F38_500_cold_requests_cause_one_download_and_flat_memory(
+    site: Site, fake: FakeGodev, put_release, tmp_path: Path
+) -> None:
+    data = put_release(extra_bytes=70_000_000)
+    expected = tmp_path / NAME
+    expected.write_bytes(data)
+    # The usual soft limit, which three descriptors for each stream would pass.
+    with soft_limit_of_open_files(1024), site.serve() as server:
+        forget_peak(server.pid)
+        before = memory(server.pid, "VmHWM")
+        result = _herd(server, fake, expected, CLIENTS)
+        growth = memory(server.pid, "VmHWM") - before
+        assert result == {"statuses": {"200": CLIENTS}, "whole": CLIENTS}
+        assert fake.hits[f"/go/{NAME}"] == 1
+        assert fake.hits[f"/go/{NAME}.asc"] == 1
+        assert fake.bytes_sent[f"/go/{NAME}"] == len(data)
+        assert growth < 100 * MIB, f"{growth / MIB:.0f} MiB"
+
+
+def test_F38_two_processes_share_one_download(
+    site: Site, fake: FakeGodev, put_release, tmp_path: Path
+) -> None:
+    expected = tmp_path / NAME
+    expected.write_bytes(put_release(extra_bytes=5_000_000))
+    with site.but(workers=2, port=free_port()).serve() as server:
+        assert len(server.workers()) == 2
+        result = _herd(server, fake, expected, 100)
+        assert result == {"statuses": {"200": 100}, "whole": 100}
+        assert fake.hits[f"/go/{NAME}"] == 1

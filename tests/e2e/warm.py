@@ -1,0 +1,275 @@
+"""The real command line in real processes, without the second that an interpreter takes to start.
+
+    python -m tests.e2e.warm
+
+reads one request a line from stdin and answers it with one line, both JSON:
+
+    {"argv": […], "environ": {…}, "cwd": …, "out": …, "err": …, "tty": …}  →  {"pid": n}
+    {"wait": pid, "seconds": s}  →  {"code": n}, negative for a signal, null if it still runs
+
+Each run is a fork of this process, which has imported everything and started nothing.
+"""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.process import ROOT, Ended, Server, Site
+
+
+def _import_everything() -> None:
+    import rich.progress
+    import rich.table
+    import uvicorn.lifespan.on
+    import uvicorn.protocols.http.httptools_impl
+    import uvloop
+
+    import app.cli.program
+    import app.main
+    import app.server
+    import app.settings.reference
+
+    _ = (rich.progress, rich.table, uvicorn.lifespan.on, uvloop, app.server, app.main)
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    _import_everything()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            answer = {"code": _wait(request["wait"], request["seconds"])}
+        else:
+            answer = {"pid": _fork(request)}
+        print(json.dumps(answer), flush=True)
+    for pid in _running - _codes.keys():  # of tests that failed before they stopped it
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+_running: set[int] = set()
+_codes: dict[int, int] = {}
+
+
+def _wait(pid: int, seconds: float) -> int | None:
+    deadline = time.monotonic() + seconds
+    while True:
+        if pid in _codes:
+            return _codes[pid]
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            _codes[pid] = os.waitstatus_to_exitcode(status)
+            continue
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.002)
+
+
+def _fork(request: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid:
+        _codes.pop(pid, None)
+        _running.add(pid)
+        return pid
+    try:
+        _become(request)
+    finally:
+        os._exit(70)
+
+
+def _become(request: dict[str, Any]) -> None:
+    """Turn into `moorage` with these arguments; never returns."""
+    from app.cli import main as moorage
+
+    os.setsid()
+    terminal = request["tty"]
+    _redirect(0, terminal or os.devnull, os.O_RDWR)
+    _redirect(1, request["out"] or terminal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    _redirect(2, request["err"] or terminal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    sys.argv = ["moorage", *request["argv"]]
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(number, "r" if not number else "w", buffering=1, encoding="utf-8")
+        for number in range(3)
+    )
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = 0
+    try:
+        moorage()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or 120
+    os._exit(code)
+
+
+def _redirect(number: int, path: str, flags: int) -> None:
+    # Opening a terminal after setsid() makes it the controlling one: Ctrl-C comes from there.
+    descriptor = os.open(path, flags, 0o600)
+    os.dup2(descriptor, number)
+    os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One running command."""
+
+    warm: "Warm"
+    pid: int
+    out: Path | None
+    err: Path | None
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self, seconds: float = 60) -> Ended:
+        """Wait for its end."""
+        code = self.warm.wait(self.pid, seconds)
+        if code is None:
+            self.send(signal.SIGKILL)
+            self.warm.wait(self.pid, 10)
+            raise AssertionError(f"it did not end within {seconds} s; {_text(self.err)}")
+        return Ended(code, _text(self.out), _text(self.err))
+
+
+def _text(path: Path | None) -> str:
+    return path.read_text() if path is not None and path.exists() else ""
+
+
+@dataclass(frozen=True)
+class Forked:
+    """A running command with the methods of a `subprocess.Popen`."""
+
+    run: Run
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.run.pid
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        return self.run.warm.wait(self.pid, 0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code."""
+        code = self.run.warm.wait(self.pid, timeout or 60)
+        if code is None:
+            raise subprocess.TimeoutExpired("moorage", timeout or 60)
+        return code
+
+    def send_signal(self, sig: int) -> None:
+        """Send it a signal."""
+        self.run.send(sig)
+
+
+class Warm:
+    """Runs commands in forks of one warmed-up process."""
+
+    def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
+        self._process = process
+        self._folder = folder
+        self._count = 0
+
+    def start(self, site: Site, *arguments: str, tty: str | None = None) -> Run:
+        """Start a command; without a terminal its output goes to files.
+
+        Args:
+            site: whose environment it gets.
+            *arguments: after `moorage`.
+            tty: the path of a terminal that becomes its stdin, stdout and stderr.
+        """
+        self._count += 1
+        stem = self._folder / str(self._count)
+        out, err = (None, None) if tty else (stem.with_suffix(".out"), stem.with_suffix(".err"))
+        answer = self._ask(
+            argv=arguments,
+            environ=dict(site.environ),
+            cwd=str(site.folder),
+            out=str(out) if out else None,
+            err=str(err) if err else None,
+            tty=tty,
+        )
+        return Run(self, answer["pid"], out, err)
+
+    def run(self, site: Site, *arguments: str, seconds: float = 60) -> Ended:
+        """Run a command to its end."""
+        return self.start(site, *arguments).wait(seconds)
+
+    @contextmanager
+    def serve(self, site: Site, *, ready: bool = True) -> Iterator[Server]:
+        """Run `moorage serve` with one worker; like `Site.serve`, only quicker to start."""
+        run = self.start(site, "serve")
+        assert run.err is not None
+        with Server(site, Forked(run), run.err.with_suffix("")).kept(ready=ready) as server:
+            yield server
+
+    def wait(self, pid: int, seconds: float) -> int | None:
+        """Return the exit code of a command, None if it still runs after so many seconds."""
+        code: int | None = self._ask(wait=pid, seconds=seconds)["code"]
+        return code
+
+    def _ask(self, **request: Any) -> Any:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the warmed-up process has ended"
+        return json.loads(answer)
+
+
+@contextmanager
+def warmed_up() -> Iterator[Warm]:
+    """Start the warmed-up process; it and its files are gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.warm"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            yield Warm(process, Path(folder))
+            assert process.stdin
+            process.stdin.close()
+            assert process.wait(30) == 0
+
+
+@contextmanager
+def terminal() -> Iterator[tuple[int, str]]:
+    """Yield the near end of a new pseudo-terminal, and the path of its far end."""
+    near, far = pty.openpty()
+    try:
+        yield near, os.ttyname(far)
+    finally:
+        os.close(far)
+        os.close(near)
+
+
+if __name__ == "__main__":
+    main()
