@@ -4,6 +4,7 @@ On SIGTERM a process becomes unready at once and accepts connections for `drain_
 that load balancers notice first; then it stops listening and running downloads get `shutdown_s`.
 """
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -27,6 +28,7 @@ from app.settings import Settings
 from app.web.connection import CONNECTION, Connection
 
 _BACKLOG = 4096
+_HEAD_MAX_BYTES = 512 * 1024  # uvloop reads up to 256 KiB at once, body included
 _OPEN_FILES = 65536
 _RESTART_PAUSE_S = 1.0
 _START_S = 30.0  # a process that ends with 1 so early could not start at all
@@ -41,9 +43,22 @@ class Protocol(HttpToolsProtocol):
     """
 
     _answered = False
+    _head_bytes = 0  # since the last head or body was complete
+    _is_in_body = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a head that grows without end is refused, since nothing else limits it."""
+        self._head_bytes += len(data)
+        if self._head_bytes > _HEAD_MAX_BYTES:
+            self.send_400_response("The request's head is too large.")
+            return
+        super().data_received(data)
+        if self._is_in_body:
+            self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Answer at once if that can be done, else hand the request to the application."""
+        self._head_bytes, self._is_in_body = 0, True
         self._answered = self._answer_instantly()
         if not self._answered:
             super().on_headers_complete()
@@ -75,6 +90,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
+        self._head_bytes, self._is_in_body = 0, False
         if not self._answered:
             super().on_message_complete()
 
@@ -118,9 +134,10 @@ def bind(settings: Settings) -> socket.socket:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
         return _bound(*found[0])
     except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        advice = "another MOORAGE_PORT, or stop what listens there" if taken else "a MOORAGE_HOST"
         raise SettingsError(
-            f"can't listen on {settings.host}:{settings.port}: {error.strerror}; "
-            "choose another MOORAGE_HOST or MOORAGE_PORT, or stop what listens there"
+            f"can't listen on {settings.host}:{settings.port}: {error.strerror}; choose {advice}"
         ) from error
 
 
@@ -180,6 +197,7 @@ def _config(settings: Settings, application: Application) -> uvicorn.Config:
         application,
         http=Protocol,
         ws="none",
+        lifespan="on",
         loop="uvloop",
         log_config=None,
         access_log=False,

@@ -65,8 +65,12 @@ class Services:
     jobs: JobService
     audit: AuditReader
 
-    async def start(self) -> None:
+    async def start(self, *, owns_key: bool = True) -> None:
         """Check the schema, clear what crashes left, and take over the configured key.
+
+        Args:
+            owns_key: False for commands: their environment may name another key than the
+                service's, so they take theirs over only where there is none yet.
 
         Raises:
             SchemaError: the database is not at the schema of this program.
@@ -78,7 +82,8 @@ class Services:
         await self.store.recover()
         armored, source = await _configured_key(self.settings.releases.keyring)
         try:
-            await self.keyring.configure(armored, source)
+            if owns_key or not await self.keyring.is_active():
+                await self.keyring.configure(armored, source)
         except NotYetError as error:
             # What was verified earlier needs no gpg; only a first start can do nothing without it.
             if not await self.keyring.is_active():
@@ -108,7 +113,7 @@ def prepare_data_dir(settings: Settings) -> bool:
         (settings.data_dir / "keys").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"the data directory {settings.data_dir} can't be created: {error.strerror}"
+            f"MOORAGE_DATA_DIR: {settings.data_dir} can't be created: {error.strerror}"
         ) from error
     return new
 

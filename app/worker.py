@@ -8,16 +8,18 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from app import logs, metrics
-from app.core.errors import MoorageError
+from app.core.errors import DatabaseBusyError, MoorageError
 from app.db.leases import LeaseHolder, LeaseTable
 from app.services.jobs import SYNC
 from app.wiring import Services
 
 _TRY_S = 2.0
 _FLUSH_S = 1.0
+_METRICS_S = 2.0
 _JOBS_S = 1.0
 _SCRUB_S = 600.0
 _TIDY_S = 3600.0
+_RETRY_S = 60.0
 _log = logs.get("worker")
 
 
@@ -42,6 +44,9 @@ class Worker:
                     await self._lead(lease)
             except MoorageError as error:
                 _log.warning("no leadership", error=str(error))
+            except Exception:
+                # Nobody else would notice that this process has stopped trying.
+                _log.exception("leading broke")
             await asyncio.sleep(_TRY_S)
 
     async def _lead(self, lease: LeaseHolder) -> None:
@@ -51,13 +56,19 @@ class Worker:
             await self._services.jobs.fail_abandoned()
             loops = [asyncio.ensure_future(loop) for loop in self._loops()]
             try:
-                while await self._services.leases.still_mine(lease):
+                while await self._still_leading(lease):
                     await asyncio.sleep(_TRY_S)
                 _log.warning("leadership lost")
             finally:
                 for loop in loops:
                     loop.cancel()
                 await asyncio.gather(*loops, return_exceptions=True)
+
+    async def _still_leading(self, lease: LeaseHolder) -> bool:
+        try:
+            return await self._services.leases.still_mine(lease)
+        except DatabaseBusyError:
+            return True  # the lease runs out by itself, and the fence guards what is recorded
 
     def _loops(self) -> list[Awaitable[None]]:
         services, releases = self._services, self._services.settings.releases
@@ -66,14 +77,17 @@ class Worker:
             _every(_JOBS_S, self._run_jobs),
             _every(_SCRUB_S, self._scrub),
             _every(_TIDY_S, self._tidy),
+            _every(_METRICS_S, self._services.catalog.current),  # loading it sets the gauges
         ]
         if releases.sync_s:
             loops.append(_every(releases.sync_s, lambda: services.jobs.ask_for(SYNC, "system")))
         return loops
 
     async def _refresh(self) -> None:
-        await self._services.reader.refresh()
-        await self._services.ingestion.judge_again()
+        try:
+            await self._services.reader.refresh()
+        finally:
+            await self._services.ingestion.judge_again()
 
     async def _run_jobs(self) -> None:
         while await self._services.jobs.run_next():
@@ -94,13 +108,15 @@ async def _flush() -> None:
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Do work now and then every so many seconds; a failure waits for the next turn."""
+    """Do work now and then every so many seconds; a failure is tried again within a minute."""
     while True:
+        pause_s = seconds
         try:
             await work()
         except MoorageError as error:
+            pause_s = min(seconds, _RETRY_S)
             _log.warning("background work failed", work=work.__qualname__, error=str(error))
         except Exception:
             # A defect in one loop must not end the others; it is logged with its traceback.
             _log.exception("background work broke", work=work.__qualname__)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(pause_s)

@@ -20,7 +20,7 @@ def list_rows(
     as_json: Json = False,
 ) -> None:
     """List changes, oldest first."""
-    records = local(lambda s: s.audit.list(after=after, limit=limit))
+    records = local(lambda s: s.audit.list(after=after, limit=limit), may_be_new=False)
     shape = [
         {
             "seq": r.seq,
@@ -53,7 +53,7 @@ def _listed(result: list[dict[str, Any]]) -> "Table":
 @audit.command()
 def verify(as_json: Json = False) -> None:
     """Check the hash chain; ends with 1 at the first row that was changed, removed or moved."""
-    rows, broken = local(lambda s: s.audit.verify())
+    rows, broken = local(lambda s: s.audit.verify(), may_be_new=False)
     emit(
         {"rows": rows, "intact": broken is None, "first_break": broken},
         as_json,

@@ -26,7 +26,8 @@ def fsck(
     Ends with 1 if something that should be served can't be.
     """
     report = local(
-        lambda services: services.fsck.run(deep=deep, repair=repair, progress=_progress())
+        lambda services: services.fsck.run(deep=deep, repair=repair, progress=_progress()),
+        may_be_new=False,
     )
     emit(_shape(report, repaired=repair), as_json, _render)
     if not report.clean:
@@ -56,6 +57,7 @@ def _shape(report: "FsckReport", *, repaired: bool) -> dict[str, Any]:
                 "files": list(f.names),
                 "size_bytes": f.size_bytes,
                 "action": f.action,
+                "healed": f.healed,
             }
             for f in report.findings
         ],
@@ -72,7 +74,7 @@ def _render(result: dict[str, Any]) -> "Shown":
             f["object"],
             ", ".join(f["files"]) or "-",
             human_bytes(f["size_bytes"]),
-            f["action"],
+            "fetched again" if f["healed"] else f["action"],
         )
         for f in result["findings"]
     ]

@@ -1,5 +1,6 @@
 """`moorage serve` and `moorage migrate`."""
 
+import socket
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +48,9 @@ def _prepare(settings: "Settings") -> None:
 
 def _greet(settings: "Settings", port: int) -> None:
     """Tell what to do next."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    everywhere = settings.host in {"0.0.0.0", "::"}  # noqa: S104 (compared, not bound)
+    name = socket.gethostname() if everywhere else settings.host
+    host = f"[{name}]" if ":" in name else name
     base = f"http://{host}:{port}"
     print(
         f"Moorage listens on {base}, data in {settings.data_dir}\n"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _ANSWER_MAX_BYTES = 64 * 1024 * 1024
-_DEADLINE_S = 120.0
+_DEADLINE_S = 1200.0  # an ingestion may take a quarter of an hour
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ServerUrl = Annotated[
@@ -55,7 +55,7 @@ async def local_services(settings: "Settings") -> "AsyncIterator[Services]":
 
     services = build(settings)
     try:
-        await services.start()
+        await services.start(owns_key=False)
         yield services
     finally:
         await services.close()
@@ -75,11 +75,15 @@ def run_local(settings: "Settings", work: "Callable[[Services], Awaitable[T]]") 
         raise typer.Exit(Exit.FAILED) from None
 
 
-def local(work: "Callable[[Services], Awaitable[T]]") -> T:
+def local(work: "Callable[[Services], Awaitable[T]]", *, may_be_new: bool = True) -> T:
     """Return what work makes of the local services, brought up to date first on SQLite.
 
+    Args:
+        work: what to do.
+        may_be_new: False for commands that mean nothing where no Moorage has run yet.
+
     Raises:
-        SettingsError: a setting is wrong.
+        SettingsError: a setting is wrong, or names a data directory without a database.
         SchemaError: another database needs `moorage migrate`.
     """
     from app import logs
@@ -91,6 +95,11 @@ def local(work: "Callable[[Services], Awaitable[T]]") -> T:
     # The result and its exit code say what went wrong; a log would say it twice.
     logs.configure("critical", settings.log_format, sys.stderr)
     if is_sqlite(settings.resolved_database_url):
+        if not may_be_new and not (settings.data_dir / "moorage.db").exists():
+            raise SettingsError(
+                f"MOORAGE_DATA_DIR: there is no Moorage database in {settings.data_dir}; "
+                "name the directory that the service uses"
+            )
         migrate(settings)
     return run_local(settings, work)
 
@@ -114,6 +123,7 @@ class Server:
         from app import __version__
         from app.upstream.address import AddressGuard, AllowedNetwork, Credential, Url
         from app.upstream.http import HttpClient
+        from app.upstream.retry import Limits
 
         # The address was given by the person at the keyboard: nothing needs to be guarded.
         anywhere = [AllowedNetwork.parse("0.0.0.0/0"), AllowedNetwork.parse("::/0")]
@@ -121,6 +131,7 @@ class Server:
             guard=AddressGuard(anywhere),
             user_agent=f"moorage/{__version__}",
             random=Random(),  # noqa: S311 (jitter)
+            limits=Limits(read_s=_DEADLINE_S),
         )
         credential = None
         if self.token:
@@ -144,11 +155,16 @@ def _result(status: int, answer: bytes) -> Any:
         data = json.loads(answer)
     except ValueError as error:
         raise MoorageError(
-            f"the server answered {status} and something that is not JSON"
+            f"the server answered {status} and something that is not JSON; "
+            "is --server the address of a Moorage?"
         ) from error
     if status < 400:
         return data
-    raise _error_of(status)(str(data.get("detail", f"the server answered {status}")))
+    told = data.get("detail", status) if isinstance(data, dict) else status
+    detail = f"the server says: {told}"
+    if status == 401:
+        detail += "; set MOORAGE_TOKEN or MOORAGE_TOKEN_FILE (`moorage token create` makes one)"
+    raise _error_of(status)(detail)
 
 
 def _error_of(status: int) -> type[MoorageError]:

@@ -33,14 +33,14 @@ def create(
 @token.command("list")
 def list_tokens(as_json: Json = False) -> None:
     """List tokens; their secrets are not known to anybody but their owners."""
-    found = local(lambda s: s.tokens.all())
+    found = local(lambda s: s.tokens.all(), may_be_new=False)
     emit([_shape(t) for t in found], as_json, _listed)
 
 
 @token.command()
 def revoke(token_id: str, as_json: Json = False) -> None:
     """Revoke a token at once."""
-    local(lambda s: s.tokens.revoke(token_id, actor="cli"))
+    local(lambda s: s.tokens.revoke(token_id, actor="cli"), may_be_new=False)
     emit({"id": token_id, "revoked": True}, as_json, lambda _: f"token {token_id} is revoked")
 
 

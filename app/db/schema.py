@@ -54,7 +54,9 @@ def present_revision(engine: Engine) -> str | None:
         with engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
     except DBAPIError as error:
-        raise DatabaseBusyError(f"the database can't be opened: {error.orig}") from error
+        raise DatabaseBusyError(
+            f"the database can't be opened: {' '.join(str(error.orig).split())[:300]}"
+        ) from error
 
 
 def check_schema(engine: Engine) -> None:

@@ -5,7 +5,7 @@ Reports first; `repair=True` then does exactly what the report says it would do.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -43,6 +43,7 @@ class Finding:
         object: "sha256:<hex>", or the path of a leftover.
         names: the files whose bytes it should be.
         action: what repairing does, for people.
+        healed: repairing fetched the blob again.
         harmful: False for orphans and leftovers, which only take space.
     """
 
@@ -51,11 +52,13 @@ class Finding:
     names: tuple[str, ...]
     size_bytes: int
     action: str
+    healed: bool = False
 
     @property
     def harmful(self) -> bool:
         """Whether something that should be served can't be."""
-        return self.problem in {Problem.MISSING, Problem.SHORT, Problem.DAMAGED}
+        is_broken = self.problem in {Problem.MISSING, Problem.SHORT, Problem.DAMAGED}
+        return is_broken and not self.healed and self.names != (INDEX_DOCUMENT,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class FsckReport:
     @property
     def clean(self) -> bool:
         """Whether everything recorded can be served."""
-        return not any(f.harmful for f in self.findings)
+        return not any(finding.harmful for finding in self.findings)
 
 
 def _names(session: Session, digest: Digest) -> list[str]:
@@ -99,7 +102,8 @@ class Fsck:
 
         Args:
             deep: hash every byte.
-            repair: quarantine damaged blobs, delete old orphans, remove leftovers.
+            repair: quarantine damaged blobs and fetch them again, delete old orphans, remove
+                leftovers.
             progress: is told (blobs checked, blobs in all).
         """
         recorded = await self._db.read(lambda s: Blobs(s).all())
@@ -116,7 +120,8 @@ class Fsck:
         findings += await self._orphans(known)
         findings += await self._leftovers()
         if repair:
-            await self._apply(findings)
+            await self._store.recover()
+            findings = [await self._repaired(finding) for finding in findings]
         return FsckReport(len(recorded), deep, tuple(findings))
 
     async def _mark_checked(self, digest: Digest) -> None:
@@ -126,7 +131,7 @@ class Fsck:
     async def _wrong(self, digest: Digest, size: int, condition: BlobCondition) -> Finding:
         names = tuple(await self._db.read(lambda s: _names(s, digest)))
         verb = "record it as damaged" if condition is BlobCondition.MISSING else "quarantine it"
-        then = "fetch it again when it is next asked for"
+        then = "fetch it again"
         if names == (INDEX_DOCUMENT,):
             then = "it is evidence of an earlier index and comes back only if that is read again"
         return Finding(Problem(condition.value), f"sha256:{digest}", names, size, f"{verb}; {then}")
@@ -150,16 +155,18 @@ class Fsck:
             for item in found
         ]
 
-    async def _apply(self, findings: list[Finding]) -> None:
-        await self._store.recover()
-        for finding in findings:
-            if finding.problem is Problem.LEFTOVER:
-                continue
-            digest = Digest(finding.object.removeprefix("sha256:"))
-            if finding.harmful:
-                await self._repair.damaged(digest, f"fsck: {finding.problem}", fetch=False)
-            elif finding.action == "delete it" and not await self._is_recorded(digest):
-                await self._delete(digest)
+    async def _repaired(self, finding: Finding) -> Finding:
+        """Do what the finding says; return it as it stands then."""
+        if finding.problem is Problem.LEFTOVER:
+            return finding
+        digest = Digest(finding.object.removeprefix("sha256:"))
+        if finding.problem is not Problem.ORPHAN:
+            if not await self._repair.suspect(digest, finding.size_bytes, "fsck", fetch=False):
+                return replace(finding, healed=True)  # somebody healed it meanwhile
+            return replace(finding, healed=await self._repair.heal(digest))
+        if finding.action == "delete it" and not await self._is_recorded(digest):
+            await self._delete(digest)
+        return finding
 
     async def _is_recorded(self, digest: Digest) -> bool:
         return any(b.digest == digest for b in await self._db.read(lambda s: Blobs(s).all()))

@@ -33,3 +33,6 @@ class GenerationWatch:
                 await self.poll()
             except DatabaseBusyError as error:
                 _log.warning("generation not read", error=str(error))
+            except Exception:
+                # Without this loop a process would answer from the past for ever.
+                _log.exception("watching the generation broke")

@@ -1,12 +1,13 @@
 """Jobs: recorded when asked for, run by the leader, one after another."""
 
+import asyncio
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from app import logs
-from app.core.errors import MoorageError, UnknownError
+from app.core.errors import DatabaseBusyError, MoorageError, UnknownError
 from app.core.job import Job, JobState
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
@@ -75,9 +76,18 @@ class JobService:
         await self._db.write(lambda s: self._save(s, running))
         state, result = await self._outcome(running)
         done = replace(running, state=state, finished_at=self._now(), result=json.dumps(result))
-        await self._db.write(lambda s: self._save(s, done))
+        await self._save_at_last(done)
         _log.info("job ended", job=job.id, kind=job.kind, state=state)
         return True
+
+    async def _save_at_last(self, job: Job) -> None:
+        """Save how a job ended, however long the database is locked: somebody waits for it."""
+        while True:
+            try:
+                return await self._db.write(lambda s: self._save(s, job))
+            except DatabaseBusyError as error:
+                _log.warning("job not saved", job=job.id, error=str(error))
+                await asyncio.sleep(1)
 
     def _save(self, session: Session, job: Job) -> None:
         Jobs(session).save(job)

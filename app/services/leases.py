@@ -21,6 +21,7 @@ from app.services.clock import Now
 TTL = timedelta(seconds=15)
 _RENEW_S = 5.0
 _POLL_S = 0.1
+_POLL_MAX_S = 0.5
 
 
 def _start_ticks(pid: int) -> str | None:
@@ -86,8 +87,10 @@ class Leases:
         Losing it meanwhile (a long pause) is noticed by whoever checks the fence in the
         transaction that records the result.
         """
+        pause_s = _POLL_S
         while (holder := await self.try_acquire(name)) is None:
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _POLL_MAX_S)
         async with self.keep(holder):
             yield holder
 
@@ -115,4 +118,4 @@ class Leases:
 
     async def still_mine(self, holder: LeaseHolder) -> bool:
         """Report whether nobody took the lease since."""
-        return await self._db.write(lambda s: LeaseTable(s).holds(holder))
+        return await self._db.read(lambda s: LeaseTable(s).holds(holder))

@@ -209,6 +209,15 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def make_durable(self, digest: Digest) -> None:
+        """Sync a blob whose writer may have been killed before it did; for adopting an orphan.
+
+        Raises:
+            BlobMissingError: no such blob.
+            StorageError: the disk answered with an error.
+        """
+        ...
+
     async def quarantine(self, digest: Digest) -> Path | None:
         """Move a blob out of reach, keeping its bytes as evidence; None if there was none."""
         ...

@@ -28,7 +28,7 @@ from app.storage.blobstore import (
     StagedBlob,
     StoredBlob,
 )
-from app.storage.durable import storage_errors
+from app.storage.durable import storage_errors, sync_file, sync_folder
 from app.storage.freespace import FreeSpace
 from app.storage.ownership import StagingArea
 from app.storage.reading import LocalOpenBlob
@@ -119,6 +119,24 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
     async def check(self, digest: Digest, size_bytes: int, *, deep: bool) -> BlobCondition:
         """Report the condition of one blob; see `BlobStore.check`."""
         return await self._threads.run(partial(self._check, digest, size_bytes, deep))
+
+    async def make_durable(self, digest: Digest) -> None:
+        """Sync a blob and its name; see `BlobStore.make_durable`."""
+        await self._threads.run(partial(self._sync, digest))
+
+    def _sync(self, digest: Digest) -> None:
+        path = self._path(digest)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise BlobMissingError(f"no blob {digest}") from error
+        with storage_errors(f"sync blob {digest}"):
+            try:
+                sync_file(descriptor)
+            finally:
+                os.close(descriptor)
+            sync_folder(path.parent)
+            sync_folder(path.parent.parent)
 
     async def quarantine(self, digest: Digest) -> Path | None:
         """Move a blob to quarantine/<hex>.<n>; see `BlobStore.quarantine`."""

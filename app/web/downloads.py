@@ -4,6 +4,7 @@ Only what the catalogue offers goes out. The statuses are those of `responses`; 
 is made by `pages`.
 """
 
+import asyncio
 import re
 import time
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ class Downloads:
     async def _listing(self, requested: Requested) -> Answer:
         catalog = await self._catalog.current()
         if not requested.as_json:
-            page = downloads_page(catalog)
+            page = await asyncio.to_thread(downloads_page, catalog)
             return body_answer(page, b"text/html; charset=utf-8", LISTING, *_PAGE_HEADERS)
         releases = catalog.releases
         if not requested.include_all:
@@ -222,10 +223,7 @@ class Downloads:
         try:
             return await self._store.open(digest, size_bytes)
         except (BlobMissingError, BlobDamagedError) as error:
-            # Whoever comes later than the first must not take away what is healed meanwhile.
-            record = (await self._catalog.current(fresh=True)).by_sha256.get(digest.hex)
-            if record is None or not record.damaged:
-                await self._repair.damaged(digest, str(error))
+            await self._repair.suspect(digest, size_bytes, str(error))
             raise StorageError(
                 "the stored file was found damaged and is being fetched again; try again shortly"
             ) from error
@@ -257,11 +255,8 @@ class Downloads:
             try:
                 await send(_start(part))
                 sent = await self._streams.send(blob, part.start, part.length, scope, receive, send)
-            except BlobDamagedError as error:
-                await self._repair.damaged(answer.blob, str(error))
-                return part.status, 0
             except StorageError as error:
-                _log.error("download cut", digest=answer.blob.hex, error=str(error))
+                await self._told_of_cut(answer, error)
                 return part.status, 0
             finally:
                 blob.close()
@@ -270,6 +265,16 @@ class Downloads:
         finally:
             self._streams.leave()
         return part.status, sent
+
+    async def _told_of_cut(self, answer: Answer, error: StorageError) -> None:
+        """Look at a blob whose sending had to be cut; nothing can be answered any more."""
+        if answer.blob is None:
+            return
+        _log.error("download cut", digest=answer.blob.hex, error=str(error))
+        try:
+            await self._repair.suspect(answer.blob, answer.size_bytes, str(error))
+        except MoorageError as trouble:
+            _log.error("blob not looked at", digest=answer.blob.hex, error=str(trouble))
 
 
 _PAGE_HEADERS = (
@@ -337,7 +342,7 @@ def _find(catalog: Catalog, name: str) -> FileRecord | None:
 
 def _absent(name: str) -> UnknownError:
     if _HEX.fullmatch(name):
-        return UnknownError(f"no offered file has the SHA-256 {name}; see /dl/SHA256SUMS")
+        return UnknownError(f"no release file has the SHA-256 {name}; see /dl/SHA256SUMS")
     return UnknownError(f"there is no Go release file {name} in the release index; see /dl/")
 
 

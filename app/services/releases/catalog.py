@@ -5,7 +5,7 @@ The web layer reads this alone; between two changes of state it costs no query.
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -56,8 +56,17 @@ class Catalog:
 
     @cached_property
     def by_sha256(self) -> Mapping[str, FileRecord]:
-        """Offered files by the hex of their SHA-256."""
-        return {r.file.sha256.hex: r for r in reversed(self.offered) if r.file.sha256}
+        """Files by the hex of their SHA-256; where two share one, an offered one."""
+        every = sorted(reversed(list(self.records.values())), key=self.offers)  # noqa: C414 (stable)
+        return {r.file.sha256.hex: r for r in every if r.file.sha256}
+
+    @cached_property
+    def by_version(self) -> Mapping[str, Sequence[FileRecord]]:
+        """All files of each release, newest release first."""
+        groups: dict[str, list[FileRecord]] = {}
+        for record in self.records.values():
+            groups.setdefault(record.file.version, []).append(record)
+        return groups
 
     @cached_property
     def releases(self) -> tuple[Release, ...]:
@@ -110,7 +119,7 @@ class CatalogReader:
             fresh: ask the database for the generation first, for whoever just changed something.
 
         Raises:
-            DatabaseBusyError: the database doesn't answer and nothing is loaded.
+            DatabaseBusyError: the database doesn't answer, and what is loaded is out of date.
         """
         if fresh:
             await self._watch.poll()
@@ -132,7 +141,8 @@ class CatalogReader:
         status = IndexLog(session).status()
         if status.read_at is not None:
             metrics.set_index_refreshed(status.read_at.timestamp())
-        metrics.set_files(Counter(record.state.value for record in records))
+        counts = Counter(record.state for record in records)
+        metrics.set_files({state.value: counts[state] for state in FileState})
         return Catalog(
             generation,
             {record.file.filename: record for record in records},

@@ -7,7 +7,7 @@ rather than absent, so the index is read first; if that fails, the failure is th
 from collections.abc import Callable
 from datetime import timedelta
 
-from app.core.errors import UpstreamError
+from app.core.errors import MoorageError
 from app.services.clock import Now
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.index import ReleaseIndexReader
@@ -38,7 +38,7 @@ class Freshness:
         # The background loop reads every refresh_s; requests step in only when that stopped.
         self._max_age = timedelta(seconds=refresh_s * 1.5 + 5)
         self._retry_failed_s = retry_failed_s
-        self._failed: tuple[float, UpstreamError] | None = None
+        self._failed: tuple[float, MoorageError] | None = None
 
     async def first_index(self, catalog: Catalog) -> None:
         """Return once the index was read at least once.
@@ -66,7 +66,7 @@ class Freshness:
             raise self._failed[1].with_traceback(None)
         try:
             await self._reader.refresh()
-        except UpstreamError as error:
+        except MoorageError as error:
             self._failed = (self._monotonic() + self._retry_failed_s, error)
             raise
         self._failed = None

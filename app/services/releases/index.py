@@ -73,7 +73,9 @@ class ReleaseIndexReader:
         except UpstreamError as error:
             await self._note_failure(error)
             raise
-        document = await self._store.put(data)
+        document = Digest.of(data)
+        if document != (await self.status()).document:
+            await self._store.put(data)
         at = self._now()
         change = await self._db.write(
             lambda s: self._take_over(s, index, document, len(data), at, actor)
@@ -155,7 +157,8 @@ class ReleaseIndexReader:
             old = record.file
             if (old.sha256, old.size_bytes) == (file.sha256, file.size_bytes):
                 continue
-            if not old.verifiable and file.verifiable:
+            is_known_hash = old.sha256 is not None and old.sha256 != file.sha256
+            if not old.verifiable and file.verifiable and not is_known_hash:
                 releases.complete(file, document)
                 continue
             yield IndexConflict(

@@ -141,7 +141,7 @@ class Ingestion:
         """Do the work once; remember a failure, tell whoever watches."""
         started = self._monotonic()
         try:
-            async with self._slots, self._leases.hold(f"ingest:{filename}") as lease:
+            async with self._leases.hold(f"ingest:{filename}") as lease, self._slots:
                 record = await self._ingest(filename, lease, report, actor)
         except MoorageError as error:
             self._remember(filename, error)
@@ -167,6 +167,8 @@ class Ingestion:
         if self.policy.serves(record) and not record.damaged:
             return record
         if await self._is_stored(record):
+            if not record.has_bytes:  # left by a crash: its writer may not have synced it
+                await self._store.make_durable(record.sha256)
             async with self._store.local_file(record.sha256) as path:
                 outcome = await self._judge.judge(record, path)
         else:
@@ -200,7 +202,9 @@ class Ingestion:
         """Record the outcome; return the record of a served file, or raise why it isn't."""
         await self._write(record, outcome, lease, actor)
         settled = await self._record(record.file.filename)
-        tell = _log.info if settled.served else _log.error
+        tell = _log.info if settled.served else _log.warning
+        if settled.state is FileState.QUARANTINED:
+            tell = _log.error
         tell(
             "file ingested" if settled.served else "file held back",
             filename=record.file.filename,
@@ -235,9 +239,10 @@ class Ingestion:
     async def judge_again(
         self, actor: str = "system", *, but: frozenset[str] = frozenset()
     ) -> list[FileRecord]:
-        """Judge every file that is held back with its bytes here; return those served now.
+        """Judge every file that is held back again; return those served now.
 
-        Nothing is downloaded again but signatures.
+        Where the bytes are here, nothing is downloaded again but the signature. Where wrong bytes
+        were thrown away the file is fetched anew: upstream may send the right ones by now.
 
         Args:
             actor: for the audit rows.
@@ -247,7 +252,9 @@ class Ingestion:
         held = [
             r
             for r in every
-            if r.has_bytes and not self.policy.serves(r) and r.file.filename not in but
+            if (r.has_bytes or r.state is FileState.QUARANTINED)
+            and not self.policy.serves(r)
+            and r.file.filename not in but
         ]
         released = []
         for record in held:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from app import logs
 from app.core.errors import BadInputError, NotYetError, OverloadedError, UpstreamError
-from app.core.gorelease import Kind
+from app.core.gorelease import ARM_NAMES, Kind
 from app.core.releasefile import FileRecord, FileState, RecordedVerdict, ToolchainIdentity
 from app.core.signature import VerdictReason
+from app.core.toolchain import module_version
 from app.db.releases import Outcome
 from app.services.clock import Now
 from app.services.releases.derive import derive_toolchain
@@ -56,9 +57,10 @@ class Judge:
         try:
             signature = await self._godev.signature(filename)
         except (UpstreamError, OverloadedError) as error:
-            return Outcome(
-                FileState.PENDING_SIGNATURE, f"its signature could not be fetched: {error}", at
-            )
+            signature, trouble = record.signature, f"its signature could not be fetched: {error}"
+            if signature is None:
+                return Outcome(FileState.PENDING_SIGNATURE, trouble, at)
+        signature = signature or record.signature  # what was published once can be judged
         if signature is None:
             if SIGNED_SUFFIX in self.policy.sha256_only:
                 return Outcome(FileState.SHA256_ONLY, "", at)
@@ -105,7 +107,9 @@ class Judge:
 
 def _is_of(toolchain: ToolchainIdentity, record: FileRecord) -> bool:
     """Whether the archive is of the release that names it: a wrong index could mix them up."""
-    return toolchain.version.startswith(f"v0.0.1-{record.file.version}.")
+    file = record.file
+    goarch = "arm" if file.arch in ARM_NAMES else file.arch
+    return toolchain.version == module_version(file.version, file.os, goarch)
 
 
 def _state(verdict: RecordedVerdict) -> FileState:

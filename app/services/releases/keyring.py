@@ -65,12 +65,23 @@ class ReleaseKeyring:
         """
         keyring = await asyncio.to_thread(self._gpg.load, armored)
 
+        if source == BUILT_IN and await self._would_lose(keyring):
+            _log.warning("the built-in key is older than the active one and is left aside")
+            return
+
         def work(session: Session) -> None:
             last = Keyrings(session).newest_from(frozenset({BUILT_IN, SETTING}))
             if last is None or last.digest != keyring.digest:
                 self._record(session, keyring, source, "system")
 
         await self._db.write(work)
+
+    async def _would_lose(self, new: Keyring) -> bool:
+        """Whether an export lacks subkeys that the active one, taken over by a refresh, has."""
+        active = await self._db.read(lambda s: Keyrings(s).active())
+        if active is None or active.source != REFRESH:
+            return False
+        return bool(lost_subkeys(new, await self.active()))
 
     async def active(self) -> Keyring:
         """Return the active keyring, loaded anew when another process replaced it.

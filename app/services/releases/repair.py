@@ -12,7 +12,7 @@ from app.db.generation import bump_generation
 from app.db.releases import Releases
 from app.services.clock import Now
 from app.services.releases.ingestion import Ingestion
-from app.storage.blobstore import BlobStore
+from app.storage.blobstore import BlobCondition, BlobStore
 
 _log = logs.get("repair")
 
@@ -26,6 +26,23 @@ class Repair:
         self._ingestion = ingestion
         self._now = now
         self._running: set[asyncio.Task[None]] = set()
+        self._looking: dict[Digest, asyncio.Lock] = {}
+
+    async def suspect(
+        self, digest: Digest, size_bytes: int, why: str, *, fetch: bool = True
+    ) -> bool:
+        """Look at a blob once more, and treat it as `damaged` if it is; True if it is.
+
+        One at a time for each blob: whoever comes later must not take away what was healed
+        meanwhile, and a file that was only touched (linked, its mode changed) is not damaged.
+        """
+        lock = self._looking.setdefault(digest, asyncio.Lock())
+        async with lock:
+            condition = await self._store.check(digest, size_bytes, deep=True)
+            if condition is not BlobCondition.OK:
+                await self.damaged(digest, f"{why}: {condition}", fetch=fetch)
+        self._looking.pop(digest, None)
+        return condition is not BlobCondition.OK
 
     async def damaged(self, digest: Digest, why: str, *, fetch: bool = True) -> None:
         """Quarantine the blob, record it, and fetch it again in the background.
@@ -52,6 +69,17 @@ class Repair:
             task = asyncio.ensure_future(self._fetch(names[0]))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+
+    async def heal(self, digest: Digest) -> bool:
+        """Fetch a damaged blob again and wait for it; False if that can't be done now."""
+        names = await self._db.read(lambda s: Releases(s).names_of(digest))
+        try:
+            for name in names[:1]:
+                await self._ingestion.ensure(name, asked_for=True)
+        except MoorageError as error:
+            _log.error("blob not repaired", filename=names[0], error=str(error))
+            return False
+        return bool(names)
 
     async def _fetch(self, filename: str) -> None:
         try:

@@ -3,7 +3,9 @@
 from datetime import datetime, timedelta
 from functools import partial
 
+from app import logs
 from app.core.digest import Digest
+from app.core.errors import StorageError
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
 from app.services.clock import Now
@@ -11,6 +13,7 @@ from app.services.releases.repair import Repair
 from app.storage.blobstore import BlobCondition, BlobStore
 
 _BATCH = 20
+_log = logs.get("scrub")
 
 
 def _mark_checked(digest: Digest, at: datetime, session: Session) -> None:
@@ -30,18 +33,18 @@ class Scrub:
         self._days = days
 
     async def step(self) -> int:
-        """Check the blobs that are due, a batch at most; return how many were damaged.
-
-        Raises:
-            StorageError: the disk answered with an error that says nothing about the bytes.
-        """
+        """Check the blobs that are due, a batch at most; return how many were damaged."""
         if not self._days:
             return 0
         now = self._now()
         due = now - timedelta(days=self._days)
         damaged = 0
         for blob in await self._db.read(lambda s: Blobs(s).checked_before(due, _BATCH)):
-            condition = await self._store.check(blob.digest, blob.size_bytes, deep=True)
+            try:
+                condition = await self._store.check(blob.digest, blob.size_bytes, deep=True)
+            except StorageError as error:  # says nothing about the bytes, nor about the others
+                _log.error("blob can't be read", digest=blob.digest.hex, error=str(error))
+                continue
             if condition is BlobCondition.OK:
                 await self._db.write(partial(_mark_checked, blob.digest, now))
                 continue

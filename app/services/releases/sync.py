@@ -7,7 +7,13 @@ import asyncio
 from dataclasses import dataclass
 
 from app import logs
-from app.core.errors import BadInputError, MoorageError, OverloadedError, UpstreamError
+from app.core.errors import (
+    BadInputError,
+    MoorageError,
+    OverloadedError,
+    StorageError,
+    UpstreamError,
+)
 from app.core.gorelease import ReleaseIndex, Support
 from app.core.releasefile import FileRecord
 from app.core.selection import Selection, select, unmatched_pins
@@ -100,7 +106,7 @@ class ReleaseSync:
         if refresh:
             try:
                 await self._reader.refresh()
-            except (UpstreamError, OverloadedError) as trouble:
+            except (UpstreamError, OverloadedError, StorageError) as trouble:
                 if (await self._reader.status()).read_at is None:
                     raise
                 error = str(trouble)

@@ -103,10 +103,11 @@ class _Outer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = token_hex(8)
         reset = logs.request_id.set(request_id)
-        status = 500
+        status, sent = 500, 0
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, sent
+            sent += len(message.get("body", b""))
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [
@@ -122,7 +123,7 @@ class _Outer:
             else:
                 await self._api(scope, _limited(receive, self._max_body_bytes), sending)
         finally:
-            metrics.count_request("admin", scope["method"], status, 0)
+            metrics.count_request("admin", scope["method"], status, sent)
             if scope["path"].startswith("/api/"):
                 _log.info("request", method=scope["method"], path=scope["path"], status=status)
             logs.request_id.reset(reset)

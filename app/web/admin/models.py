@@ -220,7 +220,7 @@ def file_out(
 
 def release_out(catalog: Catalog, version: str) -> ReleaseOut | None:
     """Return one release with all of its files, or None if it is unknown."""
-    records = [r for r in catalog.records.values() if r.file.version == version]
+    records = catalog.by_version.get(version, ())
     if not records:
         return None
     return ReleaseOut(

@@ -71,7 +71,10 @@ async def show_release(context: AdminContext, version: str) -> ReleaseOut:
     name = version if version.startswith("go") else f"go{version}"
     found = release_out(catalog, name)
     if found is None:
-        raise UnknownError(f"no release {name[:40]} in the index; see the list of releases")
+        raise UnknownError(
+            f"no release {name[:40]} in the index as it was last read; "
+            "`moorage releases list --all` shows what is, `moorage releases plan` reads it anew"
+        )
     return found
 
 
