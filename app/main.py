@@ -80,13 +80,21 @@ class Application:
             await self.start()
         except MoorageError as error:
             _log.error("start failed", error=str(error))
-            await self.services.close()
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await self._fail(str(error), send)
+            return
+        except Exception:
+            # Left to itself, uvicorn takes a defect here for a missing lifespan, and serves.
+            _log.exception("start broke")
+            await self._fail("a defect; see the log", send)
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _fail(self, message: str, send: Send) -> None:
+        await self.services.close()
+        await send({"type": "lifespan.startup.failed", "message": message})
 
     async def start(self) -> None:
         """Start the services and the background work."""

@@ -28,6 +28,12 @@ from app.settings import Settings
 from app.web.connection import CONNECTION, Connection
 
 _BACKLOG = 4096
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 35\r\n"
+    b"cache-control: no-store\r\n\r\n"
+    b"the head of the request is too big\n"
+)
 _HEAD_MAX_BYTES = 512 * 1024  # uvloop reads up to 256 KiB at once, body included
 _OPEN_FILES = 65536
 _RESTART_PAUSE_S = 1.0
@@ -50,7 +56,8 @@ class Protocol(HttpToolsProtocol):
         """Take bytes; a head that grows without end is refused, since nothing else limits it."""
         self._head_bytes += len(data)
         if self._head_bytes > _HEAD_MAX_BYTES:
-            self.send_400_response("The request's head is too large.")
+            self.transport.write(_HEAD_TOO_LARGE)
+            self.transport.close()
             return
         super().data_received(data)
         if self._is_in_body:
@@ -197,7 +204,6 @@ def _config(settings: Settings, application: Application) -> uvicorn.Config:
         application,
         http=Protocol,
         ws="none",
-        lifespan="on",
         loop="uvloop",
         log_config=None,
         access_log=False,

@@ -47,6 +47,8 @@ class Worker:
             except Exception:
                 # Nobody else would notice that this process has stopped trying.
                 _log.exception("leading broke")
+                if _is_cancelled():  # what broke was the tidying up at the end
+                    raise
             await asyncio.sleep(_TRY_S)
 
     async def _lead(self, lease: LeaseHolder) -> None:
@@ -101,6 +103,11 @@ class Worker:
         services = self._services
         before = services.now() - timedelta(days=1)
         await services.db.write(lambda s: LeaseTable(s).forget_expired(before))
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _flush() -> None:

@@ -161,7 +161,7 @@ def _result(status: int, answer: bytes) -> Any:
     if status < 400:
         return data
     told = data.get("detail", status) if isinstance(data, dict) else status
-    detail = f"the server says: {told}"
+    detail = f"the server says: {told}" if status >= 500 else str(told)
     if status == 401:
         detail += "; set MOORAGE_TOKEN or MOORAGE_TOKEN_FILE (`moorage token create` makes one)"
     raise _error_of(status)(detail)
