@@ -46,18 +46,24 @@ class Freshness:
         Raises:
             UpstreamError: it never was, and can't be now.
         """
-        if catalog.status.read_at is None:
+        if catalog.status.read_at is not None:
+            return
+        # What is loaded may be half a second old, and the index may have been read since.
+        if (await self._catalog.current(fresh=True)).status.read_at is None:
             await self._refresh()
 
     async def look_again(self) -> bool:
-        """Read the index if it is too old to say that something is absent; True if it was read.
+        """Read the index if it is too old to say that something is absent.
+
+        Returns whether there is a newer one than before, whoever read it.
 
         Raises:
             UpstreamError: it is too old, and can't be read now.
         """
-        read_at = (await self._catalog.current()).status.read_at
-        if read_at is not None and self._now() - read_at < self._max_age:
-            return False
+        for fresh in (False, True):
+            read_at = (await self._catalog.current(fresh=fresh)).status.read_at
+            if read_at is not None and self._now() - read_at < self._max_age:
+                return fresh
         await self._refresh()
         return True
 
