@@ -11,6 +11,7 @@ from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.releases import Releases
 from app.services.clock import Now
+from app.services.flight import Flight
 from app.services.releases.ingestion import Ingestion
 from app.storage.blobstore import BlobCondition, BlobStore
 
@@ -26,7 +27,7 @@ class Repair:
         self._ingestion = ingestion
         self._now = now
         self._running: set[asyncio.Task[None]] = set()
-        self._looking: dict[Digest, asyncio.Lock] = {}
+        self._looking: Flight[Digest, bool] = Flight()
 
     async def suspect(
         self, digest: Digest, size_bytes: int, why: str, *, fetch: bool = True
@@ -36,13 +37,15 @@ class Repair:
         One at a time for each blob: whoever comes later must not take away what was healed
         meanwhile, and a file that was only touched (linked, its mode changed) is not damaged.
         """
-        lock = self._looking.setdefault(digest, asyncio.Lock())
-        async with lock:
+
+        async def look() -> bool:
             condition = await self._store.check(digest, size_bytes, deep=True)
-            if condition is not BlobCondition.OK:
-                await self.damaged(digest, f"{why}: {condition}", fetch=fetch)
-        self._looking.pop(digest, None)
-        return condition is not BlobCondition.OK
+            if condition is BlobCondition.OK:
+                return False
+            await self.damaged(digest, f"{why}: {condition}", fetch=fetch)
+            return True
+
+        return await self._looking.do(digest, look)
 
     async def damaged(self, digest: Digest, why: str, *, fetch: bool = True) -> None:
         """Quarantine the blob, record it, and fetch it again in the background.
