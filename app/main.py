@@ -13,10 +13,13 @@ from app.settings import Settings, load_settings
 from app.web.admin.app import create_admin
 from app.web.admin.context import AdminContext
 from app.web.downloads import Downloads
+from app.web.goproxy import GoproxyApp, Limited
 from app.web.guard import Guard
 from app.web.health import Health
 from app.web.responses import Header, plain
+from app.web.sending import Sender
 from app.web.streaming import Receive, Scope, Send, Streams
+from app.web.tenancy import PREFIX, Gateways
 from app.wiring import Services, build
 from app.worker import Worker
 
@@ -37,22 +40,32 @@ class Application:
             max_header_bytes=settings.limits.header_bytes,
             max_headers=settings.limits.headers,
         )
+        sender = Sender(services.store, services.repair, Streams(settings.limits.streams))
         self._downloads = Downloads(
-            services.catalog,
-            services.ingestion,
-            services.freshness,
-            services.repair,
-            services.store,
-            Streams(settings.limits.streams),
+            services.catalog, services.ingestion, services.freshness, sender
+        )
+        limits = settings.limits
+        self._goproxy = GoproxyApp(
+            services.policies,
+            services.modules,
+            services.usage,
+            sender,
+            Gateways(settings.network.gateways),
+            Limited(limits.tenant_streams, limits.tenant_rate, limits.bad_tokens),
+            services.now,
         )
         self._admin = create_admin(admin_context(services), self.health)
         self._background: asyncio.Task[None] | None = None
 
-    def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
+    def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
         """Return what follows status line and Date of the answer to a plain GET, or None.
 
         None says nothing of the answer: `__call__` has it.
         """
+        if url.startswith(PREFIX):
+            if self._guard.refuses(url, headers) is not None:
+                return None
+            return self._goproxy.instant(url, headers, client)
         if not url.startswith(_DOWNLOADS) or self._guard.refuses(url, headers) is not None:
             return None
         return self._downloads.instant(url, headers)
@@ -66,11 +79,13 @@ class Application:
             raise RuntimeError(f"{scope['type']} is not served")
         refusal = self._guard.refusal(scope)
         if refusal is not None:
-            await _send_refusal(refusal, send)
+            await _send_refusal(refusal, scope["method"], send)
             return
         path: bytes = scope["raw_path"]
         if path.startswith(_DOWNLOADS) or path in _DOWNLOAD_ROOTS:
             await self._downloads(scope, receive, send)
+        elif path.startswith(PREFIX) or path == PREFIX[:-1]:
+            await self._goproxy(scope, receive, send)
         else:
             await self._admin(scope, receive, send)
 
@@ -99,19 +114,22 @@ class Application:
     async def start(self) -> None:
         """Start the services and the background work."""
         await self.services.start()
-        self._background = asyncio.ensure_future(Worker(self.services).run())
+        worker = Worker(self.services, self._goproxy.decisions.flush)
+        self._background = asyncio.ensure_future(worker.run())
 
     def begin_drain(self) -> None:
         """Become unready, so that no new traffic is sent here; called on SIGTERM."""
         self.health.draining = True
-        self.services.ingestion.begin_drain()
+        self.services.begin_drain()
 
     async def stop(self) -> None:
         """End the background work, give running ingestions their time, release everything."""
         if self._background is not None:
             self._background.cancel()
             await asyncio.gather(self._background, return_exceptions=True)
-        await self.services.ingestion.aclose(drain_s=self.services.settings.drain_s)
+        await self.services.drain(self.services.settings.drain_s)
+        self._goproxy.decisions.flush()
+        await self.services.usage.flush()
         await self.services.close()
 
 
@@ -124,18 +142,29 @@ def admin_context(services: Services) -> AdminContext:
         godev=services.godev,
         sync=services.sync,
         tokens=services.tokens,
+        tenants=services.tenants,
+        rules=services.rules,
+        ownership=services.ownership,
+        routes=services.routes,
+        credentials=services.credentials,
+        policies=services.policies,
+        modules=services.modules,
+        usage=services.usage,
+        audit=services.audit,
         jobs=services.jobs,
+        public_url=services.settings.public_url,
         max_body_bytes=services.settings.limits.admin_body_bytes,
         keyring_path=services.settings.releases.keyring,
         keyring_url=services.settings.releases.keyring_url,
     )
 
 
-async def _send_refusal(refusal: tuple[int, str], send: Send) -> None:
+async def _send_refusal(refusal: tuple[int, str], method: str, send: Send) -> None:
     status, line = refusal
     answer = plain(status, line, (b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": answer.headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    body = b"" if method == "HEAD" else answer.body
+    await send({"type": "http.response.body", "body": body})
 
 
 def create_app(settings: Settings | None = None) -> Application:

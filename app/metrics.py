@@ -53,6 +53,9 @@ class _Meters:
     refreshed_at: "Gauge"
     conflicts: "Counter"
     damaged: "Counter"
+    module_fetches: "Counter"
+    module_conflicts: "Counter"
+    decisions: "Counter"
     free_bytes: "Gauge"
 
 
@@ -124,6 +127,15 @@ def _meters() -> _Meters:
         refreshed_at=gauge(_REFRESHED_AT, "When the release index was last read, Unix time."),
         conflicts=counter("moorage_index_conflicts", "Recorded hashes that the index contradicts."),
         damaged=counter("moorage_blobs_damaged", "Blobs found missing or damaged."),
+        module_fetches=counter(
+            "moorage_module_fetches", "Module files fetched from upstreams.", "kind", "outcome"
+        ),
+        module_conflicts=counter(
+            "moorage_module_conflicts", "Module contents that contradict what is recorded."
+        ),
+        decisions=counter(
+            "moorage_authorizations", "Decisions about tenants' requests.", "outcome"
+        ),
         free_bytes=gauge("moorage_storage_free_bytes", "Free bytes of the file system of blobs."),
     )
 
@@ -231,6 +243,26 @@ def count_index_conflict() -> None:
 def count_blob_damaged() -> None:
     """Count a blob that is missing or is not its digest's bytes."""
     _meters().damaged.inc()
+
+
+def count_module_fetch(kind: str, outcome: str) -> None:
+    """Count a fetch of a module's file: outcome is "ok" or the class name of an error."""
+    _meters().module_fetches.labels(kind, outcome).inc()
+
+
+def count_module_conflict() -> None:
+    """Count module content that contradicts what is recorded."""
+    _meters().module_conflicts.inc()
+
+
+@cache
+def _decision(outcome: str) -> "Counter":
+    return _meters().decisions.labels(outcome)
+
+
+def count_decision(*, allowed: bool) -> None:
+    """Count a decision about a request for a tenant's module."""
+    _pending[_decision, "allowed" if allowed else "denied"] += 1
 
 
 def set_storage_free(count_bytes: int) -> None:

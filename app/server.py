@@ -1,9 +1,10 @@
-"""Running the application under uvicorn: processes, draining on SIGTERM, cutting connections.
+"""Running the application under uvicorn: processes, draining on SIGTERM, sweeping.
 
 On SIGTERM a process becomes unready at once and accepts connections for `drain_s` more seconds, so
 that load balancers notice first; then it stops listening and running downloads get `shutdown_s`.
 """
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -19,87 +20,19 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import logs, metrics
 from app.core.errors import SettingsError
 from app.main import Application, create_app
+from app.protocol import Protocol
 from app.settings import Settings
-from app.web.connection import CONNECTION, Connection
 
 _BACKLOG = 4096
-_HEAD_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
-    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 35\r\n"
-    b"cache-control: no-store\r\n\r\n"
-    b"the head of the request is too big\n"
-)
-_HEAD_MAX_BYTES = 512 * 1024  # uvloop reads up to 256 KiB at once, body included
 _OPEN_FILES = 65536
 _RESTART_PAUSE_S = 1.0
 _START_S = 30.0  # a process that ends with 1 so early could not start at all
+_SWEEP_TICKS = 10
 _log = logs.get("server")
-
-
-class Protocol(HttpToolsProtocol):
-    """HTTP/1.1 as uvicorn speaks it, with two additions.
-
-    A plain GET whose answer lies prepared is answered right here, in one write, without a task and
-    without ASGI. And the application can cut a connection that stopped taking bytes.
-    """
-
-    _answered = False
-    _head_bytes = 0  # since the last head or body was complete
-    _is_in_body = False
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes; a head that grows without end is refused, since nothing else limits it."""
-        self._head_bytes += len(data)
-        if self._head_bytes > _HEAD_MAX_BYTES:
-            self.transport.write(_HEAD_TOO_LARGE)
-            self.transport.close()
-            return
-        super().data_received(data)
-        if self._is_in_body:
-            self._head_bytes = 0
-
-    def on_headers_complete(self) -> None:
-        """Answer at once if that can be done, else hand the request to the application."""
-        self._head_bytes, self._is_in_body = 0, True
-        self._answered = self._answer_instantly()
-        if not self._answered:
-            super().on_headers_complete()
-            # The cycle's task runs later, so it finds this in its scope.
-            connection = Connection(self.transport, self.cycle)
-            self.scope["extensions"] = {CONNECTION: {"connection": connection}}
-
-    def _answer_instantly(self) -> bool:
-        is_idle = self.cycle is None or self.cycle.response_complete
-        # Bytes that the client has not taken yet would pile up; the ordinary way waits for them.
-        if not is_idle or self.flow.write_paused or not self.parser.should_keep_alive():
-            return False
-        if self.parser.get_method() != b"GET" or self.parser.get_http_version() != "1.1":
-            return False
-        rest = self.config.loaded_app.instant(self.url, self.headers)
-        if rest is None:
-            return False
-        parts = [b"HTTP/1.1 200 OK\r\n"]
-        for name, value in self.server_state.default_headers:
-            parts += (name, b": ", value, b"\r\n")
-        self.transport.write(b"".join((*parts, rest)))
-        self.on_response_complete()
-        return True
-
-    def on_body(self, body: bytes) -> None:
-        """Take a body; one that came with an answered GET is dropped."""
-        if not self._answered:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """End a request."""
-        self._head_bytes, self._is_in_body = 0, False
-        if not self._answered:
-            super().on_message_complete()
 
 
 class Server(uvicorn.Server):
@@ -109,6 +42,16 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._application = application
         self._drain_s = drain_s
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is due every tenth of a second; once per second, look at every connection."""
+        if counter % _SWEEP_TICKS == 0:
+            now_s, limits = time.monotonic(), self._application.services.settings.limits
+            # A copy, since a connection that is given up leaves the set.
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Protocol):
+                    connection.sweep(now_s, limits)
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first SIGTERM; stop accepting at any other signal, or the second one.
@@ -139,13 +82,19 @@ def bind(settings: Settings) -> socket.socket:
     """
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
-        return _bound(*found[0])
+        sock = _bound(*found[0])
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         advice = "another MOORAGE_PORT, or stop what listens there" if taken else "a MOORAGE_HOST"
         raise SettingsError(
             f"can't listen on {settings.host}:{settings.port}: {error.strerror}; choose {advice}"
         ) from error
+    # Accepted sockets inherit it. It reaches where no sweep does: bytes that only the kernel holds,
+    # perhaps of a connection that was closed here. Twice, so that the sweep comes first.
+    with contextlib.suppress(OSError, AttributeError):
+        give_up_ms = 2000 * settings.limits.send_s
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, give_up_ms)
+    return sock
 
 
 def _bound(family: int, kind: int, protocol: int, _name: str, address: Any) -> socket.socket:

@@ -1,5 +1,8 @@
 """The one file that picks concrete stores, clients and services."""
 
+import asyncio
+import base64
+import secrets
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -7,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from app import __version__, logs, metrics
-from app.core.errors import KeyringError, NotYetError, SettingsError, StorageError
+from app.core.errors import BadInputError, KeyringError, NotYetError, SettingsError, StorageError
 from app.core.gorelease import Kind
 from app.core.selection import Selection
 from app.db.engine import Database
@@ -18,23 +21,39 @@ from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import SYNC, JobService
 from app.services.leases import Leases
+from app.services.modules.answers import Absences, ModuleAnswers
+from app.services.modules.files import ModuleFiles
+from app.services.modules.front import ModuleFront
+from app.services.modules.healing import ModuleHealing
+from app.services.modules.slots import Slots
+from app.services.modules.sources import Sources
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.freshness import Freshness
+from app.services.releases.healing import ReleaseHealing
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.keyring import BUILT_IN, SETTING, ReleaseKeyring, read_export
 from app.services.releases.policy import IngestionPolicy
-from app.services.releases.repair import Repair
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync
+from app.services.repair import Repair
+from app.services.secrets import KEY_BYTES, SecretBox, parse_key
+from app.services.tenants.policy import PolicyReader
+from app.services.tenants.routes import CredentialService, RouteService
+from app.services.tenants.rules import OwnershipService, RuleService
+from app.services.tenants.tenants import TenantService
 from app.services.tokens import TokenService
+from app.services.usage import UsageCounter
 from app.settings import Settings
+from app.storage import durable
 from app.storage.blobstore import BlobStore
 from app.storage.local import LocalBlobStore
 from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.godev import GoDev
+from app.upstream.goproxy import Goproxies
 from app.upstream.gpg import Gpg, builtin_key
 from app.upstream.http import HttpClient
+from app.upstream.retry import Limits as UpstreamLimits
 
 _log = logs.get("wiring")
 
@@ -61,7 +80,18 @@ class Services:
     repair: Repair
     scrub: Scrub
     fsck: Fsck
+    policies: PolicyReader
     tokens: TokenService
+    tenants: TenantService
+    rules: RuleService
+    ownership: OwnershipService
+    routes: RouteService
+    credentials: CredentialService
+    files: ModuleFiles
+    answers: ModuleAnswers
+    modules: ModuleFront
+    goproxies: Goproxies
+    usage: UsageCounter
     jobs: JobService
     audit: AuditReader
 
@@ -91,10 +121,24 @@ class Services:
             _log.error("gpg can't be used; nothing new is verified", error=str(error))
         await self.watch.poll()
 
+    def begin_drain(self) -> None:
+        """Start no new fetch from an upstream; those that run go on."""
+        self.ingestion.begin_drain()
+        self.files.begin_drain()
+        self.answers.begin_drain()
+
+    async def drain(self, drain_s: float) -> None:
+        """Give running fetches their time, then cancel them."""
+        await asyncio.gather(
+            self.ingestion.aclose(drain_s=drain_s), self.files.aclose(drain_s=drain_s)
+        )
+
     async def close(self) -> None:
         """End what runs in the background and release everything."""
         await self.repair.aclose()
-        await self.ingestion.aclose(drain_s=0)
+        await self.answers.aclose()
+        await self.drain(0)
+        await self.goproxies.aclose()
         await self.client.aclose()
         self.gpg.close()
         self.store.close()
@@ -162,7 +206,19 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
         retry_failed_s=releases.retry_failed_s,
     )
     sync = ReleaseSync(reader, catalog, ingestion, _selection(settings))
-    repair = Repair(db, store, ingestion, now)
+    policies = PolicyReader(db, watch)
+    box = SecretBox(_secrets_key(settings))
+    goproxies = Goproxies(partial(_http_client, settings))
+    slots = Slots()
+    absences = Absences(time.monotonic)
+    limits = settings.limits
+    bounds = {"max_waiters": limits.waiters_per_key, "max_queue": limits.cold_queue}
+    files = ModuleFiles(db, store, leases, slots, now, **bounds)
+    answers = ModuleAnswers(db, leases, slots, absences, now, **bounds)
+    sources = Sources(goproxies, box)
+    routes = RouteService(db, _guard(settings), now)
+    modules = ModuleHealing(db, policies, files, sources, limits.tenant_cold)
+    repair = Repair(db, store, (ReleaseHealing(ingestion), modules), now)
     return Services(
         settings=settings,
         now=now,
@@ -182,22 +238,59 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
         repair=repair,
         scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),
         fsck=Fsck(db, store, repair, now),
-        tokens=TokenService(db, now),
+        policies=policies,
+        tokens=TokenService(db, policies, now),
+        tenants=TenantService(db, routes, now, settings.modules.upstream),
+        rules=RuleService(db, now),
+        ownership=OwnershipService(db, now),
+        routes=routes,
+        credentials=CredentialService(db, box, now),
+        files=files,
+        answers=answers,
+        modules=ModuleFront(db, files, answers, absences, sources, now, limits.tenant_cold),
+        goproxies=goproxies,
+        usage=UsageCounter(db, now),
         jobs=JobService(db, {SYNC: partial(run_sync, sync)}, now),
         audit=AuditReader(db),
     )
 
 
-def _http_client(settings: Settings) -> HttpClient:
-    allowed = [AllowedNetwork.parse(text) for text in settings.network.allow]
+def _guard(settings: Settings) -> AddressGuard:
+    return AddressGuard([AllowedNetwork.parse(text) for text in settings.network.allow])
+
+
+def _http_client(
+    settings: Settings, limits: UpstreamLimits | None = None, ca_pem: str = ""
+) -> HttpClient:
     return HttpClient(
-        guard=AddressGuard(allowed),
+        guard=_guard(settings),
         user_agent=f"Moorage/{__version__}",
         random=Random(),  # noqa: S311 (jitter, not secrets)
         ca_file=settings.network.ca_file,
+        ca_pem=ca_pem,
         observe=metrics.observe_upstream,
         on_breaker=lambda origin, is_open: metrics.set_breaker(origin, is_open=is_open),
+        limits=limits or UpstreamLimits(),
     )
+
+
+def _secrets_key(settings: Settings) -> bytes:
+    """Return the key that seals secrets; its file is made at the first start.
+
+    Raises:
+        StorageError: the file can't be made or read.
+        SettingsError: the file does not hold a key.
+    """
+    if settings.secrets_key is not None:
+        return parse_key(settings.secrets_key)
+    path = settings.data_dir / "keys" / "secrets.key"
+    made = base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n"
+    try:
+        with durable.storage_errors("make keys/secrets.key"):
+            durable.create_once(path, made)
+            return parse_key(path.read_text())
+    except BadInputError as error:
+        raise SettingsError(f"{path}: {error}") from error
 
 
 def _ingestion_policy(settings: Settings) -> IngestionPolicy:

@@ -11,6 +11,7 @@ from app import logs, metrics
 from app.core.errors import DatabaseBusyError, MoorageError
 from app.db.leases import LeaseHolder, LeaseTable
 from app.services.jobs import SYNC
+from app.services.usage import FLUSH_S
 from app.wiring import Services
 
 _TRY_S = 2.0
@@ -26,15 +27,21 @@ _log = logs.get("worker")
 class Worker:
     """The background work of one process."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, flush_log: Callable[[], None]) -> None:
         self._services = services
+        self._flush_log = flush_log
 
     async def run(self) -> None:
         """Watch the generation and lead when it is our turn; ends by cancellation alone."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._services.watch.run())
-            group.create_task(_every(_FLUSH_S, _flush))
+            group.create_task(_every(_FLUSH_S, self._flush))
+            group.create_task(_every(FLUSH_S, self._services.usage.flush))
             group.create_task(self._campaign())
+
+    async def _flush(self) -> None:
+        metrics.flush()
+        self._flush_log()
 
     async def _campaign(self) -> None:
         while True:
@@ -108,10 +115,6 @@ class Worker:
 def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-async def _flush() -> None:
-    metrics.flush()
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:

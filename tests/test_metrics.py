@@ -26,7 +26,10 @@ CONTRACT = {
     "moorage_index_refresh": ("counter", {"outcome"}),
     "moorage_index_age_seconds": ("gauge", set()),
     "moorage_index_conflicts": ("counter", set()),
+    "moorage_authorizations": ("counter", {"outcome"}),
     "moorage_blobs_damaged": ("counter", set()),
+    "moorage_module_conflicts": ("counter", set()),
+    "moorage_module_fetches": ("counter", {"kind", "outcome"}),
     "moorage_storage_free_bytes": ("gauge", set()),
 }
 

@@ -27,7 +27,7 @@ NAME = archive_name("go1.99.1")
 
 @contextlib.asynccontextmanager
 async def working(services: Services) -> AsyncIterator["asyncio.Task[None]"]:
-    task = asyncio.ensure_future(Worker(services).run())
+    task = asyncio.ensure_future(Worker(services, lambda: None).run())
     try:
         yield task
     finally:

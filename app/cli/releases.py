@@ -54,7 +54,7 @@ def _context(services: "Services") -> "AdminContext":
 @releases.command()
 def plan(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Tell what `sync` would fetch, how many bytes, and why each file is chosen."""
-    from app.web.admin import operations
+    from app.web.admin.operations import releases as operations
 
     result = _ask(server_url, ("GET", "/releases/plan"), operations.plan)
     emit(result, as_json, text.plan)
@@ -76,7 +76,7 @@ def sync(server_url: ServerUrl = None, as_json: Json = False) -> None:
 def _sync_here() -> Any:
     from app.cli.progress import downloads
     from app.services.releases.sync import sync_report
-    from app.web.admin import operations
+    from app.web.admin.operations import releases as operations
 
     with downloads() as report:
         return sync_report(local(lambda s: operations.sync_now(_context(s), "cli", report)))
@@ -118,7 +118,7 @@ def list_releases(
 
 
 def _page(server_url: str | None, cursor: str | None, *, offered: bool) -> Any:
-    from app.web.admin import operations
+    from app.web.admin.operations import releases as operations
 
     limit = operations.PAGE_MAX
     after = f"&cursor={quote(cursor)}" if cursor else ""
@@ -133,7 +133,7 @@ def _page(server_url: str | None, cursor: str | None, *, offered: bool) -> Any:
 @releases.command()
 def show(name: str, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Show a release ("1.27.1"), or one file with its verdict and where it came from."""
-    from app.web.admin import operations
+    from app.web.admin.operations import releases as operations
 
     is_file = name.endswith((".gz", ".zip", ".msi", ".pkg"))
     if is_file:
@@ -148,7 +148,7 @@ def show(name: str, server_url: ServerUrl = None, as_json: Json = False) -> None
 @releases.command()
 def verify(filename: str, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Fetch and verify a file, or judge it again if it is held back."""
-    from app.web.admin import operations
+    from app.web.admin.operations import releases as operations
 
     request = ("POST", f"/releases/files/{quote(filename)}/verify")
     result = _ask(server_url, request, lambda c: operations.verify_file(c, filename, "cli"))
@@ -160,7 +160,7 @@ def verify(filename: str, server_url: ServerUrl = None, as_json: Json = False) -
 @keys.command("list")
 def list_keys(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Show the active keyring and its signing subkeys."""
-    from app.web.admin import operations
+    from app.web.admin.operations import releases as operations
 
     result = _ask(server_url, ("GET", "/releases/keys"), operations.show_keyring)
     emit(result, as_json, text.keyring)
@@ -181,8 +181,8 @@ def refresh(
     as_json: Json = False,
 ) -> None:
     """Take over a newer export of the pinned key, and judge again what was held back."""
-    from app.web.admin import operations
-    from app.web.admin.models import KeyringIn
+    from app.web.admin.models.releases import KeyringIn
+    from app.web.admin.operations import releases as operations
 
     wanted = KeyringIn(armored=_armored(export), fetch=fetch, replace=replace)
     result = _ask(

@@ -11,6 +11,7 @@ from app.cli.session import run_local
 
 if TYPE_CHECKING:
     from app.settings import Settings
+    from app.wiring import Services
 
 _LOOPBACK = ("127.", "::1", "localhost")
 
@@ -38,12 +39,20 @@ def _prepare(settings: "Settings") -> None:
 
     if is_sqlite(settings.resolved_database_url):
         bring_up(settings)
-    secret = run_local(settings, lambda services: services.tokens.create_first())
+    secret = run_local(settings, _first_start)
     if secret is not None:
         print(
             f"\nAdmin token, shown this once (only its hash is stored):\n\n    {secret}\n",
             file=sys.stderr,
         )
+
+
+async def _first_start(services: "Services") -> str | None:
+    """Make the first token, and with it the default tenant; return the secret, this once."""
+    secret = await services.tokens.create_first()
+    if secret is not None:
+        await services.tenants.create_default()
+    return secret
 
 
 def _greet(settings: "Settings", port: int) -> None:
@@ -54,9 +63,9 @@ def _greet(settings: "Settings", port: int) -> None:
     base = f"http://{host}:{port}"
     print(
         f"Moorage listens on {base}, data in {settings.data_dir}\n"
-        f"  downloads    {base}/dl/\n"
+        f"  modules      go env -w GOPROXY={base}/goproxy/default\n"
         f"  an archive   curl -fOL {base}/dl/go1.27.1.src.tar.gz\n"
-        f"  admin API    {base}/docs",
+        f"  admin API    {base}/docs, downloads {base}/dl/",
         file=sys.stderr,
     )
     if not settings.host.startswith(_LOOPBACK):

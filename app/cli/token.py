@@ -26,7 +26,7 @@ def create(
 ) -> None:
     """Make an admin token and print it, this once; only its hash is stored."""
     expires_at = datetime.now(UTC) + timedelta(days=days)
-    made, secret = local(lambda s: s.tokens.create(name, actor="cli", expires_at=expires_at))
+    made, secret = local(lambda s: s.tokens.create(name, expires_at=expires_at))
     emit({**_shape(made), "token": secret}, as_json, lambda result: str(result["token"]))
 
 
@@ -40,7 +40,7 @@ def list_tokens(as_json: Json = False) -> None:
 @token.command()
 def revoke(token_id: str, as_json: Json = False) -> None:
     """Revoke a token at once."""
-    local(lambda s: s.tokens.revoke(token_id, actor="cli"), may_be_new=False)
+    local(lambda s: s.tokens.revoke(token_id), may_be_new=False)
     emit({"id": token_id, "revoked": True}, as_json, lambda _: f"token {token_id} is revoked")
 
 
@@ -48,7 +48,7 @@ def _shape(made: "RecordedToken") -> dict[str, Any]:
     return {
         "id": made.id,
         "name": made.name,
-        "scope": made.scope,
+        "scopes": sorted(made.scopes),
         "created_at": made.created_at,
         "expires_at": made.expires_at,
         "revoked_at": made.revoked_at,
@@ -60,14 +60,14 @@ def _listed(result: list[dict[str, Any]]) -> "Table":
         (
             t["id"],
             t["name"],
-            t["scope"],
+            " ".join(t["scopes"]),
             _day(t["created_at"]),
             _day(t["expires_at"]),
             _day(t["revoked_at"]),
         )
         for t in result
     ]
-    return table(("ID", "NAME", "SCOPE", "CREATED", "EXPIRES", "REVOKED"), rows)
+    return table(("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "REVOKED"), rows)
 
 
 def _day(at: datetime | None) -> str:

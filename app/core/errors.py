@@ -5,10 +5,13 @@
     ├── SchemaError              the database is older or newer than the program     exit 1
     ├── BadInputError            the caller sent something malformed                 400
     ├── UnknownError             known absent                                        404
+    │   └── GoneError            known absent for good                               410
     ├── DeniedError              policy says no; the message is the reason           403
     ├── UnauthenticatedError     no valid token                                      401
     ├── ConflictError            the change contradicts what is recorded             409
+    │   └── StaleRevisionError   it was changed since the caller looked              412
     ├── OverloadedError          a limit of ours is reached; has retry_after_s       503
+    │   └── RateLimitedError     a limit of the caller's own is reached              429
     ├── NotYetError              will be there later (signature not published)       503
     ├── VerificationError        upstream's bytes failed verification                502
     ├── KeyringError             a key export is unusable or lacks the pinned key    422
@@ -48,6 +51,10 @@ class UnknownError(MoorageError):
     """Known to be absent."""
 
 
+class GoneError(UnknownError):
+    """Known to be absent for good."""
+
+
 class DeniedError(MoorageError):
     """Policy forbids it; the message is the reason."""
 
@@ -60,6 +67,10 @@ class ConflictError(MoorageError):
     """The change contradicts what is recorded."""
 
 
+class StaleRevisionError(ConflictError):
+    """It was changed since the caller looked at it."""
+
+
 class OverloadedError(MoorageError):
     """A limit of ours is reached.
 
@@ -70,6 +81,10 @@ class OverloadedError(MoorageError):
     def __init__(self, message: str, retry_after_s: int = 5) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RateLimitedError(OverloadedError):
+    """A limit of the caller's own tenant or address is reached."""
 
 
 class NotYetError(MoorageError):

@@ -18,8 +18,13 @@ import app.db.generation
 import app.db.jobs
 import app.db.keyrings
 import app.db.leases
+import app.db.modules
 import app.db.releases
+import app.db.routes
+import app.db.rules
+import app.db.tenants
 import app.db.tokens
+import app.db.usage
 from app.core.errors import DatabaseBusyError, SchemaError
 
 _PACKAGED = Path(app.__file__).parent / "_migrations"

@@ -13,9 +13,9 @@ from app.core.digest import Digest
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
-from app.db.releases import IndexLog, Releases
+from app.db.releases import IndexLog
 from app.services.clock import Now
-from app.services.releases.repair import Repair
+from app.services.repair import Repair
 from app.storage.blobstore import BlobCondition, BlobStore, StoredBlob
 
 # A blob is made durable before its row is committed: a young one may be about to get its row.
@@ -80,12 +80,6 @@ class FsckReport:
         return not any(finding.harmful for finding in self.findings)
 
 
-def _names(session: Session, digest: Digest) -> list[str]:
-    if IndexLog(session).is_document(digest):
-        return [INDEX_DOCUMENT]
-    return Releases(session).names_of(digest)
-
-
 class Fsck:
     """Checks the store against the database."""
 
@@ -129,12 +123,17 @@ class Fsck:
         await self._db.write(lambda s: Blobs(s).mark_checked(digest, at))
 
     async def _wrong(self, digest: Digest, size: int, condition: BlobCondition) -> Finding:
-        names = tuple(await self._db.read(lambda s: _names(s, digest)))
+        names = tuple(await self._db.read(lambda s: self._names(s, digest)))
         verb = "record it as damaged" if condition is BlobCondition.MISSING else "quarantine it"
         then = "fetch it again"
         if names == (INDEX_DOCUMENT,):
             then = "it is evidence of an earlier index and comes back only if that is read again"
         return Finding(Problem(condition.value), f"sha256:{digest}", names, size, f"{verb}; {then}")
+
+    def _names(self, session: Session, digest: Digest) -> list[str]:
+        if IndexLog(session).is_document(digest):
+            return [INDEX_DOCUMENT]
+        return self._repair.names_of(session, digest)
 
     async def _orphans(self, known: set[Digest]) -> list[Finding]:
         stored = await asyncio.to_thread(lambda: list(self._store.walk()))

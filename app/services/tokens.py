@@ -1,66 +1,152 @@
-"""Tokens: making them, telling whose one is, revoking them."""
+"""Tokens: making them, telling whose one is, rotating and revoking them."""
 
 import secrets
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
-from app.core.errors import ConflictError, DeniedError, UnauthenticatedError, UnknownError
-from app.core.token import looks_like_token, make_token, token_hash
+from app.core.errors import BadInputError, ConflictError, UnknownError
+from app.core.principal import OPERATOR, Principal, Scope
+from app.core.token import make_token, token_hash
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.tokens import RecordedToken, Tokens
 from app.services.clock import Now
+from app.services.tenants.authorization import principal_of, require_admin, token_of
+from app.services.tenants.changes import tenant_named
+from app.services.tenants.drafts import check_line
+from app.services.tenants.policy import PolicyReader
 
-ADMIN = "admin"
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who makes a request.
-
-    Attributes:
-        actor: what audit rows say: "token:1f2e3d4c".
-    """
-
-    actor: str
-    scope: str
+MAX_NAME_CHARS = 100
+MAX_LIFE = timedelta(days=366)
+MAX_ACTIVE = 2
+"""Active tokens of one name in one tenant: the old one and the one that takes its place."""
 
 
 class TokenService:
-    """The platform's tokens."""
+    """Tokens of the platform and of tenants."""
 
-    def __init__(self, db: Database, now: Now) -> None:
+    def __init__(self, db: Database, policies: PolicyReader, now: Now) -> None:
         self._db = db
+        self._policies = policies
         self._now = now
 
     async def create(
-        self, name: str, *, actor: str, expires_at: datetime | None = None
+        self,
+        name: str,
+        *,
+        who: Principal = OPERATOR,
+        tenant: str | None = None,
+        scopes: frozenset[Scope] = frozenset({Scope.ADMIN}),
+        expires_at: datetime | None = None,
     ) -> tuple[RecordedToken, str]:
-        """Return a new admin token and its secret, which is shown this once and never stored."""
-        secret = make_token(secrets.token_bytes(32))
+        """Return a new token and its secret, which is shown this once and never stored.
+
+        Args:
+            name: whose it is, for listings.
+            who: an admin of the tenant, or of the platform where tenant is None.
+            tenant: where it is valid; None means everywhere.
+            scopes: what it is for.
+            expires_at: UTC, at most a year ahead; None means never.
+
+        Raises:
+            BadInputError: the name, the scopes or the expiry can't be.
+            UnknownError: there is no such tenant.
+            ConflictError: there are two active tokens of that name.
+        """
+        require_admin(who, tenant)
         at = self._now()
-        token = RecordedToken(secrets.token_hex(4), name, ADMIN, at, expires_at, None)
-
-        def work(session: Session) -> None:
-            Tokens(session).add(token, token_hash(secret))
-            AuditLog(session).append(at, actor, "token.create", f"token:{token.id}", name)
-
-        await self._db.write(work)
+        _check(name, scopes, expires_at, at)
+        secret = make_token(secrets.token_bytes(32))
+        token = RecordedToken(
+            secrets.token_hex(4), name, frozenset(scopes), at, expires_at, None, tenant
+        )
+        await self._db.write(lambda s: self._add(s, token, secret, who))
         return token, secret
+
+    def _add(self, session: Session, token: RecordedToken, secret: str, who: Principal) -> None:
+        tenant_id = tenant_named(session, token.tenant).id if token.tenant else None
+        tokens = Tokens(session)
+        same = [
+            t
+            for t in tokens.all()
+            if (t.tenant, t.name) == (token.tenant, token.name) and t.is_active(token.created_at)
+        ]
+        if len(same) >= MAX_ACTIVE:
+            raise ConflictError(
+                f"{MAX_ACTIVE} tokens named {token.name!r} are active; revoke one, "
+                f"{same[0].id} is the oldest"
+            )
+        tokens.add(token, token_hash(secret), tenant_id)
+        scopes = " ".join(sorted(token.scopes))
+        detail = f"{token.name}: {scopes} for {token.tenant or 'the platform'}"
+        AuditLog(session).append(
+            token.created_at, who.actor, "token.create", f"token:{token.id}", detail
+        )
+        bump_generation(session)
 
     async def create_first(self) -> str | None:
         """Return the secret of the first token, or None if there has been one before."""
         if await self._db.read(lambda s: Tokens(s).all()):
             return None
-        _, secret = await self.create("first start", actor="system")
+        _, secret = await self.create("first start", who=replace(OPERATOR, actor="system"))
         return secret
 
-    async def all(self) -> list[RecordedToken]:
-        """Return every token, revoked ones too."""
-        return await self._db.read(lambda s: Tokens(s).all())
+    async def all(
+        self, who: Principal = OPERATOR, *, tenant: str | None = None
+    ) -> list[RecordedToken]:
+        """Return every token, revoked ones too, oldest first; or those of one tenant.
 
-    async def revoke(self, token_id: str, *, actor: str) -> None:
+        Raises:
+            DeniedError: they are not who's to see.
+            UnknownError: there is no such tenant.
+        """
+        require_admin(who, tenant)
+
+        def work(session: Session) -> list[RecordedToken]:
+            if tenant is not None:
+                tenant_named(session, tenant)
+            return [t for t in Tokens(session).all() if tenant in (None, t.tenant)]
+
+        return await self._db.read(work)
+
+    async def rotate(
+        self, token_id: str, who: Principal = OPERATOR, *, grace: timedelta = timedelta(days=1)
+    ) -> tuple[RecordedToken, str]:
+        """Return a token that takes the place of another, and its secret.
+
+        The new one has the old one's name, scopes and life; the old one is valid until the grace
+        has passed.
+
+        Raises:
+            UnknownError: there is none with this id.
+            ConflictError: it is not active, or two of its name are.
+        """
+        at = self._now()
+        secret = make_token(secrets.token_bytes(32))
+
+        def work(session: Session) -> RecordedToken:
+            old = _token(session, token_id, who)
+            if not old.is_active(at):
+                raise ConflictError(f"token {token_id} is not active; create another")
+            life = None if old.expires_at is None else old.expires_at - old.created_at
+            new = replace(
+                old,
+                id=secrets.token_hex(4),
+                created_at=at,
+                expires_at=None if life is None else at + life,
+                last_used_on=None,
+            )
+            self._add(session, new, secret, who)
+            ends = at + grace if old.expires_at is None else min(old.expires_at, at + grace)
+            Tokens(session).expire(token_id, ends)
+            detail = f"by {new.id}; valid until {ends:%Y-%m-%d %H:%M} UTC"
+            AuditLog(session).append(at, who.actor, "token.rotate", f"token:{token_id}", detail)
+            return new
+
+        return await self._db.write(work), secret
+
+    async def revoke(self, token_id: str, *, who: Principal = OPERATOR) -> None:
         """Revoke a token at once, everywhere.
 
         Raises:
@@ -70,12 +156,10 @@ class TokenService:
         at = self._now()
 
         def work(session: Session) -> None:
-            tokens = Tokens(session)
-            if all(t.id != token_id for t in tokens.all()):
-                raise UnknownError(f"no token has the id {token_id}; see `moorage token list`")
-            if not tokens.revoke(token_id, at):
+            _token(session, token_id, who)
+            if not Tokens(session).revoke(token_id, at):
                 raise ConflictError(f"token {token_id} is revoked already")
-            AuditLog(session).append(at, actor, "token.revoke", f"token:{token_id}")
+            AuditLog(session).append(at, who.actor, "token.revoke", f"token:{token_id}")
             bump_generation(session)
 
         await self._db.write(work)
@@ -86,25 +170,35 @@ class TokenService:
         Raises:
             UnauthenticatedError: none, malformed, unknown, expired or revoked.
         """
-        if presented is None:
-            raise UnauthenticatedError("this needs a token: send `Authorization: Bearer <token>`")
-        if not looks_like_token(presented):
-            raise UnauthenticatedError("that is not a Moorage token")
-        hashed = token_hash(presented)
-        token = await self._db.read(lambda s: Tokens(s).by_secret(hashed))
-        now = self._now()
-        if token is None or token.revoked_at is not None:
-            raise UnauthenticatedError("this token is unknown or revoked")
-        if token.expires_at is not None and token.expires_at <= now:
-            raise UnauthenticatedError(f"this token expired at {token.expires_at.isoformat()}")
-        return Principal(f"token:{token.id}", token.scope)
+        # Asked of the database each time: a revoked admin stops at once, everywhere.
+        policy = await self._policies.current(fresh=True)
+        return principal_of(token_of(policy, presented, self._now()))
+
+    async def deny(self, who: Principal, what: str, why: str) -> None:
+        """Leave an audit row of something that an authenticated caller may not do."""
+        at = self._now()
+        await self._db.write(
+            lambda s: AuditLog(s).append(at, who.actor, "access.deny", what[:300], why)
+        )
 
 
-def require_admin(principal: Principal) -> None:
-    """Return for an admin.
+def _check(name: str, scopes: frozenset[Scope], expires_at: datetime | None, at: datetime) -> None:
+    if not name.strip():
+        raise BadInputError("a token needs a name, so that somebody knows whose it is")
+    check_line("name", name, MAX_NAME_CHARS)
+    if not scopes:
+        raise BadInputError("a token needs a scope: read, publish or admin")
+    if expires_at is None:
+        return
+    if expires_at.tzinfo is None:
+        raise BadInputError('expires_at needs a zone, as in "2027-01-31T00:00:00Z"')
+    if expires_at > at + MAX_LIFE:
+        raise BadInputError("a token is valid for a year at most")
 
-    Raises:
-        DeniedError: the token has another scope.
-    """
-    if principal.scope != ADMIN:
-        raise DeniedError("this needs a token with the scope `admin`")
+
+def _token(session: Session, token_id: str, who: Principal) -> RecordedToken:
+    found = next((t for t in Tokens(session).all() if t.id == token_id), None)
+    if found is None:
+        raise UnknownError(f"no token has the id {token_id[:40]}; see `moorage token list`")
+    require_admin(who, found.tenant)
+    return found

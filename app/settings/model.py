@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.settings import files, values
 from app.settings.rules import Contradiction, contradictions
-from app.settings.sections import AnyPath, Limits, Network, Releases, Storage, Whole
+from app.settings.sections import AnyPath, Limits, Modules, Network, Releases, Storage, Whole
 from app.settings.values import Form, Secret
 
 CONTRADICTION: Final = "contradiction"
@@ -35,6 +35,25 @@ class Settings(BaseSettings):
         Secret(),
         Form("sqlite:////absolute/path.db or postgresql+psycopg://user:password@host/name"),
         Field(repr=False, description="The database. None: SQLite, moorage.db in the data dir."),
+    ] = None
+    secrets_key: Annotated[
+        Annotated[str, AfterValidator(values.secrets_key)] | None,
+        Secret(),
+        Form("32 bytes in base64, as `openssl rand -base64 32` prints them"),
+        Field(
+            repr=False,
+            description="Key that seals upstreams' credentials in the database. None: the file"
+            " keys/secrets.key in the data dir, made at the first start.",
+        ),
+    ] = None
+    public_url: Annotated[
+        Annotated[str, AfterValidator(values.public_url)] | None,
+        BeforeValidator(values.none_if_empty),
+        Form('an https:// URL without path: "https://moorage.example"'),
+        Field(
+            description="Where clients find this service, for their configuration. None: taken"
+            " from the request that asks for it."
+        ),
     ] = None
     host: Annotated[
         Annotated[str, AfterValidator(values.listen_host)],
@@ -66,6 +85,7 @@ class Settings(BaseSettings):
         Field(ge=0, le=3600, description="Seconds that running requests get to end after that."),
     ] = 30
     releases: Annotated[Releases, Field(description="Go releases.")] = Releases()
+    modules: Annotated[Modules, Field(description="The module proxy.")] = Modules()
     network: Annotated[Network, Field(description="Upstream connections.")] = Network()
     storage: Annotated[Storage, Field(description="The blob store.")] = Storage()
     limits: Annotated[Limits, Field(description="Limits on load and sizes.")] = Limits()

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from app.settings.sections import Network, Releases
+from app.settings.sections import Modules, Network, Releases
 from app.settings.values import DEFAULT_PORTS, parse_network
 
 Path = tuple[str | int, ...]
@@ -37,6 +37,8 @@ class _AllSettings(Protocol):
     @property
     def releases(self) -> Releases: ...
     @property
+    def modules(self) -> Modules: ...
+    @property
     def network(self) -> Network: ...
 
 
@@ -50,7 +52,7 @@ def contradictions(settings: _AllSettings) -> Iterator[Contradiction]:
             ("workers",),
         )
     yield from _idle_sync(settings.releases)
-    yield from _plain_http(settings.releases, settings.network)
+    yield from _plain_http(settings.releases, settings.modules, settings.network)
 
 
 def _idle_sync(releases: Releases) -> Iterator[Contradiction]:
@@ -64,11 +66,12 @@ def _idle_sync(releases: Releases) -> Iterator[Contradiction]:
         )
 
 
-def _plain_http(releases: Releases, network: Network) -> Iterator[Contradiction]:
+def _plain_http(releases: Releases, modules: Modules, network: Network) -> Iterator[Contradiction]:
     urls: list[tuple[Path, str | None]] = [
         (("releases", "index_url"), releases.index_url),
         *((("releases", "files_urls", i), url) for i, url in enumerate(releases.files_urls)),
         (("releases", "keyring_url"), releases.keyring_url),
+        (("modules", "upstream"), modules.upstream),
     ]
     for path, url in urls:
         if url and url.startswith("http:") and not _inside(url, network.allow):

@@ -29,6 +29,7 @@ _HttpUrl = Annotated[str, AfterValidator(values.http_url)]
 _Word = Annotated[str, AfterValidator(values.platform_word)]
 _Fingerprint = Annotated[str, AfterValidator(values.fingerprint)]
 _Network = Annotated[str, AfterValidator(values.network)]
+_Gateway = Annotated[str, AfterValidator(values.gateway)]
 _Pin = Annotated[str, AfterValidator(values.pin)]
 _URL_FORM = Form('an https:// URL without user, query and fragment: "https://go.dev/dl/"')
 
@@ -160,6 +161,16 @@ class Releases(Section):
     ] = 900
 
 
+class Modules(Section):
+    """The module proxy."""
+
+    upstream: Annotated[
+        Annotated[str, AfterValidator(values.upstream_url)],
+        Form('an https:// URL without user, query and fragment: "https://proxy.golang.org"'),
+        Field(description="GOPROXY upstream of a new tenant's route for everything."),
+    ] = "https://proxy.golang.org"
+
+
 class Network(Section):
     """What upstreams may be reached, and whom to trust there."""
 
@@ -176,6 +187,15 @@ class Network(Section):
             description="PEM bundle of further authorities that upstreams' certificates may have."
         ),
     ] = None
+
+    gateways: Annotated[
+        tuple[_Gateway, ...],
+        _Unique,
+        Form('a JSON list of CIDRs: ["10.1.2.0/28"]'),
+        Field(
+            description="Addresses of gateways whose X-Tenant-ID and X-Forwarded-For are believed."
+        ),
+    ] = ()
 
 
 class Storage(Section):
@@ -207,6 +227,31 @@ class Limits(Section):
     streams: Annotated[
         Whole, Field(ge=1, le=1_000_000, description="Bodies sent at once, for each process.")
     ] = 1000
+    tenant_streams: Annotated[
+        Whole,
+        Field(ge=1, le=1_000_000, description="Module zips sent to one tenant at once, as above."),
+    ] = 64
+    tenant_cold: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            le=1024,
+            description="Fetches of one tenant from one upstream at once; further ones wait.",
+        ),
+    ] = 8
+    tenant_rate: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Requests a second of one tenant that are not answered from memory, with a"
+            " burst of four seconds' worth; more get 429.",
+        ),
+    ] = 500
+    bad_tokens: Annotated[
+        Whole,
+        Field(ge=1, le=1_000_000, description="Wrong tokens a minute from one address; then 429."),
+    ] = 100
     waiters_per_key: Annotated[
         Whole,
         Field(ge=1, le=1_000_000, description="Requests that wait for one file being fetched."),
@@ -229,6 +274,26 @@ class Limits(Section):
     headers: Annotated[
         Whole, Field(ge=10, le=1000, description="Headers of a request, in number.")
     ] = 100
+    header_s: Annotated[
+        Whole,
+        Field(ge=1, le=3600, description="Seconds for a request's head, from its first byte on."),
+    ] = 10
+    body_s: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            le=3600,
+            description="Seconds in which a request's body must end or bring 1 KiB for each.",
+        ),
+    ] = 30
+    send_s: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            le=3600,
+            description="Seconds after which a client that takes no byte of its response is cut.",
+        ),
+    ] = 60
     admin_body_bytes: Annotated[
         Whole, Field(ge=1024, le=1 << 30, description="Bytes of a request body of the admin API.")
     ] = 1 << 20

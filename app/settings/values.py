@@ -5,6 +5,8 @@ could hold a credential (URLs), since messages end up in logs. Files are in `fil
 between settings in `rules.py`.
 """
 
+import base64
+import binascii
 import re
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from app.core.selection import check_pin
 
 _Item = TypeVar("_Item", bound=Hashable)
 
+SECRETS_KEY_BYTES = 32
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}", re.ASCII)
@@ -146,6 +149,42 @@ def base_url(url: str) -> str:
     return canonical if canonical.endswith("/") else canonical + "/"
 
 
+def upstream_url(url: str) -> str:
+    """Return an `http_url` that does not end in "/", as GOPROXY URLs are written.
+
+    Raises:
+        ValueError: as in `http_url`.
+    """
+    return http_url(url).rstrip("/")
+
+
+def public_url(url: str) -> str:
+    """Return scheme, host and port of an `http_url` without a path.
+
+    Raises:
+        ValueError: as in `http_url`, or there is a path.
+    """
+    canonical = http_url(url).rstrip("/")
+    if canonical.count("/") > 2:
+        raise ValueError("it has a path; clients find this service at the root of its host")
+    return canonical
+
+
+def secrets_key(text: str) -> str:
+    """Return text if it is the base64 form of 32 bytes.
+
+    Raises:
+        ValueError: it is not; the message does not repeat it.
+    """
+    try:
+        size = len(base64.b64decode(text.strip(), validate=True))
+    except binascii.Error as error:
+        raise ValueError("it is not base64") from error
+    if size != SECRETS_KEY_BYTES:
+        raise ValueError(f"it has {size} bytes in the place of {SECRETS_KEY_BYTES}")
+    return text.strip()
+
+
 def database_url(url: str) -> str:
     """Return url, unchanged, if its scheme is a database that Moorage runs on.
 
@@ -177,6 +216,17 @@ def network(text: str) -> str:
         ValueError: no prefix length, bits set behind the prefix, or a port outside 1 to 65535.
     """
     parse_network(text)
+    return text
+
+
+def gateway(text: str) -> str:
+    """Return text if it is a CIDR without a port.
+
+    Raises:
+        ValueError: as in `network`, or it has a port.
+    """
+    if parse_network(text)[1] is not None:
+        raise ValueError("a gateway is known by its address alone; leave the port out")
     return text
 
 

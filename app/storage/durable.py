@@ -12,7 +12,7 @@ Not here: hashing and comparing (verified.py), and who owns a temporary file (ow
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.core.errors import StorageError, StorageFullError
@@ -81,6 +81,30 @@ def make_folder(folder: Path) -> None:
     # Crash: an empty folder, which a power cut may take back. The next writer makes or syncs it.
     sync_folder(folder.parent)
     # Crash: an empty folder.
+
+
+def create_once(path: Path, content: bytes) -> None:
+    """Make a small private file (0600) durably, unless there is one of that name.
+
+    However many processes try at once, all of them find the content of one of them.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    if path.exists():
+        return
+    temp = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+        # Crash: a file that nobody looks at.
+        with suppress(FileExistsError):
+            os.link(temp, path)
+        sync_folder(path.parent)
+    finally:
+        os.close(descriptor)
+        temp.unlink(missing_ok=True)
 
 
 def publish(temp: Path, target: Path, condition: Callable[[], BlobCondition]) -> None:

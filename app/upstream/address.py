@@ -287,6 +287,14 @@ class AddressGuard:
             return True
         return is_public(plain)
 
+    def is_listed(self, address: str, port: int) -> bool:
+        """Say whether an address in text form lies in a network that is allowed by name."""
+        try:
+            plain = ip_address(address)
+        except ValueError:
+            return False
+        return any(network.admits(plain, port) for network in self._allow)
+
     async def addresses(self, host: str, port: int) -> list[str]:
         """Return the addresses of host to connect to, all of them checked.
 

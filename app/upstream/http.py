@@ -121,7 +121,8 @@ class HttpClient:
 
     `clock` counts seconds and never goes back (breaker, budget, minimum rate); `wall_clock` is
     Unix time, for Retry-After dates; deadlines go by the event loop's clock. `ca_file` holds PEM
-    certificates that are trusted besides the system's and certifi's. `observe` is told origin,
+    certificates that are trusted besides the system's and certifi's, and so does the text `ca_pem`.
+    `observe` is told origin,
     outcome and seconds of each exchange; the outcomes are "ok", "abandoned" (cancelled, or the
     sink failed), "open" (the breaker refused) and the class names of `core.errors`. `on_breaker`
     is told an origin, or "origin#credential id", with True when its breaker opens and with False
@@ -150,6 +151,7 @@ class HttpClient:
         wall_clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         ca_file: Path | None = None,
+        ca_pem: str = "",
         observe: Callable[[str, str, float], None] = lambda *_: None,
         on_breaker: Callable[[str, bool], None] = lambda *_: None,
         limits: Limits = _LIMITS,
@@ -162,7 +164,9 @@ class HttpClient:
         self._limits = limits
         self._breakers = Breakers(clock=clock, random=random, on_change=on_breaker)
         self._budgets: LRUCache[str, RetryBudget] = LRUCache(MAX_BREAKERS)
-        self._http = _quiet_client(GuardedTransport(guard, limits, ca_file), user_agent, limits)
+        self._http = _quiet_client(
+            GuardedTransport(guard, limits, ca_file, ca_pem), user_agent, limits
+        )
 
     async def get(
         self,

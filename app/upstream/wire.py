@@ -57,15 +57,18 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     The request's own URL is not looked at, for httpx changes what it parses: "/a/../b" becomes
     "/b" and "/<" becomes "/%3C"; hosts like "127.0.0.01" and paths over 64 KiB it refuses.
-    `ca_file` holds PEM certificates that are trusted besides the system's and certifi's.
+    `ca_file` and `ca_pem` hold PEM certificates that are trusted besides the system's and
+    certifi's.
 
     Raises:
-        SettingsError: ca_file can't be read or holds no certificate.
+        SettingsError: they hold no certificate, or the file can't be read.
     """
 
-    def __init__(self, guard: AddressGuard, limits: Limits, ca_file: Path | None = None) -> None:
+    def __init__(
+        self, guard: AddressGuard, limits: Limits, ca_file: Path | None = None, ca_pem: str = ""
+    ) -> None:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=_ssl_context(ca_file),
+            ssl_context=_ssl_context(ca_file, ca_pem),
             max_connections=limits.connections,
             max_keepalive_connections=limits.connections // 5,
             keepalive_expiry=KEEPALIVE_S,
@@ -257,9 +260,9 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError("the name does not resolve") from error
 
 
-@lru_cache(maxsize=4)  # reading both stores takes 50 ms
-def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Return a verifying context that trusts the system's store, certifi's and ca_file."""
+@lru_cache(maxsize=64)  # reading both stores takes 50 ms
+def _ssl_context(ca_file: Path | None, ca_pem: str = "") -> ssl.SSLContext:
+    """Return a verifying context that trusts the system's store, certifi's and the given."""
     context = httpcore.default_ssl_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is not None:
@@ -267,6 +270,11 @@ def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
             context.load_verify_locations(ca_file)
         except OSError as error:
             raise SettingsError(f"{ca_file} holds no PEM certificates: {error}") from error
+    if ca_pem:
+        try:
+            context.load_verify_locations(cadata=ca_pem)
+        except (ssl.SSLError, ValueError) as error:
+            raise SettingsError("an upstream's CA bundle holds no PEM certificates") from error
     return context
 
 

@@ -54,6 +54,7 @@ class Connection:
 
         Raises:
             ConnectionError: the client is gone.
+            TimeoutError: it took nothing for too long.
             StorageError: the disk answered with an error.
         """
         await self._wait_while(self._transport.get_write_buffer_size)  # bytes keep their order
@@ -66,7 +67,7 @@ class Connection:
             except BlockingIOError:
                 await self._writable(self._descriptor)
                 continue
-            except ConnectionError:
+            except (ConnectionError, TimeoutError):
                 raise
             except OSError as error:
                 raise StorageError(f"the file can't be sent: {error.strerror}") from error

@@ -12,15 +12,7 @@ from secrets import token_hex
 from urllib.parse import parse_qs
 
 from app import logs, metrics
-from app.core.digest import Digest
-from app.core.errors import (
-    BadInputError,
-    BlobDamagedError,
-    BlobMissingError,
-    MoorageError,
-    StorageError,
-    UnknownError,
-)
+from app.core.errors import BadInputError, MoorageError, UnknownError
 from app.core.gorelease import newest_supported, parse_filename
 from app.core.goversion import minor_of
 from app.core.releasefile import FileRecord
@@ -29,8 +21,6 @@ from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.policy import raise_if_held_back
-from app.services.releases.repair import Repair
-from app.storage.blobstore import BlobStore, OpenBlob
 from app.web.hotcache import HotCache
 from app.web.pages import downloads_page
 from app.web.responses import (
@@ -39,16 +29,15 @@ from app.web.responses import (
     TEXT,
     Answer,
     Header,
-    Slice,
     body_answer,
     error_answer,
     file_answer,
-    for_request,
     is_conditional,
     plain,
     redirect,
 )
-from app.web.streaming import Message, Receive, Scope, Send, Streams
+from app.web.sending import Sender
+from app.web.streaming import Receive, Scope, Send
 
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NAME = re.compile(rb"/(?:dl|go)/([0-9A-Za-z._-]*)")
@@ -61,7 +50,6 @@ _CONTENT_TYPES = {
 }
 _METHODS = ("GET", "HEAD")
 _LISTING_QUERIES = (b"mode=json", b"mode=json&include=all", b"include=all&mode=json")
-_START = "http.response.start"
 _log = logs.get("downloads")
 
 
@@ -90,17 +78,13 @@ class Downloads:
         catalog: CatalogReader,
         ingestion: Ingestion,
         freshness: Freshness,
-        repair: Repair,
-        store: BlobStore,
-        streams: Streams,
+        sender: Sender,
     ) -> None:
         self._catalog = catalog
         self._ingestion = ingestion
         self._freshness = freshness
-        self._repair = repair
-        self._store = store
-        self._streams = streams
-        self._hot = HotCache()
+        self._sender = sender
+        self._hot: HotCache[Answer] = HotCache(lambda answer: len(answer.wire) + len(answer.body))
 
     def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
         """Return what a plain GET is answered with if it lies prepared, without any await.
@@ -125,7 +109,7 @@ class Downloads:
         is_hit = answer is not None and scope["method"] in _METHODS
         metrics.count_hot(hit=is_hit)
         if answer is not None and is_hit and answer.blob is None:
-            status, sent = await self._send(answer, scope, receive, send)
+            status, sent = await self._sender.send(answer, scope, receive, send)
         else:
             status, sent = await self._told(answer if is_hit else None, key, scope, receive, send)
         metrics.count_request("downloads", scope["method"], status, sent)
@@ -139,7 +123,7 @@ class Downloads:
         try:
             if answer is None:
                 answer = await self._answer(scope, key)
-            status, sent = await self._send(answer, scope, receive, send)
+            status, sent = await self._sender.send(answer, scope, receive, send)
             _log.info(
                 "request",
                 method=scope["method"],
@@ -185,7 +169,7 @@ class Downloads:
         sha256 = record.sha256
         stored_at = record.ingested_at or record.first_seen_at
         # Opening proves the bytes before the answer is prepared, and heals them if need be.
-        (await self._open(sha256, record.file.size_bytes)).close()
+        (await self._sender.open(sha256, record.file.size_bytes)).close()
         kind = _CONTENT_TYPES[record.file.suffix]
         return file_answer(sha256, record.file.size_bytes, kind, stored_at)
 
@@ -218,63 +202,6 @@ class Downloads:
             await self._catalog.current(fresh=True)
         raise_if_held_back(record)
         return record
-
-    async def _open(self, digest: Digest, size_bytes: int) -> OpenBlob:
-        try:
-            return await self._store.open(digest, size_bytes)
-        except (BlobMissingError, BlobDamagedError) as error:
-            await self._repair.suspect(digest, size_bytes, str(error))
-            raise StorageError(
-                "the stored file was found damaged and is being fetched again; try again shortly"
-            ) from error
-
-    async def _send(
-        self, answer: Answer, scope: Scope, receive: Receive, send: Send
-    ) -> tuple[int, int]:
-        """Send the answer; return the status and how many bytes of body went out."""
-        part = for_request(answer, scope["headers"])
-        wants_body = scope["method"] != "HEAD" and part.length > 0
-        if answer.blob is None or not wants_body:
-            body = answer.body if wants_body else b""
-            await send(_start(part))
-            await send({"type": "http.response.body", "body": body})
-            return part.status, len(body)
-        return await self._send_blob(answer, part, scope, receive, send)
-
-    async def _send_blob(
-        self, answer: Answer, part: Slice, scope: Scope, receive: Receive, send: Send
-    ) -> tuple[int, int]:
-        if answer.blob is None:
-            raise AssertionError("only blobs are streamed")
-        try:
-            self._streams.enter()
-        except MoorageError as error:
-            return await self._send(error_answer(error), scope, receive, send)
-        try:
-            blob = await self._open(answer.blob, answer.size_bytes)
-            try:
-                await send(_start(part))
-                sent = await self._streams.send(blob, part.start, part.length, scope, receive, send)
-            except StorageError as error:
-                await self._told_of_cut(answer, error)
-                return part.status, 0
-            finally:
-                blob.close()
-        except MoorageError as error:  # from opening: nothing was sent yet
-            return await self._send(error_answer(error), scope, receive, send)
-        finally:
-            self._streams.leave()
-        return part.status, sent
-
-    async def _told_of_cut(self, answer: Answer, error: StorageError) -> None:
-        """Look at a blob whose sending had to be cut; nothing can be answered any more."""
-        if answer.blob is None:
-            return
-        _log.error("download cut", digest=answer.blob.hex, error=str(error))
-        try:
-            await self._repair.suspect(answer.blob, answer.size_bytes, str(error))
-        except MoorageError as trouble:
-            _log.error("blob not looked at", digest=answer.blob.hex, error=str(trouble))
 
 
 _PAGE_HEADERS = (
@@ -323,15 +250,6 @@ def _requested_listing(query: bytes) -> Requested:
     return Requested(
         "", as_json=asked.get("mode") == ["json"], include_all=asked.get("include") == ["all"]
     )
-
-
-def _start(part: Slice) -> Message:
-    """Return the message that begins a response; its request id is that of the log line."""
-    request_id = logs.request_id.get()
-    if request_id is None:
-        return {"type": _START, "status": part.status, "headers": part.headers}
-    headers = (*part.headers, (b"x-request-id", request_id.encode()))
-    return {"type": _START, "status": part.status, "headers": headers}
 
 
 def _find(catalog: Catalog, name: str) -> FileRecord | None:

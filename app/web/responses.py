@@ -16,6 +16,7 @@ from app.core.digest import Digest
 Header = tuple[bytes, bytes]
 TEXT = b"text/plain; charset=utf-8"
 IMMUTABLE = b"public, max-age=31536000, immutable"
+PRIVATE_IMMUTABLE = b"private, max-age=31536000, immutable"
 LISTING = b"public, max-age=60"
 NO_STORE = b"no-store"
 _ONE_PIECE_BYTES = 64 * 1024
@@ -29,9 +30,12 @@ STATUS: dict[type[errors.MoorageError], int] = {
     errors.BadInputError: 400,
     errors.UnauthenticatedError: 401,
     errors.DeniedError: 403,
+    errors.GoneError: 410,
     errors.UnknownError: 404,
+    errors.StaleRevisionError: 412,
     errors.ConflictError: 409,
     errors.KeyringError: 422,
+    errors.RateLimitedError: 429,
     errors.OverloadedError: 503,
     errors.NotYetError: 503,
     errors.DatabaseBusyError: 503,
@@ -42,7 +46,7 @@ STATUS: dict[type[errors.MoorageError], int] = {
     errors.UpstreamError: 502,
     errors.VerificationError: 502,
 }
-_RETRY_AFTER = {503, 504, 507}
+_RETRY_AFTER = {429, 503, 504, 507}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,25 @@ class Slice:
 
 
 def file_answer(
-    digest: Digest, size_bytes: int, content_type: bytes, stored_at: datetime
+    digest: Digest,
+    size_bytes: int,
+    content_type: bytes,
+    stored_at: datetime,
+    *extra: Header,
+    caching: bytes = IMMUTABLE,
+    body: bytes | None = None,
 ) -> Answer:
-    """Return the answer that sends a blob: immutable, validated by its digest."""
+    """Return the answer that sends a blob: immutable, validated by its digest.
+
+    Args:
+        digest: of the bytes.
+        size_bytes: how many they are.
+        content_type: their Content-Type.
+        stored_at: for Last-Modified.
+        extra: further headers.
+        caching: the Cache-Control.
+        body: the bytes, of a blob that is small enough to be kept in memory.
+    """
     etag = f'"{digest.hex}"'.encode()
     modified = format_datetime(stored_at, usegmt=True).encode()
     repr_digest = base64.b64encode(bytes.fromhex(digest.hex))
@@ -98,11 +118,15 @@ def file_answer(
         (b"etag", etag),
         (b"last-modified", modified),
         (b"accept-ranges", b"bytes"),
-        (b"cache-control", IMMUTABLE),
+        (b"cache-control", caching),
         (b"repr-digest", b"sha-256=:" + repr_digest + b":"),
         (b"x-content-type-options", b"nosniff"),
+        *extra,
     )
-    return Answer(200, headers, size_bytes, blob=digest, etag=etag, last_modified=modified)
+    wire = b"" if body is None else _on_the_wire(headers, body)
+    return Answer(
+        200, headers, size_bytes, blob=digest, etag=etag, last_modified=modified, wire=wire
+    )
 
 
 def body_answer(body: bytes, content_type: bytes, caching: bytes, *extra: Header) -> Answer:
@@ -145,6 +169,11 @@ def plain(status: int, line: str, *extra: Header) -> Answer:
     return Answer(status, headers, len(body), body=body)
 
 
+def challenge(error: errors.MoorageError) -> Answer:
+    """Return the answer to a request without a usable token; `go` sends it unasked, curl -n too."""
+    return plain(401, str(error), (b"www-authenticate", b'Basic realm="moorage", charset="UTF-8"'))
+
+
 def redirect(location: str) -> Answer:
     """Return a permanent redirect to a path on this server."""
     return plain(301, f"see {location}", (b"location", location.encode()))
@@ -164,6 +193,8 @@ def retry_after_s(error: errors.MoorageError) -> int | None:
 
 def error_answer(error: errors.MoorageError) -> Answer:
     """Return the one line that tells an error to whoever sits at the terminal."""
+    if isinstance(error, errors.UnauthenticatedError):
+        return challenge(error)
     retry = retry_after_s(error)
     extra = () if retry is None else ((b"retry-after", b"%d" % retry),)
     return plain(status_of(error), str(error), *extra)

@@ -18,11 +18,12 @@ from app.core.digest import Digest
 from app.core.releasefile import FileRecord
 from app.db.engine import Session
 from app.db.releases import Releases
+from app.services.releases.healing import ReleaseHealing
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
-from app.services.releases.repair import Repair
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync
+from app.services.repair import Repair
 from app.storage.blobstore import BlobCondition, BlobStore
 from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.godev import GoDev
@@ -95,7 +96,7 @@ def rewired(
         **({} if monotonic is None else {"monotonic": monotonic}),
     )
     reader = ReleaseIndexReader(services.db, services.store, godev, services.now)
-    repair = Repair(services.db, services.store, ingestion, services.now)
+    repair = Repair(services.db, services.store, (ReleaseHealing(ingestion),), services.now)
     return replace(
         services,
         client=client,

@@ -45,9 +45,9 @@ async def test_every_change_of_what_is_offered_or_allowed_moves_the_generation(
     assert await moved(), "index"
     record = await services.ingestion.ensure(NAME)
     assert await moved(), "ingestion"
-    token, _ = await services.tokens.create("name", actor="cli")
+    token, _ = await services.tokens.create("name")
     await moved()  # a new token takes nothing from anybody
-    await services.tokens.revoke(token.id, actor="cli")
+    await services.tokens.revoke(token.id)
     assert await moved(), "revoked token"
     assert record.file.sha256 is not None
     await services.repair.damaged(record.file.sha256, "test", fetch=False)

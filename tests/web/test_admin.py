@@ -51,13 +51,11 @@ async def schema(site: Site) -> dict[str, Any]:
 async def tokens(site: Site) -> Mapping[str, str | None]:
     """Return a token of every sort."""
     services, now = site.services, site.services.now()
-    revoked, revoked_secret = await services.tokens.create("revoked", actor="tests")
-    await services.tokens.revoke(revoked.id, actor="tests")
-    _, expired = await services.tokens.create(
-        "expired", actor="tests", expires_at=now - timedelta(seconds=1)
-    )
+    revoked, revoked_secret = await services.tokens.create("revoked")
+    await services.tokens.revoke(revoked.id)
+    _, expired = await services.tokens.create("expired", expires_at=now - timedelta(seconds=1))
     reader = make_token(b"r" * 32)
-    recorded = RecordedToken("readonly", "reader", "read", now, None, None)
+    recorded = RecordedToken("readonly", "reader", frozenset({"read"}), now, None, None)
     if all(token.id != recorded.id for token in await services.tokens.all()):
         await services.db.write(lambda s: Tokens(s).add(recorded, token_hash(reader)))
     return {

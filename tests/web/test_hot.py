@@ -45,7 +45,7 @@ async def start_other() -> AsyncIterator[object]:
 
 
 def test_an_answer_is_valid_for_its_generation_only() -> None:
-    cache, answer = HotCache(), body_answer(b"x", TEXT, LISTING)
+    cache, answer = HotCache(lambda a: len(a.body)), body_answer(b"x", TEXT, LISTING)
     assert cache.get(b"/dl/", 1) is None
     cache.put(b"/dl/", 1, answer)
     assert cache.get(b"/dl/", 1) is answer
@@ -55,7 +55,7 @@ def test_an_answer_is_valid_for_its_generation_only() -> None:
 
 
 def test_an_answer_that_was_prepared_before_a_change_is_not_kept() -> None:
-    cache, answer = HotCache(), body_answer(b"x", TEXT, LISTING)
+    cache, answer = HotCache(lambda a: len(a.body)), body_answer(b"x", TEXT, LISTING)
     assert cache.get(b"/dl/", 2) is None
     cache.put(b"/dl/", 1, answer)
     assert cache.get(b"/dl/", 2) is None

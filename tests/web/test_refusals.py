@@ -208,19 +208,6 @@ async def test_an_uploaded_body_changes_nothing(mirror: Mirror) -> None:
         assert got.status == status
 
 
-async def test_a_body_of_a_get_is_not_taken_for_the_next_request(mirror: Mirror) -> None:
-    target = f"/dl/{VERIFIED}.sha256"
-    right = await mirror.site.ask(target)
-    smuggled = request("/dl/smuggled")
-    async with mirror.site.calling() as caller:
-        await caller.send(request(target, body=smuggled) + request(target))
-        for _ in range(2):
-            got = await caller.response()
-            assert (got.status, got.body) == (right.status, right.body)
-        await caller.send(request("/dl/nothing"))
-        assert "nothing is not" in (await caller.response()).text
-
-
 ROOTS = [
     ("/dl", "/dl/"),
     ("/go", "/dl/"),

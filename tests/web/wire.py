@@ -225,7 +225,7 @@ async def serving(settings: Settings) -> AsyncIterator[Site]:
             if task.done():
                 raise RuntimeError("the application did not start")
             port = sock.getsockname()[1]
-            _, secret = await application.services.tokens.create("tests", actor="tests")
+            _, secret = await application.services.tokens.create("tests")
             yield Site(application, port, secret)
         finally:
             running.should_exit = True

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from app import logs, metrics
+from app.core.digest import Digest
 from app.core.errors import (
     DeniedError,
     MoorageError,
@@ -117,6 +118,10 @@ class Ingestion:
         if self._closing:
             raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
         return await self._flight.do(filename, lambda: self._guarded(filename, report, actor))
+
+    async def names_of(self, digest: Digest) -> list[str]:
+        """Return the filenames whose bytes a blob is."""
+        return await self._db.read(lambda s: Releases(s).names_of(digest))
 
     def _check_on_demand(self, record: FileRecord) -> None:
         if not self.policy.on_demand and not record.has_bytes:

@@ -9,7 +9,7 @@ from app.core.errors import StorageError
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
 from app.services.clock import Now
-from app.services.releases.repair import Repair
+from app.services.repair import Repair
 from app.storage.blobstore import BlobCondition, BlobStore
 
 _BATCH = 20

@@ -10,8 +10,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from starlette.exceptions import HTTPException
 
 from app import __version__, logs, metrics
-from app.core.errors import MoorageError
-from app.web.admin.context import AdminContext
+from app.core.errors import DeniedError, MoorageError
+from app.web.admin.context import AdminContext, record_denial
 from app.web.admin.jobs import router as jobs
 from app.web.admin.reference import POLICY, reference_page
 from app.web.admin.releases import router as releases
@@ -64,9 +64,11 @@ def create_admin(context: AdminContext, health: Health) -> Any:
     return _Outer(api, context.max_body_bytes)
 
 
-async def _on_moorage_error(_: Request, error: Exception) -> Response:
+async def _on_moorage_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, MoorageError):
         raise error
+    if isinstance(error, DeniedError):
+        await record_denial(request, str(error))
     answer = problem(status_of(error), str(error))
     seconds = retry_after_s(error)
     if seconds is not None:

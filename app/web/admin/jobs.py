@@ -4,9 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.web.admin import operations
 from app.web.admin.context import Admin, Context
-from app.web.admin.models import JobOut
+from app.web.admin.models.releases import JobOut
+from app.web.admin.operations import releases as operations
 
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
 

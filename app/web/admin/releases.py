@@ -4,18 +4,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from app.web.admin import operations
 from app.web.admin.context import Admin, Context
-from app.web.admin.models import (
+from app.web.admin.models.base import Page
+from app.web.admin.models.releases import (
     FileOut,
     JobOut,
     KeyringChangeOut,
     KeyringIn,
     KeyringOut,
-    Page,
     PlanOut,
     ReleaseOut,
 )
+from app.web.admin.operations import releases as operations
 
 _Responses = dict[int | str, dict[str, Any]]
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}

@@ -1,6 +1,13 @@
-"""Healing damaged blobs: out of reach at once, fetched again when next asked for, or right away."""
+"""Healing damaged blobs: out of reach at once, fetched again when next asked for, or right away.
+
+What a blob is to whom, and where to get it again, is the owners' business: release files'
+(`releases/healing.py`) and modules' (`modules/healing.py`).
+"""
 
 import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
 
 from app import logs, metrics
 from app.core.digest import Digest
@@ -9,24 +16,44 @@ from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
-from app.db.releases import Releases
 from app.services.clock import Now
 from app.services.flight import Flight
-from app.services.releases.ingestion import Ingestion
 from app.storage.blobstore import BlobCondition, BlobStore
 
 _log = logs.get("repair")
 
 
+class BlobOwner(Protocol):
+    """Somebody whose rows name blobs."""
+
+    def names_of(self, session: Session, digest: Digest) -> list[str]:
+        """Return the names of what a blob is the bytes of; none if it is nothing of this owner."""
+        ...
+
+    async def fetch_again(self, digest: Digest, *, asked_for: bool) -> None:
+        """Bring the bytes in once more.
+
+        Args:
+            digest: of a blob that is recorded as damaged.
+            asked_for: an admin wants it now, whatever failed a moment ago.
+
+        Raises:
+            MoorageError: they can't be had now.
+        """
+        ...
+
+
 class Repair:
     """Takes damaged blobs out of reach and has them fetched again."""
 
-    def __init__(self, db: Database, store: BlobStore, ingestion: Ingestion, now: Now) -> None:
+    def __init__(
+        self, db: Database, store: BlobStore, owners: Sequence[BlobOwner], now: Now
+    ) -> None:
         self._db = db
         self._store = store
-        self._ingestion = ingestion
+        self._owners = owners
         self._now = now
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[bool]] = set()
         self._looking: Flight[Digest, bool] = Flight()
 
     async def suspect(
@@ -59,7 +86,7 @@ class Repair:
         at = self._now()
 
         def work(session: Session) -> list[str]:
-            names = Releases(session).names_of(digest)
+            names = self.names_of(session, digest)
             if Blobs(session).mark_damaged(digest):
                 AuditLog(session).append(at, "system", "blob.damage", f"sha256:{digest}", why)
                 bump_generation(session)
@@ -69,26 +96,30 @@ class Repair:
         metrics.count_blob_damaged()
         _log.error("blob damaged", digest=digest.hex, why=why, files=names)
         if fetch and names:
-            task = asyncio.ensure_future(self._fetch(names[0]))
+            task = asyncio.ensure_future(self._fetch(digest))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
+    def names_of(self, session: Session, digest: Digest) -> list[str]:
+        """Return the names of everything whose bytes a blob is."""
+        return [name for owner in self._owners for name in owner.names_of(session, digest)]
+
     async def heal(self, digest: Digest) -> bool:
         """Fetch a damaged blob again and wait for it; False if that can't be done now."""
-        names = await self._db.read(lambda s: Releases(s).names_of(digest))
-        try:
-            for name in names[:1]:
-                await self._ingestion.ensure(name, asked_for=True)
-        except MoorageError as error:
-            _log.error("blob not repaired", filename=names[0], error=str(error))
-            return False
-        return bool(names)
+        return await self._fetch(digest, asked_for=True)
 
-    async def _fetch(self, filename: str) -> None:
-        try:
-            await self._ingestion.ensure(filename)
-        except MoorageError as error:
-            _log.error("blob not repaired", filename=filename, error=str(error))
+    async def _fetch(self, digest: Digest, *, asked_for: bool = False) -> bool:
+        for owner in self._owners:
+            names = await self._db.read(partial(owner.names_of, digest=digest))
+            if not names:
+                continue
+            try:
+                await owner.fetch_again(digest, asked_for=asked_for)
+            except MoorageError as error:
+                _log.error("blob not repaired", name=names[0], error=str(error))
+                continue
+            return True
+        return False
 
     async def aclose(self) -> None:
         """Stop what runs; the blob stays recorded as damaged and is fetched when next asked for."""

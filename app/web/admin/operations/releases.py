@@ -1,7 +1,4 @@
-"""What admins can do with releases: one function each, used by the API and by the command line.
-
-Each takes the services, calls one of their methods and returns what `models` says.
-"""
+"""What admins can do with releases, keys and jobs."""
 
 import json
 from contextlib import suppress
@@ -21,13 +18,13 @@ from app.services.releases.policy import Report
 from app.services.releases.sync import SyncResult
 from app.upstream.gpg import builtin_key
 from app.web.admin.context import AdminContext
-from app.web.admin.models import (
+from app.web.admin.models.base import Page
+from app.web.admin.models.releases import (
     FileOut,
     JobOut,
     KeyringChangeOut,
     KeyringIn,
     KeyringOut,
-    Page,
     PlanOut,
     ReleaseOut,
     change_out,

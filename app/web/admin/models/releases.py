@@ -1,9 +1,8 @@
-"""What the admin API says, and what the command line prints with --json: one shape for both."""
+"""Releases, keys and jobs."""
 
 from datetime import datetime
-from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from app.core.job import Job
 from app.core.keylist import Subkey
@@ -11,22 +10,10 @@ from app.core.releasefile import FileRecord, IndexConflict
 from app.services.releases.catalog import Catalog
 from app.services.releases.keyring import KeyringChange
 from app.services.releases.sync import SyncPlan
-
-T = TypeVar("T")
-
-
-class _Out(BaseModel):
-    model_config = ConfigDict(frozen=True)
+from app.web.admin.models.base import In, Out
 
 
-class Page(_Out, Generic[T]):
-    """One page of a list; next_cursor is null on the last."""
-
-    items: list[T]
-    next_cursor: str | None
-
-
-class VerdictOut(_Out):
+class VerdictOut(Out):
     """What GPG verification found, once, at ingestion."""
 
     accepted: bool
@@ -40,14 +27,14 @@ class VerdictOut(_Out):
     judged_at: datetime
 
 
-class ToolchainOut(_Out):
+class ToolchainOut(Out):
     """The golang.org/toolchain module that an archive implies."""
 
     version: str
     h1: str
 
 
-class ConflictOut(_Out):
+class ConflictOut(Out):
     """An index that contradicted what is recorded, refused and kept as evidence."""
 
     seen_sha256: str
@@ -56,7 +43,7 @@ class ConflictOut(_Out):
     seen_at: datetime
 
 
-class FileOut(_Out):
+class FileOut(Out):
     """One release file: state, verdict, provenance."""
 
     filename: str
@@ -81,7 +68,7 @@ class FileOut(_Out):
     conflicts: list[ConflictOut]
 
 
-class ReleaseOut(_Out):
+class ReleaseOut(Out):
     """One release and how its files stand."""
 
     version: str
@@ -90,7 +77,7 @@ class ReleaseOut(_Out):
     files: list[FileOut]
 
 
-class PlannedOut(_Out):
+class PlannedOut(Out):
     """One file of the selection."""
 
     filename: str
@@ -102,7 +89,7 @@ class PlannedOut(_Out):
     to_fetch: bool
 
 
-class PlanOut(_Out):
+class PlanOut(Out):
     """What `releases sync` would do."""
 
     files: list[PlannedOut]
@@ -112,7 +99,7 @@ class PlanOut(_Out):
     index_error: str
 
 
-class SubkeyOut(_Out):
+class SubkeyOut(Out):
     """A key that can sign, or could."""
 
     fingerprint: str
@@ -121,7 +108,7 @@ class SubkeyOut(_Out):
     revoked: bool
 
 
-class KeyringOut(_Out):
+class KeyringOut(Out):
     """The active keyring."""
 
     sha256: str
@@ -131,7 +118,7 @@ class KeyringOut(_Out):
     subkeys: list[SubkeyOut]
 
 
-class KeyringChangeOut(_Out):
+class KeyringChangeOut(Out):
     """What taking over an export changed."""
 
     sha256: str
@@ -141,21 +128,19 @@ class KeyringChangeOut(_Out):
     released: list[str]
 
 
-class KeyringIn(BaseModel):
+class KeyringIn(In):
     """An export to take over; without one, the configured file is read again.
 
     fetch: read it from the URL in MOORAGE_RELEASES__KEYRING_URL.
     replace: accept an export that lacks subkeys which the active one has.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     armored: str | None = Field(default=None, max_length=1024 * 1024)
     fetch: bool = False
     replace: bool = False
 
 
-class JobOut(_Out):
+class JobOut(Out):
     """A job and where it stands."""
 
     id: str

@@ -1,0 +1,191 @@
+"""Which modules and versions a tenant may use: rules, prefix ownership, and the order they act in.
+
+    1. a platform rule that denies
+    2. ownership: a prefix that belongs to a tenant is closed to all others but those granted
+    3. a deny rule of the tenant
+    4. the tenant's allow rules of the most specific matching pattern
+    5. the tenant's default
+
+Step 4: where the most specific allow rules name versions, other versions are denied; an admin who
+writes "allow example.com/x <v2" in an open tenant wants no v2 there.
+
+Not here: who asks (services/tenants), and where a module comes from (`routing`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from app.core.modulepattern import Pattern
+from app.core.versionrange import VersionRange
+
+MAX_REASON_CHARS = 300
+
+
+class Effect(StrEnum):
+    """What a rule, or a tenant's default, does."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        id: unique among all rules.
+        pattern: of the module paths that it is about, with GOPRIVATE's syntax.
+        versions: which versions; None means all.
+        reason: shown to whoever is denied.
+        expires_at: from then on the rule does nothing; None means never.
+        tenant: whose it is; None for a platform rule, which can only deny.
+    """
+
+    id: int
+    effect: Effect
+    pattern: Pattern
+    versions: VersionRange | None = None
+    reason: str = ""
+    expires_at: datetime | None = None
+    tenant: str | None = None
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether the rule still acts."""
+        return self.expires_at is None or now < self.expires_at
+
+    def covers(self, version: str | None) -> bool:
+        """Whether the rule is about a version; None asks whether it is about all of them."""
+        if self.versions is None:
+            return True
+        return version is not None and self.versions.contains(version)
+
+    def __str__(self) -> str:
+        versions = f" {self.versions}" if self.versions else ""
+        return f"{self.effect} {self.pattern.text}{versions}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """A module path prefix that belongs to one tenant.
+
+    Attributes:
+        prefix: whole path elements: "corp.example/team" covers "corp.example/team/x" and not
+            "corp.example/teamwork".
+        granted: other tenants that may use it.
+    """
+
+    prefix: str
+    tenant: str
+    granted: frozenset[str] = frozenset()
+
+    def covers(self, module: str) -> bool:
+        """Whether a module path lies at or below the prefix."""
+        return module == self.prefix or module.startswith(self.prefix + "/")
+
+    def opens_to(self, tenant: str) -> bool:
+        """Whether a tenant may pass."""
+        return tenant == self.tenant or tenant in self.granted
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome for one tenant, module and version.
+
+    Attributes:
+        by: what decided: "platform rule 3", "ownership of corp.example", "rule 7", "default".
+        reason: one line for the person who is denied; "" where it is allowed.
+    """
+
+    allowed: bool
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one tenant's rules say; pure data, compiled once for each policy generation."""
+
+    tenant: str
+    default: Effect
+    rules: Sequence[Rule] = ()
+    platform_rules: Sequence[Rule] = ()
+    ownerships: Sequence[Ownership] = field(default=())
+
+    def to(self, module: str, now: datetime) -> "ModuleAccess":
+        """Return the rules that are about one module; decide its versions with that."""
+        allow = [r for r in _about(self.rules, module, now) if r.effect is Effect.ALLOW]
+        most = max((r.pattern.specificity for r in allow), default=None)
+        owners = [o for o in self.ownerships if o.covers(module)]
+        return ModuleAccess(
+            module,
+            self.tenant,
+            self.default,
+            tuple(_about(self.platform_rules, module, now)),
+            max(owners, key=lambda o: len(o.prefix), default=None),
+            tuple(r for r in _about(self.rules, module, now) if r.effect is Effect.DENY),
+            tuple(r for r in allow if r.pattern.specificity == most),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleAccess:
+    """The rules about one module, in the order they act."""
+
+    module: str
+    tenant: str
+    default: Effect
+    platform_denials: tuple[Rule, ...]
+    ownership: Ownership | None
+    denials: tuple[Rule, ...]
+    allowances: tuple[Rule, ...]
+
+    def decide(self, version: str | None) -> Decision:
+        """Return whether a version may be used.
+
+        Args:
+            version: canonical; None asks for the module as a whole, as its list of versions does:
+                it is denied only if no version at all could be allowed.
+        """
+        name = self.module if version is None else f"{self.module}@{version}"
+        for rule in self.platform_denials:
+            if rule.covers(version):
+                return _denied(name, f"platform rule {rule.id}", rule)
+        if self.ownership is not None and not self.ownership.opens_to(self.tenant):
+            by = f"ownership of {self.ownership.prefix}"
+            return Decision(
+                False, by, f"{name} is closed to tenant {self.tenant}: its prefix has an owner"
+            )
+        for rule in self.denials:
+            if rule.covers(version):
+                return _denied(name, f"rule {rule.id}", rule)
+        if self.allowances:
+            return self._among_allowed(name, version)
+        if self.default is Effect.ALLOW:
+            return Decision(True, "default")
+        return Decision(
+            False, "default", f"{name} is not allowed for tenant {self.tenant}: no rule allows it"
+        )
+
+    def _among_allowed(self, name: str, version: str | None) -> Decision:
+        for rule in self.allowances:
+            if version is None or rule.covers(version):
+                return Decision(True, f"rule {rule.id}")
+        rule = self.allowances[0]
+        told = "; ".join(f"{r}{_because(r)}" for r in self.allowances)
+        return Decision(
+            False, f"rule {rule.id}", f"{name} is outside the allowed versions ({told})"
+        )
+
+
+def _about(rules: Iterable[Rule], module: str, now: datetime) -> list[Rule]:
+    return [r for r in rules if r.is_live(now) and r.pattern.matches(module)]
+
+
+def _because(rule: Rule) -> str:
+    return f": {rule.reason}" if rule.reason else ""
+
+
+def _denied(name: str, by: str, rule: Rule) -> Decision:
+    return Decision(False, by, f"{name} is denied by {by} ({rule}){_because(rule)}")

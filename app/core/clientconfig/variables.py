@@ -1,0 +1,73 @@
+"""The go variables that belong together, in the order to set them, with the reason for a reader.
+
+Each is set explicitly, defaults included: some distributions ship no go.env (golang/go#61928), and
+an earlier setting must not survive. "none" is a pattern that matches no module: an empty variable
+would let go look in its env file, and then at GOPRIVATE.
+"""
+
+from dataclasses import dataclass
+
+from app.core.clientconfig.config import ClientConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Variables that make sense only together.
+
+    Attributes:
+        why: what they do, one sentence for the person who pastes them.
+        values: name and value, unquoted.
+    """
+
+    why: str
+    values: tuple[tuple[str, str], ...]
+
+
+def groups(config: ClientConfig) -> tuple[Group, ...]:
+    """Return the variables of a client, GOTOOLCHAIN first.
+
+    First, because `go env -w GOTOOLCHAIN=x` alone never looks for another toolchain: it works in
+    the directory of a module that wants a newer Go than the installed one.
+    """
+    found = (_toolchain(config), _proxy(config), _checksums(config))
+    return (*found, SIGN_IN) if config.authenticated else found
+
+
+SIGN_IN = Group(
+    "Sign in with the token in .netrc (GOAUTH: Go 1.24 and later).", (("GOAUTH", "netrc"),)
+)
+
+
+def _toolchain(config: ClientConfig) -> Group:
+    why = "Which Go toolchain runs; one that has to be downloaded comes through Moorage."
+    if config.toolchain == "local":
+        why = "Run the installed Go; never download another one."
+    return Group(why, (("GOTOOLCHAIN", config.toolchain),))
+
+
+def _proxy(config: ClientConfig) -> Group:
+    return Group(
+        "Every module, private ones too, comes through Moorage and from nowhere else.",
+        (("GOPROXY", config.proxy_url), ("GOPRIVATE", ""), ("GONOPROXY", "none")),
+    )
+
+
+def _checksums(config: ClientConfig) -> Group:
+    unlisted = "none"
+    if config.private_patterns and not config.sumdb_covers_private:
+        unlisted = ",".join(config.private_patterns)
+    return Group(
+        _why_checksums(config, unlisted), (("GOSUMDB", config.sumdb), ("GONOSUMDB", unlisted))
+    )
+
+
+def _why_checksums(config: ClientConfig, unlisted: str) -> str:
+    if config.sumdb == "off":
+        return (
+            "No checksum database: a module's first download is taken on trust, and only go.sum"
+            " notices later changes."
+        )
+    log, _, url = config.sumdb.partition(" ")
+    way = "" if url else ", through Moorage or else directly"
+    private = "" if unlisted == "none" else "; private names never go there"
+    return f"Checksums come from {log.partition('+')[0]}{way}{private}."

@@ -1,0 +1,129 @@
+"""A go.mod as the mirror sees it: which module it names, its h1, the one of a module without.
+
+Follows golang.org/x/mod/modfile (ModulePath, MustQuote, AutoQuote) and cmd/go's legacyGoMod. What
+else the file says (requirements, retractions) is read by `go` alone.
+"""
+
+import hashlib
+import io
+import re
+
+from app.core.archiverules import shown
+from app.core.dirhash import hash1
+from app.core.errors import BadInputError
+
+MAX_BYTES = 16 << 20  # MaxGoMod of golang.org/x/mod/zip
+
+# Go's unicode.IsSpace; str.strip() would take U+001C to U+001F too.
+_SPACE = (
+    "\t\n\v\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
+    "\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+# Linear in time even over 16 MiB of line ends: `^` is followed by blanks, not by any space.
+_BLOCK = re.compile(r"^[ \t]*+module[ \t]+\((?:\s|//.*$)*+([^\s)].*)$", re.MULTILINE)
+_BACKQUOTED = re.compile(r"`([^`]*)`")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(
+    r"\\(?:([abfnrtv\\\"])|x([0-9A-Fa-f]{2})|([0-3][0-7]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8}))"
+    r"|\\"
+)
+_LETTERS = dict(zip('abfnrtv\\"', '\a\b\f\n\r\t\v\\"', strict=True))
+
+
+def module_path(text: bytes) -> str | None:
+    """Return the module path that a go.mod names, or None: exactly modfile.ModulePath.
+
+    It takes the first line `module <path>`, bare or quoted, and minds nothing else in the file;
+    of the block form `module (` it sees the "(" only, as `go` does where it uses this.
+    """
+    for line in io.BytesIO(text):
+        code = line.partition(b"//")[0].decode(errors="replace").strip(_SPACE)
+        after = code.removeprefix("module")
+        path = after.strip(_SPACE)
+        if after in (code, path):  # another word, or "module" as the beginning of one
+            continue
+        return (_unquoted(path) if path[0] in '"`' else path) or None
+    return None
+
+
+def synthetic(path: str) -> bytes:
+    r"""Return the go.mod of a module that has none: b"module example.com/m\n".
+
+    Raises:
+        BadInputError: path is empty or not printable, so that it can't be a module path.
+    """
+    if not path or not path.isprintable():
+        raise BadInputError(f"{shown(path)} is not a module path")
+    if re.search(r"[ \"'`]|//|/\*", path) or (len(path) > 1 and re.search(r"[()\[\]{},]", path)):
+        path = '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"module {path}\n".encode()
+
+
+def h1(text: bytes) -> str:
+    """Return the h1 of a go.mod: that of the single name "go.mod"."""
+    return hash1([("go.mod", hashlib.sha256(text).digest())])
+
+
+def check(text: bytes, path: str) -> None:
+    """Accept the go.mod of the module `path` (plain).
+
+    Raises:
+        BadInputError: see `check_form`; or it names no module, or another one.
+    """
+    check_form(text)
+    declared = _declared_path(text)
+    if declared is None:
+        raise BadInputError(f"the go.mod of {shown(path)} has no module line")
+    if declared != path:
+        raise BadInputError(f"the go.mod of {shown(path)} names the module {shown(declared)}")
+
+
+def check_form(text: bytes) -> None:
+    """Accept what can be a go.mod at all, whichever module it names.
+
+    Raises:
+        BadInputError: it has more than MAX_BYTES or a NUL, is not UTF-8, or is HTML.
+    """
+    if len(text) > MAX_BYTES:
+        raise BadInputError(f"the go.mod has more than {MAX_BYTES} bytes")
+    if b"\0" in text:
+        raise BadInputError("the go.mod has a NUL byte")
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError as error:
+        raise BadInputError("the go.mod is not UTF-8") from error
+    if decoded.lstrip(_SPACE + "\ufeff").startswith("<"):
+        raise BadInputError("the go.mod is an HTML or XML page")
+
+
+def _declared_path(text: bytes) -> str | None:
+    """Return the path by ModulePath, or of the block form, which `go` reads in requirements."""
+    declared = module_path(text)
+    if declared != "(":
+        return declared
+    block = _BLOCK.search(text.decode())
+    return module_path(b"module " + block[1].encode()) if block else None
+
+
+def _unquoted(text: str) -> str | None:
+    """Return the value of a Go string literal: strconv.Unquote; None where it is malformed."""
+    if raw := _BACKQUOTED.fullmatch(text):
+        return raw[1].replace("\r", "")
+    quoted = _QUOTED.fullmatch(text)
+    if quoted is None:
+        return None
+    try:
+        return _ESCAPE.sub(_unescaped, quoted[1])
+    except ValueError:
+        return None
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    letter, hexadecimal, octal, short, long = escape.groups()
+    if letter:
+        return _LETTERS[letter]
+    number = int(octal, 8) if octal else int(hexadecimal or short or long or "", 16)
+    if 0xD800 <= number < 0xE000:
+        raise ValueError("a surrogate is no character")
+    # \x and octal mean a byte; one that is not ASCII is no part of a module path.
+    return chr(number) if number < 0x80 or short or long else "\ufffd"

@@ -1,0 +1,236 @@
+"""The GOPROXY protocol's texts: request paths, lists, .info. Follows golang.org/ref/mod and cmd/go.
+
+A path has one accepted spelling for each meaning, but for "%21", which `go` sends for "!". What a
+tenant may see of an answer is decided elsewhere; here is what any client may be sent.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+
+from app.core import module as modules
+from app.core import pseudo, semver
+from app.core.errors import BadInputError, UnknownError
+
+MAX_INFO_BYTES = 64 * 1024
+MAX_LIST_BYTES = 4 * 1024 * 1024
+MAX_GO_MOD_BYTES = 16 * 1024 * 1024
+MAX_ELEMENTS = 100
+CLOCK_SKEW = timedelta(days=1)
+
+_VISIBLE = re.compile(rb"[\x21-\x7e]*")
+_TIME = re.compile(
+    r"(\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+)
+
+
+class Kind(StrEnum):
+    """What is asked for."""
+
+    LIST = "list"
+    LATEST = "latest"
+    INFO = "info"
+    MOD = "mod"
+    ZIP = "zip"
+
+
+CONTENT_TYPES = {
+    Kind.LIST: b"text/plain; charset=utf-8",
+    Kind.LATEST: b"application/json",
+    Kind.INFO: b"application/json",
+    Kind.MOD: b"text/plain; charset=utf-8",
+    Kind.ZIP: b"application/zip",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A parsed request; module and version are plain.
+
+    Attributes:
+        version: for INFO a canonical version or a query ("master"), for MOD and ZIP a canonical
+            version, else "".
+    """
+
+    module: str
+    kind: Kind
+    version: str = ""
+
+    @property
+    def is_query(self) -> bool:
+        """Whether the version is one that upstream has to resolve."""
+        return self.kind is Kind.INFO and not modules.is_canonical_for(self.module, self.version)
+
+    def __str__(self) -> str:
+        return f"{self.module}@{self.version}" if self.version else self.module
+
+
+def parse_path(path: bytes) -> Requested:
+    """Return what the part of a URL's path after the proxy's base asks for.
+
+    b"github.com/!burnt!sushi/toml/@v/v1.4.0.zip" is the zip of github.com/BurntSushi/toml v1.4.0.
+
+    Raises:
+        BadInputError: it is malformed; the message says what would be right.
+        UnknownError: it is well formed, and there is no such endpoint.
+    """
+    text = _plain_text(path)
+    if text in ("@latest", "@v/list") or text.startswith("@v/"):
+        raise UnknownError("there is no module path before the @; ask for <module>/@v/list")
+    if text.count("/@v/") > 1:
+        raise BadInputError("the path has more than one /@v/")
+    if text.endswith("/@latest"):
+        return Requested(_module(text.removesuffix("/@latest")), Kind.LATEST)
+    escaped_module, found, rest = text.rpartition("/@v/")
+    if not found:
+        raise UnknownError(
+            "that is not a GOPROXY path; it ends in /@latest, /@v/list or /@v/<version>.info"
+        )
+    if rest == "list":
+        return Requested(_module(escaped_module), Kind.LIST)
+    return _file(escaped_module, rest)
+
+
+def _plain_text(path: bytes) -> str:
+    if not _VISIBLE.fullmatch(path):
+        raise BadInputError("the path has a byte that is not visible ASCII")
+    text = path.decode("ascii").replace("%21", "!")
+    if "%" in text:
+        after = text.rpartition("/@v/")[2]
+        if after.endswith(".info") and "%2f" in after.lower() and "/@v/" in text:
+            raise _slash_in_query()
+        raise BadInputError("percent-encoding is not used in GOPROXY paths, but for %21")
+    return text
+
+
+def _slash_in_query() -> UnknownError:
+    return UnknownError(
+        "a branch or tag with a slash can't be asked for through a proxy; use its commit hash"
+    )
+
+
+def _module(escaped: str) -> str:
+    if escaped.count("/") >= MAX_ELEMENTS:
+        raise BadInputError(f"the module path has more than {MAX_ELEMENTS} elements")
+    path = modules.unescape_path(escaped)
+    modules.check_path(path)
+    return path
+
+
+def _file(escaped_module: str, rest: str) -> Requested:
+    escaped_version, dot, extension = rest.rpartition(".")
+    if rest.endswith("/") and rest.rstrip("/") == "list":
+        raise BadInputError("the path ends with a slash")
+    if not dot or extension not in ("info", "mod", "zip"):
+        raise UnknownError(f"there is no .{extension[:20]} of a version; ask for .info, .mod, .zip")
+    if "/" in rest:
+        if extension == "info" and not rest.startswith("/"):
+            raise _slash_in_query()
+        raise BadInputError("the version has a slash")
+    path, kind = _module(escaped_module), Kind(extension)
+    version = modules.unescape_version(escaped_version)
+    if version.startswith("-"):
+        raise BadInputError("a version can't begin with a dash")
+    if kind is not Kind.INFO and not modules.is_canonical_for(path, version):
+        raise BadInputError(
+            f"{version[:80]} is not a canonical version of {path[:200]}; ask for its .info first"
+        )
+    return Requested(path, kind, version)
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What an .info or @latest says.
+
+    Attributes:
+        time: of the commit, UTC or with its offset; None where upstream doesn't tell.
+    """
+
+    version: str
+    time: datetime | None
+
+
+def parse_info(body: bytes, module: str, *, asked: str | None, now: datetime) -> Info:
+    """Return what the body of an .info or @latest says.
+
+    Args:
+        body: as upstream sent it.
+        module: plain path.
+        asked: the canonical version that was asked for; None for a query or @latest.
+        now: UTC, because a version can't be from the future.
+
+    Raises:
+        BadInputError: it is no such JSON, is of another version, or its time makes no sense.
+    """
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadInputError("it is not JSON") from error
+    if not isinstance(data, dict):
+        raise BadInputError("it is not a JSON object")
+    known = {str(key).lower(): value for key, value in data.items()}
+    version, time = known.get("version"), known.get("time")
+    if not isinstance(version, str):
+        raise BadInputError("it has no Version")
+    if asked is not None and version != asked:
+        raise BadInputError(f"it is about version {version[:80]!a}, not {asked}")
+    if not modules.is_canonical_for(module, version):
+        raise BadInputError(f"its Version {version[:80]!a} is not canonical for {module}")
+    return Info(version, None if time is None else _parse_time(time, now))
+
+
+def _parse_time(value: object, now: datetime) -> datetime:
+    found = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise BadInputError("its Time is not RFC 3339")
+    seconds, fraction, zone = found.groups()
+    try:
+        time = datetime.fromisoformat(
+            f"{seconds.upper()}.{(fraction or '0')[:6].ljust(6, '0')}{zone.upper()}"
+        )
+        is_later = time > now + CLOCK_SKEW
+    except (ValueError, OverflowError) as error:
+        raise BadInputError("its Time is not a date") from error
+    if is_later:
+        raise BadInputError("its Time is in the future")
+    return time
+
+
+def versions_of(body: bytes, module: str) -> list[str]:
+    """Return the versions of a list that no client breaks on, ascending and each once.
+
+    Those are canonical, fit the module path, and are no pseudo-versions: `go` does not drop "v9"
+    or "v1.0.0+meta" by itself, and fails on them.
+
+    Raises:
+        BadInputError: the body is not text; a login page, say.
+    """
+    if b"\0" in body or body.lstrip()[:1] == b"<":
+        raise BadInputError("it is not a list of versions")
+    found = set()
+    for line in body.decode("utf-8", "replace").splitlines():
+        word = line.split(None, 1)[:1]
+        if word and _is_listed(module, word[0]):
+            found.add(word[0])
+    return sorted(found, key=semver.sort_key)
+
+
+@lru_cache(4096)
+def _is_listed(module: str, version: str) -> bool:
+    return modules.is_canonical_for(module, version) and not pseudo.is_pseudo(version)
+
+
+def render_list(versions: Iterable[str]) -> bytes:
+    """Return the body of a list."""
+    return "".join(f"{version}\n" for version in versions).encode()
+
+
+def newest(versions: Iterable[str]) -> str | None:
+    """Return what `go` takes for latest: the highest release, else the highest pre-release."""
+    every = list(versions)
+    releases = [v for v in every if not semver.prerelease(v)]
+    return max(releases or every, key=semver.sort_key, default=None)

@@ -1,0 +1,175 @@
+"""Patterns over module paths, as in GOPRIVATE. Follows MatchPrefixPatterns of x/mod's module.go.
+
+A pattern with N elements is matched, by the rules of Go's path.Match, against the first N elements
+of a path: "corp.example/team" covers "corp.example/team/x" and not "corp.example/teamevil". In it
+"*" is any run of characters but "/", "?" any one but "/", "[a-z]" and "[^a]" are classes, and a
+backslash takes the next character as it is. Who is allowed what is `acl`'s, where a path is
+fetched `routing`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from app.core.errors import BadInputError
+
+MAX_PATTERN_CHARS = 256
+_SHOWN_CHARS = 100
+
+# What one term of a chunk is, by path.Match: a class, an escaped character, or itself.
+_CLASS_CHAR = r"(?:\\.|[^\\\-\]])"
+_TERM = re.compile(
+    rf"\[(?P<negated>\^?+)(?P<class>(?:{_CLASS_CHAR}(?:-{_CLASS_CHAR})?)+)\]"
+    r"|(?P<any>\?)|(?P<stars>\*+)|\\(?P<escaped>.)|(?P<literal>[^\[\\])",
+    re.DOTALL,
+)
+_CLASS_RANGE = re.compile(rf"({_CLASS_CHAR})(?:-({_CLASS_CHAR}))?", re.DOTALL)
+_IN_NO_PATH = re.compile(r"[^A-Za-z0-9\-._~/]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A glob ready to match: its expression, its slashes and its literal characters."""
+
+    expression: re.Pattern[str]
+    slashes: int
+    literals: str
+
+    def matches(self, target: str) -> bool:
+        elements = target.split("/", self.slashes + 1)
+        if len(elements) <= self.slashes:
+            return False
+        prefix = "/".join(elements[: self.slashes + 1])
+        return self.expression.fullmatch(prefix) is not None
+
+
+def _class_expression(negated: bool, ranges: str) -> str:
+    """Return the expression of a class; ranges that run backwards hold nothing, as in Go."""
+    parts = []
+    for low, high in _CLASS_RANGE.findall(ranges):
+        first, last = low[-1], (high or low)[-1]
+        if first <= last:
+            parts.append(f"{re.escape(first)}-{re.escape(last)}")
+    if not parts:
+        return "(?s:.)" if negated else "(?!)"
+    return f"[{'^' if negated else ''}{''.join(parts)}]"
+
+
+@lru_cache(maxsize=4096)
+def _compiled(glob: str) -> _Compiled | None:
+    """Return the glob ready to match, None where path.Match calls it malformed.
+
+    Like path.Match, "*" takes the shortest run after which the terms up to the next "*" match,
+    and never looks back: atomic groups keep that, and with it the time proportional to the
+    product of both lengths.
+    """
+    chunks, literals, at = [""], [], 0
+    while at < len(glob):
+        term = _TERM.match(glob, at)
+        if term is None:
+            return None
+        at = term.end()
+        if term["stars"]:
+            chunks.append("")
+        elif term["any"]:
+            chunks[-1] += "[^/]"
+        elif term["class"]:
+            chunks[-1] += _class_expression(bool(term["negated"]), term["class"])
+        else:
+            literal = term["escaped"] or term["literal"]
+            literals.append(literal)
+            chunks[-1] += re.escape(literal)
+    first, *others = chunks
+    last = f"[^/]*?{others.pop()}" if others else ""
+    middle = "".join(f"(?>[^/]*?{chunk})" for chunk in others)
+    return _Compiled(re.compile(first + middle + last), glob.count("/"), "".join(literals))
+
+
+def _trouble(text: str) -> str | None:
+    """Return why text is no pattern for a rule or route, None where it is one."""
+    if not text:
+        return "empty"
+    if len(text) > MAX_PATTERN_CHARS:
+        return f"longer than {MAX_PATTERN_CHARS} characters"
+    if not text.isascii():
+        return "not ASCII"
+    if not text.isprintable() or " " in text:
+        return "has white space or a control character"
+    if "," in text:
+        return "has a comma; write one pattern for each"
+    if "!" in text:
+        return "has an exclamation mark; write the plain path, with its capitals"
+    if text[0] == "/" or text[-1] == "/":
+        return "begins or ends with a slash"
+    if not {"", ".", ".."}.isdisjoint(text.split("/")):
+        return 'an element is empty, "." or ".."'
+    compiled = _compiled(text)
+    if compiled is None:
+        return 'not a glob: an open "[", an empty class, or a "\\" with nothing after it'
+    if impossible := _IN_NO_PATH.search(compiled.literals):
+        return f"no module path has a {impossible[0]!a}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One GOPRIVATE pattern without a comma: "corp.example", "*.corp.example/team", "x.y/[a-m]*".
+
+    Plain, at most 256 ASCII characters, no slash at either end. Stricter than Go, which never
+    complains: what could match no module path is refused.
+    """
+
+    text: str
+    _matcher: _Compiled = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        compiled = None if _trouble(self.text) else _compiled(self.text)
+        if compiled is None:
+            shown = ascii(self.text[:_SHOWN_CHARS])
+            raise BadInputError(f"malformed pattern {shown}: {_trouble(self.text)}")
+        object.__setattr__(self, "_matcher", compiled)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """Return the pattern of its text.
+
+        Raises:
+            BadInputError: empty, too long, not ASCII, a comma, white space or "!" in it, an empty,
+                "." or ".." element, a malformed glob, or a literal that is in no module path.
+        """
+        return cls(text)
+
+    def matches(self, path: str) -> bool:
+        """Whether the leading elements of a plain path match, as MatchPrefixPatterns decides.
+
+        "*.io" matches "rsc.io/quote"; "rsc" and "*quo*" don't.
+        """
+        return self._matcher.matches(path)
+
+    @property
+    def specificity(self) -> tuple[int, int]:
+        """Elements, then literal characters: the greater of two is the longer prefix.
+
+        (2, 17) for "corp.example/team", (2, 13) for "corp.example/*".
+        """
+        return (self._matcher.slashes + 1, len(self._matcher.literals))
+
+
+def match_prefix_patterns(globs: str, target: str) -> bool:
+    """Whether any glob of a comma-separated list matches the leading elements of target.
+
+    Go's MatchPrefixPatterns: empty and malformed globs match nothing, one slash at a glob's end
+    is ignored. Go steps over bytes where this steps over characters, which only a target that is
+    not ASCII can tell.
+    """
+    for listed in globs.split(","):
+        glob = listed.removesuffix("/")
+        compiled = _compiled(glob) if glob else None
+        if compiled is not None and compiled.matches(target):
+            return True
+    return False

@@ -1,0 +1,235 @@
+"""The directory of a module zip: its end records and central entries, read in one way only.
+
+Follows APPNOTE 6.3.10 and Go's archive/zip/reader.go. Python's zipfile is not used: it repairs
+what it meets (bytes before or after the zip, a wrong count), so that what it checked need not be
+what `go` reads. Names are only decoded here: `modzip_names` judges them. The bytes that the
+directory points to are `modzip_content`'s.
+"""
+
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+from app.core.archiverules import not_a_file, shown
+from app.core.errors import BadInputError
+
+STORED = 0
+DEFLATED = 8
+DESCRIPTOR_FLAG = 0x8  # sizes and checksum follow the data
+
+_DIRECTORY_BYTES = 32 << 20  # 160 for each of 200,000 entries; it is read at once
+_ENCRYPTED_OR_PATCHED = 0x1 | 0x20 | 0x40 | 0x2000
+_ZIP64_TAG = 0x0001
+_MAX16 = 0xFFFF
+_MAX32 = 0xFFFFFFFF
+
+_END = struct.Struct("<4s4H2LH")
+_LOCATOR64 = struct.Struct("<4sLQL")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_CENTRAL = struct.Struct("<4s6H3L5H2L")
+_EXTRA = struct.Struct("<2H")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the directory says of one entry.
+
+    Attributes:
+        name: plain and whole, "example.com/m@v1.0.0/go.mod"; a directory's ends with "/".
+        offset: of its local header, in bytes from the zip's start.
+        flags: the general purpose bits, none of them about encryption.
+        method: STORED or DEFLATED.
+        crc: CRC-32 of the content.
+        packed_bytes: of the content as it lies in the zip.
+        size_bytes: of the content.
+    """
+
+    name: str
+    offset: int
+    flags: int
+    method: int
+    crc: int
+    packed_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """All entries in the order of their offsets, and the offset at which the last one must end."""
+
+    entries: tuple[Entry, ...]
+    offset: int
+
+    def spans(self) -> Iterator[tuple[Entry, int]]:
+        """Yield each entry and the bytes from its local header up to what comes next.
+
+        The spans cover the zip up to its directory without gap or overlap. One may be too short
+        or too long for its entry, which shows when it is read.
+        """
+        following = [entry.offset for entry in self.entries[1:]] + [self.offset]
+        for entry, end in zip(self.entries, following, strict=bool(self.entries)):
+            yield entry, end - entry.offset
+
+
+class _End(NamedTuple):
+    """What an end record says: two disk numbers, entries here and in all, directory size, offset.
+
+    The same six values stand in the old record and in the zip64 one.
+    """
+
+    disk: int
+    directory_disk: int
+    here: int
+    entries: int
+    size_bytes: int
+    offset: int
+
+
+def read_directory(
+    stream: BinaryIO, zip_bytes: int, *, max_entries: int, max_name_bytes: int
+) -> Directory:
+    """Return the directory of the zip that fills a stream of zip_bytes.
+
+    The zip begins with its first entry's header and ends with its end record: no comment. The
+    count of entries is looked at before the first of them.
+
+    Raises:
+        BadInputError: it is no such zip, has too many entries or too long a name, or has one that
+            is encrypted, neither file nor directory, or compressed by another method.
+    """
+    end, end_at = _read_end(stream, zip_bytes)
+    if end.entries > max_entries:
+        raise BadInputError(f"the zip has {end.entries} entries, more than {max_entries}")
+    if end.disk or end.directory_disk or end.here != end.entries:
+        raise BadInputError("the zip is a part of several")
+    if end.offset + end.size_bytes != end_at:
+        raise BadInputError("the zip's directory is not where its end record says")
+    if end.size_bytes > _DIRECTORY_BYTES:
+        raise BadInputError(f"the zip's directory has more than {_DIRECTORY_BYTES} bytes")
+    stream.seek(end.offset)
+    raw = exactly(stream, end.size_bytes)
+    entries = sorted(_entries(raw, end.entries, max_name_bytes), key=lambda entry: entry.offset)
+    if (entries[0].offset if entries else end.offset) != 0:
+        raise BadInputError("the zip has bytes before its first entry")
+    return Directory(tuple(entries), end.offset)
+
+
+def exactly(stream: BinaryIO, count: int) -> bytes:
+    """Return the next count bytes of a stream; raise BadInputError where it has fewer."""
+    found = stream.read(count)
+    if len(found) != count:
+        raise BadInputError("the zip is cut short")
+    return found
+
+
+def widened(values: tuple[int, ...], extra: bytes) -> tuple[int, ...]:
+    """Return 32-bit values of a header, each 0xFFFFFFFF replaced by its 64-bit one in `extra`.
+
+    The zip64 field holds just the values that don't fit, in the order of `values`. Without such a
+    field 0xFFFFFFFF stands for itself, as in Go.
+
+    Raises:
+        BadInputError: the field is not as long as it must be, or comes twice.
+    """
+    wide = values.count(_MAX32)
+    if not wide:
+        return values
+    fields = [field for tag, field in _extra_fields(extra) if tag == _ZIP64_TAG]
+    if not fields:
+        return values
+    if len(fields) > 1 or len(fields[0]) != 8 * wide:
+        raise BadInputError("the zip has an entry with a wrong zip64 field")
+    replacements = iter(struct.unpack(f"<{wide}Q", fields[0]))
+    return tuple(next(replacements) if value == _MAX32 else value for value in values)
+
+
+def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (tag, bytes) of an extra field; like Go, stop where a length points past its end."""
+    at = 0
+    while at + _EXTRA.size <= len(extra):
+        tag, length = _EXTRA.unpack_from(extra, at)
+        at += _EXTRA.size
+        if at + length > len(extra):
+            return
+        yield tag, extra[at : at + length]
+        at += length
+
+
+def _read_end(stream: BinaryIO, zip_bytes: int) -> tuple[_End, int]:
+    """Return what the end says, and the offset at which the directory must end."""
+    end_at = zip_bytes - _END.size
+    if end_at < 0:
+        raise BadInputError("the file is too short for a zip")
+    stream.seek(end_at)
+    signature, *said, comment_bytes = _END.unpack(exactly(stream, _END.size))
+    # A comment could hold a second end record, and readers differ on which of the two counts.
+    if signature != b"PK\x05\x06" or comment_bytes:
+        raise BadInputError(
+            "the file is no zip, is cut short, or has bytes or a comment at its end"
+        )
+    end = _End(*said)
+    locator_at = end_at - _LOCATOR64.size
+    if locator_at >= _END64.size:
+        stream.seek(locator_at)
+        locator = exactly(stream, _LOCATOR64.size)
+        if locator.startswith(b"PK\x06\x07"):
+            return _read_end64(stream, locator, locator_at, end)
+    return end, end_at
+
+
+def _read_end64(stream: BinaryIO, locator: bytes, locator_at: int, end: _End) -> tuple[_End, int]:
+    """Return what the zip64 end says; it must agree with the old one on all that fits there."""
+    record_at = locator_at - _END64.size
+    _, disk, found_at, disks = _LOCATOR64.unpack(locator)
+    stream.seek(record_at)
+    signature, length, _, _, *said = _END64.unpack(exactly(stream, _END64.size))
+    if (disk, found_at, disks) != (0, record_at, 1) or signature != b"PK\x06\x06":
+        raise BadInputError("the zip's zip64 end is not where its locator says")
+    wide = _End(*said)
+    limits = (_MAX16,) * 4 + (_MAX32,) * 2
+    agrees = all(old in (new, limit) for old, new, limit in zip(end, wide, limits, strict=True))
+    # The length leaves out the signature and itself.
+    if length != _END64.size - 12 or not agrees:
+        raise BadInputError("the zip's two end records contradict each other")
+    return wide, record_at
+
+
+def _entries(raw: bytes, count: int, max_name_bytes: int) -> Iterator[Entry]:
+    at = 0
+    for _ in range(count):
+        if at + _CENTRAL.size > len(raw):
+            break
+        fields = _CENTRAL.unpack_from(raw, at)
+        name_at = at + _CENTRAL.size
+        extra_at = name_at + fields[10]
+        comment_at = extra_at + fields[11]
+        at = comment_at + fields[12]
+        if fields[0] != b"PK\x01\x02" or at > len(raw):
+            break
+        if fields[10] > max_name_bytes:
+            raise BadInputError(f"the zip has a name of more than {max_name_bytes} bytes")
+        yield _entry(fields, raw[name_at:extra_at], raw[extra_at:comment_at])
+    else:
+        if at == len(raw):
+            return
+    # Go counts modulo 65,536 and reads on; a wrong length swallows the entries after it.
+    raise BadInputError("the zip's directory has not the entries that its end counts")
+
+
+def _entry(fields: tuple[int, ...], raw_name: bytes, extra: bytes) -> Entry:
+    _, _, _, flags, method, _, _, crc, packed, size, *_, attributes, offset = fields
+    try:
+        name = raw_name.decode()  # whatever bit 11 says: Go takes the bytes as they are
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"the name {ascii(raw_name[:60])[1:]} is not UTF-8") from error
+    file_type = stat.S_IFMT(attributes >> 16)
+    if file_type not in (0, stat.S_IFDIR if name.endswith("/") else stat.S_IFREG):
+        raise not_a_file(name)
+    if flags & _ENCRYPTED_OR_PATCHED:
+        raise BadInputError(f"{shown(name)} is encrypted")
+    if method not in (STORED, DEFLATED):
+        raise BadInputError(f"{shown(name)} is compressed by a method that Go does not read")
+    size, packed, offset = widened((size, packed, offset), extra)
+    return Entry(name, offset, flags, method, crc, packed, size)

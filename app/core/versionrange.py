@@ -1,0 +1,194 @@
+"""Ranges of module versions, as rules write them: ">=v1.2.0 <v2.0.0-0 || v3".
+
+Order is that of `semver`. Retractions and queries such as "latest" are not here. Alternatives are
+separated by "||"; an alternative is one or more terms separated by blanks or commas, all of which
+must hold. A term is
+
+    >=v1.2.3  >v1.2.3  <=v1.2.3  <v1.2.3    by order; pre-releases precede their release, so that
+                                            <v2.0.0 holds v2.0.0-rc.1 and <v2.0.0-0 does not
+    v1.2.3  or  =v1.2.3                     that version; of build only "+incompatible" counts
+    v1  or  v1.2                            all of that major or minor: also pre-releases,
+                                            pseudo-versions and "+incompatible" ones
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from app.core import semver
+from app.core.errors import BadInputError
+from app.core.module import canonical_version
+
+MAX_RANGE_CHARS = 512
+_SHOWN_CHARS = 100
+
+_TERM = re.compile(r"(>=|>|<=|<|=|)(v[0-9A-Za-z.+-]*)")
+
+
+class Operator(StrEnum):
+    """What a term asks of a version."""
+
+    AT_LEAST = ">="
+    ABOVE = ">"
+    AT_MOST = "<="
+    BELOW = "<"
+    EQUAL = "="
+    LINE = "line"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition: (AT_LEAST, "v1.2.0"), (EQUAL, "v2.0.0+incompatible"), (LINE, "v1.2").
+
+    `version` is canonical but for LINE, where it is "vX" or "vX.Y".
+    """
+
+    operator: Operator
+    version: str
+    _limit: semver.Precedence = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_limit", semver.precedence(self.version))
+
+    def __str__(self) -> str:
+        bare = self.operator in {Operator.EQUAL, Operator.LINE}
+        return self.version if bare else f"{self.operator}{self.version}"
+
+    def holds(self, version: str, place: semver.Precedence) -> bool:
+        """Whether a valid version, whose precedence is place, fulfils the term."""
+        match self.operator:
+            case Operator.AT_LEAST:
+                return place >= self._limit
+            case Operator.ABOVE:
+                return place > self._limit
+            case Operator.AT_MOST:
+                return place <= self._limit
+            case Operator.BELOW:
+                return place < self._limit
+            case Operator.EQUAL:
+                return canonical_version(version) == self.version
+            case Operator.LINE:
+                return self.version in {semver.major(version), semver.major_minor(version)}
+
+
+_Bound = tuple[semver.Precedence, bool]
+"""A lower one with whether it is itself left out, an upper one with whether it is let in.
+
+So the greatest lower and the least upper bound of several are the tightest.
+"""
+
+
+def _lower(term: Term) -> _Bound | None:
+    if term.operator in {Operator.AT_MOST, Operator.BELOW}:
+        return None
+    if term.operator is Operator.LINE:
+        # "-0" is the lowest pre-release that there is.
+        return semver.precedence(f"{semver.canonical(term.version)}-0"), False
+    return semver.precedence(term.version), term.operator is Operator.ABOVE
+
+
+def _upper(term: Term) -> _Bound | None:
+    if term.operator in {Operator.AT_LEAST, Operator.ABOVE}:
+        return None
+    if term.operator is Operator.LINE:
+        return semver.precedence(f"{semver.canonical(_next_line(term.version))}-0"), False
+    return semver.precedence(term.version), term.operator is not Operator.BELOW
+
+
+def _next_line(line: str) -> str:
+    """Return the line after "vX" or "vX.Y", numbers of any length: "v1.10" after "v1.9"."""
+    stem = line.rstrip("9")
+    zeros = "0" * (len(line) - len(stem))
+    if not stem[-1].isdecimal():
+        return f"{stem}1{zeros}"
+    return f"{stem[:-1]}{int(stem[-1]) + 1}{zeros}"
+
+
+def _can_hold(terms: tuple[Term, ...]) -> bool:
+    """Whether terms leave room for a version between their bounds."""
+    lower = max(filter(None, map(_lower, terms)), default=None)
+    upper = min(filter(None, map(_upper, terms)), default=None)
+    if len({term.version for term in terms if term.operator is Operator.EQUAL}) > 1:
+        return False
+    if lower is None or upper is None or lower[0] != upper[0]:
+        return lower is None or upper is None or lower[0] < upper[0]
+    return not lower[1] and upper[1]
+
+
+def _malformed(text: str, reason: str) -> BadInputError:
+    return BadInputError(f"malformed version range {text[:_SHOWN_CHARS]!a}: {reason}")
+
+
+def _parsed_term(token: str, text: str) -> Term:
+    match = _TERM.fullmatch(token)
+    if match is None:
+        raise _malformed(
+            text, f"{token[:_SHOWN_CHARS]!a} is not a term such as >=v1.2.3, v1.2 or v1"
+        )
+    operator, version = match.groups()
+    line = version in {semver.major(version), semver.major_minor(version)}
+    if line and not operator:
+        return Term(Operator.LINE, version)
+    if canonical_version(version) != version:
+        example = f"{operator}{canonical_version(version) or 'v1.2.3'}"
+        reason = f"{token[:_SHOWN_CHARS]!a} needs a full version, such as {example[:_SHOWN_CHARS]}"
+        raise _malformed(text, reason)
+    return Term(Operator(operator or "="), version)
+
+
+def _parsed_terms(alternative: str, text: str) -> tuple[Term, ...]:
+    tokens: list[str] = []
+    for part in alternative.split(","):
+        found = part.split()
+        if not found:
+            raise _malformed(text, 'nothing before or after a comma or a "||"')
+        tokens += found
+    terms = tuple(_parsed_term(token, text) for token in tokens)
+    if not _can_hold(terms):
+        raise _malformed(
+            text, f'no version fulfils "{alternative.strip()}"; alternatives need "||"'
+        )
+    return terms
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRange:
+    """Alternatives, each a tuple of terms of which all must hold; neither is empty.
+
+    `str` gives the canonical text, ">=v1.2.0 <v2.0.0-0||v3", which parses to an equal range: it
+    is never longer than what was parsed.
+    """
+
+    alternatives: tuple[tuple[Term, ...], ...]
+
+    def __str__(self) -> str:
+        return "||".join(" ".join(map(str, terms)) for terms in self.alternatives)
+
+    @classmethod
+    def parse(cls, text: str) -> VersionRange:
+        """Return the range of its text, at most 512 characters.
+
+        Raises:
+            BadInputError: empty, too long, a term that is none, an order or equality without full
+                canonical version (">=v1.2"), or an alternative that no version can fulfil
+                ("v1, v2"); the message has the reason.
+        """
+        if len(text) > MAX_RANGE_CHARS:
+            raise _malformed(text, f"longer than {MAX_RANGE_CHARS} characters")
+        if not text.isascii() or not text.isprintable():
+            raise _malformed(text, "has a character that is not printable ASCII")
+        if not text.strip():
+            raise _malformed(text, "empty")
+        return cls(tuple(_parsed_terms(part, text) for part in text.split("||")))
+
+    def contains(self, version: str) -> bool:
+        """Whether version fulfils all terms of an alternative; false where it is not valid.
+
+        ">=v1.2.0 <v2.0.0-0" contains "v1.9.0-rc.1" and neither "v1.2.0-rc.1" nor "master".
+        """
+        if not semver.is_valid(version):
+            return False
+        place = semver.precedence(version)
+        return any(all(term.holds(version, place) for term in terms) for terms in self.alternatives)

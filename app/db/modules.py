@@ -1,0 +1,310 @@
+"""Rows of stored modules: files, answers that change, and evidence of contradictions.
+
+Everything is kept under its origin. A body of up to INLINE_BYTES is in its row, a larger one and
+every zip is a blob: a `.info` or `.mod` is written in one commit, and read with its row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, delete, select
+from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
+
+from app.core.digest import Digest
+from app.core.goproxy import Kind
+from app.db.base import Base
+from app.db.blobs import BlobRow
+
+INLINE_BYTES = 64 * 1024
+
+
+class ModuleFileRow(Base):
+    """One `.info`, `.mod` or `.zip` that was checked."""
+
+    __tablename__ = "module_files"
+    __table_args__ = (UniqueConstraint("origin_id", "module", "version", "kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    origin_id: Mapped[int] = mapped_column(ForeignKey("origins.id"))
+    module: Mapped[str]
+    version: Mapped[str]
+    kind: Mapped[str]
+    sha256: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    body: Mapped[bytes | None]
+    blob_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    h1: Mapped[str]
+    go_mod_h1: Mapped[str]
+    log_state: Mapped[str]
+    stored_at: Mapped[datetime]
+
+    blob: Mapped[BlobRow | None] = relationship(lazy="raise")
+
+
+class ModuleAnswerRow(Base):
+    """An answer that changes: a list, @latest, what a query resolved to, or an absence."""
+
+    __tablename__ = "module_answers"
+
+    origin_id: Mapped[int] = mapped_column(ForeignKey("origins.id"), primary_key=True)
+    module: Mapped[str] = mapped_column(primary_key=True)
+    query: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[int]
+    body: Mapped[bytes]
+    fetched_at: Mapped[datetime]
+
+
+class ModuleConflictRow(Base):
+    """Bytes that contradict what is recorded, refused: evidence."""
+
+    __tablename__ = "module_conflicts"
+    __table_args__ = (UniqueConstraint("origin_id", "module", "version", "kind", "seen"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    origin_id: Mapped[int] = mapped_column(ForeignKey("origins.id"))
+    module: Mapped[str]
+    version: Mapped[str]
+    kind: Mapped[str]
+    recorded: Mapped[str]
+    seen: Mapped[str]
+    detail: Mapped[str]
+    seen_at: Mapped[datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleFile:
+    """A stored file of a module version.
+
+    Attributes:
+        sha256: of the bytes.
+        body: the bytes, where they are in the row; else they are a blob.
+        h1: of a zip's files, or of a .mod as the single file go.mod; "" for .info.
+        go_mod_h1: of a zip's own go.mod (of the synthetic one where it has none); "" otherwise.
+        log_state: "unverified" until a checksum database has confirmed a public module's zip,
+            "private" where none is to be asked; "" for other files.
+        damaged: its blob awaits a new fetch.
+    """
+
+    origin_id: int
+    module: str
+    version: str
+    kind: Kind
+    sha256: Digest
+    size_bytes: int
+    stored_at: datetime
+    body: bytes | None = None
+    h1: str = ""
+    go_mod_h1: str = ""
+    log_state: str = ""
+    damaged: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name for messages: "example.com/x@v1.0.0.zip"."""
+        return f"{self.module}@{self.version}.{self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleAnswer:
+    """An answer that changes, as an origin gave it.
+
+    Attributes:
+        status: 200, or 404 or 410 with an empty body.
+    """
+
+    origin_id: int
+    module: str
+    query: str
+    status: int
+    body: bytes
+    fetched_at: datetime
+
+
+class ModuleTable:
+    """The repository of stored modules."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def files(
+        self, origins: Sequence[int], module: str, version: str, kind: Kind | None = None
+    ) -> list[ModuleFile]:
+        """Return what is stored of one version under some origins."""
+        query = (
+            select(ModuleFileRow, BlobRow.damaged)
+            .outerjoin(BlobRow, BlobRow.sha256 == ModuleFileRow.blob_sha256)
+            .where(
+                ModuleFileRow.origin_id.in_(origins),
+                ModuleFileRow.module == module,
+                ModuleFileRow.version == version,
+            )
+        )
+        if kind is not None:
+            query = query.where(ModuleFileRow.kind == kind)
+        return [_file(row, damaged) for row, damaged in self._session.execute(query)]
+
+    def file(self, origin: int, module: str, version: str, kind: Kind) -> ModuleFile | None:
+        """Return one stored file."""
+        return next(iter(self.files([origin], module, version, kind)), None)
+
+    def versions(self, origins: Sequence[int], module: str) -> list[str]:
+        """Return the versions of which an .info is stored under some origins."""
+        found = self._session.execute(
+            select(ModuleFileRow.version)
+            .where(
+                ModuleFileRow.origin_id.in_(origins),
+                ModuleFileRow.module == module,
+                ModuleFileRow.kind == Kind.INFO,
+            )
+            .distinct()
+        )
+        return list(found.scalars())
+
+    def is_known(self, origins: Sequence[int], modules: Sequence[str]) -> bool:
+        """Report whether any of some module paths was found under some origins before."""
+        answered = select(ModuleAnswerRow.module).where(
+            ModuleAnswerRow.origin_id.in_(origins),
+            ModuleAnswerRow.module.in_(modules),
+            ModuleAnswerRow.status == 200,
+        )
+        stored = select(ModuleFileRow.module).where(
+            ModuleFileRow.origin_id.in_(origins), ModuleFileRow.module.in_(modules)
+        )
+        return any(self._session.execute(q.limit(1)).first() for q in (answered, stored))
+
+    def add(self, file: ModuleFile) -> None:
+        """Record a file; its blob, if it has one, is durable already.
+
+        Raises:
+            IntegrityError: it is recorded already.
+        """
+        self._session.add(
+            ModuleFileRow(
+                origin_id=file.origin_id,
+                module=file.module,
+                version=file.version,
+                kind=file.kind,
+                sha256=file.sha256.hex,
+                size_bytes=file.size_bytes,
+                body=file.body,
+                blob_sha256=None if file.body is not None else file.sha256.hex,
+                h1=file.h1,
+                go_mod_h1=file.go_mod_h1,
+                log_state=file.log_state,
+                stored_at=file.stored_at,
+            )
+        )
+        self._session.flush()
+
+    def replace_blob(self, file: ModuleFile) -> None:
+        """Record other bytes of the same content: a zip with the same h1, fetched again."""
+        row = self._session.execute(
+            select(ModuleFileRow).where(
+                ModuleFileRow.origin_id == file.origin_id,
+                ModuleFileRow.module == file.module,
+                ModuleFileRow.version == file.version,
+                ModuleFileRow.kind == file.kind,
+            )
+        ).scalar_one()
+        row.sha256, row.blob_sha256 = file.sha256.hex, file.sha256.hex
+        row.size_bytes, row.stored_at = file.size_bytes, file.stored_at
+        self._session.flush()
+
+    def of_blob(self, digest: Digest) -> list[ModuleFile]:
+        """Return the files whose bytes are a blob."""
+        found = self._session.execute(
+            select(ModuleFileRow, BlobRow.damaged)
+            .join(BlobRow, BlobRow.sha256 == ModuleFileRow.blob_sha256)
+            .where(ModuleFileRow.blob_sha256 == digest.hex)
+            .order_by(ModuleFileRow.id)
+        )
+        return [_file(row, damaged) for row, damaged in found]
+
+    def answer(self, origin: int, module: str, query: str) -> ModuleAnswer | None:
+        """Return the last answer of an origin to one query."""
+        row = self._session.get(ModuleAnswerRow, (origin, module, query))
+        return None if row is None else _answer(row)
+
+    def save_answer(self, answer: ModuleAnswer) -> None:
+        """Record an answer in the place of the last one."""
+        self._session.merge(
+            ModuleAnswerRow(
+                origin_id=answer.origin_id,
+                module=answer.module,
+                query=answer.query,
+                status=answer.status,
+                body=answer.body,
+                fetched_at=answer.fetched_at,
+            )
+        )
+        self._session.flush()
+
+    def forget_answer(self, origin: int, module: str, query: str) -> None:
+        """Drop an answer that no longer holds."""
+        self._session.execute(
+            delete(ModuleAnswerRow).where(
+                ModuleAnswerRow.origin_id == origin,
+                ModuleAnswerRow.module == module,
+                ModuleAnswerRow.query == query,
+            )
+        )
+
+    def forget_answers(self, origins: Sequence[int], module: str) -> None:
+        """Drop every answer that changes of one module: the next request asks upstream."""
+        self._session.execute(
+            delete(ModuleAnswerRow).where(
+                ModuleAnswerRow.origin_id.in_(origins), ModuleAnswerRow.module == module
+            )
+        )
+
+    def add_conflict(
+        self, file: ModuleFile, recorded: str, seen: str, detail: str, at: datetime
+    ) -> bool:
+        """Keep evidence of a contradiction; False if the same was kept before."""
+        known = self._session.execute(
+            select(ModuleConflictRow.id).where(
+                ModuleConflictRow.origin_id == file.origin_id,
+                ModuleConflictRow.module == file.module,
+                ModuleConflictRow.version == file.version,
+                ModuleConflictRow.kind == file.kind,
+                ModuleConflictRow.seen == seen,
+            )
+        ).first()
+        if known:
+            return False
+        self._session.add(
+            ModuleConflictRow(
+                origin_id=file.origin_id,
+                module=file.module,
+                version=file.version,
+                kind=file.kind,
+                recorded=recorded,
+                seen=seen,
+                detail=detail,
+                seen_at=at,
+            )
+        )
+        self._session.flush()
+        return True
+
+
+def _file(row: ModuleFileRow, damaged: bool | None) -> ModuleFile:
+    return ModuleFile(
+        origin_id=row.origin_id,
+        module=row.module,
+        version=row.version,
+        kind=Kind(row.kind),
+        sha256=Digest(row.sha256),
+        size_bytes=row.size_bytes,
+        stored_at=row.stored_at,
+        body=row.body,
+        h1=row.h1,
+        go_mod_h1=row.go_mod_h1,
+        log_state=row.log_state,
+        damaged=bool(damaged),
+    )
+
+
+def _answer(row: ModuleAnswerRow) -> ModuleAnswer:
+    return ModuleAnswer(row.origin_id, row.module, row.query, row.status, row.body, row.fetched_at)

@@ -1,0 +1,273 @@
+"""Answers that change: lists, @latest, what queries resolve to. Kept for a time, and past it.
+
+    younger than ttl        answered from the store
+    younger than 2 * ttl    answered from the store, and asked for anew in the background
+    older                   asked for anew; if upstream fails, the old answer is given, marked stale
+
+An absence is remembered in memory for a minute at most, since `go` asks for many paths that are no
+modules. It is recorded only where the next upstream of the route had the module: with that record
+the module is found even while the first upstream is down.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cachetools import TTLCache
+
+from app import logs
+from app.core.errors import (
+    MoorageError,
+    OverloadedError,
+    UpstreamAbsentError,
+    UpstreamError,
+)
+from app.core.goproxy import MAX_INFO_BYTES, MAX_LIST_BYTES, Kind
+from app.core.routing import Route
+from app.db.engine import Database
+from app.db.modules import ModuleAnswer, ModuleTable
+from app.services.clock import Now
+from app.services.flight import Flight
+from app.services.leases import Leases
+from app.services.modules.checks import check_list, check_resolved
+from app.services.modules.slots import Slots
+from app.upstream.goproxy import Goproxy, path_of
+
+LIST = "list"
+LATEST = "latest"
+MAX_ABSENT_S = 60.0
+_MAX_ABSENT = 65_536
+_log = logs.get("modules")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question whose answer changes.
+
+    Attributes:
+        query: "list", "latest", or "=" and a query such as "=master".
+    """
+
+    origin_id: int
+    module: str
+    query: str
+
+    @property
+    def path(self) -> str:
+        """The escaped path below the upstream's base."""
+        if self.query == LIST:
+            return path_of(self.module, Kind.LIST)
+        if self.query == LATEST:
+            return path_of(self.module, Kind.LATEST)
+        return path_of(self.module, Kind.INFO, self.query.removeprefix("="))
+
+    def __str__(self) -> str:
+        return f"{self.module}@{self.query.removeprefix('=')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer and how old it is.
+
+    Attributes:
+        fresh_s: seconds for which it needs no new look; 0 if it is past that.
+        stale_s: its age in seconds if upstream could not be asked anew; else 0.
+    """
+
+    body: bytes
+    fresh_s: float
+    stale_s: int = 0
+
+
+class Absences:
+    """What is known to be absent upstream, for a minute at most, in this process."""
+
+    def __init__(self, clock: Callable[[], float], seconds: float = MAX_ABSENT_S) -> None:
+        self._known: TTLCache[tuple[object, ...], int] = TTLCache(
+            _MAX_ABSENT, min(seconds, MAX_ABSENT_S), clock
+        )
+
+    def remember(self, key: tuple[object, ...], status: int | None) -> None:
+        """Remember an absence with the status that upstream gave it."""
+        self._known[key] = status or 404
+
+    def forget(self, module: str) -> None:
+        """Forget what is remembered of a module."""
+        for key in [k for k in self._known if module in k]:
+            self._known.pop(key, None)
+
+    def check(self, key: tuple[object, ...], name: str) -> None:
+        """Return if nothing is remembered.
+
+        Raises:
+            UpstreamAbsentError: it was absent a moment ago.
+        """
+        status = self._known.get(key)
+        if status is not None:
+            raise UpstreamAbsentError(f"{name} is not there", origin="", status=status)
+
+
+class ModuleAnswers:
+    """The answers that change, of all origins."""
+
+    def __init__(
+        self,
+        db: Database,
+        leases: Leases,
+        slots: Slots,
+        absences: Absences,
+        now: Now,
+        *,
+        max_waiters: int,
+        max_queue: int,
+    ) -> None:
+        self._db = db
+        self._leases = leases
+        self._slots = slots
+        self._absences = absences
+        self._now = now
+        self._flight: Flight[tuple[int, str, str], ModuleAnswer] = Flight(
+            max_waiters=max_waiters, max_keys=max_queue
+        )
+        self._refreshing: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def get(
+        self, asked: Asked, route: Route, source: Goproxy, tenant: str, slots: int
+    ) -> Kept:
+        """Return an answer, asking upstream where it is not fresh.
+
+        Raises:
+            UpstreamAbsentError: upstream has no such module or query.
+            UpstreamError: it can't be asked, and there is no earlier answer.
+            OverloadedError: too much is under way.
+        """
+        known, now = await self._known(asked), self._now()
+        ttl = timedelta(seconds=route.ttl_s)
+        if known is not None and known.status == 200:
+            age = now - known.fetched_at
+            if age < ttl:
+                return Kept(known.body, (ttl - age).total_seconds())
+            if age < 2 * ttl:
+                self._refresh(asked, known.fetched_at, source, tenant, slots)
+                return Kept(known.body, 0.0)
+        return await self._asked_anew(asked, known, source, tenant, slots, ttl)
+
+    async def stored(self, asked: Asked) -> Kept | None:
+        """Return the last answer, however old; None where there is none."""
+        known = await self._known(asked)
+        if known is None or known.status != 200:
+            return None
+        return Kept(known.body, 0.0)
+
+    async def _known(self, asked: Asked) -> ModuleAnswer | None:
+        return await self._db.read(
+            lambda s: ModuleTable(s).answer(asked.origin_id, asked.module, asked.query)
+        )
+
+    async def _asked_anew(
+        self,
+        asked: Asked,
+        known: ModuleAnswer | None,
+        source: Goproxy,
+        tenant: str,
+        slots: int,
+        ttl: timedelta,
+    ) -> Kept:
+        since = known.fetched_at if known else None
+        try:
+            answer = await self._ask(asked, since, source, tenant, slots)
+        except UpstreamAbsentError:
+            raise
+        except (UpstreamError, OverloadedError) as error:
+            if known is None:
+                raise
+            if known.status != 200:
+                raise UpstreamAbsentError(
+                    f"{asked} was not there when upstream was last asked",
+                    origin="",
+                    status=known.status,
+                ) from error
+            stale_s = int((self._now() - known.fetched_at).total_seconds())
+            _log.warning("stale answer", name=str(asked), age_s=stale_s, error=str(error))
+            return Kept(known.body, 0.0, max(stale_s, 1))
+        age = self._now() - answer.fetched_at
+        return Kept(answer.body, max((ttl - age).total_seconds(), 0.0))
+
+    async def _ask(
+        self, asked: Asked, since: datetime | None, source: Goproxy, tenant: str, slots: int
+    ) -> ModuleAnswer:
+        """Ask upstream, one at a time in all processes; since is when it was asked before."""
+        key = (asked.origin_id, asked.module, asked.query)
+        self._absences.check(key, str(asked))
+        if self._closing:
+            raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
+        return await self._flight.do(key, lambda: self._alone(asked, since, source, tenant, slots))
+
+    async def _alone(
+        self, asked: Asked, since: datetime | None, source: Goproxy, tenant: str, slots: int
+    ) -> ModuleAnswer:
+        lease = f"answer:{asked.origin_id}:{asked}"
+        async with self._leases.hold(lease), self._slots.fetch(tenant, asked.origin_id, slots):
+            known = await self._known(asked)
+            if known is not None and (since is None or known.fetched_at > since):
+                return known  # another process was faster
+            try:
+                body = await self._fetch(asked, source)
+            except UpstreamAbsentError as error:
+                key = (asked.origin_id, asked.module, asked.query)
+                self._absences.remember(key, error.status)
+                if known is not None and known.status == 200:  # it is gone, for good or for now
+                    await self._db.write(
+                        lambda s: ModuleTable(s).forget_answer(
+                            asked.origin_id, asked.module, asked.query
+                        )
+                    )
+                raise
+            answer = ModuleAnswer(
+                asked.origin_id, asked.module, asked.query, 200, body, self._now()
+            )
+            await self._db.write(lambda s: ModuleTable(s).save_answer(answer))
+            return answer
+
+    async def _fetch(self, asked: Asked, source: Goproxy) -> bytes:
+        if asked.query == LIST:
+            return check_list(asked.module, await source.get(asked.path, MAX_LIST_BYTES))
+        body = await source.get(asked.path, MAX_INFO_BYTES)
+        return check_resolved(asked.module, asked.query, body, self._now())
+
+    def _refresh(
+        self, asked: Asked, since: datetime, source: Goproxy, tenant: str, slots: int
+    ) -> None:
+        work = self._ask(asked, since, source, tenant, slots)
+        task = asyncio.ensure_future(_unless_it_fails(str(asked), work))
+        self._refreshing.add(task)
+        task.add_done_callback(self._refreshing.discard)
+
+    async def record_absence(self, asked: Asked, status: int) -> None:
+        """Record that this origin has no such module, because the next one has it."""
+        known = await self._known(asked)
+        if known is not None and known.status == status:
+            return
+        answer = ModuleAnswer(asked.origin_id, asked.module, asked.query, status, b"", self._now())
+        await self._db.write(lambda s: ModuleTable(s).save_answer(answer))
+
+    def begin_drain(self) -> None:
+        """Ask nothing new."""
+        self._closing = True
+
+    async def aclose(self) -> None:
+        """End what runs in the background."""
+        self._closing = True
+        for task in self._refreshing:
+            task.cancel()
+        await asyncio.gather(*self._refreshing, return_exceptions=True)
+        await self._flight.aclose(cancel=True)
+
+
+async def _unless_it_fails(name: str, work: Awaitable[ModuleAnswer]) -> None:
+    try:
+        await work
+    except MoorageError as error:
+        _log.warning("answer not refreshed", name=name, error=str(error))

@@ -1,0 +1,173 @@
+"""Whether what an upstream sent is what it should be; nothing else is ever stored or served."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from app.core import gomod
+from app.core.digest import Digest
+from app.core.errors import BadInputError, StorageError, UpstreamContentError
+from app.core.goproxy import Kind, parse_info, versions_of
+from app.core.modzip import inspect
+from app.core.routing import Route
+from app.db.modules import ModuleFile
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One file of a module version that is to be brought in.
+
+    Attributes:
+        origin_id: where from.
+        is_private: whether no public log is asked about it.
+        forks: whether its go.mod may declare another path.
+    """
+
+    origin_id: int
+    module: str
+    version: str
+    kind: Kind
+    is_private: bool = False
+    forks: bool = False
+
+    @classmethod
+    def of(cls, route: Route, origin_id: int, module: str, version: str, kind: Kind) -> "Wanted":
+        """Return what a route wants from one of its origins."""
+        return cls(origin_id, module, version, kind, route.private, route.forks)
+
+    @property
+    def key(self) -> tuple[int, str, str, str]:
+        """What makes it one and the same file."""
+        return (self.origin_id, self.module, self.version, self.kind)
+
+    @property
+    def name(self) -> str:
+        """The name for messages: "example.com/x@v1.0.0.zip"."""
+        return f"{self.module}@{self.version}.{self.kind}"
+
+
+def check_small(wanted: Wanted, body: bytes, at: datetime) -> ModuleFile:
+    """Return the .info or .mod that a body is.
+
+    Raises:
+        UpstreamContentError: it is not.
+    """
+    h1 = ""
+    try:
+        if wanted.kind is Kind.INFO:
+            parse_info(body, wanted.module, asked=wanted.version, now=at)
+        else:
+            _check_go_mod(wanted, body)
+            h1 = gomod.h1(body)
+    except BadInputError as error:
+        raise refused(wanted.name, str(error)) from error
+    return ModuleFile(
+        wanted.origin_id,
+        wanted.module,
+        wanted.version,
+        wanted.kind,
+        Digest.of(body),
+        len(body),
+        at,
+        body,
+        h1,
+    )
+
+
+def _check_go_mod(wanted: Wanted, body: bytes) -> None:
+    if wanted.forks:
+        gomod.check_form(body)
+        if gomod.module_path(body) is None:
+            raise BadInputError("its go.mod declares no module")
+        return
+    try:
+        gomod.check(body, wanted.module)
+    except BadInputError as error:
+        declared = gomod.module_path(body)
+        if declared is None or declared == wanted.module:
+            raise
+        raise BadInputError(
+            f"its go.mod declares {declared[:200]}; a fork that is meant for `replace` is accepted "
+            "by a route with `forks`"
+        ) from error
+
+
+def check_zip(wanted: Wanted, path: Path, digest: Digest, size: int, at: datetime) -> ModuleFile:
+    """Return the zip that a file is. Blocks: it reads and hashes the whole content.
+
+    Raises:
+        UpstreamContentError: it is not the zip of that module version.
+        StorageError: the file can't be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            facts = inspect(stream, wanted.module, wanted.version)
+        if facts.go_mod is not None:
+            _check_go_mod(wanted, facts.go_mod)
+    except BadInputError as error:
+        raise refused(wanted.name, str(error)) from error
+    except OSError as error:
+        raise StorageError(f"{wanted.name} can't be read back: {error.strerror}") from error
+    return ModuleFile(
+        wanted.origin_id,
+        wanted.module,
+        wanted.version,
+        wanted.kind,
+        digest,
+        size,
+        at,
+        None,
+        facts.h1,
+        facts.go_mod_h1 or gomod.h1(gomod.synthetic(wanted.module)),
+        "private" if wanted.is_private else "unverified",
+    )
+
+
+def check_list(module: str, body: bytes) -> bytes:
+    """Return body if it is a list of versions.
+
+    Raises:
+        UpstreamContentError: it is not.
+    """
+    try:
+        versions_of(body, module)
+    except BadInputError as error:
+        raise refused(f"{module}/@v/list", str(error)) from error
+    return body
+
+
+def check_resolved(module: str, query: str, body: bytes, now: datetime) -> bytes:
+    """Return body if it says to which version a query, or @latest, resolves.
+
+    Raises:
+        UpstreamContentError: it does not.
+    """
+    try:
+        parse_info(body, module, asked=None, now=now)
+    except BadInputError as error:
+        raise refused(f"{module}@{query}", str(error)) from error
+    return body
+
+
+def refused(name: str, why: str) -> UpstreamContentError:
+    """Return the error of content that is not what it should be."""
+    return UpstreamContentError(f"what upstream sent for {name} is refused: {why}", origin="")
+
+
+def contradiction(one: ModuleFile, other: ModuleFile) -> str | None:
+    """Return how two files of one version contradict each other, or None.
+
+    They do if both are zips, or both .mod, with another h1; or if the .mod is not the zip's own
+    go.mod. A .info may change, since nobody pins it.
+    """
+    if one.kind is other.kind:
+        if one.kind is not Kind.INFO and one.h1 != other.h1:
+            return f"{one.name} is recorded with {one.h1}, and upstream sent {other.h1}"
+        return None
+    by_kind = {one.kind: one, other.kind: other}
+    if set(by_kind) != {Kind.MOD, Kind.ZIP}:
+        return None
+    mod, archive = by_kind[Kind.MOD], by_kind[Kind.ZIP]
+    if mod.h1 == archive.go_mod_h1:
+        return None
+    return f"{mod.name} is not the go.mod in {archive.name}"

@@ -1,0 +1,242 @@
+"""Bringing in the files that never change: .info, .mod and .zip of a version, each by itself.
+
+The order is the crash safety: checked while staged, durable before a row names it, one transaction.
+The first value wins for ever: what contradicts it is refused, told and kept as evidence.
+"""
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+
+from app import logs, metrics
+from app.core.digest import Digest
+from app.core.errors import (
+    ConflictError,
+    MoorageError,
+    OverloadedError,
+    UpstreamAbsentError,
+    VerificationError,
+)
+from app.core.goproxy import MAX_GO_MOD_BYTES, MAX_INFO_BYTES, Kind
+from app.core.modzip import DEFAULT_LIMITS
+from app.db.audit import AuditLog
+from app.db.blobs import Blobs
+from app.db.engine import Database, Session
+from app.db.generation import bump_generation
+from app.db.modules import INLINE_BYTES, ModuleFile, ModuleTable
+from app.services.clock import Now
+from app.services.flight import Flight
+from app.services.leases import Leases
+from app.services.modules.checks import Wanted, check_small, check_zip, contradiction
+from app.services.modules.slots import Slots
+from app.services.modules.troubles import contradicted
+from app.storage.blobstore import BlobStore
+from app.upstream.goproxy import Goproxy, path_of
+
+_MAX_BYTES = {Kind.INFO: MAX_INFO_BYTES, Kind.MOD: MAX_GO_MOD_BYTES}
+_log = logs.get("modules")
+
+
+class ModuleFiles:
+    """The files of module versions, each fetched once from each origin."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: BlobStore,
+        leases: Leases,
+        slots: Slots,
+        now: Now,
+        *,
+        max_waiters: int,
+        max_queue: int,
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._leases = leases
+        self._slots = slots
+        self._now = now
+        self._flight: Flight[tuple[int, str, str, str], ModuleFile] = Flight(
+            max_waiters=max_waiters, max_keys=max_queue
+        )
+        self._closing = False
+
+    async def ensure(self, wanted: Wanted, source: Goproxy, tenant: str, slots: int) -> ModuleFile:
+        """Return a stored file, fetched now if it is not there or damaged.
+
+        Args:
+            wanted: which file.
+            source: where from.
+            tenant: who pays for the fetch.
+            slots: how many fetches of the tenant may run at once.
+
+        Raises:
+            UpstreamAbsentError: it is not there.
+            UpstreamError: it can't be had, or is not what it should be.
+            VerificationError: it contradicts what is recorded.
+            OverloadedError: too much is under way.
+            StorageError: it can't be stored.
+        """
+        if self._closing:
+            raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
+        return await self._flight.do(wanted.key, lambda: self._alone(wanted, source, tenant, slots))
+
+    async def _alone(self, wanted: Wanted, source: Goproxy, tenant: str, slots: int) -> ModuleFile:
+        lease = f"module:{wanted.origin_id}:{wanted.name}"
+        try:
+            async with self._leases.hold(lease), self._slots.fetch(tenant, wanted.origin_id, slots):
+                known = await self._stored(wanted)
+                if known is not None and not known.damaged:
+                    return known
+                return await self._bring_in(wanted, source, known)
+        except MoorageError as error:
+            metrics.count_module_fetch(wanted.kind, type(error).__name__)
+            if not isinstance(error, UpstreamAbsentError):
+                _log.warning("module file not fetched", name=wanted.name, error=str(error))
+            raise
+
+    async def _stored(self, wanted: Wanted) -> ModuleFile | None:
+        return await self._db.read(lambda s: ModuleTable(s).file(*wanted.key[:3], wanted.kind))
+
+    async def _bring_in(
+        self, wanted: Wanted, source: Goproxy, known: ModuleFile | None
+    ) -> ModuleFile:
+        if wanted.kind is Kind.ZIP:
+            file = await self._fetch_zip(wanted, source, known)
+        else:
+            file = await self._fetch_small(wanted, source)
+        settled = await self._record(file, known)
+        metrics.count_module_fetch(wanted.kind, "ok")
+        _log.info("module file stored", name=wanted.name, h1=settled.h1, bytes=settled.size_bytes)
+        return settled
+
+    async def _fetch_small(self, wanted: Wanted, source: Goproxy) -> ModuleFile:
+        path = path_of(wanted.module, wanted.kind, wanted.version)
+        body = await source.get(path, _MAX_BYTES[wanted.kind])
+        file = check_small(wanted, body, self._now())
+        if file.size_bytes <= INLINE_BYTES:
+            return file
+        await self._store.put(body)
+        return replace(file, body=None)
+
+    async def _fetch_zip(
+        self, wanted: Wanted, source: Goproxy, known: ModuleFile | None
+    ) -> ModuleFile:
+        path = path_of(wanted.module, wanted.kind, wanted.version)
+        async with self._store.stage() as staged:
+            await source.download(path, staged, DEFAULT_LIMITS.zip_bytes)
+            digest = await staged.seal()
+            async with self._slots.checks:
+                check = partial(check_zip, wanted, staged.path, digest, staged.size_bytes)
+                file = await asyncio.to_thread(check, self._now())
+            # What contradicts the record must not even become a blob.
+            await self._refuse_contradiction(file, known)
+            await self._store.commit(staged, digest)
+        return file
+
+    async def _refuse_contradiction(self, file: ModuleFile, known: ModuleFile | None) -> None:
+        if known is not None:
+            why = contradiction(known, file)
+        else:
+            others = await self._db.read(
+                lambda s: ModuleTable(s).files([file.origin_id], file.module, file.version)
+            )
+            why = next((w for o in others if (w := contradiction(o, file))), None)
+        if why is not None:
+            await self._keep_evidence(file, why)
+            raise contradicted(why)
+
+    async def _record(self, file: ModuleFile, known: ModuleFile | None) -> ModuleFile:
+        """Record a checked, durable file; return what is recorded, which may be another's."""
+        await self._refuse_contradiction(file, known)
+
+        def work(session: Session) -> ModuleFile:
+            table = ModuleTable(session)
+            if file.body is None:
+                Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
+            there = table.file(file.origin_id, file.module, file.version, file.kind)
+            if there is None:
+                self._check_again(table, file)
+                table.add(file)
+                return file
+            if contradiction(there, file) is not None:
+                raise ConflictError(contradiction(there, file))
+            if there.damaged:
+                table.replace_blob(file)
+                bump_generation(session)
+                return file
+            return there
+
+        try:
+            return await self._db.write(work)
+        except ConflictError as error:
+            await self._keep_evidence(file, str(error))
+            raise contradicted(str(error)) from error
+
+    def _check_again(self, table: ModuleTable, file: ModuleFile) -> None:
+        """Compare with what another process recorded since; inside the transaction."""
+        for other in table.files([file.origin_id], file.module, file.version):
+            why = contradiction(other, file)
+            if why is not None:
+                raise ConflictError(why)
+
+    async def _keep_evidence(self, file: ModuleFile, why: str) -> None:
+        """Alarm, and record what was seen, once for each different value."""
+        at = self._now()
+
+        def work(session: Session) -> None:
+            table = ModuleTable(session)
+            there = table.files([file.origin_id], file.module, file.version)
+            recorded = " ".join(f"{o.kind}={o.h1}" for o in there if o.h1)
+            seen = f"{file.kind}={file.h1} sha256={file.sha256}"
+            if table.add_conflict(file, recorded, seen, why, at):
+                AuditLog(session).append(at, "system", "module.refuse", file.name, why)
+
+        await self._db.write(work)
+        metrics.count_module_conflict()
+        _log.error("module contradiction", name=file.name, why=why)
+
+    async def recheck(self, wanted: Wanted, source: Goproxy) -> ModuleFile:
+        """Fetch a stored file again and compare it with the record; return the record.
+
+        Raises:
+            VerificationError: upstream sends something else today; that is kept as evidence.
+            UpstreamError: it can't be had.
+        """
+        known = await self._stored(wanted)
+        if known is None:
+            raise VerificationError(f"{wanted.name} is not stored; there is nothing to compare")
+        if wanted.kind is not Kind.ZIP:
+            body = await source.get(
+                path_of(wanted.module, wanted.kind, wanted.version), _MAX_BYTES[wanted.kind]
+            )
+            await self._refuse_contradiction(check_small(wanted, body, self._now()), known)
+            return known
+        await self._fetch_zip(wanted, source, known)
+        return known
+
+    async def read(self, file: ModuleFile) -> bytes:
+        """Return the bytes of a .info or .mod.
+
+        Raises:
+            BlobDamagedError: its blob is damaged.
+            BlobMissingError: its blob is gone.
+        """
+        if file.body is not None:
+            if Digest.of(file.body) != file.sha256:
+                raise VerificationError(f"the stored {file.name} was found damaged")
+            return file.body
+        return await self._store.read(file.sha256, max_bytes=MAX_GO_MOD_BYTES)
+
+    def begin_drain(self) -> None:
+        """Start no new fetch; those that run go on."""
+        self._closing = True
+
+    async def aclose(self, *, drain_s: float) -> None:
+        """Start nothing new; give running fetches drain_s seconds, then cancel them."""
+        self._closing = True
+        try:
+            async with asyncio.timeout(drain_s):
+                await self._flight.aclose(cancel=False)
+        except TimeoutError:
+            await self._flight.aclose(cancel=True)

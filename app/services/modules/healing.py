@@ -1,0 +1,62 @@
+"""Module files as owners of blobs; see `services/repair.py`."""
+
+from collections.abc import Iterable
+
+from app.core.digest import Digest
+from app.core.errors import UnknownError
+from app.core.routing import Route, Upstream
+from app.db.engine import Database, Session
+from app.db.modules import ModuleFile, ModuleTable
+from app.services.modules.checks import Wanted
+from app.services.modules.files import ModuleFiles
+from app.services.modules.sources import Sources
+from app.services.repair import BlobOwner
+from app.services.tenants.policy import PolicyReader, TenantPolicy
+
+
+class ModuleHealing(BlobOwner):
+    """Module zips and large go.mod files, fetched again from where they came."""
+
+    def __init__(
+        self,
+        db: Database,
+        policies: PolicyReader,
+        files: ModuleFiles,
+        sources: Sources,
+        slots: int,
+    ) -> None:
+        self._db = db
+        self._policies = policies
+        self._files = files
+        self._sources = sources
+        self._slots = slots
+
+    def names_of(self, session: Session, digest: Digest) -> list[str]:
+        """Return names such as "example.com/x@v1.0.0.zip"; see `BlobOwner.names_of`."""
+        return [file.name for file in ModuleTable(session).of_blob(digest)]
+
+    async def fetch_again(self, digest: Digest, *, asked_for: bool) -> None:
+        """Fetch every file of the blob again, each from its own origin.
+
+        Raises:
+            UnknownError: no route leads to the origin any more.
+            VerificationError: upstream has other content by now.
+            MoorageError: see `ModuleFiles.ensure`.
+        """
+        for file in await self._db.read(lambda s: ModuleTable(s).of_blob(digest)):
+            policy = await self._policies.current()
+            tenant, route, upstream = self._way_to(file, policy.tenants.values())
+            wanted = Wanted.of(route, file.origin_id, file.module, file.version, file.kind)
+            source = self._sources.open(upstream, policy)
+            await self._files.ensure(wanted, source, tenant, self._slots)
+
+    def _way_to(
+        self, file: ModuleFile, tenants: Iterable[TenantPolicy]
+    ) -> tuple[str, Route, Upstream]:
+        for of_tenant in tenants:
+            for route in of_tenant.routes:
+                for upstream in route.upstreams:
+                    is_way = upstream.origin_id == file.origin_id and not route.off
+                    if is_way and route.pattern.matches(file.module):
+                        return of_tenant.tenant.name, route, upstream
+        raise UnknownError(f"no route leads to where {file.name} came from")

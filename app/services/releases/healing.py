@@ -1,0 +1,23 @@
+"""Release files as owners of blobs; see `services/repair.py`."""
+
+from app.core.digest import Digest
+from app.db.engine import Session
+from app.db.releases import Releases
+from app.services.releases.ingestion import Ingestion
+from app.services.repair import BlobOwner
+
+
+class ReleaseHealing(BlobOwner):
+    """Release files, fetched again by their ingestion."""
+
+    def __init__(self, ingestion: Ingestion) -> None:
+        self._ingestion = ingestion
+
+    def names_of(self, session: Session, digest: Digest) -> list[str]:
+        """Return the filenames; see `BlobOwner.names_of`."""
+        return Releases(session).names_of(digest)
+
+    async def fetch_again(self, digest: Digest, *, asked_for: bool) -> None:
+        """Ingest the file again; see `BlobOwner.fetch_again`."""
+        names = await self._ingestion.names_of(digest)
+        await self._ingestion.ensure(names[0], asked_for=asked_for)

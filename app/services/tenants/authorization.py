@@ -1,0 +1,165 @@
+"""The one choke point: who is it, and may it do that? Every Go-facing route of a tenant asks here.
+
+A prepared answer was authorised when it was prepared, and is kept under the credential and the path
+that were authorised, for one policy generation and no longer than token and rules last.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from app.core.acl import Decision, ModuleAccess
+from app.core.errors import DeniedError, UnauthenticatedError
+from app.core.principal import ANONYMOUS, Principal, Scope
+from app.core.token import looks_like_token, token_hash
+from app.db.tokens import RecordedToken
+from app.services.tenants.policy import Policy, TenantPolicy
+
+
+class Operation(StrEnum):
+    """What is done with a module; `ROOT` is asking whether one may come in at all."""
+
+    ROOT = "root"
+    LIST = "list"
+    RESOLVE = "resolve"
+    FETCH = "fetch"
+
+
+_SCOPES = {
+    Operation.ROOT: Scope.READ,
+    Operation.LIST: Scope.READ,
+    Operation.RESOLVE: Scope.READ,
+    Operation.FETCH: Scope.READ,
+}
+
+
+def principal_of(token: RecordedToken) -> Principal:
+    """Return whom a token stands for."""
+    scopes = frozenset(Scope(s) for s in token.scopes)
+    return Principal(f"token:{token.id}", scopes, token.tenant, token.id)
+
+
+def token_of(policy: Policy, presented: str | None, now: datetime) -> RecordedToken:
+    """Return the token that was presented.
+
+    Raises:
+        UnauthenticatedError: none, malformed, unknown, expired or revoked.
+    """
+    if presented is None:
+        raise UnauthenticatedError("this needs a token: send `Authorization: Bearer <token>`")
+    if not looks_like_token(presented):
+        raise UnauthenticatedError("that is not a Moorage token")
+    token = policy.tokens.get(token_hash(presented))
+    if token is None or token.revoked_at is not None:
+        raise UnauthenticatedError("this token is unknown or revoked")
+    if token.expires_at is not None and token.expires_at <= now:
+        raise UnauthenticatedError(f"this token expired at {token.expires_at.isoformat()}")
+    return token
+
+
+def authenticate(
+    policy: Policy, of_tenant: TenantPolicy, presented: str | None, now: datetime
+) -> tuple[Principal, datetime | None]:
+    """Return who asks something of a tenant, and until when its token is valid (None: for ever).
+
+    Where reading is open to everybody, a password that is no token of ours counts as none:
+    setup-go sends GitHub's own to whatever host it downloads from.
+
+    Raises:
+        UnauthenticatedError: the tenant wants a token and none, or no valid one, was presented.
+    """
+    tenant = of_tenant.tenant
+    if presented is None or (tenant.anonymous_read and not looks_like_token(presented)):
+        if tenant.anonymous_read:
+            return ANONYMOUS, None
+        raise UnauthenticatedError(
+            f"tenant {tenant.name} needs a token, as the password in .netrc or by GOAUTH"
+        )
+    token = token_of(policy, presented, now)
+    if not tenant.enabled and token.tenant == tenant.name:
+        raise UnauthenticatedError(f"tenant {tenant.name} is switched off, and its tokens with it")
+    if tenant.anonymous_read and token.tenant not in (None, tenant.name):
+        return ANONYMOUS, None  # it means nothing here, and here nothing is needed
+    return principal_of(token), token.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What a principal may do with one module of a tenant, version by version.
+
+    Attributes:
+        refusal: why it may do nothing at all; None where the module's rules decide.
+        access: those rules; None for the tenant's root.
+    """
+
+    refusal: Decision | None
+    access: ModuleAccess | None
+
+    def decide(self, version: str | None) -> Decision:
+        """Return the decision about a canonical version; None asks for the module as a whole."""
+        if self.refusal is not None:
+            return self.refusal
+        return Decision(True, "token") if self.access is None else self.access.decide(version)
+
+
+def permission(
+    principal: Principal,
+    of_tenant: TenantPolicy,
+    operation: Operation,
+    module: str | None,
+    now: datetime,
+) -> Permission:
+    """Return what principal may do with a module of a tenant: `authorize` for many versions.
+
+    Args:
+        principal: who asks.
+        of_tenant: of the tenant.
+        operation: what is asked for.
+        module: plain path; None for the tenant's root.
+        now: UTC; rules expire.
+    """
+    refusal = _refusal(principal, of_tenant, operation)
+    access = None if module is None else of_tenant.access.to(module, now)
+    return Permission(refusal, access)
+
+
+def authorize(
+    principal: Principal,
+    of_tenant: TenantPolicy,
+    operation: Operation,
+    module: str | None,
+    version: str | None,
+    now: datetime,
+) -> Decision:
+    """Return whether principal may do operation with a module of a tenant; see `permission`."""
+    return permission(principal, of_tenant, operation, module, now).decide(version)
+
+
+def _refusal(
+    principal: Principal, of_tenant: TenantPolicy, operation: Operation
+) -> Decision | None:
+    tenant, scope = of_tenant.tenant, _SCOPES[operation]
+    if not tenant.enabled:
+        return Decision(False, "tenant", f"tenant {tenant.name} is switched off; ask an admin")
+    if principal.tenant not in (None, tenant.name):
+        return Decision(False, "token", f"this token is not one for tenant {tenant.name}")
+    is_open = principal == ANONYMOUS and tenant.anonymous_read
+    if not is_open and not principal.has(scope):
+        told = f"this token lacks the scope `{scope}` for {tenant.name}"
+        return Decision(False, "token", told)
+    return None
+
+
+def require_admin(principal: Principal, tenant: str | None) -> None:
+    """Return for whoever may change a tenant; None means the whole platform.
+
+    Raises:
+        DeniedError: the token lacks the scope, or is for another tenant.
+    """
+    if not principal.has(Scope.ADMIN):
+        raise DeniedError("this needs a token with the scope `admin`")
+    if principal.tenant is None or (tenant is not None and principal.tenant == tenant):
+        return
+    if tenant is None:
+        raise DeniedError(f"this needs a platform token; yours is for tenant {principal.tenant}")
+    raise DeniedError(f"your token is for tenant {principal.tenant}, not for {tenant}")

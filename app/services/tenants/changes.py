@@ -1,0 +1,47 @@
+"""What every change to tenants has in common: one transaction, one audit row, one generation.
+
+Also the looks at the database that end in a clear refusal.
+"""
+
+from datetime import datetime
+
+from app.core.errors import StaleRevisionError, UnknownError
+from app.core.principal import Principal
+from app.core.tenant import Tenant
+from app.db.audit import AuditLog
+from app.db.engine import Session
+from app.db.generation import bump_generation
+from app.db.tenants import TenantTable
+
+
+def record(
+    session: Session, at: datetime, who: Principal, action: str, obj: str, detail: str = ""
+) -> None:
+    """Leave the audit row of a change, and have every process notice it."""
+    AuditLog(session).append(at, who.actor, action, obj, detail)
+    bump_generation(session)
+
+
+def tenant_named(session: Session, name: str) -> Tenant:
+    """Return one tenant.
+
+    Raises:
+        UnknownError: there is none of that name.
+    """
+    tenant = TenantTable(session).get(name)
+    if tenant is None:
+        raise UnknownError(f"there is no tenant {name[:80]!a}; see `moorage tenant list`")
+    return tenant
+
+
+def check_revision(found: int, expected: int | None, what: str) -> None:
+    """Return if the caller knows the present revision, or asks for no check.
+
+    Raises:
+        StaleRevisionError: it was changed since.
+    """
+    if expected is not None and expected != found:
+        raise StaleRevisionError(
+            f"{what} was changed meanwhile: it is at revision {found}, not {expected}; "
+            "look at it again"
+        )

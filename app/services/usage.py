@@ -1,0 +1,86 @@
+"""Who downloaded what: counted in memory, written in batches off the hot path.
+
+A process that is killed loses the counts of its last few seconds; one that stops writes them.
+"""
+
+from collections import Counter
+from datetime import date
+
+from app import logs
+from app.core.errors import DatabaseBusyError
+from app.core.principal import Principal
+from app.db.engine import Database
+from app.db.usage import Download, Usage
+from app.services.clock import Now
+from app.services.tenants.authorization import require_admin
+
+FLUSH_S = 5.0
+_MAX_PENDING = 50_000  # while the database is out of reach, the oldest facts are dropped above
+_log = logs.get("usage")
+
+
+class UsageCounter:
+    """Counts of this process that are not written yet."""
+
+    def __init__(self, db: Database, now: Now) -> None:
+        self._db = db
+        self._now = now
+        self._downloads: Counter[tuple[str, str, str, str]] = Counter()
+        self._used: set[str] = set()
+
+    def count(self, tenant: str, token: str, module: str, version: str) -> None:
+        """Count one download of a zip; token is an id or ""."""
+        self._downloads[tenant, token, module, version] += 1
+
+    def used(self, token: str) -> None:
+        """Take note that a token was used today."""
+        self._used.add(token)
+
+    async def flush(self) -> None:
+        """Write what was counted since; what can't be written now is kept for the next time."""
+        if not self._downloads and not self._used:
+            return
+        downloads, self._downloads = self._downloads, Counter()
+        used, self._used = self._used, set()
+        today = self._now().date()
+        counts = {Download(today, *what): count for what, count in downloads.items()}
+        try:
+            await self._db.write(lambda s: _write(Usage(s), counts, dict.fromkeys(used, today)))
+        except DatabaseBusyError as error:
+            _log.warning("downloads not counted yet", error=str(error))
+            if len(downloads) < _MAX_PENDING:
+                self._downloads.update(downloads)
+            self._used |= used
+
+    async def downloads(
+        self,
+        who: Principal,
+        *,
+        module: str | None = None,
+        version: str | None = None,
+        tenant: str | None = None,
+        since: date | None = None,
+        limit: int = 1000,
+        after: tuple[date, str, str, str, str] | None = None,
+    ) -> list[tuple[Download, int]]:
+        """Return who downloaded what, by day (UTC), tenant, token, module and version.
+
+        Raises:
+            DeniedError: who may not see it.
+        """
+        require_admin(who, tenant)
+        return await self._db.read(
+            lambda s: Usage(s).of(
+                module=module,
+                tenant=tenant,
+                version=version,
+                since=since,
+                limit=limit,
+                after=after,
+            )
+        )
+
+
+def _write(usage: Usage, counts: dict[Download, int], used: dict[str, date]) -> None:
+    usage.add(counts)
+    usage.mark_used(used)

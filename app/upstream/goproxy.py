@@ -1,0 +1,113 @@
+"""Upstream GOPROXY servers: one client for each, so that a slow one harms only its own routes.
+
+What they answer is checked by the caller; errors leave with the upstream's own words and URL, which
+are for the log and not for whoever asked.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from app.core import module as modules
+from app.core.goproxy import Kind
+from app.core.routing import Upstream
+from app.upstream.address import Credential
+from app.upstream.http import HttpClient, Sink
+from app.upstream.retry import Limits
+
+CONNECTIONS = 64
+_MAX_CLIENTS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Goproxy:
+    """One upstream, ready to be asked."""
+
+    client: HttpClient
+    upstream: Upstream
+    credential: Credential | None
+
+    async def get(self, path: str, max_bytes: int) -> bytes:
+        """Return a small body: a list, .info, .mod or @latest.
+
+        Args:
+            path: escaped, below the base: "example.com/x/@v/list".
+            max_bytes: a longer body is refused.
+
+        Raises:
+            UpstreamAbsentError: 404 or 410.
+            UpstreamError: it can't be had.
+            OverloadedError: all connections to this upstream are in use.
+        """
+        _, body = await self.client.get(
+            f"{self.upstream.url}/{path}",
+            max_bytes=max_bytes,
+            deadline_s=self.upstream.metadata_s,
+            credential=self.credential,
+            follow_to=self.upstream.redirect_to,
+        )
+        return body
+
+    async def download(self, path: str, sink: Sink, max_bytes: int) -> None:
+        """Write a zip into sink.
+
+        Raises:
+            UpstreamAbsentError: 404 or 410.
+            UpstreamError: it can't be had.
+            OverloadedError: all connections to this upstream are in use.
+        """
+        await self.client.download(
+            f"{self.upstream.url}/{path}",
+            sink,
+            max_bytes=max_bytes,
+            deadline_s=self.upstream.zip_s,
+            credential=self.credential,
+            follow_to=self.upstream.redirect_to,
+        )
+
+
+class Goproxies:
+    """The clients of upstreams, made when first needed.
+
+    Args:
+        make: makes a client from limits and a CA bundle in PEM.
+    """
+
+    def __init__(self, make: Callable[[Limits, str], HttpClient]) -> None:
+        self._make = make
+        self._clients: LRUCache[tuple[int, float, str], HttpClient] = LRUCache(_MAX_CLIENTS)
+        self._all: list[HttpClient] = []
+
+    def open(self, upstream: Upstream, credential: Credential | None) -> Goproxy:
+        """Return an upstream with the client that it has for itself."""
+        key = (upstream.origin_id, upstream.connect_s, upstream.ca_pem)
+        client = self._clients.get(key)
+        if client is None:
+            limits = Limits(connect_s=upstream.connect_s, connections=CONNECTIONS)
+            client = self._make(limits, upstream.ca_pem)
+            self._clients[key] = client
+            # One that falls out of the cache may still be in use; it is closed at the end.
+            self._all.append(client)
+        return Goproxy(client, upstream, credential)
+
+    async def aclose(self) -> None:
+        """Close every client."""
+        for client in self._all:
+            await client.aclose()
+
+
+def path_of(module: str, kind: Kind, version: str = "") -> str:
+    """Return the escaped path below a proxy's base: "github.com/!burnt!sushi/toml/@v/v1.4.0.zip".
+
+    Args:
+        module: plain path.
+        kind: what is asked for.
+        version: plain version or query, for INFO, MOD and ZIP.
+    """
+    escaped = modules.escape_path(module)
+    if kind is Kind.LATEST:
+        return f"{escaped}/@latest"
+    if kind is Kind.LIST:
+        return f"{escaped}/@v/list"
+    return f"{escaped}/@v/{modules.escape_version(version)}.{kind}"

@@ -1,0 +1,97 @@
+"""Sending a prepared answer: the part that a request wants, from memory or from the blob store.
+
+A blob is opened, and so proven, before the first byte goes out; a damaged one is healed.
+"""
+
+from app import logs
+from app.core.digest import Digest
+from app.core.errors import BlobDamagedError, BlobMissingError, MoorageError, StorageError
+from app.services.repair import Repair
+from app.storage.blobstore import BlobStore, OpenBlob
+from app.web.responses import Answer, Slice, error_answer, for_request
+from app.web.streaming import Message, Receive, Scope, Send, Streams
+
+_START = "http.response.start"
+_log = logs.get("sending")
+
+
+class Sender:
+    """Sends answers of one process."""
+
+    def __init__(self, store: BlobStore, repair: Repair, streams: Streams) -> None:
+        self._store = store
+        self._repair = repair
+        self._streams = streams
+
+    async def open(self, digest: Digest, size_bytes: int) -> OpenBlob:
+        """Open a blob whose bytes are known to be right.
+
+        Raises:
+            StorageError: it is damaged, and is being fetched again.
+        """
+        try:
+            return await self._store.open(digest, size_bytes)
+        except (BlobMissingError, BlobDamagedError) as error:
+            await self._repair.suspect(digest, size_bytes, str(error))
+            raise StorageError(
+                "the stored file was found damaged and is being fetched again; try again shortly"
+            ) from error
+
+    async def send(
+        self, answer: Answer, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[int, int]:
+        """Send an answer; return the status and how many bytes of body went out."""
+        part = for_request(answer, scope["headers"])
+        wants_body = scope["method"] != "HEAD" and part.length > 0
+        if answer.blob is None or not wants_body:
+            body = answer.body if wants_body else b""
+            await send(_start(part))
+            await send({"type": "http.response.body", "body": body})
+            return part.status, len(body)
+        return await self._send_blob(answer, answer.blob, part, scope, receive, send)
+
+    async def _send_blob(
+        self,
+        answer: Answer,
+        digest: Digest,
+        part: Slice,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> tuple[int, int]:
+        try:
+            self._streams.enter()
+        except MoorageError as error:
+            return await self.send(error_answer(error), scope, receive, send)
+        try:
+            blob = await self.open(digest, answer.size_bytes)
+            try:
+                await send(_start(part))
+                sent = await self._streams.send(blob, part.start, part.length, scope, receive, send)
+            except StorageError as error:
+                await self._told_of_cut(digest, answer.size_bytes, error)
+                return part.status, 0
+            finally:
+                blob.close()
+        except MoorageError as error:  # from opening: nothing was sent yet
+            return await self.send(error_answer(error), scope, receive, send)
+        finally:
+            self._streams.leave()
+        return part.status, sent
+
+    async def _told_of_cut(self, digest: Digest, size_bytes: int, error: StorageError) -> None:
+        """Look at a blob whose sending had to be cut; nothing can be answered any more."""
+        _log.error("download cut", digest=digest.hex, error=str(error))
+        try:
+            await self._repair.suspect(digest, size_bytes, str(error))
+        except MoorageError as trouble:
+            _log.error("blob not looked at", digest=digest.hex, error=str(trouble))
+
+
+def _start(part: Slice) -> Message:
+    """Return the message that begins a response; its request id is that of the log line."""
+    request_id = logs.request_id.get()
+    if request_id is None:
+        return {"type": _START, "status": part.status, "headers": part.headers}
+    headers = (*part.headers, (b"x-request-id", request_id.encode()))
+    return {"type": _START, "status": part.status, "headers": headers}

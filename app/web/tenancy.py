@@ -1,0 +1,116 @@
+"""Which tenant a request is for, and who sent it: from the path, the Host, or a trusted gateway.
+
+"/goproxy/acme/…" names the tenant; a first element with a dot, or "sumdb", begins what the tenant
+itself is asked, and then a gateway's X-Tenant-ID or the Host tells. Tenants' names have no dot.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from app.core.errors import BadInputError, UnknownError
+from app.core.tenant import RESERVED
+from app.web.responses import Header
+
+PREFIX = b"/goproxy/"
+
+
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """What a path below /goproxy/ is addressed to.
+
+    Attributes:
+        tenant: its name.
+        rest: the path after the tenant, without a slash at its beginning.
+    """
+
+    tenant: str
+    rest: bytes
+
+
+class Gateways:
+    """The gateways whose headers are believed.
+
+    Args:
+        networks: CIDRs.
+    """
+
+    def __init__(self, networks: Sequence[str]) -> None:
+        self._networks: list[IPv4Network | IPv6Network] = [ip_network(n) for n in networks]
+
+    def trusts(self, client: str) -> bool:
+        """Whether a peer address is a gateway's."""
+        if not self._networks:
+            return False
+        try:
+            address = ip_address(client)
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+    def client_behind(self, peer: str, headers: Sequence[Header]) -> str:
+        """Return who sent a request: a gateway says so by the last X-Forwarded-For."""
+        if not self.trusts(peer):
+            return peer
+        told = [value for name, value in headers if name == b"x-forwarded-for"]
+        last = told[-1].rsplit(b",", 1)[-1].strip().decode("ascii", "replace") if told else ""
+        try:
+            return str(ip_address(last))
+        except ValueError:
+            return peer
+
+    def tenant_named(self, peer: str, headers: Sequence[Header]) -> str | None:
+        """Return the X-Tenant-ID of a gateway's request; anybody else's is not looked at.
+
+        Raises:
+            BadInputError: it comes more than once.
+        """
+        if not self.trusts(peer):
+            return None
+        told = {value for name, value in headers if name == b"x-tenant-id"}
+        if len(told) > 1:
+            raise BadInputError("X-Tenant-ID comes more than once")
+        return told.pop().decode("ascii", "replace") if told else None
+
+
+def in_path(path: bytes) -> Addressed | None:
+    """Return the tenant that a path names, or None if it names none."""
+    first, _, rest = path.removeprefix(PREFIX).partition(b"/")
+    if not first or b"." in first or first.decode("ascii", "replace") in RESERVED:
+        return None
+    return Addressed(first.decode("ascii", "replace"), rest)
+
+
+def addressed(
+    path: bytes,
+    headers: Sequence[Header],
+    peer: str,
+    gateways: Gateways,
+    hosts: Mapping[str, str],
+) -> Addressed:
+    """Return which tenant a request is for.
+
+    Args:
+        path: as it came, beginning with "/goproxy/".
+        headers: of the request, with lower-case names.
+        peer: the address that the connection came from.
+        gateways: whom to believe.
+        hosts: tenants by host name.
+
+    Raises:
+        BadInputError: path and gateway name different tenants.
+        UnknownError: nothing names a tenant.
+    """
+    by_path, by_gateway = in_path(path), gateways.tenant_named(peer, headers)
+    if by_path is not None:
+        if by_gateway not in (None, by_path.tenant):
+            raise BadInputError(f"the path is tenant {by_path.tenant}'s and X-Tenant-ID another's")
+        return by_path
+    rest = path.removeprefix(PREFIX)
+    if by_gateway is not None:
+        return Addressed(by_gateway, rest)
+    host = next((value for name, value in headers if name == b"host"), b"")
+    name = hosts.get(host.decode("ascii", "replace").rsplit(":", 1)[0].lower())
+    if name is None:
+        raise UnknownError("the URL names no tenant; a GOPROXY ends in /goproxy/<tenant>")
+    return Addressed(name, rest)

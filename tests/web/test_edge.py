@@ -1,0 +1,407 @@
+"""What is no request, and clients that keep a connection waiting: F29 to F33, F21 of CONNECT."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import chain, repeat
+from pathlib import Path
+
+import pytest
+
+from app.web.guard import announces_body, head_fault, is_host
+from tests.web.conftest import VERIFIED, Mirror, Put, StartSite
+from tests.web.test_troubles import SLOW, big, blob_path, descriptors, stalled_download
+from tests.web.wire import Caller, Site, request, until
+
+PREPARED = f"/dl/{VERIFIED}.sha256".encode()
+HOST = b"Host: mirror.example\r\n"
+SMUGGLED = b"GET /dl/smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
+QUICK = {"header_s": 1, "body_s": 1, "send_s": 1}
+
+HOSTS = [
+    (b"mirror.example", True),
+    (b"mirror.example:8080", True),
+    (b"mirror.example:", True),  # RFC 3986, section 3.2.3: the port may be empty
+    (b"MIRROR_1.internal", True),
+    (b"127.0.0.1:1", True),
+    (b"[::1]", True),
+    (b"[fd00::12]:8080", True),
+    (b"a%20b", True),
+    (b"", False),
+    (b" ", False),
+    (b":80", False),
+    (b"a b", False),
+    (b"a,b c", False),
+    (b"a/b", False),
+    (b"a\\b", False),
+    (b"a?b", False),
+    (b"a#b", False),
+    (b"user@a", False),
+    (b"http://a", False),
+    (b"a:b", False),
+    (b"a:80:80", False),
+    (b"a:123456", False),
+    (b"a%2", False),
+    (b"a%zz", False),
+    (b"::1", False),
+    (b"[::1", False),
+    (b"[::1]x", False),
+    (b"[go.example]", False),
+    (b"a\n", False),
+    (b"a\x00", False),
+    (b"\xc3\xa4", False),
+    (b"a" * 256, False),
+]
+
+
+@pytest.mark.parametrize(("value", "good"), HOSTS, ids=range(len(HOSTS)))
+def test_F29_what_a_host_is(value: bytes, good: bool) -> None:
+    assert is_host(value) is good
+    assert (head_fault(b"GET", "1.1", [(b"host", value)]) == "") is good
+
+
+def test_F29_only_HTTP_1_0_may_come_without_a_host() -> None:
+    assert head_fault(b"GET", "1.0", []) == ""
+    assert "no Host" in head_fault(b"GET", "1.1", [])
+    assert "more than one" in head_fault(b"GET", "1.0", [(b"host", b"a")] * 2)
+
+
+@pytest.mark.parametrize(
+    ("framing", "announced"),
+    [
+        ([], False),
+        ([(b"content-length", b"0")], False),
+        ([(b"content-length", b"000")], False),
+        ([(b"content-length", b"10")], True),
+        ([(b"transfer-encoding", b"chunked")], True),
+    ],
+)
+def test_F32_which_heads_announce_a_body(framing: list, announced: bool) -> None:
+    assert announces_body([(b"host", b"a"), *framing]) is announced
+
+
+def head(*lines: bytes, first: bytes = b"POST /dl/x HTTP/1.1") -> bytes:
+    return b"\r\n".join((first, *lines, b"", b""))
+
+
+GET = b"GET " + PREPARED + b" HTTP/1.1"
+H = HOST.strip()
+CHUNKED = b"Transfer-Encoding: chunked"
+EMPTY_CHUNK = b"0\r\n\r\n"
+MALFORMED = [
+    ("F29", head(H, H, first=GET)),
+    ("F29", head(H, b"host: other.example", first=GET)),
+    ("F29", head(first=GET)),
+    ("F29", head(b"Host:", first=GET)),
+    ("F29", head(b"Host: a b", first=GET)),
+    ("F29", head(b"Host: a/b", first=GET)),
+    ("F29", head(b"Host: user@a", first=GET)),
+    ("F29", head(b"Host : a", first=GET)),
+    ("F30", head(H, b"Content-Length: 5", CHUNKED) + EMPTY_CHUNK),
+    ("F30", head(H, CHUNKED, b"Content-Length: 5") + EMPTY_CHUNK),
+    ("F30", head(H, b"Content-Length: 4", b"Content-Length: 5") + b"abcd"),
+    ("F30", head(H, b"Content-Length: 4", b"Content-Length: 4") + b"abcd"),
+    ("F30", head(H, b"Content-Length: 4, 4") + b"abcd"),
+    ("F30", head(H, b"Content-Length: +4") + b"abcd"),
+    ("F30", head(H, b"Content-Length: -4") + b"abcd"),
+    ("F30", head(H, b"Content-Length: 0x4") + b"abcd"),
+    ("F30", head(H, b"Content-Length: " + b"9" * 30) + b"abcd"),
+    ("F30", head(H, b"Transfer-Encoding: xchunked") + EMPTY_CHUNK),
+    ("F30", head(H, b"Transfer-Encoding: chunked, identity") + EMPTY_CHUNK),
+    ("F30", head(H, b"Transfer-Encoding: gzip, chunked") + EMPTY_CHUNK),
+    ("F30", head(H, b"Transfer-Encoding: identity") + EMPTY_CHUNK),
+    ("F30", head(H, b"Transfer-Encoding:") + EMPTY_CHUNK),
+    ("F30", head(H, CHUNKED, CHUNKED) + EMPTY_CHUNK),
+    ("F30", head(H, b"Transfer-Encoding : chunked") + EMPTY_CHUNK),
+    ("F30", head(H, CHUNKED, first=b"POST /dl/x HTTP/1.0") + EMPTY_CHUNK),
+    ("F30", head(H, b"X: a", b" folded", first=GET)),
+    ("F30", head(b" X: folded", H, first=GET)),
+    ("F30", GET + b"\n" + HOST + b"\r\n"),
+    ("F30", GET + b"\r\nHost: a\nX: y\r\n\r\n"),
+    ("F30", GET + b"\r\nHost: a\r\n\n"),
+    ("F30", GET + b"\nHost: a\n\n"),
+    ("F30", GET + b"\r\nHost: a\rX: y\r\n\r\n"),
+    ("F30", head(H, b"no colon", first=GET)),
+    ("F30", head(H, b": no name", first=GET)),
+    ("F30", head(H, b"X: a\x00b", first=GET)),
+    ("F30", head(H, first=b"GET /dl/?\x80 HTTP/1.1")),
+    ("F30", head(H, first=b"GET /api/v1/releases/dl/?\x80 HTTP/1.1")),
+    ("F33", b"GET /dl/\r\n\r\n"),
+    ("F33", head(H, first=b"GET /dl/ HTTP/0.9")),
+    ("F33", head(H, first=b"GET /dl/ HTTP/1.2")),
+    ("F33", head(H, first=b"GET /dl/ HTTP/2.0")),
+    ("F33", head(H, first=b"GET /dl/ http/1.1")),
+    ("F33", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    ("F33", b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03"),  # the start of TLS
+    ("F33", b"\x00\x01\x02 garbage\r\n\r\n"),
+    ("F33", b"SSH-2.0-OpenSSH_9.2\r\n"),
+    ("F21", head(H, first=b"CONNECT mirror.example:443 HTTP/1.1")),
+    ("F21", head(H, first=b"CONNECT " + PREPARED + b" HTTP/1.1")),
+]
+IDS = [f"{f}-{i}" for i, (f, _) in enumerate(MALFORMED)]
+
+
+def is_a_refusal_alone(raw: bytes, status: bytes = b"400") -> bool:
+    """Whether it is one response, and one that closes."""
+    top, _, body = raw.partition(b"\r\n\r\n")
+    assert top.startswith(b"HTTP/1.1 " + status + b" "), raw
+    assert b"\r\nconnection: close" in top
+    assert b"\r\ncontent-length: %d\r\n" % len(body) in top + b"\r\n"
+    return body.endswith(b"\n") and raw.count(b"HTTP/1.1 ") == 1 + body.count(b"HTTP/1.1 ")
+
+
+@pytest.mark.parametrize("data", [data for _, data in MALFORMED], ids=IDS)
+async def test_F21_F29_F30_F33_what_is_malformed_is_400_and_nothing_behind_it_is_answered(
+    mirror: Mirror, data: bytes
+) -> None:
+    await mirror.site.ask(PREPARED)  # a prepared answer is no way around the rules
+    assert is_a_refusal_alone(await mirror.site.raw(data + SMUGGLED))
+
+
+@pytest.mark.parametrize("data", [data for _, data in MALFORMED], ids=IDS)
+async def test_F30_requests_before_a_malformed_one_are_answered_first(
+    mirror: Mirror, data: bytes
+) -> None:
+    for target in (PREPARED, b"/dl/nothing"):
+        async with mirror.site.calling() as caller:
+            await caller.send(request(target) + data + SMUGGLED)
+            first = await caller.response()
+            assert first.status == (200 if target == PREPARED else 404)
+            assert is_a_refusal_alone(await rest(caller))
+
+
+async def rest(caller: Caller) -> bytes:
+    """Return all that still comes, until the server closes."""
+    found = b""
+    while piece := await caller.read(65536):
+        found += piece
+    return found
+
+
+BAD_CHUNKS = [
+    b"1\nx\n0\n\n",
+    b"1;a\n\r\nx\r\n0\r\n\r\n",
+    b"-1\r\nx\r\n",
+    b"1 \r\nx\r\n",
+    b"2\r\nx\r\n",
+]
+
+
+@pytest.mark.parametrize("chunks", BAD_CHUNKS, ids=range(len(BAD_CHUNKS)))
+async def test_F30_a_malformed_chunk_ends_the_connection(mirror: Mirror, chunks: bytes) -> None:
+    start = head(H, CHUNKED, b"Authorization: Bearer " + mirror.site.secret.encode())
+    for target in (b"/dl/x", b"/api/v1/releases/sync"):
+        raw = await mirror.site.raw(start.replace(b"/dl/x", target) + chunks + SMUGGLED)
+        assert raw.startswith(b"HTTP/1.1 4")
+        assert raw.count(b"\r\nconnection: close") == 1
+        assert b"smuggled" not in raw
+
+
+async def test_F30_fields_of_a_trailer_are_no_headers(mirror: Mirror) -> None:
+    """RFC 9110, section 6.5.1: merged, they would be a way around checks of the headers."""
+    token = b"Authorization: Bearer " + mirror.site.secret.encode() + b"\r\n"
+    start = head(H, CHUNKED, b"Connection: close", first=b"POST /api/v1/releases/sync HTTP/1.1")
+    for trailer in (token, token * 3, b"Host: other.example\r\n"):
+        raw = await mirror.site.raw(start + b"0\r\n" + trailer + b"\r\n")
+        assert raw.startswith(b"HTTP/1.1 401 ")
+
+
+ENDLESS = [
+    GET + b"\r\n" + HOST + b"X-Long: " + b"a" * 2**20,
+    GET + b"\r\n" + HOST + b"X: y\r\n" * 180_000,
+    b"GET /" + b"a" * 2**20,
+    b"\r\n" * 2**19,
+    head(H, CHUNKED) + b"1\r\nx\r\n0\r\nX-Long: " + b"a" * 2**20,
+    head(H, CHUNKED) + b"1\r\nx\r\n0\r\n" + b"X: y\r\n" * 180_000,
+    head(H, CHUNKED) + b"1;" + b"a" * 2**20,
+]
+
+
+@pytest.mark.parametrize("data", ENDLESS, ids=range(len(ENDLESS)))
+async def test_F31_a_head_or_trailer_without_end_ends_the_connection(
+    mirror: Mirror, data: bytes
+) -> None:
+    raw = await mirror.site.raw(data)
+    assert b"HTTP/1.1 431 " in raw
+    assert raw.endswith(b"the head of the request is too big\n")
+
+
+BODIES = [
+    (b"Content-Length: %d" % len(SMUGGLED), SMUGGLED),
+    (CHUNKED, b"%x\r\n" % len(SMUGGLED) + SMUGGLED + b"\r\n" + EMPTY_CHUNK),
+    (b"Content-Length: 100", b"less"),
+    (CHUNKED, b"ff\r\nless"),
+]
+
+
+@pytest.mark.parametrize(("framing", "body"), BODIES, ids=range(len(BODIES)))
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("target", [PREPARED, b"/dl/", b"/healthz"])
+async def test_F32_a_body_of_a_get_is_ignored_and_ends_the_connection(
+    mirror: Mirror, target: bytes, method: bytes, framing: bytes, body: bytes
+) -> None:
+    await mirror.site.ask(target)
+    first = method + b" " + target + b" HTTP/1.1"
+    raw = await mirror.site.raw(head(H, framing, first=first) + body + SMUGGLED)
+    assert raw.startswith(b"HTTP/1.1 200 ")
+    assert raw.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nconnection: close\r\n" in raw
+
+
+async def test_F32_an_empty_body_of_a_get_is_none(mirror: Mirror) -> None:
+    async with mirror.site.calling() as caller:
+        for _ in range(2):
+            await caller.send(head(H, b"Content-Length: 0", first=GET))
+            assert (await caller.response()).status == 200
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+async def test_an_upgrade_is_answered_without_one_and_ends_the_connection(
+    mirror: Mirror, protocol: bytes
+) -> None:
+    asked = head(H, b"Connection: Upgrade", b"Upgrade: " + protocol, first=GET)
+    raw = await mirror.site.raw(asked + SMUGGLED)
+    assert raw.startswith(b"HTTP/1.1 200 ")
+    assert raw.count(b"HTTP/1.1 ") == 1
+
+
+@asynccontextmanager
+async def trickling(caller: Caller, pieces: chain[bytes]) -> AsyncIterator[None]:
+    """Send a piece every now and then."""
+
+    async def work() -> None:
+        for piece in pieces:
+            await caller.send(piece)
+            await asyncio.sleep(0.1)
+
+    task = asyncio.ensure_future(work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+BYTE = repeat(b"a")
+KEYS = b"POST /api/v1/releases/keys HTTP/1.1"
+TRICKLES = [
+    ("head", [GET + b"\r\n" + HOST + b"X: "], BYTE, b"408"),
+    ("url", [b"GET /"], BYTE, b"408"),
+    ("headers", [GET + b"\r\n" + HOST], repeat(b"X: y\r\n"), b"408"),
+    ("next-head", [request(b"/dl/nothing") + b"GET /"], BYTE, b"408"),
+    ("next-head-prepared", [request(b"/dl/") + b"GET /"], BYTE, b"408"),
+    ("newlines", [], repeat(b"\r\n"), b""),
+    ("body", [head(H, b"Content-Length: 1000", first=KEYS)], BYTE, b"408"),
+    ("chunks", [head(H, CHUNKED, first=KEYS)], repeat(b"1\r\na\r\n"), b"408"),
+    ("refused-body", [head(H, b"Content-Length: 1000")], BYTE, b""),
+    ("silence", [], [], b""),
+    ("silent-body", [head(H, b"Content-Length: 1000", first=KEYS)], [], b"408"),
+    ("half-a-head", [b"GET /dl/ HTTP/1.1\r\n"], [], b"408"),
+]
+
+
+@pytest.mark.parametrize(
+    ("start", "more", "status"), [t[1:] for t in TRICKLES], ids=[f"F33-{t[0]}" for t in TRICKLES]
+)
+async def test_F33_a_request_that_comes_too_slowly_ends_the_connection(
+    start_site: StartSite, start: list[bytes], more: object, status: bytes
+) -> None:
+    site = await start_site(limits=QUICK)
+    await site.ask("/dl/")
+    token = b"Authorization: Bearer " + site.secret.encode() + b"\r\nHost: "
+    start = [piece.replace(b"Host: ", token) for piece in start]
+    async with site.calling() as caller, trickling(caller, chain(start, more)):
+        raw = await rest(caller)
+    last = raw[raw.rfind(b"HTTP/1.1 ") :]
+    if status:
+        assert is_a_refusal_alone(last, status)
+    else:
+        assert b" 408 " not in raw
+
+
+async def test_F33_a_connection_that_is_used_now_and_then_stays(
+    start_site: StartSite, put: Put
+) -> None:
+    put()
+    site = await start_site(limits=QUICK)
+    async with site.calling() as caller:
+        for _ in range(3):
+            await caller.send(request("/dl/"))
+            assert (await caller.response()).status == 200
+            await asyncio.sleep(1.5)
+
+
+def established(site: Site) -> int:
+    """Count the server's connections that the kernel knows of, whatever their state."""
+    rows = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
+    ours = f"0100007F:{site.port:04X}"
+    return sum(row.split()[1] == ours and row.split()[3] != "0A" for row in rows)
+
+
+async def test_F33_a_client_that_takes_no_prepared_answer_is_cut(
+    start_site: StartSite, put: Put
+) -> None:
+    """However much there is: the kernel holds all of it, or the server too."""
+    put()
+    site = await start_site(limits=QUICK)
+    await site.ask("/dl/")
+    await site.services.watch.poll()
+    size = len((await site.ask("/dl/")).body)
+
+    async def gone() -> bool:
+        return not established(site)
+
+    await until(gone)
+    for count in (300_000 // size, 6_000_000 // size, 20_000_000 // size):
+        async with site.calling(socket_bytes=4096) as caller:
+            with_end = request("/dl/", headers={"Connection": "close"})
+            sending = asyncio.ensure_future(caller.send(request("/dl/") * count + with_end))
+            await until(gone)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_F33_a_stalled_download_is_cut_and_frees_its_descriptor(
+    start_site: StartSite, put: Put
+) -> None:
+    name, data = big(put)
+    site = await start_site(limits=QUICK)
+    await site.services.reader.refresh()
+    await site.services.ingestion.ensure(name)
+    path = blob_path(site, data).resolve()
+    async with site.calling(socket_bytes=SLOW) as caller:
+        await stalled_download(caller, name)
+        assert descriptors(path) == 1
+
+        async def freed() -> bool:
+            return descriptors(path) == 0
+
+        await until(freed)
+
+
+async def test_F33_a_slow_download_that_goes_on_is_not_cut(start_site: StartSite, put: Put) -> None:
+    name, data = big(put)
+    site = await start_site(limits=QUICK)
+    await site.services.reader.refresh()
+    await site.services.ingestion.ensure(name)
+    async with site.calling(socket_bytes=SLOW) as caller:
+        await caller.send(request(f"/dl/{name}", headers={"Connection": "close"}))
+        raw = b""
+        while piece := await caller.read(2**18):
+            raw += piece
+            await asyncio.sleep(0.05)
+    assert raw.endswith(data)
+
+
+async def test_F30_garbage_behind_a_running_download_does_not_get_into_it(
+    start_site: StartSite, put: Put
+) -> None:
+    name, data = big(put)
+    site = await start_site()
+    await site.services.reader.refresh()
+    await site.services.ingestion.ensure(name)
+    async with site.calling(socket_bytes=SLOW) as caller:
+        await caller.send(request(f"/dl/{name}") + b"\x00garbage\r\n\r\n")
+        got = await caller.response()
+        assert (got.status, got.body) == (200, data)
+        assert is_a_refusal_alone(await rest(caller))
