@@ -56,6 +56,7 @@ class _Meters:
     module_fetches: "Counter"
     module_conflicts: "Counter"
     decisions: "Counter"
+    log_refusals: "Counter"
     free_bytes: "Gauge"
 
 
@@ -132,6 +133,9 @@ def _meters() -> _Meters:
         ),
         module_conflicts=counter(
             "moorage_module_conflicts", "Module contents that contradict what is recorded."
+        ),
+        log_refusals=counter(
+            "moorage_sumdb_refusals", "Answers of checksum databases that did not verify."
         ),
         decisions=counter(
             "moorage_authorizations", "Decisions about tenants' requests.", "outcome"
@@ -253,6 +257,11 @@ def count_module_fetch(kind: str, outcome: str) -> None:
 def count_module_conflict() -> None:
     """Count module content that contradicts what is recorded."""
     _meters().module_conflicts.inc()
+
+
+def count_log_refusal() -> None:
+    """Count an answer of a checksum database that did not verify."""
+    _meters().log_refusals.inc()
 
 
 @cache

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,21 +13,24 @@ from random import Random
 from app import __version__, logs, metrics
 from app.core.errors import BadInputError, KeyringError, NotYetError, SettingsError, StorageError
 from app.core.gorelease import Kind
+from app.core.notekey import parse_vkey
 from app.core.selection import Selection
-from app.db.engine import Database
+from app.db.engine import Database, is_sqlite
 from app.db.schema import check_schema, upgrade
 from app.services.audit import AuditReader
 from app.services.clock import Now, utc_now
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import SYNC, JobService
-from app.services.leases import Leases
+from app.services.leases import Leases, Turns
 from app.services.modules.answers import Absences, ModuleAnswers
 from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
 from app.services.modules.healing import ModuleHealing
+from app.services.modules.refresh import ModuleRefresh
 from app.services.modules.slots import Slots
 from app.services.modules.sources import Sources
+from app.services.modules.toolchains import Toolchains
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.healing import ReleaseHealing
@@ -38,6 +42,12 @@ from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync
 from app.services.repair import Repair
 from app.services.secrets import KEY_BYTES, SecretBox, parse_key
+from app.services.sumdb.fsck import LogFsck
+from app.services.sumdb.headfile import HeadFiles
+from app.services.sumdb.relay import LogRelay
+from app.services.sumdb.tenantlog import TenantLogs
+from app.services.tenants.document import DocumentService
+from app.services.tenants.explain import ExplainService
 from app.services.tenants.policy import PolicyReader
 from app.services.tenants.routes import CredentialService, RouteService
 from app.services.tenants.rules import OwnershipService, RuleService
@@ -47,6 +57,7 @@ from app.services.usage import UsageCounter
 from app.settings import Settings
 from app.storage import durable
 from app.storage.blobstore import BlobStore
+from app.storage.hostlocks import HostLocks
 from app.storage.local import LocalBlobStore
 from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.godev import GoDev
@@ -54,6 +65,7 @@ from app.upstream.goproxy import Goproxies
 from app.upstream.gpg import Gpg, builtin_key
 from app.upstream.http import HttpClient
 from app.upstream.retry import Limits as UpstreamLimits
+from app.upstream.sumdb import SumdbServer
 
 _log = logs.get("wiring")
 
@@ -71,6 +83,7 @@ class Services:
     gpg: Gpg
     watch: GenerationWatch
     leases: Leases
+    locks: HostLocks
     keyring: ReleaseKeyring
     reader: ReleaseIndexReader
     ingestion: Ingestion
@@ -90,7 +103,14 @@ class Services:
     files: ModuleFiles
     answers: ModuleAnswers
     modules: ModuleFront
+    refresh: ModuleRefresh
+    explain: ExplainService
+    documents: DocumentService
     goproxies: Goproxies
+    relays: Mapping[str, LogRelay]
+    logs: TenantLogs
+    log_fsck: LogFsck
+    toolchains: Toolchains
     usage: UsageCounter
     jobs: JobService
     audit: AuditReader
@@ -142,6 +162,7 @@ class Services:
         await self.client.aclose()
         self.gpg.close()
         self.store.close()
+        self.locks.close()
         self.db.close()
 
 
@@ -192,6 +213,7 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
     )
     watch = GenerationWatch(db)
     leases = Leases(db, now)
+    locks = HostLocks(settings.data_dir / "turns.lock")
     keyring = ReleaseKeyring(db, gpg, now)
     reader = ReleaseIndexReader(db, store, godev, now)
     policy = _ingestion_policy(settings)
@@ -213,12 +235,20 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
     absences = Absences(time.monotonic)
     limits = settings.limits
     bounds = {"max_waiters": limits.waiters_per_key, "max_queue": limits.cold_queue}
-    files = ModuleFiles(db, store, leases, slots, now, **bounds)
-    answers = ModuleAnswers(db, leases, slots, absences, now, **bounds)
+    # Whoever shares an SQLite file is on this host, and has this data directory.
+    turns: Turns = locks if is_sqlite(settings.resolved_database_url) else leases
+    files = ModuleFiles(db, store, turns, slots, now, **bounds)
+    answers = ModuleAnswers(db, turns, slots, absences, now, **bounds)
     sources = Sources(goproxies, box)
+    relays = _relays(settings, client, db, now)
+    heads = HeadFiles(settings.data_dir / "keys" / "logs")
+    toolchains = Toolchains(db, store, catalog, ingestion, leases, now)
     routes = RouteService(db, _guard(settings), now)
     modules = ModuleHealing(db, policies, files, sources, limits.tenant_cold)
     repair = Repair(db, store, (ReleaseHealing(ingestion), modules), now)
+    tenants = TenantService(db, routes, now, settings.modules.upstream)
+    rules, ownership = RuleService(db, now), OwnershipService(db, now)
+    front = ModuleFront(db, files, answers, absences, sources, now, limits.tenant_cold)
     return Services(
         settings=settings,
         now=now,
@@ -229,6 +259,7 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
         gpg=gpg,
         watch=watch,
         leases=leases,
+        locks=locks,
         keyring=keyring,
         reader=reader,
         ingestion=ingestion,
@@ -240,19 +271,35 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
         fsck=Fsck(db, store, repair, now),
         policies=policies,
         tokens=TokenService(db, policies, now),
-        tenants=TenantService(db, routes, now, settings.modules.upstream),
-        rules=RuleService(db, now),
-        ownership=OwnershipService(db, now),
+        tenants=tenants,
+        rules=rules,
+        ownership=ownership,
         routes=routes,
         credentials=CredentialService(db, box, now),
         files=files,
         answers=answers,
-        modules=ModuleFront(db, files, answers, absences, sources, now, limits.tenant_cold),
+        modules=front,
+        refresh=ModuleRefresh(db, policies, front, files, sources, now),
+        explain=ExplainService(db, policies, now),
+        documents=DocumentService(db, tenants, rules, ownership, routes),
         goproxies=goproxies,
+        relays=relays,
+        logs=TenantLogs(db, box, heads, now, settings.sumdb.log_name),
+        log_fsck=LogFsck(db, heads),
+        toolchains=toolchains,
         usage=UsageCounter(db, now),
         jobs=JobService(db, {SYNC: partial(run_sync, sync)}, now),
         audit=AuditReader(db),
     )
+
+
+def _relays(
+    settings: Settings, client: HttpClient, db: Database, now: Now
+) -> Mapping[str, LogRelay]:
+    return {
+        log.name: LogRelay(log.name, parse_vkey(log.vkey), SumdbServer(client, log.url), db, now)
+        for log in settings.sumdb.upstreams
+    }
 
 
 def _guard(settings: Settings) -> AddressGuard:

@@ -4,10 +4,10 @@ import argparse
 import json
 import sys
 
-from bench import downloads
-from bench.report import Comparison, render
+from bench import downloads, modules
+from bench.report import Result, render
 
-BENCHMARKS = {"downloads": downloads.run}
+BENCHMARKS = {"downloads": downloads.run, "modules": modules.run}
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5, help="length of one turn (5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
-    results: list[Comparison] = []
+    results: list[Result] = []
     for name, run in BENCHMARKS.items():
         if asked.name in (None, name):
             results += run(rounds=asked.rounds, seconds=asked.seconds)

@@ -9,7 +9,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from bench.report import Comparison
+from bench.report import Comparison, Result
 from bench.servers import moorage, nginx, require_programs, wrk
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
@@ -19,7 +19,7 @@ _ARCHIVE_BYTES = 73_000_000
 _NAME = archive_name("go1.99.1", "linux", "amd64")
 
 
-def run(*, rounds: int, seconds: int) -> list[Comparison]:
+def run(*, rounds: int, seconds: int) -> list[Result]:
     """Return the comparisons."""
     require_programs()
     data = go_archive("go1.99.1", "linux", "amd64", extra_bytes=_ARCHIVE_BYTES)
@@ -35,9 +35,9 @@ def run(*, rounds: int, seconds: int) -> list[Comparison]:
         }
         with (
             moorage(environment, _WORKERS) as ours,
-            nginx(_mirror(data, ours, folder), folder, _WORKERS) as theirs,
+            nginx(_mirror(data, ours.url, folder), folder, _WORKERS) as theirs,
         ):
-            return _compare(ours + "dl/" + _NAME, theirs + _NAME, rounds, seconds)
+            return _compare(ours.url + "dl/" + _NAME, theirs + _NAME, rounds, seconds)
 
 
 def _mirror(data: bytes, ours: str, folder: Path) -> Path:
@@ -52,7 +52,7 @@ def _mirror(data: bytes, ours: str, folder: Path) -> Path:
     return root
 
 
-def _compare(ours: str, theirs: str, rounds: int, seconds: int) -> list[Comparison]:
+def _compare(ours: str, theirs: str, rounds: int, seconds: int) -> list[Result]:
     archive: tuple[list[float], list[float]] = ([], [])
     sums: tuple[list[float], list[float]] = ([], [])
     for url in (ours, theirs):  # a turn that isn't counted: caches, processes waking up
@@ -61,9 +61,9 @@ def _compare(ours: str, theirs: str, rounds: int, seconds: int) -> list[Comparis
     for turn in range(rounds):
         pair = ((0, ours), (1, theirs))
         for which, url in pair if turn % 2 == 0 else reversed(pair):
-            archive[which].append(wrk(url, connections=8, seconds=seconds)[1] / 1e6)
+            archive[which].append(wrk(url, connections=8, seconds=seconds).bytes_s / 1e6)
         for which, url in pair if turn % 2 == 0 else reversed(pair):
-            sums[which].append(wrk(url + ".sha256", connections=32, seconds=seconds)[0])
+            sums[which].append(wrk(url + ".sha256", connections=32, seconds=seconds).requests_s)
     return [
         Comparison("73 MB archive, 8 clients", "nginx", "MB/s", *archive, aim=1.0),
         Comparison(".sha256, 32 connections", "nginx", "requests/s", *sums, aim=0.5),

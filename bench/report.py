@@ -1,6 +1,6 @@
-"""Ratios and how they are shown."""
+"""Figures, and how they are shown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -11,9 +11,10 @@ class Comparison:
 
     Attributes:
         what: for people.
-        unit: of ours and theirs; more is better.
+        unit: of ours and theirs.
         ours, theirs: one figure a turn, taken alternately.
-        aim: the ratio aimed at.
+        aim: the ratio aimed at: at least, or at most where less is better.
+        less_is_better: the figures are times, not rates.
     """
 
     what: str
@@ -22,11 +23,16 @@ class Comparison:
     ours: list[float]
     theirs: list[float]
     aim: float
+    less_is_better: bool = False
 
     @property
     def ratio(self) -> float:
         """The median over turns of ours / theirs: neighbours in time share the machine's mood."""
-        return median(a / b for a, b in zip(self.ours, self.theirs, strict=True))
+        return median(self._turns)
+
+    @property
+    def _turns(self) -> list[float]:
+        return [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as what JSON can hold."""
@@ -38,20 +44,84 @@ class Comparison:
             "theirs": self.theirs,
             "ratio": round(self.ratio, 3),
             "aim": self.aim,
+            "less_is_better": self.less_is_better,
         }
 
-
-def render(results: list[Comparison]) -> str:
-    """Return a Markdown table."""
-    lines = [
-        "| what | Moorage (median) | reference (median) | ratio (min–max) | aim |",
-        "|---|---|---|---|---|",
-    ]
-    for result in results:
-        turns = [a / b for a, b in zip(result.ours, result.theirs, strict=True)]
-        lines.append(
-            f"| {result.what} | {median(result.ours):,.0f} {result.unit} "
-            f"| {result.reference} {median(result.theirs):,.0f} {result.unit} "
-            f"| **{result.ratio:.2f}×** ({min(turns):.2f}–{max(turns):.2f}) | {result.aim}× |"
+    def row(self) -> str:
+        """Return its line of the Markdown table."""
+        return (
+            f"| {self.what} | {_shown(median(self.ours))} {self.unit} "
+            f"| {self.reference} {_shown(median(self.theirs))} {self.unit} "
+            f"| **{self.ratio:.2f}×** ({min(self._turns):.2f}–{max(self._turns):.2f}) "
+            f"| {'≤' if self.less_is_better else '≥'} {self.aim}× |"
         )
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One quantity that is to stay below a limit, whatever a reference needs.
+
+    Attributes:
+        what: for people.
+        unit: of all figures.
+        ours: one figure a turn.
+        most: the limit aimed at.
+        reference: what theirs are of; "" without one.
+        theirs: the reference's figures of the same run, to tell the machine from the program.
+    """
+
+    what: str
+    unit: str
+    ours: list[float]
+    most: float
+    reference: str = ""
+    theirs: list[float] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "what": self.what,
+            "unit": self.unit,
+            "ours": self.ours,
+            "most": self.most,
+            "reference": self.reference,
+            "theirs": self.theirs,
+        }
+
+    def row(self) -> str:
+        """Return its line of the Markdown table."""
+        theirs = f"{self.reference} {_span(self.theirs, self.unit)}" if self.theirs else ""
+        return f"| {self.what} | {_span(self.ours, self.unit)} | {theirs} | < {self.most:g} |"
+
+
+Result = Comparison | Bound
+
+
+def _shown(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.2f}"
+
+
+def _span(figures: list[float], unit: str) -> str:
+    middle = f"{_shown(median(figures))} {unit}"
+    return f"**{middle}** ({_shown(min(figures))}–{_shown(max(figures))})"
+
+
+def render(results: list[Result]) -> str:
+    """Return Markdown tables: ratios, then figures with a limit of their own."""
+    ratios = [result.row() for result in results if isinstance(result, Comparison)]
+    bounds = [result.row() for result in results if isinstance(result, Bound)]
+    lines: list[str] = []
+    if ratios:
+        lines += [
+            "| what | Moorage (median) | reference (median) | ratio (min–max) | aim |",
+            "|---|---|---|---|---|",
+            *ratios,
+        ]
+    if bounds:
+        lines += [
+            *([""] if lines else []),
+            "| what | Moorage, median (min–max) | reference | aim |",
+            "|---|---|---|---|",
+            *bounds,
+        ]
     return "\n".join(lines)

@@ -11,9 +11,34 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 NEEDED = ("nginx", "wrk")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running server: its base URL, with a slash at the end, and the id of its first process."""
+
+    url: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a load brought.
+
+    Attributes:
+        requests_s: answers a second.
+        bytes_s: of heads and bodies.
+        p99_ms: 99 of 100 answers were complete after so long.
+    """
+
+    requests_s: float
+    bytes_s: float
+    p99_ms: float
 
 
 def require_programs() -> None:
@@ -54,8 +79,8 @@ def nginx(root: Path, folder: Path, workers: int) -> Iterator[str]:
 
 
 @contextmanager
-def moorage(environment: dict[str, str], workers: int) -> Iterator[str]:
-    """Serve with Moorage; yield the base URL."""
+def moorage(environment: dict[str, str], workers: int) -> Iterator[Served]:
+    """Serve with Moorage; yield where."""
     port = free_port()
     settings = {
         "MOORAGE_PORT": str(port),
@@ -64,22 +89,39 @@ def moorage(environment: dict[str, str], workers: int) -> Iterator[str]:
         "MOORAGE_LOG_LEVEL": "warning",
         **environment,
     }
-    with _running([str(Path(sys.executable).parent / "moorage"), "serve"], settings):
+    with _running([str(Path(sys.executable).parent / "moorage"), "serve"], settings) as pid:
         base = f"http://127.0.0.1:{port}/"
         _wait_for(base + "readyz", statuses=(200,))
+        yield Served(base, pid)
+
+
+@contextmanager
+def upstream(cache: Path, log: Path, *options: str) -> Iterator[str]:
+    """Serve a folder like a module cache's cache/download as a GOPROXY; yield the base URL.
+
+    It is a process of its own, lest it share an interpreter with the load; each request is a line
+    in log. options are those of `python -m tests.fakes.goproxy`.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "tests.fakes.goproxy", "--port", str(port)]
+    with log.open("w") as out, _running([*command, "--dir", str(cache), *options], {}, out):
+        base = f"http://127.0.0.1:{port}"
+        _wait_for(base, statuses=(404,))
         yield base
 
 
 @contextmanager
-def _running(command: list[str], environment: dict[str, str]) -> Iterator[None]:
+def _running(
+    command: list[str], environment: dict[str, str], out: IO[str] | int = subprocess.DEVNULL
+) -> Iterator[int]:
     process = subprocess.Popen(
         command,
         env={"PATH": os.environ["PATH"], **environment},
-        stdout=subprocess.DEVNULL,
+        stdout=out,
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
@@ -100,18 +142,21 @@ def _wait_for(url: str, statuses: tuple[int, ...]) -> None:
     sys.exit(f"{url} did not come up")
 
 
-def wrk(url: str, *, connections: int, seconds: int) -> tuple[float, float]:
-    """Load url; return (requests/s, body and head bytes/s).
+def wrk(url: str, *, connections: int, seconds: int, headers: tuple[str, ...] = ()) -> Load:
+    """Load url with one thread; headers are lines such as "Authorization: Basic …".
 
     A turn with an answer that is not 2xx or 3xx, or with a broken connection, ends the run.
     """
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", url]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    more = [part for header in headers for part in ("-H", header)]
+    command = ["wrk", "--latency", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
+    out = subprocess.run([*command, *more, url], check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in out or re.search(r"Socket errors: .*(connect|read|write) [1-9]", out):
         sys.exit(f"errors under load:\n{out}")
     requests = re.search(r"Requests/sec:\s+([\d.]+)", out)
     transfer = re.search(r"Transfer/sec:\s+([\d.]+)([KMG]?)B", out)
-    if requests is None or transfer is None:
+    slowest = re.search(r"99%\s+([\d.]+)(us|ms|s)", out)
+    if requests is None or transfer is None or slowest is None:
         sys.exit(f"wrk said something else:\n{out}")
     unit = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}[transfer[2]]
-    return float(requests[1]), float(transfer[1]) * unit
+    in_ms = {"us": 0.001, "ms": 1, "s": 1000}[slowest[2]]
+    return Load(float(requests[1]), float(transfer[1]) * unit, float(slowest[1]) * in_ms)

@@ -30,6 +30,7 @@ CONTRACT = {
     "moorage_blobs_damaged": ("counter", set()),
     "moorage_module_conflicts": ("counter", set()),
     "moorage_module_fetches": ("counter", {"kind", "outcome"}),
+    "moorage_sumdb_refusals": ("counter", set()),
     "moorage_storage_free_bytes": ("gauge", set()),
 }
 

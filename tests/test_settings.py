@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from app.core.errors import SettingsError
 from app.settings import Settings, load, load_settings, reference
+from app.settings.sections import SUM_GOLANG_ORG
 from app.upstream.address import AllowedNetwork, Url
 
 KEY = "EB4C1BFD4F042F6DDDCCEC917721F63BD38B4796"
@@ -48,6 +49,8 @@ DEFAULTS = {
     "releases.parallel": 4,
     "releases.archive_deadline_s": 900,
     "modules.upstream": "https://proxy.golang.org",
+    "sumdb.upstreams": (SUM_GOLANG_ORG,),
+    "sumdb.log_name": "moorage.internal/{tenant}",
     "network.allow": (),
     "network.gateways": (),
     "network.ca_file": None,

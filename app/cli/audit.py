@@ -1,63 +1,91 @@
-"""`moorage audit`: what was changed, by whom, and whether the record is whole."""
+"""`moorage audit`: what was changed by whom, whether the record is whole, who downloaded what."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import urlencode
 
 import typer
 
-from app.cli.output import Exit, emit, table
-from app.cli.session import Json, local
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from app.cli import tenants_text as text
+from app.cli.output import Exit, emit
+from app.cli.session import Json, ServerUrl, ask, ask_all
+from app.core.principal import OPERATOR
 
 audit = typer.Typer(name="audit", help="The record of changes.", no_args_is_help=True)
+
+_Most = Annotated[int, typer.Option("--limit", min=1, max=10000, help="How many at most.")]
+
+
+def _query(path: str, **given: object) -> str:
+    """Return the path with those parameters that are given."""
+    query = urlencode({name: value for name, value in given.items() if value is not None})
+    return f"{path}?{query}" if query else path
 
 
 @audit.command("list")
 def list_rows(
-    after: Annotated[int, typer.Option("--after", help="Only rows after this number.")] = 0,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10000)] = 1000,
+    after: Annotated[int, typer.Option("--after", min=0, help="Only rows after this number.")] = 0,
+    limit: _Most = 1000,
+    action: Annotated[
+        str | None, typer.Option("--action", help='Only this one: "token.create".')
+    ] = None,
+    actor: Annotated[
+        str | None, typer.Option("--actor", help='Only actors that begin so: "token:".')
+    ] = None,
+    server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
     """List changes, oldest first."""
-    records = local(lambda s: s.audit.list(after=after, limit=limit), may_be_new=False)
-    shape = [
-        {
-            "seq": r.seq,
-            "at": r.at,
-            "actor": r.actor,
-            "action": r.action,
-            "object": r.object,
-            "detail": r.detail,
-        }
-        for r in records
-    ]
-    emit(shape, as_json, _listed)
+    from app.web.admin.operations import audit as operations
+    from app.web.admin.paging import cursor_of
 
-
-def _listed(result: list[dict[str, Any]]) -> "Table":
-    rows = [
-        (
-            r["seq"],
-            f"{r['at']:%Y-%m-%d %H:%M:%S}",
-            r["actor"],
-            r["action"],
-            r["object"],
-            r["detail"],
-        )
-        for r in result
-    ]
-    return table(("SEQ", "AT", "ACTOR", "ACTION", "OBJECT", "DETAIL"), rows)
+    found = ask_all(
+        server_url,
+        _query("/audit", action=action, actor=actor),
+        lambda c, cursor: operations.list_changes(
+            c, cursor=cursor, limit=200, action=action, actor=actor
+        ),
+        cursor=cursor_of((after,)) if after else None,
+        most=limit,
+        may_be_new=False,
+    )
+    emit(found, as_json, text.changes)
 
 
 @audit.command()
-def verify(as_json: Json = False) -> None:
+def verify(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Check the hash chain; ends with 1 at the first row that was changed, removed or moved."""
-    rows, broken = local(lambda s: s.audit.verify(), may_be_new=False)
-    emit(
-        {"rows": rows, "intact": broken is None, "first_break": broken},
-        as_json,
-        lambda _: f"intact: {rows} rows" if broken is None else f"broken at row {broken}",
-    )
-    if broken is not None:
+    from app.web.admin.operations import audit as operations
+
+    result = ask(server_url, "GET", "/audit/verify", operations.verify, may_be_new=False)
+    emit(result, as_json, text.verified)
+    if not result["intact"]:
         raise typer.Exit(Exit.FAILED)
+
+
+@audit.command()
+def downloads(
+    module: Annotated[str | None, typer.Option("--module", help="Only this module.")] = None,
+    version: Annotated[str | None, typer.Option("--version", help="Only this version.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option("--since", formats=["%Y-%m-%d"], help="Only from this day (UTC) on."),
+    ] = None,
+    limit: _Most = 1000,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """List who downloaded what on which day; counted within seconds."""
+    from app.web.admin.operations import audit as operations
+
+    day = since.date() if since else None
+    asked = operations.DownloadsAsked(module, version, tenant, day)
+    found = ask_all(
+        server_url,
+        _query("/audit/downloads", module=module, version=version, tenant=tenant, since=day),
+        lambda c, cursor: operations.list_downloads(c, OPERATOR, asked, cursor=cursor, limit=200),
+        most=limit,
+        may_be_new=False,
+    )
+    emit(found, as_json, text.downloads)

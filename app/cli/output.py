@@ -126,6 +126,11 @@ def console(stream: TextIO) -> "Console":
     )
 
 
+def colours_are_wanted(stream: TextIO) -> bool:
+    """Whether a stream is a terminal whose user has not refused colours."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
 def one_line(text: str) -> str:
     r"""Return text with what isn't printable escaped: a newline becomes "\n"."""
     if text.isprintable():

@@ -6,12 +6,19 @@ from typing import Annotated
 import typer
 
 from app import __version__
+from app.cli.apply import apply
 from app.cli.audit import audit
 from app.cli.config import config
+from app.cli.credential import credential
+from app.cli.explain import explain, refresh
 from app.cli.fsck import fsck
 from app.cli.output import complain, exit_for
+from app.cli.owner import owner
 from app.cli.releases import releases
+from app.cli.route import route
+from app.cli.rule import rule
 from app.cli.serve import migrate, serve
+from app.cli.tenant import tenant
 from app.cli.token import token
 from app.core.errors import MoorageError
 
@@ -27,7 +34,15 @@ program.command()(migrate)
 program.add_typer(config)
 program.add_typer(releases)
 program.command()(fsck)
+program.add_typer(tenant)
 program.add_typer(token)
+program.add_typer(credential)
+program.add_typer(owner)
+program.add_typer(rule)
+program.add_typer(route)
+program.command()(explain)
+program.command()(refresh)
+program.command("apply")(apply)
 program.add_typer(audit)
 
 

@@ -2,23 +2,16 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from app.cli import releases_text as text
 from app.cli.output import Exit, complain, emit
-from app.cli.session import Json, ServerUrl, local, server
+from app.cli.remote import server
+from app.cli.session import Json, ServerUrl, ask, context_of, local
 from app.core.errors import KeyringError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from pydantic import BaseModel
-
-    from app.web.admin.context import AdminContext
-    from app.wiring import Services
 
 _POLL_S = 1.0
 _API = "/api/v1"
@@ -28,35 +21,12 @@ keys = typer.Typer(name="keys", help="The key that signatures are judged by.", n
 releases.add_typer(keys)
 
 
-def _shape(model: "BaseModel") -> Any:
-    return model.model_dump(mode="json")
-
-
-def _ask(
-    server_url: str | None,
-    request: tuple[str, str],
-    work: "Callable[[AdminContext], Awaitable[BaseModel]]",
-    body: Any = None,
-) -> Any:
-    """Return the JSON that a server answers a request, or what work makes of the local services."""
-    if server_url:
-        method, path = request
-        return server(server_url).call(method, _API + path, body)
-    return _shape(local(lambda services: work(_context(services))))
-
-
-def _context(services: "Services") -> "AdminContext":
-    from app.main import admin_context
-
-    return admin_context(services)
-
-
 @releases.command()
 def plan(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Tell what `sync` would fetch, how many bytes, and why each file is chosen."""
     from app.web.admin.operations import releases as operations
 
-    result = _ask(server_url, ("GET", "/releases/plan"), operations.plan)
+    result = ask(server_url, "GET", "/releases/plan", operations.plan)
     emit(result, as_json, text.plan)
     if result["index_error"]:
         complain(f"the index could not be read anew: {result['index_error']}")
@@ -79,7 +49,7 @@ def _sync_here() -> Any:
     from app.web.admin.operations import releases as operations
 
     with downloads() as report:
-        return sync_report(local(lambda s: operations.sync_now(_context(s), "cli", report)))
+        return sync_report(local(lambda s: operations.sync_now(context_of(s), "cli", report)))
 
 
 def _sync_there(server_url: str) -> Any:
@@ -123,9 +93,10 @@ def _page(server_url: str | None, cursor: str | None, *, offered: bool) -> Any:
     limit = operations.PAGE_MAX
     after = f"&cursor={quote(cursor)}" if cursor else ""
     path = f"/releases?limit={limit}&offered={str(offered).lower()}{after}"
-    return _ask(
+    return ask(
         server_url,
-        ("GET", path),
+        "GET",
+        path,
         lambda c: operations.list_releases(c, cursor=cursor, limit=limit, offered_only=offered),
     )
 
@@ -138,10 +109,10 @@ def show(name: str, server_url: ServerUrl = None, as_json: Json = False) -> None
     is_file = name.endswith((".gz", ".zip", ".msi", ".pkg"))
     if is_file:
         request = ("GET", f"/releases/files/{quote(name)}")
-        result = _ask(server_url, request, lambda c: operations.show_file(c, name))
+        result = ask(server_url, *request, lambda c: operations.show_file(c, name))
     else:
         request = ("GET", f"/releases/{quote(name)}")
-        result = _ask(server_url, request, lambda c: operations.show_release(c, name))
+        result = ask(server_url, *request, lambda c: operations.show_release(c, name))
     emit(result, as_json, text.file if is_file else text.release)
 
 
@@ -151,7 +122,7 @@ def verify(filename: str, server_url: ServerUrl = None, as_json: Json = False) -
     from app.web.admin.operations import releases as operations
 
     request = ("POST", f"/releases/files/{quote(filename)}/verify")
-    result = _ask(server_url, request, lambda c: operations.verify_file(c, filename, "cli"))
+    result = ask(server_url, *request, lambda c: operations.verify_file(c, filename, "cli"))
     emit(result, as_json, text.file)
     if not result["offered"]:
         raise typer.Exit(Exit.FAILED)
@@ -162,7 +133,7 @@ def list_keys(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Show the active keyring and its signing subkeys."""
     from app.web.admin.operations import releases as operations
 
-    result = _ask(server_url, ("GET", "/releases/keys"), operations.show_keyring)
+    result = ask(server_url, "GET", "/releases/keys", operations.show_keyring)
     emit(result, as_json, text.keyring)
 
 
@@ -185,11 +156,12 @@ def refresh(
     from app.web.admin.operations import releases as operations
 
     wanted = KeyringIn(armored=_armored(export), fetch=fetch, replace=replace)
-    result = _ask(
+    result = ask(
         server_url,
-        ("POST", "/releases/keys"),
+        "POST",
+        "/releases/keys",
         lambda c: operations.refresh_keyring(c, wanted, "cli"),
-        _shape(wanted),
+        wanted.model_dump(mode="json"),
     )
     emit(result, as_json, text.key_change)
 

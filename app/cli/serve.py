@@ -55,12 +55,17 @@ async def _first_start(services: "Services") -> str | None:
     return secret
 
 
-def _greet(settings: "Settings", port: int) -> None:
-    """Tell what to do next."""
+def base_url(settings: "Settings", port: int) -> str:
+    """Return where this machine reaches the service: "http://127.0.0.1:8080"."""
     everywhere = settings.host in {"0.0.0.0", "::"}  # noqa: S104 (compared, not bound)
     name = socket.gethostname() if everywhere else settings.host
     host = f"[{name}]" if ":" in name else name
-    base = f"http://{host}:{port}"
+    return f"http://{host}:{port}"
+
+
+def _greet(settings: "Settings", port: int) -> None:
+    """Tell what to do next."""
+    base = base_url(settings, port)
     print(
         f"Moorage listens on {base}, data in {settings.data_dir}\n"
         f"  modules      go env -w GOPROXY={base}/goproxy/default\n"

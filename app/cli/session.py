@@ -5,35 +5,29 @@ Both give the same JSON, so that each command has one way to render it.
 
 import asyncio
 import contextlib
-import json
-import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import typer
 
 from app.cli.output import Exit, complain
-from app.core.errors import (
-    BadInputError,
-    ConflictError,
-    DeniedError,
-    MoorageError,
-    SettingsError,
-    UnauthenticatedError,
-    UnknownError,
-)
+from app.cli.remote import server, wrong_fields
+from app.core.errors import BadInputError, SettingsError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from app.settings import Settings
+    from app.web.admin.context import AdminContext
     from app.wiring import Services
 
 T = TypeVar("T")
-_ANSWER_MAX_BYTES = 64 * 1024 * 1024
-_DEADLINE_S = 1200.0  # an ingestion may take a quarter of an hour
+M = TypeVar("M", bound="BaseModel")
+_API = "/api/v1"
+PAGE = 200
+"""Items of a page, as many as the API gives at once."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ServerUrl = Annotated[
@@ -104,93 +98,108 @@ def local(work: "Callable[[Services], Awaitable[T]]", *, may_be_new: bool = True
     return run_local(settings, work)
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server's admin API."""
+def ask(
+    server_url: str | None,
+    method: str,
+    path: str,
+    work: "Callable[[AdminContext], Awaitable[Any]]",
+    body: Any = None,
+    *,
+    may_be_new: bool = True,
+) -> Any:
+    """Return the JSON that a server answers, or that work makes of the local services.
 
-    url: str
-    token: str | None
+    Args:
+        server_url: of `--server`; None works on the data directory.
+        method: of the request to the server.
+        path: below /api/v1, made by `path_of`.
+        work: the operation behind that request; it returns a model, several, or nothing.
+        body: what the request sends as JSON.
+        may_be_new: as in `local`.
+    """
+    if server_url:
+        return server(server_url).call(method, _API + path, body)
+    return _shape(local(lambda services: work(context_of(services)), may_be_new=may_be_new))
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
-        """Return the JSON that the server answers.
 
-        Raises:
-            MoorageError: the class that the status stands for, with the server's words.
-        """
-        return asyncio.run(self._call(method, path, body))
+def ask_all(
+    server_url: str | None,
+    path: str,
+    work: "Callable[[AdminContext, str | None], Awaitable[Any]]",
+    *,
+    cursor: str | None = None,
+    most: int | None = None,
+    may_be_new: bool = True,
+) -> list[Any]:
+    """Return the items of every page of a list.
 
-    async def _call(self, method: str, path: str, body: object) -> Any:
-        from app import __version__
-        from app.upstream.address import AddressGuard, AllowedNetwork, Credential, Url
-        from app.upstream.http import HttpClient
-        from app.upstream.retry import Limits
-
-        # The address was given by the person at the keyboard: nothing needs to be guarded.
-        anywhere = [AllowedNetwork.parse("0.0.0.0/0"), AllowedNetwork.parse("::/0")]
-        client = HttpClient(
-            guard=AddressGuard(anywhere),
-            user_agent=f"moorage/{__version__}",
-            random=Random(),  # noqa: S311 (jitter)
-            limits=Limits(read_s=_DEADLINE_S),
+    Args:
+        server_url: of `--server`; None works on the data directory.
+        path: below /api/v1; it may have a query.
+        work: the operation that gives one page; its second argument is the cursor.
+        cursor: where to begin.
+        most: how many items at most; None for all.
+        may_be_new: as in `local`.
+    """
+    if not server_url:
+        return local(
+            lambda services: _pages(context_of(services), work, cursor, most),
+            may_be_new=may_be_new,
         )
-        credential = None
-        if self.token:
-            credential = Credential.bearer("cli", Url.parse(self.url).origin, self.token)
-        try:
-            fetched, answer = await client.send(
-                method,
-                self.url.rstrip("/") + path,
-                json_body=body,
-                max_bytes=_ANSWER_MAX_BYTES,
-                deadline_s=_DEADLINE_S,
-                credential=credential,
-            )
-        finally:
-            await client.aclose()
-        return _result(fetched.status, answer)
+    items: list[Any] = []
+    mark = "&" if "?" in path else "?"
+    while True:
+        more = f"&cursor={quote(cursor, safe='')}" if cursor else ""
+        page = server(server_url).call("GET", f"{_API}{path}{mark}limit={PAGE}{more}")
+        items += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None or (most is not None and len(items) >= most):
+            return items[:most]
 
 
-def _result(status: int, answer: bytes) -> Any:
-    try:
-        data = json.loads(answer)
-    except ValueError as error:
-        raise MoorageError(
-            f"the server answered {status} and something that is not JSON; "
-            "is --server the address of a Moorage?"
-        ) from error
-    if status < 400:
-        return data
-    told = data.get("detail", status) if isinstance(data, dict) else status
-    detail = f"the server says: {told}" if status >= 500 else str(told)
-    if status == 401:
-        detail += "; set MOORAGE_TOKEN or MOORAGE_TOKEN_FILE (`moorage token create` makes one)"
-    raise _error_of(status)(detail)
+async def _pages(
+    context: "AdminContext",
+    work: "Callable[[AdminContext, str | None], Awaitable[Any]]",
+    cursor: str | None,
+    most: int | None,
+) -> list[Any]:
+    items: list[Any] = []
+    while True:
+        page = _shape(await work(context, cursor))
+        items += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None or (most is not None and len(items) >= most):
+            return items[:most]
 
 
-def _error_of(status: int) -> type[MoorageError]:
-    classes: dict[int, type[MoorageError]] = {
-        400: BadInputError,
-        401: UnauthenticatedError,
-        403: DeniedError,
-        404: UnknownError,
-        409: ConflictError,
-    }
-    return classes.get(status, MoorageError)
+def path_of(*parts: object) -> str:
+    """Return a path whose parts are quoted: ("tenants", "a b") gives "/tenants/a%20b"."""
+    return "".join("/" + quote(str(part), safe="") for part in parts)
 
 
-def server(url: str) -> Server:
-    """Return the server at url, with the token of the environment.
+def context_of(services: "Services") -> "AdminContext":
+    """Return what admin operations may use."""
+    from app.main import admin_context
+
+    return admin_context(services)
+
+
+def checked(model: type[M], body: Any) -> M:
+    """Return the request that body stands for, refused as the server would refuse it.
 
     Raises:
-        SettingsError: the token file can't be read, or the URL is none.
+        BadInputError: a value can't be; the message does not repeat it.
     """
-    if not url.startswith(("http://", "https://")):
-        raise SettingsError(f"--server {url}: must begin with http:// or https://")
-    token = os.environ.get("MOORAGE_TOKEN")
-    path = os.environ.get("MOORAGE_TOKEN_FILE")
-    if token is None and path is not None:
-        try:
-            token = Path(path).read_text().strip()
-        except OSError as error:
-            raise SettingsError(f"MOORAGE_TOKEN_FILE: {path}: {error.strerror}") from error
-    return Server(url, token)
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+    raise BadInputError(wrong_fields((".".join(map(str, e["loc"])), e["msg"]) for e in found))
+
+
+def _shape(result: Any) -> Any:
+    if isinstance(result, list):
+        return [_shape(one) for one in result]
+    return None if result is None else result.model_dump(mode="json")

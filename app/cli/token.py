@@ -1,74 +1,131 @@
-"""`moorage token`: admin tokens."""
+"""`moorage token`: who may do what, and until when."""
 
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+from typing import Annotated
 
 import typer
 
-from app.cli.output import emit, table
-from app.cli.session import Json, local
+from app.cli import tenants_text as text
+from app.cli.output import complain, emit
+from app.cli.session import Json, ServerUrl, ask, ask_all, checked, path_of
+from app.core.principal import OPERATOR, Scope
 
-if TYPE_CHECKING:
-    from rich.table import Table
+token = typer.Typer(name="token", help="Tokens of admins and of clients.", no_args_is_help=True)
 
-    from app.db.tokens import RecordedToken
+_Tenant = Annotated[
+    str | None, typer.Option("--tenant", help="Whose it is; without it, the platform's.")
+]
+_Id = Annotated[str, typer.Argument(metavar="ID", help="As `token list` shows it.")]
 
-token = typer.Typer(name="token", help="Tokens of the admin API.", no_args_is_help=True)
+
+def _path(tenant: str | None, *more: str) -> str:
+    return path_of("tenants", tenant, "tokens", *more) if tenant else path_of("tokens", *more)
 
 
 @token.command()
 def create(
     name: Annotated[str, typer.Option("--name", help="Whose it is, for listings.")] = "admin",
+    tenant: _Tenant = None,
+    scopes: Annotated[
+        list[Scope] | None,
+        typer.Option("--scope", help="Repeatable; `read` for a tenant, else `admin`."),
+    ] = None,
     days: Annotated[
         int, typer.Option("--days", min=1, max=366, help="For how many days it is valid.")
     ] = 365,
+    server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Make an admin token and print it, this once; only its hash is stored."""
-    expires_at = datetime.now(UTC) + timedelta(days=days)
-    made, secret = local(lambda s: s.tokens.create(name, expires_at=expires_at))
-    emit({**_shape(made), "token": secret}, as_json, lambda result: str(result["token"]))
+    """Make a token and print it, this once; only its hash is stored."""
+    from app.web.admin.models.tokens import TokenIn
+    from app.web.admin.operations import tokens as operations
+
+    wanted_scopes = scopes or [Scope.READ if tenant else Scope.ADMIN]
+    body = {"name": name, "scopes": wanted_scopes, "days": days}
+    wanted = checked(TokenIn, body)
+    made = ask(
+        server_url,
+        "POST",
+        _path(tenant),
+        lambda c: operations.create_token(c, OPERATOR, tenant, wanted),
+        body,
+    )
+    emit(made, as_json, lambda result: str(result["token"]))
+    _explain(text.token_facts(made))
 
 
 @token.command("list")
-def list_tokens(as_json: Json = False) -> None:
+def list_tokens(
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="Only this tenant's; without it, all.")
+    ] = None,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
     """List tokens; their secrets are not known to anybody but their owners."""
-    found = local(lambda s: s.tokens.all(), may_be_new=False)
-    emit([_shape(t) for t in found], as_json, _listed)
+    from app.web.admin.operations import tokens as operations
+
+    found = ask_all(
+        server_url,
+        _path(tenant),
+        lambda c, cursor: operations.list_tokens(c, OPERATOR, tenant, cursor=cursor, limit=200),
+        may_be_new=False,
+    )
+    emit(found, as_json, text.tokens)
 
 
 @token.command()
-def revoke(token_id: str, as_json: Json = False) -> None:
+def rotate(
+    token_id: _Id,
+    tenant: _Tenant = None,
+    grace_hours: Annotated[
+        int,
+        typer.Option(
+            "--grace-hours", min=0, max=720, help="How long the old one is valid beside it."
+        ),
+    ] = 24,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Make the successor of a token and print it, this once; the old one ends after the grace."""
+    from app.web.admin.models.tokens import RotationIn
+    from app.web.admin.operations import tokens as operations
+
+    body = {"grace_hours": grace_hours}
+    wanted = checked(RotationIn, body)
+    made = ask(
+        server_url,
+        "POST",
+        _path(tenant, token_id, "rotate"),
+        lambda c: operations.rotate_token(c, OPERATOR, tenant, token_id, wanted),
+        body,
+        may_be_new=False,
+    )
+    emit(made, as_json, lambda result: str(result["token"]))
+    _explain(text.token_facts(made))
+
+
+@token.command()
+def revoke(
+    token_id: _Id,
+    tenant: _Tenant = None,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
     """Revoke a token at once."""
-    local(lambda s: s.tokens.revoke(token_id), may_be_new=False)
+    from app.web.admin.operations import tokens as operations
+
+    ask(
+        server_url,
+        "DELETE",
+        _path(tenant, token_id),
+        lambda c: operations.revoke_token(c, OPERATOR, tenant, token_id),
+        may_be_new=False,
+    )
     emit({"id": token_id, "revoked": True}, as_json, lambda _: f"token {token_id} is revoked")
 
 
-def _shape(made: "RecordedToken") -> dict[str, Any]:
-    return {
-        "id": made.id,
-        "name": made.name,
-        "scopes": sorted(made.scopes),
-        "created_at": made.created_at,
-        "expires_at": made.expires_at,
-        "revoked_at": made.revoked_at,
-    }
-
-
-def _listed(result: list[dict[str, Any]]) -> "Table":
-    rows = [
-        (
-            t["id"],
-            t["name"],
-            " ".join(t["scopes"]),
-            _day(t["created_at"]),
-            _day(t["expires_at"]),
-            _day(t["revoked_at"]),
-        )
-        for t in result
-    ]
-    return table(("ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "REVOKED"), rows)
-
-
-def _day(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d}" if at else "-"
+def _explain(line: str) -> None:
+    """Tell a person on a terminal; a script that takes the token from stdout needs no words."""
+    if sys.stdout.isatty():
+        complain(line)

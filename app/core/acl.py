@@ -9,10 +9,13 @@
 Step 4: where the most specific allow rules name versions, other versions are denied; an admin who
 writes "allow example.com/x <v2" in an open tenant wants no v2 there.
 
+The order is written once, in `ModuleAccess.steps`: the first step that decides is the decision, and
+`explain` shows all of them.
+
 Not here: who asks (services/tenants), and where a module comes from (`routing`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -103,6 +106,31 @@ class Decision:
     reason: str = ""
 
 
+class Stage(StrEnum):
+    """The five stages, in the order that they act."""
+
+    PLATFORM = "platform rules"
+    OWNERSHIP = "ownership"
+    DENY = "deny rules"
+    ALLOW = "allow rules"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that is looked at on the way to a decision.
+
+    Attributes:
+        subject: the rule or the owned prefix; None for the default, and for the end of the allow
+            rules, where none of them is about the version.
+        decision: what it decides; None where it does not apply.
+    """
+
+    stage: Stage
+    subject: Rule | Ownership | None
+    decision: Decision | None
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """What one tenant's rules say; pure data, compiled once for each policy generation."""
@@ -148,35 +176,48 @@ class ModuleAccess:
             version: canonical; None asks for the module as a whole, as its list of versions does:
                 it is denied only if no version at all could be allowed.
         """
+        return next(s.decision for s in self.steps(version) if s.decision is not None)
+
+    def steps(self, version: str | None) -> Iterator[Step]:
+        """Yield what is looked at, in order; the last step always decides.
+
+        Args:
+            version: as for `decide`.
+        """
         name = self.module if version is None else f"{self.module}@{version}"
         for rule in self.platform_denials:
-            if rule.covers(version):
-                return _denied(name, f"platform rule {rule.id}", rule)
-        if self.ownership is not None and not self.ownership.opens_to(self.tenant):
-            by = f"ownership of {self.ownership.prefix}"
-            return Decision(
-                False, by, f"{name} is closed to tenant {self.tenant}: its prefix has an owner"
-            )
+            by = f"platform rule {rule.id}"
+            yield Step(Stage.PLATFORM, rule, _denial(name, by, rule, version))
+        if self.ownership is not None:
+            yield Step(Stage.OWNERSHIP, self.ownership, self._by_ownership(name, self.ownership))
         for rule in self.denials:
-            if rule.covers(version):
-                return _denied(name, f"rule {rule.id}", rule)
-        if self.allowances:
-            return self._among_allowed(name, version)
+            yield Step(Stage.DENY, rule, _denial(name, f"rule {rule.id}", rule, version))
+        yield from self._among_allowed(name, version)
+        yield Step(Stage.DEFAULT, None, self._by_default(name))
+
+    def _by_ownership(self, name: str, ownership: Ownership) -> Decision | None:
+        if ownership.opens_to(self.tenant):
+            return None
+        by = f"ownership of {ownership.prefix}"
+        told = f"{name} is closed to tenant {self.tenant}: its prefix has an owner"
+        return Decision(False, by, told)
+
+    def _among_allowed(self, name: str, version: str | None) -> Iterator[Step]:
+        is_allowed = False
+        for rule in self.allowances:
+            allows = version is None or rule.covers(version)
+            is_allowed = is_allowed or allows
+            yield Step(Stage.ALLOW, rule, Decision(True, f"rule {rule.id}") if allows else None)
+        if self.allowances and not is_allowed:
+            told = "; ".join(f"{r}{_because(r)}" for r in self.allowances)
+            reason = f"{name} is outside the allowed versions ({told})"
+            yield Step(Stage.ALLOW, None, Decision(False, f"rule {self.allowances[0].id}", reason))
+
+    def _by_default(self, name: str) -> Decision:
         if self.default is Effect.ALLOW:
             return Decision(True, "default")
-        return Decision(
-            False, "default", f"{name} is not allowed for tenant {self.tenant}: no rule allows it"
-        )
-
-    def _among_allowed(self, name: str, version: str | None) -> Decision:
-        for rule in self.allowances:
-            if version is None or rule.covers(version):
-                return Decision(True, f"rule {rule.id}")
-        rule = self.allowances[0]
-        told = "; ".join(f"{r}{_because(r)}" for r in self.allowances)
-        return Decision(
-            False, f"rule {rule.id}", f"{name} is outside the allowed versions ({told})"
-        )
+        told = f"{name} is not allowed for tenant {self.tenant}: no rule allows it"
+        return Decision(False, "default", told)
 
 
 def _about(rules: Iterable[Rule], module: str, now: datetime) -> list[Rule]:
@@ -187,5 +228,7 @@ def _because(rule: Rule) -> str:
     return f": {rule.reason}" if rule.reason else ""
 
 
-def _denied(name: str, by: str, rule: Rule) -> Decision:
+def _denial(name: str, by: str, rule: Rule, version: str | None) -> Decision | None:
+    if not rule.covers(version):
+        return None
     return Decision(False, by, f"{name} is denied by {by} ({rule}){_because(rule)}")

@@ -56,7 +56,15 @@ class GoneError(UnknownError):
 
 
 class DeniedError(MoorageError):
-    """Policy forbids it; the message is the reason."""
+    """Policy forbids it; the message is the reason.
+
+    Attributes:
+        by: what decided, for the log: "rule 7", "default"; "" where no rule did.
+    """
+
+    def __init__(self, message: str, by: str = "") -> None:
+        super().__init__(message)
+        self.by = by
 
 
 class UnauthenticatedError(MoorageError):

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 
@@ -147,7 +147,7 @@ class Info:
     """What an .info or @latest says.
 
     Attributes:
-        time: of the commit, UTC or with its offset; None where upstream doesn't tell.
+        time: of the commit, UTC; None where upstream doesn't tell.
     """
 
     version: str
@@ -184,20 +184,28 @@ def parse_info(body: bytes, module: str, *, asked: str | None, now: datetime) ->
 
 
 def _parse_time(value: object, now: datetime) -> datetime:
-    found = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
         raise BadInputError("its Time is not RFC 3339")
-    seconds, fraction, zone = found.groups()
-    try:
-        time = datetime.fromisoformat(
-            f"{seconds.upper()}.{(fraction or '0')[:6].ljust(6, '0')}{zone.upper()}"
-        )
-        is_later = time > now + CLOCK_SKEW
-    except (ValueError, OverflowError) as error:
-        raise BadInputError("its Time is not a date") from error
-    if is_later:
+    time = _time_of(value)
+    if time is None:
+        raise BadInputError("its Time is not a date")
+    if time > now + CLOCK_SKEW:
         raise BadInputError("its Time is in the future")
     return time
+
+
+def _time_of(value: str) -> datetime | None:
+    """Return the time in UTC that RFC 3339 text stands for; None for anything else."""
+    found = _TIME.fullmatch(value)
+    if found is None:
+        return None
+    seconds, fraction, zone = found.groups()
+    try:
+        return datetime.fromisoformat(
+            f"{seconds.upper()}.{(fraction or '0')[:6].ljust(6, '0')}{zone.upper()}"
+        ).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def versions_of(body: bytes, module: str) -> list[str]:
@@ -217,6 +225,22 @@ def versions_of(body: bytes, module: str) -> list[str]:
         if word and _is_listed(module, word[0]):
             found.add(word[0])
     return sorted(found, key=semver.sort_key)
+
+
+def commits_of(body: bytes, module: str) -> list[str]:
+    """Return the pseudo-versions of a list, the newest last, for a module without any tag.
+
+    As for `go`, a line's second field tells the time ("v0.0.0-… 2024-01-02T03:04:05Z"); where
+    there is none, the version's own time counts.
+    """
+    found: dict[str, datetime] = {}
+    for line in body.decode("utf-8", "replace").splitlines():
+        version, *more = line.split(None, 2)[:2] or [""]
+        if pseudo.is_pseudo(version) and modules.is_canonical_for(module, version):
+            time = _time_of(more[0]) if more else pseudo.time_of(version)
+            if time is not None:
+                found[version] = time
+    return sorted(found, key=lambda version: (found[version], version))
 
 
 @lru_cache(4096)

@@ -59,10 +59,12 @@ class ToolchainIdentity:
     Attributes:
         version: "v0.0.1-go1.23.1.linux-amd64".
         h1: "h1:" and base64, as in go.sum.
+        time: of the archive's VERSION file, RFC 3339; None before Go 1.21, or not recorded.
     """
 
     version: str
     h1: str
+    time: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,10 +101,15 @@ class PrivateNames:
         return None
 
 
+def matching(routes: Sequence[Route], module: str) -> list[Route]:
+    """Return the routes whose patterns match, the longest first; equal ones oldest first."""
+    found = [r for r in routes if r.pattern.matches(module)]
+    return sorted(found, key=lambda r: (r.pattern.specificity, -r.id), reverse=True)
+
+
 def choose(routes: Sequence[Route], module: str) -> Route | None:
     """Return the route whose pattern is the longest that matches."""
-    matching = [r for r in routes if r.pattern.matches(module)]
-    return max(matching, key=lambda r: (r.pattern.specificity, -r.id), default=None)
+    return next(iter(matching(routes, module)), None)
 
 
 def route_for(

@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import BinaryIO
 
 from app.core import goversion
 from app.core.dirhash import hash1
 from app.core.errors import BadInputError
-from app.core.goarchive import ArchiveFile
+from app.core.goarchive import ArchiveFile, iter_files
 from app.core.gorelease import ARM_NAMES
 
 MODULE_PATH = "golang.org/toolchain"
@@ -87,6 +88,24 @@ def derive(
     release, time = _parse_version_file(version_text)
     platform = _platform(names, goos, goarch)
     return _module(release, time, platform, digests)
+
+
+def read_time(stream: BinaryIO, suffix: str) -> str | None:
+    """Return the time of an archive's VERSION file, as `ToolchainModule.time`; reads up to there.
+
+    Args:
+        stream: of the whole archive; it is closed.
+        suffix: "tar.gz" or "zip".
+
+    Raises:
+        BadInputError: the archive has no go/VERSION, or can't be read.
+    """
+    with stream:
+        for file in iter_files(stream, suffix):
+            if file.name == _VERSION_FILE:
+                _, text = _hashed(file, keep=True)
+                return _parse_version_file(text)[1]
+    raise BadInputError("not a Go tree: go/VERSION is missing")
 
 
 def module_version(release: str, goos: str, goarch: str) -> str:

@@ -9,6 +9,10 @@ must hold. A term is
     v1.2.3  or  =v1.2.3                     that version; of build only "+incompatible" counts
     v1  or  v1.2                            all of that major or minor: also pre-releases,
                                             pseudo-versions and "+incompatible" ones
+    >=go1.25.3  <go1.27  go1.26  go1.25.3   likewise for versions of golang.org/toolchain, by Go's
+                                            own order and on every platform; "go1.26" is a line
+
+As module versions they are in no order: v0.0.1-go1.9 is above v0.0.1-go1.10.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from app.core import semver
+from app.core import goversion, semver
 from app.core.errors import BadInputError
 from app.core.module import canonical_version
 
@@ -25,6 +29,8 @@ MAX_RANGE_CHARS = 512
 _SHOWN_CHARS = 100
 
 _TERM = re.compile(r"(>=|>|<=|<|=|)(v[0-9A-Za-z.+-]*)")
+_GO_TERM = re.compile(r"(>=|>|<=|<|=|)go([0-9a-z.]+)")
+_TOOLCHAIN = re.compile(r"v0\.0\.1-go([0-9][0-9A-Za-z.-]*)\.[a-z0-9]+-[a-z0-9]+")
 
 
 class Operator(StrEnum):
@@ -71,6 +77,39 @@ class Term:
                 return canonical_version(version) == self.version
             case Operator.LINE:
                 return self.version in {semver.major(version), semver.major_minor(version)}
+
+
+@dataclass(frozen=True, slots=True)
+class GoTerm:
+    """One condition on the Go version of a toolchain: (AT_LEAST, "1.25.3"), (LINE, "1.26")."""
+
+    operator: Operator
+    version: str
+
+    def __str__(self) -> str:
+        bare = self.operator in {Operator.EQUAL, Operator.LINE}
+        return f"go{self.version}" if bare else f"{self.operator}go{self.version}"
+
+    def holds(self, version: str, _place: semver.Precedence) -> bool:
+        """Whether a version of golang.org/toolchain fulfils the term; false for all others."""
+        found = _TOOLCHAIN.fullmatch(version)
+        if found is None:
+            return False
+        go = goversion.from_name(f"go{found[1]}")
+        order = goversion.compare(go, self.version)
+        match self.operator:
+            case Operator.AT_LEAST:
+                return order >= 0
+            case Operator.ABOVE:
+                return order > 0
+            case Operator.AT_MOST:
+                return order <= 0
+            case Operator.BELOW:
+                return order < 0
+            case Operator.EQUAL:
+                return order == 0
+            case Operator.LINE:
+                return goversion.minor_of(f"go{go}") == self.version
 
 
 _Bound = tuple[semver.Precedence, bool]
@@ -121,7 +160,18 @@ def _malformed(text: str, reason: str) -> BadInputError:
     return BadInputError(f"malformed version range {text[:_SHOWN_CHARS]!a}: {reason}")
 
 
-def _parsed_term(token: str, text: str) -> Term:
+def _parsed_go_term(operator: str, version: str, text: str) -> GoTerm:
+    if not goversion.is_valid(version):
+        raise _malformed(text, f"go{version[:_SHOWN_CHARS]} is no Go version such as go1.25.3")
+    if goversion.minor_of(f"go{version}") == version and not operator:
+        return GoTerm(Operator.LINE, version)
+    return GoTerm(Operator(operator or "="), version)
+
+
+def _parsed_term(token: str, text: str) -> Term | GoTerm:
+    of_go = _GO_TERM.fullmatch(token)
+    if of_go is not None:
+        return _parsed_go_term(of_go[1], of_go[2], text)
     match = _TERM.fullmatch(token)
     if match is None:
         raise _malformed(
@@ -138,7 +188,7 @@ def _parsed_term(token: str, text: str) -> Term:
     return Term(Operator(operator or "="), version)
 
 
-def _parsed_terms(alternative: str, text: str) -> tuple[Term, ...]:
+def _parsed_terms(alternative: str, text: str) -> tuple[Term | GoTerm, ...]:
     tokens: list[str] = []
     for part in alternative.split(","):
         found = part.split()
@@ -146,7 +196,7 @@ def _parsed_terms(alternative: str, text: str) -> tuple[Term, ...]:
             raise _malformed(text, 'nothing before or after a comma or a "||"')
         tokens += found
     terms = tuple(_parsed_term(token, text) for token in tokens)
-    if not _can_hold(terms):
+    if not _can_hold(tuple(term for term in terms if isinstance(term, Term))):
         raise _malformed(
             text, f'no version fulfils "{alternative.strip()}"; alternatives need "||"'
         )
@@ -161,7 +211,7 @@ class VersionRange:
     is never longer than what was parsed.
     """
 
-    alternatives: tuple[tuple[Term, ...], ...]
+    alternatives: tuple[tuple[Term | GoTerm, ...], ...]
 
     def __str__(self) -> str:
         return "||".join(" ".join(map(str, terms)) for terms in self.alternatives)

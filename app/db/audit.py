@@ -59,11 +59,28 @@ class AuditLog:
         )
         self._session.flush()
 
-    def rows(self, after: int = 0, limit: int = 1000) -> list[tuple[AuditRecord, str, str]]:
-        """Return (record, prev_hash, hash) with seq above after, oldest first."""
-        found = self._session.execute(
-            select(AuditRow).where(AuditRow.seq > after).order_by(AuditRow.seq).limit(limit)
-        ).scalars()
+    def rows(
+        self,
+        after: int = 0,
+        limit: int = 1000,
+        *,
+        action: str | None = None,
+        actor: str | None = None,
+    ) -> list[tuple[AuditRecord, str, str]]:
+        """Return (record, prev_hash, hash) with seq above after, oldest first.
+
+        Args:
+            after: a seq.
+            limit: how many at most.
+            action: only this one.
+            actor: only actors that begin so.
+        """
+        query = select(AuditRow).where(AuditRow.seq > after).order_by(AuditRow.seq).limit(limit)
+        if action is not None:
+            query = query.where(AuditRow.action == action)
+        if actor is not None:
+            query = query.where(AuditRow.actor.startswith(actor, autoescape=True))
+        found = self._session.execute(query).scalars()
         return [
             (
                 AuditRecord(r.seq, r.at, r.actor, r.action, r.object, r.detail),

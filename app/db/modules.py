@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, delete, select
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, bindparam, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from app.core.digest import Digest
@@ -121,6 +121,39 @@ class ModuleAnswer:
     fetched_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ModuleConflict:
+    """Evidence of bytes that contradict what is recorded.
+
+    Attributes:
+        recorded: what was known: "mod=h1:… zip=h1:…".
+        seen: what upstream sent: "zip=h1:… sha256=…".
+        detail: the contradiction in words.
+    """
+
+    origin_id: int
+    module: str
+    version: str
+    kind: Kind
+    recorded: str
+    seen: str
+    detail: str
+    seen_at: datetime
+
+
+# Made once: to SQLAlchemy the same object is a known statement.
+_FILES = (
+    select(ModuleFileRow, BlobRow.damaged)
+    .outerjoin(BlobRow, BlobRow.sha256 == ModuleFileRow.blob_sha256)
+    .where(
+        ModuleFileRow.origin_id.in_(bindparam("origins", expanding=True)),
+        ModuleFileRow.module == bindparam("module"),
+        ModuleFileRow.version == bindparam("version"),
+    )
+)
+_FILE = _FILES.where(ModuleFileRow.kind == bindparam("kind"))
+
+
 class ModuleTable:
     """The repository of stored modules."""
 
@@ -131,18 +164,19 @@ class ModuleTable:
         self, origins: Sequence[int], module: str, version: str, kind: Kind | None = None
     ) -> list[ModuleFile]:
         """Return what is stored of one version under some origins."""
-        query = (
+        query, named = _FILES, {"origins": list(origins), "module": module, "version": version}
+        if kind is not None:
+            query, named = _FILE, {**named, "kind": kind}
+        return [_file(row, damaged) for row, damaged in self._session.execute(query, named)]
+
+    def of_version(self, module: str, version: str) -> list[ModuleFile]:
+        """Return what is stored of one version under any origin."""
+        found = self._session.execute(
             select(ModuleFileRow, BlobRow.damaged)
             .outerjoin(BlobRow, BlobRow.sha256 == ModuleFileRow.blob_sha256)
-            .where(
-                ModuleFileRow.origin_id.in_(origins),
-                ModuleFileRow.module == module,
-                ModuleFileRow.version == version,
-            )
+            .where(ModuleFileRow.module == module, ModuleFileRow.version == version)
         )
-        if kind is not None:
-            query = query.where(ModuleFileRow.kind == kind)
-        return [_file(row, damaged) for row, damaged in self._session.execute(query)]
+        return [_file(row, damaged) for row, damaged in found]
 
     def file(self, origin: int, module: str, version: str, kind: Kind) -> ModuleFile | None:
         """Return one stored file."""
@@ -250,12 +284,21 @@ class ModuleTable:
             )
         )
 
-    def forget_answers(self, origins: Sequence[int], module: str) -> None:
-        """Drop every answer that changes of one module: the next request asks upstream."""
+    def expire_answers(self, origins: Sequence[int], module: str, at: datetime) -> None:
+        """Date the answers of one module back to `at`, where they are younger.
+
+        The next request asks upstream, and still has the old answer if that fails. Recorded
+        absences stay: they are what keeps a stored version the one that is served.
+        """
         self._session.execute(
-            delete(ModuleAnswerRow).where(
-                ModuleAnswerRow.origin_id.in_(origins), ModuleAnswerRow.module == module
+            update(ModuleAnswerRow)
+            .where(
+                ModuleAnswerRow.origin_id.in_(origins),
+                ModuleAnswerRow.module == module,
+                ModuleAnswerRow.status == 200,
+                ModuleAnswerRow.fetched_at > at,
             )
+            .values(fetched_at=at)
         )
 
     def add_conflict(
@@ -287,6 +330,31 @@ class ModuleTable:
         )
         self._session.flush()
         return True
+
+    def conflicts(self, origins: Sequence[int], module: str, version: str) -> list[ModuleConflict]:
+        """Return the evidence about one version under some origins, oldest first."""
+        rows = self._session.execute(
+            select(ModuleConflictRow)
+            .where(
+                ModuleConflictRow.origin_id.in_(origins),
+                ModuleConflictRow.module == module,
+                ModuleConflictRow.version == version,
+            )
+            .order_by(ModuleConflictRow.id)
+        ).scalars()
+        return [
+            ModuleConflict(
+                row.origin_id,
+                row.module,
+                row.version,
+                Kind(row.kind),
+                row.recorded,
+                row.seen,
+                row.detail,
+                row.seen_at,
+            )
+            for row in rows
+        ]
 
 
 def _file(row: ModuleFileRow, damaged: bool | None) -> ModuleFile:

@@ -67,6 +67,8 @@ class ReleaseFileRow(Base):
     signature: Mapped[bytes | None]
     toolchain_version: Mapped[str | None]
     toolchain_h1: Mapped[str | None]
+    toolchain_time: Mapped[str | None]
+    toolchain_log: Mapped[str | None]
 
     blob: Mapped[BlobRow | None] = relationship(lazy="raise")
     verdicts: Mapped[list["VerdictRow"]] = relationship(lazy="raise", order_by="VerdictRow.id")
@@ -214,6 +216,7 @@ class Releases:
         if outcome.toolchain is not None:
             row.toolchain_version = outcome.toolchain.version
             row.toolchain_h1 = outcome.toolchain.h1
+            row.toolchain_time = outcome.toolchain.time
         if outcome.verdict is not None:
             self._session.add(_verdict_row(row.id, outcome.verdict))
         self._session.flush()
@@ -311,7 +314,7 @@ def with_lease(record: FileRecord, *, leased: bool) -> FileRecord:
 def _record(row: ReleaseFileRow, damaged: bool, verdict: RecordedVerdict | None) -> FileRecord:
     toolchain = None
     if row.toolchain_version is not None and row.toolchain_h1 is not None:
-        toolchain = ToolchainIdentity(row.toolchain_version, row.toolchain_h1)
+        toolchain = ToolchainIdentity(row.toolchain_version, row.toolchain_h1, row.toolchain_time)
     return FileRecord(
         file=ReleaseFile(
             filename=row.filename,

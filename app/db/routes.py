@@ -235,10 +235,13 @@ class RouteTable:
         )
 
     def _origin(self, upstream: Upstream) -> int:
-        """Return the origin's id, recording it at its first use."""
         key = upstream.url
         if upstream.credential is not None:
             key += f"#{upstream.credential}"
+        return self.origin(key)
+
+    def origin(self, key: str) -> int:
+        """Return the id of an origin, recording it at its first use."""
         row = self._session.execute(
             select(OriginRow).where(OriginRow.key == key)
         ).scalar_one_or_none()

@@ -22,6 +22,8 @@ import app.db.modules
 import app.db.releases
 import app.db.routes
 import app.db.rules
+import app.db.sumdb
+import app.db.tenantlogs
 import app.db.tenants
 import app.db.tokens
 import app.db.usage

@@ -19,9 +19,20 @@ class AuditReader:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def list(self, *, after: int, limit: int) -> list[AuditRecord]:
-        """Return rows after a sequence number, oldest first."""
-        rows = await self._db.read(lambda s: AuditLog(s).rows(after, limit))
+    async def list(
+        self, *, after: int, limit: int, action: str | None = None, actor: str | None = None
+    ) -> list[AuditRecord]:
+        """Return rows after a sequence number, oldest first.
+
+        Args:
+            after: a seq.
+            limit: how many at most.
+            action: only this one, "token.create".
+            actor: only actors that begin so, "token:".
+        """
+        rows = await self._db.read(
+            lambda s: AuditLog(s).rows(after, limit, action=action, actor=actor)
+        )
         return [record for record, _, _ in rows]
 
     async def verify(self) -> tuple[int, int | None]:

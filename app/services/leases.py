@@ -9,9 +9,11 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 from app.core.errors import DatabaseBusyError
 from app.db.engine import Database, Session
@@ -58,6 +60,13 @@ def is_dead(owner: str) -> bool:
     if host != _host() or not Path("/proc/self/stat").exists():
         return False
     return _start_ticks(int(pid)) != ticks
+
+
+class Turns(Protocol):
+    """Lets one process at a time do a thing: leases, or the locks of one host."""
+
+    def hold(self, name: str) -> AbstractAsyncContextManager[object]:
+        """Wait for a name's turn, and have it inside the context."""
 
 
 class Leases:

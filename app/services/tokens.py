@@ -4,7 +4,12 @@ import secrets
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from app.core.errors import BadInputError, ConflictError, UnknownError
+from app.core.errors import (
+    BadInputError,
+    ConflictError,
+    UnauthenticatedError,
+    UnknownError,
+)
 from app.core.principal import OPERATOR, Principal, Scope
 from app.core.token import make_token, token_hash
 from app.db.audit import AuditLog
@@ -19,6 +24,7 @@ from app.services.tenants.policy import PolicyReader
 
 MAX_NAME_CHARS = 100
 MAX_LIFE = timedelta(days=366)
+MAX_GRACE = timedelta(days=30)
 MAX_ACTIVE = 2
 """Active tokens of one name in one tenant: the old one and the one that takes its place."""
 
@@ -111,22 +117,37 @@ class TokenService:
         return await self._db.read(work)
 
     async def rotate(
-        self, token_id: str, who: Principal = OPERATOR, *, grace: timedelta = timedelta(days=1)
+        self,
+        token_id: str,
+        who: Principal = OPERATOR,
+        *,
+        tenant: str | None = None,
+        grace: timedelta = timedelta(days=1),
     ) -> tuple[RecordedToken, str]:
         """Return a token that takes the place of another, and its secret.
 
         The new one has the old one's name, scopes and life; the old one is valid until the grace
         has passed.
 
+        Args:
+            token_id: of the old one.
+            who: an admin of the tenant, or of the platform where tenant is None.
+            tenant: whose token it must be; None takes any.
+            grace: 0 to 30 days.
+
         Raises:
+            BadInputError: the grace is out of bounds.
             UnknownError: there is none with this id.
             ConflictError: it is not active, or two of its name are.
         """
+        require_admin(who, tenant)
+        if not timedelta() <= grace <= MAX_GRACE:
+            raise BadInputError(f"the grace is 0 to {MAX_GRACE.days} days")
         at = self._now()
         secret = make_token(secrets.token_bytes(32))
 
         def work(session: Session) -> RecordedToken:
-            old = _token(session, token_id, who)
+            old = _token(session, token_id, tenant)
             if not old.is_active(at):
                 raise ConflictError(f"token {token_id} is not active; create another")
             life = None if old.expires_at is None else old.expires_at - old.created_at
@@ -146,17 +167,25 @@ class TokenService:
 
         return await self._db.write(work), secret
 
-    async def revoke(self, token_id: str, *, who: Principal = OPERATOR) -> None:
+    async def revoke(
+        self, token_id: str, *, who: Principal = OPERATOR, tenant: str | None = None
+    ) -> None:
         """Revoke a token at once, everywhere.
+
+        Args:
+            token_id: its id.
+            who: an admin of the tenant, or of the platform where tenant is None.
+            tenant: whose token it must be; None takes any.
 
         Raises:
             UnknownError: there is none with this id.
             ConflictError: it was revoked before.
         """
+        require_admin(who, tenant)
         at = self._now()
 
         def work(session: Session) -> None:
-            _token(session, token_id, who)
+            _token(session, token_id, tenant)
             if not Tokens(session).revoke(token_id, at):
                 raise ConflictError(f"token {token_id} is revoked already")
             AuditLog(session).append(at, who.actor, "token.revoke", f"token:{token_id}")
@@ -168,11 +197,18 @@ class TokenService:
         """Return whose token was presented.
 
         Raises:
-            UnauthenticatedError: none, malformed, unknown, expired or revoked.
+            UnauthenticatedError: none, malformed, unknown, expired or revoked; or its tenant is
+                switched off.
         """
         # Asked of the database each time: a revoked admin stops at once, everywhere.
         policy = await self._policies.current(fresh=True)
-        return principal_of(token_of(policy, presented, self._now()))
+        token = token_of(policy, presented, self._now())
+        of_tenant = policy.tenants.get(token.tenant or "")
+        if of_tenant is not None and not of_tenant.tenant.enabled:
+            raise UnauthenticatedError(
+                f"tenant {token.tenant} is switched off, and its tokens with it"
+            )
+        return principal_of(token)
 
     async def deny(self, who: Principal, what: str, why: str) -> None:
         """Leave an audit row of something that an authenticated caller may not do."""
@@ -196,9 +232,13 @@ def _check(name: str, scopes: frozenset[Scope], expires_at: datetime | None, at:
         raise BadInputError("a token is valid for a year at most")
 
 
-def _token(session: Session, token_id: str, who: Principal) -> RecordedToken:
-    found = next((t for t in Tokens(session).all() if t.id == token_id), None)
+def _token(session: Session, token_id: str, tenant: str | None) -> RecordedToken:
+    """Return a token; one of another tenant is unknown, so that ids can't be tried out."""
+    every = Tokens(session).all()
+    found = next((t for t in every if t.id == token_id and tenant in (None, t.tenant)), None)
     if found is None:
-        raise UnknownError(f"no token has the id {token_id[:40]}; see `moorage token list`")
-    require_admin(who, found.tenant)
+        of_tenant = f" of tenant {tenant[:80]!a}" if tenant else ""
+        raise UnknownError(
+            f"no token{of_tenant} has the id {token_id[:40]}; see `moorage token list`"
+        )
     return found

@@ -9,7 +9,16 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from app.settings import files, values
 from app.settings.rules import Contradiction, contradictions
-from app.settings.sections import AnyPath, Limits, Modules, Network, Releases, Storage, Whole
+from app.settings.sections import (
+    AnyPath,
+    Limits,
+    Modules,
+    Network,
+    Releases,
+    Storage,
+    Sumdb,
+    Whole,
+)
 from app.settings.values import Form, Secret
 
 CONTRADICTION: Final = "contradiction"
@@ -86,6 +95,7 @@ class Settings(BaseSettings):
     ] = 30
     releases: Annotated[Releases, Field(description="Go releases.")] = Releases()
     modules: Annotated[Modules, Field(description="The module proxy.")] = Modules()
+    sumdb: Annotated[Sumdb, Field(description="Checksum databases.")] = Sumdb()
     network: Annotated[Network, Field(description="Upstream connections.")] = Network()
     storage: Annotated[Storage, Field(description="The blob store.")] = Storage()
     limits: Annotated[Limits, Field(description="Limits on load and sizes.")] = Limits()

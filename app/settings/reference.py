@@ -131,6 +131,12 @@ def written(value: Any) -> str | None:
         return None
     if isinstance(value, PurePath):
         value = str(value) if value.is_absolute() else f"./{value}"
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {written(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(str(written(one)) for one in value) + "]"
     return json.dumps(value, ensure_ascii=False)
 
 

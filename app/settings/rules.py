@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from app.settings.sections import Modules, Network, Releases
+from app.settings.sections import Modules, Network, Releases, Sumdb
 from app.settings.values import DEFAULT_PORTS, parse_network
 
 Path = tuple[str | int, ...]
@@ -39,6 +39,8 @@ class _AllSettings(Protocol):
     @property
     def modules(self) -> Modules: ...
     @property
+    def sumdb(self) -> Sumdb: ...
+    @property
     def network(self) -> Network: ...
 
 
@@ -52,7 +54,7 @@ def contradictions(settings: _AllSettings) -> Iterator[Contradiction]:
             ("workers",),
         )
     yield from _idle_sync(settings.releases)
-    yield from _plain_http(settings.releases, settings.modules, settings.network)
+    yield from _plain_http(settings)
 
 
 def _idle_sync(releases: Releases) -> Iterator[Contradiction]:
@@ -66,15 +68,18 @@ def _idle_sync(releases: Releases) -> Iterator[Contradiction]:
         )
 
 
-def _plain_http(releases: Releases, modules: Modules, network: Network) -> Iterator[Contradiction]:
+def _plain_http(settings: _AllSettings) -> Iterator[Contradiction]:
+    releases, allow = settings.releases, settings.network.allow
+    logs = settings.sumdb.upstreams
     urls: list[tuple[Path, str | None]] = [
         (("releases", "index_url"), releases.index_url),
         *((("releases", "files_urls", i), url) for i, url in enumerate(releases.files_urls)),
         (("releases", "keyring_url"), releases.keyring_url),
-        (("modules", "upstream"), modules.upstream),
+        (("modules", "upstream"), settings.modules.upstream),
+        *((("sumdb", "upstreams", i, "url"), log.url) for i, log in enumerate(logs)),
     ]
     for path, url in urls:
-        if url and url.startswith("http:") and not _inside(url, network.allow):
+        if url and url.startswith("http:") and not _inside(url, allow):
             yield Contradiction(
                 path,
                 "http:// can be read and changed on its way, so it is accepted only for an address"

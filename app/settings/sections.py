@@ -171,6 +171,42 @@ class Modules(Section):
     ] = "https://proxy.golang.org"
 
 
+class PublicLog(Section):
+    """A checksum database that is relayed."""
+
+    name: Annotated[str, AfterValidator(values.log_name)]
+    vkey: str
+    url: Annotated[str, AfterValidator(values.upstream_url)]
+
+
+SUM_GOLANG_ORG = PublicLog(
+    name="sum.golang.org",
+    vkey="sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8",
+    url="https://sum.golang.org",
+)
+
+
+class Sumdb(Section):
+    """Checksum databases: public ones that are relayed, and the tenants' own."""
+
+    upstreams: Annotated[
+        tuple[PublicLog, ...],
+        AfterValidator(values.logs_by_name),
+        Form('a JSON list of {"name": …, "vkey": …, "url": …}; [] relays none'),
+        Field(
+            description="Relayed checksum databases; the first one verifies modules of public"
+            " routes."
+        ),
+    ] = (SUM_GOLANG_ORG,)
+    log_name: Annotated[
+        Annotated[str, AfterValidator(values.log_name_pattern)],
+        Form('a host, with a port or path, that has {tenant} in it: "sum.corp.example/{tenant}"'),
+        Field(
+            description="The name of a tenant's own checksum database, given once when it is made."
+        ),
+    ] = "moorage.internal/{tenant}"
+
+
 class Network(Section):
     """What upstreams may be reached, and whom to trust there."""
 

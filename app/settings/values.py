@@ -11,13 +11,26 @@ import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from app.core.errors import BadInputError
+from app.core.notekey import check_log_name, parse_vkey
 from app.core.selection import check_pin
 
 _Item = TypeVar("_Item", bound=Hashable)
+
+
+class _HasKey(Protocol):
+    """What is looked at of a relayed log."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def vkey(self) -> str: ...
+
+
+_Named = TypeVar("_Named", bound=_HasKey)
 
 SECRETS_KEY_BYTES = 32
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -168,6 +181,50 @@ def public_url(url: str) -> str:
     if canonical.count("/") > 2:
         raise ValueError("it has a path; clients find this service at the root of its host")
     return canonical
+
+
+def log_name(name: str) -> str:
+    """Return name if it can be a checksum database's: "host[:port][/path]", as in a vkey.
+
+    Raises:
+        ValueError: it can't.
+    """
+    try:
+        check_log_name(name)
+    except BadInputError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
+def log_name_pattern(pattern: str) -> str:
+    """Return pattern if it has {tenant} once and makes a `log_name` of any tenant's name.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if pattern.count("{tenant}") != 1:
+        raise ValueError("it has not {tenant} in it, once")
+    log_name(pattern.replace("{tenant}", "a"))
+    return pattern
+
+
+def logs_by_name(logs: tuple[_Named, ...]) -> tuple[_Named, ...]:
+    """Return logs if no two have the same name and each key is one of its name.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    names = [log.name for log in logs]
+    if len(set(names)) < len(names):
+        raise ValueError("two logs have the same name")
+    for log in logs:
+        try:
+            name = parse_vkey(log.vkey).name
+        except BadInputError as error:
+            raise ValueError(str(error)) from error
+        if name != log.name:
+            raise ValueError(f"the vkey of {log.name} is that of another name")
+    return logs
 
 
 def secrets_key(text: str) -> str:

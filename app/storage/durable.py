@@ -11,7 +11,7 @@ Not here: hashing and comparing (verified.py), and who owns a temporary file (ow
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -81,6 +81,18 @@ def make_folder(folder: Path) -> None:
     # Crash: an empty folder, which a power cut may take back. The next writer makes or syncs it.
     sync_folder(folder.parent)
     # Crash: an empty folder.
+
+
+def make_folders(parent: Path, names: Iterable[str]) -> None:
+    """Make folders (0700) in one that is there; their names are durable, as with make_folder.
+
+    Raises:
+        OSError: they can't be made or synced.
+    """
+    for name in names:
+        (parent / name).mkdir(mode=0o700, exist_ok=True)
+        # Crash: some of them, which a power cut may take back.
+    sync_folder(parent)
 
 
 def create_once(path: Path, content: bytes) -> None:

@@ -13,9 +13,11 @@ import asyncio
 import logging
 import re
 import ssl
+import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,10 @@ MAX_HEAD_BYTES = 64 * 1024
 # again: `go` asks for many paths that don't exist.
 MAX_DROPPED_BYTES = 64 * 1024
 KEEPALIVE_S = 30.0
+
+# httpcore tries to import it at every lock; where it is absent, each try searches the whole path.
+if "sniffio" not in sys.modules and find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 _BROKEN = (

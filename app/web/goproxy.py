@@ -49,7 +49,7 @@ from app.web.responses import (
 )
 from app.web.sending import Sender
 from app.web.streaming import Receive, Scope, Send
-from app.web.tenancy import PREFIX, Addressed, Gateways, addressed, in_path
+from app.web.tenancy import PREFIX, Addressed, Gateways, addressed, names_tenant
 
 IN_MEMORY_BYTES = 1024 * 1024
 """A zip up to this size is kept in memory and sent in one write; a larger one from its file."""
@@ -168,10 +168,10 @@ class GoproxyApp:
         try:
             peer = scope["client"][0] if scope.get("client") else ""
             client = self._gateways.client_behind(peer, scope["headers"])
-            key = _key(_url(scope), scope["headers"], is_plain_only=False) or b""
-            if self._gateways.trusts(peer):
+            key = _key(_url(scope), scope["headers"], is_plain_only=False)
+            if key is not None and self._gateways.trusts(peer):
                 key += b"\n" + client.encode() + b"\n" + _gateways_tenant(scope["headers"])
-            prepared = self._lookup(key) if scope["method"] in _METHODS else None
+            prepared = self._lookup(key) if key and scope["method"] in _METHODS else None
             metrics.count_hot(hit=prepared is not None)
             if prepared is None:
                 prepared, line, answer = await self._prepare(scope, key, peer, client)
@@ -179,8 +179,8 @@ class GoproxyApp:
                 line, answer = prepared.line, prepared.answer
             status, sent = await self._send(prepared, answer, scope, receive, send)
             if prepared is not None and status < 400:
-                is_get = scope["method"] == "GET"
-                self._count(prepared if is_get else _uncounted(prepared), client, sent)
+                is_sent = scope["method"] == "GET" and status != 304
+                self._count(prepared if is_sent else _uncounted(prepared), client, sent)
             else:
                 metrics.count_decision(allowed=line.is_allowed)
                 self.decisions.add(line.with_status(status), client, sent)
@@ -196,13 +196,15 @@ class GoproxyApp:
         return prepared
 
     async def _prepare(
-        self, scope: Scope, key: bytes, peer: str, client: str
+        self, scope: Scope, key: bytes | None, peer: str, client: str
     ) -> tuple[Prepared | None, Line, Answer]:
         """Return what to answer; Prepared where it is a success, which the next one may have."""
         if scope["method"] not in _METHODS:
             answer = plain(405, "only GET and HEAD are answered here", (b"allow", b"GET, HEAD"))
             return None, Line.of_path(scope["raw_path"], "method"), answer
-        repeated = self._refused.get((key, self._policies.generation))
+        # Of before the look at the policy: a refusal that a change overtakes is not kept for it.
+        generation = self._policies.generation
+        repeated = self._refused.get((key, generation)) if key else None
         if repeated is not None:
             return None, repeated[1], repeated[0]
         request: _Request | None = None
@@ -213,10 +215,13 @@ class GoproxyApp:
             refused = error_answer(error)
             known = request.line if request else Line.of_path(scope["raw_path"], "request")
             line = known.refused(error)
-            if isinstance(error, UnauthenticatedError | DeniedError | UnknownError):
-                self._refused[key, self._policies.generation] = (refused, line)
+            is_lasting = isinstance(error, UnauthenticatedError | DeniedError | UnknownError)
+            # "Not stored here" is no answer for one who does not forbid the fetch.
+            if key and is_lasting and (request is None or request.may_keep):
+                self._refused[key, generation] = (refused, line)
             return None, line, refused
-        if prepared.until > time.monotonic() and not scope["query_string"] and request.may_keep:
+        is_lasting = prepared.until > time.monotonic() and not scope["query_string"]
+        if key and is_lasting and request.may_keep:
             self._hot.put(key, request.policy.generation, prepared)
         return prepared, prepared.line, prepared.answer
 
@@ -263,8 +268,9 @@ class GoproxyApp:
             )
 
     async def _answered(self, request: "_Request") -> Prepared:
-        if request.to.rest in (b"", b"/"):
-            return self._root(request)
+        by = self._let_in(request.asking)
+        if not request.to.rest:
+            return self._root(request, by)
         if request.to.rest.startswith(b"sumdb/"):
             raise UnknownError(
                 "this server answers for no checksum database yet; `go` asks it directly"
@@ -275,19 +281,27 @@ class GoproxyApp:
         answer = await self._rendered(request, requested, found)
         return self._prepared(request, requested, found, answer)
 
-    def _root(self, request: "_Request") -> Prepared:
-        asking = request.asking
+    def _let_in(self, asking: Asking) -> str:
+        """Return what lets somebody in at all; nothing else is told to whom nothing does.
+
+        Raises:
+            DeniedError: the token is not for this tenant, or the tenant is switched off.
+        """
         decision = authorize(
             asking.principal, asking.of_tenant, Operation.ROOT, None, None, asking.now
         )
         if not decision.allowed:
-            raise DeniedError(decision.reason)
+            raise DeniedError(decision.reason, decision.by)
+        return decision.by
+
+    def _root(self, request: "_Request", by: str) -> Prepared:
+        asking = request.asking
         told = (
             f"this is the GOPROXY of tenant {asking.tenant}; use it: go env -w GOPROXY=<this URL>"
         )
         answer = plain(200, told)
         return Prepared(
-            answer, 0.0, asking.tenant, asking.principal.token, request.line.decided(decision.by)
+            answer, 0.0, asking.tenant, asking.principal.token, request.line.decided(by)
         )
 
     async def _rendered(self, request: "_Request", requested: Requested, found: Found) -> Answer:
@@ -353,7 +367,9 @@ class GoproxyApp:
         receive: Receive,
         send: Send,
     ) -> tuple[int, int]:
-        if prepared is None or answer.blob is None or scope["method"] == "HEAD":
+        # What fits into memory is no stream: a herd at a small new zip must not end in 429.
+        is_stream = answer.blob is not None and not answer.wire and scope["method"] == "GET"
+        if prepared is None or not is_stream:
             return await self._sender.send(answer, scope, receive, send)
         tenant = prepared.tenant
         policy = (await self._policies.current()).tenants.get(tenant)
@@ -396,19 +412,20 @@ def _key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> bytes | N
 
     None where no answer may be kept: several credentials, or a header that changes the answer.
     """
-    authorization = host = b""
+    authorization: bytes | None = None
+    host = b""
     for name, value in headers:
         if name == b"authorization":
-            if authorization:
+            if authorization is not None:
                 return None
             authorization = value
         elif name == b"host":
             host = value
         elif is_plain_only and name in _NOT_INSTANT:
             return None
-    if in_path(url) is not None:
+    if names_tenant(url.partition(b"?")[0]):
         host = b""
-    return url + b"\n" + authorization + b"\n" + host
+    return url + b"\n" + (authorization or b"") + b"\n" + host
 
 
 def _gateways_tenant(headers: list[Header]) -> bytes:

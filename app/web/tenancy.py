@@ -13,6 +13,7 @@ from app.core.tenant import RESERVED
 from app.web.responses import Header
 
 PREFIX = b"/goproxy/"
+_RESERVED = frozenset(name.encode() for name in RESERVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,16 @@ class Gateways:
 
 def in_path(path: bytes) -> Addressed | None:
     """Return the tenant that a path names, or None if it names none."""
-    first, _, rest = path.removeprefix(PREFIX).partition(b"/")
-    if not first or b"." in first or first.decode("ascii", "replace") in RESERVED:
+    if not names_tenant(path):
         return None
+    first, _, rest = path.removeprefix(PREFIX).partition(b"/")
     return Addressed(first.decode("ascii", "replace"), rest)
+
+
+def names_tenant(path: bytes) -> bool:
+    """Whether a path names its tenant; costs a fraction of `in_path`, for every hit asks it."""
+    first = path.removeprefix(PREFIX).partition(b"/")[0]
+    return first != b"" and b"." not in first and first not in _RESERVED
 
 
 def addressed(

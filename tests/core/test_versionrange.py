@@ -162,3 +162,34 @@ def test_any_text_is_a_range_or_refused(text: str) -> None:
     except BadInputError:
         return
     assert VersionRange.parse(str(parsed)) == parsed
+
+
+TOOLCHAIN = "v0.0.1-go{}.linux-amd64"
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        (">=go1.25.3", ["1.25.3", "1.25.10", "1.26rc1", "1.26.0"], ["1.25.2", "1.9.7", "1.25rc1"]),
+        ("<go1.10", ["1.9", "1.9.7", "1.10rc1"], ["1.10", "1.10.1", "1.21.0"]),
+        ("go1.26", ["1.26.0", "1.26.11", "1.26rc2"], ["1.25.9", "1.27.0"]),
+        ("go1.25.3", ["1.25.3"], ["1.25.4", "1.25.30"]),
+        ("=go1.22.3", ["1.22.3", "1.22.3-corp"], ["1.22.4"]),
+        (">go1.25.3 <=go1.26.1", ["1.25.4", "1.26.1"], ["1.25.3", "1.26.2"]),
+    ],
+)
+def test_go_versions_order_toolchains_by_gos_own_order(
+    text: str, inside: list[str], outside: list[str]
+) -> None:
+    found = VersionRange.parse(text)
+    assert VersionRange.parse(str(found)) == found
+    assert [v for v in inside if not found.contains(TOOLCHAIN.format(v))] == []
+    assert [v for v in outside if found.contains(TOOLCHAIN.format(v))] == []
+    assert not found.contains("v1.25.3")
+    assert not found.contains("v0.0.1-rc.1")
+
+
+@pytest.mark.parametrize("text", ["go", ">=go1.25.x", "go01.2", "<go1.9.2rc2"])
+def test_what_is_no_go_version_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(BadInputError, match=r"go1\.25\.3|>=v1"):
+        VersionRange.parse(text)

@@ -29,7 +29,7 @@ from app.db.engine import Database
 from app.db.modules import ModuleAnswer, ModuleTable
 from app.services.clock import Now
 from app.services.flight import Flight
-from app.services.leases import Leases
+from app.services.leases import Turns
 from app.services.modules.checks import check_list, check_resolved
 from app.services.modules.slots import Slots
 from app.upstream.goproxy import Goproxy, path_of
@@ -114,7 +114,7 @@ class ModuleAnswers:
     def __init__(
         self,
         db: Database,
-        leases: Leases,
+        turns: Turns,
         slots: Slots,
         absences: Absences,
         now: Now,
@@ -123,7 +123,7 @@ class ModuleAnswers:
         max_queue: int,
     ) -> None:
         self._db = db
-        self._leases = leases
+        self._turns = turns
         self._slots = slots
         self._absences = absences
         self._now = now
@@ -208,8 +208,8 @@ class ModuleAnswers:
     async def _alone(
         self, asked: Asked, since: datetime | None, source: Goproxy, tenant: str, slots: int
     ) -> ModuleAnswer:
-        lease = f"answer:{asked.origin_id}:{asked}"
-        async with self._leases.hold(lease), self._slots.fetch(tenant, asked.origin_id, slots):
+        turn = f"answer:{asked.origin_id}:{asked}"
+        async with self._turns.hold(turn), self._slots.fetch(tenant, asked.origin_id, slots):
             known = await self._known(asked)
             if known is not None and (since is None or known.fetched_at > since):
                 return known  # another process was faster

@@ -145,7 +145,7 @@ def check_resolved(module: str, query: str, body: bytes, now: datetime) -> bytes
     try:
         parse_info(body, module, asked=None, now=now)
     except BadInputError as error:
-        raise refused(f"{module}@{query}", str(error)) from error
+        raise refused(f"{module}@{query.removeprefix('=')}", str(error)) from error
     return body
 
 

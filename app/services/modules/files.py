@@ -26,7 +26,7 @@ from app.db.generation import bump_generation
 from app.db.modules import INLINE_BYTES, ModuleFile, ModuleTable
 from app.services.clock import Now
 from app.services.flight import Flight
-from app.services.leases import Leases
+from app.services.leases import Turns
 from app.services.modules.checks import Wanted, check_small, check_zip, contradiction
 from app.services.modules.slots import Slots
 from app.services.modules.troubles import contradicted
@@ -44,7 +44,7 @@ class ModuleFiles:
         self,
         db: Database,
         store: BlobStore,
-        leases: Leases,
+        turns: Turns,
         slots: Slots,
         now: Now,
         *,
@@ -53,7 +53,7 @@ class ModuleFiles:
     ) -> None:
         self._db = db
         self._store = store
-        self._leases = leases
+        self._turns = turns
         self._slots = slots
         self._now = now
         self._flight: Flight[tuple[int, str, str, str], ModuleFile] = Flight(
@@ -82,9 +82,9 @@ class ModuleFiles:
         return await self._flight.do(wanted.key, lambda: self._alone(wanted, source, tenant, slots))
 
     async def _alone(self, wanted: Wanted, source: Goproxy, tenant: str, slots: int) -> ModuleFile:
-        lease = f"module:{wanted.origin_id}:{wanted.name}"
+        turn = f"module:{wanted.origin_id}:{wanted.name}"
         try:
-            async with self._leases.hold(lease), self._slots.fetch(tenant, wanted.origin_id, slots):
+            async with self._turns.hold(turn), self._slots.fetch(tenant, wanted.origin_id, slots):
                 known = await self._stored(wanted)
                 if known is not None and not known.damaged:
                     return known
@@ -105,7 +105,7 @@ class ModuleFiles:
             file = await self._fetch_zip(wanted, source, known)
         else:
             file = await self._fetch_small(wanted, source)
-        settled = await self._record(file, known)
+        settled = await self._record(file)
         metrics.count_module_fetch(wanted.kind, "ok")
         _log.info("module file stored", name=wanted.name, h1=settled.h1, bytes=settled.size_bytes)
         return settled
@@ -146,21 +146,21 @@ class ModuleFiles:
             await self._keep_evidence(file, why)
             raise contradicted(why)
 
-    async def _record(self, file: ModuleFile, known: ModuleFile | None) -> ModuleFile:
+    async def _record(self, file: ModuleFile) -> ModuleFile:
         """Record a checked, durable file; return what is recorded, which may be another's."""
-        await self._refuse_contradiction(file, known)
 
         def work(session: Session) -> ModuleFile:
             table = ModuleTable(session)
             if file.body is None:
                 Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
-            there = table.file(file.origin_id, file.module, file.version, file.kind)
+            there = None
+            for other in table.files([file.origin_id], file.module, file.version):
+                if (why := contradiction(other, file)) is not None:
+                    raise ConflictError(why)
+                there = other if other.kind is file.kind else there
             if there is None:
-                self._check_again(table, file)
                 table.add(file)
                 return file
-            if contradiction(there, file) is not None:
-                raise ConflictError(contradiction(there, file))
             if there.damaged:
                 table.replace_blob(file)
                 bump_generation(session)
@@ -172,13 +172,6 @@ class ModuleFiles:
         except ConflictError as error:
             await self._keep_evidence(file, str(error))
             raise contradicted(str(error)) from error
-
-    def _check_again(self, table: ModuleTable, file: ModuleFile) -> None:
-        """Compare with what another process recorded since; inside the transaction."""
-        for other in table.files([file.origin_id], file.module, file.version):
-            why = contradiction(other, file)
-            if why is not None:
-                raise ConflictError(why)
 
     async def _keep_evidence(self, file: ModuleFile, why: str) -> None:
         """Alarm, and record what was seen, once for each different value."""

@@ -5,7 +5,7 @@ what is asked for by a query is authorised again under the version that it resol
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app.core.acl import Decision
 from app.core.errors import (
@@ -15,18 +15,28 @@ from app.core.errors import (
     UpstreamAbsentError,
     UpstreamError,
 )
-from app.core.goproxy import Kind, Requested, newest, parse_info, render_list, versions_of
+from app.core.goproxy import (
+    Kind,
+    Requested,
+    commits_of,
+    newest,
+    parse_info,
+    render_list,
+    versions_of,
+)
+from app.core.module import check_path
 from app.core.principal import Principal
 from app.core.routing import OnAbsent, Route, Upstream, route_for
-from app.db.engine import Database
+from app.db.engine import Database, Session
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.clock import Now
 from app.services.modules.answers import LATEST, LIST, Absences, Asked, Kept, ModuleAnswers
 from app.services.modules.checks import Wanted
 from app.services.modules.files import ModuleFiles
 from app.services.modules.sources import Sources
-from app.services.modules.troubles import for_client
+from app.services.modules.troubles import REFUSALS, for_client
 from app.services.tenants.authorization import Operation, Permission, permission
+from app.services.tenants.changes import record
 from app.services.tenants.policy import Policy, TenantPolicy
 
 OPERATIONS = {
@@ -155,7 +165,7 @@ class ModuleFront:
         hidden: Decision | None = None
         try:
             kept = await self._kept(asking, route, module, LATEST)
-        except UpstreamAbsentError:
+        except (UpstreamAbsentError, UnknownError, DeniedError):
             kept = None
         if kept is not None:
             version = self._version_in(kept.body, module)
@@ -165,11 +175,14 @@ class ModuleFront:
                     version, decision.by, kept.body, fresh_s=kept.fresh_s, stale_s=kept.stale_s
                 )
             hidden = decision
-        listed = await self._versions(asking, route, module, may)
-        best = newest(versions_of(listed.body, module))
+        listed = await self._kept(asking, route, module, LIST)
+        best = newest(v for v in versions_of(listed.body, module) if may.decide(v).allowed)
+        if best is None:
+            commits = commits_of(listed.body, module)
+            best = next((v for v in reversed(commits) if may.decide(v).allowed), None)
         if best is None:
             if hidden is not None:
-                raise DeniedError(hidden.reason)
+                raise DeniedError(hidden.reason, hidden.by)
             raise UnknownError(f"{module} has no version ({route})")
         file = await self._file(asking, route, module, best, Kind.INFO)
         body = await self._files.read(file)
@@ -189,6 +202,8 @@ class ModuleFront:
 
     async def _kept(self, asking: Asking, route: Route, module: str, query: str) -> Kept:
         """Return the answer of the first upstream that has the module."""
+        if not _may_fetch(asking, route):
+            return await self._stored(asking, route, module, query)
         passed: list[tuple[Asked, int]] = []
         for upstream in route.upstreams:
             asked = Asked(upstream.origin_id, module, query)
@@ -207,19 +222,21 @@ class ModuleFront:
     async def _kept_at(
         self, asking: Asking, route: Route, upstream: Upstream, asked: Asked
     ) -> Kept:
-        if asking.fetch and not route.off:
-            source = self._sources.open(upstream, asking.policy)
-            return await self._answers.get(asked, route, source, asking.tenant, self._slots(asking))
-        kept = await self._answers.stored(asked)
-        if kept is not None:
-            return kept
-        if asked.query == LIST:
-            versions = await self._db.read(
-                lambda s: ModuleTable(s).versions([asked.origin_id], asked.module)
-            )
+        source = self._sources.open(upstream, asking.policy)
+        return await self._answers.get(asked, route, source, asking.tenant, self._slots(asking))
+
+    async def _stored(self, asking: Asking, route: Route, module: str, query: str) -> Kept:
+        """Return the last answer of the first upstream that gave one, however old it is."""
+        origins = [u.origin_id for u in route.upstreams]
+        for origin_id in origins:
+            kept = await self._answers.stored(Asked(origin_id, module, query))
+            if kept is not None:
+                return kept
+        if query == LIST:
+            versions = await self._db.read(lambda s: ModuleTable(s).versions(origins, module))
             if versions:
                 return Kept(render_list(versions), 0.0)
-        raise _not_stored(str(asked), route, asking)
+        raise _not_stored(f"{module}@{query.removeprefix('=')}", route, asking)
 
     async def _file(
         self, asking: Asking, route: Route, module: str, version: str, kind: Kind
@@ -237,7 +254,8 @@ class ModuleFront:
         for upstream in route.upstreams:
             asked = Asked(upstream.origin_id, module, query)
             there = stored.get(upstream.origin_id)
-            if there is None and stored and await self._was_passed(asked):
+            is_elsewhere = there is None and bool(stored)
+            if is_elsewhere and (not _may_fetch(asking, route) or await self._was_passed(asked)):
                 continue
             if there is None or there.damaged:
                 wanted = Wanted.of(route, upstream.origin_id, module, version, kind)
@@ -262,7 +280,7 @@ class ModuleFront:
     async def _fetched(
         self, asking: Asking, route: Route, upstream: Upstream, wanted: Wanted
     ) -> ModuleFile:
-        if route.off or not asking.fetch:
+        if not _may_fetch(asking, route):
             raise _not_stored(wanted.name, route, asking)
         self._absences.check(wanted.key, wanted.name)
         source = self._sources.open(upstream, asking.policy)
@@ -285,37 +303,84 @@ class ModuleFront:
         a path never seen before is taken to be none while upstream is down; but not on a private
         route, whose names a 404 would send elsewhere.
         """
-        is_probe = requested.kind in (Kind.LIST, Kind.LATEST) or requested.kind is Kind.INFO
-        if not isinstance(error, UpstreamAbsentError) and is_probe and not route.private:
-            parents = _parents(requested.module)
-            origins = [u.origin_id for u in route.upstreams]
-            known = await self._db.read(
-                lambda s: (
-                    bool(parents)
-                    and ModuleTable(s).is_known(origins, parents)
-                    and not ModuleTable(s).is_known(origins, [requested.module])
-                )
+        is_probe = requested.kind in (Kind.LIST, Kind.LATEST, Kind.INFO)
+        is_trouble = not isinstance(error, UpstreamAbsentError)
+        may_be_none = is_trouble and is_probe and not route.private
+        if may_be_none and await self._is_below_a_module(error, asking, route, requested):
+            return UnknownError(
+                f"{requested.module} is not known to be a module, one above it is; "
+                "upstream can't be asked now"
             )
-            if known:
-                return UnknownError(
-                    f"{requested.module} is not known to be a module, one above it is; "
-                    "upstream can't be asked now"
-                )
         return for_client(error, route, str(requested))
 
+    async def _is_below_a_module(
+        self, error: UpstreamError, asking: Asking, route: Route, requested: Requested
+    ) -> bool:
+        """Whether a path that was never seen to be a module has a parent that is one.
+
+        Where nothing is known of the parents, upstream is asked for their lists: `go` asks for them
+        at this very moment, and the answer about the longer path may have come first. Not for a
+        version while upstream fails: that may be a nested module's, and its 404 would be wrong.
+        """
+        origins, parents = [u.origin_id for u in route.upstreams], _parents(requested.module)
+        if await self._db.read(lambda s: ModuleTable(s).is_known(origins, [requested.module])):
+            return False
+        if await self._db.read(lambda s: ModuleTable(s).is_known(origins, parents)):
+            return True
+        if requested.kind is Kind.INFO and error.status not in REFUSALS:
+            return False
+        for parent in reversed(parents[1:]):  # a host alone is hardly ever a module
+            try:
+                await self._list_of_parent(asking, route, parent)
+            except MoorageError:
+                continue
+            return True
+        return False
+
+    async def _list_of_parent(self, asking: Asking, route: Route, parent: str) -> None:
+        """Return if a parent on the same route has a list; the tenant must be allowed to see it."""
+        check_path(parent)
+        may = permission(asking.principal, asking.of_tenant, Operation.LIST, parent, asking.now)
+        _allowed(may.decide(None))
+        routes, names = asking.of_tenant.routes, asking.policy.private_names
+        if route_for(routes, names, asking.tenant, parent).id != route.id:
+            raise UnknownError(f"{parent} takes another route")
+        await self._kept(asking, route, parent, LIST)
+
     async def refresh(self, asking: Asking, module: str) -> None:
-        """Forget every answer that changes of a module: the next request asks upstream."""
+        """Have the next request ask upstream about everything that changes of a module.
+
+        What was answered before is kept for the case that upstream can't be asked.
+
+        Every process drops what it prepared. Absences that another process keeps in memory are
+        forgotten by themselves, a minute after it saw them.
+
+        Raises:
+            DeniedError: no route of the tenant may be asked for it.
+        """
         route = route_for(
             asking.of_tenant.routes, asking.policy.private_names, asking.tenant, module
         )
         origins = [u.origin_id for u in route.upstreams]
-        await self._db.write(lambda s: ModuleTable(s).forget_answers(origins, module))
+        stale = asking.now - timedelta(seconds=2 * route.ttl_s)
+
+        def work(session: Session) -> None:
+            ModuleTable(session).expire_answers(origins, module, stale)
+            # Prepared answers go with the generation, in every process.
+            obj = f"module:{asking.tenant}/{module}"
+            record(session, asking.now, asking.principal, "module.refresh", obj)
+
+        await self._db.write(work)
         self._absences.forget(module)
+
+
+def _may_fetch(asking: Asking, route: Route) -> bool:
+    return asking.fetch and not route.off
 
 
 def _allowed(decision: Decision) -> Decision:
     if not decision.allowed:
-        raise DeniedError(decision.reason)
+        raise DeniedError(decision.reason, decision.by)
     return decision
 
 

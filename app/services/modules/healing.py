@@ -1,17 +1,15 @@
 """Module files as owners of blobs; see `services/repair.py`."""
 
-from collections.abc import Iterable
-
 from app.core.digest import Digest
-from app.core.errors import UnknownError
-from app.core.routing import Route, Upstream
+from app.core.errors import DeniedError, UnknownError
+from app.core.routing import Route, Upstream, route_for
 from app.db.engine import Database, Session
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.modules.checks import Wanted
 from app.services.modules.files import ModuleFiles
 from app.services.modules.sources import Sources
 from app.services.repair import BlobOwner
-from app.services.tenants.policy import PolicyReader, TenantPolicy
+from app.services.tenants.policy import Policy, PolicyReader
 
 
 class ModuleHealing(BlobOwner):
@@ -45,18 +43,19 @@ class ModuleHealing(BlobOwner):
         """
         for file in await self._db.read(lambda s: ModuleTable(s).of_blob(digest)):
             policy = await self._policies.current()
-            tenant, route, upstream = self._way_to(file, policy.tenants.values())
+            tenant, route, upstream = self._way_to(file, policy)
             wanted = Wanted.of(route, file.origin_id, file.module, file.version, file.kind)
             source = self._sources.open(upstream, policy)
             await self._files.ensure(wanted, source, tenant, self._slots)
 
-    def _way_to(
-        self, file: ModuleFile, tenants: Iterable[TenantPolicy]
-    ) -> tuple[str, Route, Upstream]:
-        for of_tenant in tenants:
-            for route in of_tenant.routes:
-                for upstream in route.upstreams:
-                    is_way = upstream.origin_id == file.origin_id and not route.off
-                    if is_way and route.pattern.matches(file.module):
-                        return of_tenant.tenant.name, route, upstream
+    def _way_to(self, file: ModuleFile, policy: Policy) -> tuple[str, Route, Upstream]:
+        for of_tenant in policy.tenants.values():
+            tenant = of_tenant.tenant.name
+            try:
+                route = route_for(of_tenant.routes, policy.private_names, tenant, file.module)
+            except DeniedError:  # a name that has become private is asked for in public no more
+                continue
+            for upstream in route.upstreams:
+                if upstream.origin_id == file.origin_id and not route.off:
+                    return tenant, route, upstream
         raise UnknownError(f"no route leads to where {file.name} came from")

@@ -13,7 +13,8 @@ from app.core.errors import (
 )
 from app.core.routing import Route
 
-_REFUSALS = (401, 403, 407)
+REFUSALS = (401, 403, 407)
+"""Statuses by which an upstream does not let us in."""
 
 
 def for_client(error: MoorageError, route: Route, name: str) -> MoorageError:
@@ -29,7 +30,7 @@ def for_client(error: MoorageError, route: Route, name: str) -> MoorageError:
         return kind(f"{name} is not found upstream ({route})")
     if not isinstance(error, UpstreamError):
         return error
-    told = f"{name} can't be had: {_trouble(error)} ({route})"
+    told = f"{_trouble(error, name)} ({route})"
     if isinstance(error, UpstreamUnavailableError):
         return UpstreamUnavailableError(
             told, origin="", status=error.status, retry_after_s=error.retry_after_s
@@ -37,18 +38,32 @@ def for_client(error: MoorageError, route: Route, name: str) -> MoorageError:
     return type(error)(told, origin="", status=error.status)
 
 
-def _trouble(error: UpstreamError) -> str:
+def _trouble(error: UpstreamError, name: str) -> str:
+    if isinstance(error, UpstreamContentError) and not error.origin:
+        # Our own words about content have no URL, and mostly the name: not twice, go cuts it.
+        return str(error) if name in str(error) else f"{name}: {error}"
+    return f"{name} can't be had: {_answered(error)}"
+
+
+def _answered(error: UpstreamError) -> str:
     if isinstance(error, UpstreamTimeoutError):
         return "upstream gave no complete answer in time"
     if isinstance(error, UpstreamUnavailableError):
         answered = f"upstream answered {error.status}" if error.status else "upstream is down"
         return f"{answered}; try again in {error.retry_after_s} s"
     if isinstance(error, UpstreamContentError):
-        # Our own words about content name no URL; those of the HTTP client do.
-        return str(error) if not error.origin else "upstream's answer is cut short or too long"
-    if error.status in _REFUSALS:
-        return f"upstream answered {error.status}, it refuses our credential; tell an admin"
+        return _without_url(error)
+    if error.status in REFUSALS:
+        return f"upstream answered {error.status}, it does not let this server in; tell an admin"
+    if error.status:
+        return f"upstream answered {error.status}; the service's log says more"
     return "upstream can't be used; the service's log says why"
+
+
+def _without_url(error: UpstreamContentError) -> str:
+    """Return the HTTP client's words about content, which begin with a URL, without that."""
+    words = str(error).partition(" ")[2]
+    return "upstream's answer is unusable" if not words or "://" in words else f"upstream {words}"
 
 
 def contradicted(why: str) -> VerificationError:

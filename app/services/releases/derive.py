@@ -21,4 +21,4 @@ def derive_toolchain(file: ReleaseFile, path: Path) -> ToolchainIdentity:
             module = derive(iter_files(stream, file.suffix), goos=file.os, goarch=file.arch)
     except OSError as error:
         raise StorageError(f"{file.filename} can't be read back: {error.strerror}") from error
-    return ToolchainIdentity(module.version, module.h1)
+    return ToolchainIdentity(module.version, module.h1, module.time)

@@ -28,7 +28,8 @@ def tenant_named(session: Session, name: str) -> Tenant:
     Raises:
         UnknownError: there is none of that name.
     """
-    tenant = TenantTable(session).get(name)
+    # PostgreSQL takes no NUL in a text, and the name may be anybody's.
+    tenant = TenantTable(session).get(name) if name.isprintable() else None
     if tenant is None:
         raise UnknownError(f"there is no tenant {name[:80]!a}; see `moorage tenant list`")
     return tenant

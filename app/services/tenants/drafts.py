@@ -10,13 +10,15 @@ from app.core.acl import MAX_REASON_CHARS, Effect, Rule
 from app.core.errors import BadInputError
 from app.core.modulepattern import Pattern
 from app.core.routing import DEFAULT_TTL_S, LogPolicy, OnAbsent, Upstream
-from app.core.tenant import MAX_TITLE_CHARS, TenantLimits, check_host, check_tenant_name
+from app.core.tenant import MAX_TITLE_CHARS, Tenant, TenantLimits, check_host, check_tenant_name
 from app.core.versionrange import VersionRange
 from app.upstream.address import Credential, Url
 
 MAX_UPSTREAMS = 10
 MAX_HOSTS = 20
 MAX_CA_BYTES = 256 * 1024
+MAX_LIMIT = 1_000_000
+MAX_SECRET_CHARS = 4096
 _CREDENTIAL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?", re.ASCII)
 _VISIBLE = re.compile(r"[\x20-\x7e]*", re.ASCII)
 # proxy.golang.org sends zips from its bucket.
@@ -49,6 +51,22 @@ class TenantDraft:
             check_host(host)
         if len(set(self.hosts)) < len(self.hosts):
             raise BadInputError("a host comes twice")
+        for limit in (self.limits.streams, self.limits.cold, self.limits.rate):
+            if limit is not None and not 1 <= limit <= MAX_LIMIT:
+                raise BadInputError(f"a limit is a whole number from 1 to {MAX_LIMIT}, or none")
+
+
+def draft_of(tenant: Tenant) -> TenantDraft:
+    """Return the draft that would leave a tenant as it is."""
+    return TenantDraft(
+        tenant.name,
+        tenant.title,
+        tenant.default,
+        tenant.anonymous_read,
+        tenant.enabled,
+        tenant.hosts,
+        tenant.limits,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +201,8 @@ class CredentialDraft:
             raise BadInputError("a basic credential has a username, without a colon")
         if self.kind == "bearer" and self.username:
             raise BadInputError("a bearer credential has no username")
+        if len(self.secret) > MAX_SECRET_CHARS:
+            raise BadInputError(f"the secret has more than {MAX_SECRET_CHARS} characters")
         if not self.secret or not _VISIBLE.fullmatch(self.secret):
             raise BadInputError("the secret is empty or has characters outside visible ASCII")
         credential_for(self.name, "https://host.example", self.kind, self.username, self.secret)

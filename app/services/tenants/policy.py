@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.core.acl import Access
+from app.core.errors import UnknownError
 from app.core.routing import PrivateNames, Route
 from app.core.tenant import Tenant
 from app.db.engine import Database, Session
@@ -51,6 +52,18 @@ class Policy:
     tokens: Mapping[str, RecordedToken]
     private_names: PrivateNames
     credentials: Mapping[int, RecordedCredential]
+
+
+def tenant_in(policy: Policy, name: str) -> TenantPolicy:
+    """Return what holds for one tenant.
+
+    Raises:
+        UnknownError: there is none of that name.
+    """
+    found = policy.tenants.get(name)
+    if found is None:
+        raise UnknownError(f"there is no tenant {name[:80]!a}; see `moorage tenant list`")
+    return found
 
 
 def load_policy(session: Session) -> Policy:

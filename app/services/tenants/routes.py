@@ -88,9 +88,20 @@ class RouteService:
             of_tenant = tenant_named(session, tenant)
             before = _route(session, of_tenant, route_id)
             check_revision(before.revision, revision, f"route {route_id}")
-            return self._save(session, of_tenant, draft, who, before)
+            return self.update_in(session, of_tenant, before, draft, who)
 
         return await self._db.write(work)
+
+    def update_in(
+        self,
+        session: Session,
+        tenant: Tenant,
+        before: RecordedRoute,
+        draft: RouteDraft,
+        who: Principal,
+    ) -> RecordedRoute:
+        """Change within a transaction; what is so already is left as it is. See `update`."""
+        return self._save(session, tenant, draft, who, before)
 
     def _save(
         self,
@@ -118,6 +129,8 @@ class RouteService:
             draft.ttl_s,
             log,
         )
+        if before is not None and route == _without_origins(before.route):
+            return before
         route = replace(route, id=RouteTable(session).save(route, tenant, at))
         action = "route.update" if before else "route.create"
         record(session, at, who, action, _object(route), _shown(route))
@@ -195,7 +208,14 @@ class CredentialService:
 
         return await self._db.read(work)
 
-    async def put(self, tenant: str, draft: CredentialDraft, who: Principal) -> RecordedCredential:
+    async def put(
+        self,
+        tenant: str,
+        draft: CredentialDraft,
+        who: Principal,
+        *,
+        revision: int | None = None,
+    ) -> RecordedCredential:
         """Return a new credential, or one that has another secret now.
 
         Content is kept under the credential and not under its secret: what was stored stays
@@ -204,6 +224,7 @@ class CredentialService:
         Raises:
             BadInputError: it can't be sent as a header.
             UnknownError: there is no such tenant.
+            StaleRevisionError: it was changed since that revision.
         """
         require_admin(who, tenant)
         draft.check()
@@ -212,6 +233,8 @@ class CredentialService:
         def work(session: Session) -> RecordedCredential:
             of_tenant, at = tenant_named(session, tenant), self._now()
             table = CredentialTable(session)
+            before = table.get(of_tenant, draft.name)
+            check_revision(before.revision if before else 0, revision, f"credential {draft.name}")
             table.save(
                 of_tenant,
                 draft.name,
@@ -229,12 +252,15 @@ class CredentialService:
 
         return await self._db.write(work)
 
-    async def remove(self, tenant: str, name: str, who: Principal) -> None:
+    async def remove(
+        self, tenant: str, name: str, who: Principal, *, revision: int | None = None
+    ) -> None:
         """Remove a credential that no route uses.
 
         Raises:
             UnknownError: the tenant has none of that name.
             ConflictError: a route uses it.
+            StaleRevisionError: it was changed since that revision.
         """
         require_admin(who, tenant)
 
@@ -242,7 +268,11 @@ class CredentialService:
             table = CredentialTable(session)
             found = table.get(tenant_named(session, tenant), name)
             if found is None:
-                raise UnknownError(f"tenant {tenant} has no credential {name[:80]!a}")
+                raise UnknownError(
+                    f"tenant {tenant} has no credential {name[:80]!a}; "
+                    "see `moorage credential list`"
+                )
+            check_revision(found.revision, revision, f"credential {name}")
             used = table.routes_of(found.id)
             if used:
                 raise ConflictError(f"route {used[0]} uses the credential {name}; change it first")
@@ -255,6 +285,11 @@ class CredentialService:
 def place_of(tenant: str, name: str) -> str:
     """Return the place that a credential's secret is sealed for."""
     return f"credential:{tenant}/{name}"
+
+
+def _without_origins(route: Route) -> Route:
+    """Return a route as a draft makes it, before its origins are known."""
+    return replace(route, upstreams=tuple(replace(u, origin_id=0) for u in route.upstreams))
 
 
 def _route(session: Session, tenant: Tenant, route_id: int) -> RecordedRoute:

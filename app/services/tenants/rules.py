@@ -81,18 +81,32 @@ class RuleService:
         require_admin(who, tenant)
 
         def work(session: Session) -> RecordedRule:
-            of_tenant, at = _tenant(session, tenant), self._now()
+            of_tenant = _tenant(session, tenant)
             before = _rule(session, of_tenant, rule_id)
             check_revision(before.revision, revision, f"rule {rule_id}")
-            rule = draft.rule(rule_id, tenant, at)
-            table = RuleTable(session)
-            _check_new(rule, [r for r in table.of(of_tenant) if r.rule.id != rule_id])
-            after = table.save(rule, of_tenant)
-            detail = f"{_shown(after.rule)}, before: {_shown(before.rule)}"
-            record(session, at, who, "rule.update", _object(rule), detail)
-            return after
+            return self.update_in(session, of_tenant, before, draft, who)
 
         return await self._db.write(work)
+
+    def update_in(
+        self,
+        session: Session,
+        tenant: Tenant | None,
+        before: RecordedRule,
+        draft: RuleDraft,
+        who: Principal,
+    ) -> RecordedRule:
+        """Change within a transaction; what is so already is left as it is. See `update`."""
+        rule_id, at = before.rule.id, self._now()
+        rule = draft.rule(rule_id, tenant.name if tenant else None, at)
+        if rule == before.rule:
+            return before
+        table = RuleTable(session)
+        _check_new(rule, [r for r in table.of(tenant) if r.rule.id != rule_id])
+        after = table.save(rule, tenant)
+        detail = f"{_shown(after.rule)}, before: {_shown(before.rule)}"
+        record(session, at, who, "rule.update", _object(rule), detail)
+        return after
 
     async def remove(
         self, tenant: str | None, rule_id: int, who: Principal, *, revision: int | None = None
@@ -157,7 +171,7 @@ class OwnershipService:
         ids = {n: i for i, n in TenantTable(session).names().items()}
         for name in (ownership.tenant, *sorted(ownership.granted)):
             if name not in ids:
-                raise UnknownError(f"there is no tenant {name[:80]!a}")
+                raise UnknownError(f"there is no tenant {name[:80]!a}; see `moorage tenant list`")
         before = _owned(session, ownership.prefix)
         check_revision(before.revision if before else 0, revision, ownership.prefix)
         if before is not None and before.ownership == ownership:
@@ -184,7 +198,9 @@ class OwnershipService:
         def work(session: Session) -> None:
             found = _owned(session, prefix)
             if found is None:
-                raise UnknownError(f"nobody owns the prefix {prefix[:200]!a}")
+                raise UnknownError(
+                    f"nobody owns the prefix {prefix[:200]!a}; see `moorage owner list`"
+                )
             check_revision(found.revision, revision, prefix)
             self.remove_in(session, found, who)
 

@@ -1,5 +1,6 @@
 """Making, changing and removing tenants."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,12 +11,13 @@ from app.core.tenant import DEFAULT_TENANT, Tenant
 from app.db.engine import Database, Session
 from app.db.routes import CredentialTable, RouteTable
 from app.db.rules import OwnershipTable, RuleTable
+from app.db.tenantlogs import TenantLogTable
 from app.db.tenants import TenantTable
 from app.db.tokens import Tokens
 from app.services.clock import Now
 from app.services.tenants.authorization import require_admin
 from app.services.tenants.changes import check_revision, record, tenant_named
-from app.services.tenants.drafts import RouteDraft, TenantDraft, UpstreamDraft
+from app.services.tenants.drafts import RouteDraft, TenantDraft, UpstreamDraft, draft_of
 from app.services.tenants.routes import RouteService
 
 
@@ -29,7 +31,12 @@ class TenantService:
         self._public_upstream = public_upstream
 
     async def all(self, who: Principal) -> list[Tenant]:
-        """Return the tenants that an admin may see, by name."""
+        """Return the tenants that an admin may see, by name.
+
+        Raises:
+            DeniedError: who is no admin of anything.
+        """
+        require_admin(who, who.tenant)
         every = await self._db.read(lambda s: TenantTable(s).all())
         return [t for t in every if who.tenant in (None, t.name)]
 
@@ -71,7 +78,7 @@ class TenantService:
         record(session, at, who, "tenant.create", _object(tenant), _shown(draft))
         if catch_all:
             route = RouteDraft("*", (UpstreamDraft(self._public_upstream),))
-            self._routes.create_in(session, tenant, route, OPERATOR)
+            self._routes.create_in(session, tenant, route, who)
         return tenant
 
     async def update(
@@ -88,6 +95,27 @@ class TenantService:
         require_admin(who, draft.name)
         return await self._db.write(lambda s: self.update_in(s, draft, who, revision))
 
+    async def change(
+        self,
+        name: str,
+        edit: Callable[[TenantDraft], TenantDraft],
+        who: Principal,
+        *,
+        revision: int | None = None,
+    ) -> Tenant:
+        """Return the tenant, changed to what edit makes of it as it stands; see `update`.
+
+        Args:
+            name: the tenant's.
+            edit: called within the transaction, so that nobody's change in between is lost.
+            who: an admin of it.
+            revision: the one that the caller looked at; None for no check.
+        """
+        require_admin(who, name)
+        return await self._db.write(
+            lambda s: self.update_in(s, edit(draft_of(tenant_named(s, name))), who, revision)
+        )
+
     def update_in(
         self, session: Session, draft: TenantDraft, who: Principal, revision: int | None = None
     ) -> Tenant:
@@ -96,7 +124,7 @@ class TenantService:
         before, at = tenant_named(session, draft.name), self._now()
         check_revision(before.revision, revision, f"tenant {before.name}")
         is_platforms = (before.hosts, before.limits, before.enabled) != (
-            draft.hosts,
+            tuple(sorted(draft.hosts)),
             draft.limits,
             draft.enabled,
         )
@@ -133,6 +161,7 @@ class TenantService:
         CredentialTable(session).remove_of(tenant)
         RuleTable(session).remove_of(tenant)
         OwnershipTable(session).remove_of(tenant)
+        TenantLogTable(session).release_of(tenant.id)
         TenantTable(session).remove(tenant)
         detail = f"with {tokens} tokens"
         record(session, self._now(), who, "tenant.remove", _object(tenant), detail)
@@ -182,7 +211,11 @@ def _shown(draft: TenantDraft) -> str:
     facts = [f"default {draft.default}"]
     facts.append("anonymous read" if draft.anonymous_read else "tokens only")
     if draft.hosts:
-        facts.append(f"hosts {' '.join(draft.hosts)}")
+        facts.append(f"hosts {' '.join(sorted(draft.hosts))}")
+    limits = {n: getattr(draft.limits, n) for n in ("streams", "cold", "rate")}
+    facts += [f"{name} {limit}" for name, limit in limits.items() if limit is not None]
     if not draft.enabled:
         facts.append("switched off")
+    if draft.title:
+        facts.append(f'"{draft.title}"')
     return ", ".join(facts)

@@ -11,10 +11,19 @@ from starlette.exceptions import HTTPException
 
 from app import __version__, logs, metrics
 from app.core.errors import DeniedError, MoorageError
+from app.web.admin.audit import router as audit
 from app.web.admin.context import AdminContext, record_denial
+from app.web.admin.credentials import router as credentials
+from app.web.admin.document import router as document
 from app.web.admin.jobs import router as jobs
+from app.web.admin.modules import router as modules
+from app.web.admin.ownership import router as ownership
 from app.web.admin.reference import POLICY, reference_page
 from app.web.admin.releases import router as releases
+from app.web.admin.routes import router as routes
+from app.web.admin.rules import router as rules
+from app.web.admin.tenants import router as tenants
+from app.web.admin.tokens import router as tokens
 from app.web.health import Health, health_routes
 from app.web.responses import retry_after_s, status_of
 from app.web.streaming import Message, Receive, Scope, Send
@@ -40,13 +49,17 @@ def create_admin(context: AdminContext, health: Health) -> Any:
     api = FastAPI(
         title="Moorage",
         version=__version__,
-        description="Admin API of a private Go toolchain mirror. Changes need an admin token.",
+        description="Admin API of a private Go toolchain mirror and module proxy. Changes need an admin token.",
         docs_url=None,
         redoc_url=None,
     )
     api.state.context = context
     api.include_router(releases, prefix="/api/v1")
     api.include_router(jobs, prefix="/api/v1")
+    for router in (tenants, tokens, credentials, ownership, audit):
+        api.include_router(router, prefix="/api/v1")
+    for router in (rules, routes, modules, document):
+        api.include_router(router, prefix="/api/v1")
     api.include_router(health_routes(health))
     api.add_exception_handler(MoorageError, _on_moorage_error)
     api.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -106,16 +119,19 @@ class _Outer:
         request_id = token_hex(8)
         reset = logs.request_id.set(request_id)
         status, sent = 500, 0
+        is_api = scope["path"].startswith("/api/")  # answers differ by token, and some hold one
 
         async def sending(message: Message) -> None:
             nonlocal status, sent
             sent += len(message.get("body", b""))
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                ]
+                headers = [*message["headers"], (b"x-request-id", request_id.encode())]
+                if is_api:
+                    headers.append((b"x-content-type-options", b"nosniff"))
+                if is_api and all(name != b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+                message["headers"] = headers
             await send(message)
 
         try:
@@ -126,7 +142,7 @@ class _Outer:
                 await self._api(scope, _limited(receive, self._max_body_bytes), sending)
         finally:
             metrics.count_request("admin", scope["method"], status, sent)
-            if scope["path"].startswith("/api/"):
+            if is_api:
                 _log.info("request", method=scope["method"], path=scope["path"], status=status)
             logs.request_id.reset(reset)
 

@@ -12,11 +12,14 @@ from app.core.principal import Principal
 from app.services.audit import AuditReader
 from app.services.jobs import JobService
 from app.services.modules.front import ModuleFront
+from app.services.modules.refresh import ModuleRefresh
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.keyring import ReleaseKeyring
 from app.services.releases.sync import ReleaseSync
 from app.services.tenants.authorization import require_admin
+from app.services.tenants.document import DocumentService
+from app.services.tenants.explain import ExplainService
 from app.services.tenants.policy import PolicyReader
 from app.services.tenants.routes import CredentialService, RouteService
 from app.services.tenants.rules import OwnershipService, RuleService
@@ -50,6 +53,9 @@ class AdminContext:
     credentials: CredentialService
     policies: PolicyReader
     modules: ModuleFront
+    refresh: ModuleRefresh
+    explain: ExplainService
+    documents: DocumentService
     usage: UsageCounter
     audit: AuditReader
     jobs: JobService
@@ -98,7 +104,9 @@ async def record_denial(request: Request, why: str) -> None:
     if not isinstance(caller, Principal):
         return
     context = _context(request)
-    what = f"{request.method} {request.url.path}"
+    # As it came: decoded, a path may hold line breaks.
+    path = request.scope["raw_path"].decode("ascii", "backslashreplace")
+    what = f"{request.method} {path}"
     try:
         await context.tokens.deny(caller, what, why)
     except DatabaseBusyError as error:

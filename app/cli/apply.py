@@ -1,0 +1,131 @@
+"""`moorage apply`: one file for tenants, rules, routes and owned prefixes."""
+
+import datetime
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.output import colours_are_wanted, emit, one_line
+from app.cli.session import Json, ServerUrl, ask, checked
+from app.core.errors import BadInputError
+from app.core.principal import OPERATOR
+
+_SIGNS = {"create": ("+", "green"), "remove": ("-", "red"), "update": ("~", "yellow")}
+_IN_THE_NAME = {"pattern", "effect", "versions"}
+# An upstream is told by its URL and by what is not as usual.
+_USUAL: dict[str, object] = {
+    "credential": None,
+    "on_absent": "next",
+    "redirect_to": [],
+    "connect_s": 5.0,
+    "metadata_s": 60.0,
+    "zip_s": 900.0,
+    "ca_sha256": "",
+}
+
+
+def apply(
+    file: Annotated[Path, typer.Option("-f", "--file", help="A TOML file; - reads stdin.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; show what would be.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove the tenants that the file does not name.")
+    ] = False,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Make tenants, rules, routes and owned prefixes match a file, all or nothing."""
+    from app.web.admin.models.document import ApplyIn, DocumentIn
+    from app.web.admin.operations import document as operations
+
+    try:
+        document = checked(DocumentIn, _read(file))
+    except BadInputError as error:
+        raise BadInputError(f"{file}: {error}") from error
+    wanted = ApplyIn(document=document, dry_run=dry_run, prune=prune)
+    result = ask(
+        server_url,
+        "POST",
+        "/apply",
+        lambda c: operations.apply(c, OPERATOR, wanted),
+        wanted.model_dump(mode="json"),
+    )
+    emit(result, as_json, lambda r: "\n".join(_lines(r)))
+
+
+def _read(file: Path) -> Any:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+        return _plain(tomllib.loads(text))
+    except OSError as error:
+        raise BadInputError(str(error.strerror)) from error
+    except UnicodeDecodeError as error:
+        raise BadInputError("it is not UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadInputError(f"it is not TOML: {error}") from error
+    except RecursionError as error:
+        raise BadInputError("it is nested too deeply") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return TOML's values as JSON has them: times become text."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return value
+
+
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    changes = result["changes"]
+    for change in changes:
+        sign, colour = _SIGNS[change["action"]]
+        yield _painted(one_line(f"{sign} {change['object']}"), colour)
+        for line in _facts(change):
+            yield "    " + one_line(line)
+    if not changes:
+        yield "nothing to change"
+        return
+    counts = [(a, sum(c["action"] == a for c in changes)) for a in ("create", "update", "remove")]
+    told = ", ".join(f"{count} {action}d" for action, count in counts if count)
+    yield f"{'would be ' if result['dry_run'] else ''}{told}"
+
+
+def _facts(change: dict[str, Any]) -> Iterator[str]:
+    before, after = change["before"], change["after"]
+    if before is not None and after is not None:
+        for name, value in after.items():
+            if before[name] != value:
+                yield f"{name}: {_shown(before[name])} → {_shown(value)}"
+        return
+    for name, value in (after or {}).items():
+        if name not in _IN_THE_NAME and _shown(value) != "none" and value is not False:
+            yield f"{name}: {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        if "url" in value:
+            return _upstream(value)
+        return ", ".join(f"{k} {v}" for k, v in value.items() if v is not None) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "none"
+    return "none" if value in (None, "") else str(value)
+
+
+def _upstream(value: dict[str, Any]) -> str:
+    more = [f"{k}={_shown(v)}" for k, v in value.items() if k != "url" and v != _USUAL.get(k)]
+    return str(value["url"]) + (f" ({' '.join(more)})" if more else "")
+
+
+def _painted(text: str, colour: str) -> str:
+    return typer.style(text, fg=colour) if colours_are_wanted(sys.stdout) else text

@@ -1,0 +1,108 @@
+"""`moorage credential`: what upstreams are shown. No secret is an argument: `ps` shows those."""
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli import tenants_text as text
+from app.cli.output import emit
+from app.cli.session import Json, ServerUrl, ask, ask_all, checked, path_of
+from app.core.errors import BadInputError
+from app.core.principal import OPERATOR
+
+credential = typer.Typer(
+    name="credential", help="What a tenant's upstreams are shown.", no_args_is_help=True
+)
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="What routes call it.")]
+_Tenant = Annotated[str, typer.Option("--tenant", help="Whose it is.")]
+_MAX_BYTES = 64 * 1024
+
+
+@credential.command("set")
+def put(
+    name: _Name,
+    tenant: _Tenant,
+    username: Annotated[
+        str, typer.Option("--username", help="For Basic; without it, the secret is a Bearer token.")
+    ] = "",
+    secret_file: Annotated[
+        Path | None,
+        typer.Option("--secret-file", help="Where the secret is; without it, it comes on stdin."),
+    ] = None,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Record a credential, or give it another secret; a terminal is asked without echo."""
+    from app.web.admin.models.credentials import CredentialIn
+    from app.web.admin.operations import credentials as operations
+
+    kind = "basic" if username else "bearer"
+    body = {"kind": kind, "username": username, "secret": _secret(name, secret_file)}
+    wanted = checked(CredentialIn, body)
+    result = ask(
+        server_url,
+        "PUT",
+        path_of("tenants", tenant, "credentials", name),
+        lambda c: operations.put_credential(c, OPERATOR, tenant, name, wanted),
+        body,
+    )
+    emit(result, as_json, lambda r: _recorded(r, tenant))
+
+
+def _recorded(result: dict[str, object], tenant: str) -> str:
+    name = result["name"]
+    return (
+        f"credential {name} of tenant {tenant} is recorded; "
+        f"`moorage route add --credential {name}` uses it"
+    )
+
+
+def _secret(name: str, path: Path | None) -> str:
+    """Return the secret without the line break at its end."""
+    if path is not None:
+        try:
+            found = path.read_text("ascii")
+        except OSError as error:
+            raise BadInputError(f"{path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise BadInputError(f"{path}: a secret is visible ASCII") from error
+    elif sys.stdin.isatty():
+        found = getpass.getpass(f"Secret of {name}: ")
+    else:
+        found = sys.stdin.read(_MAX_BYTES)
+    return found.rstrip("\r\n")
+
+
+@credential.command("list")
+def list_credentials(tenant: _Tenant, server_url: ServerUrl = None, as_json: Json = False) -> None:
+    """List a tenant's credentials; secrets are never shown."""
+    from app.web.admin.operations import credentials as operations
+
+    found = ask_all(
+        server_url,
+        path_of("tenants", tenant, "credentials"),
+        lambda c, cursor: operations.list_credentials(
+            c, OPERATOR, tenant, cursor=cursor, limit=200
+        ),
+    )
+    emit(found, as_json, text.credentials)
+
+
+@credential.command()
+def remove(
+    name: _Name, tenant: _Tenant, server_url: ServerUrl = None, as_json: Json = False
+) -> None:
+    """Remove a credential that no route uses."""
+    from app.web.admin.operations import credentials as operations
+
+    ask(
+        server_url,
+        "DELETE",
+        path_of("tenants", tenant, "credentials", name),
+        lambda c: operations.remove_credential(c, OPERATOR, tenant, name),
+    )
+    emit({"name": name, "removed": True}, as_json, lambda _: f"credential {name} is removed")

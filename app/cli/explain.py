@@ -1,0 +1,164 @@
+"""`moorage explain` and `moorage refresh`: how a tenant stands to a module."""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from app.cli.output import emit, one_line
+from app.cli.session import Json, ServerUrl, ask, checked, path_of
+from app.core.principal import OPERATOR
+
+Tenant = Annotated[str, typer.Option("--tenant", help="For which tenant.")]
+Name = Annotated[str, typer.Argument(metavar="MODULE[@VERSION]", help="As in `go get`.")]
+
+
+def explain(
+    name: Name, tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False
+) -> None:
+    """Tell which rule and which route decide about a module, in order, and what is stored."""
+    from app.web.admin.operations import modules as operations
+
+    module, version = _split(name)
+    asked = {"module": module} | ({} if version is None else {"version": version})
+    result = ask(
+        server_url,
+        "GET",
+        f"{path_of('tenants', tenant, 'explain')}?{urlencode(asked)}",
+        lambda c: operations.explain(c, OPERATOR, tenant, module, version),
+    )
+    emit(result, as_json, lambda r: "\n".join(map(one_line, _lines(r))))
+
+
+def refresh(
+    name: Name, tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False
+) -> None:
+    """Forget a module's list and queries; or compare a stored version with upstream's of today."""
+    from app.web.admin.models.refresh import RefreshIn
+    from app.web.admin.operations import modules as operations
+
+    module, version = _split(name)
+    wanted = checked(RefreshIn, {"module": module, "version": version})
+    result = ask(
+        server_url,
+        "POST",
+        path_of("tenants", tenant, "refresh"),
+        lambda c: operations.refresh(c, OPERATOR, tenant, wanted),
+        wanted.model_dump(mode="json"),
+    )
+    emit(result, as_json, _refreshed)
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    module, at, version = name.partition("@")
+    return module, version if at else None
+
+
+def _refreshed(result: dict[str, Any]) -> str:
+    if result["version"] is None:
+        return f"forgotten; the next request for {result['module']} asks upstream"
+    told = {"same": "upstream sends the same", "gone": "upstream has it no more; it stays served"}
+    return "\n".join(
+        f".{f['kind']:<5}{told[f['outcome']]}  {f['h1']}".rstrip() for f in result["files"]
+    )
+
+
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    name = result["module"] + (f"@{result['version']}" if result["version"] else "")
+    verdict = "allowed" if result["allowed"] else "DENIED"
+    yield f"{name} for {result['tenant']}: {verdict} by {result['by']}"
+    if result["reason"]:
+        yield f"  {result['reason']}"
+    if result["is_query"]:
+        yield f"  {result['version']} is a query: the version that it resolves to is judged again"
+    elif result["version"] is None:
+        yield "  this is about the module as a whole; each version is judged by itself"
+    yield from _rules(result["steps"])
+    yield from _routes(result)
+    yield from _stored(result)
+
+
+def _rules(steps: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield ""
+    yield "rules, in order"
+    yield from _aligned(
+        [
+            (
+                "->" if step["decides"] else "",
+                step["stage"],
+                step["outcome"],
+                step["what"] + (f" ({step['reason']})" if step["reason"] else ""),
+            )
+            for step in steps
+        ]
+    )
+
+
+def _routes(result: dict[str, Any]) -> Iterator[str]:
+    yield ""
+    yield "routes, the first is taken"
+    if result["private"]:
+        yield f"  a private name: {result['private']}"
+    if not result["routes"]:
+        yield "  none matches"
+    yield from _aligned(
+        [
+            (
+                "->" if number == 0 and not result["route_refusal"] else "",
+                f"route {r['id']}",
+                r["pattern"],
+                " ".join(flag for flag in ("private", "off") if r[flag]),
+            )
+            for number, r in enumerate(result["routes"])
+        ]
+    )
+    if result["route_refusal"]:
+        yield f"  nothing is asked: {result['route_refusal']}"
+        return
+    yield ""
+    yield "upstreams, in order"
+    yield from _aligned(
+        [
+            (
+                f"{number}.",
+                u["url"],
+                f"credential {u['credential']}" if u["credential"] else "anonymous",
+                "a 404 ends the search" if u["on_absent"] == "stop" else "after a 404 the next",
+            )
+            for number, u in enumerate(result["upstreams"], 1)
+        ]
+    )
+
+
+def _stored(result: dict[str, Any]) -> Iterator[str]:
+    if result["version"] is None or result["is_query"] or result["route_refusal"]:
+        return
+    yield ""
+    yield "stored"
+    if not result["stored"]:
+        yield "  nothing yet"
+    yield from _aligned(
+        [
+            (
+                f".{f['kind']}",
+                f["h1"] or f"sha256:{f['sha256']}",
+                f["log_state"] + (" DAMAGED" if f["damaged"] else ""),
+                f["stored_at"][:19].replace("T", " "),
+                f"from {f['origin']}",
+            )
+            for f in result["stored"]
+        ]
+    )
+    if result["conflicts"]:
+        yield ""
+        yield "refused, since it contradicts what is stored"
+    for c in result["conflicts"]:
+        yield f"  {c['seen_at'][:19].replace('T', ' ')} from {c['origin']}: {c['detail']}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield ("  " + "  ".join(cells)).rstrip()

@@ -1,0 +1,267 @@
+"""`moorage route`: where the modules of a tenant come from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.output import emit, table
+from app.cli.session import Json, ServerUrl, ask, ask_all, checked, path_of
+from app.core.errors import BadInputError
+from app.core.principal import OPERATOR
+
+if TYPE_CHECKING:
+    from app.cli.output import Shown
+
+route = typer.Typer(
+    name="route", help="Where the modules of a tenant come from.", no_args_is_help=True
+)
+
+Tenant = Annotated[str, typer.Option("--tenant", help="Whose route it is.")]
+RouteId = Annotated[int, typer.Argument(min=1, help="Its number in `route list`.")]
+Credentials = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--credential",
+        help="Name of a credential: once for all URLs, or for each in order, - for none.",
+    ),
+]
+Redirects = Annotated[
+    list[str] | None,
+    typer.Option("--redirect-to", help="A host that the upstreams may redirect to."),
+]
+CaFile = Annotated[
+    Path | None, typer.Option("--ca-file", help="PEM certificates to trust for the upstreams.")
+]
+Log = Annotated[
+    str | None, typer.Option("--log", help="off, defer or require: the checksum database's part.")
+]
+_STOP = "A 404 of an upstream ends the search, instead of asking the next."
+_PRIVATE = "Its names are asked here and nowhere else, by any tenant."
+_OFF = "Fetch nothing; serve what is stored."
+_FORKS = "Accept modules whose go.mod declares another path."
+_TTL = "Seconds for which lists are fresh."
+_NO_CREDENTIAL = "-"
+
+
+@route.command()
+def add(
+    pattern: Annotated[str, typer.Argument(help='As in GOPRIVATE: "corp.example"; "*" is all.')],
+    urls: Annotated[list[str], typer.Argument(help="GOPROXY servers, in order.")],
+    tenant: Tenant,
+    credential: Credentials = None,
+    private: Annotated[bool, typer.Option("--private", help=_PRIVATE)] = False,
+    off: Annotated[bool, typer.Option("--off", help=_OFF)] = False,
+    forks: Annotated[bool, typer.Option("--forks", help=_FORKS)] = False,
+    ttl_s: Annotated[int, typer.Option("--ttl", min=0, help=_TTL)] = 300,
+    stop: Annotated[bool, typer.Option("--stop", help=_STOP)] = False,
+    redirect_to: Redirects = None,
+    ca_file: CaFile = None,
+    log: Log = None,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Say where the modules of a pattern come from; the longest pattern that matches is taken."""
+    from app.web.admin.models.routes import RouteIn
+    from app.web.admin.operations import routes as operations
+
+    upstreams = [
+        _changed(u, credential=c, stop=stop, redirect_to=redirect_to, ca_file=ca_file)
+        for u, c in _paired([{"url": url} for url in urls], credential)
+    ]
+    body = {"pattern": pattern, "upstreams": upstreams, "private": private, "off": off}
+    wanted = checked(RouteIn, {**body, "forks": forks, "ttl_s": ttl_s, "log": log})
+    result = ask(
+        server_url,
+        "POST",
+        path_of("tenants", tenant, "routes"),
+        lambda c: operations.create_route(c, OPERATOR, tenant, wanted),
+        wanted.model_dump(mode="json"),
+    )
+    emit(result, as_json, lambda r: f"route {r['id']} added: {_words(r)}")
+
+
+@route.command("list")
+def list_routes(tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False) -> None:
+    """List routes, oldest first."""
+    from app.web.admin.operations import routes as operations
+
+    result = ask_all(
+        server_url,
+        path_of("tenants", tenant, "routes"),
+        lambda c, cursor: operations.list_routes(c, OPERATOR, tenant, cursor=cursor, limit=200),
+    )
+    emit(result, as_json, _listed)
+
+
+@route.command()
+def show(
+    route_id: RouteId, tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False
+) -> None:
+    """Show one route, a fact a line."""
+    emit(_shown(server_url, tenant, route_id), as_json, _told)
+
+
+@route.command()
+def update(
+    route_id: RouteId,
+    tenant: Tenant,
+    pattern: Annotated[str | None, typer.Option("--pattern", help="As in GOPRIVATE.")] = None,
+    urls: Annotated[
+        list[str] | None, typer.Option("--url", help="GOPROXY servers in place of those of now.")
+    ] = None,
+    credential: Credentials = None,
+    private: Annotated[bool | None, typer.Option("--private/--public", help=_PRIVATE)] = None,
+    off: Annotated[bool | None, typer.Option("--off/--on", help=_OFF)] = None,
+    forks: Annotated[bool | None, typer.Option("--forks/--no-forks", help=_FORKS)] = None,
+    ttl_s: Annotated[int | None, typer.Option("--ttl", min=0, help=_TTL)] = None,
+    stop: Annotated[bool | None, typer.Option("--stop/--next", help=_STOP)] = None,
+    redirect_to: Redirects = None,
+    ca_file: CaFile = None,
+    log: Log = None,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Change what is given of a route; the rest stays."""
+    from app.web.admin.models.routes import RouteIn
+    from app.web.admin.operations import routes as operations
+
+    before = _shown(server_url, tenant, route_id)
+    found = [{"url": url} for url in urls] if urls else before["upstreams"]
+    upstreams = [
+        _changed(u, credential=c, stop=stop, redirect_to=redirect_to, ca_file=ca_file)
+        for u, c in _paired(found, credential)
+    ]
+    given = {"pattern": pattern, "private": private, "off": off, "forks": forks, "ttl_s": ttl_s}
+    if log is None and private not in (None, before["private"]):
+        before["log"] = None  # the default is another for a private route
+    body = {name: before[name] for name in (*given, "log")} | {"upstreams": upstreams}
+    body |= {name: value for name, value in {**given, "log": log}.items() if value is not None}
+    wanted = checked(RouteIn, body)
+    result = ask(
+        server_url,
+        "PUT",
+        path_of("tenants", tenant, "routes", route_id),
+        lambda c: operations.update_route(c, OPERATOR, tenant, route_id, wanted),
+        wanted.model_dump(mode="json"),
+    )
+    emit(result, as_json, lambda r: f"route {r['id']} is now: {_words(r)}")
+
+
+@route.command()
+def remove(
+    route_id: RouteId, tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False
+) -> None:
+    """Remove a route; what it brought in stays stored."""
+    from app.web.admin.operations import routes as operations
+
+    ask(
+        server_url,
+        "DELETE",
+        path_of("tenants", tenant, "routes", route_id),
+        lambda c: operations.remove_route(c, OPERATOR, tenant, route_id),
+    )
+    emit({"id": route_id, "removed": True}, as_json, lambda r: f"route {r['id']} is removed")
+
+
+def _shown(server_url: str | None, tenant: str, route_id: int) -> Any:
+    from app.web.admin.operations import routes as operations
+
+    return ask(
+        server_url,
+        "GET",
+        path_of("tenants", tenant, "routes", route_id),
+        lambda c: operations.show_route(c, OPERATOR, tenant, route_id),
+    )
+
+
+def _paired(
+    upstreams: list[dict[str, Any]], credentials: list[str] | None
+) -> list[tuple[dict[str, Any], str | None]]:
+    """Return each upstream with the credential that was given for it, None where none was."""
+    if not credentials:
+        return [(u, None) for u in upstreams]
+    if len(credentials) == 1:
+        return [(u, credentials[0]) for u in upstreams]
+    if len(credentials) != len(upstreams):
+        raise BadInputError("give --credential once, or once for each URL (- for none)")
+    return list(zip(upstreams, credentials, strict=True))
+
+
+def _changed(
+    upstream: dict[str, Any],
+    *,
+    credential: str | None,
+    stop: bool | None,
+    redirect_to: list[str] | None,
+    ca_file: Path | None,
+) -> dict[str, Any]:
+    changed = dict(upstream)
+    if credential is not None:
+        changed["credential"] = None if credential == _NO_CREDENTIAL else credential
+    if stop is not None:
+        changed["on_absent"] = "stop" if stop else "next"
+    if redirect_to:
+        changed["redirect_to"] = redirect_to
+    if ca_file is not None:
+        changed["ca_pem"] = _read(ca_file)
+    return changed
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("ascii")
+    except OSError as error:
+        raise BadInputError(f"--ca-file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"--ca-file {path}: it is not PEM") from error
+
+
+def _flags(shown: dict[str, Any]) -> str:
+    return " ".join(name for name in ("private", "off", "forks") if shown[name])
+
+
+def _words(shown: dict[str, Any]) -> str:
+    urls = " ".join(u["url"] for u in shown["upstreams"])
+    return f"{shown['pattern']} -> {urls} {_flags(shown)}".rstrip()
+
+
+def _listed(result: list[dict[str, Any]]) -> "Shown":
+    if not result:
+        return "no routes, so nothing is served; see `moorage route add`"
+    rows = [
+        (
+            r["id"],
+            r["pattern"],
+            " ".join(u["url"] for u in r["upstreams"]),
+            r["ttl_s"],
+            r["log"],
+            _flags(r),
+        )
+        for r in result
+    ]
+    return table(("ID", "PATTERN", "UPSTREAMS", "TTL", "LOG", ""), rows)
+
+
+def _told(shown: dict[str, Any]) -> str:
+    lines = [
+        ("route", f"{shown['id']} of {shown['tenant']}"),
+        ("pattern", shown["pattern"]),
+        ("is", _flags(shown)),
+        ("ttl", f"{shown['ttl_s']} s"),
+        ("log", shown["log"]),
+    ]
+    for number, upstream in enumerate(shown["upstreams"], 1):
+        lines += [
+            (f"upstream {number}", upstream["url"]),
+            ("  credential", upstream["credential"] or "none"),
+            ("  on 404", upstream["on_absent"]),
+            ("  redirects", " ".join(upstream["redirect_to"])),
+            ("  own CA", "yes" if upstream["ca_pem"] else ""),
+            (
+                "  time-outs",
+                f"connect {upstream['connect_s']:g} s, metadata {upstream['metadata_s']:g} s, "
+                f"zip {upstream['zip_s']:g} s",
+            ),
+        ]
+    return "\n".join(f"{name:<14}{value}" for name, value in lines if value)

@@ -1,0 +1,211 @@
+"""`moorage tenant`: making, changing and removing tenants, and what their clients paste."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli import tenants_text as text
+from app.cli.output import emit
+from app.cli.remote import server
+from app.cli.session import (
+    Json,
+    ServerUrl,
+    ask,
+    ask_all,
+    checked,
+    context_of,
+    local,
+    path_of,
+)
+from app.core.acl import Effect
+from app.core.clientconfig import Target
+from app.core.principal import OPERATOR
+
+if TYPE_CHECKING:
+    from app.wiring import Services
+
+tenant = typer.Typer(
+    name="tenant", help="Teams and customers, each with its own view.", no_args_is_help=True
+)
+
+Name = Annotated[str, typer.Argument(help="The tenant's name.", metavar="NAME")]
+Title = Annotated[str | None, typer.Option("--title", help="One line for people.")]
+Default = Annotated[
+    Effect | None, typer.Option("--default", help="What happens to modules without a rule.")
+]
+Anonymous = Annotated[
+    bool | None,
+    typer.Option("--anonymous-read/--tokens-only", help="Whether reading needs no token."),
+]
+Enabled = Annotated[
+    bool | None, typer.Option("--enabled/--disabled", help="Whether requests are answered at all.")
+]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option("--host", help='A host name that leads to it; repeatable; "" for none.'),
+]
+_Limit = Annotated[int | None, typer.Option(min=0, help="0 for the setting's value.")]
+
+
+def _fields(
+    title: str | None,
+    default: Effect | None,
+    anonymous_read: bool | None,
+    enabled: bool | None,
+    hosts: list[str] | None,
+    **limits: int | None,
+) -> dict[str, Any]:
+    """Return what was given on the command line, as the API takes it."""
+    given: dict[str, Any] = {
+        "title": title,
+        "default": default,
+        "anonymous_read": anonymous_read,
+        "enabled": enabled,
+        "hosts": [host for host in hosts if host] if hosts else None,
+        "limits": {name: value or None for name, value in limits.items() if value is not None},
+    }
+    return {name: value for name, value in given.items() if value not in (None, {})}
+
+
+@tenant.command()
+def create(
+    name: Name,
+    title: Title = None,
+    default: Default = None,
+    anonymous_read: Anonymous = None,
+    enabled: Enabled = None,
+    hosts: Hosts = None,
+    streams: _Limit = None,
+    cold: _Limit = None,
+    rate: _Limit = None,
+    catch_all: Annotated[
+        bool,
+        typer.Option("--route/--no-route", help="Begin with a route to the public upstream."),
+    ] = True,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Make a tenant; without options it denies what no rule allows and wants a token."""
+    from app.web.admin.models.tenants import TenantIn
+    from app.web.admin.operations import tenants as operations
+
+    limits = {"streams": streams, "cold": cold, "rate": rate}
+    body = _fields(title, default, anonymous_read, enabled, hosts, **limits)
+    body |= {"name": name, "catch_all": catch_all}
+    wanted = checked(TenantIn, body)
+    result = ask(
+        server_url,
+        "POST",
+        "/tenants",
+        lambda c: operations.create_tenant(c, OPERATOR, wanted),
+        body,
+    )
+    emit(result, as_json, text.made)
+
+
+@tenant.command("list")
+def list_tenants(server_url: ServerUrl = None, as_json: Json = False) -> None:
+    """List tenants, by name."""
+    from app.web.admin.operations import tenants as operations
+
+    found = ask_all(
+        server_url,
+        "/tenants",
+        lambda c, cursor: operations.list_tenants(c, OPERATOR, cursor=cursor, limit=200),
+    )
+    emit(found, as_json, text.tenants)
+
+
+@tenant.command()
+def show(name: Name, server_url: ServerUrl = None, as_json: Json = False) -> None:
+    """Show one tenant."""
+    from app.web.admin.operations import tenants as operations
+
+    result = ask(
+        server_url,
+        "GET",
+        path_of("tenants", name),
+        lambda c: operations.show_tenant(c, OPERATOR, name),
+    )
+    emit(result, as_json, text.tenant)
+
+
+@tenant.command()
+def update(
+    name: Name,
+    title: Title = None,
+    default: Default = None,
+    anonymous_read: Anonymous = None,
+    enabled: Enabled = None,
+    hosts: Hosts = None,
+    streams: _Limit = None,
+    cold: _Limit = None,
+    rate: _Limit = None,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Change what is given and nothing else."""
+    from app.web.admin.models.tenants import TenantChangeIn
+    from app.web.admin.operations import tenants as operations
+
+    limits = {"streams": streams, "cold": cold, "rate": rate}
+    body = _fields(title, default, anonymous_read, enabled, hosts, **limits)
+    if not body:
+        raise typer.BadParameter("nothing to change was given; see --help")
+    wanted = checked(TenantChangeIn, body)
+    result = ask(
+        server_url,
+        "PATCH",
+        path_of("tenants", name),
+        lambda c: operations.change_tenant(c, OPERATOR, name, wanted),
+        body,
+    )
+    emit(result, as_json, text.tenant)
+
+
+@tenant.command()
+def remove(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask, on a terminal.")] = False,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Remove a tenant with its tokens, rules, routes and credentials; stored modules stay."""
+    from app.web.admin.operations import tenants as operations
+
+    if not yes and sys.stdin.isatty():
+        told = f"Remove tenant {name} with its tokens, rules, routes and credentials?"
+        typer.confirm(told, abort=True)
+    ask(
+        server_url,
+        "DELETE",
+        path_of("tenants", name),
+        lambda c: operations.remove_tenant(c, OPERATOR, name),
+    )
+    emit({"name": name, "removed": True}, as_json, lambda _: f"tenant {name} is removed")
+
+
+@tenant.command("client-config")
+def client_config(
+    name: Name,
+    target: Annotated[Target, typer.Option("--for", help="Who reads it.")] = Target.SH,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Print what clients paste to use this tenant; the address is MOORAGE_PUBLIC_URL."""
+    if server_url:
+        path = f"/api/v1{path_of('tenants', name)}/client-config?for={target}"
+        told = server(server_url).text(path)
+    else:
+        told = local(lambda services: _client_config(services, name, target))
+    result = {"tenant": name, "for": target, "text": told}
+    emit(result, as_json, lambda _: told.removesuffix("\n"))
+
+
+async def _client_config(services: "Services", name: str, target: Target) -> str:
+    from app.cli.serve import base_url
+    from app.web.admin.operations import tenants as operations
+
+    address = base_url(services.settings, services.settings.port)
+    return await operations.client_config(context_of(services), OPERATOR, name, target, address)

@@ -1,0 +1,103 @@
+"""Why a tenant may use a module, or not: the steps of `acl` in words, none of them left out.
+
+The order and the outcomes are those of `ModuleAccess.steps`, from which decisions come, too; here
+they only get words. Where the module comes from is told by services/tenants/explain.py.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.core.acl import ModuleAccess, Ownership, Rule, Stage, Step
+
+
+class Outcome(StrEnum):
+    """What one step says of a version."""
+
+    DENIES = "denies"
+    ALLOWS = "allows"
+    PASSES = "does not apply"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One step in words.
+
+    Attributes:
+        what: "rule 7: allow example.com/x <v2.0.0".
+        outcome: what it says by itself; only the first that says anything counts.
+        reason: why, in one line; "" where `what` tells it.
+        decides: whether this is the step that counts.
+    """
+
+    stage: Stage
+    what: str
+    outcome: Outcome
+    reason: str
+    decides: bool
+
+
+_NONE_IS_ABOUT_IT = {
+    Stage.PLATFORM: "no platform rule is about this module",
+    Stage.OWNERSHIP: "no owned prefix covers this module",
+    Stage.DENY: "no deny rule is about this module",
+    Stage.ALLOW: "no allow rule is about this module",
+}
+
+
+def explain(access: ModuleAccess, version: str | None) -> list[Line]:
+    """Return every step towards `access.decide(version)`, in order; one of them decides.
+
+    A stage without a step has a line that says so: there are at least five lines, for each stage
+    one. Steps behind the one that decides tell what they would say.
+    """
+    lines: list[Line] = []
+    is_open = True
+    steps = list(access.steps(version))
+    for stage in Stage:
+        of_stage = [s for s in steps if s.stage is stage]
+        if not of_stage:
+            lines.append(Line(stage, _NONE_IS_ABOUT_IT[stage], Outcome.PASSES, "", decides=False))
+        for line in _lines(of_stage, access, version, is_open=is_open):
+            is_open = is_open and not line.decides
+            lines.append(line)
+    return lines
+
+
+def _lines(
+    steps: list[Step], access: ModuleAccess, version: str | None, *, is_open: bool
+) -> Iterator[Line]:
+    for step in steps:
+        what = _what(step, access)
+        if step.decision is None:
+            yield Line(step.stage, what, Outcome.PASSES, _passed(step, version), decides=False)
+            continue
+        outcome = Outcome.ALLOWS if step.decision.allowed else Outcome.DENIES
+        yield Line(step.stage, what, outcome, _told(step), decides=is_open)
+        is_open = False
+
+
+def _what(step: Step, access: ModuleAccess) -> str:
+    subject = step.subject
+    if isinstance(subject, Rule):
+        name = "platform rule" if step.stage is Stage.PLATFORM else "rule"
+        until = f" until {subject.expires_at:%Y-%m-%d %H:%M} UTC" if subject.expires_at else ""
+        return f"{name} {subject.id}: {subject}{until}"
+    if isinstance(subject, Ownership):
+        granted = f", granted to {' '.join(sorted(subject.granted))}" if subject.granted else ""
+        return f"{subject.prefix} belongs to {subject.tenant}{granted}"
+    if step.stage is Stage.ALLOW:
+        return "the rules above allow other versions, so this one is not allowed"
+    return f"default of {access.tenant}: {access.default}"
+
+
+def _told(step: Step) -> str:
+    if isinstance(step.subject, Rule):
+        return step.subject.reason
+    return ""
+
+
+def _passed(step: Step, version: str | None) -> str:
+    if isinstance(step.subject, Ownership):
+        return "open to this tenant"
+    return "it is about some versions only" if version is None else "it is about other versions"

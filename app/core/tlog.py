@@ -1,0 +1,331 @@
+"""Transparency log: hashes of a Merkle tree and its proofs. Follows x/mod/sumdb/tlog, RFC 6962.
+
+    leaf   SHA-256(0x00, record text)
+    node   SHA-256(0x01, left, right)      of a complete subtree: 2**level records from n * 2**level
+    root   of an empty tree SHA-256("")
+
+All complete subtrees' hashes are *stored hashes*, numbered in the order in which they become known,
+so that a log only appends: record 0 is stored hash 0, record 1 is 1, their node 2, record 2 is 3.
+For size records there are 2 * size - (one bits of size) of them.
+
+Functions that need stored hashes take a `HashReader`; the `*_indexes` function beside each says
+which ones it will ask for, so that an asynchronous caller can fetch them first. Not here: tiles,
+which are how a client gets at stored hashes (`tile`); signatures of heads (`note`).
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import NewType
+
+from app.core.errors import BadInputError, VerificationError
+from app.core.notekey import base64_exact
+
+Hash = NewType("Hash", bytes)
+HashReader = Callable[[Sequence[int]], Sequence[Hash]]
+
+HASH_BYTES = 32
+MAX_SIZE = (1 << 63) - 1
+MAX_TREE_TEXT_CHARS = 1_000_000
+
+_TREE = re.compile(r"go\.sum database tree\n(0|[1-9][0-9]{0,18})\n([A-Za-z0-9+/]{43}=)\n", re.ASCII)
+
+
+def leaf_hash(record: bytes) -> Hash:
+    """Return the hash of a record's text, its last newline included."""
+    return Hash(hashlib.sha256(b"\0" + record).digest())
+
+
+def node_hash(left: Hash, right: Hash) -> Hash:
+    """Return the hash of the node above left and right."""
+    return Hash(hashlib.sha256(b"\1" + left + right).digest())
+
+
+EMPTY_ROOT = Hash(hashlib.sha256(b"").digest())
+
+
+def hash_text(value: Hash) -> str:
+    """Return the base64 of a hash, 44 characters, as tree heads and reports show it."""
+    return base64.b64encode(value).decode()
+
+
+def parse_hash(text: str) -> Hash:
+    """Return the hash that a base64 of 44 characters stands for.
+
+    Raises:
+        BadInputError: it is not the base64 of 32 bytes.
+    """
+    decoded = base64_exact(text)
+    if decoded is None or len(decoded) != HASH_BYTES:
+        raise BadInputError(f"{text[:60]!a} is not a hash: 32 bytes in base64")
+    return Hash(decoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A log's head: how many records it has and their root hash.
+
+    Attributes:
+        size: 0 to 2**63 - 1.
+        root: 32 bytes; `EMPTY_ROOT` for size 0.
+    """
+
+    size: int
+    root: Hash
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.size <= MAX_SIZE:
+            raise BadInputError(f"a tree can't have {self.size} records")
+        if len(self.root) != HASH_BYTES:
+            raise BadInputError(f"a root hash has {HASH_BYTES} bytes, not {len(self.root)}")
+        if self.size == 0 and self.root != EMPTY_ROOT:
+            raise BadInputError("a tree without records has another root hash than the empty one")
+
+
+def format_tree(tree: Tree) -> str:
+    r"""Return the text of a signed head: "go.sum database tree\n<size>\n<base64 of root>\n"."""
+    return f"go.sum database tree\n{tree.size}\n{hash_text(tree.root)}\n"
+
+
+def parse_tree(text: str) -> Tree:
+    """Return the head that the text of a note describes; lines after the first three are ignored.
+
+    x/mod keeps those for additions to come. The three are strict by printing back.
+
+    Raises:
+        BadInputError: the three lines are malformed, or there are over 1,000,000 characters.
+    """
+    found = _TREE.match(text) if len(text) <= MAX_TREE_TEXT_CHARS else None
+    if found is None:
+        raise BadInputError(
+            f"{text[:80]!a} is not a tree head: go.sum database tree, size and root hash"
+        )
+    return Tree(int(found[1]), parse_hash(found[2]))
+
+
+def stored_hash_index(level: int, n: int) -> int:
+    """Return the number of the stored hash over records n * 2**level to (n + 1) * 2**level - 1.
+
+    (0, 0) is 0, (0, 1) is 1, (1, 0) is 2, (0, 2) is 3.
+    """
+    # It is stored right after the last of its records, behind the lower levels' hashes.
+    return stored_hash_count(((n + 1) << level) - 1) + level
+
+
+def split_stored_hash_index(index: int) -> tuple[int, int]:
+    """Return the (level, n) whose stored hash has this number; undoes `stored_hash_index`.
+
+    Raises:
+        BadInputError: index is negative.
+    """
+    if index < 0:
+        raise BadInputError(f"there is no stored hash {index}")
+    # The record it came with is index / 2 or up to log2(index) later.
+    record = index // 2
+    while stored_hash_count(record + 1) <= index:
+        record += 1
+    level = index - stored_hash_count(record)
+    return level, record >> level
+
+
+def stored_hash_count(size: int) -> int:
+    """Return how many stored hashes a log of size records has: 0, 1, 3, 4, 7 for 0 to 4."""
+    return 2 * size - size.bit_count()
+
+
+def append_indexes(n: int) -> list[int]:
+    """Return which stored hashes `stored_hashes` needs for record n, ascending."""
+    completed = ((n + 1) & -(n + 1)).bit_length() - 1
+    return [stored_hash_index(level, (n >> level) - 1) for level in reversed(range(completed))]
+
+
+def stored_hashes(n: int, leaf: Hash, read: HashReader) -> list[Hash]:
+    """Return the hashes to store from number `stored_hash_count(n)` on when record n is appended.
+
+    That is the leaf and a node for each subtree that it completes, at most 1 + log2(n + 1).
+
+    Args:
+        n: how many records the log has; the new one's number.
+        leaf: the new record's `leaf_hash`.
+        read: gives hashes stored before.
+    """
+    hashes = [leaf]
+    for left in reversed(_read(read, append_indexes(n))):
+        hashes.append(node_hash(left, hashes[-1]))
+    return hashes
+
+
+def _read(read: HashReader, indexes: Sequence[int]) -> list[Hash]:
+    hashes = list(read(indexes)) if indexes else []
+    if len(hashes) != len(indexes) or any(len(one) != HASH_BYTES for one in hashes):
+        raise VerificationError(f"the log's stored hashes are short of the {len(indexes)} needed")
+    return hashes
+
+
+def tree_indexes(size: int) -> list[int]:
+    """Return which stored hashes `tree_hash` needs, ascending; at most log2(size) + 1."""
+    return _range_indexes(0, size)
+
+
+def tree_hash(size: int, read: HashReader) -> Hash:
+    """Return the root of the log's first size records; size may be below the log's own."""
+    return _join(_read(read, tree_indexes(size))) if size else EMPTY_ROOT
+
+
+def _range_indexes(low: int, high: int) -> list[int]:
+    """Return the stored hashes that cover records low to high - 1, the largest subtree first."""
+    indexes = []
+    while low < high:
+        level = (high - low).bit_length() - 1
+        indexes.append(stored_hash_index(level, low >> level))
+        low += 1 << level
+    return indexes
+
+
+def _join(hashes: Sequence[Hash]) -> Hash:
+    return reduce(lambda right, left: node_hash(left, right), reversed(hashes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sibling:
+    """A subtree beside the path from a root down: records low to high - 1."""
+
+    low: int
+    high: int
+    is_left: bool
+
+
+def _path(size: int, low_from: int, high: int) -> tuple[list[_Sibling], int]:
+    """Return what lies beside the path from the root to a subtree, and where the subtree begins.
+
+    It is the first one on the path down that ends before record high and begins at record low_from
+    or later. The siblings are the lowest first.
+    """
+    low, top, beside = 0, size, []
+    while top != high or low < low_from:
+        middle = low + (1 << ((top - low - 1).bit_length() - 1))
+        if high <= middle:
+            beside.append(_Sibling(middle, top, is_left=False))
+            top = middle
+        else:
+            beside.append(_Sibling(low, middle, is_left=True))
+            low = middle
+    return beside[::-1], low
+
+
+def _subtrees(ranges: Sequence[tuple[int, int]], read: HashReader) -> list[Hash]:
+    """Return the hash of each range of records; read is called once, in ascending order."""
+    needed = [_range_indexes(*bounds) for bounds in ranges]
+    order = sorted({index for indexes in needed for index in indexes})
+    found = dict(zip(order, _read(read, order), strict=True))
+    return [_join([found[index] for index in indexes]) for indexes in needed]
+
+
+def _indexes(ranges: Sequence[tuple[int, int]]) -> list[int]:
+    return sorted(index for bounds in ranges for index in _range_indexes(*bounds))
+
+
+def _record_path(size: int, n: int) -> list[_Sibling]:
+    if not 0 <= n < size <= MAX_SIZE:
+        raise BadInputError(f"there is no record {n} in a tree of {size} records")
+    return _path(size, n, n + 1)[0]
+
+
+def _record_ranges(size: int, n: int) -> list[tuple[int, int]]:
+    return [(one.low, one.high) for one in _record_path(size, n)]
+
+
+def record_proof_indexes(size: int, n: int) -> list[int]:
+    """Return which stored hashes `prove_record` needs, ascending.
+
+    Raises:
+        BadInputError: the tree has no record n.
+    """
+    return _indexes(_record_ranges(size, n))
+
+
+def prove_record(size: int, n: int, read: HashReader) -> list[Hash]:
+    """Return the proof that the tree of size records has its record n (an audit path, RFC 6962).
+
+    The hashes beside the path from the record up to the root, lowest first.
+
+    Raises:
+        BadInputError: the tree has no record n.
+    """
+    return _subtrees(_record_ranges(size, n), read)
+
+
+def check_record(proof: Sequence[Hash], tree: Tree, n: int, leaf: Hash) -> None:
+    """Return if proof shows that tree's record n has the hash leaf.
+
+    Raises:
+        BadInputError: the tree has no record n.
+        VerificationError: it does not show that.
+    """
+    beside = _record_path(tree.size, n)
+    if len(proof) == len(beside):
+        root = leaf
+        for other, sibling in zip(proof, beside, strict=True):
+            root = node_hash(other, root) if sibling.is_left else node_hash(root, other)
+        if root == tree.root:
+            return
+    raise VerificationError(
+        f"the proof does not show that record {n} is in the log's tree of {tree.size} records"
+    )
+
+
+def _tree_path(size: int, old_size: int) -> tuple[list[_Sibling], int]:
+    if not 1 <= old_size <= size <= MAX_SIZE:
+        raise BadInputError(f"a tree of {size} records can't contain one of {old_size}")
+    return _path(size, 0, old_size)
+
+
+def _tree_ranges(size: int, old_size: int) -> list[tuple[int, int]]:
+    beside, low = _tree_path(size, old_size)
+    # Where the old tree is a subtree of the new one, its root is known to whoever checks.
+    shared = [(low, old_size)] if low else []
+    return shared + [(one.low, one.high) for one in beside]
+
+
+def tree_proof_indexes(size: int, old_size: int) -> list[int]:
+    """Return which stored hashes `prove_tree` needs, ascending.
+
+    Raises:
+        BadInputError: not 1 <= old_size <= size.
+    """
+    return _indexes(_tree_ranges(size, old_size))
+
+
+def prove_tree(size: int, old_size: int, read: HashReader) -> list[Hash]:
+    """Return the proof that a tree only grew from old_size to size (a consistency proof, RFC 6962).
+
+    Raises:
+        BadInputError: not 1 <= old_size <= size.
+    """
+    return _subtrees(_tree_ranges(size, old_size), read)
+
+
+def check_tree(proof: Sequence[Hash], tree: Tree, old: Tree) -> None:
+    """Return if proof shows that tree begins with all the records of old.
+
+    Raises:
+        BadInputError: not 1 <= old.size <= tree.size.
+        VerificationError: it does not show that: the log forked, or the proof is wrong.
+    """
+    beside, low = _tree_path(tree.size, old.size)
+    if len(proof) == len(beside) + bool(low):
+        old_root = new_root = proof[0] if low else old.root
+        for other, sibling in zip(proof[bool(low) :], beside, strict=True):
+            if sibling.is_left:
+                old_root, new_root = node_hash(other, old_root), node_hash(other, new_root)
+            else:
+                new_root = node_hash(new_root, other)
+        if (old_root, new_root) == (old.root, tree.root):
+            return
+    raise VerificationError(
+        f"the proof does not show that the log's tree of {tree.size} records "
+        f"continues its tree of {old.size}"
+    )

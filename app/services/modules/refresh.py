@@ -1,0 +1,150 @@
+"""Asking upstream anew because an admin says so.
+
+Without a version the answers that change are forgotten (`front.refresh`). With one, its stored
+files are fetched again and compared with the record. Damaged blobs are repaired by `healing`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.core import module as modules
+from app.core.errors import (
+    BadInputError,
+    ConflictError,
+    DeniedError,
+    UnknownError,
+    UpstreamAbsentError,
+    VerificationError,
+)
+from app.core.principal import Principal
+from app.core.routing import Route, Upstream, route_for
+from app.db.audit import AuditLog
+from app.db.engine import Database
+from app.db.modules import ModuleFile, ModuleTable
+from app.services.clock import Now
+from app.services.modules.checks import Wanted
+from app.services.modules.files import ModuleFiles
+from app.services.modules.front import Asking, ModuleFront
+from app.services.modules.sources import Sources
+from app.services.tenants.authorization import require_admin
+from app.services.tenants.policy import Policy, PolicyReader, tenant_in
+
+SAME = "same"
+GONE = "gone"
+DIFFERS = "differs"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A stored file, compared with what its upstream sends today.
+
+    Attributes:
+        outcome: "same"; "gone", where upstream has it no more and it is served all the same; or
+            "differs".
+        detail: the contradiction in words; "" where there is none.
+    """
+
+    file: ModuleFile
+    outcome: str
+    detail: str = ""
+
+
+class ModuleRefresh:
+    """Use cases about what upstream says today."""
+
+    def __init__(
+        self,
+        db: Database,
+        policies: PolicyReader,
+        front: ModuleFront,
+        files: ModuleFiles,
+        sources: Sources,
+        now: Now,
+    ) -> None:
+        self._db = db
+        self._policies = policies
+        self._front = front
+        self._files = files
+        self._sources = sources
+        self._now = now
+
+    async def forget(self, tenant: str, module: str, who: Principal) -> None:
+        """Forget a module's list, @latest and queries: the next request asks upstream.
+
+        Raises:
+            BadInputError: module is no module path.
+            UnknownError: there is no such tenant.
+            ConflictError: no route of the tenant leads to it.
+        """
+        policy, _ = await self._way(tenant, module, who)
+        of_tenant = tenant_in(policy, tenant)
+        await self._front.refresh(Asking(policy, of_tenant, who, self._now()), module)
+
+    async def compare(
+        self, tenant: str, module: str, version: str, who: Principal
+    ) -> list[Compared]:
+        """Return how the stored files of a version compare with what upstream sends today.
+
+        What is stored stays what is served. A .info is no reason for alarm: nobody pins it.
+
+        Raises:
+            BadInputError: module or version is malformed, or the version is a query.
+            UnknownError: there is no such tenant, or nothing is stored of the version.
+            ConflictError: no route of the tenant leads to it, or its route fetches nothing.
+            VerificationError: upstream sends something else today; it is kept as evidence.
+            UpstreamError: upstream can't be asked.
+        """
+        policy, route = await self._way(tenant, module, who)
+        if not modules.is_canonical_for(module, version):
+            raise BadInputError(f"{version[:80]!a} is not a canonical version of {module[:200]}")
+        if route.off:
+            raise ConflictError(f"{route} is off: it fetches nothing, so nothing can be compared")
+        origins = [u.origin_id for u in route.upstreams]
+        stored = await self._db.read(lambda s: ModuleTable(s).files(origins, module, version))
+        if not stored:
+            raise UnknownError(
+                f"nothing of {module}@{version} is stored; there is nothing to compare"
+            )
+        compared = [
+            await self._compare(file, route, upstream, policy)
+            for upstream in route.upstreams
+            for file in sorted(stored, key=lambda f: f.kind)
+            if file.origin_id == upstream.origin_id
+        ]
+        await self._record(tenant, f"{module}@{version}", who, compared)
+        differing = [c.detail for c in compared if c.outcome == DIFFERS]
+        if differing:
+            raise VerificationError("; ".join(differing))
+        return compared
+
+    async def _way(self, tenant: str, module: str, who: Principal) -> tuple[Policy, Route]:
+        require_admin(who, tenant)
+        modules.check_path(module)
+        policy = await self._policies.current(fresh=True)
+        of_tenant = tenant_in(policy, tenant)
+        try:
+            return policy, route_for(of_tenant.routes, policy.private_names, tenant, module)
+        except DeniedError as error:  # it is the state of things that forbids it, not who asks
+            raise ConflictError(str(error)) from error
+
+    async def _compare(
+        self, file: ModuleFile, route: Route, upstream: Upstream, policy: Policy
+    ) -> Compared:
+        wanted = Wanted.of(route, file.origin_id, file.module, file.version, file.kind)
+        try:
+            await self._files.recheck(wanted, self._sources.open(upstream, policy))
+        except UpstreamAbsentError:
+            return Compared(file, GONE)
+        except VerificationError as error:
+            return Compared(file, DIFFERS, str(error))
+        return Compared(file, SAME)
+
+    async def _record(
+        self, tenant: str, name: str, who: Principal, compared: Sequence[Compared]
+    ) -> None:
+        at, told = self._now(), ", ".join(f"{c.file.kind} {c.outcome}" for c in compared)
+        await self._db.write(
+            lambda s: AuditLog(s).append(
+                at, who.actor, "module.compare", f"module:{tenant}/{name}", told
+            )
+        )

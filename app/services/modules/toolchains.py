@@ -1,0 +1,271 @@
+"""The module golang.org/toolchain of the mirror's archives: what GOTOOLCHAIN switching asks for.
+
+Each version is derived from an archive that the mirror verified; its zip is built once and kept
+like any module's. A tenant's route of exactly `golang.org/toolchain` leads elsewhere instead.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app import logs
+from app.core import goversion
+from app.core.errors import (
+    BadInputError,
+    StorageError,
+    UnknownError,
+    VerificationError,
+)
+from app.core.goarchive import iter_files
+from app.core.goproxy import Kind
+from app.core.gorelease import ARM_NAMES
+from app.core.gorelease import Kind as FileKind
+from app.core.releasefile import FileRecord
+from app.core.toolchain import GO_MOD_H1, GO_MOD_TEXT, MODULE_PATH, module_version, read_time
+from app.core.toolchainzip import ToolchainZip
+from app.db.blobs import Blobs
+from app.db.engine import Database, Session
+from app.db.generation import bump_generation
+from app.db.modules import ModuleFile, ModuleTable
+from app.db.routes import RouteTable
+from app.services.clock import Now
+from app.services.flight import Flight
+from app.services.leases import Leases
+from app.services.releases.catalog import Catalog, CatalogReader
+from app.services.releases.ingestion import Ingestion
+from app.services.releases.policy import raise_if_held_back
+from app.storage.blobstore import BlobStore, StagedBlob
+
+ORIGIN = "mirror:releases"
+"""The origin that the built zips are kept under."""
+
+_log = logs.get("toolchains")
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """One version of the module and the archive that it is derived from."""
+
+    version: str
+    filename: str
+    release: str
+
+
+class Toolchains:
+    """Toolchain modules of the release mirror."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: BlobStore,
+        catalog: CatalogReader,
+        ingestion: Ingestion,
+        leases: Leases,
+        now: Now,
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._catalog = catalog
+        self._ingestion = ingestion
+        self._leases = leases
+        self._now = now
+        self._flight: Flight[str, ModuleFile] = Flight()
+        self._building = asyncio.Semaphore(1)  # one core for it, not all
+        self._known: tuple[int, Mapping[str, Toolchain]] = (-1, {})
+        self._origin: int | None = None
+
+    async def versions(self) -> list[str]:
+        """Return the versions of every archive that the mirror offers, oldest Go first."""
+        return list(await self._toolchains())
+
+    async def _toolchains(self) -> Mapping[str, Toolchain]:
+        catalog = await self._catalog.current()
+        if self._known[0] != catalog.generation:
+            self._known = (catalog.generation, {t.version: t for t in _offered(catalog)})
+        return self._known[1]
+
+    async def _record(self, version: str) -> FileRecord:
+        """Return the record of the archive behind a version, ingesting it if settings allow.
+
+        Raises:
+            UnknownError: the mirror offers no such archive.
+            MoorageError: it can't be had; see `Ingestion.ensure`.
+        """
+        found = (await self._toolchains()).get(version)
+        if found is None:
+            raise UnknownError(
+                f"{MODULE_PATH}@{version} is not offered here: the mirror has no such archive; "
+                "see /dl/"
+            )
+        record = await self._ingestion.ensure(found.filename)
+        raise_if_held_back(record)
+        if record.toolchain is None:
+            raise VerificationError(f"{found.filename} holds no Go toolchain")
+        return record
+
+    async def info(self, version: str) -> bytes:
+        """Return the .info of a version. `go` asks for that of linux-amd64, whatever it runs on.
+
+        So it is there for every release of which the mirror offers an archive of any platform.
+
+        Raises:
+            UnknownError: the mirror offers no archive of that release.
+            MoorageError: its archive can't be had.
+        """
+        time = await self._time(version)
+        told = {"Version": version} | ({"Time": time} if time else {})
+        return (json.dumps(told) + "\n").encode()
+
+    async def _time(self, version: str) -> str | None:
+        known = await self._toolchains()
+        of_release = [t for t in known.values() if t.version.startswith(_stem(version))]
+        if not of_release:
+            raise UnknownError(f"{MODULE_PATH}@{version} is not offered here; see /dl/")
+        catalog = await self._catalog.current()
+        there = [t for t in of_release if _time_in(catalog, t.filename)]
+        if there:
+            return _time_in(catalog, there[0].filename)
+        wanted = known.get(version) or of_release[0]
+        record = await self._record(wanted.version)
+        if record.toolchain is not None and record.toolchain.time is not None:
+            return record.toolchain.time
+        async with self._store.local_file(record.sha256) as path:
+            return await asyncio.to_thread(read_time, path.open("rb"), record.file.suffix)
+
+    async def go_mod(self, version: str) -> bytes:
+        """Return the .mod of a version, the same for all.
+
+        Raises:
+            UnknownError: the mirror offers no such archive.
+        """
+        known = await self._toolchains()
+        if version not in known and not any(v.startswith(_stem(version)) for v in known):
+            raise UnknownError(f"{MODULE_PATH}@{version} is not offered here; see /dl/")
+        return GO_MOD_TEXT
+
+    async def zip(self, version: str) -> ModuleFile:
+        """Return the zip of a version, built now if it is not there.
+
+        Raises:
+            UnknownError: the mirror offers no such archive.
+            MoorageError: its archive can't be had, or the zip can't be stored.
+        """
+        record = await self._record(version)
+        return await self._flight.do(version, lambda: self._alone(version, record))
+
+    async def _alone(self, version: str, record: FileRecord) -> ModuleFile:
+        async with self._leases.hold(f"toolchain:{version}"), self._building:
+            there = await self._stored(version)
+            if there is not None and not there.damaged:
+                return there
+            return await self._build(version, record, there)
+
+    async def _stored(self, version: str) -> ModuleFile | None:
+        origin = await self.origin()
+        return await self._db.read(
+            lambda s: ModuleTable(s).file(origin, MODULE_PATH, version, Kind.ZIP)
+        )
+
+    async def origin(self) -> int:
+        """Return the id of the origin that toolchain modules are kept under."""
+        if self._origin is None:
+            self._origin = await self._db.write(lambda s: RouteTable(s).origin(ORIGIN))
+        return self._origin
+
+    async def _build(
+        self, version: str, record: FileRecord, there: ModuleFile | None
+    ) -> ModuleFile:
+        if record.toolchain is None or record.toolchain.version != version:
+            raise VerificationError(f"{record.file.filename} is not the toolchain {version}")
+        builder = ToolchainZip(record.file.version, version)
+        async with self._store.stage() as staged:
+            async with self._store.local_file(record.sha256) as path:
+                await _write(builder, path, record, staged)
+            digest = await staged.seal()
+            if builder.h1 != record.toolchain.h1:
+                raise VerificationError(
+                    f"the zip of {version} came out with {builder.h1} instead of "
+                    f"{record.toolchain.h1}; the stored archive may be damaged"
+                )
+            await self._store.commit(staged, digest)
+            file = ModuleFile(
+                await self.origin(),
+                MODULE_PATH,
+                version,
+                Kind.ZIP,
+                digest,
+                staged.size_bytes,
+                self._now(),
+                None,
+                builder.h1,
+                GO_MOD_H1,
+                "unverified",
+            )
+        await self._db.write(lambda s: _save(s, file, there))
+        _log.info("toolchain module built", version=version, h1=file.h1, bytes=file.size_bytes)
+        return file
+
+
+def _save(session: Session, file: ModuleFile, there: ModuleFile | None) -> None:
+    Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
+    if there is None:
+        ModuleTable(session).add(file)
+    else:
+        ModuleTable(session).replace_blob(file)
+        bump_generation(session)
+
+
+async def _write(builder: ToolchainZip, path: Path, record: FileRecord, staged: StagedBlob) -> None:
+    """Write the zip into a staged blob; each piece is made in a thread, and none is kept."""
+    with path.open("rb") as stream:
+        pieces = builder.pieces(iter_files(stream, record.file.suffix))
+        try:
+            while (piece := await asyncio.to_thread(_next, pieces)) is not None:
+                await staged.write(piece)
+        except BadInputError as error:
+            raise StorageError(
+                f"the stored {record.file.filename} can't be read as an archive: {error}"
+            ) from error
+
+
+def _next(pieces: Iterator[bytes]) -> bytes | None:
+    return next(pieces, None)
+
+
+def _offered(catalog: Catalog) -> list[Toolchain]:
+    found: dict[str, Toolchain] = {}
+    archives = [r.file for r in catalog.offered if r.file.kind is FileKind.ARCHIVE]
+    for file in sorted(archives, key=lambda f: goversion.sort_key(f.version)):
+        if not goversion.is_valid(goversion.from_name(file.version)) or not file.os:
+            continue
+        goarch = "arm" if file.arch in ARM_NAMES else file.arch
+        version = module_version(file.version, file.os, goarch)
+        found.setdefault(version, Toolchain(version, file.filename, file.version))
+    return list(found.values())
+
+
+def _stem(version: str) -> str:
+    """Return a version without its platform: "v0.0.1-go1.23.1." of "…go1.23.1.linux-amd64"."""
+    return version.rpartition(".")[0] + "."
+
+
+def _time_in(catalog: Catalog, filename: str) -> str | None:
+    record = catalog.records.get(filename)
+    return None if record is None or record.toolchain is None else record.toolchain.time
+
+
+def instead(versions: list[str], version: str) -> str | None:
+    """Return the Go release to use instead of a denied version: the newest one for its platform.
+
+    Args:
+        versions: that the tenant may use.
+        version: that it may not.
+    """
+    platform = version.rpartition(".")[2]
+    names = [
+        v.removeprefix("v0.0.1-").rpartition(".")[0] for v in versions if v.endswith(f".{platform}")
+    ]
+    stable = [n for n in names if not goversion.is_prerelease(n)]
+    return max(stable or names, key=goversion.sort_key, default=None)

@@ -1,0 +1,109 @@
+"""Whether a public log vouches for content that comes in; the first configured log is asked."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app import logs
+from app.core.errors import (
+    MoorageError,
+    OverloadedError,
+    UpstreamAbsentError,
+    UpstreamError,
+    UpstreamUnavailableError,
+    VerificationError,
+)
+from app.core.goproxy import Kind
+from app.core.record import Sums
+from app.core.routing import LogPolicy
+from app.db.modules import ModuleFile
+from app.services.sumdb.relay import LogRelay
+
+VERIFIED = "verified"
+UNVERIFIED = "unverified"
+REFUSED = "refused"
+_DEFER_S = 10.0  # how long a fetch that may do without the log waits for it
+_log = logs.get("sumdb")
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What the log said of a version.
+
+    Attributes:
+        sums: the two h1; None where it could not be asked, and need not be.
+    """
+
+    log: str
+    sums: Sums | None
+
+    def judge(self, file: ModuleFile) -> str:
+        """Return what is recorded of a file: "verified", "unverified", or "" for an .info.
+
+        Raises:
+            VerificationError: the log vouches for other content.
+        """
+        if file.kind is Kind.INFO:
+            return ""
+        if self.sums is None:
+            return UNVERIFIED
+        wanted = self.sums.go_mod_h1 if file.kind is Kind.MOD else self.sums.zip_h1
+        pairs = [(file.h1, wanted)]
+        if file.kind is Kind.ZIP:
+            pairs.append((file.go_mod_h1, self.sums.go_mod_h1))
+        for found, vouched in pairs:
+            if found != vouched:
+                raise VerificationError(
+                    f"{file.name} has {found}, and {self.log} vouches for {vouched}"
+                )
+        return VERIFIED
+
+
+class LogChecks:
+    """Asks a public log about module versions."""
+
+    def __init__(self, relays: Sequence[LogRelay]) -> None:
+        self._relay = relays[0] if relays else None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a log to ask."""
+        return self._relay is not None
+
+    async def vouched(self, module: str, version: str, policy: LogPolicy) -> Vouched:
+        """Return what the log vouches for.
+
+        Raises:
+            UpstreamUnavailableError: policy wants it, and the log can't be asked.
+            VerificationError: the log's answer does not verify; or policy wants a record, and
+                there is none.
+        """
+        if self._relay is None:
+            if policy is LogPolicy.REQUIRE:
+                raise VerificationError(
+                    "its route requires a checksum database, and MOORAGE_SUMDB__UPSTREAMS is empty"
+                )
+            return Vouched("", None)
+        if policy is LogPolicy.OFF:
+            return Vouched("", None)
+        name = self._relay.name
+        patience = _DEFER_S if policy is LogPolicy.DEFER else None
+        try:
+            async with asyncio.timeout(patience):
+                return Vouched(name, await self._relay.sums(module, version))
+        except (UpstreamError, OverloadedError, TimeoutError) as error:
+            if policy is LogPolicy.REQUIRE:
+                raise _wanted(name, module, version, error) from error
+            _log.warning("log not asked", log=name, module=module, version=version)
+            return Vouched(name, None)
+
+
+def _wanted(name: str, module: str, version: str, error: Exception) -> MoorageError:
+    if isinstance(error, UpstreamAbsentError):
+        return VerificationError(f"{name} has no record of {module}@{version}")
+    retry = getattr(error, "retry_after_s", 30)
+    return UpstreamUnavailableError(
+        f"{module}@{version} waits for {name}, which can't be asked now; its route requires it",
+        origin="",
+        retry_after_s=retry,
+    )

@@ -1,0 +1,86 @@
+"""A log's newest head outside the database, so that a restored older database is noticed.
+
+A database that came back from a backup knows fewer records than clients have seen proven. Growing
+from there would sign a second timeline, which every such client refuses for ever. So a log is not
+written to while its database is behind this file.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from app.core import tlog
+from app.core.errors import BadInputError, StorageError
+from app.core.note import parse_note
+from app.core.tlog import Tree
+from app.storage.durable import storage_errors, sync_folder
+
+
+class HeadFiles:
+    """The head files of all logs, in one folder, which is made if missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with storage_errors("make keys/logs"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, name: str) -> Path:
+        """Return the file of a log: its name may have slashes."""
+        return self._folder / f"{quote(name, safe='')}.head"
+
+    def read(self, name: str) -> Tree | None:
+        """Return the tree of a log's newest head; None where there is no file.
+
+        Raises:
+            StorageError: the file can't be read, or holds no head.
+        """
+        with storage_errors(f"read keys/logs/{name}.head"):
+            try:
+                raw = self.path(name).read_bytes()
+            except FileNotFoundError:
+                return None
+        try:
+            return tlog.parse_tree(parse_note(raw).text)
+        except BadInputError as error:
+            raise StorageError(f"{self.path(name)} holds no tree head; restore it") from error
+
+    def keep(self, name: str, note: bytes) -> None:
+        """Put a head in the place of an older one, durably; a newer one stays.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        size = tlog.parse_tree(parse_note(note).text).size
+        with storage_errors(f"lock keys/logs/{name}.head"), self._lock(name):
+            kept = self.read(name)
+            if kept is None or kept.size < size:
+                self.replace(name, note)
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """Return a context that one process at a time is in; its end, even by a kill, frees it."""
+        with self.path(name).with_suffix(".lock").open("ab") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+            yield
+
+    def replace(self, name: str, note: bytes) -> None:
+        """Put a head in the place of the last one, whatever that is, durably.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        path = self.path(name)
+        temp = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+        with storage_errors(f"write keys/logs/{name}.head"):
+            descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, note)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            # Crash: a file that nobody looks at, and the head of before.
+            temp.replace(path)
+            sync_folder(path.parent)

@@ -1,0 +1,335 @@
+"""A tenant's own transparency log: one key that vouches for its private and public modules.
+
+A record is appended when a version is first served to the tenant, after its content was checked.
+The record, the hashes that it adds and the signed head that covers them are one transaction; who
+tells a head has it written outside the database first. So a head never covers what is not
+durable, and a crash at any step leaves a log from which the next append goes on.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app import logs, metrics
+from app.core import record as records
+from app.core import tlog
+from app.core.errors import ConflictError, UnknownError, VerificationError
+from app.core.note import open_note, parse_note, sign
+from app.core.notekey import Signer, generate, parse_skey, parse_vkey
+from app.core.principal import OPERATOR, Principal
+from app.core.record import Lookup, Sums
+from app.core.tenant import Tenant
+from app.core.tile import DATA_LEVEL, HEIGHT, Tile, tile_body
+from app.core.tlog import Hash, Tree
+from app.db.audit import AuditLog
+from app.db.engine import Database, Session
+from app.db.tenantlogs import LogRecord, TenantLog, TenantLogTable
+from app.services.clock import Now
+from app.services.secrets import SecretBox
+from app.services.sumdb.headfile import HeadFiles
+from app.services.tenants.authorization import require_admin
+from app.services.tenants.changes import record, tenant_named
+
+SEED_BYTES = 32
+_log = logs.get("sumdb")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """That a record is in a log: what an outsider needs besides the vkey.
+
+    Attributes:
+        lookup: the record and the signed head, as a lookup answers.
+        hashes: the proof of RFC 6962, from the leaf up.
+    """
+
+    log: str
+    vkey: str
+    lookup: bytes
+    hashes: tuple[Hash, ...]
+
+
+class TenantLogs:
+    """The logs of all tenants."""
+
+    def __init__(
+        self, db: Database, box: SecretBox, heads: HeadFiles, now: Now, name_pattern: str
+    ) -> None:
+        self._db = db
+        self._box = box
+        self._heads = heads
+        self._now = now
+        self._name_pattern = name_pattern
+        self._kept: dict[str, int] = {}  # sizes of the heads that this process saw in their files
+
+    async def of(self, tenant: str, who: Principal = OPERATOR) -> TenantLog | None:
+        """Return the log that a tenant writes to, or None where it has none."""
+        require_admin(who, tenant)
+        return await self._db.read(lambda s: TenantLogTable(s).of(tenant_named(s, tenant).id))
+
+    async def create(self, tenant: str, who: Principal = OPERATOR) -> TenantLog:
+        """Return a tenant's log, made with a new key if there is none.
+
+        Its name is that of the settings, with a number where a log had it before: a name must never
+        be used for other records.
+
+        Raises:
+            UnknownError: there is no such tenant.
+        """
+        require_admin(who, tenant)
+        random = secrets.token_bytes(SEED_BYTES)
+        return await self._db.write(lambda s: self._create(s, tenant_named(s, tenant), random, who))
+
+    def _create(self, session: Session, tenant: Tenant, random: bytes, who: Principal) -> TenantLog:
+        table = TenantLogTable(session)
+        there = table.of(tenant.id)
+        if there is not None:
+            return there
+        taken = {log.name for log in table.all()}
+        base = self._name_pattern.replace("{tenant}", tenant.name)
+        names = (base if n == 1 else f"{base}-{n}" for n in range(1, len(taken) + 2))
+        name = next(n for n in names if n not in taken)
+        signer = generate(name, random)
+        head = sign(tlog.format_tree(Tree(0, tlog.EMPTY_ROOT)), signer)
+        seed = self._box.seal(signer.skey, _place(name))
+        vkey = signer.verifier.vkey
+        made = table.add(tenant.id, name, vkey, seed, head, self._now())
+        record(session, self._now(), who, "sumdb.create", f"log:{name}", vkey)
+        return made
+
+    async def append(self, log: TenantLog, module: str, version: str, sums: Sums) -> LogRecord:
+        """Return the record of a module version, appended if it is not there.
+
+        Raises:
+            VerificationError: it is recorded with other sums; the first ones count for ever.
+            ConflictError: the database is older than the log's head, or the log is retired.
+        """
+        text = records.record_text(module, version, sums).encode()
+        known = await self._db.read(lambda s: TenantLogTable(s).record(log.id, module, version))
+        found = known or await self._append_now(log, module, version, text)
+        if found.text != text:
+            raise await self._contradicted(log, found, text)
+        return found
+
+    async def _append_now(
+        self, log: TenantLog, module: str, version: str, text: bytes
+    ) -> LogRecord:
+        signer = self._signer(log)
+        made, head = await self._db.write(
+            lambda s: self._append(s, log.id, signer, module, version, text)
+        )
+        await self._before_telling(log.name, head)
+        return made
+
+    def _append(
+        self, session: Session, log_id: int, signer: Signer, module: str, version: str, text: bytes
+    ) -> tuple[LogRecord, bytes]:
+        table = TenantLogTable(session)
+        log = table.locked(log_id)
+        there = table.record(log_id, module, version)
+        if there is not None:
+            return there, log.head
+        if log.retired:
+            raise ConflictError(f"the log {log.name} is retired; the tenant has another")
+        self._check_not_behind(session, log)
+        new = LogRecord(log.size, module, version, text)
+        hashes = tlog.stored_hashes(
+            log.size, tlog.leaf_hash(text), lambda places: _read(table, log_id, places)
+        )
+        start = tlog.stored_hash_count(log.size)
+        added = {start + i: value for i, value in enumerate(hashes)}
+        root = tlog.tree_hash(log.size + 1, lambda places: _read(table, log_id, places, added))
+        head = sign(tlog.format_tree(Tree(log.size + 1, root)), signer)
+        table.append(log_id, new, dict(added), head, self._now())
+        return new, head
+
+    async def _before_telling(self, name: str, head: bytes) -> None:
+        """Have a head's file hold it, or a newer one, before a client sees it."""
+        size = tlog.parse_tree(parse_note(head).text).size
+        if self._kept.get(name, -1) < size:
+            await asyncio.to_thread(self._heads.keep, name, head)
+            self._kept[name] = size
+
+    def _check_not_behind(self, session: Session, log: TenantLog) -> None:
+        """Refuse to sign where clients may have seen a head that the database does not know.
+
+        Raises:
+            ConflictError: the message says what to do.
+        """
+        kept = self._heads.read(log.name)
+        if kept is None:
+            return
+        known = min(kept.size, log.size)
+        table = TenantLogTable(session)
+        root = tlog.tree_hash(known, lambda places: _read(table, log.id, places))
+        if kept.size > log.size or root != kept.root:
+            raise ConflictError(
+                f"the log {log.name} is not written to: its database has {log.size} records, and a "
+                f"tree of {kept.size} was signed before; an older backup was restored. An admin "
+                "decides with `moorage sumdb recover`"
+            )
+
+    async def _contradicted(
+        self, log: TenantLog, known: LogRecord, text: bytes
+    ) -> VerificationError:
+        why = (
+            f"{known.module}@{known.version} is record {known.record} of {log.name} with other "
+            "sums; the first ones count for ever"
+        )
+        at, detail = self._now(), f"{why}: {text.decode()!a}"
+        obj = f"log:{log.name}"
+        await self._db.write(
+            lambda s: AuditLog(s).append(at, "system", "sumdb.refuse", obj, detail[:2000])
+        )
+        metrics.count_log_refusal()
+        _log.error("log record contradicted", log=log.name, module=known.module, why=why)
+        return VerificationError(why)
+
+    def _signer(self, log: TenantLog) -> Signer:
+        return parse_skey(self._box.open(log.seed, _place(log.name)))
+
+    async def lookup(self, log: TenantLog, module: str, version: str) -> bytes:
+        """Return the answer to a lookup: the record, and a head that covers it.
+
+        Raises:
+            UnknownError: the log has no such record.
+        """
+
+        def work(session: Session) -> tuple[LogRecord | None, TenantLog]:
+            table = TenantLogTable(session)
+            return table.record(log.id, module, version), table.get(log.id)
+
+        found, now = await self._db.read(work)
+        if found is None:
+            raise UnknownError(f"{log.name} has no record of {module}@{version}")
+        await self._before_telling(log.name, now.head)
+        return records.format_lookup(Lookup(found.record, found.text.decode(), now.head))
+
+    async def latest(self, log: TenantLog) -> bytes:
+        """Return the newest signed head."""
+        head = (await self._db.read(lambda s: TenantLogTable(s).get(log.id))).head
+        await self._before_telling(log.name, head)
+        return head
+
+    async def tile(self, log: TenantLog, tile: Tile) -> bytes:
+        """Return the bytes of a tile, at any width up to the present one.
+
+        Raises:
+            UnknownError: the log is not that large.
+        """
+
+        def work(session: Session) -> bytes | None:
+            table = TenantLogTable(session)
+            size = table.get(log.id).size
+            if not _is_in(size, tile):
+                return None
+            if tile.level == DATA_LEVEL:
+                start = tile.number << HEIGHT
+                found = table.records(log.id, start, tile.width)
+                return records.format_data_tile(r.text.decode() for r in found)
+            return tile_body(tile, lambda places: _read(table, log.id, places))
+
+        body = await self._db.read(work)
+        if body is None:
+            raise UnknownError(f"{tile.path} is beyond the newest tree head of {log.name}")
+        return body
+
+    async def prove(self, log: TenantLog, module: str, version: str) -> Proof:
+        """Return the proof that a module version's record is in the log.
+
+        Raises:
+            UnknownError: it is not.
+        """
+
+        def work(session: Session) -> Proof | None:
+            table = TenantLogTable(session)
+            found, now = table.record(log.id, module, version), table.get(log.id)
+            if found is None:
+                return None
+            hashes = tlog.prove_record(
+                now.size, found.record, lambda places: _read(table, log.id, places)
+            )
+            lookup = records.format_lookup(Lookup(found.record, found.text.decode(), now.head))
+            return Proof(log.name, log.vkey, lookup, tuple(hashes))
+
+        proof = await self._db.read(work)
+        if proof is None:
+            raise UnknownError(f"{log.name} has no record of {module}@{version}")
+        return proof
+
+    async def recover(self, tenant: str, who: Principal, *, accept: bool) -> TenantLog:
+        """Return a tenant's log in working order again after an older database was restored.
+
+        Args:
+            tenant: whose log.
+            who: an admin of it.
+            accept: go on with the records of the database, under the same name: every client that
+                saw a newer head refuses the log until it deletes what it knows of it. False starts
+                a new log with another name and key, and retires this one.
+
+        Raises:
+            UnknownError: the tenant has no log.
+            ConflictError: nothing is wrong with the log.
+        """
+        require_admin(who, tenant)
+        random = secrets.token_bytes(SEED_BYTES)
+
+        def work(session: Session) -> tuple[TenantLog, TenantLog]:
+            of_tenant = tenant_named(session, tenant)
+            table = TenantLogTable(session)
+            log = table.of(of_tenant.id)
+            if log is None:
+                raise UnknownError(f"tenant {tenant} has no log; see `moorage sumdb create`")
+            try:
+                self._check_not_behind(session, log)
+            except ConflictError:
+                pass
+            else:
+                raise ConflictError(f"nothing is wrong with the log {log.name}")
+            detail = "accepted as it is" if accept else "retired"
+            record(session, self._now(), who, "sumdb.recover", f"log:{log.name}", detail)
+            if accept:
+                return log, log
+            table.retire(log.id)
+            return log, self._create(session, of_tenant, random, who)
+
+        old, new = await self._db.write(work)
+        if accept:
+            await asyncio.to_thread(self._heads.replace, old.name, old.head)
+        return new
+
+    async def all_names(self) -> dict[str, TenantLog]:
+        """Return every log by its name, retired ones too."""
+        return {log.name: log for log in await self._db.read(lambda s: TenantLogTable(s).all())}
+
+
+def open_head(log: TenantLog) -> Tree:
+    """Return the tree of a log's head, its signature checked.
+
+    Raises:
+        VerificationError: it is not signed by the log's key.
+    """
+    return tlog.parse_tree(open_note(log.head, [parse_vkey(log.vkey)]).text)
+
+
+def _place(name: str) -> str:
+    return f"log:{name}"
+
+
+def _is_in(size: int, tile: Tile) -> bool:
+    if tile.height != HEIGHT:
+        return False
+    hashes = size >> (HEIGHT * max(tile.level, 0))
+    return (tile.number << HEIGHT) + tile.width <= hashes
+
+
+def _read(
+    table: TenantLogTable, log_id: int, places: Sequence[int], added: dict[int, Hash] | None = None
+) -> list[Hash]:
+    known = added or {}
+    stored = table.hashes(log_id, [p for p in places if p not in known])
+    missing = [p for p in places if p not in known and p not in stored]
+    if missing:
+        raise VerificationError(f"the log's stored hash {missing[0]} is missing")
+    return [known[p] if p in known else Hash(stored[p]) for p in places]

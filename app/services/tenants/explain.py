@@ -1,0 +1,158 @@
+"""Which rule and which route decide about a module, and what is stored of it.
+
+The words for rules are core/explain's; the decision is that of the one choke point, and the route
+that of core/routing, as for a request of `go`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from app.core import module as modules
+from app.core.acl import Decision
+from app.core.errors import DeniedError
+from app.core.explain import Line, explain
+from app.core.goproxy import Kind, parse_path
+from app.core.principal import Principal, Scope
+from app.core.routing import Route, Upstream, matching, route_for
+from app.db.engine import Database, Session
+from app.db.modules import ModuleConflict, ModuleFile, ModuleTable
+from app.services.clock import Now
+from app.services.tenants.authorization import Operation, permission, require_admin
+from app.services.tenants.policy import PolicyReader, TenantPolicy, tenant_in
+from app.upstream.goproxy import path_of
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One upstream of the route that is taken.
+
+    Attributes:
+        credential: its name; None for anonymous access.
+    """
+
+    upstream: Upstream
+    credential: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a tenant stands to a module.
+
+    Attributes:
+        version: as it was asked for; None for the module as a whole.
+        is_query: whether upstream has to resolve it; it is authorised again as what it resolves to.
+        decision: what a request with a token that may read is told.
+        steps: the rules, in the order that they act; none decides where the tenant is switched off.
+        routes: those whose patterns match, the first of them counts.
+        route_refusal: why no upstream may be asked, "" where one may.
+        private: what makes the name private; None for a public one.
+        hops: the upstreams in order.
+        stored: the files of the version under these upstreams.
+        conflicts: what was refused of the version because it contradicts them.
+    """
+
+    tenant: str
+    module: str
+    version: str | None
+    is_query: bool
+    decision: Decision
+    steps: Sequence[Line]
+    routes: Sequence[Route]
+    route_refusal: str
+    private: str | None
+    hops: Sequence[Hop] = ()
+    stored: Sequence[ModuleFile] = ()
+    conflicts: Sequence[ModuleConflict] = ()
+
+
+class ExplainService:
+    """Explains decisions to admins."""
+
+    def __init__(self, db: Database, policies: PolicyReader, now: Now) -> None:
+        self._db = db
+        self._policies = policies
+        self._now = now
+
+    async def explain(
+        self, tenant: str, module: str, version: str | None, who: Principal
+    ) -> Explanation:
+        """Return how a tenant stands to a module, or to one version of it.
+
+        Raises:
+            DeniedError: who is no admin of the tenant.
+            BadInputError: module or version is malformed.
+            UnknownError: there is no such tenant, or no proxy serves such a version.
+        """
+        require_admin(who, tenant)
+        modules.check_path(module)
+        is_query = version is not None and _is_query(module, version)
+        policy = await self._policies.current(fresh=True)
+        of_tenant = tenant_in(policy, tenant)
+        asked = None if is_query else version
+        decision, steps = self._decided(of_tenant, module, asked)
+        refusal, hops = "", tuple[Hop, ...]()
+        try:
+            route = route_for(of_tenant.routes, policy.private_names, tenant, module)
+        except DeniedError as error:
+            refusal = str(error)
+        else:
+            names = {i: c.name for i, c in policy.credentials.items()}
+            hops = tuple(
+                Hop(u, None if u.credential is None else names.get(u.credential))
+                for u in route.upstreams
+            )
+        stored, conflicts = await self._stored(hops, module, asked)
+        return Explanation(
+            tenant,
+            module,
+            version,
+            is_query,
+            decision,
+            steps,
+            matching(of_tenant.routes, module),
+            refusal,
+            policy.private_names.why(module),
+            hops,
+            stored,
+            conflicts,
+        )
+
+    def _decided(
+        self, of_tenant: TenantPolicy, module: str, version: str | None
+    ) -> tuple[Decision, list[Line]]:
+        reader = Principal("explain", frozenset({Scope.READ}), of_tenant.tenant.name)
+        now = self._now()
+        may = permission(reader, of_tenant, Operation.FETCH, module, now)
+        steps = explain(of_tenant.access.to(module, now), version)
+        if may.refusal is not None:  # the tenant is switched off: no rule is looked at
+            steps = [replace(line, decides=False) for line in steps]
+        return may.decide(version), steps
+
+    async def _stored(
+        self, hops: Sequence[Hop], module: str, version: str | None
+    ) -> tuple[list[ModuleFile], list[ModuleConflict]]:
+        if not hops or version is None:
+            return [], []
+        origins = [h.upstream.origin_id for h in hops]
+
+        def work(session: Session) -> tuple[list[ModuleFile], list[ModuleConflict]]:
+            table = ModuleTable(session)
+            files = table.files(origins, module, version)
+            files.sort(key=lambda f: (origins.index(f.origin_id), f.kind))
+            return files, table.conflicts(origins, module, version)
+
+        return await self._db.read(work)
+
+
+def _is_query(module: str, version: str) -> bool:
+    """Whether upstream has to resolve a version.
+
+    Raises:
+        BadInputError: `go` can't ask for it.
+        UnknownError: it has a slash, which no proxy serves.
+    """
+    if version == LATEST:
+        return True
+    return parse_path(path_of(module, Kind.INFO, version).encode()).is_query

@@ -1,0 +1,143 @@
+"""Why a module may be used or not, where it comes from, and what is stored of it."""
+
+from datetime import datetime
+
+from app.core.explain import Line
+from app.core.routing import Route
+from app.db.modules import ModuleConflict, ModuleFile
+from app.services.tenants.explain import Explanation
+from app.web.admin.models.base import Out
+from app.web.admin.models.routes import UpstreamOut, upstream_out
+
+
+class StepOut(Out):
+    """One step towards the decision.
+
+    outcome: "denies", "allows" or "does not apply", by itself; the first one that decides counts.
+    """
+
+    stage: str
+    what: str
+    outcome: str
+    reason: str
+    decides: bool
+
+
+class MatchingRouteOut(Out):
+    """A route whose pattern matches; the first of them is taken."""
+
+    id: int
+    pattern: str
+    private: bool
+    off: bool
+
+
+class StoredOut(Out):
+    """A stored file of the version; origin is the URL that it came from."""
+
+    kind: str
+    sha256: str
+    size_bytes: int
+    h1: str
+    log_state: str
+    stored_at: datetime
+    damaged: bool
+    origin: str
+
+
+class RefusedOut(Out):
+    """Bytes that contradicted what is stored; refused, and kept as evidence."""
+
+    kind: str
+    recorded: str
+    seen: str
+    detail: str
+    seen_at: datetime
+    origin: str
+
+
+class ExplainOut(Out):
+    """How a tenant stands to a module, or to one version of it.
+
+    is_query: upstream resolves the version, and what it resolves to is authorised again.
+    by: what decides: "rule 7", "platform rule 3", "ownership of corp.example", "default", "tenant".
+    private: what makes the name private; null for a public one.
+    route_refusal: why no upstream may be asked; "" where one may.
+    upstreams: those of the route that is taken, in order.
+    """
+
+    tenant: str
+    module: str
+    version: str | None
+    is_query: bool
+    allowed: bool
+    by: str
+    reason: str
+    steps: list[StepOut]
+    private: str | None
+    routes: list[MatchingRouteOut]
+    route_refusal: str
+    upstreams: list[UpstreamOut]
+    stored: list[StoredOut]
+    conflicts: list[RefusedOut]
+
+
+def explain_out(found: Explanation) -> ExplainOut:
+    """Return an explanation for people and programs."""
+    urls = {hop.upstream.origin_id: hop.upstream.url for hop in found.hops}
+    return ExplainOut(
+        tenant=found.tenant,
+        module=found.module,
+        version=found.version,
+        is_query=found.is_query,
+        allowed=found.decision.allowed,
+        by=found.decision.by,
+        reason=found.decision.reason,
+        steps=[_step(line) for line in found.steps],
+        private=found.private,
+        routes=[_matching(route) for route in found.routes],
+        route_refusal=found.route_refusal,
+        upstreams=[upstream_out(hop.upstream, hop.credential) for hop in found.hops],
+        stored=[_stored(file, urls[file.origin_id]) for file in found.stored],
+        conflicts=[_refused(one, urls[one.origin_id]) for one in found.conflicts],
+    )
+
+
+def _step(line: Line) -> StepOut:
+    return StepOut(
+        stage=line.stage,
+        what=line.what,
+        outcome=line.outcome,
+        reason=line.reason,
+        decides=line.decides,
+    )
+
+
+def _matching(route: Route) -> MatchingRouteOut:
+    return MatchingRouteOut(
+        id=route.id, pattern=route.pattern.text, private=route.private, off=route.off
+    )
+
+
+def _stored(file: ModuleFile, origin: str) -> StoredOut:
+    return StoredOut(
+        kind=file.kind,
+        sha256=file.sha256.hex,
+        size_bytes=file.size_bytes,
+        h1=file.h1,
+        log_state=file.log_state,
+        stored_at=file.stored_at,
+        damaged=file.damaged,
+        origin=origin,
+    )
+
+
+def _refused(conflict: ModuleConflict, origin: str) -> RefusedOut:
+    return RefusedOut(
+        kind=conflict.kind,
+        recorded=conflict.recorded,
+        seen=conflict.seen,
+        detail=conflict.detail,
+        seen_at=conflict.seen_at,
+        origin=origin,
+    )

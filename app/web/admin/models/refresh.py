@@ -1,0 +1,42 @@
+"""Asking upstream anew."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.services.modules.refresh import Compared
+from app.web.admin.models.base import In, Out
+
+
+class RefreshIn(In):
+    """What is to be asked anew.
+
+    version: compare its stored files with what upstream sends today; null forgets the module's
+        list, @latest and queries.
+    """
+
+    module: Annotated[str, Field(max_length=2000)]
+    version: Annotated[str, Field(max_length=500)] | None = None
+
+
+class ComparedOut(Out):
+    """A stored file; outcome is "same", or "gone" where upstream has it no more."""
+
+    kind: str
+    outcome: str
+    sha256: str
+    h1: str
+
+
+class RefreshOut(Out):
+    """What was done; files is empty where answers were forgotten."""
+
+    module: str
+    version: str | None
+    files: list[ComparedOut]
+
+
+def compared_out(compared: Compared) -> ComparedOut:
+    """Return one compared file for people and programs."""
+    file = compared.file
+    return ComparedOut(kind=file.kind, outcome=compared.outcome, sha256=file.sha256.hex, h1=file.h1)

@@ -1,0 +1,52 @@
+"""`/api/v1/tenants/{tenant}/explain` and `…/refresh`: how a tenant stands to a module."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.web.admin.answers import (
+    MALFORMED,
+    PROBLEM,
+    REFUSED,
+    TAKEN,
+    UNKNOWN,
+    Responses,
+    TenantName,
+)
+from app.web.admin.context import Caller, Context
+from app.web.admin.models.explain import ExplainOut
+from app.web.admin.models.refresh import RefreshIn, RefreshOut
+from app.web.admin.operations import modules as operations
+
+_UPSTREAM: Responses = {
+    502: {**PROBLEM, "description": "Upstream sends something else today, or nothing usable"},
+    503: {**PROBLEM, "description": "Upstream is down, or the secret of its credential is lost"},
+    504: {**PROBLEM, "description": "Upstream gave no answer in time"},
+}
+
+router = APIRouter(tags=["modules"])
+
+
+@router.get("/tenants/{tenant}/explain", responses={**REFUSED, **MALFORMED, **UNKNOWN})
+async def explain(
+    context: Context,
+    caller: Caller,
+    tenant: TenantName,
+    module: Annotated[str, Query(max_length=2000, description="A module path, plain")],
+    version: Annotated[
+        str | None, Query(max_length=500, description="A version, or a query such as master")
+    ] = None,
+) -> ExplainOut:
+    """Tell which rule and which route decide, in order, and what is stored of the version."""
+    return await operations.explain(context, caller, tenant, module, version)
+
+
+@router.post(
+    "/tenants/{tenant}/refresh",
+    responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **_UPSTREAM},
+)
+async def refresh(
+    context: Context, caller: Caller, tenant: TenantName, wanted: RefreshIn
+) -> RefreshOut:
+    """Forget a module's list, @latest and queries; or compare a stored version with upstream."""
+    return await operations.refresh(context, caller, tenant, wanted)

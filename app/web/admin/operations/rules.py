@@ -1,0 +1,81 @@
+"""What admins can do with rules. A tenant of None stands for the platform."""
+
+from app.core.principal import Principal
+from app.web.admin.context import AdminContext
+from app.web.admin.models.base import Page
+from app.web.admin.models.rules import RuleIn, RuleOut, rule_draft, rule_out
+from app.web.admin.paging import page_of
+
+
+async def list_rules(
+    context: AdminContext, who: Principal, tenant: str | None, *, cursor: str | None, limit: int
+) -> Page[RuleOut]:
+    """Return the rules, oldest first.
+
+    Raises:
+        BadInputError: the cursor is not one that a page gave.
+        UnknownError: there is no such tenant.
+    """
+    found = await context.rules.all(tenant, who)
+    return page_of(
+        found, lambda r: (r.rule.id,), rule_out, kinds=(int,), cursor=cursor, limit=limit
+    )
+
+
+async def show_rule(
+    context: AdminContext, who: Principal, tenant: str | None, rule_id: int
+) -> RuleOut:
+    """Return one rule.
+
+    Raises:
+        UnknownError: there is none of that id.
+    """
+    return rule_out(await context.rules.get(tenant, rule_id, who))
+
+
+async def create_rule(
+    context: AdminContext, who: Principal, tenant: str | None, wanted: RuleIn
+) -> RuleOut:
+    """Return a new rule.
+
+    Raises:
+        BadInputError: it can't be; the message says why.
+        ConflictError: there is such a rule.
+    """
+    return rule_out(await context.rules.create(tenant, rule_draft(wanted), who))
+
+
+async def update_rule(
+    context: AdminContext,
+    who: Principal,
+    tenant: str | None,
+    rule_id: int,
+    wanted: RuleIn,
+    revision: int | None = None,
+) -> RuleOut:
+    """Return the rule in its new words.
+
+    Raises:
+        BadInputError: it can't be; the message says why.
+        UnknownError: there is none of that id.
+        ConflictError: another rule says the same.
+        StaleRevisionError: it is no longer at that revision.
+    """
+    draft = rule_draft(wanted)
+    return rule_out(await context.rules.update(tenant, rule_id, draft, who, revision=revision))
+
+
+async def remove_rule(
+    context: AdminContext,
+    who: Principal,
+    tenant: str | None,
+    rule_id: int,
+    revision: int | None = None,
+) -> None:
+    """Remove a rule.
+
+    Raises:
+        UnknownError: there is none of that id.
+        StaleRevisionError: it is no longer at that revision.
+    """
+    await context.rules.remove(tenant, rule_id, who, revision=revision)

@@ -1,0 +1,113 @@
+"""What admins can do with tenants."""
+
+from dataclasses import replace
+
+from app.core.clientconfig import Target, render
+from app.core.principal import Principal
+from app.core.tenant import TenantLimits
+from app.services.tenants.clients import client_config as config_of
+from app.services.tenants.drafts import TenantDraft
+from app.web.admin.context import AdminContext
+from app.web.admin.models.base import Page
+from app.web.admin.models.tenants import TenantChangeIn, TenantIn, TenantOut, tenant_out
+from app.web.admin.paging import page_of
+
+
+async def list_tenants(
+    context: AdminContext, who: Principal, *, cursor: str | None, limit: int
+) -> Page[TenantOut]:
+    """Return the tenants that an admin may see, by name.
+
+    Raises:
+        BadInputError: the cursor is not one that a page gave.
+        DeniedError: who is no admin.
+    """
+    found = await context.tenants.all(who)
+    return page_of(found, lambda t: (t.name,), tenant_out, kinds=(str,), cursor=cursor, limit=limit)
+
+
+async def show_tenant(context: AdminContext, who: Principal, tenant: str) -> TenantOut:
+    """Return one tenant.
+
+    Raises:
+        DeniedError: it is not who's.
+        UnknownError: there is none of that name.
+    """
+    return tenant_out(await context.tenants.get(tenant, who))
+
+
+async def create_tenant(context: AdminContext, who: Principal, wanted: TenantIn) -> TenantOut:
+    """Return a new tenant.
+
+    Raises:
+        BadInputError: a name, host or title can't be.
+        ConflictError: the name or a host is taken.
+    """
+    draft = TenantDraft(
+        wanted.name,
+        wanted.title,
+        wanted.default,
+        wanted.anonymous_read,
+        wanted.enabled,
+        wanted.hosts,
+        TenantLimits(**wanted.limits.model_dump()),
+    )
+    return tenant_out(await context.tenants.create(draft, who, catch_all=wanted.catch_all))
+
+
+async def change_tenant(
+    context: AdminContext,
+    who: Principal,
+    tenant: str,
+    wanted: TenantChangeIn,
+    revision: int | None = None,
+) -> TenantOut:
+    """Return a tenant after those of its fields that were given are changed.
+
+    Raises:
+        BadInputError: a host or title can't be.
+        ConflictError: a host is taken.
+        StaleRevisionError: it is no longer at that revision.
+    """
+    changed = await context.tenants.change(
+        tenant, lambda draft: _edited(draft, wanted), who, revision=revision
+    )
+    return tenant_out(changed)
+
+
+def _edited(draft: TenantDraft, wanted: TenantChangeIn) -> TenantDraft:
+    given = wanted.model_dump(exclude_unset=True)
+    if "limits" in given:
+        given["limits"] = replace(draft.limits, **given["limits"])
+    return replace(draft, **given)
+
+
+async def remove_tenant(
+    context: AdminContext, who: Principal, tenant: str, revision: int | None = None
+) -> None:
+    """Remove a tenant with its tokens, rules, routes and credentials; blobs stay.
+
+    Raises:
+        UnknownError: there is none of that name.
+        StaleRevisionError: it is no longer at that revision.
+    """
+    await context.tenants.remove(tenant, who, revision=revision)
+
+
+async def client_config(
+    context: AdminContext, who: Principal, tenant: str, target: Target, base_url: str
+) -> str:
+    """Return what a client pastes to use this tenant.
+
+    Args:
+        context: the services.
+        who: an admin of the tenant.
+        tenant: its name.
+        target: who reads the text.
+        base_url: this service's address where no setting says it.
+
+    Raises:
+        BadInputError: the tenant asks for a token and the address is http.
+    """
+    config = await config_of(context.policies, tenant, context.public_url or base_url, who)
+    return render(target, config)

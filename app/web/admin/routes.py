@@ -1,0 +1,80 @@
+"""`/api/v1/tenants/{tenant}/routes…`: where modules come from."""
+
+from fastapi import APIRouter, Response
+
+from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, RecordId, TenantName
+from app.web.admin.context import Caller, Context
+from app.web.admin.models.base import Page
+from app.web.admin.models.routes import RouteIn, RouteOut
+from app.web.admin.operations import routes as operations
+from app.web.admin.paging import Cursor, Limit
+from app.web.admin.revisions import IfMatch, put_etag
+
+router = APIRouter(tags=["routes"])
+
+
+@router.get("/tenants/{tenant}/routes", responses={**REFUSED, **MALFORMED, **UNKNOWN})
+async def list_routes(
+    context: Context,
+    caller: Caller,
+    tenant: TenantName,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[RouteOut]:
+    """List a tenant's routes, oldest first; the longest pattern that matches is taken."""
+    return await operations.list_routes(context, caller, tenant, cursor=cursor, limit=limit)
+
+
+@router.post(
+    "/tenants/{tenant}/routes",
+    status_code=201,
+    responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN},
+)
+async def create_route(
+    context: Context, caller: Caller, tenant: TenantName, wanted: RouteIn, response: Response
+) -> RouteOut:
+    """Say where the modules of a pattern come from."""
+    made = await operations.create_route(context, caller, tenant, wanted)
+    put_etag(response, made.revision)
+    return made
+
+
+@router.get("/tenants/{tenant}/routes/{route_id}", responses={**REFUSED, **UNKNOWN})
+async def show_route(
+    context: Context, caller: Caller, tenant: TenantName, route_id: RecordId, response: Response
+) -> RouteOut:
+    """Show one route of a tenant."""
+    found = await operations.show_route(context, caller, tenant, route_id)
+    put_etag(response, found.revision)
+    return found
+
+
+@router.put(
+    "/tenants/{tenant}/routes/{route_id}",
+    responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **STALE},
+)
+async def update_route(
+    context: Context,
+    caller: Caller,
+    tenant: TenantName,
+    route_id: RecordId,
+    wanted: RouteIn,
+    revision: IfMatch,
+    response: Response,
+) -> RouteOut:
+    """Change a route as a whole: what is left out gets its default."""
+    changed = await operations.update_route(context, caller, tenant, route_id, wanted, revision)
+    put_etag(response, changed.revision)
+    return changed
+
+
+@router.delete(
+    "/tenants/{tenant}/routes/{route_id}",
+    status_code=204,
+    responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE},
+)
+async def remove_route(
+    context: Context, caller: Caller, tenant: TenantName, route_id: RecordId, revision: IfMatch
+) -> None:
+    """Remove a route; what it brought in stays stored."""
+    await operations.remove_route(context, caller, tenant, route_id, revision)

@@ -1,0 +1,208 @@
+"""`moorage apply`: the file, the diff that people read, and the ways in which a file is wrong."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.port import Port, served_port
+from tests.e2e.process import ROOT
+from tests.e2e.warm import Warm
+
+FILE = """\
+[[rules]]
+effect = "deny"
+pattern = "evil.example"
+reason = "malware"
+
+[tenants.acme]
+title = "Team A"
+limits = { cold = 4 }
+
+[[tenants.acme.rules]]
+effect = "allow"
+pattern = "example.com"
+versions = "<v2.0.0"
+expires_at = 2099-01-31T00:00:00Z
+
+[[tenants.acme.routes]]
+pattern = "*"
+upstreams = [{ url = "https://proxy.example", zip_s = 60 }, "https://b.example"]
+"""
+CREATED = """\
++ tenant acme
+    title: Team A
+    default: deny
+    enabled: yes
+    limits: cold 4
++ rule platform: deny evil.example
+    reason: malware
++ rule acme: allow example.com <v2.0.0
+    expires_at: 2099-01-31T00:00:00+00:00
++ route acme: *
+    upstreams: https://proxy.example (zip_s=60.0), https://b.example
+    ttl_s: 300
+    log: defer
+"""
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Port]:
+    with served_port(tmp_path_factory.mktemp("apply"), warm) as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _begin_with_the_default_tenant(port: Port) -> None:
+    body = {"document": {"tenants": {"default": {}}, "rules": [], "ownership": []}, "prune": True}
+    assert port.server.admin("POST", "/apply", body).status == 200
+
+
+def write(port: Port, text: str) -> str:
+    path = port.site.folder / "tenants.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("way", ["here", "there"])
+def test_a_file_is_shown_applied_and_then_so_already(port: Port, way: str) -> None:
+    run, file = getattr(port, way), write(port, FILE)
+    dry = run("apply", "-f", file, "--dry-run")
+    assert (dry.code, dry.out, dry.err) == (0, f"{CREATED}would be 4 created\n", "")
+    done = run("apply", "--file", file)
+    assert (done.code, done.out, done.err) == (0, f"{CREATED}4 created\n", "")
+    assert run("apply", "-f", file).out == "nothing to change\n"
+
+
+def test_a_change_shows_what_was_and_what_is(port: Port) -> None:
+    port.done("apply", "-f", write(port, FILE))
+    other = (
+        FILE.replace("Team A", "Team B")
+        .replace("<v2.0.0", "<v3.0.0")
+        .replace("zip_s = 60", "zip_s = 90")
+        .replace("malware", "worse")
+    )
+    file = write(port, other)
+    assert (
+        port.both("apply", "-f", file, "--dry-run").out
+        == """\
+- rule acme: allow example.com <v2.0.0
+~ tenant acme
+    title: Team A → Team B
+~ rule platform: deny evil.example
+    reason: malware → worse
++ rule acme: allow example.com <v3.0.0
+    expires_at: 2099-01-31T00:00:00+00:00
+~ route acme: *
+    upstreams: https://proxy.example (zip_s=60.0), https://b.example → \
+https://proxy.example (zip_s=90.0), https://b.example
+would be 1 created, 3 updated, 1 removed
+"""
+    )
+
+
+def test_prune_removes_what_the_file_does_not_name(port: Port) -> None:
+    file = write(port, FILE)
+    told = port.both("apply", "-f", file, "--dry-run", "--prune").out
+    assert told.startswith("- tenant default\n")
+    assert told.endswith("would be 4 created, 1 removed\n")
+
+
+def test_json_has_every_fact(port: Port) -> None:
+    found = port.both("apply", "-f", write(port, FILE), "--dry-run", "--json").json
+    assert found["dry_run"] is True
+    assert [c["action"] for c in found["changes"]] == ["create"] * 4
+    assert found["changes"][3]["after"]["upstreams"][0]["zip_s"] == 60.0
+
+
+def test_a_pipe_gets_no_colours_and_a_terminal_does(port: Port) -> None:
+    file = write(port, FILE)
+    piped = port.here("apply", "-f", file, "--dry-run").out
+    assert "\x1b" not in piped
+    site = port.site.but()
+    env = {**site.environ, "TERM": "xterm"}
+    assert _on_a_terminal(port, env, file).startswith("\x1b[32m+ tenant acme\x1b[0m")
+    assert "\x1b[3" not in _on_a_terminal(port, {**env, "NO_COLOR": "1"}, file)
+
+
+def _on_a_terminal(port: Port, environ: dict[str, str], file: str) -> str:
+    import pty
+    import subprocess
+
+    from tests.e2e.process import MOORAGE
+
+    near, far = pty.openpty()
+    command = [str(MOORAGE), "apply", "-f", file, "--dry-run"]
+    with subprocess.Popen(command, env=environ, stdout=far, stdin=subprocess.DEVNULL) as process:
+        os.close(far)
+        read = b""
+        try:
+            while piece := os.read(near, 65536):
+                read += piece
+        except OSError:  # Linux says EIO at the end
+            pass
+        assert process.wait(60) == 0
+    os.close(near)
+    return read.decode()
+
+
+# A file, and what is told of it.
+BAD = [
+    ("[tenants.acme", 2, "it is not TOML"),
+    ("[tennants.acme]", 2, "tenants.toml: tennants: Extra inputs are not permitted"),
+    ("[tenants.acme]\ntitel = 'x'", 2, "tenants.acme.titel: Extra inputs are not permitted"),
+    ("[tenants.acme]\nanonymous_read = 'yes'", 2, "tenants.acme.anonymous_read: Input should be"),
+    ("[[rules]]\neffect = 'allow'\npattern = 'x.y'", 2, "rules[0]: a platform rule can only deny"),
+    ("[[rules]]\neffect = 'deny'\npattern = 'x['", 2, "rules[0]: malformed pattern 'x['"),
+    (
+        "[[rules]]\neffect = 'deny'\npattern = 'x.y'\nexpires_at = 2099-01-31",
+        2,
+        "rules[0]: expires_at needs a zone",
+    ),
+    (
+        "[[tenants.acme.routes]]\npattern='*'\nupstreams=[{url='https://x.y', connect_s=nan}]",
+        2,
+        "tenants.acme.routes.0.upstreams.0.connect_s: Input should be a finite number",
+    ),
+    (
+        "[[tenants.acme.routes]]\npattern='*'\nupstreams=[{url='https://x.y', credential='git'}]",
+        1,
+        "tenants.acme.routes[0]: tenant acme has no credential 'git'; see `moorage credential set`",
+    ),
+    ("x = " + "[" * 5000 + "]" * 5000, 2, "tenants.toml: "),
+]
+
+
+@pytest.mark.parametrize(("text", "code", "told"), BAD, ids=range(len(BAD)))
+def test_a_bad_file_is_refused_in_one_line_and_the_same_everywhere(
+    port: Port, text: str, code: int, told: str
+) -> None:
+    ended = port.both("apply", "-f", write(port, text))
+    assert (ended.code, ended.out) == (code, ""), ended
+    assert told in ended.err
+    assert ended.err.startswith("moorage: ")
+    assert ended.err.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_read_is_bad_usage(port: Port) -> None:
+    for path, told in (("absent.toml", "No such file"), (str(port.site.folder), "directory")):
+        ended = port.both("apply", "-f", path)
+        assert (ended.code, ended.out) == (2, "")
+        assert told in ended.err
+
+
+def test_the_example_of_the_manual_can_be_applied(port: Port, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "tenants.md").read_text()
+    [example] = re.findall(r"```toml\n(# tenants\.toml.*?)```", text, re.DOTALL)
+    path = tmp_path / "tenants.toml"
+    path.write_text(example)
+    for name in sorted(set(re.findall(r'credential = "([^"]+)"', example))):
+        assert port.server.admin("POST", "/tenants", {"name": "payments"}).status in (201, 409)
+        body = {"kind": "bearer", "secret": "s3cret"}
+        credential = f"/tenants/payments/credentials/{name}"
+        assert port.server.admin("PUT", credential, body).status == 200
+    done = port.here("apply", "-f", str(path), "--prune")
+    assert done.code == 0, done
+    assert port.there("apply", "-f", str(path), "--prune").out == "nothing to change\n"

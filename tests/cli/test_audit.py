@@ -1,0 +1,94 @@
+"""`moorage audit`, and what all commands about tenants say when they are used wrongly."""
+
+import pytest
+
+from tests.cli.port import Port
+
+
+def test_the_record_is_the_same_here_and_there(port: Port) -> None:
+    for command in (
+        ("audit", "list", "--limit", "5"),
+        ("audit", "list", "--after", "2", "--limit", "2"),
+        ("audit", "list", "--action", "tenant.create"),
+        ("audit", "list", "--actor", "system"),
+        ("audit", "verify"),
+        ("audit", "downloads"),
+        ("audit", "downloads", "--module", "example.com/m", "--since", "2026-01-01"),
+        ("tenant", "list"),
+        ("tenant", "show", "default"),
+        ("token", "list"),
+        ("owner", "list"),
+        ("credential", "list", "--tenant", "default"),
+    ):
+        for more in ((), ("--json",)):
+            here, there = port.here(*command, *more), port.there(*command, *more)
+            assert (here.code, here.err) == (0, ""), here
+            assert here == there
+            assert here.out.strip()
+    rows = port.done("audit", "list", "--after", "2", "--limit", "2")
+    assert [row["seq"] for row in rows] == [3, 4]
+    assert len(port.done("audit", "list")) > 4
+
+
+WRONG = [
+    (("tenant", "show", "nope"), 1, "there is no tenant 'nope'; see `moorage tenant list`"),
+    (("tenant", "update", "nope", "--title", "x"), 1, "see `moorage tenant list`"),
+    (("tenant", "remove", "nope"), 1, "see `moorage tenant list`"),
+    (("tenant", "client-config", "nope"), 1, "see `moorage tenant list`"),
+    (("tenant", "create", "default"), 1, "there is a tenant default already"),
+    (("tenant", "create", "Acme"), 2, "can't be a tenant's name"),
+    (("tenant", "create", "a", "--title", "t" * 201), 2, "title: String should have at most 200"),
+    (("tenant", "create", "a", "--cold", "1000001"), 2, "limits.cold: Input should be less than"),
+    (("tenant", "create", "a", "--host", "A.example"), 2, "is not a lower-case host name"),
+    (("token", "create", "--tenant", "nope"), 1, "see `moorage tenant list`"),
+    (("token", "create", "--name", " "), 2, "a token needs a name"),
+    (("token", "list", "--tenant", "nope"), 1, "see `moorage tenant list`"),
+    (("token", "revoke", "nope"), 1, "see `moorage token list`"),
+    (("token", "rotate", "nope"), 1, "see `moorage token list`"),
+    (("token", "revoke", "nope", "--tenant", "default"), 1, "see `moorage token list`"),
+    (("credential", "list", "--tenant", "nope"), 1, "see `moorage tenant list`"),
+    (("credential", "remove", "x", "--tenant", "default"), 1, "see `moorage credential list`"),
+    (("credential", "set", "x", "--tenant", "default"), 2, "the secret is empty"),
+    (
+        ("credential", "set", "x", "--tenant", "default", "--secret-file", "absent"),
+        2,
+        "absent: No such file or directory",
+    ),
+    (("owner", "set", "corp.example", "nope"), 1, "see `moorage tenant list`"),
+    (("owner", "set", "corp.example/*", "default"), 2, "an owned prefix is the beginning"),
+    (("owner", "remove", "corp.example"), 1, "see `moorage owner list`"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"), WRONG, ids=[" ".join(w[0])[:40] for w in WRONG]
+)
+def test_an_expected_error_is_one_line_and_the_same_everywhere(
+    port: Port, command: tuple[str, ...], code: int, told: str
+) -> None:
+    here, there = port.here(*command), port.there(*command)
+    assert here == there
+    assert (here.code, here.out) == (code, "")
+    assert here.err.startswith("moorage: ")
+    assert here.err.count("\n") == 1
+    assert told in here.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("tenant", "update", "default"),
+        ("tenant", "create", "a", "--default", "maybe"),
+        ("tenant", "create", "a", "--cold", "-1"),
+        ("tenant", "client-config", "default", "--for", "nonsense"),
+        ("token", "create", "--scope", "root"),
+        ("token", "rotate", "x", "--grace-hours", "721"),
+        ("credential", "list"),
+        ("owner", "set", "corp.example"),
+        ("audit", "downloads", "--since", "yesterday"),
+    ],
+)
+def test_wrong_usage_ends_with_2(port: Port, command: tuple[str, ...]) -> None:
+    ended = port.here(*command)
+    assert (ended.code, ended.out) == (2, "")
+    assert "Traceback" not in ended.err

@@ -1,0 +1,91 @@
+"""`moorage tenant` and `moorage owner`, on the data directory and through a server alike."""
+
+import subprocess
+from pathlib import Path
+
+from tests.cli.port import Port, Way
+from tests.e2e.process import Ended, Site
+
+
+def test_a_tenants_life(way: Way) -> None:
+    name = f"life-{way.where}"
+    made = way("tenant", "create", name, "--host", f"{way.where}.example")
+    assert (made.code, made.err) == (0, "")
+    # What was done, and what to do next.
+    assert made.out.splitlines() == [
+        f"tenant {name} is made; next:",
+        f"  moorage rule add --tenant {name} allow PATTERN",
+        f"  moorage token create --tenant {name} --name ci",
+        f"  moorage tenant client-config {name}",
+    ]
+    shown = way.json("tenant", "show", name)
+    assert (shown["default"], shown["anonymous_read"]) == ("deny", False)
+    assert shown["hosts"] == [f"{way.where}.example"]
+    changes = ("--default", "allow", "--anonymous-read", "--cold", "4", "--title", "Life")
+    changed = way.json("tenant", "update", name, *changes)
+    assert (changed["default"], changed["title"], changed["revision"]) == ("allow", "Life", 2)
+    assert changed["limits"] == {"streams": None, "cold": 4, "rate": None}
+    assert changed["hosts"] == shown["hosts"]
+    again = way.json("tenant", "update", name, "--cold", "0", "--host", "")
+    assert (again["limits"]["cold"], again["hosts"], again["title"]) == (None, [], "Life")
+    assert name in [t["name"] for t in way.json("tenant", "list")]
+    assert way("tenant", "remove", name).out == f"tenant {name} is removed\n"
+    assert name not in way("tenant", "list").out
+
+
+def test_a_tenant_that_is_open_needs_no_token_next(way: Way) -> None:
+    name = f"open-{way.where}"
+    made = way("tenant", "create", name, "--anonymous-read", "--default", "allow", "--no-route")
+    assert made.out.splitlines()[1:] == [f"  moorage tenant client-config {name}"]
+    assert way("tenant", "remove", name, "--yes").code == 0
+
+
+def test_client_config_is_what_a_shell_takes(way: Way, tenant: str) -> None:
+    told = way("tenant", "client-config", tenant, "--for", "env")
+    assert (told.code, told.err) == (0, "")
+    assert f"GOPROXY=https://moorage.example/goproxy/{tenant}\n" in told.out
+    assert told.out.endswith("\n")
+    assert not told.out.endswith("\n\n")
+    as_json = way.json("tenant", "client-config", tenant, "--for", "env")
+    assert as_json == {"tenant": tenant, "for": "env", "text": told.out}
+    sh = way("tenant", "client-config", tenant)
+    subprocess.run(["sh", "-n"], input=sh.out, text=True, check=True)
+
+
+def test_owners_of_prefixes(way: Way, tenant: str) -> None:
+    prefix = f"corp.example/{way.where}"
+    put = way("owner", "set", prefix, tenant, "--grant", "default")
+    assert put.out == f"{prefix} is tenant {tenant}'s, granted to default\n"
+    listed = way.json("owner", "list")
+    assert (prefix, tenant, ["default"]) in [
+        (o["prefix"], o["tenant"], o["granted"]) for o in listed
+    ]
+    assert way("owner", "remove", prefix).out == f"{prefix} is everybody's\n"
+
+
+def test_F28_a_tenants_admin_works_through_the_server_within_its_tenant(
+    port: Port, tmp_path: Path
+) -> None:
+    assert port.here("tenant", "create", "inside").code == 0
+    made = port.here("token", "create", "--tenant", "inside", "--scope", "admin").out
+    given = {"MOORAGE_TOKEN": made.strip(), "LC_ALL": "C.UTF-8"}
+    remote = Site(tmp_path, given)
+
+    def run(*arguments: str) -> Ended:
+        return port.warm.run(remote, *arguments, "--server", port.server.url)
+
+    assert [t["name"] for t in run("tenant", "list", "--json").json] == ["inside"]
+    assert run("tenant", "update", "inside", "--title", "Ours").code == 0
+    assert run("token", "create", "--tenant", "inside", "--name", "ci").code == 0
+    for command in (
+        ("tenant", "show", "default"),
+        ("tenant", "create", "more"),
+        ("tenant", "remove", "inside"),
+        ("token", "list"),
+        ("owner", "list"),
+        ("audit", "list"),
+    ):
+        denied = run(*command)
+        assert (denied.code, denied.out) == (1, "")
+        assert "your" in denied.err or "platform token" in denied.err
+    assert port.here("tenant", "remove", "inside").code == 0

@@ -1,0 +1,142 @@
+"""What an explanation shows, against the decision itself: it can't tell another story."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.acl import Access, Effect, Ownership, Rule, Stage
+from app.core.explain import Line, Outcome, explain
+from app.core.modulepattern import Pattern
+from app.core.versionrange import VersionRange
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+ALLOW, DENY = Effect.ALLOW, Effect.DENY
+X = "corp.example/team/x"
+
+
+def rule(number: int, effect: Effect, pattern: str, versions: str = "", **more: object) -> Rule:
+    parsed = VersionRange.parse(versions) if versions else None
+    facts = {"tenant": "acme", **more}
+    return Rule(number, effect, Pattern.parse(pattern), parsed, **facts)  # type: ignore[arg-type]
+
+
+def explained(
+    *rules: Rule,
+    default: Effect = DENY,
+    version: str | None = "v1.0.0",
+    owned: tuple[Ownership, ...] = (),
+) -> list[Line]:
+    own = [r for r in rules if r.tenant is not None]
+    access = Access("acme", default, own, [r for r in rules if r.tenant is None], owned)
+    return explain(access.to(X, NOW), version)
+
+
+def shown(lines: list[Line]) -> list[tuple[str, str, bool]]:
+    return [(line.what, line.outcome.value, line.decides) for line in lines]
+
+
+def test_without_any_rule_each_stage_has_its_line_and_the_default_decides() -> None:
+    assert shown(explained()) == [
+        ("no platform rule is about this module", "does not apply", False),
+        ("no owned prefix covers this module", "does not apply", False),
+        ("no deny rule is about this module", "does not apply", False),
+        ("no allow rule is about this module", "does not apply", False),
+        ("default of acme: deny", "denies", True),
+    ]
+
+
+def test_every_step_is_told_in_the_order_that_it_acts_and_the_first_that_decides_is_marked() -> (
+    None
+):
+    lines = explained(
+        rule(1, ALLOW, "corp.example/team", "<v2.0.0", reason="reviewed"),
+        rule(2, DENY, "corp.example", "v1.0.0", reason="CVE-1"),
+        rule(3, DENY, "corp.example/*", ">=v3.0.0"),
+        rule(4, DENY, "corp.example/team/x", "v0.9.0", tenant=None),
+        owned=(Ownership("corp.example", "globex", frozenset({"acme", "zeta"})),),
+        default=ALLOW,
+    )
+    assert shown(lines) == [
+        ("platform rule 4: deny corp.example/team/x v0.9.0", "does not apply", False),
+        ("corp.example belongs to globex, granted to acme zeta", "does not apply", False),
+        ("rule 2: deny corp.example v1.0.0", "denies", True),
+        ("rule 3: deny corp.example/* >=v3.0.0", "does not apply", False),
+        ("rule 1: allow corp.example/team <v2.0.0", "allows", False),
+        ("default of acme: allow", "allows", False),
+    ]
+    assert [line.reason for line in lines] == [
+        "it is about other versions",
+        "open to this tenant",
+        "CVE-1",
+        "it is about other versions",
+        "reviewed",
+        "",
+    ]
+
+
+def test_allow_rules_that_name_other_versions_deny_this_one_in_a_line_of_their_own() -> None:
+    lines = explained(rule(1, ALLOW, X, "<v1.0.0"), rule(2, ALLOW, X, ">v1.0.0"), default=ALLOW)
+    assert shown(lines)[-4:] == [
+        ("rule 1: allow corp.example/team/x <v1.0.0", "does not apply", False),
+        ("rule 2: allow corp.example/team/x >v1.0.0", "does not apply", False),
+        ("the rules above allow other versions, so this one is not allowed", "denies", True),
+        ("default of acme: allow", "allows", False),
+    ]
+
+
+def test_a_rule_says_until_when_it_acts_and_is_gone_after_that() -> None:
+    until = rule(1, DENY, X, expires_at=NOW + timedelta(days=1))
+    [line] = [line for line in explained(until) if line.stage is Stage.DENY]
+    assert line.what == "rule 1: deny corp.example/team/x until 2026-11-26 12:00 UTC"
+    over = rule(1, DENY, X, expires_at=NOW)
+    [line] = [line for line in explained(over) if line.stage is Stage.DENY]
+    assert line.what == "no deny rule is about this module"
+
+
+def test_about_the_module_as_a_whole_a_rule_for_some_versions_does_not_apply() -> None:
+    lines = explained(rule(1, DENY, X, "v1"), version=None, default=ALLOW)
+    [line] = [line for line in lines if line.stage is Stage.DENY]
+    assert (line.outcome, line.reason) == (Outcome.PASSES, "it is about some versions only")
+
+
+PATTERNS = st.sampled_from(["corp.example", "corp.example/team", X, "*.example", "other.example"])
+RULES = st.builds(
+    rule,
+    st.integers(1, 99),
+    st.sampled_from(Effect),
+    PATTERNS,
+    st.sampled_from(["", "v1", "<v1.0.0", ">=v1.0.0"]),
+    tenant=st.sampled_from(["acme", None]),
+)
+OWNED = st.builds(
+    Ownership,
+    st.sampled_from(["corp.example", "corp.example/team", "other.example"]),
+    st.sampled_from(["acme", "globex"]),
+    st.sampled_from([frozenset(), frozenset({"acme"})]),
+)
+
+
+@given(
+    st.lists(RULES, max_size=6),
+    st.lists(OWNED, max_size=2),
+    st.sampled_from(Effect),
+    st.sampled_from(["v1.0.0", "v0.9.0", "v2.0.0", None]),
+)
+def test_what_is_marked_is_what_decides(
+    rules: list[Rule], owned: list[Ownership], default: Effect, version: str | None
+) -> None:
+    platform = [r for r in rules if r.tenant is None and r.effect is DENY]
+    access = Access("acme", default, [r for r in rules if r.tenant], platform, owned).to(X, NOW)
+    lines, decision = explain(access, version), access.decide(version)
+    [decides] = [line for line in lines if line.decides]
+    assert (decides.outcome is Outcome.ALLOWS) is decision.allowed
+    before = lines[: lines.index(decides)]
+    assert all(line.outcome is Outcome.PASSES for line in before)
+    assert [*dict.fromkeys(line.stage for line in lines)] == list(Stage)
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_every_stage_has_a_name_for_people(stage: Stage) -> None:
+    assert stage.value in {line.stage.value for line in explained()}

@@ -1,0 +1,170 @@
+"""A running Moorage with an upstream of its own: what the tests with the real go point it at.
+
+Tenants are made before the server starts, by the services that the command line uses too. What go
+runs in is `gocommand.py`'s, what upstream serves `tests/fakes`'.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.core.acl import Effect
+from app.core.principal import OPERATOR, Scope
+from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
+from app.settings import load_settings
+from app.wiring import Services, build, migrate
+from tests.e2e.process import Reply, Server, Site, wait_until
+from tests.e2e.warm import Warm
+from tests.fakes.goproxy import FakeGoproxy
+from tests.fakes.modules import escape
+from tests.fakes.tls import TlsFront
+
+Arrange = Callable[[Services], Awaitable[None]]
+SIGNED_IN = "example.com/one"
+"""A module that the tenants of `Secured` have."""
+
+_NUMBERS = itertools.count()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server, and the fake that its tenants' modules come from unless a test has others."""
+
+    site: Site
+    server: Server
+    fake: FakeGoproxy
+
+    def url(self, tenant: str = "default") -> str:
+        """Return what GOPROXY is set to."""
+        return f"{self.server.url}/goproxy/{tenant}"
+
+    def get(self, path: str, tenant: str = "default", **headers: str) -> Reply:
+        """Return the answer to a GET below a tenant's URL."""
+        return self.server.get(f"/goproxy/{tenant}/{path}", **headers)
+
+    def asked(self, *modules: str) -> list[dict[str, Any]]:
+        """Return the logged decisions about modules; those of finished requests are complete."""
+        last = f"last{next(_NUMBERS)}.example"
+        self.server.get(f"/goproxy/nobody/{last}/@v/list")
+        wait_until(lambda: any(last in str(line) for line in self._decisions()), "the last line")
+        return [line for line in self._decisions() if line.get("module") in modules]
+
+    def _decisions(self) -> list[dict[str, Any]]:
+        return [line for line in self.server.events if line["event"] == "decision"]
+
+    def has_stored(self, module: str, version: str, suffix: str) -> bool:
+        """Whether a file is served without asking upstream."""
+        path = f"{escape(module)}/@v/{escape(version)}.{suffix}"
+        return self.get(path, **{"Disable-Module-Fetch": "true"}).status == 200
+
+
+@dataclass(frozen=True)
+class Secured:
+    """Moorage behind TLS.
+
+    Attributes:
+        token: for the tenant `acme`, which wants one.
+        others: for the tenant `other`, which wants one as well.
+    """
+
+    served: Served
+    tls: TlsFront
+    token: str
+    others: str
+
+    @property
+    def host(self) -> str:
+        """Host and port, as netrc has them."""
+        return self.tls.url.removeprefix("https://")
+
+    def url(self, tenant: str = "acme", user: str = "") -> str:
+        """Return what GOPROXY is set to; user is "name:password@"."""
+        return f"https://{user}{self.host}/goproxy/{tenant}"
+
+
+@contextmanager
+def serving(
+    warm: Warm, folder: Path, fake: FakeGoproxy, arrange: Arrange | None = None, **settings: Any
+) -> Iterator[Served]:
+    """Serve from the fake; arrange makes what the first start would not.
+
+    Without it there is the tenant `default`, open to everybody.
+    """
+    site = site_for(folder, fake, **settings)
+    if arrange is not None:
+        arranged(site, arrange)
+    with warm.serve(site) as server:
+        yield Served(site, server, fake)
+
+
+def site_for(folder: Path, fake: FakeGoproxy, **settings: Any) -> Site:
+    """Return an installation whose public upstream is the fake."""
+    given = {
+        "modules__upstream": fake.url,
+        "network__allow": ["127.0.0.0/8"],
+        "sumdb__upstreams": [],  # no test asks the real one
+        **settings,
+    }
+    return Site.new(folder, **given)
+
+
+def arranged(site: Site, arrange: Arrange) -> None:
+    """Change an installation's tenants while no server runs."""
+    settings = load_settings(site.environ)
+    migrate(settings)
+
+    async def run() -> None:
+        services = build(settings)
+        try:
+            await arrange(services)
+        finally:
+            await services.close()
+
+    asyncio.run(run())
+
+
+async def add_tenant(services: Services, name: str, *, is_open: bool = True, **more: Any) -> None:
+    """Make a tenant that allows everything and takes it from the public upstream.
+
+    Args:
+        services: of the installation.
+        name: the tenant's.
+        is_open: whether reading needs no token.
+        **more: of `TenantDraft`, and catch_all.
+    """
+    catch_all = more.pop("catch_all", True)
+    draft = TenantDraft(name, **{"default": Effect.ALLOW, "anonymous_read": is_open, **more})
+    await services.tenants.create(draft, OPERATOR, catch_all=catch_all)
+
+
+async def add_route(
+    services: Services, tenant: str, pattern: str, *upstreams: UpstreamDraft | str, **more: Any
+) -> None:
+    """Make a route to upstreams, given as drafts or as URLs."""
+    drafts = tuple(UpstreamDraft(u) if isinstance(u, str) else u for u in upstreams)
+    await services.routes.create(tenant, RouteDraft(pattern, drafts, **more), OPERATOR)
+
+
+async def add_rule(
+    services: Services, tenant: str, effect: Effect, pattern: str, versions: str = "", **more: Any
+) -> None:
+    """Make a rule."""
+    await services.rules.create(tenant, RuleDraft(effect, pattern, versions, **more), OPERATOR)
+
+
+async def add_token(services: Services, tenant: str) -> str:
+    """Make a token for reading, and return its secret."""
+    scopes = frozenset({Scope.READ})
+    _, secret = await services.tokens.create("ci", tenant=tenant, scopes=scopes)
+    return secret
+
+
+def netrc(folder: Path, *entries: str) -> Path:
+    """Write a netrc file into a folder."""
+    path = folder / "netrc"
+    path.write_text("\n".join(entries) + "\n")
+    return path

@@ -1,0 +1,214 @@
+"""The modules' services over fake upstreams, with clocks that stand still and no waiting.
+
+`Bench` is one process; two of them over one folder are two processes on one database.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from sqlalchemy import text
+
+from app.core.acl import Effect
+from app.core.goproxy import Kind, Requested
+from app.core.principal import ANONYMOUS, OPERATOR, Principal
+from app.db.engine import Session
+from app.db.modules import ModuleFile, ModuleTable
+from app.services.leases import Leases
+from app.services.modules.answers import Absences, ModuleAnswers
+from app.services.modules.files import ModuleFiles
+from app.services.modules.front import Asking, Found, ModuleFront
+from app.services.modules.healing import ModuleHealing
+from app.services.modules.slots import Slots
+from app.services.modules.sources import Sources
+from app.services.repair import Repair
+from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
+from app.settings import Settings
+from app.upstream.address import AddressGuard, AllowedNetwork
+from app.upstream.goproxy import Goproxies
+from app.upstream.http import HttpClient
+from app.upstream.retry import Limits
+from app.wiring import Services, build, migrate
+from tests.fakes.goproxy import FakeGoproxy
+from tests.services.bench import Sleeps, Stopwatch, WallClock, staged, stored
+
+LIST, LATEST, INFO, MOD, ZIP = Kind.LIST, Kind.LATEST, Kind.INFO, Kind.MOD, Kind.ZIP
+UpstreamLike = str | FakeGoproxy | UpstreamDraft
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One process's services, its clocks, and what a test asks of them.
+
+    Attributes:
+        clock: what `now` tells.
+        seconds: what absences are remembered by.
+    """
+
+    services: Services
+    clock: WallClock
+    seconds: Stopwatch
+    files: ModuleFiles
+    answers: ModuleAnswers
+    front: ModuleFront
+    sources: Sources
+    repair: Repair
+
+    async def tenant(
+        self,
+        name: str = "acme",
+        *upstreams: UpstreamLike,
+        default: Effect = Effect.ALLOW,
+        **route: Any,
+    ) -> None:
+        draft = TenantDraft(name, "", default, anonymous_read=True)
+        await self.services.tenants.create(draft, OPERATOR, catch_all=False)
+        if upstreams:
+            await self.route(name, "*", *upstreams, **route)
+
+    async def route(self, tenant: str, pattern: str, *upstreams: UpstreamLike, **more: Any) -> int:
+        drafts = tuple(_draft(one) for one in upstreams)
+        made = await self.services.routes.create(
+            tenant, RouteDraft(pattern, drafts, **more), OPERATOR
+        )
+        return made.route.id
+
+    async def change_route(self, tenant: str, **change: Any) -> None:
+        """Change the first route of a tenant."""
+        [recorded, *_] = await self.services.routes.all(tenant, OPERATOR)
+        route = recorded.route
+        drafts = tuple(
+            UpstreamDraft(u.url, on_absent=u.on_absent, metadata_s=u.metadata_s)
+            for u in route.upstreams
+        )
+        draft = replace(RouteDraft(route.pattern.text, drafts, route.private, route.off), **change)
+        await self.services.routes.update(tenant, route.id, draft, OPERATOR)
+
+    async def rule(
+        self, effect: Effect, pattern: str, versions: str = "", tenant: str = "acme"
+    ) -> None:
+        await self.services.rules.create(tenant, RuleDraft(effect, pattern, versions), OPERATOR)
+
+    async def asking(
+        self, tenant: str = "acme", *, fetch: bool = True, who: Principal = ANONYMOUS
+    ) -> Asking:
+        policy = await self.services.policies.current(fresh=True)
+        return Asking(policy, policy.tenants[tenant], who, self.clock(), fetch)
+
+    async def ask(
+        self,
+        kind: Kind,
+        module: str,
+        version: str = "",
+        *,
+        tenant: str = "acme",
+        fetch: bool = True,
+    ) -> Found:
+        asking = await self.asking(tenant, fetch=fetch)
+        return await self.front.answer(asking, Requested(module, kind, version))
+
+    async def zip_of(self, module: str, version: str, **more: Any) -> bytes:
+        found = await self.ask(ZIP, module, version, **more)
+        assert found.file is not None
+        blob = await self.services.store.open(found.file.sha256, found.file.size_bytes)
+        try:
+            return bytes(await blob.read(0, found.file.size_bytes))
+        finally:
+            blob.close()
+
+    async def rows(self) -> list[ModuleFile]:
+        def work(session: Session) -> list[ModuleFile]:
+            keys = session.execute(text("select origin_id, module, version from module_files"))
+            table = ModuleTable(session)
+            return [
+                f
+                for key in {tuple(key) for key in keys}
+                for f in table.files([key[0]], key[1], key[2])
+            ]
+
+        return await self.services.db.read(work)
+
+    async def count(self, table: str) -> int:
+        query = text(f"select count(*) from {table}")
+        return int(await self.services.db.read(lambda s: s.execute(query).scalar_one()))
+
+    async def assert_untouched(self) -> None:
+        """Nothing of any module is stored, staged or recorded, and no evidence was made up."""
+        assert await self.rows() == []
+        assert stored(self.services) == set()
+        assert staged(self.services) == []
+        assert await self.count("module_conflicts") == 0
+
+
+def _draft(one: UpstreamLike) -> UpstreamDraft:
+    if isinstance(one, UpstreamDraft):
+        return one
+    return UpstreamDraft(one if isinstance(one, str) else one.url)
+
+
+def settings_in(folder: Path, **more: Any) -> Settings:
+    return Settings(data_dir=folder / "data", network={"allow": ["127.0.0.0/8"]}, **more)
+
+
+@asynccontextmanager
+async def process(
+    folder: Path,
+    *,
+    owner: str = "one/1/1",
+    clock: WallClock | None = None,
+    max_waiters: int = 1000,
+    max_queue: int = 256,
+    cold: int = 8,
+    **settings: Any,
+) -> AsyncIterator[Bench]:
+    """Run one process's services; owner tells it apart from another on the same database."""
+    given = settings_in(folder, **settings)
+    migrate(given)
+    clock, seconds = clock or WallClock(), Stopwatch()
+    services = build(given, now=clock)
+    made = _wired(services, clock, seconds, owner, max_waiters, max_queue, cold)
+    try:
+        await services.store.recover()
+        await services.watch.poll()
+        yield made
+    finally:
+        await made.repair.aclose()
+        await made.answers.aclose()
+        await made.files.aclose(drain_s=0)
+        await made.sources._proxies.aclose()
+        await services.close()
+
+
+def _wired(
+    services: Services,
+    clock: WallClock,
+    seconds: Stopwatch,
+    owner: str,
+    max_waiters: int,
+    max_queue: int,
+    cold: int,
+) -> Bench:
+    db, store = services.db, services.store
+    leases, slots, absences = Leases(db, clock, owner), Slots(), Absences(seconds)
+    bounds = {"max_waiters": max_waiters, "max_queue": max_queue}
+    files = ModuleFiles(db, store, leases, slots, clock, **bounds)
+    answers = ModuleAnswers(db, leases, slots, absences, clock, **bounds)
+    sources = Sources(Goproxies(_client), services.credentials._box)
+    front = ModuleFront(db, files, answers, absences, sources, clock, cold)
+    healing = ModuleHealing(db, services.policies, files, sources, cold)
+    repair = Repair(db, store, (healing,), clock)
+    return Bench(services, clock, seconds, files, answers, front, sources, repair)
+
+
+def _client(limits: Limits, ca_pem: str) -> HttpClient:
+    return HttpClient(
+        guard=AddressGuard([AllowedNetwork.parse("127.0.0.0/8")]),
+        user_agent="tests",
+        random=Random(0),
+        sleep=Sleeps(),
+        ca_pem=ca_pem,
+        limits=limits,
+    )

@@ -1,0 +1,66 @@
+"""Upstream's troubles in words: the class stays, the URL and upstream's own words go."""
+
+import pytest
+
+from app.core.errors import (
+    DeniedError,
+    GoneError,
+    MoorageError,
+    UnknownError,
+    UpstreamAbsentError,
+    UpstreamContentError,
+    UpstreamError,
+    UpstreamTimeoutError,
+    UpstreamUnavailableError,
+    VerificationError,
+)
+from app.core.modulepattern import Pattern
+from app.core.routing import Route
+from app.services.modules.troubles import contradicted, for_client
+from app.web.responses import status_of
+
+ROUTE = Route(3, "acme", Pattern.parse("corp.example/*"), (), private=True)
+URL, ORIGIN = "https://nexus.internal/repo/x", "https://nexus.internal"
+
+FROM = {"origin": ORIGIN}
+TROUBLES: list[tuple[UpstreamError, type[MoorageError], int, str]] = [
+    (UpstreamAbsentError(f"{URL}: 404", **FROM, status=404), UnknownError, 404, "not found"),
+    (UpstreamAbsentError(f"{URL}: 410", **FROM, status=410), GoneError, 410, "not found"),
+    (
+        UpstreamUnavailableError(f"{URL}: 503", **FROM, status=503, retry_after_s=7),
+        UpstreamUnavailableError,
+        503,
+        "answered 503; try again in 7 s",
+    ),
+    (UpstreamUnavailableError(URL, **FROM), UpstreamUnavailableError, 503, "upstream is down"),
+    (UpstreamTimeoutError(URL, **FROM), UpstreamTimeoutError, 504, "in time"),
+    (UpstreamContentError(f"{URL} was cut", **FROM), UpstreamContentError, 502, "upstream"),
+    (UpstreamContentError("declares none", origin=""), UpstreamContentError, 502, "declares none"),
+    (UpstreamError(f"{URL}: 401", **FROM, status=401), UpstreamError, 502, "tell an admin"),
+    (UpstreamError(f"{URL}: TLS", **FROM), UpstreamError, 502, "log says why"),
+]
+
+
+@pytest.mark.parametrize(("error", "kind", "status", "words"), TROUBLES, ids=range(len(TROUBLES)))
+def test_F48_a_client_is_told_what_helps_and_nothing_internal(
+    error: UpstreamError, kind: type[MoorageError], status: int, words: str
+) -> None:
+    told = for_client(error, ROUTE, "corp.example/x@v1.0.0")
+    assert type(told) is kind
+    assert status_of(told) == status
+    assert words in str(told)
+    assert "corp.example/x@v1.0.0" in str(told)
+    assert "private route 3 (corp.example/*)" in str(told)
+    for secret in ("nexus", "internal", "repo", "://"):
+        assert secret not in str(told)
+
+
+def test_what_is_not_upstreams_trouble_stays_as_it_is() -> None:
+    error = DeniedError("no")
+    assert for_client(error, ROUTE, "x") is error
+
+
+def test_F74_a_contradiction_is_a_failed_verification() -> None:
+    told = contradicted("a is recorded with h1:x, and upstream sent h1:y")
+    assert isinstance(told, VerificationError)
+    assert status_of(told) == 502

@@ -1,0 +1,370 @@
+"""Applying documents: exactly, all or nothing, and leaving alone what is so already."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.core.acl import Effect, Ownership
+from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownError
+from app.core.principal import OPERATOR, Principal, Scope
+from app.core.routing import OnAbsent
+from app.core.tenant import TenantLimits
+from app.services.tenants.document import Document, TenantPart
+from app.services.tenants.drafts import (
+    CredentialDraft,
+    RouteDraft,
+    RuleDraft,
+    TenantDraft,
+    UpstreamDraft,
+)
+from app.services.tenants.snapshot import Action, Change, State, snapshot
+from app.wiring import Services, build, migrate
+from tests.services.bench import audit_rows, run_sql
+from tests.web.harbour import proxy_settings
+
+ALLOW, DENY = Effect.ALLOW, Effect.DENY
+LATER = datetime(2099, 1, 31, tzinfo=UTC)
+TO_PROXY = (UpstreamDraft("https://proxy.example"),)
+ACME = TenantPart(
+    TenantDraft("acme", "Team A", hosts=("go.acme.example",), limits=TenantLimits(cold=4)),
+    (RuleDraft(ALLOW, "example.com"), RuleDraft(DENY, "example.com/x", "<v1.2.0", "CVE-1", LATER)),
+    (RouteDraft("*", TO_PROXY), RouteDraft("corp.example", TO_PROXY, private=True)),
+)
+ZETA = TenantPart(TenantDraft("zeta", default=ALLOW, anonymous_read=True))
+FULL = Document(
+    (ACME, ZETA),
+    (Ownership("corp.example", "acme", frozenset({"zeta"})),),
+    (RuleDraft(DENY, "evil.example", reason="malware"),),
+)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def started(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Services]:
+    settings = proxy_settings(tmp_path_factory.mktemp("document"))
+    migrate(settings)
+    services = build(settings)
+    try:
+        await services.start()
+        yield services
+    finally:
+        await services.close()
+
+
+@pytest.fixture
+async def services(started: Services) -> AsyncIterator[Services]:
+    """The same services for all; each test begins with nothing."""
+    yield started
+    await apply(started, Document((), (), ()), prune=True)
+
+
+def told(changes: list[Change]) -> list[tuple[str, str]]:
+    return [(change.action.value, change.object) for change in changes]
+
+
+async def state(services: Services) -> State:
+    return await services.db.read(snapshot)
+
+
+async def traces(services: Services) -> tuple[int, int]:
+    """Return how many audit rows there are, and the generation."""
+    return len(await audit_rows(services)), await services.watch.poll()
+
+
+async def apply(services: Services, document: Document, **more: bool) -> list[Change]:
+    return await services.documents.apply(document, OPERATOR, **more)
+
+
+async def test_an_empty_place_becomes_what_the_document_says(services: Services) -> None:
+    changes = await apply(services, FULL)
+    assert [(change.object, change.after) for change in changes] == list(
+        (await state(services)).items()
+    )
+    assert {change.action for change in changes} == {Action.CREATE}
+    actions = [row.action for row in await audit_rows(services)][-8:]
+    assert actions == [
+        "tenant.create",
+        "tenant.create",
+        "ownership.put",
+        "rule.create",
+        "rule.create",
+        "rule.create",
+        "route.create",
+        "route.create",
+    ]
+    acme = await services.tenants.get("acme", OPERATOR)
+    assert (acme.title, acme.hosts, acme.limits.cold) == ("Team A", ("go.acme.example",), 4)
+
+
+async def test_a_tenant_of_a_document_has_the_routes_that_it_says_and_no_catch_all(
+    services: Services,
+) -> None:
+    await apply(services, Document((ZETA,)))
+    assert await services.routes.all("zeta", OPERATOR) == []
+
+
+async def test_applied_again_it_changes_nothing_and_leaves_no_trace(services: Services) -> None:
+    await apply(services, FULL)
+    before = await traces(services)
+    assert await apply(services, FULL) == []
+    assert await apply(services, FULL, prune=True) == []
+    assert await traces(services) == before
+
+
+async def test_a_dry_run_tells_the_same_and_changes_nothing(services: Services) -> None:
+    before = await traces(services), await state(services)
+    dry = await apply(services, FULL, dry_run=True)
+    assert (await traces(services), await state(services)) == before
+    assert await apply(services, FULL) == dry
+
+
+def with_acme(**changes: object) -> Document:
+    return Document((replace(ACME, **changes),))  # type: ignore[arg-type]
+
+
+CHANGES: list[tuple[str, Document, list[tuple[str, str]]]] = [
+    (
+        "the title",
+        with_acme(draft=replace(ACME.draft, title="B")),
+        [("update", "tenant acme")],
+    ),
+    (
+        "what is left out gets its default",
+        with_acme(draft=TenantDraft("acme")),
+        [("update", "tenant acme")],
+    ),
+    (
+        "a rule's reason and end",
+        with_acme(rules=(ACME.rules[0], replace(ACME.rules[1], reason="B", expires_at=None))),
+        [("update", "rule acme: deny example.com/x <v1.2.0")],
+    ),
+    (
+        "a rule's words",
+        with_acme(rules=(ACME.rules[0], replace(ACME.rules[1], versions="<v1.3.0"))),
+        [
+            ("remove", "rule acme: deny example.com/x <v1.2.0"),
+            ("create", "rule acme: deny example.com/x <v1.3.0"),
+        ],
+    ),
+    (
+        "no rules",
+        with_acme(rules=()),
+        [
+            ("remove", "rule acme: allow example.com"),
+            ("remove", "rule acme: deny example.com/x <v1.2.0"),
+        ],
+    ),
+    ("the order of rules is no change", with_acme(rules=ACME.rules[::-1]), []),
+    ("the order of routes is no change", with_acme(routes=ACME.routes[::-1]), []),
+    (
+        "the spelling of versions is no change",
+        with_acme(rules=(ACME.rules[0], replace(ACME.rules[1], versions=" <v1.2.0 "))),
+        [],
+    ),
+    (
+        "a slash behind an upstream is no change",
+        with_acme(
+            routes=(RouteDraft("*", (UpstreamDraft("https://PROXY.example/"),)), ACME.routes[1])
+        ),
+        [],
+    ),
+    (
+        "an upstream",
+        with_acme(
+            routes=(
+                RouteDraft("*", (UpstreamDraft("https://b.example", on_absent=OnAbsent.STOP),)),
+                ACME.routes[1],
+            )
+        ),
+        [("update", "route acme: *")],
+    ),
+    (
+        "a route less",
+        with_acme(routes=ACME.routes[:1]),
+        [("remove", "route acme: corp.example")],
+    ),
+    ("nothing that it does not name", Document(), []),
+    (
+        "no owned prefix",
+        Document((), ()),
+        [("remove", "ownership corp.example")],
+    ),
+    ("no platform rule", Document((), None, ()), [("remove", "rule platform: deny evil.example")]),
+    (
+        "an owner",
+        Document((), (Ownership("corp.example", "zeta"),)),
+        [("update", "ownership corp.example")],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES]
+)
+async def test_exactly_what_differs_is_changed_and_audited(
+    services: Services, document: Document, expected: list[tuple[str, str]]
+) -> None:
+    await apply(services, FULL)
+    rows, generation = await traces(services)
+    assert told(await apply(services, document)) == expected
+    after = await traces(services)
+    assert after == (rows + len(expected), generation + len(expected))
+    assert await apply(services, document) == []
+
+
+async def test_a_change_says_what_was_and_what_is(services: Services) -> None:
+    await apply(services, FULL)
+    [change] = await apply(services, with_acme(draft=replace(ACME.draft, title="B")))
+    assert change.before is not None
+    assert change.after is not None
+    assert {k: (v, change.after[k]) for k, v in change.before.items() if v != change.after[k]} == {
+        "title": ("Team A", "B")
+    }
+
+
+async def test_only_prune_removes_tenants_and_all_that_is_theirs(services: Services) -> None:
+    await apply(services, FULL)
+    only_zeta = Document((ZETA,))
+    assert await apply(services, only_zeta) == []
+    assert told(await apply(services, only_zeta, prune=True)) == [
+        ("remove", "tenant acme"),
+        ("remove", "ownership corp.example"),
+        ("remove", "rule acme: allow example.com"),
+        ("remove", "rule acme: deny example.com/x <v1.2.0"),
+        ("remove", "route acme: *"),
+        ("remove", "route acme: corp.example"),
+    ]
+
+
+async def test_prune_frees_a_host_for_another_tenant(services: Services) -> None:
+    await apply(services, FULL)
+    taker = TenantPart(TenantDraft("taker", hosts=ACME.draft.hosts))
+    with pytest.raises(ConflictError, match=r"go\.acme\.example leads to another tenant"):
+        await apply(services, Document((taker,)))
+    await apply(services, Document((taker,)), prune=True)
+
+
+async def test_a_host_moves_from_one_tenant_to_another_in_one_document(services: Services) -> None:
+    await apply(services, FULL)
+    zeta = replace(ZETA, draft=replace(ZETA.draft, hosts=ACME.draft.hosts))
+    acme = replace(ACME, draft=replace(ACME.draft, hosts=()))
+    for document in (Document((zeta, acme)), Document((ACME, ZETA))):
+        assert told(await apply(services, document)) == [
+            ("update", "tenant acme"),
+            ("update", "tenant zeta"),
+        ]
+
+
+BAD: list[tuple[Document, type[Exception], str]] = [
+    (Document((ACME, ACME)), ConflictError, "a tenant comes twice"),
+    (
+        with_acme(rules=(ACME.rules[0], ACME.rules[0])),
+        ConflictError,
+        r"tenants\.acme\.rules\[1\]: the rule allow example\.com comes twice",
+    ),
+    (
+        with_acme(routes=(ACME.routes[0], ACME.routes[0])),
+        ConflictError,
+        r"tenants\.acme\.routes\[1\]: the pattern '\*' comes twice",
+    ),
+    (
+        Document((ACME,), (Ownership("x.y", "acme"), Ownership("x.y", "acme"))),
+        ConflictError,
+        r"ownership\[1\]: the prefix x\.y comes twice",
+    ),
+    (
+        Document((ACME,), (Ownership("x.y", "nobody"),)),
+        UnknownError,
+        r"ownership\[0\]: there is no tenant 'nobody'",
+    ),
+    (
+        with_acme(rules=(RuleDraft(DENY, "x.y", expires_at=datetime(2020, 1, 1, tzinfo=UTC)),)),
+        BadInputError,
+        r"tenants\.acme\.rules\[0\]: expires_at is in the past",
+    ),
+    (
+        with_acme(routes=(RouteDraft("*", (UpstreamDraft("https://x.y", credential="absent"),)),)),
+        UnknownError,
+        r"tenants\.acme\.routes\[0\]: tenant acme has no credential 'absent'",
+    ),
+    (
+        Document((ACME,), None, (RuleDraft(ALLOW, "x.y"),)),
+        BadInputError,
+        r"rules\[0\]: a platform rule can only deny",
+    ),
+]
+
+
+@pytest.mark.parametrize(("document", "error", "message"), BAD, ids=[b[2][:40] for b in BAD])
+async def test_a_part_that_cannot_be_leaves_all_as_it_was(
+    services: Services, document: Document, error: type[Exception], message: str
+) -> None:
+    given = replace(document, tenants=(ZETA, *document.tenants))
+    before = await traces(services), await state(services)
+    with pytest.raises(error, match=message):
+        await apply(services, given)
+    assert (await traces(services), await state(services)) == before
+
+
+async def test_a_rule_that_has_expired_since_does_not_spoil_the_document(
+    services: Services,
+) -> None:
+    await apply(services, FULL)
+    ended = services.now() - timedelta(days=1)
+    await run_sql(services, f"UPDATE rules SET expires_at = '{ended:%Y-%m-%d %H:%M:%S.%f}'")
+    rules = tuple(replace(rule, expires_at=ended) for rule in ACME.rules)
+    before = await traces(services)
+    assert await apply(services, with_acme(rules=rules)) == []
+    assert await traces(services) == before
+
+
+async def test_credentials_are_referred_to_by_name_and_stay(services: Services) -> None:
+    await apply(services, FULL)
+    await services.credentials.put("acme", CredentialDraft("git", "bearer", "s3cret"), OPERATOR)
+    route = RouteDraft("*", (UpstreamDraft("https://proxy.example", credential="git"),))
+    [change] = await apply(services, with_acme(routes=(route, ACME.routes[1])))
+    assert "s3cret" not in str(change)
+    assert await apply(services, with_acme(routes=(route, ACME.routes[1]))) == []
+    await apply(services, FULL)
+    assert [c.name for c in await services.credentials.all("acme", OPERATOR)] == ["git"]
+
+
+async def test_tokens_are_left_alone(services: Services) -> None:
+    await apply(services, FULL)
+    _, secret = await services.tokens.create("ci", tenant="acme", scopes=frozenset({Scope.READ}))
+    await apply(services, with_acme(draft=TenantDraft("acme")))
+    assert (await services.tokens.authenticate(secret)).tenant == "acme"
+
+
+async def test_only_an_admin_of_the_platform_applies(services: Services) -> None:
+    await apply(services, FULL)
+    for who in (
+        Principal("token:1", frozenset({Scope.ADMIN}), "acme"),
+        Principal("token:2", frozenset({Scope.READ})),
+    ):
+        with pytest.raises(DeniedError):
+            await services.documents.apply(Document((ACME,)), who, dry_run=True)
+
+
+async def test_the_facts_of_a_route_have_all_that_can_differ(
+    services: Services,
+) -> None:
+    await apply(services, FULL)
+    assert (await state(services))["route acme: *"]["upstreams"] == [
+        {
+            "url": "https://proxy.example",
+            "credential": None,
+            "on_absent": "next",
+            "redirect_to": [],
+            "connect_s": 5.0,
+            "metadata_s": 60.0,
+            "zip_s": 900.0,
+            "ca_sha256": "",
+        }
+    ]

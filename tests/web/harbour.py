@@ -1,0 +1,146 @@
+"""Tenants over fake upstreams behind a real socket: what the tests of the GOPROXY front share."""
+
+import base64
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from app.core.acl import Effect
+from app.core.principal import OPERATOR, Scope
+from app.db.generation import bump_generation
+from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
+from app.settings import Settings
+from app.wiring import Services
+from tests.fakes.goproxy import FakeGoproxy
+from tests.web.wire import Got, Site, serving
+
+READ = frozenset({Scope.READ})
+_NOWHERE = "http://127.0.0.1:9/"  # the index of releases is of no interest here
+_MANY = {"tenant_rate": 1_000_000, "bad_tokens": 1_000_000}
+
+
+def proxy_settings(folder: Path, **more: Any) -> Settings:
+    """Return settings whose only upstreams are those that a test names."""
+    releases = {"index_url": f"{_NOWHERE}dl/", "files_urls": [f"{_NOWHERE}go/"]}
+    limits = {**_MANY, **more.pop("limits", {})}
+    network = {"allow": ["127.0.0.0/8"], **more.pop("network", {})}
+    return Settings(
+        data_dir=folder / "data",
+        port=0,
+        drain_s=0,
+        shutdown_s=1,
+        releases=releases,
+        limits=limits,
+        network=network,
+        **more,
+    )
+
+
+@asynccontextmanager
+async def harbour(folder: Path, **more: Any) -> AsyncIterator[Site]:
+    """Serve without any tenant."""
+    async with serving(proxy_settings(folder, **more)) as site:
+        yield site
+
+
+async def add_tenant(
+    services: Services,
+    name: str,
+    upstream: str | FakeGoproxy | None = None,
+    *,
+    default: Effect = Effect.ALLOW,
+    open_to_all: bool = True,
+    **more: Any,
+) -> None:
+    """Make a tenant with one route of everything to an upstream, or with none."""
+    draft = TenantDraft(name, "", default, open_to_all, **more)
+    await services.tenants.create(draft, OPERATOR, catch_all=False)
+    if upstream is not None:
+        await add_route(services, name, "*", upstream)
+    await settled(services)
+
+
+async def add_route(
+    services: Services,
+    tenant: str,
+    pattern: str,
+    *upstreams: str | FakeGoproxy | UpstreamDraft,
+    **more: Any,
+) -> None:
+    drafts = tuple(_upstream(one) for one in upstreams)
+    await services.routes.create(tenant, RouteDraft(pattern, drafts, **more), OPERATOR)
+    await settled(services)
+
+
+def _upstream(one: str | FakeGoproxy | UpstreamDraft) -> UpstreamDraft:
+    if isinstance(one, UpstreamDraft):
+        return one
+    return UpstreamDraft(one if isinstance(one, str) else one.url)
+
+
+async def add_rule(
+    services: Services,
+    tenant: str | None,
+    effect: Effect,
+    pattern: str,
+    versions: str = "",
+    **more: Any,
+) -> int:
+    recorded = await services.rules.create(
+        tenant, RuleDraft(effect, pattern, versions, **more), OPERATOR
+    )
+    await settled(services)
+    return recorded.rule.id
+
+
+async def add_token(
+    services: Services,
+    tenant: str | None,
+    scopes: Iterable[Scope] = READ,
+    *,
+    name: str = "tests",
+    expires_at: datetime | None = None,
+) -> tuple[str, str]:
+    """Return a new token's id and secret."""
+    token, secret = await services.tokens.create(
+        name, tenant=tenant, scopes=frozenset(scopes), expires_at=expires_at
+    )
+    await settled(services)
+    return token.id, secret
+
+
+async def settled(services: Services) -> None:
+    """Let this process see the newest generation now instead of within a second."""
+    await services.watch.poll()
+
+
+async def cooled(services: Services) -> None:
+    """Let every process drop what it prepared."""
+    await services.db.write(bump_generation)
+    await settled(services)
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def basic(secret: str, user: str = "ci") -> dict[str, str]:
+    encoded = base64.b64encode(f"{user}:{secret}".encode("latin-1")).decode()
+    return {"Authorization": f"Basic {encoded}"}
+
+
+def assert_one_line(got: Got, status: int) -> None:
+    """It is an error as `go` shows it: one short line of plain text, and never a 500."""
+    assert got.status == status, (got.status, got.body[:300])
+    assert got.header("content-type") == "text/plain; charset=utf-8"
+    line = got.text
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    assert line.strip()
+    assert line[:-1].isprintable()
+    assert len(line) <= 648
+    assert "http://" not in line
+    assert (got.header("www-authenticate") is not None) is (status == 401)
+    assert (got.header("retry-after") is not None) is (status in (429, 503, 504, 507))

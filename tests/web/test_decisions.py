@@ -1,0 +1,164 @@
+"""The decision log and the counts: a line for each request, hits too, and no token in any."""
+
+import base64
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.acl import Effect
+from app.core.principal import OPERATOR
+from tests.fakes.goproxy import FakeGoproxy
+from tests.fakes.modules import info_of, module
+from tests.web.conftest import Log
+from tests.web.harbour import (
+    add_rule,
+    add_tenant,
+    add_token,
+    basic,
+    bearer,
+    harbour,
+    proxy_settings,
+)
+from tests.web.wire import Site, serving
+
+NAME = "example.com/x"
+X = module(NAME, "v1.0.0")
+
+
+@dataclass(frozen=True)
+class Logged:
+    site: Site
+    log: Log
+    secret: str
+    token: str
+
+    async def line(
+        self, tail: str, method: str = "GET", tenant: str = "shut", **headers: str
+    ) -> dict[str, Any]:
+        """Ask, and return the only line that says so."""
+        before = len(self.lines())
+        await self.site.ask(f"/goproxy/{tenant}{tail}", method, headers)
+        [line] = self.lines()[before:]
+        return line
+
+    def lines(self) -> list[dict[str, Any]]:
+        self.site.application._goproxy.decisions.flush()
+        return self.log.events("decision")
+
+
+@pytest.fixture
+async def logged(tmp_path: Path, log: Log) -> AsyncIterator[Logged]:
+    with FakeGoproxy([X]) as fake:
+        fake.put_query(NAME, "master", info_of("v1.0.0"))
+        async with harbour(tmp_path) as site:
+            await add_tenant(site.services, "open", fake)
+            await add_tenant(site.services, "shut", fake, default=Effect.DENY, open_to_all=False)
+            token, secret = await add_token(site.services, "shut")
+            yield Logged(site, log, secret, token)
+
+
+async def test_a_line_tells_who_asked_for_what_and_which_rule_allowed_it(logged: Logged) -> None:
+    rule = await add_rule(logged.site.services, "shut", Effect.ALLOW, "example.com")
+    given = bearer(logged.secret)
+    for _ in ("cold", "prepared", "prepared"):
+        line = await logged.line(f"/{NAME}/@v/v1.0.0.zip", **given)
+        facts = {
+            k: line[k]
+            for k in ("tenant", "actor", "module", "kind", "version", "decision", "by", "status")
+        }
+        assert facts == {
+            "tenant": "shut",
+            "actor": f"token:{logged.token}",
+            "module": NAME,
+            "kind": "zip",
+            "version": "v1.0.0",
+            "decision": "allow",
+            "by": f"rule {rule}",
+            "status": 200,
+        }
+        assert (line["client"], line["bytes"]) == ("127.0.0.1", len(X.zip))
+
+
+async def test_a_query_is_told_with_the_version_that_it_resolved_to(logged: Logged) -> None:
+    await add_rule(logged.site.services, "shut", Effect.ALLOW, "example.com")
+    line = await logged.line(f"/{NAME}/@v/master.info", **bearer(logged.secret))
+    assert (line["version"], line["kind"]) == ("v1.0.0", "info")
+    assert (await logged.line(f"/{NAME}/@latest", **bearer(logged.secret)))["version"] == "v1.0.0"
+
+
+async def test_a_denial_tells_rule_and_reason(logged: Logged) -> None:
+    given = bearer(logged.secret)
+    line = await logged.line(f"/{NAME}/@v/list", **given)
+    assert (line["decision"], line["by"], line["status"]) == ("deny", "default", 403)
+    rule = await add_rule(logged.site.services, "shut", Effect.DENY, NAME, reason="stolen")
+    for _ in ("cold", "repeated"):
+        line = await logged.line(f"/{NAME}/@v/list", **given)
+        assert (line["decision"], line["by"], line["status"]) == ("deny", f"rule {rule}", 403)
+        assert "stolen" in line["reason"]
+        assert (line["module"], line["actor"]) == (NAME, f"token:{logged.token}")
+
+
+STRANGERS: list[tuple[str, str, str, str, int, str]] = [
+    ("none", "GET", "shut", f"/{NAME}/@v/list", 401, "deny"),
+    ("bad", "GET", "shut", f"/{NAME}/@v/list", 401, "deny"),
+    ("none", "GET", "nobody", "/", 401, "deny"),
+    ("none", "POST", "open", f"/{NAME}/@v/list", 405, "allow"),
+    ("none", "GET", "open", "/a.b/../b/@v/list", 400, "allow"),
+    ("none", "GET", "open", f"/{NAME}/@v/v1.9.9.mod", 404, "allow"),
+    ("none", "GET", "open", "/", 200, "allow"),
+    ("none", "HEAD", "open", f"/{NAME}/@v/v1.0.0.zip", 200, "allow"),
+]
+
+
+async def test_every_request_has_its_line(logged: Logged) -> None:
+    for who, method, tenant, tail, status, decision in STRANGERS:
+        headers = {"Authorization": "Basic !!!"} if who == "bad" else {}
+        line = await logged.line(tail, method, tenant, **headers)
+        assert (line["status"], line["decision"]) == (status, decision), tail
+        assert status < 400 or status == 405 or line["reason"]
+
+
+async def test_F25_F102_no_line_holds_a_token_or_breaks(logged: Logged) -> None:
+    secret = logged.secret
+    encoded = base64.b64encode(f"ci:{secret}".encode()).decode()
+    for given in (bearer(secret), basic(secret), {"Authorization": f"token {secret}x"}):
+        for tail in (
+            f"/{NAME}/@v/list",
+            f"/{NAME}/@v/list?token={secret}",
+            "/%0d%0aevil",
+            "/\x1b[31m",
+        ):
+            await logged.site.ask(f"/goproxy/shut{tail}", headers=given)
+    lines = logged.lines()
+    assert len(lines) >= 9
+    for shown in (secret, encoded, "\x1b"):
+        assert shown not in logged.log.text
+
+
+async def test_downloads_are_counted_for_hits_too_and_survive_a_restart(tmp_path: Path) -> None:
+    settings = proxy_settings(tmp_path)
+    with FakeGoproxy([X]) as fake:
+        async with serving(settings) as site:
+            await add_tenant(site.services, "shut", fake, open_to_all=False)
+            token, secret = await add_token(site.services, "shut")
+            given = bearer(secret)
+            for tail in ("@v/list", "@v/v1.0.0.info", "@v/v1.0.0.mod", "@v/v1.9.9.zip"):
+                await site.ask(f"/goproxy/shut/{NAME}/{tail}", headers=given)
+            for _ in range(5):
+                await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip", headers=given)
+            for method, more in (("HEAD", {}), ("GET", {"If-None-Match": "*"})):
+                await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip", method, {**given, **more})
+            await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip")
+        fake.stop()
+        async with serving(settings) as site:
+            for _ in range(2):
+                await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip", headers=given)
+            await site.services.usage.flush()
+            [(what, count)] = await site.services.usage.downloads(OPERATOR)
+            [used] = [t for t in await site.services.tokens.all() if t.id == token]
+    assert (what.tenant, what.token, what.module, what.version) == ("shut", token, NAME, "v1.0.0")
+    assert count == 7
+    assert used.last_used_on == what.day

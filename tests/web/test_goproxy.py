@@ -1,0 +1,449 @@
+"""The GOPROXY front through a real socket: what goes out, how long it is good, and when it ends."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from app.core.acl import Effect
+from app.core.digest import Digest
+from app.core.principal import OPERATOR
+from app.services.tenants.drafts import TenantDraft, UpstreamDraft
+from app.upstream.goproxy import path_of
+from app.web.goproxy import IN_MEMORY_BYTES
+from tests.fakes.faults import Fault
+from tests.fakes.goproxy import FakeGoproxy
+from tests.fakes.modules import info_of, module
+from tests.services.bench import blob_path, flipped, spoil
+from tests.web.harbour import (
+    add_route,
+    add_rule,
+    add_tenant,
+    add_token,
+    assert_one_line,
+    bearer,
+    cooled,
+    harbour,
+    proxy_settings,
+    settled,
+)
+from tests.web.wire import Got, Site, request, serving, until
+
+NAME = "example.com/x"
+X = module(NAME, "v1.0.0")
+BIG = module("example.com/big", "v1.0.0", padding_bytes=IN_MEMORY_BYTES + 500_000)
+BASE = "/goproxy/acme/example.com/x"
+V1 = f"{BASE}/@v/v1.0.0"
+
+
+@dataclass(frozen=True)
+class Front:
+    site: Site
+    fake: FakeGoproxy
+
+    async def ask(self, tail: str, method: str = "GET", **headers: str) -> Got:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.site.ask(f"{BASE}/{tail}", method, given)
+
+
+@pytest.fixture
+async def front(tmp_path: Path) -> AsyncIterator[Front]:
+    with FakeGoproxy([X, BIG]) as fake:
+        fake.put_query(NAME, "master", info_of("v1.0.0"))
+        async with harbour(tmp_path) as site:
+            await add_tenant(site.services, "acme", fake)
+            yield Front(site, fake)
+
+
+FILES = [
+    ("@v/list", b"v1.0.0\n", "text/plain; charset=utf-8"),
+    ("@latest", X.info, "application/json"),
+    ("@v/master.info", info_of("v1.0.0"), "application/json"),
+    ("@v/v1.0.0.info", X.info, "application/json"),
+    ("@v/v1.0.0.mod", X.mod, "text/plain; charset=utf-8"),
+    ("@v/v1.0.0.zip", X.zip, "application/zip"),
+]
+
+
+async def test_a_file_is_the_same_cold_and_prepared(front: Front) -> None:
+    for tail, body, kind in FILES:
+        cold, prepared = await front.ask(tail), await front.ask(tail)
+        for got in (cold, prepared):
+            assert (got.status, got.body, got.header("content-type")) == (200, body, kind)
+            assert got.header("x-content-type-options") == "nosniff"
+        assert cold.header("etag") == prepared.header("etag")
+        head = await front.ask(tail, "HEAD")
+        assert (head.status, head.lasting) == (200, prepared.lasting)
+    assert set(front.fake.hits.values()) == {1}
+
+
+async def test_what_never_changes_may_be_kept_for_ever_and_what_does_for_a_minute(
+    front: Front,
+) -> None:
+    for tail in ("@v/v1.0.0.info", "@v/v1.0.0.mod", "@v/v1.0.0.zip"):
+        assert (await front.ask(tail)).header(
+            "cache-control"
+        ) == "public, max-age=31536000, immutable"
+    for tail in ("@v/list", "@latest", "@v/master.info"):
+        assert (await front.ask(tail)).header("cache-control") == "public, max-age=60"
+    assert (await front.ask("@v/v9.0.0.info")).header("cache-control") == "no-store"
+
+
+async def test_what_needs_a_token_is_for_no_shared_cache(front: Front) -> None:
+    services = front.site.services
+    await add_tenant(services, "shut", front.fake, open_to_all=False)
+    _, secret = await add_token(services, "shut")
+    for tail, _, _ in FILES:
+        got = await front.site.ask(f"/goproxy/shut/{NAME}/{tail}", headers=bearer(secret))
+        assert got.status == 200
+        control = got.header("cache-control")
+        assert control is not None
+        assert control.startswith("private, ")
+        assert got.header("vary") == "Authorization"
+
+
+RANGES = [
+    ("bytes=5-", 206),
+    ("bytes=0-0", 206),
+    ("bytes=-7", 206),
+    ("bytes=0-0,-1", 200),
+    ("bytes=5-2", 200),
+    ("bytes=x-", 200),
+    ("lines=0-1", 200),
+    ("bytes=999999999-", 416),
+    ("bytes=" + "0-0," * 3000 + "1-1", 200),
+    ("bytes=" + "9" * 3000 + "-", 200),
+]
+
+
+async def test_F34_one_range_is_honoured_and_no_more(front: Front) -> None:
+    await front.ask("@v/v1.0.0.zip")
+    for wanted, status in RANGES:
+        got = await front.ask("@v/v1.0.0.zip", Range=wanted)
+        assert got.status == status, wanted[:40]
+        if status == 206:
+            assert got.body in X.zip
+            assert len(got.body) < len(X.zip)
+        assert (got.body == X.zip) is (status == 200)
+
+
+async def test_F35_validators(front: Front) -> None:
+    first = await front.ask("@v/v1.0.0.zip")
+    tag = first.header("etag")
+    assert tag == f'"{Digest.of(X.zip).hex}"'
+    for tags, status in ((tag, 304), (f'"a", {tag}', 304), ("*", 304), ('"wrong"', 200)):
+        got = await front.ask("@v/v1.0.0.zip", If_None_Match=tags)
+        assert (got.status, got.body) == (status, b"" if status == 304 else X.zip)
+    partial = await front.ask("@v/v1.0.0.zip", Range="bytes=5-", If_Range='"wrong"')
+    assert (partial.status, partial.body) == (200, X.zip)
+    partial = await front.ask("@v/v1.0.0.zip", Range="bytes=5-", If_Range=tag)
+    assert (partial.status, partial.body) == (206, X.zip[5:])
+    for tail in ("@v/list", "@v/v1.0.0.mod"):
+        tag = (await front.ask(tail)).header("etag")
+        assert tag is not None
+        assert (await front.ask(tail, If_None_Match=tag)).status == 304
+
+
+async def test_a_large_zip_is_streamed_whole_and_in_parts(front: Front) -> None:
+    target = "/goproxy/acme/example.com/big/@v/v1.0.0.zip"
+    for _ in range(2):
+        assert (await front.site.ask(target)).body == BIG.zip
+    middle = await front.site.ask(target, headers={"Range": "bytes=1000000-1200000"})
+    assert (middle.status, middle.body) == (206, BIG.zip[1_000_000:1_200_001])
+    head = await front.site.ask(target, "HEAD")
+    assert head.header("content-length") == str(len(BIG.zip))
+
+
+async def test_a_stale_list_says_how_old_it_is(front: Front) -> None:
+    services = front.site.services
+    await front.ask("@v/list")
+    await services.db.write(
+        lambda s: s.connection().exec_driver_sql(
+            "update module_answers set fetched_at = '2026-01-01 00:00:00.000000'"
+        )
+    )
+    front.fake.stop()
+    await cooled(services)
+    for _ in range(2):
+        got = await front.ask("@v/list")
+        assert (got.status, got.body) == (200, b"v1.0.0\n")
+        age = got.header("age")
+        assert age is not None
+        assert int(age) > 86400
+        assert got.header("warning") == '111 moorage "Revalidation Failed"'
+        assert got.header("cache-control") == "public, max-age=0"
+    front.fake.start()
+
+
+async def test_everything_cached_is_served_while_every_upstream_is_down(front: Front) -> None:
+    before = {tail: (await front.ask(tail)).body for tail, _, _ in FILES}
+    front.fake.stop()
+    await cooled(front.site.services)
+    for tail, body in before.items():
+        got = await front.ask(tail)
+        assert (got.status, got.body) == (200, body)
+    unknown = await front.ask("@v/v1.5.0.zip")
+    assert_one_line(unknown, 503)
+    front.fake.start()
+
+
+STATUSES = [
+    ("F47", Fault.status(404), 404),
+    ("F47", Fault.status(410), 410),
+    ("F48", Fault.status(401, b"go away"), 502),
+    ("F48", Fault.status(403, b"go away"), 502),
+    ("F49", Fault.status(429, headers={"Retry-After": "3600"}), 503),
+    ("F50", Fault.status(500), 503),
+    ("F50", Fault.status(503), 503),
+    ("F46", Fault.html_200(), 502),
+    ("F44", Fault.reset_at_once(), 503),
+    ("F40", Fault.truncate(after=3), 502),
+    ("F52", Fault.redirect_loop(), 502),
+    ("F53", Fault.redirect("http://169.254.169.254/latest/meta-data"), 502),
+    ("F58", Fault.partial_206(), 502),
+    ("F60", Fault.huge_header(), 502),
+]
+
+
+@pytest.mark.parametrize(
+    ("number", "fault", "status"), STATUSES, ids=[f"{n}-{f.kind}-{s}" for n, f, s in STATUSES]
+)
+async def test_upstreams_trouble_has_its_status_and_one_line(
+    front: Front, number: str, fault: Fault, status: int
+) -> None:
+    for tail in ("@v/list", "@v/v1.0.0.mod", "@v/v1.0.0.zip"):
+        front.fake.fault(f"/{NAME}/{tail}", fault, times=None)
+        got = await front.ask(tail)
+        assert_one_line(got, status)
+        assert "go away" not in got.text
+        assert "127.0.0.1" not in got.text
+        assert "route" in got.text
+        if number == "F49":
+            assert int(got.header("retry-after") or 0) >= 3500
+
+
+async def test_F73_F74_content_that_is_refused_is_502_and_is_not_kept(front: Front) -> None:
+    wrong = X.mod + b"\nrequire a.b/c v1.0.0\n"
+    front.fake.put_raw(f"/{NAME}/@v/v1.0.0.mod", wrong)
+    assert (await front.ask("@v/v1.0.0.zip")).status == 200
+    refused = await front.ask("@v/v1.0.0.mod")
+    assert_one_line(refused, 502)
+    assert "is not the go.mod in" in refused.text
+    front.fake.put_raw(f"/{NAME}/@v/v1.0.0.mod", X.mod)
+    assert (await front.ask("@v/v1.0.0.mod")).body == X.mod
+
+
+async def test_a_client_that_forbids_fetching_changes_nothing_for_the_next(front: Front) -> None:
+    for tail, body, _ in FILES:
+        refused = await front.ask(tail, Disable_Module_Fetch="true")
+        assert_one_line(refused, 404)
+        got = await front.ask(tail)
+        assert (got.status, got.body) == (200, body), tail
+        assert (await front.ask(tail, Disable_Module_Fetch="true")).body == body
+
+
+async def test_a_404_that_go_repeats_costs_one_look(front: Front) -> None:
+    for _ in range(4):
+        assert_one_line(await front.ask("@v/v1.5.0.info"), 404)
+    assert front.fake.hits == {f"/{NAME}/@v/v1.5.0.info": 1}
+
+
+async def test_F36_a_client_that_vanishes_leaves_no_stream_and_the_fetch_goes_on(
+    front: Front,
+) -> None:
+    path = f"/{path_of(NAME, 'zip', 'v1.0.0')}"  # type: ignore[arg-type]
+    front.fake.fault(path, Fault.stall(after=10))
+    async with front.site.calling() as gone, front.site.calling() as stays:
+        for caller in (gone, stays):
+            await caller.send(request(f"{V1}.zip"))
+        await anyio.to_thread.run_sync(
+            lambda: front.fake.wait_until(lambda: front.fake.stalled == 1)
+        )
+        gone.vanish()
+        front.fake.release()
+        assert (await stays.response()).body == X.zip
+    assert front.fake.hits[path] == 1
+    app = front.site.application._goproxy
+
+    async def none_left() -> bool:
+        return not app._streams
+
+    await until(none_left)
+
+
+async def test_F36_a_vanished_reader_gives_its_stream_back(front: Front) -> None:
+    target = "/goproxy/acme/example.com/big/@v/v1.0.0.zip"
+    await front.site.ask(target, "HEAD")
+    app = front.site.application._goproxy
+    async with front.site.calling(socket_bytes=4096) as caller:
+        await caller.send(request(target))
+        await caller.head()
+
+        async def one() -> bool:
+            return app._streams.get("acme") == 1
+
+        await until(one)
+        caller.vanish()
+
+        async def none_left() -> bool:
+            return not app._streams
+
+        await until(none_left)
+
+
+async def test_F38_a_cold_herd_is_one_fetch(front: Front) -> None:
+    front.fake.latency_s = 0.1
+    got = await asyncio.gather(*(front.ask("@v/v1.0.0.zip") for _ in range(150)))
+    assert {(one.status, one.body) for one in got} == {(200, X.zip)}
+    assert sum(front.fake.hits.values()) == 1
+
+
+@pytest.mark.parametrize("name", ["example.com/x", "example.com/big"])
+async def test_F90_a_damaged_zip_is_503_then_whole_again(front: Front, name: str) -> None:
+    data = X.zip if name == NAME else BIG.zip
+    target = f"/goproxy/acme/{name}/@v/v1.0.0.zip"
+    assert (await front.site.ask(target)).body == data
+    spoil(blob_path(front.site.services, Digest.of(data)), flipped(data))
+    await cooled(front.site.services)
+    got = await front.site.ask(target)
+    if got.status != 200:
+        assert_one_line(got, 503)
+
+    async def healed() -> bool:
+        again = await front.site.ask(target)
+        assert again.status in (200, 503)
+        assert again.status == 503 or again.body == data
+        return again.status == 200
+
+    await until(healed)
+    assert front.fake.hits[f"/{name}/@v/v1.0.0.zip"] == 2
+
+
+async def test_a_rule_that_expires_ends_prepared_answers(front: Front) -> None:
+    services = front.site.services
+    await services.tenants.update(TenantDraft("acme", "", Effect.DENY, True), OPERATOR)
+    ends = services.now() + timedelta(seconds=0.5)
+    await add_rule(services, "acme", Effect.ALLOW, "example.com", expires_at=ends)
+    for tail in ("@v/v1.0.0.zip", "@v/list", "@v/v1.0.0.mod"):
+        for _ in range(2):
+            assert (await front.ask(tail)).status == 200
+    await asyncio.sleep(max((ends - services.now()).total_seconds(), 0) + 0.02)
+    for tail in ("@v/v1.0.0.zip", "@v/list", "@v/v1.0.0.mod"):
+        assert (await front.ask(tail)).status == 403
+
+
+async def test_F22_a_token_that_expires_ends_prepared_answers(front: Front) -> None:
+    services = front.site.services
+    await add_tenant(services, "shut", front.fake, open_to_all=False)
+    ends = services.now() + timedelta(seconds=0.5)
+    _, secret = await add_token(services, "shut", expires_at=ends)
+    target = f"/goproxy/shut/{NAME}/@v/v1.0.0.zip"
+    for _ in range(2):
+        assert (await front.site.ask(target, headers=bearer(secret))).status == 200
+    await asyncio.sleep(max((ends - services.now()).total_seconds(), 0) + 0.02)
+    assert_one_line(await front.site.ask(target, headers=bearer(secret)), 401)
+
+
+async def test_F26_every_change_is_seen_by_a_second_server_within_a_second(tmp_path: Path) -> None:
+    """The poll's interval is a constant that test_policy.py holds below a second."""
+    with FakeGoproxy([X]) as fake:
+        settings = proxy_settings(tmp_path)
+        async with serving(settings) as one, serving(settings) as two:
+            await add_tenant(one.services, "acme", fake, open_to_all=False)
+            token, secret = await add_token(one.services, "acme")
+            target = f"{V1}.zip"
+
+            async def status(expected: int) -> None:
+                async def seen() -> bool:
+                    got = await two.ask(target, headers=bearer(secret))
+                    return got.status == expected
+
+                await until(seen)
+
+            await status(200)
+            rule = await add_rule(one.services, "acme", Effect.DENY, "example.com")
+            await status(403)
+            await one.services.rules.remove("acme", rule, OPERATOR)
+            await status(200)
+            await one.services.tenants.update(
+                TenantDraft("acme", "", Effect.ALLOW, enabled=False), OPERATOR
+            )
+            await status(401)
+            await one.services.tenants.update(TenantDraft("acme", "", Effect.ALLOW), OPERATOR)
+            await status(200)
+            await one.services.tokens.revoke(token.id if hasattr(token, "id") else token)
+            await status(401)
+
+
+async def test_F19_a_denied_module_is_denied_in_every_spelling(front: Front) -> None:
+    await add_rule(
+        front.site.services, "acme", Effect.DENY, "example.com/Evil", reason="CVE-2026-1"
+    )
+    await add_rule(front.site.services, "acme", Effect.DENY, "example.com/evil")
+    for path in ("!evil", "%21evil", "evil", "!evil/sub", "evil/v2"):
+        got = await front.site.ask(f"/goproxy/acme/example.com/{path}/@v/list")
+        assert_one_line(got, 403)
+    for path in ("Evil", "EVIL", "%45vil", "!!evil"):
+        assert (await front.site.ask(f"/goproxy/acme/example.com/{path}/@v/list")).status == 400
+    assert not front.fake.asked_for("evil")
+
+
+async def test_a_denial_beats_what_is_stored_and_prepared(front: Front) -> None:
+    for _ in range(2):
+        assert (await front.ask("@v/v1.0.0.zip")).status == 200
+    await add_rule(front.site.services, None, Effect.DENY, NAME, "v1.0.0", reason="stolen release")
+    got = await front.ask("@v/v1.0.0.zip")
+    assert_one_line(got, 403)
+    assert "stolen release" in got.text
+    assert (await front.ask("@v/list")).body == b""
+
+
+async def test_the_root_says_what_it_is(front: Front) -> None:
+    for target in ("/goproxy/acme", "/goproxy/acme/"):
+        got = await front.site.ask(target)
+        assert got.status == 200
+        assert "tenant acme" in got.text
+        assert (await front.site.ask(target, "HEAD")).status == 200
+
+
+async def test_a_module_of_no_route_is_denied_with_whom_to_ask(front: Front) -> None:
+    await add_tenant(front.site.services, "bare")
+    got = await front.site.ask(f"/goproxy/bare/{NAME}/@v/list")
+    assert_one_line(got, 403)
+    assert "an admin can add one" in got.text
+
+
+async def test_the_infos_of_a_prepared_query_follow_the_rules_of_now(front: Front) -> None:
+    for _ in range(2):
+        assert json.loads((await front.ask("@v/master.info")).body)["Version"] == "v1.0.0"
+    await add_rule(front.site.services, "acme", Effect.DENY, NAME, "v1.0.0")
+    assert_one_line(await front.ask("@v/master.info"), 403)
+
+
+async def test_F24_nothing_is_prepared_for_a_request_that_was_refused(front: Front) -> None:
+    app = front.site.application._goproxy
+    for tail in ("@v/v9.9.9.info", "@v/x.zip", "@v/v1.0.0.tar"):
+        assert (await front.ask(tail)).status >= 400
+    assert len(app._hot._answers) == 0
+
+
+async def test_a_slow_upstream_delays_neither_hits_nor_other_routes(front: Front) -> None:
+    with FakeGoproxy([module("slow.example/y", "v1.0.0")]) as slow:
+        await add_route(front.site.services, "acme", "slow.example", UpstreamDraft(slow.url))
+        await settled(front.site.services)
+        await front.ask("@v/v1.0.0.mod")
+        targets = [f"/goproxy/acme/slow.example/y/m{n}/@v/list" for n in range(20)]
+        for n in range(20):
+            slow.fault(f"/slow.example/y/m{n}/@v/list", Fault.delay_headers_until_released())
+        stuck = [asyncio.ensure_future(front.site.ask(t)) for t in targets]
+        await anyio.to_thread.run_sync(lambda: slow.wait_until(lambda: slow.stalled == 8))
+        assert (await front.ask("@v/v1.0.0.mod")).body == X.mod  # a hit
+        assert (await front.ask("@v/v1.0.0.zip")).body == X.zip  # a miss of another route
+        assert not any(task.done() for task in stuck)
+        slow.stop()
+        assert {one.status for one in await asyncio.gather(*stuck)} <= {404, 503}

@@ -1,0 +1,175 @@
+"""Limits of the GOPROXY front: 429 and 503 with Retry-After, each for whom it concerns alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from app.core.acl import Effect
+from app.core.principal import OPERATOR
+from app.core.tenant import TenantLimits
+from app.services.tenants.drafts import TenantDraft
+from tests.fakes.faults import Fault
+from tests.fakes.goproxy import FakeGoproxy
+from tests.fakes.modules import module
+from tests.web.harbour import add_tenant, add_token, assert_one_line, bearer, harbour, settled
+from tests.web.wire import Site, request
+
+X = module("example.com/x", "v1.0.0")
+BIG = module("example.com/big", "v1.0.0", padding_bytes=6_000_000)
+BASE = "/goproxy/acme/example.com/x"
+
+
+@asynccontextmanager
+async def limited(folder: Path, **limits: Any) -> AsyncIterator[tuple[Site, FakeGoproxy]]:
+    with FakeGoproxy([X, BIG]) as fake:
+        async with harbour(folder, limits=limits) as site:
+            for tenant in ("acme", "globex"):
+                await add_tenant(site.services, tenant, fake)
+            yield site, fake
+
+
+async def test_a_tenant_that_asks_too_fast_is_told_when_to_come_back(tmp_path: Path) -> None:
+    async with limited(tmp_path, tenant_rate=5) as (site, _):
+        paths = [f"{BASE}/m{n}/@v/list" for n in range(30)]
+        got = await asyncio.gather(*(site.ask(path) for path in paths))
+        refused = [one for one in got if one.status == 429]
+        assert 5 <= len(refused) <= 10
+        assert_one_line(refused[0], 429)
+        assert "tenant acme" in refused[0].text
+        other = await site.ask("/goproxy/globex/example.com/x/@v/list")
+        assert other.status == 200
+
+
+async def test_prepared_answers_are_not_limited(tmp_path: Path) -> None:
+    async with limited(tmp_path, tenant_rate=1) as (site, _):
+        got = [await site.ask(f"{BASE}/@v/v1.0.0.mod") for _ in range(50)]
+        assert {one.status for one in got} == {200}
+
+
+async def test_a_404_that_go_repeats_at_once_is_charged_once(tmp_path: Path) -> None:
+    async with limited(tmp_path, tenant_rate=1) as (site, _):
+        for n in range(4):  # the burst of four seconds
+            for _ in range(2):
+                assert (await site.ask(f"{BASE}/m{n}/@v/list")).status == 404
+        assert (await site.ask(f"{BASE}/m9/@v/list")).status == 429
+
+
+async def test_a_tenants_own_limits_take_the_place_of_the_settings(tmp_path: Path) -> None:
+    async with limited(tmp_path, tenant_rate=1) as (site, _):
+        draft = TenantDraft("acme", "", Effect.ALLOW, True, limits=TenantLimits(rate=1000))
+        await site.services.tenants.update(draft, OPERATOR)
+        await settled(site.services)
+        got = await asyncio.gather(*(site.ask(f"{BASE}/m{n}/@v/list") for n in range(30)))
+        assert {one.status for one in got} == {404}
+
+
+async def test_F27_wrong_tokens_are_limited_by_address_and_the_right_one_is_not(
+    tmp_path: Path,
+) -> None:
+    async with limited(tmp_path, bad_tokens=10) as (site, _):
+        await add_tenant(site.services, "shut", open_to_all=False)
+        _, secret = await add_token(site.services, "shut")
+        gone, revoked = await add_token(site.services, "shut", name="gone")
+        await site.services.tokens.revoke(gone)
+        await settled(site.services)
+        statuses = []
+        for n in range(30):
+            got = await site.ask(f"/goproxy/shut/a.b/m{n}/@v/list", headers=bearer(revoked))
+            statuses.append(got.status)
+            assert_one_line(got, got.status)
+        assert statuses[:10] == [401] * 10
+        assert statuses[12:] == [429] * 18
+        good = await site.ask("/goproxy/shut/", headers=bearer(secret))
+        assert good.status == 200
+        assert (await site.ask("/goproxy/shut/")).status == 401  # no token is no wrong one
+
+
+async def test_streams_of_one_tenant_are_limited_and_another_has_its_own(tmp_path: Path) -> None:
+    async with limited(tmp_path, tenant_streams=2) as (site, _):
+        target = "/goproxy/{}/example.com/big/@v/v1.0.0.zip"
+        for tenant in ("acme", "globex"):
+            assert (await site.ask(target.format(tenant), "HEAD")).status == 200
+        app = site.application._goproxy
+        async with site.calling(socket_bytes=4096) as one, site.calling(socket_bytes=4096) as two:
+            for caller in (one, two):
+                await caller.send(request(target.format("acme")))
+                assert (await caller.head())[0] == 200
+            assert app._streams == {"acme": 2}
+            refused = await site.ask(target.format("acme"))
+            assert_one_line(refused, 429)
+            assert "2 downloads under way" in refused.text
+            assert (await site.ask(target.format("globex"))).body == BIG.zip
+            assert (await site.ask(f"{BASE}/@v/v1.0.0.mod")).status == 200
+            for caller in (one, two):
+                caller.vanish()
+
+
+async def test_F39_a_crowd_at_one_file_beyond_the_waiters_is_told_to_come_back(
+    tmp_path: Path,
+) -> None:
+    async with limited(tmp_path, waiters_per_key=10) as (site, fake):
+        fake.fault("/example.com/x/@v/v1.0.0.info", Fault.delay_headers_until_released())
+        asked = [asyncio.ensure_future(site.ask(f"{BASE}/@v/v1.0.0.info")) for _ in range(15)]
+        await anyio.to_thread.run_sync(lambda: fake.wait_until(lambda: fake.stalled == 1))
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert_one_line(done.pop().result(), 503)
+        while sum(task.done() for task in asked) < 5:
+            await asyncio.sleep(0.01)
+        fake.release()
+        statuses = sorted(one.status for one in await asyncio.gather(*asked))
+        assert statuses == [200] * 10 + [503] * 5
+
+
+async def test_F39_files_beyond_the_queue_are_told_to_come_back_and_hits_are_served(
+    tmp_path: Path,
+) -> None:
+    async with limited(tmp_path, cold_queue=5) as (site, fake):
+        assert (await site.ask(f"{BASE}/@v/v1.0.0.mod")).status == 200
+        for n in range(5):
+            fake.fault(f"/example.com/x/@v/v1.{n}.1.info", Fault.delay_headers_until_released())
+        asked = [asyncio.ensure_future(site.ask(f"{BASE}/@v/v1.{n}.1.info")) for n in range(5)]
+        await anyio.to_thread.run_sync(lambda: fake.wait_until(lambda: fake.stalled == 5))
+        assert_one_line(await site.ask(f"{BASE}/@v/v1.9.1.info"), 503)
+        assert (await site.ask(f"{BASE}/@v/v1.0.0.mod")).body == X.mod
+        fake.release()
+        assert {one.status for one in await asyncio.gather(*asked)} == {404}
+
+
+async def test_a_tenant_with_too_much_waiting_gets_429_and_the_other_goes_on(
+    tmp_path: Path,
+) -> None:
+    async with limited(tmp_path, tenant_cold=1) as (site, fake):
+        names = [f"v1.{n}.1" for n in range(33)]
+        for name in names:
+            fake.fault(f"/example.com/x/@v/{name}.info", Fault.delay_headers_until_released())
+        asked = [asyncio.ensure_future(site.ask(f"{BASE}/@v/{name}.info")) for name in names]
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert_one_line(done.pop().result(), 429)
+        assert (await site.ask("/goproxy/globex/example.com/x/@v/v1.0.0.mod")).status == 200
+        fake.clear_faults()
+        fake.release()
+        statuses = sorted(one.status for one in await asyncio.gather(*asked))
+        assert statuses == [404] * 32 + [429]
+
+
+@pytest.mark.parametrize("number", ["F70"])
+async def test_no_limit_answers_500(tmp_path: Path, number: str) -> None:
+    limits = {
+        "tenant_rate": 1,
+        "tenant_streams": 1,
+        "tenant_cold": 1,
+        "waiters_per_key": 1,
+        "cold_queue": 1,
+        "bad_tokens": 1,
+    }
+    async with limited(tmp_path, **limits) as (site, _):
+        targets = [f"{BASE}/@v/v1.0.{n % 3}.{kind}" for n in range(20) for kind in ("info", "zip")]
+        got = await asyncio.gather(
+            *(site.ask(t, headers={"Authorization": "Bearer x"}) for t in targets)
+        )
+        assert {one.status for one in got} <= {200, 401, 404, 429, 503}

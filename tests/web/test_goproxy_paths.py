@@ -1,0 +1,221 @@
+"""Wrong paths through a real socket: F1 to F17, F20, F21 and F25; they leave no trace."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import text
+
+from app.core.acl import Effect
+from app.services.tenants.drafts import UpstreamDraft
+from tests.core.test_goproxy import BAD
+from tests.fakes.goproxy import FakeGoproxy
+from tests.fakes.modules import module
+from tests.web.harbour import add_rule, add_tenant, assert_one_line, cooled, harbour
+from tests.web.wire import Site
+
+X = module("github.com/Azure/x", "v1.0.0")
+PLAIN = "/goproxy/open/github.com/!azure/x"
+
+
+@dataclass(frozen=True)
+class Served:
+    site: Site
+    fake: FakeGoproxy
+
+    async def rows(self) -> list[int]:
+        def count(session: object) -> list[int]:
+            tables = ("module_files", "module_answers", "module_conflicts", "blobs")
+            return [session.execute(text(f"select count(*) from {t}")).scalar_one() for t in tables]  # type: ignore[attr-defined]
+
+        return await self.site.services.db.read(count)
+
+
+@pytest.fixture(scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    with FakeGoproxy([X]) as fake:
+        async with harbour(tmp_path_factory.mktemp("paths")) as site:
+            await add_tenant(site.services, "open", UpstreamDraft(fake.url), hosts=("go.example",))
+            await add_tenant(site.services, "shut", fake, default=Effect.DENY)
+            await add_rule(site.services, "shut", Effect.ALLOW, "corp.example/team")
+            yield Served(site, fake)
+
+
+def _through_a_socket(path: bytes) -> bool:
+    return not any(byte in path for byte in b"\n ")  # those end the target: see the raw ones below
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [pytest.param(p, s, id=f"{n}-{i}") for i, (n, p, s) in enumerate(BAD) if _through_a_socket(p)],
+)
+async def test_a_malformed_path_gets_one_line_and_leaves_no_trace(
+    served: Served, path: bytes, status: int
+) -> None:
+    before, hits = await served.rows(), len(served.fake.requests)
+    for base, host in ((b"/goproxy/open/", "mirror.example"), (b"/goproxy/", "go.example")):
+        got = await served.site.ask(base + path, headers={"Host": host})
+        if path.startswith(b"/") and base == b"/goproxy/":
+            assert got.status in (400, 404)
+            continue
+        assert_one_line(got, status) if got.status != 401 else None
+        assert got.status == status or (base == b"/goproxy/" and got.status == 401)
+        answer = await served.site.ask(base + path, "HEAD", {"Host": host})
+        assert answer.status == got.status
+    assert await served.rows() == before
+    assert len(served.fake.requests) == hits
+
+
+RAW = [
+    ("F7", b"a.b/c d/@v/list"),
+    ("F7", b"a.b/\x00/@v/list"),
+    ("F7", b"a.b/\xe4/@v/list"),
+    ("F13", b"a.b/@v/v1.0.0\n.info"),
+]
+
+
+@pytest.mark.parametrize(("number", "path"), RAW)
+async def test_bytes_that_end_a_target_are_no_request(
+    served: Served, number: str, path: bytes
+) -> None:
+    hits = len(served.fake.requests)
+    head = b"GET /goproxy/open/" + path + b" HTTP/1.1\r\nHost: mirror.example\r\n\r\n"
+    answer = await served.site.raw(head)
+    assert answer.startswith(b"HTTP/1.1 400 "), (number, answer[:100])
+    assert len(served.fake.requests) == hits
+
+
+async def test_F10_a_long_path_gets_414(served: Served) -> None:
+    for size, status in ((2049, 414), (2048, 400)):
+        path = b"/goproxy/open/a.b/" + b"c" * size
+        got = await served.site.ask(path[: size - len(b"/@v/x.mod")] + b"/@v/x.mod")
+        assert got.status == status
+        assert got.text.count("\n") == 1
+
+
+async def test_F3_both_spellings_of_a_capital_are_one_blob(served: Served) -> None:
+    plain = await served.site.ask(f"{PLAIN}/@v/v1.0.0.zip")
+    assert plain.status == 200
+    assert plain.body == X.zip
+    encoded = await served.site.ask("/goproxy/open/github.com/%21azure/x/@v/v1.0.0.zip")
+    assert (encoded.status, encoded.body) == (200, X.zip)
+    assert encoded.header("etag") == plain.header("etag")
+    assert sum(n for p, n in served.fake.hits.items() if p.endswith(".zip")) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "corp.example/teamevil/x/@v/list",
+        "corp.example/@v/list",
+        "evil.example/corp.example/team/@v/list",
+    ],
+)
+async def test_F17_an_allowed_prefix_ends_at_an_element(served: Served, path: str) -> None:
+    hits = len(served.fake.requests)
+    assert_one_line(await served.site.ask(f"/goproxy/shut/{path}"), 403)
+    assert len(served.fake.requests) == hits
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "",
+        "/",
+        "/@v/list",
+        "/@latest",
+        "/@v/v1.0.0.info",
+        "/@v/v1.0.0.mod",
+        "/@v/v1.0.0.zip",
+        "/@v/v9.9.9.info",
+        "/@v/x.tar",
+    ],
+)
+@pytest.mark.parametrize("tenant", ["open", "shut", "none"])
+async def test_F20_a_query_changes_nothing(served: Served, tenant: str, tail: str) -> None:
+    path = (
+        f"/goproxy/{tenant}{tail}"
+        if tail in ("", "/")
+        else f"/goproxy/{tenant}/github.com/!azure/x{tail}"
+    )
+    await cooled(served.site.services)
+    plain = await served.site.ask(path)
+    for query in ("?go-get=1", "?x=%2f..%2f", "?", "?tenant=open"):
+        other = await served.site.ask(path + query)
+        assert (other.status, other.body) == (plain.status, plain.body), query
+
+
+METHODS = [
+    ("GET", 200),
+    ("HEAD", 200),
+    ("POST", 405),
+    ("PUT", 405),
+    ("DELETE", 405),
+    ("PATCH", 405),
+    ("TRACE", 405),
+    ("OPTIONS", 405),
+    ("PROPFIND", 405),
+]
+
+
+@pytest.mark.parametrize(("method", "status"), METHODS)
+@pytest.mark.parametrize("is_hot", [False, True])
+async def test_F21_only_GET_and_HEAD_are_answered(
+    served: Served, method: str, status: int, is_hot: bool
+) -> None:
+    path = f"{PLAIN}/@v/v1.0.0.mod"
+    await cooled(served.site.services)
+    if is_hot:
+        await served.site.ask(path)
+    got = await served.site.ask(path, method)
+    assert got.status == status
+    if status == 405:
+        assert got.header("allow") == "GET, HEAD"
+    if method == "HEAD":
+        assert got.header("content-length") == str(len(X.mod))
+
+
+async def test_F21_CONNECT_is_no_request(served: Served) -> None:
+    head = f"CONNECT {PLAIN}/@v/list HTTP/1.1\r\nHost: mirror.example\r\n\r\n".encode()
+    assert (await served.site.raw(head)).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/goproxy",
+        "/goproxy/",
+        "/goproxy/example.com/x/@v/list",
+        "/goproxy/sumdb/sum.golang.org/supported",
+    ],
+)
+async def test_a_path_without_a_tenant_says_what_a_proxy_url_is(served: Served, path: str) -> None:
+    got = await served.site.ask(path)
+    assert_one_line(got, 404)
+    assert "/goproxy/<tenant>" in got.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/goproxy/open//", "/goproxy/open//github.com/!azure/x/@v/list", "/goproxy//open/a.b/@v/list"],
+)
+async def test_F6_a_doubled_slash_is_no_other_spelling(served: Served, path: str) -> None:
+    got = await served.site.ask(path)
+    assert got.status in (400, 404)
+    assert got.text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["OPEN", "%6fpen", "open%2f", "op\u0000en", "-", "a" * 80, "open;x"]
+)
+async def test_a_tenants_name_has_one_spelling(served: Served, name: str) -> None:
+    got = await served.site.ask(f"/goproxy/{name}/github.com/!azure/x/@v/list".encode("latin-1"))
+    assert got.status in (400, 401)
+
+
+async def test_malformed_paths_at_once_leave_the_service_well(served: Served) -> None:
+    paths = [b"/goproxy/open/" + p for _, p, _ in BAD if _through_a_socket(p)]
+    got = await asyncio.gather(*(served.site.ask(p) for p in paths))
+    assert max(one.status for one in got) < 500
+    assert (await served.site.ask(f"{PLAIN}/@v/list")).body == b"v1.0.0\n"
