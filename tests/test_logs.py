@@ -290,3 +290,62 @@ def test_a_record_that_its_arguments_do_not_fit_does_not_fail_the_caller(capsys)
     root.handlers[:] = root.handlers[-1:]  # pytest's own handlers raise
     root.error("%d files", "no")
     assert "Logging error" in capsys.readouterr().err
+
+
+def test_events_of_a_batch_are_those_that_single_ones_would_be():
+    stream = as_json()
+    batch, key = logs.Batch("goproxy", "decision"), object()
+    for client in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
+        batch.add(1_764_079_200.5, key, lambda: {"module": "x", "token": CANARY}, client=client)
+    batch.write()
+    first, second, third = events(stream)
+    assert first == second == {**third, "client": "192.0.2.1"}
+    assert list(first.items()) == [
+        ("ts", "2025-11-25T14:00:00.500000Z"),
+        ("level", "info"),
+        ("source", "goproxy"),
+        ("event", "decision"),
+        ("module", "x"),
+        ("token", logs.REDACTED),
+        ("client", "192.0.2.1"),
+    ]
+
+
+def test_a_batch_tells_apart_keys_that_are_equal_and_not_the_same():
+    stream, batch = as_json(), logs.Batch("goproxy", "decision")
+    for number in range(3):
+        batch.add(0.0, [], lambda number=number: {"number": number})
+    batch.write()
+    assert [event["number"] for event in events(stream)] == [0, 1, 2]
+
+
+def test_a_full_batch_is_written_by_the_event_that_fills_it():
+    stream, batch, key = as_json(), logs.Batch("goproxy", "decision"), object()
+    for number in range(1000):
+        batch.add(0.0, key, dict, number=number)
+    assert 0 < 1000 - len(events(stream)) < 200
+    batch.write()
+    assert [event["number"] for event in events(stream)] == list(range(1000))
+
+
+def test_a_fact_of_a_batch_that_is_none_is_left_out():
+    stream, batch = as_json(), logs.Batch("goproxy", "decision")
+    batch.add(0.0, batch, dict, request_id=None)
+    batch.write()
+    assert "request_id" not in events(stream)[0]
+
+
+def test_a_batch_at_a_terminal_is_text():
+    stream, batch = as_text(), logs.Batch("goproxy", "decision")
+    batch.add(0.0, batch, lambda: {"module": "x\x1b"}, bytes=3, request_id=None)
+    batch.write()
+    assert stream.getvalue() == (
+        "1970-01-01T00:00:00.000000Z info    goproxy: decision  module=x\\x1b bytes=3\n"
+    )
+
+
+def test_a_batch_below_the_level_writes_nothing():
+    stream, batch = as_json("warning"), logs.Batch("goproxy", "decision")
+    batch.add(0.0, batch, dict)
+    batch.write()
+    assert stream.getvalue() == ""

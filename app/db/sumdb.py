@@ -46,7 +46,10 @@ class LogLookupRow(Base):
 
 
 class LogEvidenceRow(Base):
-    """Two signed heads of one log that no honest log could have signed both, or a forged answer."""
+    """An answer that was refused: the newest head that was known, and what came.
+
+    Of a fork both are signed heads, which no honest log could have signed both.
+    """
 
     __tablename__ = "log_evidence"
     __table_args__ = (UniqueConstraint("log", "sha256"),)
@@ -81,7 +84,12 @@ class LogLookup:
 
 @dataclass(frozen=True, slots=True)
 class LogEvidence:
-    """What is kept of a log that misbehaved."""
+    """What is kept of a log that misbehaved.
+
+    Attributes:
+        older: the newest head that was known then; b"" if none was.
+        newer: what was refused: a signed head, a whole lookup, or the path of a tile.
+    """
 
     log: str
     older: bytes
@@ -102,14 +110,18 @@ class LogTable:
         row = self._session.get(LogHeadRow, self._log)
         return None if row is None else LogHead(row.size, row.note, row.seen_at)
 
-    def save_head(self, head: LogHead) -> bool:
-        """Record a head; False, and nothing changed, if a larger one is recorded."""
+    def save_head(self, head: LogHead, over: bytes | None) -> bool:
+        """Record a head in the place of the note `over`; False, and nothing changed, if another is.
+
+        None stands for the first head. So a head is only ever recorded over the one that it was
+        compared with.
+        """
         row = self._session.get(LogHeadRow, self._log, with_for_update=True)
+        if (None if row is None else row.note) != over:
+            return False
         if row is None:
             row = LogHeadRow(log=self._log)
             self._session.add(row)
-        elif row.size >= head.size:
-            return False
         row.size, row.note, row.seen_at = head.size, head.note, head.seen_at
         self._session.flush()
         return True
@@ -120,11 +132,14 @@ class LogTable:
         return None if row is None else row.data
 
     def save_tile(self, level: int, number: int, data: bytes) -> None:
-        """Record a verified tile, unless a wider one is there."""
+        """Record a verified tile, unless a wider one is there.
+
+        One of its width is replaced, for the case that it was damaged here.
+        """
         row = self._session.get(LogTileRow, (self._log, level, number))
         if row is None:
             self._session.add(LogTileRow(log=self._log, level=level, number=number, data=data))
-        elif len(row.data) < len(data):
+        elif len(row.data) <= len(data):
             row.data = data
         self._session.flush()
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, select, update
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.db.base import Base
@@ -196,6 +196,13 @@ class TenantLogTable:
             .limit(count)
         ).scalars()
         return [_record(row) for row in rows]
+
+    def last(self, log_id: int) -> int:
+        """Return the id of the last record, whatever the head says; -1 if there is none."""
+        found = self._session.execute(
+            select(func.max(LogRecordRow.record)).where(LogRecordRow.log_id == log_id)
+        ).scalar_one()
+        return -1 if found is None else found
 
     def hashes(self, log_id: int, places: Sequence[int]) -> dict[int, bytes]:
         """Return the hashes of stored hash indexes that are there."""

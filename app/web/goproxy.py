@@ -12,6 +12,7 @@ from secrets import token_hex
 from cachetools import TTLCache
 
 from app import logs, metrics
+from app.core.digest import Digest
 from app.core.errors import (
     DeniedError,
     MoorageError,
@@ -52,12 +53,13 @@ from app.web.streaming import Receive, Scope, Send
 from app.web.tenancy import PREFIX, Addressed, Gateways, addressed, names_tenant
 
 IN_MEMORY_BYTES = 1024 * 1024
-"""A zip up to this size is kept in memory and sent in one write; a larger one from its file."""
+"""A blob up to this size is kept in memory and sent in one write; a larger one from its file."""
 
 _REFUSED_S = 5.0  # go repeats each 4xx at once; the repetition is answered from here
 _MAX_REFUSED = 8192
 _STALE_S = 5.0
 _METHODS = ("GET", "HEAD")
+_KEY_BYTES = 512  # of a credential: keys are in memory too, and what is no token may be long
 _NOT_INSTANT = frozenset(
     {
         b"if-none-match",
@@ -310,9 +312,9 @@ class GoproxyApp:
         content_type = CONTENT_TYPES[requested.kind]
         if found.file is not None and found.fresh_s is None:
             caching = IMMUTABLE if is_open else PRIVATE_IMMUTABLE
-            if found.file.kind is not Kind.ZIP:
+            if found.file.body is not None:
                 return body_answer(found.body, content_type, caching, *vary)
-            return await self._zip(found, content_type, caching, vary)
+            return await self._blob(found, content_type, caching, vary)
         seconds = int(min(found.fresh_s or 0, 60))
         caching = b"%s, max-age=%d" % (b"public" if is_open else b"private", seconds)
         stale: tuple[Header, ...] = ()
@@ -321,12 +323,12 @@ class GoproxyApp:
             stale = ((b"age", b"%d" % found.stale_s), (b"warning", warning))
         return body_answer(found.body, content_type, caching, *vary, *stale)
 
-    async def _zip(
+    async def _blob(
         self, found: Found, content_type: bytes, caching: bytes, vary: tuple[Header, ...]
     ) -> Answer:
         file = found.file
         if file is None:
-            raise AssertionError("a zip is a file")
+            raise AssertionError("a blob is a file's")
         # Opening proves the bytes before the answer is prepared, and heals them if need be.
         blob = await self._sender.open(file.sha256, file.size_bytes)
         try:
@@ -348,9 +350,10 @@ class GoproxyApp:
     def _prepared(
         self, request: "_Request", requested: Requested, found: Found, answer: Answer
     ) -> Prepared:
-        asking, monotonic = request.asking, time.monotonic()
+        # Of now, since a fetch that took long must not lengthen what ends after it began.
+        asking, monotonic, now = request.asking, time.monotonic(), self._now()
         ends = [asking.of_tenant.next_change(asking.now), request.expires_at]
-        left = [(end - asking.now).total_seconds() for end in ends if end is not None]
+        left = [(end - now).total_seconds() for end in ends if end is not None]
         if found.fresh_s is not None:
             left.append(max(found.fresh_s, _STALE_S))
         until = monotonic + min(left, default=float("inf"))
@@ -418,7 +421,7 @@ def _key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> bytes | N
         if name == b"authorization":
             if authorization is not None:
                 return None
-            authorization = value
+            authorization = value if len(value) <= _KEY_BYTES else _short(value)
         elif name == b"host":
             host = value
         elif is_plain_only and name in _NOT_INSTANT:
@@ -426,6 +429,11 @@ def _key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> bytes | N
     if names_tenant(url.partition(b"?")[0]):
         host = b""
     return url + b"\n" + (authorization or b"") + b"\n" + host
+
+
+def _short(value: bytes) -> bytes:
+    """Return what stands for a long credential: no header has a line feed, so none equals it."""
+    return b"\n" + Digest.of(value).hex.encode()
 
 
 def _gateways_tenant(headers: list[Header]) -> bytes:

@@ -6,7 +6,7 @@ itself is asked, and then a gateway's X-Tenant-ID or the Host tells. Tenants' na
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from app.core.errors import BadInputError, UnknownError
 from app.core.tenant import RESERVED
@@ -47,6 +47,8 @@ class Gateways:
             address = ip_address(client)
         except ValueError:
             return False
+        if isinstance(address, IPv6Address):  # as a listener on "::" sees IPv4 peers
+            address = address.ipv4_mapped or address
         return any(address in network for network in self._networks)
 
     def client_behind(self, peer: str, headers: Sequence[Header]) -> str:

@@ -203,6 +203,11 @@ class FakeSumdb(FakeServer):
         with self._lock:
             return self._head(len(self._line) if size is None else size)
 
+    def tile_body(self, path: str) -> bytes | None:
+        """Return what it answers for "tile/8/0/001.p/5"; None where that is not found."""
+        with self._lock:
+            return self._tile(f"/{path}")
+
     def fork(self, at: int, *, same_size: bool = False) -> None:
         """Tell another timeline, signed by the same key: record `at` is another one there.
 
@@ -229,10 +234,12 @@ class FakeSumdb(FakeServer):
         self._forged.add("/" + path.lstrip("/").partition(".p/")[0])
 
     def forge_record(self, module: str, version: str, text: str | None = None) -> None:
-        """Send another text than the record's, by default with a swapped zip hash."""
+        """Send another text than the record's, by default one with another zip hash."""
         with self._lock:
             known = self._line.texts[self._numbers[f"{module}@{version}"]].decode()
-        made = known.replace("h1:", "h1:A", 1)[: len(known)] if text is None else text
+        at = known.index("h1:") + 3
+        other = known[:at] + ("B" if known[at] == "A" else "A") + known[at + 1 :]
+        made = other if text is None else text
         self._answers[f"{module}@{version}"] = made.encode()
 
     def foreign_lines(self, module: str, version: str) -> int:

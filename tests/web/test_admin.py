@@ -1,16 +1,21 @@
 """The admin API: who may, what is refused, and how refusals look."""
 
 import base64
+import importlib
 import itertools
 import json
+import pkgutil
 import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from sqlalchemy import text
 
+import app.web.admin
 from app.core.acl import Effect, Ownership
 from app.core.audit import AuditRecord
 from app.core.principal import OPERATOR
@@ -343,16 +348,19 @@ def dependencies(dependant: Any) -> set[str]:
     return found
 
 
-async def test_every_route_declares_who_may(mirror: Mirror) -> None:
-    api = mirror.site.application._admin._api
+def test_every_route_declares_who_may() -> None:
     declared = {}
-    for route in api.routes:
-        if getattr(route, "include_in_schema", False):
+    for module in pkgutil.iter_modules(app.web.admin.__path__, "app.web.admin."):
+        router = getattr(importlib.import_module(module.name), "router", APIRouter())
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
             names = dependencies(route.dependant)
             who = "_admin" if "_admin" in names else "_caller" if "_caller" in names else None
-            declared |= {(method, route.path_format): who for method in route.methods}
+            declared |= {(method, f"/api/v1{route.path_format}"): who for method in route.methods}
     needed = {PUBLIC: None, ADMIN: "_admin", TENANT: "_caller", OWN: "_caller"}
-    assert declared == {route: needed[who] for route, (who, _) in EXPECTED.items()}
+    assert declared == {
+        route: needed[who] for route, (who, _) in EXPECTED.items() if route[1].startswith("/api/")
+    }
 
 
 async def test_every_change_needs_a_token_and_is_audited() -> None:

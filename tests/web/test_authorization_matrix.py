@@ -263,6 +263,23 @@ async def test_F24_what_two_credentials_were_refused_is_nobody_elses_refusal(
         assert got.startswith(b"HTTP/1.1 " + status)
 
 
+async def test_T12_long_credentials_fill_no_memory_and_are_told_apart(matrix: Matrix) -> None:
+    await cooled(matrix.site.services)
+    app, target = matrix.site.application._goproxy, f"/goproxy/open/{PATH}/@v/v1.0.0.mod"
+    token = matrix.credentials["closed"]["Bearer"]["Authorization"].removeprefix("Bearer ")
+    for user in ("a", "b"):
+        long = basic(token, user * 2000)
+        for _ in range(2):
+            assert (await matrix.site.ask(target, headers=long)).status == 200
+            closed = target.replace("/open/", "/closed/")
+            assert (await matrix.site.ask(closed, headers=long)).status == 200
+            wrong = basic(token + "x", user * 2000)
+            assert (await matrix.site.ask(closed, headers=wrong)).status == 401
+    assert len(app._hot._answers) == 4
+    assert max(map(len, app._hot._answers)) < 1024
+    assert max(len(key) for key, _ in app._refused) < 1024
+
+
 async def test_F25_a_token_in_the_query_is_in_no_log_line(matrix: Matrix, log: Log) -> None:
     got = await matrix.ask("closed", "list", "in the query")
     assert got.status == 401

@@ -303,10 +303,20 @@ async def test_F38_a_cold_herd_is_one_fetch(front: Front) -> None:
     assert sum(front.fake.hits.values()) == 1
 
 
-@pytest.mark.parametrize("name", ["example.com/x", "example.com/big"])
-async def test_F90_a_damaged_zip_is_503_then_whole_again(front: Front, name: str) -> None:
-    data = X.zip if name == NAME else BIG.zip
-    target = f"/goproxy/acme/{name}/@v/v1.0.0.zip"
+LONG = module("example.com/long", "v1.0.0", go_mod=b"module example.com/long\n// " + b"x" * 99_999)
+BLOBS = [
+    ("example.com/x/@v/v1.0.0.zip", X.zip),
+    ("example.com/big/@v/v1.0.0.zip", BIG.zip),
+    ("example.com/long/@v/v1.0.0.mod", LONG.mod),
+]
+
+
+@pytest.mark.parametrize(("path", "data"), BLOBS, ids=["small", "streamed", "long go.mod"])
+async def test_F90_a_damaged_blob_is_503_then_whole_again(
+    front: Front, path: str, data: bytes
+) -> None:
+    front.fake.put(LONG)
+    target = f"/goproxy/acme/{path}"
     assert (await front.site.ask(target)).body == data
     spoil(blob_path(front.site.services, Digest.of(data)), flipped(data))
     await cooled(front.site.services)
@@ -321,7 +331,7 @@ async def test_F90_a_damaged_zip_is_503_then_whole_again(front: Front, name: str
         return again.status == 200
 
     await until(healed)
-    assert front.fake.hits[f"/{name}/@v/v1.0.0.zip"] == 2
+    assert front.fake.hits[f"/{path}"] == 2
 
 
 async def test_a_rule_that_expires_ends_prepared_answers(front: Front) -> None:
@@ -376,7 +386,7 @@ async def test_F26_every_change_is_seen_by_a_second_server_within_a_second(tmp_p
             await status(401)
             await one.services.tenants.update(TenantDraft("acme", "", Effect.ALLOW), OPERATOR)
             await status(200)
-            await one.services.tokens.revoke(token.id if hasattr(token, "id") else token)
+            await one.services.tokens.revoke(token)
             await status(401)
 
 

@@ -54,15 +54,12 @@ async def test_a_malformed_path_gets_one_line_and_leaves_no_trace(
     served: Served, path: bytes, status: int
 ) -> None:
     before, hits = await served.rows(), len(served.fake.requests)
-    for base, host in ((b"/goproxy/open/", "mirror.example"), (b"/goproxy/", "go.example")):
-        got = await served.site.ask(base + path, headers={"Host": host})
-        if path.startswith(b"/") and base == b"/goproxy/":
-            assert got.status in (400, 404)
-            continue
-        assert_one_line(got, status) if got.status != 401 else None
-        assert got.status == status or (base == b"/goproxy/" and got.status == 401)
-        answer = await served.site.ask(base + path, "HEAD", {"Host": host})
-        assert answer.status == got.status
+    got = await served.site.ask(b"/goproxy/open/" + path)
+    assert_one_line(got, status)
+    assert (await served.site.ask(b"/goproxy/open/" + path, "HEAD")).status == status
+    by_host = await served.site.ask(b"/goproxy/" + path, headers={"Host": "go.example"})
+    # Without a dot the first element is taken for a tenant, of which strangers learn nothing.
+    assert by_host.status in (status, 401, 404)
     assert await served.rows() == before
     assert len(served.fake.requests) == hits
 

@@ -85,6 +85,7 @@ def test_two_tenant_headers_are_no_answer() -> None:
         (PEER, True),
         ("fd00::1", True),
         ("11.0.0.1", False),
+        ("::ffff:10.1.2.3", True),
         ("::ffff:11.0.0.1", False),
         ("", False),
         ("x", False),

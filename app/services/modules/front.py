@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 
 from app.core.acl import Decision
 from app.core.errors import (
+    BadInputError,
     DeniedError,
     MoorageError,
     UnknownError,
     UpstreamAbsentError,
+    UpstreamContentError,
     UpstreamError,
 )
 from app.core.goproxy import (
@@ -150,7 +152,7 @@ class ModuleFront:
         return await self._of_file(file, decision)
 
     async def _of_file(self, file: ModuleFile, decision: Decision) -> Found:
-        if file.kind is Kind.ZIP:
+        if file.body is None:  # a blob: whoever sends it opens it, and has it healed if need be
             return Found(file.version, decision.by, file=file)
         return Found(file.version, decision.by, await self._files.read(file), file)
 
@@ -329,11 +331,15 @@ class ModuleFront:
             return True
         if requested.kind is Kind.INFO and error.status not in REFUSALS:
             return False
+        if error.status is None and not isinstance(error, UpstreamContentError):
+            return False  # it gives no answer at all, and each question may take its whole deadline
         for parent in reversed(parents[1:]):  # a host alone is hardly ever a module
             try:
                 await self._list_of_parent(asking, route, parent)
-            except MoorageError:
+            except (UpstreamAbsentError, UnknownError, DeniedError, BadInputError):
                 continue
+            except MoorageError:
+                return False
             return True
         return False
 

@@ -1,6 +1,7 @@
 """Checking a tenant's whole log: every record, every hash, the head, and the stored content."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,12 +10,12 @@ from app.core import tlog
 from app.core.errors import MoorageError
 from app.core.goproxy import Kind
 from app.core.record import Sums
-from app.core.tlog import Hash
+from app.core.tlog import Hash, Tree
 from app.db.engine import Database, Session
 from app.db.modules import ModuleTable
 from app.db.tenantlogs import LogRecord, TenantLog, TenantLogTable
+from app.services.sumdb.growth import open_head
 from app.services.sumdb.headfile import HeadFiles
-from app.services.sumdb.tenantlog import open_head
 
 _BATCH = 500
 
@@ -41,46 +42,92 @@ class LogFsck:
         self._heads = heads
 
     async def run(self, log: TenantLog) -> LogReport:
-        """Check one log from its first record to its head."""
-        findings: list[str] = []
-        hashes: dict[int, Hash] = {}
-        count = 0
-        while batch := await self._db.read(_batch(log.id, count)):
-            for found in batch:
-                look = partial(_check, log=log, found=found, hashes=hashes, number=count)
-                findings += await self._db.read(look)
-                count += 1
-            _forget_inner(hashes, count)
-        findings += self._check_head(log, count, hashes)
-        return LogReport(log.name, count, tuple(findings))
+        """Check one log from its first record to its head; appends may go on meanwhile."""
+        # Read before the database: appends write it after theirs.
+        kept = await asyncio.to_thread(self._heads.read, log.name)
+        log, beyond = await self._db.read(partial(_look, log.id))
+        findings = [f"record {beyond} is beyond the head"] if beyond >= log.size else []
+        walk = _Walk(log)
+        while walk.is_whole and walk.count < log.size:
+            findings += await self._db.read(walk.batch)
+        if walk.is_whole:
+            findings += _check_head(log, walk.hashes)
+            findings += await self._db.read(partial(_check_kept, log, kept))
+        return LogReport(log.name, walk.count, tuple(findings))
 
-    def _check_head(self, log: TenantLog, count: int, hashes: dict[int, Hash]) -> list[str]:
+
+class _Walk:
+    """The records of a log from the first to the last, and the hashes that they give.
+
+    Attributes:
+        count: how many were looked at.
+        hashes: what the next records and the root need: the tree's edge.
+        is_whole: none is missing so far.
+    """
+
+    def __init__(self, log: TenantLog) -> None:
+        self._log = log
+        self.count = 0
+        self.hashes: dict[int, Hash] = {}
+        self.is_whole = True
+
+    def batch(self, session: Session) -> list[str]:
+        """Return what is wrong with the next records."""
+        end = min(self.count + _BATCH, self._log.size)
+        found = TenantLogTable(session).records(self._log.id, self.count, end - self.count)
         findings = []
-        try:
-            tree = open_head(log)
-        except MoorageError as error:
-            return [f"the head does not verify: {error}"]
-        if (tree.size, log.size) != (count, count):
-            findings.append(f"the head is of {tree.size} records, and there are {count}")
-        elif tree.root != tlog.tree_hash(count, lambda places: [hashes[p] for p in places]):
-            findings.append("the head's root is not that of the records")
-        kept = self._heads.read(log.name)
-        if kept is not None and kept.size > count:
-            findings.append(f"a tree of {kept.size} records was signed before; see `recover`")
+        for one in found:
+            if one.record != self.count:
+                break
+            findings += _check(session, self._log, one, self.hashes)
+            self.count += 1
+        if self.count < end:
+            self.is_whole = False
+            findings.append(f"record {self.count} is missing; what follows was not looked at")
+        edge = tlog.tree_indexes(self.count)
+        self.hashes = {place: self.hashes[place] for place in edge}
         return findings
 
 
-def _batch(log_id: int, start: int) -> Callable[[Session], list[LogRecord]]:
-    return lambda session: TenantLogTable(session).records(log_id, start, _BATCH)
+def _look(log_id: int, session: Session) -> tuple[TenantLog, int]:
+    table = TenantLogTable(session)
+    return table.get(log_id), table.last(log_id)
+
+
+def _check_head(log: TenantLog, hashes: Mapping[int, Hash]) -> list[str]:
+    try:
+        tree = open_head(log)
+    except MoorageError as error:
+        return [f"the head does not verify: {error}"]
+    if tree.size != log.size:
+        return [f"the head is of {tree.size} records, and there are {log.size}"]
+    if tree.root != tlog.tree_hash(log.size, lambda places: [hashes[p] for p in places]):
+        return ["the head's root is not that of the records"]
+    return []
+
+
+def _check_kept(log: TenantLog, kept: Tree | None, session: Session) -> list[str]:
+    """Return whether the head outside the database is of what the database has."""
+    if kept is None:
+        return []
+    if kept.size > log.size:
+        return [f"a tree of {kept.size} records was signed before; see `moorage sumdb recover`"]
+    stored = TenantLogTable(session).hashes(log.id, tlog.tree_indexes(kept.size))
+    try:
+        root = tlog.tree_hash(kept.size, lambda places: [Hash(stored[p]) for p in places])
+    except KeyError:
+        return []  # told already, of the record that it came with
+    if root == kept.root:
+        return []
+    return [f"another tree of {kept.size} records was signed before; see `moorage sumdb recover`"]
 
 
 def _check(
-    session: Session, log: TenantLog, found: LogRecord, hashes: dict[int, Hash], number: int
+    session: Session, log: TenantLog, found: LogRecord, hashes: dict[int, Hash]
 ) -> list[str]:
     """Return what is wrong with one record; add its hashes to those of the tree's edge."""
+    number = found.record
     name = f"record {number} ({found.module}@{found.version})"
-    if found.record != number:
-        return [f"record {number} is missing"]
     findings = []
     try:
         sums = records.lines_for(found.text.decode(), found.module, found.version)
@@ -110,10 +157,3 @@ def _check_content(session: Session, found: LogRecord, sums: Sums, name: str) ->
     if mods and sums.go_mod_h1 not in mods:
         findings.append(f"{name}: no stored go.mod has the recorded {sums.go_mod_h1}")
     return findings
-
-
-def _forget_inner(hashes: dict[int, Hash], count: int) -> None:
-    """Keep only the hashes that the next records and the root need: the tree's edge."""
-    edge = {place: hashes[place] for place in tlog.tree_indexes(count)} if count else {}
-    hashes.clear()
-    hashes.update(edge)

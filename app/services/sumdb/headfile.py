@@ -31,6 +31,11 @@ class HeadFiles:
         """Return the file of a log: its name may have slashes."""
         return self._folder / f"{quote(name, safe='')}.head"
 
+    def knows(self, name: str) -> bool:
+        """Return whether a head of a log of that name was ever kept."""
+        with storage_errors(f"look for keys/logs/{name}.head"):
+            return self.path(name).exists()
+
     def read(self, name: str) -> Tree | None:
         """Return the tree of a log's newest head; None where there is no file.
 
@@ -57,7 +62,16 @@ class HeadFiles:
         with storage_errors(f"lock keys/logs/{name}.head"), self._lock(name):
             kept = self.read(name)
             if kept is None or kept.size < size:
-                self.replace(name, note)
+                self._put(name, note)
+
+    def replace(self, name: str, note: bytes) -> None:
+        """Put a head in the place of the last one, whatever that is, durably.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        with storage_errors(f"lock keys/logs/{name}.head"), self._lock(name):
+            self._put(name, note)
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
@@ -66,12 +80,7 @@ class HeadFiles:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             yield
 
-    def replace(self, name: str, note: bytes) -> None:
-        """Put a head in the place of the last one, whatever that is, durably.
-
-        Raises:
-            StorageError: it can't be written.
-        """
+    def _put(self, name: str, note: bytes) -> None:
         path = self.path(name)
         temp = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
         with storage_errors(f"write keys/logs/{name}.head"):

@@ -4,41 +4,41 @@ Every lookup and tile is proven against the newest tree head that was ever seen,
 against that one; a head that is on another timeline is refused, told, and kept as evidence. What
 was proven is kept: with the log out of reach all of it still verifies for any client, whatever head
 that client saw here, since growing from one head to the next fetches the tiles along both edges.
+
+Nothing that rests on a new head is kept before that head is: a fork's tiles are proven too, by the
+fork's head, and would stand in the way of the log's own ever after.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from app import logs, metrics
 from app.core import record as records
 from app.core import tlog
 from app.core.errors import (
     BadInputError,
+    ConflictError,
     UnknownError,
-    UpstreamAbsentError,
+    UpstreamError,
     VerificationError,
 )
-from app.core.note import VerifiedNote, open_note
+from app.core.note import open_note
 from app.core.notekey import Verifier
-from app.core.record import Sums
-from app.core.tile import (
-    DATA_LEVEL,
-    HEIGHT,
-    AuthenticTiles,
-    Tile,
-    authenticate,
-    tile_indexes,
-    tiles_needed,
-)
-from app.core.tlog import Tree
+from app.core.record import Lookup, Sums
+from app.core.tile import DATA_LEVEL, HEIGHT, Tile, tile_indexes
+from app.core.tlog import Hash, Tree
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
 from app.db.sumdb import LogHead, LogLookup, LogTable
 from app.services.clock import Now
 from app.services.flight import Flight
+from app.services.sumdb.logtiles import LogTiles, Proven
 from app.upstream.sumdb import SumdbServer
+
+T = TypeVar("T")
 
 _log = logs.get("sumdb")
 
@@ -49,6 +49,9 @@ class Head:
 
     tree: Tree
     note: bytes
+
+
+_START = Head(Tree(0, tlog.EMPTY_ROOT), b"")
 
 
 class LogRelay:
@@ -68,8 +71,17 @@ class LogRelay:
         self._server = server
         self._db = db
         self._now = now
+        self._tiles = LogTiles(name, server, db)
         self._merging = asyncio.Lock()
-        self._flight: Flight[tuple[str, str], LogLookup] = Flight()
+        self._lookups: Flight[tuple[str, str], LogLookup] = Flight()
+        self._fetches: Flight[Tile, bytes] = Flight()
+        self._heads: Flight[str, None] = Flight()
+
+    async def aclose(self) -> None:
+        """End what is being asked."""
+        await self._lookups.aclose(cancel=True)
+        await self._fetches.aclose(cancel=True)
+        await self._heads.aclose(cancel=True)
 
     async def lookup(self, module: str, version: str) -> bytes:
         """Return the log's record of a module version with a signed head, byte for byte.
@@ -94,24 +106,36 @@ class LogRelay:
         known = await self._db.read(lambda s: LogTable(s, self.name).lookup(module, version))
         if known is not None:
             return known
-        return await self._flight.do((module, version), partial(self._ask, module, version))
+        return await self._lookups.do((module, version), partial(self._ask, module, version))
 
     async def _ask(self, module: str, version: str) -> LogLookup:
         body = await self._server.lookup(module, version)
+        shown = body
         try:
             lookup = records.parse_lookup(body)
-            await self._merge(lookup.note)
-            index = tlog.stored_hash_index(0, lookup.number)
-            head = await self._head()
-            if head is None or lookup.number >= head.tree.size:
-                raise VerificationError(f"its record {lookup.number} is beyond its tree")
-            text = records.authentic_text(lookup, await self._tiles(head.tree, [index]))
-            records.lines_for(text, module, version)
+            shown = lookup.note
+            own, newest = await self._merge(lookup.note)
+            shown = body
+            await self._check(lookup, own.tree, newest.tree, module, version)
         except (BadInputError, VerificationError) as error:
-            raise await self._refused(f"lookup of {module}@{version}", body, error) from error
-        found = LogLookup(module, version, lookup.number, body)
-        await self._db.write(lambda s: LogTable(s, self.name).save_lookup(found, self._now()))
+            raise await self._refused(f"lookup of {module}@{version}", shown, error) from error
+        found, at = LogLookup(module, version, lookup.number, body), self._now()
+        await self._write(lambda s: LogTable(s, self.name).save_lookup(found, at))
         return found
+
+    async def _check(
+        self, lookup: Lookup, own: Tree, newest: Tree, module: str, version: str
+    ) -> None:
+        """Return if a lookup holds for a client that knows no other head, and for all others."""
+        # A client that knows no newer head looks the record up in this one.
+        if lookup.number >= own.size:
+            raise VerificationError(
+                f"its record {lookup.number} is beyond its tree of {own.size} records"
+            )
+        proven = await self._tiles.proven(newest, [tlog.stored_hash_index(0, lookup.number)])
+        text = records.authentic_text(lookup, proven.tiles)
+        records.lines_for(text, module, version)
+        await self._write(partial(self._tiles.save, proven))
 
     async def tile(self, tile: Tile) -> bytes:
         """Return the bytes of a tile of hashes.
@@ -123,47 +147,61 @@ class LogRelay:
         """
         if tile.level == DATA_LEVEL or tile.height != HEIGHT:
             raise UnknownError(f"{tile.path} is not relayed; ask the log itself for it")
-        kept = await self._kept(tile)
-        if kept is not None:
-            return kept
+        kept = await self._tiles.kept([tile])
+        return (
+            kept[tile] if tile in kept else await self._fetches.do(tile, lambda: self._fetch(tile))
+        )
+
+    async def _fetch(self, tile: Tile) -> bytes:
         head = await self._head_with(tile)
         index = tile_indexes(Tile(HEIGHT, tile.level, tile.number, 1))[0]
         try:
-            tiles = await self._tiles(head.tree, [index])
+            proven = await self._tiles.proven(head.tree, [index])
         except (BadInputError, VerificationError) as error:
-            raise await self._refused(tile.path, b"", error) from error
+            raise await self._refused(tile.path, tile.path.encode(), error) from error
+        await self._write(partial(self._tiles.save, proven))
         whole = next(
             body
-            for one, body in tiles.bodies.items()
+            for one, body in proven.tiles.bodies.items()
             if (one.level, one.number) == (tile.level, tile.number)
         )
         return whole[: tile.size_bytes]
 
     async def _head_with(self, tile: Tile) -> Head:
         """Return a head that covers a tile, asking for a newer one if need be."""
-        for is_last in (False, True):
+        head = await self._head()
+        if head is None or not _covers(head.tree, tile):
+            await self._ask_latest()
             head = await self._head()
-            if head is not None and _covers(head.tree, tile):
-                return head
-            if not is_last:
-                await self.latest(ask=True)
-        raise UnknownError(f"{tile.path} is beyond the newest tree head of {self.name}")
+        if head is None or not _covers(head.tree, tile):
+            raise UnknownError(f"{tile.path} is beyond the newest tree head of {self.name}")
+        return head
 
     async def latest(self, *, ask: bool = True) -> bytes:
         """Return the newest signed tree head; the one that is kept if the log can't be asked.
 
         Raises:
             UpstreamError: it can't be asked, and no head is kept.
+            UnknownError: it is not to be asked, and no head is kept.
             VerificationError: its head does not verify.
         """
-        if ask:
-            await self._ask_latest()
+        try:
+            if ask:
+                await self._ask_latest()
+        except UpstreamError:
+            head = await self._head()
+            if head is None:
+                raise
+            return head.note
         head = await self._head()
         if head is None:
             raise UnknownError(f"no tree head of {self.name} is known")
         return head.note
 
     async def _ask_latest(self) -> None:
+        await self._heads.do(self.name, self._ask_head)
+
+    async def _ask_head(self) -> None:
         note = await self._server.latest()
         try:
             await self._merge(note)
@@ -175,11 +213,10 @@ class LogRelay:
         return None if kept is None else self._opened(kept.note)
 
     def _opened(self, raw: bytes) -> Head:
-        note: VerifiedNote = open_note(raw, [self.verifier])
-        return Head(tlog.parse_tree(note.text), raw)
+        return Head(tlog.parse_tree(open_note(raw, [self.verifier]).text), raw)
 
-    async def _merge(self, raw: bytes) -> None:
-        """Take a signed head into the one timeline that the log may have.
+    async def _merge(self, raw: bytes) -> tuple[Head, Head]:
+        """Take a signed head into the log's one timeline; return it, and the newest one.
 
         Raises:
             BadInputError: it is malformed.
@@ -190,89 +227,64 @@ class LogRelay:
             while True:
                 old = await self._head()
                 if old is not None and new.tree.size <= old.tree.size:
-                    return await self._check_older(new, old)
-                if old is not None:
-                    await self._check_older(old, new)
-                else:
-                    await self._tiles(new.tree, [])
+                    if new.tree.size == old.tree.size:
+                        self._check_root(new.tree, old.tree, old.tree.root)
+                    else:
+                        proven = await self._continued(new.tree, old.tree)
+                        await self._write(partial(self._tiles.save, proven))
+                    return new, old
+                proven = await self._continued((old or _START).tree, new.tree)
                 head = LogHead(new.tree.size, raw, self._now())
-                if await self._db.write(partial(self._save_head, head)):
-                    return None
-                # Another process has seen a larger one meanwhile: this one is older than that.
+                if await self._write(partial(self._save_head, head, old, proven)):
+                    return new, new
+                # Another process took a head meanwhile, which this one was not compared with.
 
-    def _save_head(self, head: LogHead, session: Session) -> bool:
-        return LogTable(session, self.name).save_head(head)
+    async def _continued(self, older: Tree, newer: Tree) -> Proven:
+        """Return the tiles along both edges, which prove that newer grew from older.
 
-    async def _check_older(self, older: Head, newer: Head) -> None:
-        """Return if older is what newer grew from; their edges' tiles are kept then."""
-        if older.tree.size == newer.tree.size:
-            root = newer.tree.root
-        elif older.tree.size == 0:
-            root = tlog.EMPTY_ROOT
-        else:
-            tiles = await self._tiles(newer.tree, tlog.tree_indexes(older.tree.size))
-            root = tlog.tree_hash(older.tree.size, tiles.read)
-        if root != older.tree.root:
-            why = (
-                f"{self.name} signed two timelines: its tree of {newer.tree.size} records does not "
-                f"contain its tree of {older.tree.size}"
-            )
-            await self._keep_evidence(older.note, newer.note, why)
-            raise VerificationError(why)
-
-    async def _tiles(self, tree: Tree, indexes: Iterable[int]) -> AuthenticTiles:
-        """Return proven tiles, from here where they are kept, else from the log; keep them."""
-        needed = tiles_needed(tree, indexes)
-        found = await asyncio.gather(*(self._body(tile) for tile in needed))
-        bodies = {tile: body for tile, (body, _) in zip(needed, found, strict=True)}
-        proven = await asyncio.to_thread(authenticate, tree, bodies)
-        fresh = [tile for tile, (_, is_new) in zip(needed, found, strict=True) if is_new]
-        if fresh:
-            await self._db.write(partial(self._save_tiles, proven, fresh))
+        Raises:
+            VerificationError: it did not, or the tiles are not newer's.
+        """
+        proven = await self._tiles.proven(newer, tlog.tree_indexes(older.size))
+        self._check_root(older, newer, tlog.tree_hash(older.size, proven.tiles.read))
         return proven
 
-    def _save_tiles(self, proven: AuthenticTiles, fresh: list[Tile], session: Session) -> None:
-        table = LogTable(session, self.name)
-        for tile in fresh:
-            table.save_tile(tile.level, tile.number, proven.bodies[tile])
+    def _check_root(self, older: Tree, newer: Tree, root: Hash) -> None:
+        if root != older.root:
+            raise VerificationError(
+                f"{self.name} signed two timelines: its tree of {newer.size} records does not "
+                f"contain its tree of {older.size}"
+            )
 
-    async def _kept(self, tile: Tile) -> bytes | None:
-        kept = await self._db.read(lambda s: LogTable(s, self.name).tile(tile.level, tile.number))
-        is_enough = kept is not None and len(kept) >= tile.size_bytes
-        return kept[: tile.size_bytes] if kept is not None and is_enough else None
+    def _save_head(self, head: LogHead, old: Head | None, proven: Proven, session: Session) -> bool:
+        if not LogTable(session, self.name).save_head(head, None if old is None else old.note):
+            return False
+        self._tiles.save(proven, session)
+        return True
 
-    async def _body(self, tile: Tile) -> tuple[bytes, bool]:
-        """Return a tile's bytes, and whether they are new here and so unproven."""
-        kept = await self._kept(tile)
-        if kept is not None:
-            return kept, False
+    async def _write(self, work: Callable[[Session], T]) -> T:
         try:
-            return await self._server.tile(tile.path), True
-        except UpstreamAbsentError:
-            if tile.is_full:
-                raise
-            # The log may have dropped the partial one, now that the tile is full.
-            return (await self._server.tile(tile.full.path))[: tile.size_bytes], True
+            return await self._db.write(work)
+        except ConflictError:
+            # Another process inserted the same row first; now it is there to be seen.
+            return await self._db.write(work)
 
     async def _refused(
         self, what: str, answer: bytes, error: BadInputError | VerificationError
     ) -> VerificationError:
         """Alarm, keep what was sent, and return the error for whoever asked."""
-        why = f"{self.name}: the answer to {what} is refused: {error}"
-        head = await self._db.read(lambda s: LogTable(s, self.name).head())
-        await self._keep_evidence(head.note if head else b"", answer, why)
-        return VerificationError(why)
-
-    async def _keep_evidence(self, older: bytes, newer: bytes, why: str) -> None:
-        at = self._now()
+        why, at = f"{self.name}: the answer to {what} is refused: {error}", self._now()
 
         def work(session: Session) -> None:
-            if LogTable(session, self.name).add_evidence(older, newer, why, at):
+            table = LogTable(session, self.name)
+            head = table.head()
+            if table.add_evidence(b"" if head is None else head.note, answer, why, at):
                 AuditLog(session).append(at, "system", "sumdb.refuse", f"log:{self.name}", why)
 
-        await self._db.write(work)
+        await self._write(work)
         metrics.count_log_refusal()
         _log.error("checksum database refused", log=self.name, why=why)
+        return VerificationError(why)
 
 
 def _covers(tree: Tree, tile: Tile) -> bool:

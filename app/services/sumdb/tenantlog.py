@@ -8,15 +8,15 @@ durable, and a crash at any step leaves a log from which the next append goes on
 
 import asyncio
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from app import logs, metrics
 from app.core import record as records
 from app.core import tlog
-from app.core.errors import ConflictError, UnknownError, VerificationError
-from app.core.note import open_note, parse_note, sign
-from app.core.notekey import Signer, generate, parse_skey, parse_vkey
+from app.core.errors import ConflictError, StorageError, UnknownError, VerificationError
+from app.core.note import sign
+from app.core.notekey import Signer, generate, parse_skey
 from app.core.principal import OPERATOR, Principal
 from app.core.record import Lookup, Sums
 from app.core.tenant import Tenant
@@ -27,6 +27,7 @@ from app.db.engine import Database, Session
 from app.db.tenantlogs import LogRecord, TenantLog, TenantLogTable
 from app.services.clock import Now
 from app.services.secrets import SecretBox
+from app.services.sumdb.growth import New, append, check_not_behind, read_hashes
 from app.services.sumdb.headfile import HeadFiles
 from app.services.tenants.authorization import require_admin
 from app.services.tenants.changes import record, tenant_named
@@ -61,7 +62,7 @@ class TenantLogs:
         self._heads = heads
         self._now = now
         self._name_pattern = name_pattern
-        self._kept: dict[str, int] = {}  # sizes of the heads that this process saw in their files
+        self._kept: dict[str, bytes] = {}  # the last head of each log that went to its file
 
     async def of(self, tenant: str, who: Principal = OPERATOR) -> TenantLog | None:
         """Return the log that a tenant writes to, or None where it has none."""
@@ -88,8 +89,9 @@ class TenantLogs:
             return there
         taken = {log.name for log in table.all()}
         base = self._name_pattern.replace("{tenant}", tenant.name)
-        names = (base if n == 1 else f"{base}-{n}" for n in range(1, len(taken) + 2))
-        name = next(n for n in names if n not in taken)
+        names = (base if n == 1 else f"{base}-{n}" for n in count(1))
+        # A database from before the log was made does not know the name; clients may.
+        name = next(n for n in names if n not in taken and not self._heads.knows(n))
         signer = generate(name, random)
         head = sign(tlog.format_tree(Tree(0, tlog.EMPTY_ROOT)), signer)
         seed = self._box.seal(signer.skey, _place(name))
@@ -117,58 +119,19 @@ class TenantLogs:
     ) -> LogRecord:
         signer = self._signer(log)
         made, head = await self._db.write(
-            lambda s: self._append(s, log.id, signer, module, version, text)
+            lambda s: append(
+                s, log.id, signer, New(module, version, text), self._heads, self._now()
+            )
         )
         await self._before_telling(log.name, head)
         return made
 
-    def _append(
-        self, session: Session, log_id: int, signer: Signer, module: str, version: str, text: bytes
-    ) -> tuple[LogRecord, bytes]:
-        table = TenantLogTable(session)
-        log = table.locked(log_id)
-        there = table.record(log_id, module, version)
-        if there is not None:
-            return there, log.head
-        if log.retired:
-            raise ConflictError(f"the log {log.name} is retired; the tenant has another")
-        self._check_not_behind(session, log)
-        new = LogRecord(log.size, module, version, text)
-        hashes = tlog.stored_hashes(
-            log.size, tlog.leaf_hash(text), lambda places: _read(table, log_id, places)
-        )
-        start = tlog.stored_hash_count(log.size)
-        added = {start + i: value for i, value in enumerate(hashes)}
-        root = tlog.tree_hash(log.size + 1, lambda places: _read(table, log_id, places, added))
-        head = sign(tlog.format_tree(Tree(log.size + 1, root)), signer)
-        table.append(log_id, new, dict(added), head, self._now())
-        return new, head
-
     async def _before_telling(self, name: str, head: bytes) -> None:
         """Have a head's file hold it, or a newer one, before a client sees it."""
-        size = tlog.parse_tree(parse_note(head).text).size
-        if self._kept.get(name, -1) < size:
+        # Not by size: after `recover`, maybe in another process, smaller heads count again.
+        if self._kept.get(name) != head:
             await asyncio.to_thread(self._heads.keep, name, head)
-            self._kept[name] = size
-
-    def _check_not_behind(self, session: Session, log: TenantLog) -> None:
-        """Refuse to sign where clients may have seen a head that the database does not know.
-
-        Raises:
-            ConflictError: the message says what to do.
-        """
-        kept = self._heads.read(log.name)
-        if kept is None:
-            return
-        known = min(kept.size, log.size)
-        table = TenantLogTable(session)
-        root = tlog.tree_hash(known, lambda places: _read(table, log.id, places))
-        if kept.size > log.size or root != kept.root:
-            raise ConflictError(
-                f"the log {log.name} is not written to: its database has {log.size} records, and a "
-                f"tree of {kept.size} was signed before; an older backup was restored. An admin "
-                "decides with `moorage sumdb recover`"
-            )
+            self._kept[name] = head
 
     async def _contradicted(
         self, log: TenantLog, known: LogRecord, text: bytes
@@ -228,7 +191,7 @@ class TenantLogs:
                 start = tile.number << HEIGHT
                 found = table.records(log.id, start, tile.width)
                 return records.format_data_tile(r.text.decode() for r in found)
-            return tile_body(tile, lambda places: _read(table, log.id, places))
+            return tile_body(tile, lambda places: read_hashes(table, log.id, places))
 
         body = await self._db.read(work)
         if body is None:
@@ -242,24 +205,28 @@ class TenantLogs:
             UnknownError: it is not.
         """
 
-        def work(session: Session) -> Proof | None:
+        def work(session: Session) -> tuple[Proof, bytes] | None:
             table = TenantLogTable(session)
             found, now = table.record(log.id, module, version), table.get(log.id)
             if found is None:
                 return None
             hashes = tlog.prove_record(
-                now.size, found.record, lambda places: _read(table, log.id, places)
+                now.size, found.record, lambda places: read_hashes(table, log.id, places)
             )
             lookup = records.format_lookup(Lookup(found.record, found.text.decode(), now.head))
-            return Proof(log.name, log.vkey, lookup, tuple(hashes))
+            return Proof(log.name, log.vkey, lookup, tuple(hashes)), now.head
 
-        proof = await self._db.read(work)
-        if proof is None:
+        found = await self._db.read(work)
+        if found is None:
             raise UnknownError(f"{log.name} has no record of {module}@{version}")
+        proof, head = found
+        await self._before_telling(log.name, head)
         return proof
 
     async def recover(self, tenant: str, who: Principal, *, accept: bool) -> TenantLog:
         """Return a tenant's log in working order again after an older database was restored.
+
+        The same goes for a head file that can't be read.
 
         Args:
             tenant: whose log.
@@ -281,9 +248,11 @@ class TenantLogs:
             log = table.of(of_tenant.id)
             if log is None:
                 raise UnknownError(f"tenant {tenant} has no log; see `moorage sumdb create`")
+            # Locked, or another process's append could be what the database seems to lack.
+            log = table.locked(log.id)
             try:
-                self._check_not_behind(session, log)
-            except ConflictError:
+                check_not_behind(session, log, self._heads)
+            except (ConflictError, StorageError):
                 pass
             else:
                 raise ConflictError(f"nothing is wrong with the log {log.name}")
@@ -304,15 +273,6 @@ class TenantLogs:
         return {log.name: log for log in await self._db.read(lambda s: TenantLogTable(s).all())}
 
 
-def open_head(log: TenantLog) -> Tree:
-    """Return the tree of a log's head, its signature checked.
-
-    Raises:
-        VerificationError: it is not signed by the log's key.
-    """
-    return tlog.parse_tree(open_note(log.head, [parse_vkey(log.vkey)]).text)
-
-
 def _place(name: str) -> str:
     return f"log:{name}"
 
@@ -322,14 +282,3 @@ def _is_in(size: int, tile: Tile) -> bool:
         return False
     hashes = size >> (HEIGHT * max(tile.level, 0))
     return (tile.number << HEIGHT) + tile.width <= hashes
-
-
-def _read(
-    table: TenantLogTable, log_id: int, places: Sequence[int], added: dict[int, Hash] | None = None
-) -> list[Hash]:
-    known = added or {}
-    stored = table.hashes(log_id, [p for p in places if p not in known])
-    missing = [p for p in places if p not in known and p not in stored]
-    if missing:
-        raise VerificationError(f"the log's stored hash {missing[0]} is missing")
-    return [known[p] if p in known else Hash(stored[p]) for p in places]

@@ -49,7 +49,7 @@ def create_admin(context: AdminContext, health: Health) -> Any:
     api = FastAPI(
         title="Moorage",
         version=__version__,
-        description="Admin API of a private Go toolchain mirror and module proxy. Changes need an admin token.",
+        description="Admin API of a private Go mirror. Changes need an admin token.",
         docs_url=None,
         redoc_url=None,
     )

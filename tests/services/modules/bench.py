@@ -110,8 +110,9 @@ class Bench:
         asking = await self.asking(tenant, fetch=fetch)
         return await self.front.answer(asking, Requested(module, kind, version))
 
-    async def zip_of(self, module: str, version: str, **more: Any) -> bytes:
-        found = await self.ask(ZIP, module, version, **more)
+    async def zip_of(self, module: str, version: str, *, kind: Kind = ZIP, **more: Any) -> bytes:
+        """Return the bytes of a zip, or of another file that is a blob."""
+        found = await self.ask(kind, module, version, **more)
         assert found.file is not None
         blob = await self.services.store.open(found.file.sha256, found.file.size_bytes)
         try:

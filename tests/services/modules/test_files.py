@@ -86,7 +86,7 @@ async def test_a_large_go_mod_is_a_blob(bench: Bench, fake: FakeGoproxy) -> None
     fake.put(large)
     await bench.tenant("acme", fake)
     for _ in range(2):
-        assert (await bench.ask(MOD, NAME, V)).body == go_mod
+        assert await bench.zip_of(NAME, V, kind=MOD) == go_mod
     assert len(stored(bench.services)) == 1
 
 
@@ -366,7 +366,7 @@ async def test_F39_beyond_the_files_in_the_queue_the_next_is_told_to_come_back(
 
 
 @pytest.mark.parametrize("kind", [INFO, ZIP])
-async def test_66_two_processes_bring_one_file_in_once(
+async def test_F38_two_processes_bring_one_file_in_once(
     tmp_path: Path, fake: FakeGoproxy, kind: str
 ) -> None:
     fake.put(X)

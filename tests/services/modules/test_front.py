@@ -9,6 +9,7 @@ from app.core.errors import (
     DeniedError,
     MoorageError,
     UnknownError,
+    UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
 from app.core.principal import OPERATOR
@@ -167,7 +168,7 @@ async def test_F51_a_failure_never_means_the_next_upstream(
     with pytest.raises(MoorageError) as told:
         await bench.ask(kind, NAME, version)
     assert not isinstance(told.value, UnknownError)
-    assert not second.requests
+    assert not second.asked_for(NAME)
 
 
 @pytest.mark.parametrize(("kind", "version", "tail"), ASKED)
@@ -276,6 +277,26 @@ async def test_while_upstream_is_down_a_path_below_a_known_module_is_taken_for_n
     await down(bench, full)
     with pytest.raises(UnknownError, match="one above it is"):
         await bench.ask(kind, f"{NAME}/{below}", version)
+
+
+async def test_where_nothing_is_known_of_the_parents_they_are_asked_for(
+    bench: Bench, full: FakeGoproxy
+) -> None:
+    await bench.tenant("acme", full)
+    full.fault(f"/{NAME}/sub/@v/list", Fault.status(500), times=None)
+    with pytest.raises(UnknownError, match="one above it is"):
+        await bench.ask(LIST, f"{NAME}/sub")
+
+
+async def test_an_upstream_that_gives_no_answer_is_asked_for_no_parents(
+    bench: Bench, full: FakeGoproxy
+) -> None:
+    await bench.tenant("acme", UpstreamDraft(full.url, metadata_s=0.2))
+    deep = f"{NAME}/" + "/".join("abcdefgh")
+    full.fault(f"/{deep}/@v/list", Fault.delay_headers_until_released(), times=None)
+    with pytest.raises(UpstreamTimeoutError):
+        await bench.ask(LIST, deep)
+    assert set(full.hits) == {f"/{deep}/@v/list"}
 
 
 @pytest.mark.parametrize(

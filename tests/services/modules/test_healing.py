@@ -146,10 +146,10 @@ async def test_F90_a_large_go_mod_heals_too(bench: Bench, fake: FakeGoproxy) -> 
     digest = Digest.of(large.mod)
     spoil(blob_path(bench.services, digest), flipped(large.mod))
     with pytest.raises(BlobDamagedError):
-        await bench.ask(MOD, NAME, V)
+        await bench.zip_of(NAME, V, kind=MOD)
     await bench.repair.suspect(digest, len(large.mod), "test")
     await asyncio.gather(*bench.repair._running)
-    assert (await bench.ask(MOD, NAME, V)).body == large.mod
+    assert await bench.zip_of(NAME, V, kind=MOD) == large.mod
 
 
 async def test_a_small_file_that_was_damaged_in_the_database_is_not_given_out(

@@ -22,6 +22,7 @@ from app.web.responses import status_of
 ROUTE = Route(3, "acme", Pattern.parse("corp.example/*"), (), private=True)
 URL, ORIGIN = "https://nexus.internal/repo/x", "https://nexus.internal"
 
+NAME = "corp.example/x@v1.0.0"
 FROM = {"origin": ORIGIN}
 TROUBLES: list[tuple[UpstreamError, type[MoorageError], int, str]] = [
     (UpstreamAbsentError(f"{URL}: 404", **FROM, status=404), UnknownError, 404, "not found"),
@@ -35,7 +36,12 @@ TROUBLES: list[tuple[UpstreamError, type[MoorageError], int, str]] = [
     (UpstreamUnavailableError(URL, **FROM), UpstreamUnavailableError, 503, "upstream is down"),
     (UpstreamTimeoutError(URL, **FROM), UpstreamTimeoutError, 504, "in time"),
     (UpstreamContentError(f"{URL} was cut", **FROM), UpstreamContentError, 502, "upstream"),
-    (UpstreamContentError("declares none", origin=""), UpstreamContentError, 502, "declares none"),
+    (
+        UpstreamContentError(f"{NAME} declares none", origin=""),
+        UpstreamContentError,
+        502,
+        "declares none",
+    ),
     (UpstreamError(f"{URL}: 401", **FROM, status=401), UpstreamError, 502, "tell an admin"),
     (UpstreamError(f"{URL}: TLS", **FROM), UpstreamError, 502, "log says why"),
 ]
@@ -45,11 +51,11 @@ TROUBLES: list[tuple[UpstreamError, type[MoorageError], int, str]] = [
 def test_F48_a_client_is_told_what_helps_and_nothing_internal(
     error: UpstreamError, kind: type[MoorageError], status: int, words: str
 ) -> None:
-    told = for_client(error, ROUTE, "corp.example/x@v1.0.0")
+    told = for_client(error, ROUTE, NAME)
     assert type(told) is kind
     assert status_of(told) == status
     assert words in str(told)
-    assert "corp.example/x@v1.0.0" in str(told)
+    assert NAME in str(told)
     assert "private route 3 (corp.example/*)" in str(told)
     for secret in ("nexus", "internal", "repo", "://"):
         assert secret not in str(told)

@@ -1,0 +1,192 @@
+"""Answering what `go` asks of checksum databases through a tenant: relayed ones, and its own.
+
+A module that the tenant may not use, or whose name is private, is answered here and its name goes
+nowhere; never is a record given that lacks a line.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.core import module as modules
+from app.core.errors import (
+    BadInputError,
+    DeniedError,
+    NotYetError,
+    UnknownError,
+    UpstreamAbsentError,
+    UpstreamError,
+)
+from app.core.principal import Scope
+from app.core.record import Sums
+from app.core.routing import LogPolicy
+from app.core.tile import DATA_LEVEL, Tile, parse_tile_path
+from app.core.toolchain import GO_MOD_H1, MODULE_PATH
+from app.db.modules import ModuleFile
+from app.db.tenantlogs import TenantLog
+from app.services.modules.asking import Asking
+from app.services.modules.front import ModuleFront
+from app.services.sumdb.checks import VERIFIED, LogChecks
+from app.services.sumdb.relay import LogRelay
+from app.services.sumdb.tenantlog import TenantLogs
+from app.services.tenants.authorization import Operation, permission
+
+_CHANGING_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogAnswer:
+    """What a request about a log is answered with.
+
+    Attributes:
+        body: text, but for tiles.
+        is_tile: whether it is the raw bytes of a tile.
+        fresh_s: seconds for which the same answer may be given again; None means for ever.
+        decided_by: the rule that allowed it.
+    """
+
+    body: bytes
+    decided_by: str
+    is_tile: bool = False
+    fresh_s: float | None = None
+    module: str = ""
+    version: str = ""
+
+
+class SumdbFront:
+    """The checksum databases of every tenant.
+
+    Args:
+        relays: public logs by name.
+    """
+
+    def __init__(
+        self,
+        relays: Mapping[str, LogRelay],
+        logs: TenantLogs,
+        checks: LogChecks,
+        front: ModuleFront,
+    ) -> None:
+        self._relays = relays
+        self._logs = logs
+        self._checks = checks
+        self._front = front
+
+    async def answer(self, asking: Asking, path: bytes) -> LogAnswer:
+        """Return what a path after "sumdb/" is answered with.
+
+        Raises:
+            BadInputError: it is malformed.
+            DeniedError: policy says no, or the name is private.
+            UnknownError: there is no such log, record or tile.
+            UpstreamError: it can't be had now.
+            VerificationError: what the log answered does not verify.
+        """
+        if not path.isascii():
+            raise BadInputError("the path has a byte that is not ASCII")
+        text = path.decode("ascii").replace("%21", "!")
+        if "%" in text:
+            raise BadInputError("percent-encoding is not used in these paths, but for %21")
+        log, rest = self._log_in(asking, text)
+        if rest == "supported":
+            return LogAnswer(b"", "token", fresh_s=_CHANGING_S)
+        if rest.startswith("lookup/"):
+            return await self._lookup(asking, log, rest.removeprefix("lookup/"))
+        if rest.startswith("tile/"):
+            return await self._tile(asking, log, parse_tile_path(rest))
+        if rest == "latest":
+            latest = log.latest() if isinstance(log, LogRelay) else self._logs.latest(log)
+            return LogAnswer(await latest, "token", fresh_s=5.0)
+        raise UnknownError("a checksum database has supported, latest, lookup/… and tile/8/…")
+
+    def _log_in(self, asking: Asking, text: str) -> tuple[LogRelay | TenantLog, str]:
+        """Return the log that a path is about, and the rest: names may have slashes and ports."""
+        own = {log.name: log for log in asking.of_tenant.logs}
+        known: dict[str, LogRelay | TenantLog] = {**self._relays, **own}
+        found = [name for name in known if text.startswith(f"{name}/")]
+        if not found:
+            shown = text.partition("/")[0][:80]
+            raise UnknownError(
+                f"{shown} is no checksum database that is relayed here; those are "
+                f"{', '.join(sorted(known)) or 'none'}"
+            )
+        name = max(found, key=len)
+        return known[name], text.removeprefix(f"{name}/")
+
+    async def _lookup(self, asking: Asking, log: LogRelay | TenantLog, rest: str) -> LogAnswer:
+        module, version = _module_version(rest)
+        may = permission(asking.principal, asking.of_tenant, Operation.FETCH, module, asking.now)
+        decision = may.decide(version)
+        if not decision.allowed:
+            raise DeniedError(decision.reason, decision.by)
+        if isinstance(log, LogRelay):
+            body = await self._relayed(asking, log, module, version)
+            return LogAnswer(body, decision.by, module=module, version=version)
+        sums = await self._sums(asking, module, version)
+        await self._logs.append(log, module, version, sums)
+        body = await self._logs.lookup(log, module, version)
+        return LogAnswer(body, decision.by, fresh_s=_CHANGING_S, module=module, version=version)
+
+    async def _relayed(self, asking: Asking, log: LogRelay, module: str, version: str) -> bytes:
+        why = asking.policy.private_names.why(module)
+        if why is not None:
+            raise DeniedError(
+                f"{module} is a private name ({why}); {log.name} is not asked about it. Set "
+                "GONOSUMDB, or GOSUMDB to the tenant's own log",
+                "private name",
+            )
+        try:
+            return await log.lookup(module, version)
+        except UpstreamAbsentError as error:
+            raise UnknownError(f"{log.name} has no record of {module}@{version}") from error
+        except UpstreamError as error:
+            told = f"{log.name} can't be asked about {module}@{version} now; try again"
+            raise type(error)(told, origin="", status=error.status) from error
+
+    async def _sums(self, asking: Asking, module: str, version: str) -> Sums:
+        """Return what the tenant's own log vouches for: content that was checked here.
+
+        Raises:
+            NotYetError: the public log has not vouched for a public module yet.
+            MoorageError: the module can't be had.
+        """
+        if module == MODULE_PATH and self._front.is_mirrored(asking):
+            return Sums(await self._front.toolchains.h1(version), GO_MOD_H1)
+        file, route = await self._front.stored_zip(asking, module, version)
+        return self._vouched(file, is_public=not route.private and route.log is not LogPolicy.OFF)
+
+    def _vouched(self, file: ModuleFile, *, is_public: bool) -> Sums:
+        if is_public and self._checks.is_on and file.log_state != VERIFIED:
+            raise NotYetError(
+                f"{file.module}@{file.version} is not vouched for by the public checksum database "
+                "yet; it is asked again in the background",
+                retry_after_s=60,
+            )
+        return Sums(file.h1, file.go_mod_h1)
+
+    async def _tile(self, asking: Asking, log: LogRelay | TenantLog, tile: Tile) -> LogAnswer:
+        if isinstance(log, LogRelay):
+            body = await log.tile(tile)
+        else:
+            if tile.level == DATA_LEVEL and not asking.principal.has(Scope.AUDIT):
+                raise DeniedError(
+                    "tiles of records name every module; they need a token with the scope `audit`",
+                    "token",
+                )
+            body = await self._logs.tile(log, tile)
+        fresh_s = None if tile.is_full else _CHANGING_S
+        return LogAnswer(body, "token", is_tile=True, fresh_s=fresh_s)
+
+
+def _module_version(rest: str) -> tuple[str, str]:
+    """Return plain module and version of "<escaped module>@<escaped version>".
+
+    Raises:
+        BadInputError: it is malformed, or the version is not canonical.
+    """
+    escaped_module, found, escaped_version = rest.rpartition("@")
+    if not found:
+        raise BadInputError("a lookup is lookup/<module>@<version>")
+    module = modules.unescape_path(escaped_module)
+    version = modules.unescape_version(escaped_version)
+    modules.check(module, version)
+    return module, version

@@ -1,0 +1,61 @@
+"""What the tests of checksum databases look at: rows, evidence, audit, and what clients accept."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from app.core.audit import AuditRecord
+from app.core.record import Sums
+from app.core.tile import parse_tile_path
+from app.db.engine import Database, Session
+from app.db.sumdb import LogEvidence, LogHead, LogTable
+from app.services.audit import AuditReader
+from app.services.sumdb.relay import LogRelay
+from tests.fakes.sumdb import FakeSumdb
+from tests.services.sumdb.goclient import GoClient
+
+
+def sums(number: int) -> Sums:
+    """Return sums that differ for each number."""
+    return Sums(f"h1:{number:042}0=", f"h1:{number:042}4=")
+
+
+async def audited(db: Database, action: str) -> list[AuditRecord]:
+    return await AuditReader(db).list(after=0, limit=10_000, action=action)
+
+
+async def run_sql(db: Database, statement: str, **values: object) -> None:
+    def work(session: Session) -> None:
+        session.execute(text(statement), values)
+
+    await db.write(work)
+
+
+async def count(db: Database, table: str) -> int:
+    query = text(f"select count(*) from {table}")
+    return int(await db.read(lambda s: s.execute(query).scalar_one()))
+
+
+@dataclass(frozen=True)
+class Relaying:
+    """One process's relay of a fake log, and its database."""
+
+    relay: LogRelay
+    db: Database
+
+    async def tile(self, path: str) -> bytes:
+        return await self.relay.tile(parse_tile_path(path))
+
+    async def evidence(self) -> list[LogEvidence]:
+        return await self.db.read(lambda s: LogTable(s, self.relay.name).evidence())
+
+    async def head(self) -> LogHead | None:
+        return await self.db.read(lambda s: LogTable(s, self.relay.name).head())
+
+    async def kept(self) -> dict[str, int]:
+        """Return how many rows there are of what is kept of the log."""
+        return {t: await count(self.db, t) for t in ("log_heads", "log_tiles", "log_lookups")}
+
+    def client(self, log: FakeSumdb) -> GoClient:
+        """Return a new `go` that asks here."""
+        return GoClient(log.vkey, self.relay.lookup, self.relay.tile)

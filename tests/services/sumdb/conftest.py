@@ -1,0 +1,66 @@
+"""A fake public log, a migrated database, and relays over both: each is a process of its own."""
+
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from app.core.notekey import parse_vkey
+from app.db.engine import Database, sqlite_url
+from app.db.schema import upgrade
+from app.services.sumdb.relay import LogRelay
+from app.upstream.retry import Limits
+from app.upstream.sumdb import SumdbServer
+from tests.fakes.sumdb import FakeSumdb
+from tests.services.bench import WallClock
+from tests.services.modules.bench import _client
+from tests.services.sumdb.bench import Relaying
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "m.db"
+    db = Database(sqlite_url(path))
+    upgrade(db.engine)
+    db.close()
+    return path
+
+
+@pytest.fixture
+def database(migrated: Path, tmp_path: Path) -> str:
+    """Return the URL of a database of this test's own."""
+    return sqlite_url(Path(shutil.copy(migrated, tmp_path / "m.db")))
+
+
+@pytest.fixture
+def log() -> Iterator[FakeSumdb]:
+    with FakeSumdb() as started:
+        yield started
+
+
+Relay = Callable[[], Relaying]
+
+
+@pytest.fixture
+async def make_relay(database: str, log: FakeSumdb) -> AsyncIterator[Relay]:
+    """Return a function that makes a relay of the fake log, over the one database."""
+    async with AsyncExitStack() as stack:
+
+        def make() -> Relaying:
+            db = Database(database)
+            stack.callback(db.close)
+            client = _client(Limits(), "")
+            stack.push_async_callback(client.aclose)
+            server, verifier = SumdbServer(client, log.url), parse_vkey(log.vkey)
+            relay = LogRelay(log.name, verifier, server, db, WallClock())
+            stack.push_async_callback(relay.aclose)
+            return Relaying(relay, db)
+
+        yield make
+
+
+@pytest.fixture
+def relaying(make_relay: Relay) -> Relaying:
+    return make_relay()

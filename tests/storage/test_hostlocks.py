@@ -1,0 +1,111 @@
+"""Turns among the processes of one host: whoever opens the file apart stands for a process."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.core.errors import StorageError
+from app.storage.hostlocks import HostLocks
+
+NAME = "module:1:example.com/x@v1.0.0.zip"
+
+_HOLDING = """
+import asyncio, sys
+from pathlib import Path
+from app.storage.hostlocks import HostLocks
+
+async def main():
+    async with HostLocks(Path(sys.argv[1])).hold(sys.argv[2]):
+        print("held", flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def _held_by(locks: HostLocks, log: list[str], who: str) -> None:
+    async with locks.hold(NAME):
+        log.append(f"{who} begins")
+        await asyncio.sleep(0.02)
+        log.append(f"{who} ends")
+
+
+async def test_two_processes_never_have_the_same_turn_at_once(tmp_path):
+    one, other = HostLocks(tmp_path / "turns.lock"), HostLocks(tmp_path / "turns.lock")
+    log: list[str] = []
+    await asyncio.gather(_held_by(one, log, "one"), _held_by(other, log, "other"))
+    assert log == ["one begins", "one ends", "other begins", "other ends"]
+    one.close()
+    other.close()
+
+
+async def test_turns_of_different_names_do_not_wait_for_each_other(tmp_path):
+    one, other = HostLocks(tmp_path / "turns.lock"), HostLocks(tmp_path / "turns.lock")
+    async with asyncio.timeout(10), one.hold(NAME), one.hold("b"), other.hold("c"):
+        pass
+    one.close()
+    other.close()
+
+
+async def test_a_turn_ends_however_its_work_ends(tmp_path):
+    one, other = HostLocks(tmp_path / "turns.lock"), HostLocks(tmp_path / "turns.lock")
+    with pytest.raises(ZeroDivisionError):
+        async with one.hold(NAME):
+            raise ZeroDivisionError
+    async with asyncio.timeout(10), other.hold(NAME):
+        pass
+    one.close()
+    other.close()
+
+
+async def test_the_turn_of_a_killed_process_is_free(tmp_path):
+    path = tmp_path / "turns.lock"
+    command = [sys.executable, "-c", _HOLDING, str(path), NAME]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        waiting = asyncio.ensure_future(_held_by(HostLocks(path), [], "other"))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        process.kill()
+        async with asyncio.timeout(10):
+            await waiting
+
+
+async def test_a_waiting_turn_can_be_cancelled(tmp_path):
+    one, other = HostLocks(tmp_path / "turns.lock"), HostLocks(tmp_path / "turns.lock")
+    async with one.hold(NAME):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), other.hold(NAME):
+                pass
+    one.close()
+    other.close()
+
+
+async def test_the_file_is_private_and_made_when_first_needed(tmp_path):
+    path = tmp_path / "turns.lock"
+    locks = HostLocks(path)
+    assert not path.exists()
+    async with locks.hold(NAME):
+        assert path.stat().st_mode & 0o777 == 0o600
+    locks.close()
+    locks.close()
+
+
+async def test_a_file_that_cannot_be_made_is_a_storage_error():
+    with pytest.raises(StorageError, match=r"open turns\.lock"):
+        async with HostLocks(Path("/proc/nowhere/turns.lock")).hold(NAME):
+            pass
+
+
+async def test_where_the_system_has_no_locks_the_turn_is_had_at_once(tmp_path):
+    locks = HostLocks(tmp_path / "turns.lock")
+    async with asyncio.timeout(10), locks.hold(NAME):
+        os.close(locks._descriptor)  # every further call on it fails with EBADF
+        async with locks.hold("b"):
+            pass
+    locks._descriptor = -1
