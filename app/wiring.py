@@ -27,6 +27,7 @@ from app.services.modules.answers import Absences, ModuleAnswers
 from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
 from app.services.modules.healing import ModuleHealing
+from app.services.modules.logpass import LogPass
 from app.services.modules.refresh import ModuleRefresh
 from app.services.modules.slots import Slots
 from app.services.modules.sources import Sources
@@ -42,9 +43,13 @@ from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync
 from app.services.repair import Repair
 from app.services.secrets import KEY_BYTES, SecretBox, parse_key
+from app.services.sumdb.checks import LogChecks
+from app.services.sumdb.front import SumdbFront
 from app.services.sumdb.fsck import LogFsck
 from app.services.sumdb.headfile import HeadFiles
+from app.services.sumdb.prefetch import Prefetch
 from app.services.sumdb.relay import LogRelay
+from app.services.sumdb.status import LogStatus
 from app.services.sumdb.tenantlog import TenantLogs
 from app.services.tenants.document import DocumentService
 from app.services.tenants.explain import ExplainService
@@ -107,9 +112,14 @@ class Services:
     explain: ExplainService
     documents: DocumentService
     goproxies: Goproxies
+    log_client: HttpClient
     relays: Mapping[str, LogRelay]
     logs: TenantLogs
     log_fsck: LogFsck
+    log_status: LogStatus
+    prefetch: Prefetch
+    log_pass: LogPass
+    sumdb: SumdbFront
     toolchains: Toolchains
     usage: UsageCounter
     jobs: JobService
@@ -156,9 +166,15 @@ class Services:
     async def close(self) -> None:
         """End what runs in the background and release everything."""
         await self.repair.aclose()
+        await self.modules.aclose()
         await self.answers.aclose()
+        await self.sumdb.aclose()
         await self.drain(0)
+        # After the fetches that ask them, before the client by which they ask.
+        for relay in self.relays.values():
+            await relay.aclose()
         await self.goproxies.aclose()
+        await self.log_client.aclose()
         await self.client.aclose()
         self.gpg.close()
         self.store.close()
@@ -237,18 +253,24 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
     bounds = {"max_waiters": limits.waiters_per_key, "max_queue": limits.cold_queue}
     # Whoever shares an SQLite file is on this host, and has this data directory.
     turns: Turns = locks if is_sqlite(settings.resolved_database_url) else leases
-    files = ModuleFiles(db, store, turns, slots, now, **bounds)
+    # Its own connections: a slow log must not hold those that archives need.
+    log_client = _http_client(settings)
+    relays = _relays(settings, log_client, db, now)
+    log_checks = LogChecks(list(relays.values()))
+    files = ModuleFiles(db, store, turns, slots, log_checks, now, **bounds)
     answers = ModuleAnswers(db, turns, slots, absences, now, **bounds)
     sources = Sources(goproxies, box)
-    relays = _relays(settings, client, db, now)
     heads = HeadFiles(settings.data_dir / "keys" / "logs")
-    toolchains = Toolchains(db, store, catalog, ingestion, leases, now)
+    log_fsck = LogFsck(db, heads)
+    logs = TenantLogs(db, box, heads, now, settings.sumdb.log_name)
+    toolchains = Toolchains(db, store, catalog, ingestion, freshness, leases, now)
+    front = ModuleFront(db, files, answers, absences, sources, toolchains, now, limits.tenant_cold)
+    sumdb = SumdbFront(relays, logs, log_checks, front)
     routes = RouteService(db, _guard(settings), now)
-    modules = ModuleHealing(db, policies, files, sources, limits.tenant_cold)
+    modules = ModuleHealing(db, policies, files, sources, toolchains, limits.tenant_cold)
     repair = Repair(db, store, (ReleaseHealing(ingestion), modules), now)
     tenants = TenantService(db, routes, now, settings.modules.upstream)
     rules, ownership = RuleService(db, now), OwnershipService(db, now)
-    front = ModuleFront(db, files, answers, absences, sources, now, limits.tenant_cold)
     return Services(
         settings=settings,
         now=now,
@@ -268,7 +290,7 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
         sync=sync,
         repair=repair,
         scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),
-        fsck=Fsck(db, store, repair, now),
+        fsck=Fsck(db, store, repair, log_fsck, now),
         policies=policies,
         tokens=TokenService(db, policies, now),
         tenants=tenants,
@@ -283,9 +305,14 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
         explain=ExplainService(db, policies, now),
         documents=DocumentService(db, tenants, rules, ownership, routes),
         goproxies=goproxies,
+        log_client=log_client,
         relays=relays,
-        logs=TenantLogs(db, box, heads, now, settings.sumdb.log_name),
-        log_fsck=LogFsck(db, heads),
+        logs=logs,
+        log_pass=LogPass(db, files, log_checks, now),
+        sumdb=sumdb,
+        log_fsck=log_fsck,
+        log_status=LogStatus(db, relays),
+        prefetch=Prefetch(db, policies, sumdb, relays, toolchains, now),
         toolchains=toolchains,
         usage=UsageCounter(db, now),
         jobs=JobService(db, {SYNC: partial(run_sync, sync)}, now),

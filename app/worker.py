@@ -20,6 +20,7 @@ _METRICS_S = 2.0
 _JOBS_S = 1.0
 _SCRUB_S = 600.0
 _TIDY_S = 3600.0
+_LOG_S = 300.0
 _RETRY_S = 60.0
 _log = logs.get("worker")
 
@@ -86,6 +87,7 @@ class Worker:
             _every(_JOBS_S, self._run_jobs),
             _every(_SCRUB_S, self._scrub),
             _every(_TIDY_S, self._tidy),
+            _every(_LOG_S, services.log_pass.step),
             _every(_METRICS_S, self._services.catalog.current),  # loading it sets the gauges
         ]
         if releases.sync_s:

@@ -65,7 +65,7 @@ def make_settings(tmp_path: Path, fake: FakeGodev, signer: Signer) -> MakeSettin
             port=0,
             releases=releases,
             network={"allow": ["127.0.0.0/8"]},
-            **more,
+            **{"sumdb": {"upstreams": []}, **more},
         )
 
     return make

@@ -97,6 +97,9 @@ def _rules(steps: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _routes(result: dict[str, Any]) -> Iterator[str]:
     yield ""
+    if result["mirrored"]:
+        yield "no route is taken: the mirror serves it, from its verified release archives"
+        return
     yield "routes, the first is taken"
     if result["private"]:
         yield f"  a private name: {result['private']}"

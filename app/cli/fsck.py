@@ -23,7 +23,7 @@ def fsck(
 ) -> None:
     """Find orphans, missing, short and damaged blobs, and say what repairing would do.
 
-    Ends with 1 if something that should be served can't be.
+    The tenants' logs are checked, too. Ends with 1 if something that should be served can't be.
     """
     report = local(
         lambda services: services.fsck.run(deep=deep, repair=repair, progress=_progress()),
@@ -47,6 +47,7 @@ def _progress() -> "Callable[[int, int], None] | None":
 def _shape(report: "FsckReport", *, repaired: bool) -> dict[str, Any]:
     return {
         "checked": report.checked,
+        "logs": report.logs,
         "deep": report.deep,
         "clean": report.clean,
         "repaired": repaired,
@@ -67,7 +68,8 @@ def _shape(report: "FsckReport", *, repaired: bool) -> dict[str, Any]:
 def _render(result: dict[str, Any]) -> "Shown":
     how = "hashed" if result["deep"] else "present with the right size"
     if not result["findings"]:
-        return f"clean: {result['checked']} blobs, all {how}"
+        logs = f"; logs of tenants: {result['logs']}, whole" if result["logs"] else ""
+        return f"clean: {result['checked']} blobs, all {how}{logs}"
     rows = [
         (
             f["problem"],

@@ -18,6 +18,7 @@ from app.cli.releases import releases
 from app.cli.route import route
 from app.cli.rule import rule
 from app.cli.serve import migrate, serve
+from app.cli.sumdb import sumdb
 from app.cli.tenant import tenant
 from app.cli.token import token
 from app.core.errors import MoorageError
@@ -40,6 +41,7 @@ program.add_typer(credential)
 program.add_typer(owner)
 program.add_typer(rule)
 program.add_typer(route)
+program.add_typer(sumdb)
 program.command()(explain)
 program.command()(refresh)
 program.command("apply")(apply)

@@ -1,8 +1,8 @@
-"""Progress bars on stderr, when it is a terminal: bytes, rate and ETA for each file."""
+"""Progress bars on stderr, when it is a terminal: of files with rate and ETA, and of counts."""
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,3 +43,28 @@ def downloads() -> "Iterator[Report]":
                 bars.update(tasks[name], description=label, completed=progress.done_bytes)
 
         yield report
+
+
+@contextlib.contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Return a context whose value takes (done, in all); silent without a terminal.
+
+    Args:
+        what: is counted: "records".
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich import progress as rich_progress
+
+    from app.cli.output import console
+
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeRemainingColumn(),
+    )
+    with rich_progress.Progress(*columns, console=console(sys.stderr), transient=True) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

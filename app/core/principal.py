@@ -9,6 +9,7 @@ class Scope(StrEnum):
 
     READ = "read"
     PUBLISH = "publish"
+    AUDIT = "audit"  # read what names every module: tiles of records
     ADMIN = "admin"
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from app.core.digest import Digest
 from app.core.errors import UnknownError
 from app.core.gorelease import ReleaseFile
+from app.core.logstate import LogState
 
 
 class FileState(StrEnum):
@@ -60,11 +61,13 @@ class ToolchainIdentity:
         version: "v0.0.1-go1.23.1.linux-amd64".
         h1: "h1:" and base64, as in go.sum.
         time: of the archive's VERSION file, RFC 3339; None before Go 1.21, or not recorded.
+        log: what the public log said of the h1; NONE while it was not asked.
     """
 
     version: str
     h1: str
     time: str | None = None
+    log: LogState = LogState.NONE
 
 
 @dataclass(frozen=True, slots=True)

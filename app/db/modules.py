@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from app.core.digest import Digest
 from app.core.goproxy import Kind
+from app.core.logstate import LogState
 from app.db.base import Base
 from app.db.blobs import BlobRow
 
@@ -81,8 +82,7 @@ class ModuleFile:
         body: the bytes, where they are in the row; else they are a blob.
         h1: of a zip's files, or of a .mod as the single file go.mod; "" for .info.
         go_mod_h1: of a zip's own go.mod (of the synthetic one where it has none); "" otherwise.
-        log_state: "unverified" until a checksum database has confirmed a public module's zip,
-            "private" where none is to be asked; "" for other files.
+        log_state: what the public log said of a .mod or zip.
         damaged: its blob awaits a new fetch.
     """
 
@@ -96,7 +96,7 @@ class ModuleFile:
     body: bytes | None = None
     h1: str = ""
     go_mod_h1: str = ""
-    log_state: str = ""
+    log_state: LogState = LogState.NONE
     damaged: bool = False
 
     @property
@@ -245,6 +245,32 @@ class ModuleTable:
         row.size_bytes, row.stored_at = file.size_bytes, file.stored_at
         self._session.flush()
 
+    def unverified(self, after: int, limit: int) -> list[tuple[int, ModuleFile]]:
+        """Return files that a log has not vouched for, with their row's id, above an id."""
+        found = self._session.execute(
+            select(ModuleFileRow)
+            .where(ModuleFileRow.log_state == LogState.UNVERIFIED, ModuleFileRow.id > after)
+            .order_by(ModuleFileRow.id)
+            .limit(limit)
+        ).scalars()
+        return [(row.id, _file(row, False)) for row in found]
+
+    def set_log_state(self, file: ModuleFile, state: LogState) -> bool:
+        """Record what the log said; False if that is recorded already. A refusal stays."""
+        row = self._session.execute(
+            select(ModuleFileRow).where(
+                ModuleFileRow.origin_id == file.origin_id,
+                ModuleFileRow.module == file.module,
+                ModuleFileRow.version == file.version,
+                ModuleFileRow.kind == file.kind,
+            )
+        ).scalar_one()
+        if row.log_state in (state, LogState.REFUSED):
+            return False
+        row.log_state = state
+        self._session.flush()
+        return True
+
     def of_blob(self, digest: Digest) -> list[ModuleFile]:
         """Return the files whose bytes are a blob."""
         found = self._session.execute(
@@ -369,7 +395,7 @@ def _file(row: ModuleFileRow, damaged: bool | None) -> ModuleFile:
         body=row.body,
         h1=row.h1,
         go_mod_h1=row.go_mod_h1,
-        log_state=row.log_state,
+        log_state=LogState(row.log_state),
         damaged=bool(damaged),
     )
 

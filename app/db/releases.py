@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from app.core.digest import Digest
 from app.core.gorelease import Kind, ReleaseFile
+from app.core.logstate import LogState
 from app.core.releasefile import (
     FileRecord,
     FileState,
@@ -221,6 +222,20 @@ class Releases:
             self._session.add(_verdict_row(row.id, outcome.verdict))
         self._session.flush()
 
+    def set_toolchain_log(self, filename: str, state: LogState) -> None:
+        """Record what the public log said of an archive's toolchain."""
+        row = self._row(filename)
+        if row is not None:
+            row.toolchain_log = state
+            self._session.flush()
+
+    def refuse(self, filename: str, reason: str) -> None:
+        """Have a file that was served held back."""
+        row = self._row(filename)
+        if row is not None:
+            row.state, row.reason = FileState.QUARANTINED, reason
+            self._session.flush()
+
     def names_of(self, digest: Digest) -> list[str]:
         """Return the filenames whose bytes this blob is."""
         return list(
@@ -314,7 +329,12 @@ def with_lease(record: FileRecord, *, leased: bool) -> FileRecord:
 def _record(row: ReleaseFileRow, damaged: bool, verdict: RecordedVerdict | None) -> FileRecord:
     toolchain = None
     if row.toolchain_version is not None and row.toolchain_h1 is not None:
-        toolchain = ToolchainIdentity(row.toolchain_version, row.toolchain_h1, row.toolchain_time)
+        toolchain = ToolchainIdentity(
+            row.toolchain_version,
+            row.toolchain_h1,
+            row.toolchain_time,
+            LogState(row.toolchain_log or ""),
+        )
     return FileRecord(
         file=ReleaseFile(
             filename=row.filename,

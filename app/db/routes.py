@@ -242,14 +242,18 @@ class RouteTable:
 
     def origin(self, key: str) -> int:
         """Return the id of an origin, recording it at its first use."""
-        row = self._session.execute(
-            select(OriginRow).where(OriginRow.key == key)
-        ).scalar_one_or_none()
-        if row is None:
-            row = OriginRow(key=key)
-            self._session.add(row)
-            self._session.flush()
+        known = self.known_origin(key)
+        if known is not None:
+            return known
+        row = OriginRow(key=key)
+        self._session.add(row)
+        self._session.flush()
         return row.id
+
+    def known_origin(self, key: str) -> int | None:
+        """Return the id of an origin, or None if it was never used."""
+        query = select(OriginRow.id).where(OriginRow.key == key)
+        return self._session.execute(query).scalar_one_or_none()
 
     def remove_of(self, tenant: Tenant) -> None:
         """Remove the routes of a tenant that is being removed."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, UniqueConstraint, select
+from sqlalchemy import BigInteger, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.digest import Digest
@@ -185,6 +185,11 @@ class LogTable:
         )
         self._session.flush()
         return True
+
+    def evidence_count(self) -> int:
+        """Return how much evidence there is about the log."""
+        query = select(func.count(LogEvidenceRow.id)).where(LogEvidenceRow.log == self._log)
+        return self._session.execute(query).scalar_one()
 
     def evidence(self) -> list[LogEvidence]:
         """Return all evidence about the log, oldest first."""

@@ -5,7 +5,7 @@ covers what is not durable.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, update
@@ -73,7 +73,7 @@ class TenantLog:
     tenant_id: int | None
     name: str
     vkey: str
-    seed: bytes
+    seed: bytes = field(repr=False)
     size: int
     head: bytes
     retired: bool

@@ -1,6 +1,7 @@
 """Comparing the store with the database: orphans, missing, short and damaged blobs, leftovers.
 
-Reports first; `repair=True` then does exactly what the report says it would do.
+Reports first; `repair=True` then does exactly what the report says it would do. The tenants' own
+logs are looked at too (`sumdb.fsck`); nothing repairs them but their operator.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from app.db.engine import Database, Session
 from app.db.releases import IndexLog
 from app.services.clock import Now
 from app.services.repair import Repair
+from app.services.sumdb.fsck import LogFsck
 from app.storage.blobstore import BlobCondition, BlobStore, StoredBlob
 
 # A blob is made durable before its row is committed: a young one may be about to get its row.
@@ -33,6 +35,7 @@ class Problem(StrEnum):
     DAMAGED = "damaged"
     ORPHAN = "orphan"
     LEFTOVER = "leftover"
+    LOG = "log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,9 @@ class Finding:
     """One thing that is wrong, or would be tidied up.
 
     Attributes:
-        object: "sha256:<hex>", or the path of a leftover.
+        object: "sha256:<hex>", the path of a leftover, or "log:<name>".
         names: the files whose bytes it should be.
-        action: what repairing does, for people.
+        action: what repairing does, for people; of a log, what is wrong with it.
         healed: repairing fetched the blob again.
         harmful: False for orphans and leftovers, which only take space.
     """
@@ -57,7 +60,7 @@ class Finding:
     @property
     def harmful(self) -> bool:
         """Whether something that should be served can't be."""
-        is_broken = self.problem in {Problem.MISSING, Problem.SHORT, Problem.DAMAGED}
+        is_broken = self.problem not in {Problem.ORPHAN, Problem.LEFTOVER}
         return is_broken and not self.healed and self.names != (INDEX_DOCUMENT,)
 
 
@@ -68,11 +71,13 @@ class FsckReport:
     Attributes:
         checked: how many recorded blobs were looked at.
         deep: whether their bytes were hashed.
+        logs: how many logs of tenants were checked, record by record.
     """
 
     checked: int
     deep: bool
     findings: tuple[Finding, ...]
+    logs: int = 0
 
     @property
     def clean(self) -> bool:
@@ -83,10 +88,13 @@ class FsckReport:
 class Fsck:
     """Checks the store against the database."""
 
-    def __init__(self, db: Database, store: BlobStore, repair: Repair, now: Now) -> None:
+    def __init__(
+        self, db: Database, store: BlobStore, repair: Repair, logs: LogFsck, now: Now
+    ) -> None:
         self._db = db
         self._store = store
         self._repair = repair
+        self._logs = logs
         self._now = now
 
     async def run(
@@ -116,7 +124,13 @@ class Fsck:
         if repair:
             await self._store.recover()
             findings = [await self._repaired(finding) for finding in findings]
-        return FsckReport(len(recorded), deep, tuple(findings))
+        logs = await self._logs.every()
+        findings += [
+            Finding(Problem.LOG, f"log:{log.log}", (), 0, told)
+            for log in logs
+            for told in log.findings
+        ]
+        return FsckReport(len(recorded), deep, tuple(findings), len(logs))
 
     async def _mark_checked(self, digest: Digest) -> None:
         at = self._now()

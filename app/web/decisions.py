@@ -48,6 +48,10 @@ class Line:
         """Return the line, now that the path is parsed."""
         return replace(self, asked=requested.module, kind=requested.kind, version=requested.version)
 
+    def of_lookup(self, module: str, version: str) -> "Line":
+        """Return the line of a lookup at a checksum database, now that its path is parsed."""
+        return replace(self, asked=module, kind="lookup", version=version)
+
     def decided(self, by: str, version: str = "") -> "Line":
         """Return the line of a request that was allowed."""
         return replace(self, decided_by=by, version=version or self.version)

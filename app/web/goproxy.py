@@ -24,8 +24,10 @@ from app.core.goproxy import CONTENT_TYPES, Kind, Requested, parse_path
 from app.core.principal import Principal
 from app.core.token import looks_like_token
 from app.services.clock import Now
-from app.services.modules.front import Asking, Found, ModuleFront
+from app.services.modules.asking import Asking, Found
+from app.services.modules.front import ModuleFront
 from app.services.modules.slots import Buckets
+from app.services.sumdb.front import SumdbFront
 from app.services.tenants.authorization import (
     Operation,
     authenticate,
@@ -41,6 +43,7 @@ from app.web.hotcache import HotCache
 from app.web.responses import (
     IMMUTABLE,
     PRIVATE_IMMUTABLE,
+    TEXT,
     Answer,
     Header,
     body_answer,
@@ -52,6 +55,7 @@ from app.web.sending import Sender
 from app.web.streaming import Receive, Scope, Send
 from app.web.tenancy import PREFIX, Addressed, Gateways, addressed, names_tenant
 
+SUMDB = b"sumdb/"
 IN_MEMORY_BYTES = 1024 * 1024
 """A blob up to this size is kept in memory and sent in one write; a larger one from its file."""
 
@@ -67,7 +71,6 @@ _NOT_INSTANT = frozenset(
         b"range",
         b"if-range",
         b"x-tenant-id",
-        b"x-forwarded-for",
         b"disable-module-fetch",
     }
 )
@@ -115,6 +118,7 @@ class GoproxyApp:
         self,
         policies: PolicyReader,
         modules: ModuleFront,
+        sumdb: SumdbFront,
         usage: UsageCounter,
         sender: Sender,
         gateways: Gateways,
@@ -123,6 +127,7 @@ class GoproxyApp:
     ) -> None:
         self._policies = policies
         self._modules = modules
+        self._sumdb = sumdb
         self._usage = usage
         self._sender = sender
         self._gateways = gateways
@@ -151,7 +156,8 @@ class GoproxyApp:
         prepared = self._hot.get(key, self._policies.generation)
         if prepared is None or not prepared.answer.wire or time.monotonic() >= prepared.until:
             return None
-        self._count(prepared, client, prepared.answer.size_bytes)
+        sender = self._gateways.client_behind(client, headers)
+        self._count(prepared, sender, prepared.answer.size_bytes)
         metrics.count_hot(hit=True)
         metrics.count_request("goproxy", "GET", 200, prepared.answer.size_bytes)
         return prepared.answer.wire
@@ -172,7 +178,7 @@ class GoproxyApp:
             client = self._gateways.client_behind(peer, scope["headers"])
             key = _key(_url(scope), scope["headers"], is_plain_only=False)
             if key is not None and self._gateways.trusts(peer):
-                key += b"\n" + client.encode() + b"\n" + _gateways_tenant(scope["headers"])
+                key += _gateways_tenant(scope["headers"])
             prepared = self._lookup(key) if key and scope["method"] in _METHODS else None
             metrics.count_hot(hit=prepared is not None)
             if prepared is None:
@@ -273,15 +279,34 @@ class GoproxyApp:
         by = self._let_in(request.asking)
         if not request.to.rest:
             return self._root(request, by)
-        if request.to.rest.startswith(b"sumdb/"):
-            raise UnknownError(
-                "this server answers for no checksum database yet; `go` asks it directly"
-            )
+        if request.to.rest.startswith(SUMDB):
+            return await self._of_log(request)
         requested = parse_path(request.to.rest)
         request.line = request.line.about(requested)
         found = await self._modules.answer(request.asking, requested)
         answer = await self._rendered(request, requested, found)
-        return self._prepared(request, requested, found, answer)
+        line = request.line.decided(found.decided_by, found.version)
+        is_zip = requested.kind is Kind.ZIP
+        if is_zip:
+            self._sumdb.record_served(request.asking, requested.module, requested.version)
+        download = (requested.module, requested.version) if is_zip else None
+        return self._prepared(request, found.fresh_s, answer, line, download)
+
+    async def _of_log(self, request: "_Request") -> Prepared:
+        """Return the answer to a request about a checksum database."""
+        found = await self._sumdb.answer(request.asking, request.to.rest.removeprefix(SUMDB))
+        kind = b"application/octet-stream" if found.is_tile else TEXT
+        is_open = request.asking.of_tenant.tenant.anonymous_read
+        vary = () if is_open else ((b"vary", b"Authorization"),)
+        if found.fresh_s is None:
+            caching = IMMUTABLE if is_open else PRIVATE_IMMUTABLE
+        else:
+            caching = _changing(found.fresh_s, is_open=is_open)
+        answer = body_answer(found.body, kind, caching, *vary)
+        if found.module:
+            request.line = request.line.of_lookup(found.module, found.version)
+        line = request.line.decided(found.decided_by)
+        return self._prepared(request, found.fresh_s, answer, line, None)
 
     def _let_in(self, asking: Asking) -> str:
         """Return what lets somebody in at all; nothing else is told to whom nothing does.
@@ -315,8 +340,7 @@ class GoproxyApp:
             if found.file.body is not None:
                 return body_answer(found.body, content_type, caching, *vary)
             return await self._blob(found, content_type, caching, vary)
-        seconds = int(min(found.fresh_s or 0, 60))
-        caching = b"%s, max-age=%d" % (b"public" if is_open else b"private", seconds)
+        caching = _changing(found.fresh_s or 0, is_open=is_open)
         stale: tuple[Header, ...] = ()
         if found.stale_s:
             warning = b'111 moorage "Revalidation Failed"'
@@ -348,18 +372,20 @@ class GoproxyApp:
         )
 
     def _prepared(
-        self, request: "_Request", requested: Requested, found: Found, answer: Answer
+        self,
+        request: "_Request",
+        fresh_s: float | None,
+        answer: Answer,
+        line: Line,
+        download: tuple[str, str] | None,
     ) -> Prepared:
         # Of now, since a fetch that took long must not lengthen what ends after it began.
         asking, monotonic, now = request.asking, time.monotonic(), self._now()
         ends = [asking.of_tenant.next_change(asking.now), request.expires_at]
         left = [(end - now).total_seconds() for end in ends if end is not None]
-        if found.fresh_s is not None:
-            left.append(max(found.fresh_s, _STALE_S))
+        if fresh_s is not None:
+            left.append(max(fresh_s, _STALE_S))
         until = monotonic + min(left, default=float("inf"))
-        line = request.line.decided(found.decided_by, found.version)
-        is_zip = requested.kind is Kind.ZIP
-        download = (requested.module, requested.version) if is_zip else None
         return Prepared(answer, until, asking.tenant, asking.principal.token, line, download)
 
     async def _send(
@@ -436,8 +462,14 @@ def _short(value: bytes) -> bytes:
     return b"\n" + Digest.of(value).hex.encode()
 
 
+def _changing(fresh_s: float, *, is_open: bool) -> bytes:
+    """Return the Cache-Control of an answer that changes."""
+    return b"%s, max-age=%d" % (b"public" if is_open else b"private", int(min(fresh_s, 60)))
+
+
 def _gateways_tenant(headers: list[Header]) -> bytes:
-    return b",".join(value for name, value in headers if name == b"x-tenant-id")
+    told = b",".join(value for name, value in headers if name == b"x-tenant-id")
+    return b"\n" + told if told else b""
 
 
 def _uncounted(prepared: Prepared) -> Prepared:

@@ -6,6 +6,7 @@ itself is asked, and then a gateway's X-Tenant-ID or the Host tells. Tenants' na
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from app.core.errors import BadInputError, UnknownError
@@ -13,6 +14,7 @@ from app.core.tenant import RESERVED
 from app.web.responses import Header
 
 PREFIX = b"/goproxy/"
+_MAX_PEERS = 1024
 _RESERVED = frozenset(name.encode() for name in RESERVED)
 
 
@@ -38,11 +40,13 @@ class Gateways:
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks: list[IPv4Network | IPv6Network] = [ip_network(n) for n in networks]
+        self._trusts = lru_cache(_MAX_PEERS)(self._look)  # gateways are few, and send everything
 
     def trusts(self, client: str) -> bool:
         """Whether a peer address is a gateway's."""
-        if not self._networks:
-            return False
+        return bool(self._networks) and self._trusts(client)
+
+    def _look(self, client: str) -> bool:
         try:
             address = ip_address(client)
         except ValueError:
@@ -70,7 +74,7 @@ class Gateways:
         """
         if not self.trusts(peer):
             return None
-        told = {value for name, value in headers if name == b"x-tenant-id"}
+        told = {value for name, value in headers if name == b"x-tenant-id" and value}
         if len(told) > 1:
             raise BadInputError("X-Tenant-ID comes more than once")
         return told.pop().decode("ascii", "replace") if told else None

@@ -76,6 +76,7 @@ class Site:
         """Return one whose upstream is the fake, and whose pinned key is the signer's."""
         given = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8"}
         given |= names(data_dir=folder / "data", port=0, drain_s=0, log_format="json")
+        given |= names(sumdb__upstreams=[])
         if fake is not None:
             given |= names(
                 releases__index_url=fake.index_url,

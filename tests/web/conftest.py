@@ -67,7 +67,8 @@ def settings_for(fake: FakeGodev, signer: Signer, folder: Path, **more: Any) -> 
         "retry_failed_s": 0,
         **more.pop("releases", {}),
     }
-    given = {"drain_s": 0, "shutdown_s": 1, "network": {"allow": ["127.0.0.0/8"]}, **more}
+    given = {"drain_s": 0, "shutdown_s": 1, "network": {"allow": ["127.0.0.0/8"]}}
+    given |= {"sumdb": {"upstreams": []}, **more}
     return Settings(data_dir=folder / "data", port=0, releases=releases, **given)
 
 

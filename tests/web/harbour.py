@@ -34,7 +34,7 @@ def proxy_settings(folder: Path, **more: Any) -> Settings:
         releases=releases,
         limits=limits,
         network=network,
-        **more,
+        **{"sumdb": {"upstreams": []}, **more},
     )
 
 

@@ -67,7 +67,7 @@ EXPECTED: dict[str, tuple[int, int, int, int]] = {
     "another tenant's": (OK, 403, 403, 403),
     "another's admin": (OK, 403, 403, 403),
     "platform read": (OK, OK, 403, 404),
-    "publish": (403, 403, 401, 403),
+    "publish": (OK, 403, 401, 403),
     "admin": (OK, OK, 401, 403),
     "platform admin": (OK, OK, 403, 404),
     "in the query": (OK, 401, 401, 401),

@@ -8,8 +8,9 @@ from app.core import gomod
 from app.core.digest import Digest
 from app.core.errors import BadInputError, StorageError, UpstreamContentError
 from app.core.goproxy import Kind, parse_info, versions_of
+from app.core.logstate import LogState
 from app.core.modzip import inspect
-from app.core.routing import Route
+from app.core.routing import LogPolicy, Route
 from app.db.modules import ModuleFile
 
 
@@ -19,7 +20,8 @@ class Wanted:
 
     Attributes:
         origin_id: where from.
-        is_private: whether no public log is asked about it.
+        log: whether the public log has to vouch for it.
+        is_private: whether its name is told to no public log.
         forks: whether its go.mod may declare another path.
     """
 
@@ -27,13 +29,15 @@ class Wanted:
     module: str
     version: str
     kind: Kind
+    log: LogPolicy = LogPolicy.OFF
     is_private: bool = False
     forks: bool = False
 
     @classmethod
     def of(cls, route: Route, origin_id: int, module: str, version: str, kind: Kind) -> "Wanted":
         """Return what a route wants from one of its origins."""
-        return cls(origin_id, module, version, kind, route.private, route.forks)
+        log = LogPolicy.OFF if route.private else route.log
+        return cls(origin_id, module, version, kind, log, route.private, route.forks)
 
     @property
     def key(self) -> tuple[int, str, str, str]:
@@ -71,7 +75,15 @@ def check_small(wanted: Wanted, body: bytes, at: datetime) -> ModuleFile:
         at,
         body,
         h1,
+        log_state=LogState.NONE if wanted.kind is Kind.INFO else _log_state(wanted),
     )
+
+
+def _log_state(wanted: Wanted) -> LogState:
+    """Return what holds before the log is asked."""
+    if wanted.is_private:
+        return LogState.PRIVATE
+    return LogState.OFF if wanted.log is LogPolicy.OFF else LogState.UNVERIFIED
 
 
 def _check_go_mod(wanted: Wanted, body: bytes) -> None:
@@ -119,7 +131,7 @@ def check_zip(wanted: Wanted, path: Path, digest: Digest, size: int, at: datetim
         None,
         facts.h1,
         facts.go_mod_h1 or gomod.h1(gomod.synthetic(wanted.module)),
-        "private" if wanted.is_private else "unverified",
+        _log_state(wanted),
     )
 
 

@@ -18,7 +18,9 @@ from app.core.errors import (
     VerificationError,
 )
 from app.core.goproxy import MAX_GO_MOD_BYTES, MAX_INFO_BYTES, Kind
+from app.core.logstate import LogState
 from app.core.modzip import DEFAULT_LIMITS
+from app.core.routing import LogPolicy
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
@@ -30,10 +32,12 @@ from app.services.leases import Turns
 from app.services.modules.checks import Wanted, check_small, check_zip, contradiction
 from app.services.modules.slots import Slots
 from app.services.modules.troubles import contradicted
+from app.services.sumdb.checks import LogChecks, Vouched
 from app.storage.blobstore import BlobStore
 from app.upstream.goproxy import Goproxy, path_of
 
 _MAX_BYTES = {Kind.INFO: MAX_INFO_BYTES, Kind.MOD: MAX_GO_MOD_BYTES}
+Vouching = asyncio.Future[Vouched | None]
 _log = logs.get("modules")
 
 
@@ -46,6 +50,7 @@ class ModuleFiles:
         store: BlobStore,
         turns: Turns,
         slots: Slots,
+        log_checks: LogChecks,
         now: Now,
         *,
         max_waiters: int,
@@ -55,6 +60,7 @@ class ModuleFiles:
         self._store = store
         self._turns = turns
         self._slots = slots
+        self._log_checks = log_checks
         self._now = now
         self._flight: Flight[tuple[int, str, str, str], ModuleFile] = Flight(
             max_waiters=max_waiters, max_keys=max_queue
@@ -101,26 +107,57 @@ class ModuleFiles:
     async def _bring_in(
         self, wanted: Wanted, source: Goproxy, known: ModuleFile | None
     ) -> ModuleFile:
-        if wanted.kind is Kind.ZIP:
-            file = await self._fetch_zip(wanted, source, known)
-        else:
-            file = await self._fetch_small(wanted, source)
+        # The log is asked while the file is on its way.
+        vouching = asyncio.ensure_future(self._vouched(wanted))
+        try:
+            if wanted.kind is Kind.ZIP:
+                file = await self._fetch_zip(wanted, source, known, vouching)
+            else:
+                file = await self._fetch_small(wanted, source, vouching)
+        finally:
+            vouching.cancel()
+            await asyncio.gather(vouching, return_exceptions=True)
         settled = await self._record(file)
         metrics.count_module_fetch(wanted.kind, "ok")
         _log.info("module file stored", name=wanted.name, h1=settled.h1, bytes=settled.size_bytes)
         return settled
 
-    async def _fetch_small(self, wanted: Wanted, source: Goproxy) -> ModuleFile:
+    async def _vouched(self, wanted: Wanted) -> Vouched | None:
+        if wanted.kind is Kind.INFO or wanted.log is LogPolicy.OFF:
+            return None
+        return await self._log_checks.vouched(wanted.module, wanted.version, wanted.log)
+
+    async def _judged(self, file: ModuleFile, vouching: Vouching) -> ModuleFile:
+        """Return the file as the log sees it.
+
+        Raises:
+            VerificationError: the log vouches for other content; that is kept as evidence.
+            UpstreamError: the log can't be asked, and the route requires it.
+        """
+        vouched = await vouching
+        if vouched is None:
+            return file
+        try:
+            return replace(file, log_state=vouched.judge(file))
+        except VerificationError as error:
+            await self._keep_evidence(file, str(error))
+            raise
+
+    async def _fetch_small(self, wanted: Wanted, source: Goproxy, vouching: Vouching) -> ModuleFile:
         path = path_of(wanted.module, wanted.kind, wanted.version)
         body = await source.get(path, _MAX_BYTES[wanted.kind])
-        file = check_small(wanted, body, self._now())
+        file = await self._judged(check_small(wanted, body, self._now()), vouching)
         if file.size_bytes <= INLINE_BYTES:
             return file
         await self._store.put(body)
         return replace(file, body=None)
 
     async def _fetch_zip(
-        self, wanted: Wanted, source: Goproxy, known: ModuleFile | None
+        self,
+        wanted: Wanted,
+        source: Goproxy,
+        known: ModuleFile | None,
+        vouching: Vouching | None = None,
     ) -> ModuleFile:
         path = path_of(wanted.module, wanted.kind, wanted.version)
         async with self._store.stage() as staged:
@@ -131,6 +168,8 @@ class ModuleFiles:
                 file = await asyncio.to_thread(check, self._now())
             # What contradicts the record must not even become a blob.
             await self._refuse_contradiction(file, known)
+            if vouching is not None:
+                file = await self._judged(file, vouching)
             await self._store.commit(staged, digest)
         return file
 
@@ -207,6 +246,36 @@ class ModuleFiles:
             return known
         await self._fetch_zip(wanted, source, known)
         return known
+
+    async def settle(self, file: ModuleFile, policy: LogPolicy) -> ModuleFile:
+        """Return a stored file, now that the log was asked about it; see `LogChecks.vouched`.
+
+        Content that the log does not vouch for is not served any more.
+
+        Raises:
+            VerificationError: the log vouches for other content.
+            UpstreamError: policy requires the log, and it can't be asked.
+        """
+        vouched = await self._log_checks.vouched(file.module, file.version, policy, insist=True)
+        try:
+            state = vouched.judge(file)
+        except VerificationError as error:
+            await self._set_log_state(file, LogState.REFUSED)
+            await self._keep_evidence(file, str(error))
+            raise
+        if state is not file.log_state:
+            await self._set_log_state(file, state)
+        return replace(file, log_state=state)
+
+    async def _set_log_state(self, file: ModuleFile, state: LogState) -> None:
+        at = self._now()
+
+        def work(session: Session) -> None:
+            if ModuleTable(session).set_log_state(file, state) and state is LogState.REFUSED:
+                AuditLog(session).append(at, "system", "module.quarantine", file.name)
+                bump_generation(session)
+
+        await self._db.write(work)
 
     async def read(self, file: ModuleFile) -> bytes:
         """Return the bytes of a .info or .mod.

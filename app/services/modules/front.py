@@ -4,18 +4,19 @@ Everything that a tenant may not see is filtered here by the same decision that 
 what is asked for by a query is authorised again under the version that it resolves to.
 """
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from datetime import timedelta
 
 from app.core.acl import Decision
 from app.core.errors import (
-    BadInputError,
     DeniedError,
     MoorageError,
     UnknownError,
     UpstreamAbsentError,
-    UpstreamContentError,
     UpstreamError,
+    VerificationError,
 )
 from app.core.goproxy import (
     Kind,
@@ -26,20 +27,27 @@ from app.core.goproxy import (
     render_list,
     versions_of,
 )
-from app.core.module import check_path
-from app.core.principal import Principal
-from app.core.routing import OnAbsent, Route, Upstream, route_for
+from app.core.logstate import LogState
+from app.core.routing import LogPolicy, OnAbsent, Route, Upstream
+from app.core.toolchain import MODULE_PATH
 from app.db.engine import Database, Session
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.clock import Now
 from app.services.modules.answers import LATEST, LIST, Absences, Asked, Kept, ModuleAnswers
+from app.services.modules.asking import Asking, Found, allowed
 from app.services.modules.checks import Wanted
 from app.services.modules.files import ModuleFiles
+from app.services.modules.probes import Probes
 from app.services.modules.sources import Sources
-from app.services.modules.troubles import REFUSALS, for_client
-from app.services.tenants.authorization import Operation, Permission, permission
+from app.services.modules.toolchains import Toolchains, instead
+from app.services.modules.troubles import for_client
+from app.services.tenants.authorization import Operation, Permission
 from app.services.tenants.changes import record
-from app.services.tenants.policy import Policy, TenantPolicy
+
+_CHANGING_S = 60.0
+_MAX_AHEAD = 64
+MIRROR = "the mirror of Go releases"
+"""What stands for the route of the mirror's own toolchains in messages."""
 
 OPERATIONS = {
     Kind.LIST: Operation.LIST,
@@ -48,45 +56,6 @@ OPERATIONS = {
     Kind.MOD: Operation.FETCH,
     Kind.ZIP: Operation.FETCH,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """Who asks, of which tenant, under which policy.
-
-    Attributes:
-        fetch: whether upstream may be asked; False answers with what is stored.
-    """
-
-    policy: Policy
-    of_tenant: TenantPolicy
-    principal: Principal
-    now: datetime
-    fetch: bool = True
-
-    @property
-    def tenant(self) -> str:
-        """The tenant's name."""
-        return self.of_tenant.tenant.name
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a request is answered with: a file, or a body.
-
-    Attributes:
-        version: that the answer is about; "" for a list.
-        fresh_s: seconds for which the same answer may be given again; None means for ever.
-        stale_s: the age in seconds of an answer that upstream could not be asked about.
-        decided_by: the rule that allowed it.
-    """
-
-    version: str
-    decided_by: str
-    body: bytes = b""
-    file: ModuleFile | None = None
-    fresh_s: float | None = None
-    stale_s: int = 0
 
 
 class ModuleFront:
@@ -99,6 +68,7 @@ class ModuleFront:
         answers: ModuleAnswers,
         absences: Absences,
         sources: Sources,
+        toolchains: Toolchains,
         now: Now,
         cold: int,
     ) -> None:
@@ -107,8 +77,11 @@ class ModuleFront:
         self._answers = answers
         self._absences = absences
         self._sources = sources
+        self.toolchains = toolchains
         self._now = now
         self._cold = cold
+        self._ahead: set[asyncio.Task[None]] = set()
+        self._probes = Probes(db, lambda asking, route, m: self._kept(asking, route, m, LIST))
 
     async def answer(self, asking: Asking, requested: Requested) -> Found:
         """Return what a request is answered with.
@@ -119,15 +92,15 @@ class ModuleFront:
             UpstreamError: it can't be had now.
             MoorageError: as the fetching of files says.
         """
-        operation = OPERATIONS[requested.kind]
-        may = permission(
-            asking.principal, asking.of_tenant, operation, requested.module, asking.now
-        )
+        may = asking.may(OPERATIONS[requested.kind], requested.module)
+        if requested.module == MODULE_PATH and is_mirrored(asking):
+            try:
+                return await self._toolchain(requested, may)
+            except UpstreamError as error:
+                raise for_client(error, MIRROR, str(requested)) from error
         version = None if requested.is_query else (requested.version or None)
-        decision = _allowed(may.decide(version))
-        route = route_for(
-            asking.of_tenant.routes, asking.policy.private_names, asking.tenant, requested.module
-        )
+        decision = allowed(may.decide(version))
+        route = asking.route(requested.module)
         try:
             return await self._found(asking, requested, route, may, decision)
         except UpstreamError as error:
@@ -149,9 +122,82 @@ class ModuleFront:
         if requested.is_query:
             return await self._resolved(asking, route, requested, may)
         file = await self._file(asking, route, requested.module, requested.version, requested.kind)
+        if file.kind is Kind.INFO and asking.may_fetch(route):
+            self._fetch_ahead(asking, route, file)
         return await self._of_file(file, decision)
 
+    def _fetch_ahead(self, asking: Asking, route: Route, info: ModuleFile) -> None:
+        """Fetch the .mod of an .info that just came in: `go` asks for it next, always.
+
+        Never the zip: most of what is looked at is not downloaded.
+        """
+        is_new = asking.now <= info.stored_at
+        if is_new and len(self._ahead) < _MAX_AHEAD:
+            work = self._file(asking, route, info.module, info.version, Kind.MOD)
+            task = asyncio.ensure_future(_quietly(work))
+            self._ahead.add(task)
+            task.add_done_callback(self._ahead.discard)
+
+    async def aclose(self) -> None:
+        """End what runs in the background."""
+        for task in self._ahead:
+            task.cancel()
+        await asyncio.gather(*self._ahead, return_exceptions=True)
+
+    async def _toolchain(self, requested: Requested, may: Permission) -> Found:
+        """Return what the mirror's own archives make of golang.org/toolchain."""
+        allowed(may.decide(None))
+        listed = [v for v in await self.toolchains.versions() if may.decide(v).allowed]
+        if requested.kind is Kind.LIST:
+            return Found("", may.decide(None).by, render_list(listed), fresh_s=_CHANGING_S)
+        version = requested.version
+        if requested.kind is Kind.LATEST or requested.is_query:
+            raise UnknownError(f"{MODULE_PATH} has versions only; see its list")
+        decision = may.decide(version)
+        if not decision.allowed:
+            other = instead(listed, version)
+            told = f"; use {other}: GOTOOLCHAIN={other}" if other else ""
+            raise DeniedError(decision.reason + told, decision.by)
+        if requested.kind is Kind.ZIP:
+            file = await self.toolchains.zip(version)
+            return await self._of_file(file, decision)
+        is_info = requested.kind is Kind.INFO
+        text = self.toolchains.info(version) if is_info else self.toolchains.go_mod(version)
+        return Found(version, decision.by, await text, fresh_s=_CHANGING_S)
+
+    async def toolchain_h1(self, version: str) -> str:
+        """Return the h1 of a version of the mirror's golang.org/toolchain.
+
+        Raises:
+            MoorageError: as `answer`.
+        """
+        try:
+            return await self.toolchains.h1(version)
+        except UpstreamError as error:
+            raise for_client(error, MIRROR, f"{MODULE_PATH}@{version}") from error
+
+    async def vouched_zip(
+        self, asking: Asking, module: str, version: str
+    ) -> tuple[ModuleFile, Route]:
+        """Return the zip of a version that the tenant may use, and its route.
+
+        It is fetched if need be, and the public log is asked about it if it was not yet.
+
+        Raises:
+            MoorageError: as `answer`.
+        """
+        route = asking.route(module)
+        try:
+            file = await self._file(asking, route, module, version, Kind.ZIP)
+        except UpstreamError as error:
+            raise for_client(error, route, f"{module}@{version}") from error
+        if file.log_state is LogState.UNVERIFIED and not route.private:
+            file = await self._files.settle(file, route.log)
+        _check_not_refused(file)
+        return file, route
+
     async def _of_file(self, file: ModuleFile, decision: Decision) -> Found:
+        _check_not_refused(file)
         if file.body is None:  # a blob: whoever sends it opens it, and has it healed if need be
             return Found(file.version, decision.by, file=file)
         return Found(file.version, decision.by, await self._files.read(file), file)
@@ -196,7 +242,7 @@ class ModuleFront:
     ) -> Found:
         kept = await self._kept(asking, route, requested.module, f"={requested.version}")
         version = self._version_in(kept.body, requested.module)
-        decision = _allowed(may.decide(version))
+        decision = allowed(may.decide(version))
         return Found(version, decision.by, kept.body, fresh_s=kept.fresh_s, stale_s=kept.stale_s)
 
     def _version_in(self, body: bytes, module: str) -> str:
@@ -204,7 +250,7 @@ class ModuleFront:
 
     async def _kept(self, asking: Asking, route: Route, module: str, query: str) -> Kept:
         """Return the answer of the first upstream that has the module."""
-        if not _may_fetch(asking, route):
+        if not asking.may_fetch(route):
             return await self._stored(asking, route, module, query)
         passed: list[tuple[Asked, int]] = []
         for upstream in route.upstreams:
@@ -257,7 +303,7 @@ class ModuleFront:
             asked = Asked(upstream.origin_id, module, query)
             there = stored.get(upstream.origin_id)
             is_elsewhere = there is None and bool(stored)
-            if is_elsewhere and (not _may_fetch(asking, route) or await self._was_passed(asked)):
+            if is_elsewhere and (not asking.may_fetch(route) or await self._was_passed(asked)):
                 continue
             if there is None or there.damaged:
                 wanted = Wanted.of(route, upstream.origin_id, module, version, kind)
@@ -270,8 +316,19 @@ class ModuleFront:
                     continue
             for absent, status in passed:
                 await self._answers.record_absence(absent, status)
-            return there
+            return await self._asked_about(there, route)
         raise _all_absent(f"{module}@{version}", [status for _, status in passed])
+
+    async def _asked_about(self, file: ModuleFile, route: Route) -> ModuleFile:
+        """Return a stored file, now that the log was asked as far as the route wants it.
+
+        It may have come in while the log was down, or by a route that asks none.
+        """
+        if route.private or route.log is LogPolicy.OFF or file.kind is Kind.INFO:
+            return file
+        is_unasked = file.log_state in (LogState.OFF, LogState.PRIVATE)
+        is_due = route.log is LogPolicy.REQUIRE and file.log_state is LogState.UNVERIFIED
+        return await self._files.settle(file, route.log) if is_unasked or is_due else file
 
     async def _was_passed(self, asked: Asked) -> bool:
         known = await self._db.read(
@@ -282,7 +339,7 @@ class ModuleFront:
     async def _fetched(
         self, asking: Asking, route: Route, upstream: Upstream, wanted: Wanted
     ) -> ModuleFile:
-        if not _may_fetch(asking, route):
+        if not asking.may_fetch(route):
             raise _not_stored(wanted.name, route, asking)
         self._absences.check(wanted.key, wanted.name)
         source = self._sources.open(upstream, asking.policy)
@@ -298,60 +355,13 @@ class ModuleFront:
     async def _told(
         self, error: UpstreamError, asking: Asking, route: Route, requested: Requested
     ) -> MoorageError:
-        """Return what the client is told of upstream's trouble.
-
-        `go` looks for a package at every prefix of its path at once, and fails if a longer one
-        answers 5xx although a shorter one is the module. So where a parent is known to be a module,
-        a path never seen before is taken to be none while upstream is down; but not on a private
-        route, whose names a 404 would send elsewhere.
-        """
-        is_probe = requested.kind in (Kind.LIST, Kind.LATEST, Kind.INFO)
-        is_trouble = not isinstance(error, UpstreamAbsentError)
-        may_be_none = is_trouble and is_probe and not route.private
-        if may_be_none and await self._is_below_a_module(error, asking, route, requested):
+        """Return what the client is told of upstream's trouble."""
+        if await self._probes.is_none(error, asking, route, requested):
             return UnknownError(
                 f"{requested.module} is not known to be a module, one above it is; "
                 "upstream can't be asked now"
             )
         return for_client(error, route, str(requested))
-
-    async def _is_below_a_module(
-        self, error: UpstreamError, asking: Asking, route: Route, requested: Requested
-    ) -> bool:
-        """Whether a path that was never seen to be a module has a parent that is one.
-
-        Where nothing is known of the parents, upstream is asked for their lists: `go` asks for them
-        at this very moment, and the answer about the longer path may have come first. Not for a
-        version while upstream fails: that may be a nested module's, and its 404 would be wrong.
-        """
-        origins, parents = [u.origin_id for u in route.upstreams], _parents(requested.module)
-        if await self._db.read(lambda s: ModuleTable(s).is_known(origins, [requested.module])):
-            return False
-        if await self._db.read(lambda s: ModuleTable(s).is_known(origins, parents)):
-            return True
-        if requested.kind is Kind.INFO and error.status not in REFUSALS:
-            return False
-        if error.status is None and not isinstance(error, UpstreamContentError):
-            return False  # it gives no answer at all, and each question may take its whole deadline
-        for parent in reversed(parents[1:]):  # a host alone is hardly ever a module
-            try:
-                await self._list_of_parent(asking, route, parent)
-            except (UpstreamAbsentError, UnknownError, DeniedError, BadInputError):
-                continue
-            except MoorageError:
-                return False
-            return True
-        return False
-
-    async def _list_of_parent(self, asking: Asking, route: Route, parent: str) -> None:
-        """Return if a parent on the same route has a list; the tenant must be allowed to see it."""
-        check_path(parent)
-        may = permission(asking.principal, asking.of_tenant, Operation.LIST, parent, asking.now)
-        _allowed(may.decide(None))
-        routes, names = asking.of_tenant.routes, asking.policy.private_names
-        if route_for(routes, names, asking.tenant, parent).id != route.id:
-            raise UnknownError(f"{parent} takes another route")
-        await self._kept(asking, route, parent, LIST)
 
     async def refresh(self, asking: Asking, module: str) -> None:
         """Have the next request ask upstream about everything that changes of a module.
@@ -364,9 +374,7 @@ class ModuleFront:
         Raises:
             DeniedError: no route of the tenant may be asked for it.
         """
-        route = route_for(
-            asking.of_tenant.routes, asking.policy.private_names, asking.tenant, module
-        )
+        route = asking.route(module)
         origins = [u.origin_id for u in route.upstreams]
         stale = asking.now - timedelta(seconds=2 * route.ttl_s)
 
@@ -380,14 +388,22 @@ class ModuleFront:
         self._absences.forget(module)
 
 
-def _may_fetch(asking: Asking, route: Route) -> bool:
-    return asking.fetch and not route.off
+async def _quietly(work: Awaitable[ModuleFile]) -> None:
+    """Do work whose failure whoever asks for it next will meet, and be told of."""
+    with suppress(MoorageError):
+        await work
 
 
-def _allowed(decision: Decision) -> Decision:
-    if not decision.allowed:
-        raise DeniedError(decision.reason, decision.by)
-    return decision
+def is_mirrored(asking: Asking) -> bool:
+    """Whether a tenant's toolchains are the mirror's: no route of exactly that path leads away."""
+    return all(route.pattern.text != MODULE_PATH for route in asking.of_tenant.routes)
+
+
+def _check_not_refused(file: ModuleFile) -> None:
+    if file.log_state is LogState.REFUSED:
+        raise VerificationError(
+            f"{file.name} is quarantined: the checksum database vouches for other content"
+        )
 
 
 def _all_absent(name: str, statuses: list[int]) -> UpstreamAbsentError:
@@ -399,8 +415,3 @@ def _not_stored(name: str, route: Route, asking: Asking) -> MoorageError:
     if not asking.fetch:
         return UnknownError(f"{name} is not stored here, and the client asked not to fetch it")
     return DeniedError(f"{name} is not stored here, and {route} is off: it fetches nothing")
-
-
-def _parents(module: str) -> list[str]:
-    elements = module.split("/")
-    return ["/".join(elements[:n]) for n in range(1, len(elements))]

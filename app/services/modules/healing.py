@@ -8,6 +8,7 @@ from app.db.modules import ModuleFile, ModuleTable
 from app.services.modules.checks import Wanted
 from app.services.modules.files import ModuleFiles
 from app.services.modules.sources import Sources
+from app.services.modules.toolchains import Toolchains
 from app.services.repair import BlobOwner
 from app.services.tenants.policy import Policy, PolicyReader
 
@@ -21,12 +22,14 @@ class ModuleHealing(BlobOwner):
         policies: PolicyReader,
         files: ModuleFiles,
         sources: Sources,
+        toolchains: Toolchains,
         slots: int,
     ) -> None:
         self._db = db
         self._policies = policies
         self._files = files
         self._sources = sources
+        self._toolchains = toolchains
         self._slots = slots
 
     def names_of(self, session: Session, digest: Digest) -> list[str]:
@@ -42,6 +45,9 @@ class ModuleHealing(BlobOwner):
             MoorageError: see `ModuleFiles.ensure`.
         """
         for file in await self._db.read(lambda s: ModuleTable(s).of_blob(digest)):
+            if file.origin_id == await self._toolchains.origin():
+                await self._toolchains.zip(file.version)
+                continue
             policy = await self._policies.current()
             tenant, route, upstream = self._way_to(file, policy)
             wanted = Wanted.of(route, file.origin_id, file.module, file.version, file.kind)

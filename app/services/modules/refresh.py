@@ -22,9 +22,10 @@ from app.db.audit import AuditLog
 from app.db.engine import Database
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.clock import Now
+from app.services.modules.asking import Asking
 from app.services.modules.checks import Wanted
 from app.services.modules.files import ModuleFiles
-from app.services.modules.front import Asking, ModuleFront
+from app.services.modules.front import ModuleFront
 from app.services.modules.sources import Sources
 from app.services.tenants.authorization import require_admin
 from app.services.tenants.policy import Policy, PolicyReader, tenant_in

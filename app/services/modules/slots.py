@@ -13,7 +13,7 @@ from cachetools import LRUCache
 
 from app.core.errors import RateLimitedError
 
-QUEUE_PER_SLOT = 32
+QUEUE_PER_SLOT = 16  # half of the queue of all tenants, with the defaults
 _MAX_LANES = 4096
 
 
@@ -34,7 +34,7 @@ class Slots:
         """Return a context in which one fetch of a tenant from an upstream runs.
 
         Raises:
-            RateLimitedError: limit * 32 fetches of the tenant run or wait already.
+            RateLimitedError: limit * 16 fetches of the tenant run or wait already.
         """
         if self._waiting[tenant] >= limit * QUEUE_PER_SLOT:
             raise RateLimitedError(

@@ -22,6 +22,7 @@ from app.core.goarchive import iter_files
 from app.core.goproxy import Kind
 from app.core.gorelease import ARM_NAMES
 from app.core.gorelease import Kind as FileKind
+from app.core.logstate import LogState
 from app.core.releasefile import FileRecord
 from app.core.toolchain import GO_MOD_H1, GO_MOD_TEXT, MODULE_PATH, module_version, read_time
 from app.core.toolchainzip import ToolchainZip
@@ -34,6 +35,7 @@ from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Leases
 from app.services.releases.catalog import Catalog, CatalogReader
+from app.services.releases.freshness import Freshness
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.policy import raise_if_held_back
 from app.storage.blobstore import BlobStore, StagedBlob
@@ -62,6 +64,7 @@ class Toolchains:
         store: BlobStore,
         catalog: CatalogReader,
         ingestion: Ingestion,
+        freshness: Freshness,
         leases: Leases,
         now: Now,
     ) -> None:
@@ -69,6 +72,7 @@ class Toolchains:
         self._store = store
         self._catalog = catalog
         self._ingestion = ingestion
+        self._freshness = freshness
         self._leases = leases
         self._now = now
         self._flight: Flight[str, ModuleFile] = Flight()
@@ -77,10 +81,21 @@ class Toolchains:
         self._origin: int | None = None
 
     async def versions(self) -> list[str]:
-        """Return the versions of every archive that the mirror offers, oldest Go first."""
+        """Return the versions of every archive that the mirror offers, oldest Go first.
+
+        Raises:
+            UpstreamError: the index of releases was never read, and can't be now.
+        """
         return list(await self._toolchains())
 
+    async def stored_versions(self) -> list[str]:
+        """Return the versions whose archives are stored: these need nothing from upstream."""
+        known, catalog = await self._toolchains(), await self._catalog.current()
+        records = [(t.version, catalog.records.get(t.filename)) for t in known.values()]
+        return [v for v, r in records if r is not None and r.served and r.toolchain is not None]
+
     async def _toolchains(self) -> Mapping[str, Toolchain]:
+        await self._freshness.first_index(await self._catalog.current())
         catalog = await self._catalog.current()
         if self._known[0] != catalog.generation:
             self._known = (catalog.generation, {t.version: t for t in _offered(catalog)})
@@ -94,6 +109,8 @@ class Toolchains:
             MoorageError: it can't be had; see `Ingestion.ensure`.
         """
         found = (await self._toolchains()).get(version)
+        if found is None and await self._freshness.look_again():
+            found = (await self._toolchains()).get(version)
         if found is None:
             raise UnknownError(
                 f"{MODULE_PATH}@{version} is not offered here: the mirror has no such archive; "
@@ -104,6 +121,17 @@ class Toolchains:
         if record.toolchain is None:
             raise VerificationError(f"{found.filename} holds no Go toolchain")
         return record
+
+    async def h1(self, version: str) -> str:
+        """Return the h1 of a version's zip, which follows from its archive alone.
+
+        Raises:
+            MoorageError: its archive can't be had.
+        """
+        record = await self._record(version)
+        if record.toolchain is None or record.toolchain.version != version:
+            raise VerificationError(f"{record.file.filename} is not the toolchain {version}")
+        return record.toolchain.h1
 
     async def info(self, version: str) -> bytes:
         """Return the .info of a version. `go` asks for that of linux-amd64, whatever it runs on.
@@ -201,7 +229,7 @@ class Toolchains:
                 None,
                 builder.h1,
                 GO_MOD_H1,
-                "unverified",
+                LogState.UNVERIFIED,
             )
         await self._db.write(lambda s: _save(s, file, there))
         _log.info("toolchain module built", version=version, h1=file.h1, bytes=file.size_bytes)

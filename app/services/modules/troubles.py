@@ -17,12 +17,12 @@ REFUSALS = (401, 403, 407)
 """Statuses by which an upstream does not let us in."""
 
 
-def for_client(error: MoorageError, route: Route, name: str) -> MoorageError:
+def for_client(error: MoorageError, route: Route | str, name: str) -> MoorageError:
     """Return what a client is told: the same class, but for absence, which is a 404 or 410.
 
     Args:
         error: as the upstream client or a check raised it.
-        route: that was taken.
+        route: that was taken, or what stands for it.
         name: what was asked for: "example.com/x@v1.0.0".
     """
     if isinstance(error, UpstreamAbsentError):

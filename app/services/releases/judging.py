@@ -7,6 +7,7 @@ from pathlib import Path
 from app import logs
 from app.core.errors import BadInputError, NotYetError, OverloadedError, UpstreamError
 from app.core.gorelease import ARM_NAMES, Kind
+from app.core.logstate import LogState
 from app.core.releasefile import FileRecord, FileState, RecordedVerdict, ToolchainIdentity
 from app.core.signature import VerdictReason
 from app.core.toolchain import module_version
@@ -44,6 +45,8 @@ class Judge:
             # Only its blob was lost: the verdict on these very bytes stands.
             return Outcome(record.state, record.reason, self._now())
         toolchain = await self._toolchain(record, path)
+        if toolchain is not None and toolchain.log is LogState.REFUSED:
+            return Outcome(FileState.QUARANTINED, record.reason, self._now())
         if toolchain is not None and not _is_of(toolchain, record):
             reason = f"it holds the toolchain {toolchain.version}, not {record.file.version}"
             return Outcome(FileState.QUARANTINED, reason, self._now())

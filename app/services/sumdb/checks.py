@@ -1,7 +1,8 @@
 """Whether a public log vouches for content that comes in; the first configured log is asked."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app import logs
@@ -14,15 +15,14 @@ from app.core.errors import (
     VerificationError,
 )
 from app.core.goproxy import Kind
+from app.core.logstate import LogState
 from app.core.record import Sums
 from app.core.routing import LogPolicy
 from app.db.modules import ModuleFile
 from app.services.sumdb.relay import LogRelay
 
-VERIFIED = "verified"
-UNVERIFIED = "unverified"
-REFUSED = "refused"
-_DEFER_S = 10.0  # how long a fetch that may do without the log waits for it
+_DEFER_S = 10.0
+_REST_S = 30.0
 _log = logs.get("sumdb")
 
 
@@ -37,16 +37,14 @@ class Vouched:
     log: str
     sums: Sums | None
 
-    def judge(self, file: ModuleFile) -> str:
-        """Return what is recorded of a file: "verified", "unverified", or "" for an .info.
+    def judge(self, file: ModuleFile) -> LogState:
+        """Return what is recorded of a .mod or zip.
 
         Raises:
             VerificationError: the log vouches for other content.
         """
-        if file.kind is Kind.INFO:
-            return ""
         if self.sums is None:
-            return UNVERIFIED
+            return LogState.UNVERIFIED
         wanted = self.sums.go_mod_h1 if file.kind is Kind.MOD else self.sums.zip_h1
         pairs = [(file.h1, wanted)]
         if file.kind is Kind.ZIP:
@@ -56,22 +54,42 @@ class Vouched:
                 raise VerificationError(
                     f"{file.name} has {found}, and {self.log} vouches for {vouched}"
                 )
-        return VERIFIED
+        return LogState.VERIFIED
 
 
 class LogChecks:
-    """Asks a public log about module versions."""
+    """Asks a public log about module versions.
 
-    def __init__(self, relays: Sequence[LogRelay]) -> None:
+    Args:
+        relays: of the logs that are configured; the first one is asked.
+        defer_s: how long a fetch that may do without the log waits for it.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        relays: Sequence[LogRelay],
+        *,
+        defer_s: float = _DEFER_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._relay = relays[0] if relays else None
+        self._defer_s = defer_s
+        self._clock = clock
+        self._rests_until = 0.0
 
     @property
     def is_on(self) -> bool:
         """Whether there is a log to ask."""
         return self._relay is not None
 
-    async def vouched(self, module: str, version: str, policy: LogPolicy) -> Vouched:
+    async def vouched(
+        self, module: str, version: str, policy: LogPolicy, *, insist: bool = False
+    ) -> Vouched:
         """Return what the log vouches for.
+
+        A log that could not be asked is left alone for half a minute by those who may do without
+        it, lest it slow down every fetch; unless they insist, in the background.
 
         Raises:
             UpstreamUnavailableError: policy wants it, and the log can't be asked.
@@ -86,14 +104,18 @@ class LogChecks:
             return Vouched("", None)
         if policy is LogPolicy.OFF:
             return Vouched("", None)
-        name = self._relay.name
-        patience = _DEFER_S if policy is LogPolicy.DEFER else None
+        name, may_defer = self._relay.name, policy is LogPolicy.DEFER
+        if may_defer and not insist and self._clock() < self._rests_until:
+            return Vouched(name, None)
+        patience = self._defer_s if may_defer else None
         try:
             async with asyncio.timeout(patience):
                 return Vouched(name, await self._relay.sums(module, version))
         except (UpstreamError, OverloadedError, TimeoutError) as error:
             if policy is LogPolicy.REQUIRE:
                 raise _wanted(name, module, version, error) from error
+            if not isinstance(error, UpstreamAbsentError):
+                self._rests_until = self._clock() + _REST_S
             _log.warning("log not asked", log=name, module=module, version=version)
             return Vouched(name, None)
 

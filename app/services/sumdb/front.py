@@ -4,18 +4,22 @@ A module that the tenant may not use, or whose name is private, is answered here
 nowhere; never is a record given that lacks a line.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from app import logs
 from app.core import module as modules
 from app.core.errors import (
     BadInputError,
     DeniedError,
+    MoorageError,
     NotYetError,
     UnknownError,
     UpstreamAbsentError,
     UpstreamError,
 )
+from app.core.logstate import LogState
 from app.core.principal import Scope
 from app.core.record import Sums
 from app.core.routing import LogPolicy
@@ -24,13 +28,15 @@ from app.core.toolchain import GO_MOD_H1, MODULE_PATH
 from app.db.modules import ModuleFile
 from app.db.tenantlogs import TenantLog
 from app.services.modules.asking import Asking
-from app.services.modules.front import ModuleFront
-from app.services.sumdb.checks import VERIFIED, LogChecks
+from app.services.modules.front import ModuleFront, is_mirrored
+from app.services.sumdb.checks import LogChecks
 from app.services.sumdb.relay import LogRelay
 from app.services.sumdb.tenantlog import TenantLogs
 from app.services.tenants.authorization import Operation, permission
 
 _CHANGING_S = 60.0
+_MAX_RECORDING = 256
+_log = logs.get("sumdb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class LogAnswer:
         is_tile: whether it is the raw bytes of a tile.
         fresh_s: seconds for which the same answer may be given again; None means for ever.
         decided_by: the rule that allowed it.
+        module: that a lookup is about, with its version; "" otherwise.
     """
 
     body: bytes
@@ -70,6 +77,7 @@ class SumdbFront:
         self._logs = logs
         self._checks = checks
         self._front = front
+        self._recording: set[asyncio.Task[None]] = set()
 
     async def answer(self, asking: Asking, path: bytes) -> LogAnswer:
         """Return what a path after "sumdb/" is answered with.
@@ -120,11 +128,37 @@ class SumdbFront:
             raise DeniedError(decision.reason, decision.by)
         if isinstance(log, LogRelay):
             body = await self._relayed(asking, log, module, version)
-            return LogAnswer(body, decision.by, module=module, version=version)
-        sums = await self._sums(asking, module, version)
-        await self._logs.append(log, module, version, sums)
-        body = await self._logs.lookup(log, module, version)
+        else:
+            sums = await self._sums(asking, module, version)
+            await self._logs.append(log, module, version, sums)
+            body = await self._logs.lookup(log, module, version)
         return LogAnswer(body, decision.by, fresh_s=_CHANGING_S, module=module, version=version)
+
+    def record_served(self, asking: Asking, module: str, version: str) -> None:
+        """Append what was just served to the tenant's own log, in the background.
+
+        A lookup appends as well; this is for versions that nobody looks up. What can't be vouched
+        for yet is appended when it is served or looked up again.
+        """
+        log = asking.of_tenant.log
+        if log is None or len(self._recording) >= _MAX_RECORDING:
+            return
+        task = asyncio.ensure_future(self._record(log, asking, module, version))
+        self._recording.add(task)
+        task.add_done_callback(self._recording.discard)
+
+    async def _record(self, log: TenantLog, asking: Asking, module: str, version: str) -> None:
+        try:
+            sums = await self._sums(asking, module, version)
+            await self._logs.append(log, module, version, sums)
+        except MoorageError as error:
+            _log.warning("not recorded", log=log.name, module=module, error=str(error))
+
+    async def aclose(self) -> None:
+        """End what runs in the background."""
+        for task in self._recording:
+            task.cancel()
+        await asyncio.gather(*self._recording, return_exceptions=True)
 
     async def _relayed(self, asking: Asking, log: LogRelay, module: str, version: str) -> bytes:
         why = asking.policy.private_names.why(module)
@@ -149,13 +183,13 @@ class SumdbFront:
             NotYetError: the public log has not vouched for a public module yet.
             MoorageError: the module can't be had.
         """
-        if module == MODULE_PATH and self._front.is_mirrored(asking):
-            return Sums(await self._front.toolchains.h1(version), GO_MOD_H1)
-        file, route = await self._front.stored_zip(asking, module, version)
+        if module == MODULE_PATH and is_mirrored(asking):
+            return Sums(await self._front.toolchain_h1(version), GO_MOD_H1)
+        file, route = await self._front.vouched_zip(asking, module, version)
         return self._vouched(file, is_public=not route.private and route.log is not LogPolicy.OFF)
 
     def _vouched(self, file: ModuleFile, *, is_public: bool) -> Sums:
-        if is_public and self._checks.is_on and file.log_state != VERIFIED:
+        if is_public and self._checks.is_on and file.log_state is not LogState.VERIFIED:
             raise NotYetError(
                 f"{file.module}@{file.version} is not vouched for by the public checksum database "
                 "yet; it is asked again in the background",

@@ -1,13 +1,13 @@
 """Checking a tenant's whole log: every record, every hash, the head, and the stored content."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from app.core import record as records
 from app.core import tlog
-from app.core.errors import MoorageError
+from app.core.errors import MoorageError, StorageError
 from app.core.goproxy import Kind
 from app.core.record import Sums
 from app.core.tlog import Hash, Tree
@@ -41,15 +41,33 @@ class LogFsck:
         self._db = db
         self._heads = heads
 
-    async def run(self, log: TenantLog) -> LogReport:
-        """Check one log from its first record to its head; appends may go on meanwhile."""
+    async def every(self) -> list[LogReport]:
+        """Check all logs that are written to; one that is retired may lack what it once had."""
+        logs = await self._db.read(lambda s: TenantLogTable(s).all())
+        return [await self.run(log) for log in logs if not log.retired]
+
+    async def run(
+        self, log: TenantLog, progress: Callable[[int, int], None] | None = None
+    ) -> LogReport:
+        """Check one log from its first record to its head; appends may go on meanwhile.
+
+        Args:
+            log: which.
+            progress: is told (records checked, records in all).
+        """
+        findings: list[str] = []
         # Read before the database: appends write it after theirs.
-        kept = await asyncio.to_thread(self._heads.read, log.name)
+        try:
+            kept = await asyncio.to_thread(self._heads.read, log.name)
+        except StorageError as error:
+            kept, findings = None, [f"{error}; see `moorage sumdb recover`"]
         log, beyond = await self._db.read(partial(_look, log.id))
-        findings = [f"record {beyond} is beyond the head"] if beyond >= log.size else []
+        findings += [f"record {beyond} is beyond the head"] if beyond >= log.size else []
         walk = _Walk(log)
         while walk.is_whole and walk.count < log.size:
             findings += await self._db.read(walk.batch)
+            if progress is not None:
+                progress(walk.count, log.size)
         if walk.is_whole:
             findings += _check_head(log, walk.hashes)
             findings += await self._db.read(partial(_check_kept, log, kept))

@@ -77,6 +77,11 @@ class LogRelay:
         self._fetches: Flight[Tile, bytes] = Flight()
         self._heads: Flight[str, None] = Flight()
 
+    @property
+    def url(self) -> str:
+        """Where the log is asked: "https://sum.golang.org"."""
+        return self._server.url
+
     async def aclose(self) -> None:
         """End what is being asked."""
         await self._lookups.aclose(cancel=True)

@@ -143,8 +143,7 @@ def _refusal(
         return Decision(False, "tenant", f"tenant {tenant.name} is switched off; ask an admin")
     if principal.tenant not in (None, tenant.name):
         return Decision(False, "token", f"this token is not one for tenant {tenant.name}")
-    is_open = principal == ANONYMOUS and tenant.anonymous_read
-    if not is_open and not principal.has(scope):
+    if not tenant.anonymous_read and not principal.has(scope):
         told = f"this token lacks the scope `{scope}` for {tenant.name}"
         return Decision(False, "token", told)
     return None

@@ -14,9 +14,14 @@ from app.core.explain import Line, explain
 from app.core.goproxy import Kind, parse_path
 from app.core.principal import Principal, Scope
 from app.core.routing import Route, Upstream, matching, route_for
+from app.core.toolchain import MODULE_PATH
 from app.db.engine import Database, Session
 from app.db.modules import ModuleConflict, ModuleFile, ModuleTable
+from app.db.routes import RouteTable
 from app.services.clock import Now
+from app.services.modules.asking import Asking
+from app.services.modules.front import is_mirrored
+from app.services.modules.toolchains import ORIGIN
 from app.services.tenants.authorization import Operation, permission, require_admin
 from app.services.tenants.policy import PolicyReader, TenantPolicy, tenant_in
 from app.upstream.goproxy import path_of
@@ -51,6 +56,7 @@ class Explanation:
         hops: the upstreams in order.
         stored: the files of the version under these upstreams.
         conflicts: what was refused of the version because it contradicts them.
+        mirrored: whether the release mirror itself serves it; then no route is taken.
     """
 
     tenant: str
@@ -65,6 +71,7 @@ class Explanation:
     hops: Sequence[Hop] = ()
     stored: Sequence[ModuleFile] = ()
     conflicts: Sequence[ModuleConflict] = ()
+    mirrored: bool = False
 
 
 class ExplainService:
@@ -92,6 +99,23 @@ class ExplainService:
         of_tenant = tenant_in(policy, tenant)
         asked = None if is_query else version
         decision, steps = self._decided(of_tenant, module, asked)
+        if module == MODULE_PATH and is_mirrored(Asking(policy, of_tenant, who, self._now())):
+            stored = await self._built(version)
+            return Explanation(
+                tenant,
+                module,
+                version,
+                is_query,
+                decision,
+                steps,
+                (),
+                "",
+                None,
+                (),
+                stored,
+                (),
+                True,
+            )
         refusal, hops = "", tuple[Hop, ...]()
         try:
             route = route_for(of_tenant.routes, policy.private_names, tenant, module)
@@ -142,6 +166,17 @@ class ExplainService:
             files = table.files(origins, module, version)
             files.sort(key=lambda f: (origins.index(f.origin_id), f.kind))
             return files, table.conflicts(origins, module, version)
+
+        return await self._db.read(work)
+
+    async def _built(self, version: str | None) -> list[ModuleFile]:
+        """Return what is stored of a toolchain that the mirror serves."""
+
+        def work(session: Session) -> list[ModuleFile]:
+            origin = RouteTable(session).known_origin(ORIGIN)
+            if origin is None or version is None:
+                return []
+            return ModuleTable(session).files([origin], MODULE_PATH, version)
 
         return await self._db.read(work)
 

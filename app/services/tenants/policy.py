@@ -16,6 +16,7 @@ from app.db.engine import Database, Session
 from app.db.generation import current_generation
 from app.db.routes import CredentialTable, RecordedCredential, RouteTable
 from app.db.rules import OwnershipTable, RuleTable
+from app.db.tenantlogs import TenantLog, TenantLogTable
 from app.db.tenants import TenantTable
 from app.db.tokens import RecordedToken, Tokens
 from app.services.generation import GenerationWatch
@@ -28,6 +29,12 @@ class TenantPolicy:
     tenant: Tenant
     access: Access
     routes: tuple[Route, ...]
+    logs: tuple[TenantLog, ...] = ()
+
+    @property
+    def log(self) -> TenantLog | None:
+        """The checksum database that the tenant writes to, if it has one."""
+        return next((log for log in self.logs if not log.retired), None)
 
     def next_change(self, now: datetime) -> datetime | None:
         """Return when the next rule expires: until then the same question has the same answer."""
@@ -71,6 +78,7 @@ def load_policy(session: Session) -> Policy:
     tenants = TenantTable(session).all()
     rules = [r.rule for r in RuleTable(session).all()]
     routes = [r.route for r in RouteTable(session).all()]
+    logs = TenantLogTable(session).all()
     ownerships = tuple(o.ownership for o in OwnershipTable(session).all())
     platform = tuple(r for r in rules if r.tenant is None)
     policies = {
@@ -84,6 +92,7 @@ def load_policy(session: Session) -> Policy:
                 ownerships,
             ),
             tuple(r for r in routes if r.tenant == t.name),
+            tuple(log for log in logs if log.tenant_id == t.id),
         )
         for t in tenants
     }

@@ -22,6 +22,7 @@ from app.web.admin.reference import POLICY, reference_page
 from app.web.admin.releases import router as releases
 from app.web.admin.routes import router as routes
 from app.web.admin.rules import router as rules
+from app.web.admin.sumdb import router as sumdb
 from app.web.admin.tenants import router as tenants
 from app.web.admin.tokens import router as tokens
 from app.web.health import Health, health_routes
@@ -58,7 +59,7 @@ def create_admin(context: AdminContext, health: Health) -> Any:
     api.include_router(jobs, prefix="/api/v1")
     for router in (tenants, tokens, credentials, ownership, audit):
         api.include_router(router, prefix="/api/v1")
-    for router in (rules, routes, modules, document):
+    for router in (rules, routes, modules, document, sumdb):
         api.include_router(router, prefix="/api/v1")
     api.include_router(health_routes(health))
     api.add_exception_handler(MoorageError, _on_moorage_error)

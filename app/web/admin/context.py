@@ -1,5 +1,6 @@
 """What admin routes may use, and how they get at it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,11 @@ from app.services.releases.catalog import CatalogReader
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.keyring import ReleaseKeyring
 from app.services.releases.sync import ReleaseSync
+from app.services.sumdb.fsck import LogFsck
+from app.services.sumdb.prefetch import Prefetch
+from app.services.sumdb.relay import LogRelay
+from app.services.sumdb.status import LogStatus
+from app.services.sumdb.tenantlog import TenantLogs
 from app.services.tenants.authorization import require_admin
 from app.services.tenants.document import DocumentService
 from app.services.tenants.explain import ExplainService
@@ -59,6 +65,11 @@ class AdminContext:
     usage: UsageCounter
     audit: AuditReader
     jobs: JobService
+    logs: TenantLogs
+    relays: Mapping[str, LogRelay]
+    log_fsck: LogFsck
+    log_status: LogStatus
+    prefetch: Prefetch
     public_url: str | None
     max_body_bytes: int
     keyring_path: Path | None

@@ -25,6 +25,7 @@ from app.services.modules.healing import ModuleHealing
 from app.services.modules.slots import Slots
 from app.services.modules.sources import Sources
 from app.services.repair import Repair
+from app.services.sumdb.checks import LogChecks
 from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
 from app.settings import Settings
 from app.upstream.address import AddressGuard, AllowedNetwork
@@ -151,7 +152,8 @@ def _draft(one: UpstreamLike) -> UpstreamDraft:
 
 
 def settings_in(folder: Path, **more: Any) -> Settings:
-    return Settings(data_dir=folder / "data", network={"allow": ["127.0.0.0/8"]}, **more)
+    given = {"network": {"allow": ["127.0.0.0/8"]}, "sumdb": {"upstreams": []}, **more}
+    return Settings(data_dir=folder / "data", **given)
 
 
 @asynccontextmanager
@@ -195,11 +197,12 @@ def _wired(
     db, store = services.db, services.store
     leases, slots, absences = Leases(db, clock, owner), Slots(), Absences(seconds)
     bounds = {"max_waiters": max_waiters, "max_queue": max_queue}
-    files = ModuleFiles(db, store, leases, slots, clock, **bounds)
+    checks = LogChecks(list(services.relays.values()))
+    files = ModuleFiles(db, store, leases, slots, checks, clock, **bounds)
     answers = ModuleAnswers(db, leases, slots, absences, clock, **bounds)
     sources = Sources(Goproxies(_client), services.credentials._box)
-    front = ModuleFront(db, files, answers, absences, sources, clock, cold)
-    healing = ModuleHealing(db, services.policies, files, sources, cold)
+    front = ModuleFront(db, files, answers, absences, sources, services.toolchains, clock, cold)
+    healing = ModuleHealing(db, services.policies, files, sources, services.toolchains, cold)
     repair = Repair(db, store, (healing,), clock)
     return Bench(services, clock, seconds, files, answers, front, sources, repair)
 

@@ -376,8 +376,24 @@ async def test_F38_two_processes_bring_one_file_in_once(
         asked = [b.ask(kind, NAME, V) for b in (one, two) for _ in range(25)]
         found = await asyncio.gather(*asked)
         assert len({(f.body, f.file and f.file.sha256) for f in found}) == 1
-        assert fake.hits == {f"/{NAME}/@v/{V}.{kind}": 1}
-        assert len(await two.rows()) == 1
+        hits = fake.hits
+        assert hits[f"/{NAME}/@v/{V}.{kind}"] == 1
+        # A .mod is fetched ahead by each process that an .info came to, and by one of them in fact.
+        assert set(hits) <= {f"/{NAME}/@v/{V}.{kind}", f"/{NAME}/@v/{V}.mod"}
+        assert max(hits.values()) == 1
+
+
+async def test_the_mod_of_a_new_info_is_fetched_ahead_and_the_zip_is_not(
+    bench: Bench, fake: FakeGoproxy
+) -> None:
+    fake.put(X)
+    await bench.tenant("acme", fake)
+    await bench.ask(INFO, NAME, V)
+    await asyncio.gather(*bench.front._ahead)
+    assert fake.hits == {f"/{NAME}/@v/{V}.info": 1, f"/{NAME}/@v/{V}.mod": 1}
+    await bench.ask(MOD, NAME, V)
+    await bench.ask(INFO, NAME, V)
+    assert max(fake.hits.values()) == 1
 
 
 async def test_a_slow_upstream_delays_no_other_route(

@@ -55,7 +55,7 @@ async def test_a_crowd_beyond_the_queue_is_told_to_come_back_and_others_are_not(
     slots = Slots()
     fetches = Fetches(slots)
     await fetches.start("acme", 1, 1, QUEUE_PER_SLOT)
-    with pytest.raises(RateLimitedError, match="tenant acme waits for 32 fetches"):
+    with pytest.raises(RateLimitedError, match="tenant acme waits for 16 fetches"):
         async with slots.fetch("acme", 1, 1):
             pass
     await fetches.start("globex", 1, 1, 1)

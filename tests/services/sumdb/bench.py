@@ -14,6 +14,9 @@ from app.services.sumdb.relay import LogRelay
 from tests.fakes.sumdb import FakeSumdb
 from tests.services.sumdb.goclient import GoClient
 
+HELLO, OTHER = "example.com/Hello", "example.com/other"
+V1 = "v1.0.0"
+
 
 def sums(number: int) -> Sums:
     """Return sums that differ for each number."""
@@ -56,6 +59,30 @@ class Relaying:
         """Return how many rows there are of what is kept of the log."""
         return {t: await count(self.db, t) for t in ("log_heads", "log_tiles", "log_lookups")}
 
+    async def tiles(self) -> dict[tuple[int, int], bytes]:
+        """Return the tiles that are kept, by level and number."""
+        query = text("select level, number, data from log_tiles")
+        rows = await self.db.read(lambda s: s.execute(query).all())
+        return {(row[0], row[1]): row[2] for row in rows}
+
     def client(self, log: FakeSumdb) -> GoClient:
         """Return a new `go` that asks here."""
         return GoClient(log.vkey, self.relay.lookup, self.relay.tile)
+
+
+def put(log: FakeSumdb, name: str, number: int = 1) -> int:
+    """Append a record with `sums(number)`, and return its own number."""
+    return log.add(name, V1, sums(number).zip_h1, sums(number).go_mod_h1)
+
+
+async def assert_honest_again(relaying: Relaying, log: FakeSumdb) -> None:
+    """What the log says from now on is taken, and still verifies with the log down."""
+    log.heal()
+    put(log, HELLO)
+    log.grow(700)
+    put(log, "example.com/later", 5)
+    for name in (HELLO, "example.com/later"):
+        await relaying.client(log).lookup(name, V1)
+    log.stop()
+    for name in (HELLO, "example.com/later"):
+        await relaying.client(log).lookup(name, V1)

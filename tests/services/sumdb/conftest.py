@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.fakes.sumdb import FakeSumdb
 from tests.services.bench import WallClock
 from tests.services.modules.bench import _client
 from tests.services.sumdb.bench import Relaying
+from tests.services.sumdb.owner import Owner, process
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +65,15 @@ async def make_relay(database: str, log: FakeSumdb) -> AsyncIterator[Relay]:
 @pytest.fixture
 def relaying(make_relay: Relay) -> Relaying:
     return make_relay()
+
+
+@pytest.fixture
+def make_owner(database: str, tmp_path: Path) -> Iterator[Callable[[], Owner]]:
+    """Return a function that starts another process over the one database and folder."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(process(database, tmp_path))
+
+
+@pytest.fixture
+def owner(make_owner: Callable[[], Owner]) -> Owner:
+    return make_owner()

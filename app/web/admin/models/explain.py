@@ -5,6 +5,7 @@ from datetime import datetime
 from app.core.explain import Line
 from app.core.routing import Route
 from app.db.modules import ModuleConflict, ModuleFile
+from app.services.modules.toolchains import ORIGIN
 from app.services.tenants.explain import Explanation
 from app.web.admin.models.base import Out
 from app.web.admin.models.routes import UpstreamOut, upstream_out
@@ -64,6 +65,7 @@ class ExplainOut(Out):
     private: what makes the name private; null for a public one.
     route_refusal: why no upstream may be asked; "" where one may.
     upstreams: those of the route that is taken, in order.
+    mirrored: the mirror itself serves it, from its release archives; no route is taken.
     """
 
     tenant: str
@@ -80,6 +82,7 @@ class ExplainOut(Out):
     upstreams: list[UpstreamOut]
     stored: list[StoredOut]
     conflicts: list[RefusedOut]
+    mirrored: bool
 
 
 def explain_out(found: Explanation) -> ExplainOut:
@@ -98,8 +101,9 @@ def explain_out(found: Explanation) -> ExplainOut:
         routes=[_matching(route) for route in found.routes],
         route_refusal=found.route_refusal,
         upstreams=[upstream_out(hop.upstream, hop.credential) for hop in found.hops],
-        stored=[_stored(file, urls[file.origin_id]) for file in found.stored],
+        stored=[_stored(file, urls.get(file.origin_id, ORIGIN)) for file in found.stored],
         conflicts=[_refused(one, urls[one.origin_id]) for one in found.conflicts],
+        mirrored=found.mirrored,
     )
 
 

@@ -109,5 +109,6 @@ async def client_config(
     Raises:
         BadInputError: the tenant asks for a token and the address is http.
     """
-    config = await config_of(context.policies, tenant, context.public_url or base_url, who)
+    address = context.public_url or base_url
+    config = await config_of(context.policies, context.relays, tenant, address, who)
     return render(target, config)

@@ -1,0 +1,104 @@
+"""Asking the public log, in the background, about what came in while it could not be asked.
+
+Of modules, and of the toolchains that release archives imply: there the log's record is proof also
+for the archives that carry no signature.
+"""
+
+from app import logs
+from app.core.errors import MoorageError, VerificationError
+from app.core.logstate import LogState
+from app.core.releasefile import FileRecord, FileState
+from app.core.routing import LogPolicy
+from app.core.toolchain import MODULE_PATH
+from app.db.audit import AuditLog
+from app.db.engine import Database, Session
+from app.db.generation import bump_generation
+from app.db.modules import ModuleTable
+from app.db.releases import Releases
+from app.services.clock import Now
+from app.services.modules.files import ModuleFiles
+from app.services.sumdb.checks import LogChecks
+
+_BATCH = 50
+_log = logs.get("logpass")
+
+
+class LogPass:
+    """Settles, a batch at a time, what is recorded as unverified."""
+
+    def __init__(self, db: Database, files: ModuleFiles, checks: LogChecks, now: Now) -> None:
+        self._db = db
+        self._files = files
+        self._checks = checks
+        self._now = now
+        self._after = 0
+
+    async def step(self) -> int:
+        """Ask about the next files; return how many the log vouched for."""
+        if not self._checks.is_on:
+            return 0
+        return await self._modules() + await self._toolchains()
+
+    async def _modules(self) -> int:
+        after = self._after
+        rows = await self._db.read(lambda s: ModuleTable(s).unverified(after, _BATCH))
+        # From the beginning again once the end is reached: what failed now may be had later.
+        self._after = rows[-1][0] if len(rows) == _BATCH else 0
+        settled = 0
+        for _, file in rows:
+            try:
+                state = (await self._files.settle(file, LogPolicy.DEFER)).log_state
+            except VerificationError:
+                continue  # told, kept as evidence, and not served any more
+            except MoorageError as error:
+                _log.warning("log not asked", name=file.name, error=str(error))
+                continue
+            settled += state is LogState.VERIFIED
+        return settled
+
+    async def _toolchains(self) -> int:
+        every = await self._db.read(lambda s: Releases(s).all())
+        due = [r for r in every if r.served and r.toolchain is not None and not r.toolchain.log]
+        settled = 0
+        for record in due[:_BATCH]:
+            settled += await self._settle(record)
+        return settled
+
+    async def _settle(self, record: FileRecord) -> bool:
+        """Return whether the log vouches for an archive's toolchain; quarantine it if it does not.
+
+        Archives of which the log has no record stay as they are: it may get one later.
+        """
+        toolchain = record.toolchain
+        if toolchain is None:
+            return False
+        version = toolchain.version
+        try:
+            vouched = await self._checks.vouched(MODULE_PATH, version, LogPolicy.DEFER, insist=True)
+        except MoorageError as error:
+            _log.warning("log not asked", name=record.file.filename, error=str(error))
+            return False
+        if vouched.sums is None:
+            return False
+        is_right = vouched.sums.zip_h1 == toolchain.h1
+        state = LogState.VERIFIED if is_right else LogState.REFUSED
+        why = (
+            f"its toolchain {version} has {toolchain.h1}, and {vouched.log} vouches for "
+            f"{vouched.sums.zip_h1}"
+        )
+        at = self._now()
+
+        def work(session: Session) -> None:
+            Releases(session).set_toolchain_log(record.file.filename, state)
+            if is_right:
+                return
+            Releases(session).refuse(record.file.filename, why)
+            AuditLog(session).append(
+                at, "system", f"release.{FileState.QUARANTINED}", record.file.filename, why
+            )
+            bump_generation(session)
+
+        await self._db.write(work)
+        if not is_right:
+            _log.error("release contradicts the log", filename=record.file.filename, why=why)
+        return is_right

@@ -1,0 +1,96 @@
+"""Whether a path that upstream can't be asked about is a package below a module, and no module.
+
+`go` looks for a package at every prefix of its path at once, and fails if a longer one answers 5xx
+although a shorter one is the module. So where a parent is known to be a module, a path never seen
+before is taken to be none while upstream is down; but not on a private route, whose names a 404
+would send elsewhere (decisions/0012).
+"""
+
+from collections.abc import Awaitable, Callable
+
+from app.core.errors import (
+    BadInputError,
+    DeniedError,
+    MoorageError,
+    UnknownError,
+    UpstreamAbsentError,
+    UpstreamContentError,
+    UpstreamError,
+)
+from app.core.goproxy import Kind, Requested
+from app.core.module import check_path
+from app.core.routing import Route
+from app.db.engine import Database
+from app.db.modules import ModuleTable
+from app.services.modules.asking import Asking, allowed
+from app.services.modules.troubles import REFUSALS
+from app.services.tenants.authorization import Operation
+
+_PROBED = frozenset({Kind.LIST, Kind.LATEST, Kind.INFO})
+
+
+class Probes:
+    """Judges paths that may be none.
+
+    Args:
+        list_of: returns the list of a module on a route, or raises why there is none.
+    """
+
+    def __init__(
+        self, db: Database, list_of: Callable[[Asking, Route, str], Awaitable[object]]
+    ) -> None:
+        self._db = db
+        self._list_of = list_of
+
+    async def is_none(
+        self, error: UpstreamError, asking: Asking, route: Route, requested: Requested
+    ) -> bool:
+        """Whether a path was never seen to be a module, and has a parent that is one.
+
+        Where nothing is known of the parents, upstream is asked for their lists: `go` asks for them
+        at this very moment, and the answer about the longer path may have come first. Not for a
+        version while upstream fails: that may be a nested module's, and its 404 would be wrong.
+
+        Args:
+            error: why upstream can't be asked.
+            asking: who asks.
+            route: that the path takes.
+            requested: what was asked for.
+        """
+        is_trouble = not isinstance(error, UpstreamAbsentError)
+        if not is_trouble or requested.kind not in _PROBED or route.private:
+            return False
+        origins, parents = [u.origin_id for u in route.upstreams], _parents(requested.module)
+        if await self._db.read(lambda s: ModuleTable(s).is_known(origins, [requested.module])):
+            return False
+        if await self._db.read(lambda s: ModuleTable(s).is_known(origins, parents)):
+            return True
+        if requested.kind is Kind.INFO and error.status not in REFUSALS:
+            return False
+        if error.status is None and not isinstance(error, UpstreamContentError):
+            return False  # it gives no answer at all, and each question may take its whole deadline
+        return await self._has_parent(asking, route, parents[1:])  # a host is hardly ever a module
+
+    async def _has_parent(self, asking: Asking, route: Route, parents: list[str]) -> bool:
+        for parent in reversed(parents):
+            try:
+                await self._look(asking, route, parent)
+            except (UpstreamAbsentError, UnknownError, DeniedError, BadInputError):
+                continue
+            except MoorageError:
+                return False
+            return True
+        return False
+
+    async def _look(self, asking: Asking, route: Route, parent: str) -> None:
+        """Return if a parent on the same route has a list; the tenant must be allowed to see it."""
+        check_path(parent)
+        allowed(asking.may(Operation.LIST, parent).decide(None))
+        if asking.route(parent).id != route.id:
+            raise UnknownError(f"{parent} takes another route")
+        await self._list_of(asking, route, parent)
+
+
+def _parents(module: str) -> list[str]:
+    elements = module.split("/")
+    return ["/".join(elements[:n]) for n in range(1, len(elements))]

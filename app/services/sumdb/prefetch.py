@@ -1,0 +1,210 @@
+"""Asking the logs beforehand, so that clients can verify while no log can be reached.
+
+Each version is asked for as a client of the tenant would ask, through `front`: policy and private
+names hold here too, and what is kept is what was verified.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.core import module as modules
+from app.core import record as records
+from app.core.errors import (
+    BadInputError,
+    ConflictError,
+    DeniedError,
+    MoorageError,
+    VerificationError,
+)
+from app.core.gosum import Summed
+from app.core.principal import Principal, Scope
+from app.core.toolchain import MODULE_PATH
+from app.db.audit import AuditLog
+from app.db.engine import Database
+from app.services.clock import Now
+from app.services.modules.asking import Asking
+from app.services.modules.toolchains import Toolchains
+from app.services.sumdb.front import SumdbFront
+from app.services.sumdb.relay import LogRelay
+from app.services.tenants.authorization import require_admin
+from app.services.tenants.policy import PolicyReader, tenant_in
+
+MAX_VERSIONS = 10_000
+_PARALLEL = 8
+
+Progress = Callable[[int, int], None]
+
+
+class Outcome(StrEnum):
+    """How it went with one version."""
+
+    OK = "ok"
+    SKIPPED = "skipped"  # policy forbids it, or its name is private
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetched:
+    """How it went with one version.
+
+    Attributes:
+        name: "example.com/x@v1.0.0".
+        detail: which records vouch for it, or why there is none.
+    """
+
+    name: str
+    outcome: Outcome
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be prefetched.
+
+    Attributes:
+        summed: of a go.sum; what the file has is compared with the records.
+        names: "<module>@<version>" each; a malformed one fails by itself.
+        toolchains: those of all stored release archives, too.
+    """
+
+    summed: Sequence[Summed] = ()
+    names: Sequence[str] = ()
+    toolchains: bool = False
+
+
+class Prefetch:
+    """Fills lookups and tiles of the public logs, and a tenant's own log."""
+
+    def __init__(
+        self,
+        db: Database,
+        policies: PolicyReader,
+        front: SumdbFront,
+        relays: Mapping[str, LogRelay],
+        toolchains: Toolchains,
+        now: Now,
+    ) -> None:
+        self._db = db
+        self._policies = policies
+        self._front = front
+        self._relays = relays
+        self._toolchains = toolchains
+        self._now = now
+
+    async def run(
+        self, tenant: str, wanted: Wanted, who: Principal, progress: Progress | None = None
+    ) -> list[Prefetched]:
+        """Return how it went with each version, in the order that they were given in.
+
+        Args:
+            tenant: whose policy holds, and whose own log takes the records, if it has one.
+            wanted: at most 10,000 versions.
+            who: an admin of the tenant.
+            progress: is told (versions done, versions in all).
+
+        Raises:
+            BadInputError: there are more.
+            UnknownError: there is no such tenant.
+            ConflictError: no log is relayed, and the tenant has none.
+        """
+        asking = await self._asking(tenant, who)
+        items = await self._items(wanted)
+        found: dict[int, Prefetched] = {}
+        todo = iter(enumerate(items))
+
+        async def work(todo: Iterator[tuple[int, Summed | str]]) -> None:
+            for place, item in todo:
+                found[place] = await self._item(asking, item)
+                if progress is not None:
+                    progress(len(found), len(items))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_PARALLEL):
+                group.create_task(work(todo))
+        results = [found[place] for place in range(len(items))]
+        await self._record(tenant, who, results)
+        return results
+
+    async def _asking(self, tenant: str, who: Principal) -> Asking:
+        require_admin(who, tenant)
+        policy = await self._policies.current(fresh=True)
+        of_tenant = tenant_in(policy, tenant)
+        if not self._relays and of_tenant.log is None:
+            raise ConflictError(
+                "no checksum database is relayed (MOORAGE_SUMDB__UPSTREAMS is empty), and tenant "
+                f"{tenant} has no log; see `moorage sumdb create`"
+            )
+        reader = Principal(who.actor, frozenset({Scope.READ}), tenant, who.token)
+        return Asking(policy, of_tenant, reader, self._now())
+
+    async def _items(self, wanted: Wanted) -> list[Summed | str]:
+        items: list[Summed | str] = [*wanted.summed, *wanted.names]
+        if wanted.toolchains:
+            items += [f"{MODULE_PATH}@{v}" for v in await self._toolchains.stored_versions()]
+        if len(items) > MAX_VERSIONS:
+            raise BadInputError(
+                f"{len(items)} versions are more than {MAX_VERSIONS} at once; split them up"
+            )
+        return items
+
+    async def _item(self, asking: Asking, item: Summed | str) -> Prefetched:
+        name = item if isinstance(item, str) else f"{item.module}@{item.version}"
+        try:
+            summed = _named(item) if isinstance(item, str) else item
+            return await self._one(asking, name, summed)
+        except DeniedError as error:
+            return Prefetched(name, Outcome.SKIPPED, str(error))
+        except MoorageError as error:
+            return Prefetched(name, Outcome.FAILED, str(error))
+
+    async def _one(self, asking: Asking, name: str, summed: Summed) -> Prefetched:
+        private = asking.policy.private_names.why(summed.module)
+        own = asking.of_tenant.log
+        logs = [*([] if private else self._relays), *([own.name] if own else [])]
+        if not logs:
+            told = f"a private name ({private}); no public log is asked about it"
+            return Prefetched(name, Outcome.SKIPPED, told)
+        numbers = [f"{log} {await self._number(asking, log, summed)}" for log in logs]
+        return Prefetched(name, Outcome.OK, "record " + ", ".join(numbers))
+
+    async def _number(self, asking: Asking, log: str, summed: Summed) -> int:
+        """Return the number of a version's record in a log, which is kept from now on.
+
+        Raises:
+            VerificationError: go.sum has another h1.
+            MoorageError: as `SumdbFront.answer`.
+        """
+        module, version = summed.module, summed.version
+        escaped = f"{modules.escape_path(module)}@{modules.escape_version(version)}"
+        answer = await self._front.answer(asking, f"{log}/lookup/{escaped}".encode())
+        lookup = records.parse_lookup(answer.body)
+        sums = records.lines_for(lookup.text, module, version)
+        if summed.contradicts(sums):
+            raise VerificationError(
+                f"go.sum has {summed.zip_h1 or '-'} and {summed.go_mod_h1 or '-'} for the go.mod; "
+                f"{log} vouches for {sums.zip_h1} and {sums.go_mod_h1}"
+            )
+        return lookup.number
+
+    async def _record(self, tenant: str, who: Principal, results: Sequence[Prefetched]) -> None:
+        counted = Counter(one.outcome for one in results)
+        told, at = ", ".join(f"{counted[o]} {o}" for o in Outcome), self._now()
+        await self._db.write(
+            lambda s: AuditLog(s).append(at, who.actor, "sumdb.prefetch", f"tenant:{tenant}", told)
+        )
+
+
+def _named(name: str) -> Summed:
+    """Return the version that "<module>@<version>" names.
+
+    Raises:
+        BadInputError: it names none, or a query.
+    """
+    module, found, version = name.rpartition("@")
+    if not found:
+        raise BadInputError(f"{name[:200]!a} is not <module>@<version>")
+    modules.check(module, version)
+    return Summed(module, version, "", "")

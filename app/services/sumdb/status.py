@@ -1,0 +1,115 @@
+"""What admins are told of checksum databases: the relayed ones, evidence, and a tenant's own.
+
+Not here: checking a log (`fsck`), changing one (`tenantlog`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.core import tlog
+from app.core.errors import UnknownError
+from app.core.note import parse_note
+from app.core.principal import Principal
+from app.core.tlog import Tree
+from app.db.engine import Database, Session
+from app.db.sumdb import LogEvidence, LogHead, LogTable
+from app.db.tenantlogs import TenantLog, TenantLogTable
+from app.services.sumdb.relay import LogRelay
+from app.services.tenants.authorization import require_admin
+from app.services.tenants.changes import tenant_named
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedLog:
+    """A public log that is relayed, and how it stands.
+
+    Attributes:
+        head: the newest verified one; None if none was seen yet.
+        evidence: how many of its answers were refused and kept.
+    """
+
+    name: str
+    url: str
+    vkey: str
+    head: LogHead | None
+    evidence: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLogs:
+    """The log that a tenant writes to, and those that it wrote to before."""
+
+    log: TenantLog
+    retired: Sequence[TenantLog]
+
+
+class LogStatus:
+    """Use cases that only look.
+
+    Args:
+        relays: public logs by name, in the order of the settings.
+    """
+
+    def __init__(self, db: Database, relays: Mapping[str, LogRelay]) -> None:
+        self._db = db
+        self._relays = relays
+
+    async def relayed(self, who: Principal) -> list[RelayedLog]:
+        """Return the relayed logs, in the order of the settings."""
+        require_admin(who, None)
+
+        def work(session: Session) -> list[RelayedLog]:
+            tables = {name: LogTable(session, name) for name in self._relays}
+            return [
+                RelayedLog(
+                    name,
+                    relay.url,
+                    relay.verifier.vkey,
+                    tables[name].head(),
+                    tables[name].evidence_count(),
+                )
+                for name, relay in self._relays.items()
+            ]
+
+        return await self._db.read(work)
+
+    async def evidence(self, log: str, who: Principal) -> list[LogEvidence]:
+        """Return what is kept against a log, oldest first; also of one that is relayed no more.
+
+        Raises:
+            UnknownError: no such log is relayed, and there is no evidence.
+        """
+        require_admin(who, None)
+        # PostgreSQL takes no NUL in a text, and the name may be anybody's.
+        name = log if log.isprintable() else ""
+        found = await self._db.read(lambda s: LogTable(s, name).evidence())
+        if not found and name not in self._relays:
+            raise UnknownError(f"no log {log[:80]!a} is relayed; see `moorage sumdb logs`")
+        return found
+
+    async def of_tenant(self, tenant: str, who: Principal) -> OwnLogs:
+        """Return a tenant's own logs.
+
+        Raises:
+            UnknownError: there is no such tenant, or it has no log.
+        """
+        require_admin(who, tenant)
+
+        def work(session: Session) -> list[TenantLog]:
+            id_ = tenant_named(session, tenant).id
+            return [log for log in TenantLogTable(session).all() if log.tenant_id == id_]
+
+        logs = await self._db.read(work)
+        for log in logs:
+            if not log.retired:
+                return OwnLogs(log, [other for other in logs if other.retired])
+        raise UnknownError(f"tenant {tenant} has no log; see `moorage sumdb create`")
+
+
+def tree_of(note: bytes) -> Tree:
+    """Return the tree of a head that was verified before.
+
+    Raises:
+        BadInputError: the note is no tree head.
+    """
+    return tlog.parse_tree(parse_note(note).text)

@@ -1,0 +1,82 @@
+"""One process that keeps tenants' logs: what it is made of, without the rest of the services."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.core.acl import Effect
+from app.core.principal import OPERATOR
+from app.core.record import Sums
+from app.core.tile import Tile
+from app.core.tlog import Tree
+from app.db.engine import Database
+from app.db.tenantlogs import LogRecord, TenantLog
+from app.services.secrets import SecretBox
+from app.services.sumdb.fsck import LogFsck, LogReport
+from app.services.sumdb.headfile import HeadFiles
+from app.services.sumdb.tenantlog import TenantLogs
+from app.services.tenants.drafts import TenantDraft
+from app.services.tenants.routes import RouteService
+from app.services.tenants.tenants import TenantService
+from app.upstream.address import AddressGuard
+from tests.services.bench import WallClock
+from tests.services.sumdb.bench import V1, sums
+from tests.services.sumdb.goclient import EMPTY, GoClient
+
+PATTERN = "sum.corp.example/{tenant}"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """One process; several over one database and folder are replicas."""
+
+    db: Database
+    logs: TenantLogs
+    heads: HeadFiles
+    tenants: TenantService
+
+    async def log(self, tenant: str = "acme") -> TenantLog:
+        """Return a tenant's log, both made if missing."""
+        if tenant not in {one.name for one in await self.tenants.all(OPERATOR)}:
+            draft = TenantDraft(tenant, "", Effect.ALLOW, anonymous_read=True)
+            await self.tenants.create(draft, OPERATOR, catch_all=False)
+        return await self.logs.create(tenant)
+
+    async def fresh(self, log: TenantLog) -> TenantLog:
+        return (await self.logs.all_names())[log.name]
+
+    async def put(self, log: TenantLog, number: int, of: Sums | None = None) -> LogRecord:
+        """Append the record of example.com/m<number>."""
+        return await self.logs.append(log, f"example.com/m{number}", V1, of or sums(number))
+
+    async def put_up_to(self, log: TenantLog, size: int) -> None:
+        for number in range((await self.fresh(log)).size, size):
+            await self.put(log, number)
+
+    async def fsck(self, log: TenantLog) -> LogReport:
+        return await LogFsck(self.db, self.heads).run(log)
+
+    def client(self, log: TenantLog, latest: Tree = EMPTY) -> GoClient:
+        """Return a `go` that asks here."""
+
+        async def lookup(module: str, version: str) -> bytes:
+            return await self.logs.lookup(log, module, version)
+
+        async def tile(wanted: Tile) -> bytes:
+            return await self.logs.tile(log, wanted)
+
+        return GoClient(log.vkey, lookup, tile, latest)
+
+
+@contextlib.contextmanager
+def process(url: str, folder: Path, pattern: str = PATTERN) -> Iterator[Owner]:
+    """Run one process that keeps logs, with head files below folder."""
+    db, clock = Database(url), WallClock()
+    heads = HeadFiles(folder / "logs")
+    logs = TenantLogs(db, SecretBox(b"k" * 32), heads, clock, pattern)
+    routes = RouteService(db, AddressGuard([]), clock)
+    try:
+        yield Owner(db, logs, heads, TenantService(db, routes, clock, "https://x.example"))
+    finally:
+        db.close()

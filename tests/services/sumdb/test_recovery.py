@@ -1,0 +1,153 @@
+"""A restored older database: read but not written, until an admin decides what clients see."""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.core.errors import (
+    ConflictError,
+    StorageError,
+)
+from app.core.principal import OPERATOR
+from tests.services.sumdb.bench import V1, audited, run_sql, sums
+from tests.services.sumdb.goclient import Misbehaved
+from tests.services.sumdb.owner import Owner, process
+
+MakeOwner = Callable[[], Owner]
+ROOT = Path(__file__).parents[3]
+
+
+async def backed_up(owner: Owner, tmp_path: Path) -> str:
+    path = tmp_path / "backup.db"
+    with contextlib.closing(sqlite3.connect(owner.db.engine.url.database or "")) as connection:
+        connection.execute("VACUUM INTO ?", (str(path),))
+    return f"sqlite:///{path}"
+
+
+async def test_F80_a_restored_older_database_is_read_but_not_written(
+    owner: Owner, tmp_path: Path
+) -> None:
+    log = await owner.log()
+    await owner.put_up_to(log, 10)
+    backup = await backed_up(owner, tmp_path)
+    await owner.put_up_to(log, 13)
+    client = owner.client(log)
+    await client.lookup("example.com/m12", V1)
+    owner.db.close()
+    with process(backup, tmp_path) as restored:
+        with pytest.raises(ConflictError) as raised:
+            await restored.put(log, 10)
+        assert str(raised.value) == (
+            "the log sum.corp.example/acme is not written to: its database has 10 records, and a "
+            "tree of 13 was signed before; an older backup was restored. An admin decides with "
+            "`moorage sumdb recover`"
+        )
+        assert (await restored.put(log, 9)).record == 9
+        assert await restored.client(log).lookup("example.com/m9", V1) == sums(9)
+        [finding] = (await restored.fsck(log)).findings
+        assert "a tree of 13 records was signed before" in finding
+        assert (await restored.fresh(log)).size == 10
+
+
+async def test_F80_a_new_log_leaves_clients_of_the_old_one_in_peace(
+    owner: Owner, tmp_path: Path
+) -> None:
+    log = await owner.log()
+    await owner.put_up_to(log, 10)
+    backup = await backed_up(owner, tmp_path)
+    await owner.put_up_to(log, 13)
+    with process(backup, tmp_path) as restored:
+        new = await restored.logs.recover("acme", OPERATOR, accept=False)
+        assert (new.name, new.size) == ("sum.corp.example/acme-2", 0)
+        assert new.vkey != log.vkey
+        assert await restored.log() == new
+        await restored.put(new, 10)
+        with pytest.raises(ConflictError, match="is retired"):
+            await restored.put(log, 10)
+        assert await restored.client(log).lookup("example.com/m9", V1) == sums(9)
+        assert await restored.client(new).lookup("example.com/m10", V1) == sums(10)
+        [row] = await audited(restored.db, "sumdb.recover")
+        assert row.detail == "retired"
+
+
+async def test_F80_going_on_with_the_old_log_is_a_fork_for_those_who_saw_more(
+    owner: Owner, tmp_path: Path
+) -> None:
+    log = await owner.log()
+    await owner.put_up_to(log, 10)
+    old = owner.client(log)
+    await old.lookup("example.com/m9", V1)
+    backup = await backed_up(owner, tmp_path)
+    await owner.put_up_to(log, 13)
+    saw_more = owner.client(log)
+    await saw_more.lookup("example.com/m12", V1)
+    with process(backup, tmp_path) as restored:
+        # The very process that saw the larger head: what it remembers of the file is outdated.
+        await restored.logs.latest(log)
+        assert await restored.logs.recover("acme", OPERATOR, accept=True) == await restored.log()
+        for number in range(20, 25):
+            await restored.put(log, number)
+        tree = restored.heads.read(log.name)
+        assert tree is not None
+        assert tree.size == 15
+        client = restored.client(log, old.latest)
+        assert await client.lookup("example.com/m24", V1) == sums(24)
+        with pytest.raises(Misbehaved):
+            await restored.client(log, saw_more.latest).lookup("example.com/m24", V1)
+        assert (await restored.fsck(log)).findings == ()
+
+
+async def test_F80_other_processes_keep_smaller_heads_again_after_a_recovery(
+    make_owner: MakeOwner,
+) -> None:
+    one, two = make_owner(), make_owner()
+    log = await one.log()
+    await one.put_up_to(log, 2)
+    head_of_two = await one.logs.latest(log)
+    await one.put_up_to(log, 3)
+    for other in (one, two):
+        await other.logs.latest(log)
+    # As if an older database had been restored under both.
+    await run_sql(one.db, "delete from log_hashes where place >= 3")
+    await run_sql(one.db, "delete from log_records where record = 2")
+    statement = "update tenant_logs set size = 2, head = :head"
+    await run_sql(one.db, statement, head=head_of_two)
+    await one.logs.recover("acme", OPERATOR, accept=True)
+    await two.put(log, 5)
+    tree = two.heads.read(log.name)
+    assert tree is not None
+    assert tree.size == 3
+
+
+async def test_F80_a_database_from_before_the_log_does_not_use_its_name_again(
+    database: str, tmp_path: Path
+) -> None:
+    with process(database, tmp_path) as owner:
+        backup = await backed_up(owner, tmp_path)
+        log = await owner.log()
+        await owner.put(log, 1)
+    with process(backup, tmp_path) as restored:
+        assert (await restored.log()).name == "sum.corp.example/acme-2"
+
+
+async def test_F80_a_damaged_head_file_stops_the_log_until_an_admin_decides(owner: Owner) -> None:
+    log = await owner.log()
+    await owner.put_up_to(log, 3)
+    owner.heads.path(log.name).write_bytes(b"")
+    with pytest.raises(StorageError, match="holds no tree head; restore it"):
+        await owner.put(log, 3)
+    await owner.logs.recover("acme", OPERATOR, accept=True)
+    await owner.put(log, 3)
+    assert (await owner.fsck(log)).findings == ()
+
+
+async def test_there_is_nothing_to_recover_in_a_log_that_is_well(owner: Owner) -> None:
+    log = await owner.log()
+    await owner.put(log, 1)
+    with pytest.raises(ConflictError, match="nothing is wrong with the log"):
+        await owner.logs.recover("acme", OPERATOR, accept=True)
+    await owner.logs.create("acme")
+    assert (await owner.fresh(log)).retired is False
