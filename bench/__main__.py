@@ -4,10 +4,10 @@ import argparse
 import json
 import sys
 
-from bench import downloads, modules
+from bench import downloads, modules, sumdb
 from bench.report import Result, render
 
-BENCHMARKS = {"downloads": downloads.run, "modules": modules.run}
+BENCHMARKS = {"downloads": downloads.run, "modules": modules.run, "sumdb": sumdb.run}
 
 
 def main() -> None:

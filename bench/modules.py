@@ -119,6 +119,7 @@ def _served(folder: Path, tenants: tuple[Tenant, ...]) -> Iterator[tuple[Served,
         "MOORAGE_DATA_DIR": str(folder / "data"),
         "MOORAGE_NETWORK__ALLOW": json.dumps(allow),
         "MOORAGE_LOG_LEVEL": "info",
+        "MOORAGE_SUMDB__UPSTREAMS": "[]",
     }
     encoded = base64.b64encode(f"go:{secret}".encode()).decode()
     with moorage(environment, _WORKERS) as ours:

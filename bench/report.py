@@ -94,7 +94,30 @@ class Bound:
         return f"| {self.what} | {_span(self.ours, self.unit)} | {theirs} | < {self.most:g} |"
 
 
-Result = Comparison | Bound
+@dataclass(frozen=True)
+class Rate:
+    """One quantity of Moorage alone, with no aim.
+
+    Attributes:
+        what: for people.
+        unit: of the figures.
+        ours: one figure a turn.
+    """
+
+    what: str
+    unit: str
+    ours: list[float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {"what": self.what, "unit": self.unit, "ours": self.ours}
+
+    def row(self) -> str:
+        """Return its line of the Markdown table."""
+        return f"| {self.what} | {_span(self.ours, self.unit)} | | |"
+
+
+Result = Comparison | Bound | Rate
 
 
 def _shown(figure: float) -> str:
@@ -107,9 +130,9 @@ def _span(figures: list[float], unit: str) -> str:
 
 
 def render(results: list[Result]) -> str:
-    """Return Markdown tables: ratios, then figures with a limit of their own."""
+    """Return Markdown tables: ratios, then figures of Moorage alone."""
     ratios = [result.row() for result in results if isinstance(result, Comparison)]
-    bounds = [result.row() for result in results if isinstance(result, Bound)]
+    bounds = [result.row() for result in results if not isinstance(result, Comparison)]
     lines: list[str] = []
     if ratios:
         lines += [

@@ -1,6 +1,7 @@
 """`moorage sumdb`: tenants' own logs, proofs from them, and the public logs that are relayed."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +10,13 @@ import typer
 from app.cli import sumdb_text as text
 from app.cli.output import Exit, emit
 from app.cli.progress import counted
-from app.cli.session import Json, ServerUrl, ask, ask_all, checked, path_of
+from app.cli.session import PAGE, Json, ServerUrl, ask, ask_all, checked, path_of
 from app.core.errors import BadInputError, UnknownError, VerificationError
 from app.core.principal import OPERATOR
 
 if TYPE_CHECKING:
     from app.core.gosum import Summed
+    from app.web.admin.context import AdminContext
     from app.web.admin.models.sumdb import PrefetchIn
 
 sumdb = typer.Typer(
@@ -31,7 +33,7 @@ def create(tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False) 
     """Make a tenant's own log with a new key, or show the one that is there."""
     from app.web.admin.operations import sumdb as operations
 
-    async def work(context: Any) -> Any:
+    async def work(context: "AdminContext") -> Any:
         return (await operations.create_log(context, OPERATOR, tenant))[0]
 
     result = ask(server_url, "POST", path_of("tenants", tenant, "log"), work)
@@ -148,7 +150,7 @@ def _all_verified(server_url: str | None, progress: Any) -> list[dict[str, Any]]
     tenants = ask_all(
         server_url,
         "/tenants",
-        lambda c, cursor: operations.list_tenants(c, OPERATOR, cursor=cursor, limit=200),
+        lambda c, cursor: operations.list_tenants(c, OPERATOR, cursor=cursor, limit=PAGE),
         may_be_new=False,
     )
     found = []
@@ -180,7 +182,8 @@ def recover(
     from app.web.admin.operations import sumdb as operations
 
     if accept is None:
-        raise typer.BadParameter(f"give --accept or --new-log.\n\n{text.BOTH_WAYS}")
+        typer.echo(text.BOTH_WAYS, err=True)
+        raise typer.BadParameter("give --accept or --new-log")
     if not yes and sys.stdin.isatty():
         typer.echo(text.ACCEPTING if accept else text.STARTING_ANEW, err=True)
         typer.confirm("Go on?", abort=True, err=True)
@@ -246,7 +249,7 @@ def _go_sum(path: Path) -> "tuple[Summed, ...]":
 def _batches(
     summed: "tuple[Summed, ...]", names: list[str], toolchains: bool, size: int
 ) -> "list[tuple[PrefetchIn, list[object]]]":
-    """Return requests of at most size versions each, with the versions; toolchains by themselves."""
+    """Return requests of at most size versions, with the versions; toolchains by themselves."""
     from app.core.gosum import format_go_sum
     from app.web.admin.models.sumdb import PrefetchIn
 
@@ -291,7 +294,7 @@ def _relayed(server_url: str | None) -> list[Any]:
     return ask_all(
         server_url,
         "/sumdb",
-        lambda c, cursor: operations.list_relayed(c, OPERATOR, cursor=cursor, limit=200),
+        lambda c, cursor: operations.list_relayed(c, OPERATOR, cursor=cursor, limit=PAGE),
     )
 
 
@@ -302,16 +305,15 @@ def evidence(
     as_json: Json = False,
 ) -> None:
     """Show what relayed logs answered that was refused, with the signed heads that prove it."""
-    from app.web.admin.operations import sumdb as operations
-
     asked = [name] if name else [one["name"] for one in _relayed(server_url) if one["evidence"]]
     found = []
     for log in asked:
-        found += ask_all(
-            server_url,
-            path_of("sumdb", log, "evidence"),
-            lambda c, cursor, log=log: operations.list_evidence(
-                c, OPERATOR, log, cursor=cursor, limit=200
-            ),
-        )
+        work = partial(_evidence_page, log)
+        found += ask_all(server_url, path_of("sumdb", log, "evidence"), work)
     emit(found, as_json, text.evidence)
+
+
+async def _evidence_page(log: str, context: "AdminContext", cursor: str | None) -> Any:
+    from app.web.admin.operations import sumdb as operations
+
+    return await operations.list_evidence(context, OPERATOR, log, cursor=cursor, limit=PAGE)

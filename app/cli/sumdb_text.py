@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 ACCEPTING = """\
 --accept: the log goes on with the records that the database has, under the same name and key.
 Clients that never saw a newer head notice nothing. A client that did see one stops with
-"SECURITY ERROR", which looks like an attack: the log contradicts itself. Such a client goes on after
-  go clean -modcache   (it also removes $GOPATH/pkg/mod/cache/download/sumdb)
-  rm -r "$(go env GOPATH)/pkg/sumdb"   (the newest head that it knows)
-Auditors who kept a newer head will, rightly, say that this log forked."""
+"SECURITY ERROR" as soon as it sees how the log goes on: two timelines look like an attack.
+On such a machine only this helps, once it is known that the restore is the reason:
+  go clean -modcache
+  rm -r "$(go env GOPATH)/pkg/sumdb"
+An auditor who kept a newer head will, rightly, say that this log forked."""
 
 STARTING_ANEW = """\
---new-log: the tenant gets another log, with another name and key, and the old one is retired: it
-still answers, and takes no more records. No client sees a contradiction, but every client needs the
-new vkey in GOSUMDB (`moorage tenant client-config`); until then, what is not in the old log is refused.
-What is used is recorded again when it is next served."""
+--new-log: the tenant gets another log with another name and key, and the old one is retired: it
+still answers, and takes no more records. No client sees a contradiction. Every client needs the
+new vkey in GOSUMDB (`moorage tenant client-config`); until it has that, it can't verify what the
+old log lacks. What is in use is recorded again when it is next asked for."""
 
 BOTH_WAYS = f"{ACCEPTING}\n\n{STARTING_ANEW}"
 

@@ -27,9 +27,16 @@ class Flight(Generic[K, V]):
         self._max_keys = max_keys
         self._tasks: dict[K, asyncio.Task[V]] = {}
         self._waiters: dict[K, int] = {}
+        self._unasked: set[K] = set()
 
-    async def do(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
+    async def do(self, key: K, work: Callable[[], Awaitable[V]], *, is_unasked: bool = False) -> V:
         """Return the result of the task running for key, starting work() if there is none.
+
+        Args:
+            key: what is wanted.
+            work: makes it.
+            is_unasked: nobody waits for it yet: it takes no place that others want, and is not
+                begun while half of the places are taken.
 
         Raises:
             OverloadedError: too many wait already.
@@ -37,11 +44,16 @@ class Flight(Generic[K, V]):
         """
         task = self._tasks.get(key)
         if task is None:
-            if len(self._tasks) >= self._max_keys:
+            taken = len(self._tasks) - len(self._unasked)
+            if is_unasked and 2 * len(self._tasks) >= self._max_keys:
+                raise OverloadedError("too much is under way to fetch ahead")
+            if taken >= self._max_keys:
                 raise OverloadedError(f"{self._max_keys} other fetches are under way; try again")
             task = asyncio.ensure_future(self._run(key, work))
             task.add_done_callback(_look)
             self._tasks[key] = task
+            if is_unasked:
+                self._unasked.add(key)
         if self._waiters.get(key, 0) >= self._max_waiters:
             raise OverloadedError(f"{self._max_waiters} others wait for the same file; try again")
         self._waiters[key] = self._waiters.get(key, 0) + 1
@@ -57,6 +69,7 @@ class Flight(Generic[K, V]):
             return await work()
         finally:
             del self._tasks[key]
+            self._unasked.discard(key)
 
     async def aclose(self, *, cancel: bool) -> None:
         """Wait for the running tasks, cancelling them first if asked to."""

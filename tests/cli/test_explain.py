@@ -105,16 +105,18 @@ def test_a_query_is_said_to_be_judged_again(port: Port) -> None:
 def test_what_is_stored_and_what_was_refused_are_told(port: Port, fake_proxy: FakeGoproxy) -> None:
     one = module("example.com/y", "v1.0.0")
     fake_proxy.put(one)
-    for kind in ("mod", "zip"):
+    for kind in ("info", "mod", "zip"):
         url = f"{port.server.url}/goproxy/acme/{one.path}/@v/{one.version}.{kind}"
         with urlopen(url) as answer:
             assert answer.status == 200
     name = f"{one.path}@{one.version}"
     stored = port.both("explain", name, *OF).out
-    assert f"  .mod  {one.mod_h1}" in stored
-    assert f"  .zip  {one.h1}  unverified" in stored
+    facts = [line.split()[:3] for line in stored.partition("\nstored\n")[2].splitlines()]
+    assert [fact[0] for fact in facts] == [".info", ".mod", ".zip"]
+    assert facts[1:] == [[".mod", one.mod_h1, "unverified"], [".zip", one.h1, "unverified"]]
     same = port.both("refresh", name, *OF)
     assert same.out == (
+        ".info upstream sends the same\n"
         f".mod  upstream sends the same  {one.mod_h1}\n.zip  upstream sends the same  {one.h1}\n"
     )
     other = module(one.path, one.version, {"y.go": b"package y // another\n"})

@@ -37,6 +37,7 @@ def go_archive(
     *,
     extra_bytes: int = 0,
     seed: int = 0,
+    go_command: bytes | None = None,
 ) -> bytes:
     """Return a binary release archive: a zip for windows, else a tar.gz.
 
@@ -46,12 +47,15 @@ def go_archive(
         goarch: as in the file name: "armv6l" gives the folder pkg/tool/linux_arm.
         extra_bytes: incompressible bytes added to make the archive about so much bigger.
         seed: another seed gives another archive of the same release.
+        go_command: what bin/go is, instead of a text that does not run.
     """
     suffix = ".exe" if goos == "windows" else ""
     tools = f"pkg/tool/{goos}_{_GOARCH.get(goarch, goarch)}"
     files = _source_files(version)
     for name in ("bin/go", "bin/gofmt", *(f"{tools}/{tool}" for tool in _TOOLS)):
         files[name + suffix] = f"synthetic {name} of {version}, seed {seed}\n".encode()
+    if go_command is not None:
+        files["bin/go" + suffix] = go_command
     files["pkg/include/textflag.h"] = b"#define NOSPLIT 4\n"
     if extra_bytes:
         files[f"{tools}/padding{suffix}"] = random.Random(seed).randbytes(extra_bytes)

@@ -104,6 +104,7 @@ def test_nothing_listens_behind_gives_a_cut_connection_and_not_a_hang() -> None:
 
 def test_leaving_ends_open_connections_and_removes_files_and_thread(fake: FakeGoproxy) -> None:
     fake.fault(ZIP, Fault.stall(10))
+    before = set(threading.enumerate())
     with contextlib.ExitStack() as stack:
         with TlsFront(fake.base_url) as front:
             plain = stack.enter_context(socket.create_connection(("127.0.0.1", front.port)))
@@ -114,7 +115,8 @@ def test_leaving_ends_open_connections_and_removes_files_and_thread(fake: FakeGo
             fake.wait_until(lambda: fake.stalled == 1)
             folder = front.ca_file.parent
         assert not folder.exists()
-        assert "TlsFront" not in {thread.name for thread in threading.enumerate()}
+        new = set(threading.enumerate()) - before
+        assert "TlsFront" not in {thread.name for thread in new}
 
 
 def test_go_sends_the_credential_of_netrc_over_tls(

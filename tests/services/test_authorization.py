@@ -91,7 +91,7 @@ WHO = [
     # tenant of the token, scopes, then whether it may read in open, in shut
     (None, READ, True, True),
     (None, ADMIN, True, True),
-    (None, PUBLISH, False, False),
+    (None, PUBLISH, True, False),  # what is open to everybody is open to every token
     ("open", READ, True, False),
     ("shut", READ, True, True),
     ("shut", ADMIN, True, True),

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi import APIRouter
@@ -19,9 +20,12 @@ import app.web.admin
 from app.core.acl import Effect, Ownership
 from app.core.audit import AuditRecord
 from app.core.principal import OPERATOR
+from app.core.record import Sums
 from app.core.token import make_token, token_hash
 from app.db.engine import Session
 from app.db.generation import bump_generation
+from app.db.sumdb import LogTable
+from app.db.tenantlogs import TenantLogTable
 from app.db.tokens import RecordedToken, Tokens
 from app.services.tenants.drafts import (
     CredentialDraft,
@@ -30,6 +34,7 @@ from app.services.tenants.drafts import (
     TenantDraft,
     UpstreamDraft,
 )
+from app.wiring import Services
 from tests.web.conftest import QUARANTINED, VERIFIED, Mirror
 from tests.web.wire import Got, Site, request
 
@@ -85,6 +90,14 @@ EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
     ("GET", f"{T}/explain"): (TENANT, {200}),
     ("POST", f"{T}/refresh"): (TENANT, {200}),
     ("POST", "/api/v1/apply"): (ADMIN, {200}),
+    ("GET", f"{T}/log"): (TENANT, {200}),
+    ("POST", f"{T}/log"): (TENANT, {201}),
+    ("GET", f"{T}/log/proof"): (TENANT, {200}),
+    ("POST", f"{T}/log/verify"): (TENANT, {200}),
+    ("POST", f"{T}/log/recover"): (TENANT, {200}),
+    ("POST", f"{T}/sumdb/prefetch"): (TENANT, {200}),
+    ("GET", "/api/v1/sumdb"): (ADMIN, {200}),
+    ("GET", "/api/v1/sumdb/{log}/evidence"): (ADMIN, {200}),
     ("GET", "/api/v1/audit"): (ADMIN, {200}),
     ("GET", "/api/v1/audit/verify"): (ADMIN, {200}),
     ("GET", "/api/v1/audit/downloads"): (OWN, {200}),
@@ -119,11 +132,15 @@ AUDITED: dict[tuple[str, str], list[str]] = {
     ("DELETE", f"{T}/routes/{{route_id}}"): ["route.remove"],
     ("POST", f"{T}/refresh"): ["module.refresh"],
     ("POST", "/api/v1/apply"): ["tenant.create"],
+    ("POST", f"{T}/log"): ["sumdb.create"],
+    ("POST", f"{T}/log/recover"): ["sumdb.recover"],
+    ("POST", f"{T}/sumdb/prefetch"): ["sumdb.prefetch"],
 }
 CHANGES_NOTHING = {  # here: the keys are the same, the file was judged, and the sync is a job's
     ("POST", "/api/v1/releases/sync"),
     ("POST", "/api/v1/releases/keys"),
     ("POST", "/api/v1/releases/files/{filename}/verify"),
+    ("POST", f"{T}/log/verify"),
 }
 FILLED = {
     "{filename}": VERIFIED,
@@ -132,6 +149,7 @@ FILLED = {
     "{tenant}": "acme",
     "{name}": "artifactory",
     "{prefix}": "corp.example/acme",
+    "{log}": "sum.golang.org",
 }
 RULE_BODY = b'{"effect": "deny", "pattern": "made-%d.example"}'
 ROUTE_BODY = b'{"pattern": "made-%d.example", "upstreams": ["https://proxy.example"]}'
@@ -153,6 +171,8 @@ BODIES = {
     ("PUT", f"{T}/routes/{{route_id}}"): ROUTE_BODY,
     ("POST", f"{T}/refresh"): b'{"module": "example.com/x"}',
     ("POST", "/api/v1/apply"): b'{"document": {"tenants": {"applied-%d": {}}}}',
+    ("POST", f"{T}/log/recover"): b'{"accept": true}',
+    ("POST", f"{T}/sumdb/prefetch"): b'{"modules": ["malformed"]}',
     ("PUT", "/api/v1/ownership/{prefix}"): b'{"tenant": "acme", "granted": ["other"]}',
 }
 CREDENTIALS = [
@@ -175,6 +195,7 @@ MAY = {
     OWN: {"valid", "admin of it", "admin of another"},
 }
 _count = itertools.count()
+LOGGED = Sums(f"h1:{'A' * 43}=", f"h1:{'A' * 43}=")
 
 
 def target_of(path: str, more: Mapping[str, str] | None = None) -> str:
@@ -183,7 +204,7 @@ def target_of(path: str, more: Mapping[str, str] | None = None) -> str:
     return path
 
 
-async def prepared(site: Site, path: str) -> dict[str, str]:
+async def prepared(site: Site, method: str, path: str) -> dict[str, str]:
     """Make what a route is about, where it is not there; return what its path is filled with."""
     services = site.services
     present = {tenant.name for tenant in await services.tenants.all(OPERATOR)}
@@ -204,12 +225,36 @@ async def prepared(site: Site, path: str) -> dict[str, str]:
         upstreams = (UpstreamDraft("https://proxy.example"),)
         route = RouteDraft(f"made-{next(_count)}.example", upstreams)
         return {"{route_id}": str((await services.routes.create("acme", route, OPERATOR)).route.id)}
+    if "{log}" in path:
+        at = services.now()
+        await services.db.write(
+            lambda s: LogTable(s, "sum.golang.org").add_evidence(b"", b"\xff", "forged", at)
+        )
+    if path.endswith("/prefetch"):
+        await services.logs.create("acme")
+    if path.startswith(f"{T}/log"):
+        return await prepared_log(services, method, path)
     if path.endswith("/explain"):
         return {"/explain": "/explain?module=example.com/x"}
     if "{token_id}" in path:
         made, _ = await services.tokens.create(f"made {next(_count)}", tenant="acme")
         return {"{token_id}": made.id}
     return {}
+
+
+async def prepared_log(services: Services, method: str, path: str) -> dict[str, str]:
+    if (method, path) == ("POST", f"{T}/log"):
+        acme = (await services.tenants.get("acme", OPERATOR)).id
+        await services.db.write(lambda s: TenantLogTable(s).release_of(acme))
+        return {}
+    log = await services.logs.create("acme")
+    # Named as `HeadFiles` does; with its head unreadable a log waits for its operator.
+    head = services.settings.data_dir / "keys" / "logs" / f"{quote(log.name, safe='')}.head"
+    head.unlink(missing_ok=True)
+    await services.logs.append(log, "example.com/x", "v1.0.0", LOGGED)
+    if path.endswith("/recover"):
+        head.write_text("damaged")
+    return {"/proof": "/proof?module=example.com/x&version=v1.0.0"}
 
 
 async def schema(site: Site) -> dict[str, Any]:
@@ -307,7 +352,7 @@ async def test_F22_F28_a_route_answers_only_who_may(
     mirror: Mirror, method: str, path: str, credential: str
 ) -> None:
     site = mirror.site
-    filled = await prepared(site, path)
+    filled = await prepared(site, method, path)
     who, statuses = EXPECTED[method, path]
     is_denied = False
     if credential not in MAY[who]:

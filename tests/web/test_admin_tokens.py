@@ -165,7 +165,7 @@ BAD = [
     {"name": "ci", "scopes": []},
     {"name": "ci", "scopes": ["root"]},
     {"name": "ci", "scopes": "read"},
-    {"name": "ci", "scopes": ["read"] * 4},
+    {"name": "ci", "scopes": ["read"] * 5},
     {"name": "ci", "scopes": ["read"], "days": 0},
     {"name": "ci", "scopes": ["read"], "days": 367},
     {"name": "ci", "scopes": ["read"], "days": 10**30},

@@ -18,6 +18,7 @@ class Asking:
 
     Attributes:
         fetch: whether upstream may be asked; False answers with what is stored.
+        is_unasked: nobody waits for the answer yet.
     """
 
     policy: Policy
@@ -25,6 +26,7 @@ class Asking:
     principal: Principal
     now: datetime
     fetch: bool = True
+    is_unasked: bool = False
 
     @property
     def tenant(self) -> str:

@@ -67,7 +67,15 @@ class ModuleFiles:
         )
         self._closing = False
 
-    async def ensure(self, wanted: Wanted, source: Goproxy, tenant: str, slots: int) -> ModuleFile:
+    async def ensure(
+        self,
+        wanted: Wanted,
+        source: Goproxy,
+        tenant: str,
+        slots: int,
+        *,
+        is_unasked: bool = False,
+    ) -> ModuleFile:
         """Return a stored file, fetched now if it is not there or damaged.
 
         Args:
@@ -75,6 +83,7 @@ class ModuleFiles:
             source: where from.
             tenant: who pays for the fetch.
             slots: how many fetches of the tenant may run at once.
+            is_unasked: nobody waits for it yet.
 
         Raises:
             UpstreamAbsentError: it is not there.
@@ -85,7 +94,11 @@ class ModuleFiles:
         """
         if self._closing:
             raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
-        return await self._flight.do(wanted.key, lambda: self._alone(wanted, source, tenant, slots))
+        return await self._flight.do(
+            wanted.key,
+            lambda: self._alone(wanted, source, tenant, slots),
+            is_unasked=is_unasked,
+        )
 
     async def _alone(self, wanted: Wanted, source: Goproxy, tenant: str, slots: int) -> ModuleFile:
         turn = f"module:{wanted.origin_id}:{wanted.name}"
@@ -188,29 +201,32 @@ class ModuleFiles:
     async def _record(self, file: ModuleFile) -> ModuleFile:
         """Record a checked, durable file; return what is recorded, which may be another's."""
 
-        def work(session: Session) -> ModuleFile:
+        def work(session: Session) -> ModuleFile | str:
             table = ModuleTable(session)
+            every = table.files([file.origin_id], file.module, file.version)
+            for other in every:
+                if (why := contradiction(other, file)) is not None:
+                    return why
+            there = next((other for other in every if other.kind is file.kind), None)
+            if there is not None and not there.damaged:
+                return there
             if file.body is None:
                 Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
-            there = None
-            for other in table.files([file.origin_id], file.module, file.version):
-                if (why := contradiction(other, file)) is not None:
-                    raise ConflictError(why)
-                there = other if other.kind is file.kind else there
             if there is None:
                 table.add(file)
-                return file
-            if there.damaged:
+            else:
                 table.replace_blob(file)
                 bump_generation(session)
-                return file
-            return there
+            return file
 
         try:
-            return await self._db.write(work)
-        except ConflictError as error:
-            await self._keep_evidence(file, str(error))
-            raise contradicted(str(error)) from error
+            recorded = await self._db.write(work)
+        except ConflictError:  # another process recorded it between our look and our row
+            recorded = await self._db.write(work)
+        if isinstance(recorded, str):
+            await self._keep_evidence(file, recorded)
+            raise contradicted(recorded)
+        return recorded
 
     async def _keep_evidence(self, file: ModuleFile, why: str) -> None:
         """Alarm, and record what was seen, once for each different value."""

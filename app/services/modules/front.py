@@ -7,6 +7,7 @@ what is asked for by a query is authorised again under the version that it resol
 import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from app.core.acl import Decision
@@ -46,6 +47,7 @@ from app.services.tenants.changes import record
 
 _CHANGING_S = 60.0
 _MAX_AHEAD = 64
+_SIBLING = {Kind.INFO: Kind.MOD, Kind.MOD: Kind.INFO}
 MIRROR = "the mirror of Go releases"
 """What stands for the route of the mirror's own toolchains in messages."""
 
@@ -122,18 +124,20 @@ class ModuleFront:
         if requested.is_query:
             return await self._resolved(asking, route, requested, may)
         file = await self._file(asking, route, requested.module, requested.version, requested.kind)
-        if file.kind is Kind.INFO and asking.may_fetch(route):
+        if file.kind in _SIBLING and asking.may_fetch(route):
             self._fetch_ahead(asking, route, file)
         return await self._of_file(file, decision)
 
-    def _fetch_ahead(self, asking: Asking, route: Route, info: ModuleFile) -> None:
-        """Fetch the .mod of an .info that just came in: `go` asks for it next, always.
+    def _fetch_ahead(self, asking: Asking, route: Route, file: ModuleFile) -> None:
+        """Fetch the .mod of an .info that just came in, or the other way round.
 
-        Never the zip: most of what is looked at is not downloaded.
+        `go` asks for both, one after the other. Never the zip: most of what is looked at is not
+        downloaded.
         """
-        is_new = asking.now <= info.stored_at
+        is_new = asking.now <= file.stored_at
         if is_new and len(self._ahead) < _MAX_AHEAD:
-            work = self._file(asking, route, info.module, info.version, Kind.MOD)
+            ahead, kind = replace(asking, is_unasked=True), _SIBLING[file.kind]
+            work = self._file(ahead, route, file.module, file.version, kind)
             task = asyncio.ensure_future(_quietly(work))
             self._ahead.add(task)
             task.add_done_callback(self._ahead.discard)
@@ -344,7 +348,9 @@ class ModuleFront:
         self._absences.check(wanted.key, wanted.name)
         source = self._sources.open(upstream, asking.policy)
         try:
-            return await self._files.ensure(wanted, source, asking.tenant, self._slots(asking))
+            return await self._files.ensure(
+                wanted, source, asking.tenant, self._slots(asking), is_unasked=asking.is_unasked
+            )
         except UpstreamAbsentError as error:
             self._absences.remember(wanted.key, error.status)
             raise

@@ -6,7 +6,7 @@ like any module's. A tenant's route of exactly `golang.org/toolchain` leads else
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from app.core.goproxy import Kind
 from app.core.gorelease import ARM_NAMES
 from app.core.gorelease import Kind as FileKind
 from app.core.logstate import LogState
-from app.core.releasefile import FileRecord
+from app.core.releasefile import FileRecord, FileState
 from app.core.toolchain import GO_MOD_H1, GO_MOD_TEXT, MODULE_PATH, module_version, read_time
 from app.core.toolchainzip import ToolchainZip
 from app.db.blobs import Blobs
@@ -34,7 +34,7 @@ from app.db.routes import RouteTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Leases
-from app.services.releases.catalog import Catalog, CatalogReader
+from app.services.releases.catalog import CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.policy import raise_if_held_back
@@ -90,15 +90,20 @@ class Toolchains:
 
     async def stored_versions(self) -> list[str]:
         """Return the versions whose archives are stored: these need nothing from upstream."""
-        known, catalog = await self._toolchains(), await self._catalog.current()
-        records = [(t.version, catalog.records.get(t.filename)) for t in known.values()]
+        catalog = await self._catalog.current()
+        records = [
+            (t.version, catalog.records.get(t.filename)) for t in _toolchains_of(catalog.offered)
+        ]
         return [v for v, r in records if r is not None and r.served and r.toolchain is not None]
 
     async def _toolchains(self) -> Mapping[str, Toolchain]:
         await self._freshness.first_index(await self._catalog.current())
         catalog = await self._catalog.current()
         if self._known[0] != catalog.generation:
-            self._known = (catalog.generation, {t.version: t for t in _offered(catalog)})
+            self._known = (
+                catalog.generation,
+                {t.version: t for t in _toolchains_of(catalog.offered)},
+            )
         return self._known[1]
 
     async def _record(self, version: str) -> FileRecord:
@@ -111,6 +116,7 @@ class Toolchains:
         found = (await self._toolchains()).get(version)
         if found is None and await self._freshness.look_again():
             found = (await self._toolchains()).get(version)
+        found = found or await self._held_back(version)
         if found is None:
             raise UnknownError(
                 f"{MODULE_PATH}@{version} is not offered here: the mirror has no such archive; "
@@ -121,6 +127,15 @@ class Toolchains:
         if record.toolchain is None:
             raise VerificationError(f"{found.filename} holds no Go toolchain")
         return record
+
+    async def _held_back(self, version: str) -> Toolchain | None:
+        """Return a version that is not offered although its archive is here, or was refused.
+
+        Asking for that archive says why: a 404 would send `go` elsewhere.
+        """
+        records = (await self._catalog.current()).records.values()
+        held = [r for r in records if not r.served and (r.has_bytes or _is_refused(r))]
+        return next((t for t in _toolchains_of(held) if t.version == version), None)
 
     async def h1(self, version: str) -> str:
         """Return the h1 of a version's zip, which follows from its archive alone.
@@ -136,31 +151,29 @@ class Toolchains:
     async def info(self, version: str) -> bytes:
         """Return the .info of a version. `go` asks for that of linux-amd64, whatever it runs on.
 
-        So it is there for every release of which the mirror offers an archive of any platform.
+        So it is there for every release of which the mirror offers an archive of any platform, and
+        fetches none of them: it has no time, which is optional, until one was ingested.
 
         Raises:
             UnknownError: the mirror offers no archive of that release.
-            MoorageError: its archive can't be had.
+            MoorageError: its archive can't be read.
         """
         time = await self._time(version)
         told = {"Version": version} | ({"Time": time} if time else {})
         return (json.dumps(told) + "\n").encode()
 
     async def _time(self, version: str) -> str | None:
-        known = await self._toolchains()
-        of_release = [t for t in known.values() if t.version.startswith(_stem(version))]
+        offered = (await self._toolchains()).values()
+        of_release = [t.filename for t in offered if t.version.startswith(_stem(version))]
         if not of_release:
             raise UnknownError(f"{MODULE_PATH}@{version} is not offered here; see /dl/")
-        catalog = await self._catalog.current()
-        there = [t for t in of_release if _time_in(catalog, t.filename)]
-        if there:
-            return _time_in(catalog, there[0].filename)
-        wanted = known.get(version) or of_release[0]
-        record = await self._record(wanted.version)
-        if record.toolchain is not None and record.toolchain.time is not None:
-            return record.toolchain.time
-        async with self._store.local_file(record.sha256) as path:
-            return await asyncio.to_thread(read_time, path.open("rb"), record.file.suffix)
+        records = (await self._catalog.current()).records
+        stored = [records[name] for name in of_release if records[name].served]
+        times = [r.toolchain.time for r in stored if r.toolchain is not None and r.toolchain.time]
+        if times or not stored:
+            return next(iter(times), None)
+        async with self._store.local_file(stored[0].sha256) as path:
+            return await asyncio.to_thread(_read_time, path, stored[0])
 
     async def go_mod(self, version: str) -> bytes:
         """Return the .mod of a version, the same for all.
@@ -262,9 +275,10 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
     return next(pieces, None)
 
 
-def _offered(catalog: Catalog) -> list[Toolchain]:
+def _toolchains_of(records: Iterable[FileRecord]) -> list[Toolchain]:
+    """Return the toolchains that archives imply by their names, oldest Go first."""
     found: dict[str, Toolchain] = {}
-    archives = [r.file for r in catalog.offered if r.file.kind is FileKind.ARCHIVE]
+    archives = [r.file for r in records if r.file.kind is FileKind.ARCHIVE]
     for file in sorted(archives, key=lambda f: goversion.sort_key(f.version)):
         if not goversion.is_valid(goversion.from_name(file.version)) or not file.os:
             continue
@@ -274,14 +288,18 @@ def _offered(catalog: Catalog) -> list[Toolchain]:
     return list(found.values())
 
 
+def _is_refused(record: FileRecord) -> bool:
+    return record.state is FileState.QUARANTINED
+
+
 def _stem(version: str) -> str:
     """Return a version without its platform: "v0.0.1-go1.23.1." of "…go1.23.1.linux-amd64"."""
     return version.rpartition(".")[0] + "."
 
 
-def _time_in(catalog: Catalog, filename: str) -> str | None:
-    record = catalog.records.get(filename)
-    return None if record is None or record.toolchain is None else record.toolchain.time
+def _read_time(path: Path, record: FileRecord) -> str | None:
+    with path.open("rb") as stream:
+        return read_time(stream, record.file.suffix)
 
 
 def instead(versions: list[str], version: str) -> str | None:

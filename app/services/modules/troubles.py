@@ -39,8 +39,8 @@ def for_client(error: MoorageError, route: Route | str, name: str) -> MoorageErr
 
 
 def _trouble(error: UpstreamError, name: str) -> str:
-    if isinstance(error, UpstreamContentError) and not error.origin:
-        # Our own words about content have no URL, and mostly the name: not twice, go cuts it.
+    if isinstance(error, UpstreamContentError | UpstreamUnavailableError) and not error.origin:
+        # Our own words have no URL, and mostly the name: not twice, go cuts it.
         return str(error) if name in str(error) else f"{name}: {error}"
     return f"{name} can't be had: {_answered(error)}"
 

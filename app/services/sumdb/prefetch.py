@@ -207,4 +207,6 @@ def _named(name: str) -> Summed:
     if not found:
         raise BadInputError(f"{name[:200]!a} is not <module>@<version>")
     modules.check(module, version)
+    if not modules.is_canonical_for(module, version):
+        raise BadInputError(f"{version[:80]!a} is not a canonical version of {module[:200]}")
     return Summed(module, version, "", "")

@@ -23,7 +23,7 @@ async def client_config(
     """Return how the clients of a tenant reach this service.
 
     A tenant with a log of its own verifies everything there; else the first relayed log verifies
-    what is public. Without either nothing vouches for a downloaded toolchain, so GOTOOLCHAIN is local.
+    what is public. Without either nothing vouches for a toolchain: GOTOOLCHAIN is local.
 
     Args:
         policies: asked for the newest policy.

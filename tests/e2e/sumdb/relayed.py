@@ -128,5 +128,3 @@ def pass_of_the_log(site: Site) -> int:
             await services.close()
 
     return asyncio.run(run())
-
-

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from app.core import module as modules
+from app.core.errors import BadInputError
 from app.core.gosum import parse_go_sum
 from app.core.principal import Principal
 from app.services.sumdb.prefetch import Wanted
@@ -61,6 +62,8 @@ async def prove(
         UnknownError: there is no such tenant, log or record.
     """
     modules.check(module, version)
+    if not modules.is_canonical_for(module, version):
+        raise BadInputError(f"{version[:80]!a} is not a canonical version of {module[:200]}")
     log = (await context.log_status.of_tenant(tenant, who)).log
     return proof_out(await context.logs.prove(log, module, version), module, version)
 

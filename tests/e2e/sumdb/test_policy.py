@@ -1,0 +1,197 @@
+"""What a checksum database is asked about, and what its answer has to do with what is served.
+
+S-numbers are rows of the acceptance table in the protocol reference, F-numbers of the threats.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from app.core.acl import Effect
+from app.core.logstate import LogState
+from app.db.audit import AuditLog
+from app.db.modules import ModuleFileRow
+from app.wiring import Services
+from tests.e2e.modules.served import add_route, add_rule, add_tenant
+from tests.e2e.process import wait_until
+from tests.e2e.sumdb.conftest import MakeGo
+from tests.e2e.sumdb.relayed import Relayed, pass_of_the_log, read, relaying
+from tests.e2e.warm import Warm
+from tests.fakes.goproxy import FakeGoproxy
+from tests.fakes.modules import Module, escape, module
+from tests.fakes.sumdb import NAME, FakeSumdb
+
+V = "v1.0.0"
+TENANT = "acme"
+
+
+@pytest.fixture
+def corp() -> Iterator[FakeGoproxy]:
+    """The private upstream of `acme`."""
+    with FakeGoproxy() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def own(warm: Warm, tmp_path: Path, corp: FakeGoproxy) -> Iterator[Relayed]:
+    """A server with a tenant more: it has a private route and a rule."""
+
+    async def arrange(services: Services) -> None:
+        await add_tenant(services, TENANT, catch_all=False)
+        await add_route(services, TENANT, "*", proxy.url)
+        await add_route(services, TENANT, "corp.example", corp.url, private=True)
+        await add_rule(services, TENANT, Effect.DENY, "evil.example/*", reason="left-pad again")
+
+    with (
+        FakeGoproxy() as proxy,
+        FakeSumdb() as log,
+        relaying(warm, tmp_path, proxy, log, arrange) as made,
+    ):
+        yield made
+
+
+def state_of(own: Relayed, one: Module, kind: str = "zip") -> str:
+    """Return what is recorded of the log's word about a stored file; "none" if there is no file."""
+    found = read(
+        own.served.site,
+        lambda s: s.execute(
+            select(ModuleFileRow.log_state).where(
+                ModuleFileRow.module == one.path, ModuleFileRow.kind == kind
+            )
+        ).scalar(),
+    )
+    return "none" if found is None else str(found)
+
+
+def file_of(one: Module, kind: str = "zip") -> str:
+    return f"{escape(one.path)}/@v/{one.version}.{kind}"
+
+
+def test_S53_a_denied_module_s_lookup_is_refused_with_the_rule(
+    own: Relayed, make_go: MakeGo
+) -> None:
+    one = module("evil.example/Pad", V)
+    own.publish(one)
+    go = make_go(own.proxy.url, own.gosumdb(TENANT))  # its files come from elsewhere
+    refused = go.run("get", f"{one.path}@{V}")
+    assert refused.code == 1
+    assert "403 Forbidden\n\tserver response: " in refused.err
+    assert "left-pad again" in refused.err
+    assert own.lookups_of("pad") == 0
+
+
+def test_S53_a_version_that_the_log_does_not_know_is_a_404_with_its_text(
+    own: Relayed, make_go: MakeGo
+) -> None:
+    one = module("example.com/unlogged", V)
+    own.proxy.put(one)
+    refused = make_go(own.url("unasked"), own.log.vkey).run("get", f"{one.path}@{V}")
+    assert refused.code == 1
+    assert "404 Not Found\n\tserver response: " in refused.err
+    assert f"{NAME} has no record of example.com/unlogged@{V}" in refused.err
+
+
+@pytest.mark.parametrize("tenant", [TENANT, "default"])
+def test_F78_a_private_name_is_not_told_to_the_log(own: Relayed, tenant: str) -> None:
+    for path in ("corp.example/Secret", "corp.example/Secret/v2"):
+        version = "v2.0.0" if path.endswith("/v2") else V
+        refused = own.served.get(f"sumdb/{NAME}/lookup/{escape(path)}@{version}", tenant)
+        assert refused.status == 403
+        assert "is a private name" in refused.text
+        assert "GONOSUMDB" in refused.text
+    assert own.lookups_of("secret") == 0
+    assert not own.evidence()
+
+
+def test_F78_go_gets_a_private_module_past_the_public_log(
+    own: Relayed, corp: FakeGoproxy, make_go: MakeGo
+) -> None:
+    one = module("corp.example/secret", V)
+    corp.put(one)
+    go = make_go(own.url(TENANT), own.log.vkey)
+    refused = go.run("get", one.path)
+    assert "403 Forbidden" in refused.err
+    assert "is a private name" in refused.err
+    go.but(GONOSUMDB="corp.example").out("get", one.path)
+    assert own.lookups_of("secret") == 0
+    assert not own.proxy.asked_for("secret")
+    assert state_of(own, one) == LogState.PRIVATE
+
+
+@pytest.mark.parametrize("tenant", ["default", "strict"])
+def test_F74_content_that_the_log_does_not_vouch_for_is_refused_and_not_stored(
+    own: Relayed, make_go: MakeGo, tenant: str
+) -> None:
+    logged = module("example.com/tampered", V)
+    own.log.add_module(logged)
+    sent = module(logged.path, V, {"evil.go": b"package tampered\n"}, go_mod=logged.mod)
+    own.proxy.put(sent)
+    refused = make_go(own.url(tenant), "off").run("get", f"{logged.path}@{V}")
+    assert refused.code == 1
+    assert "502 Bad Gateway" in refused.err
+    assert f"has {sent.h1}, and {NAME} vouches for {logged.h1}" in refused.err
+    assert state_of(own, logged) == "none"
+    assert [e for e in own.served.server.events if e["event"] == "module contradiction"]
+    rows = read(own.served.site, lambda s: AuditLog(s).rows(action="module.refuse"))
+    assert rows
+    own.proxy.put(logged)  # what the log vouches for is let in
+    make_go(own.url(tenant), own.log.vkey).out("get", f"{logged.path}@{V}")
+    assert state_of(own, logged) == LogState.VERIFIED
+
+
+def test_F77_with_the_log_down_require_waits_defer_marks_and_off_does_not_care(
+    own: Relayed, make_go: MakeGo
+) -> None:
+    marked, waiting, unasked = (module(f"example.com/down/{n}", V) for n in ("m", "w", "u"))
+    own.publish(marked, waiting, unasked)
+    own.log.stop()
+    make_go(own.url(), "off").out("get", f"{marked.path}@{V}")
+    assert state_of(own, marked) == LogState.UNVERIFIED
+    refused = make_go(own.url("strict"), "off").run("get", f"{waiting.path}@{V}")
+    assert "503 Service Unavailable" in refused.err
+    assert f"waits for {NAME}, which can't be asked now" in refused.err
+    assert state_of(own, waiting) == "none"
+    make_go(own.url("unasked"), "off").out("get", f"{unasked.path}@{V}")
+    assert state_of(own, unasked) == LogState.OFF
+
+    own.log.start()
+    assert pass_of_the_log(own.served.site) == 2  # .mod and .zip
+    assert state_of(own, marked) == LogState.VERIFIED
+    assert state_of(own, unasked) == LogState.OFF
+    make_go(own.url("strict"), "off").out("get", f"{waiting.path}@{V}")
+    assert state_of(own, waiting) == LogState.VERIFIED
+
+
+def test_F77_F74_what_came_in_unasked_is_quarantined_once_the_log_contradicts(
+    own: Relayed, make_go: MakeGo
+) -> None:
+    logged = module("example.com/late", V)
+    sent = module(logged.path, V, {"evil.go": b"package late\n"}, go_mod=logged.mod)
+    own.proxy.put(sent)
+    own.log.stop()
+    make_go(own.url(), "off").out("get", f"{logged.path}@{V}")
+    own.log.start()
+    own.log.add_module(logged)
+    pass_of_the_log(own.served.site)
+    assert state_of(own, logged) == LogState.REFUSED
+    assert state_of(own, logged, "mod") == LogState.VERIFIED
+    wait_until(lambda: own.served.get(file_of(logged)).status == 502, "the quarantine", 10)
+    refused = make_go(own.url(), "off").run("get", f"{logged.path}@{V}")
+    assert "is quarantined: the checksum database vouches for other content" in refused.err
+
+
+def test_F77_what_another_tenant_s_route_let_in_unasked_is_asked_about(own: Relayed) -> None:
+    right, wrong = module("example.com/shared/right", V), module("example.com/shared/wrong", V)
+    own.publish(right)
+    own.log.add_module(wrong)
+    own.proxy.put(module(wrong.path, V, {"evil.go": b"package wrong\n"}, go_mod=wrong.mod))
+    for one in (right, wrong):
+        assert own.served.get(file_of(one), "unasked").status == 200
+        assert state_of(own, one) == LogState.OFF
+    assert own.served.get(file_of(right), "strict").status == 200
+    assert state_of(own, right) == LogState.VERIFIED
+    for tenant in ("default", "strict"):
+        assert own.served.get(file_of(wrong), tenant).status == 502
+    assert state_of(own, wrong) == LogState.REFUSED
