@@ -223,7 +223,7 @@ def _check(name: str, scopes: frozenset[Scope], expires_at: datetime | None, at:
         raise BadInputError("a token needs a name, so that somebody knows whose it is")
     check_line("name", name, MAX_NAME_CHARS)
     if not scopes:
-        raise BadInputError("a token needs a scope: read, publish or admin")
+        raise BadInputError("a token needs a scope: read, publish, audit or admin")
     if expires_at is None:
         return
     if expires_at.tzinfo is None:

@@ -38,6 +38,7 @@ from app.storage.threads import Threads
 from app.storage.verified import VerifiedFiles
 
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
+_AMPLE_INODES = 100_000
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -273,10 +274,12 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
 
     def _recover(self) -> int:
         # All shards for the price of one: a sync of their folder may take 10 ms, and would be
-        # waited for by those who ask for the first blob of each. On a full disk they must wait.
+        # waited for by those who ask for the first blob of each. Where inodes are scarce, blobs need
+        # them more.
         with suppress(OSError):
-            durable.make_folders(self._blobs, _SHARDS)
-            self._synced_shards.update(_SHARDS)
+            if os.statvfs(self._blobs).f_favail > _AMPLE_INODES:
+                durable.make_folders(self._blobs, _SHARDS)
+                self._synced_shards.update(_SHARDS)
         with storage_errors("remove leftovers"):
             return self._area.recover()
 

@@ -59,20 +59,25 @@ def test_a_proof_holds_for_every_record_with_the_key_alone(size: int) -> None:
         assert format_proof(parsed.hashes, parsed.lookup) == raw
 
 
-def test_a_proof_can_be_followed_by_hand() -> None:
-    """With SHA-256 alone, as docs/sumdb.md tells: record 2 of 7 has siblings 3, 0-1 and 4-6."""
-    head, _, lookup = proof_of(2).partition(b"\n\n")
-    first, *lines = head.decode().split("\n")
-    assert first == "moorage inclusion proof v1"
-    three, left, right = (base64.b64decode(line.removeprefix("hash ")) for line in lines)
-    number, _, rest = lookup.partition(b"\n")
-    text, _, note = rest.partition(b"\n\n")
-    assert number == b"2"
-    node = hashlib.sha256(b"\0" + text + b"\n").digest()
-    node = hashlib.sha256(b"\1" + node + three).digest()
-    node = hashlib.sha256(b"\1" + left + node).digest()
-    node = hashlib.sha256(b"\1" + node + right).digest()
-    assert note.split(b"\n")[:3] == [b"go.sum database tree", b"7", base64.b64encode(node)]
+@pytest.mark.parametrize("size", [1, 2, 3, SIZE, 8, 9, 21])
+def test_a_proof_can_be_followed_by_hand(size: int) -> None:
+    """With SHA-256 alone, by the steps that docs/sumdb.md gives to outsiders."""
+    for number in range(size):
+        head, _, lookup = proof_of(number, texts(size)).partition(b"\n\n")
+        hashes = [base64.b64decode(line[5:]) for line in head.split(b"\n")[1:]]
+        _, _, rest = lookup.partition(b"\n")
+        text, _, note = rest.partition(b"\n\n")
+        node = hashlib.sha256(b"\0" + text + b"\n").digest()
+        n, last = number, size - 1
+        for one in hashes:
+            if n % 2 or n == last:
+                node = hashlib.sha256(b"\1" + one + node).digest()
+                while n % 2 == 0 and n:
+                    n, last = n // 2, last // 2
+            else:
+                node = hashlib.sha256(b"\1" + node + one).digest()
+            n, last = n // 2, last // 2
+        assert note.split(b"\n")[1:3] == [b"%d" % size, base64.b64encode(node)]
 
 
 def test_no_byte_of_a_proof_can_be_changed_or_left_out() -> None:

@@ -218,3 +218,22 @@ async def test_a_route_that_is_off_is_shown_as_such(port: Site) -> None:
     await port.services.routes.create("museum", draft, OPERATOR)
     found = await explained(port, X.path, "museum")
     assert [route["off"] for route in found["routes"]] == [True]
+
+
+TOOLCHAIN = "golang.org/toolchain"
+TOOLCHAIN_VERSION = "v0.0.1-go1.27.1.linux-amd64"
+
+
+async def test_a_toolchain_is_the_mirrors_unless_a_route_of_its_very_name_leads_away(
+    port: Site,
+) -> None:
+    found = await explained(port, TOOLCHAIN, version=TOOLCHAIN_VERSION)
+    assert (found["mirrored"], found["allowed"], found["route_refusal"]) == (True, True, "")
+    assert (found["routes"], found["upstreams"], found["stored"]) == ([], [], [])
+    assert not (await explained(port, X.path))["mirrored"]
+    upstream = "https://toolchains.example"
+    await add_tenant(port.services, "elsewhere", upstream)
+    assert (await explained(port, TOOLCHAIN, "elsewhere"))["mirrored"]
+    await add_route(port.services, "elsewhere", TOOLCHAIN, upstream)
+    away = await explained(port, TOOLCHAIN, "elsewhere")
+    assert (away["mirrored"], away["routes"][0]["pattern"]) == (False, TOOLCHAIN)

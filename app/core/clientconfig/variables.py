@@ -68,6 +68,8 @@ def _why_checksums(config: ClientConfig, unlisted: str) -> str:
             " notices later changes."
         )
     log, _, url = config.sumdb.partition(" ")
+    if config.sumdb_covers_private:
+        return f"Checksums come from {log.partition('+')[0]}, which has the private modules, too."
     way = "" if url else ", through Moorage or else directly"
     private = "" if unlisted == "none" else "; private names never go there"
     return f"Checksums come from {log.partition('+')[0]}{way}{private}."

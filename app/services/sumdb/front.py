@@ -223,4 +223,6 @@ def _module_version(rest: str) -> tuple[str, str]:
     module = modules.unescape_path(escaped_module)
     version = modules.unescape_version(escaped_version)
     modules.check(module, version)
+    if not modules.is_canonical_for(module, version):
+        raise BadInputError(f"{version[:80]!a} is not a canonical version of {module[:200]}")
     return module, version

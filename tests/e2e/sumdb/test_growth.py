@@ -144,3 +144,32 @@ def test_S67_what_was_looked_up_verifies_after_a_restart_and_at_a_second_server(
                     for module in modules:
                         get(older.but(GOPROXY=url), module)
         log.start()
+
+
+def test_S45_a_log_that_is_away_is_still_supported_and_its_newest_head_told(
+    own: Relayed, make_go: MakeGo
+) -> None:
+    grown(own, lambda one: get(make_go(own.url(), own.log.vkey), one))
+    newest = own.served.get(f"sumdb/{NAME}/latest").body
+    assert newest == own.log.head()
+    own.log.stop()
+    assert own.served.get(f"sumdb/{NAME}/supported").status == 200
+    assert own.served.get(f"sumdb/{NAME}/latest?again").body == newest
+    assert own.served.get("sumdb/sum.other.example/supported").status == 404
+    own.log.start()
+
+
+@pytest.mark.parametrize("name", ["localhost.localdev/sumdb", "sum.fake.example:8443/y/z"])
+def test_S45_a_log_s_name_may_have_a_port_and_slashes(
+    warm: Warm, tmp_path: Path, make_go: MakeGo, name: str
+) -> None:
+    with (
+        FakeGoproxy() as proxy,
+        FakeSumdb(name) as log,
+        relaying(warm, tmp_path, proxy, log) as relayed,
+    ):
+        (one,) = many(1)
+        relayed.publish(one)
+        for gosumdb in (log.vkey, relayed.gosumdb()):
+            get(make_go(relayed.url(), gosumdb), one)
+        assert log.lookups == 1

@@ -16,6 +16,9 @@ from app.core.errors import (
     UpstreamError,
     VerificationError,
 )
+from app.core.logstate import LogState
+from app.db.engine import Session
+from app.db.modules import ModuleTable
 from app.services.modules.checks import Wanted
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
@@ -65,6 +68,19 @@ async def test_a_zip_of_a_private_route_is_marked_so(bench: Bench, fake: FakeGop
     await bench.tenant("acme", fake, private=True)
     await bench.ask(ZIP, NAME, V)
     assert [r.log_state for r in await bench.rows()] == ["private"]
+
+
+async def test_F74_what_the_log_refused_stays_refused(one: Bench) -> None:
+    await one.ask(ZIP, NAME, V)
+    [row] = await one.rows()
+    states = (LogState.REFUSED, LogState.VERIFIED, LogState.UNVERIFIED)
+
+    def settle(session: Session) -> list[bool]:
+        return [ModuleTable(session).set_log_state(row, state) for state in states]
+
+    assert await one.services.db.write(settle) == [True, False, False]
+    with pytest.raises(VerificationError, match="quarantined"):
+        await one.ask(ZIP, NAME, V)
 
 
 async def test_everything_stored_outlives_upstream_and_a_restart(
