@@ -71,6 +71,14 @@ class Flight(Generic[K, V]):
             del self._tasks[key]
             self._unasked.discard(key)
 
+    async def drain(self, drain_s: float) -> None:
+        """Give the running tasks drain_s seconds, then cancel them."""
+        try:
+            async with asyncio.timeout(drain_s):
+                await self.aclose(cancel=False)
+        except TimeoutError:
+            await self.aclose(cancel=True)
+
     async def aclose(self, *, cancel: bool) -> None:
         """Wait for the running tasks, cancelling them first if asked to."""
         tasks = list(self._tasks.values())

@@ -274,8 +274,7 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
 
     def _recover(self) -> int:
         # All shards for the price of one: a sync of their folder may take 10 ms, and would be
-        # waited for by those who ask for the first blob of each. Where inodes are scarce, blobs need
-        # them more.
+        # waited for by those who ask for the first blob of each. Scarce inodes are left to blobs.
         with suppress(OSError):
             if os.statvfs(self._blobs).f_favail > _AMPLE_INODES:
                 durable.make_folders(self._blobs, _SHARDS)

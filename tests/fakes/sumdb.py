@@ -13,6 +13,7 @@ so that heads, records and tiles found here can judge it. What can go wrong on t
 
 import argparse
 import base64
+import json
 import re
 import shlex
 import signal
@@ -24,7 +25,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from tests.fakes.faults import Reply, rope
-from tests.fakes.modules import Module, escape, many
+from tests.fakes.modules import Module, escape, goroot, many, vendored_modules
 from tests.fakes.server import FakeServer
 from tests.fakes.timeline import WIDTH, Signer, Timeline
 from tests.fakes.wire import RecordedRequest
@@ -262,21 +263,13 @@ def _flipped(body: bytes) -> bytes:
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; return 0, or 2 where the port can't be had."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.fakes.sumdb",
-        description="Imitate a public checksum database on 127.0.0.1 and log every request.",
-    )
-    parser.add_argument("--port", type=int, default=9093, help="0 takes a free one [9093]")
-    parser.add_argument("--name", default=NAME, help=f"of the log [{NAME}]")
-    parser.add_argument("--many", type=int, default=0, metavar="N", help="as the fake proxy's")
-    parser.add_argument("--grow", type=int, default=0, metavar="N", help="add synthetic records")
-    parser.add_argument("--lie", type=Lie, help=", ".join(Lie))
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     fake = FakeSumdb(options.name, port=options.port, log=_log)
-    for one in many(options.many):
+    root = goroot() if options.vendored else None
+    for one in [*many(options.many), *(vendored_modules(root) if root else ())]:
         fake.add_module(one)
     fake.grow(options.grow)
     fake.lie = options.lie
@@ -285,10 +278,27 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    log = {"name": fake.name, "vkey": fake.vkey, "url": fake.url}
     with fake:
+        print(f"export MOORAGE_SUMDB__UPSTREAMS={shlex.quote(json.dumps([log]))}")
         print(f"export GOSUMDB={shlex.quote(fake.gosumdb)}", flush=True)
         stopped.wait()
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fakes.sumdb",
+        description="Imitate a public checksum database on 127.0.0.1 and log every request.",
+    )
+    add = parser.add_argument
+    add("--port", type=int, default=9093, help="0 takes a free one [9093]")
+    add("--name", default=NAME, help=f"of the log [{NAME}]")
+    add("--many", type=int, default=0, metavar="N", help="as the fake proxy's")
+    add("--vendored", action="store_true", help="as the fake proxy's")
+    add("--grow", type=int, default=0, metavar="N", help="add synthetic records")
+    add("--lie", type=Lie, help=", ".join(Lie))
+    return parser
 
 
 def _log(request: RecordedRequest, status: int, body_bytes: int) -> None:

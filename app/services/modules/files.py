@@ -313,8 +313,4 @@ class ModuleFiles:
     async def aclose(self, *, drain_s: float) -> None:
         """Start nothing new; give running fetches drain_s seconds, then cancel them."""
         self._closing = True
-        try:
-            async with asyncio.timeout(drain_s):
-                await self._flight.aclose(cancel=False)
-        except TimeoutError:
-            await self._flight.aclose(cancel=True)
+        await self._flight.drain(drain_s)

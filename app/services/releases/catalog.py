@@ -3,7 +3,6 @@
 The web layer reads this alone; between two changes of state it costs no query.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from app.db.generation import current_generation
 from app.db.leases import LeaseTable
 from app.db.releases import IndexLog, Releases, with_lease
 from app.services.clock import Now
-from app.services.generation import GenerationWatch
+from app.services.generation import GenerationWatch, PerGeneration
 from app.services.releases.policy import IngestionPolicy
 
 
@@ -99,8 +98,7 @@ class CatalogReader:
         self._watch = watch
         self._policy = policy
         self._now = now
-        self._catalog: Catalog | None = None
-        self._loading = asyncio.Lock()
+        self._catalog = PerGeneration(db, watch, self._load)
 
     @property
     def generation(self) -> int:
@@ -113,23 +111,8 @@ class CatalogReader:
         return self._policy
 
     async def current(self, *, fresh: bool = False) -> Catalog:
-        """Return the catalogue of the present generation.
-
-        Args:
-            fresh: ask the database for the generation first, for whoever just changed something.
-
-        Raises:
-            DatabaseBusyError: the database doesn't answer, and what is loaded is out of date.
-        """
-        if fresh:
-            await self._watch.poll()
-        if self._catalog is not None and self._catalog.generation >= self._watch.value:
-            return self._catalog
-        async with self._loading:
-            if self._catalog is None or self._catalog.generation < self._watch.value:
-                self._catalog = await self._db.read(self._load)
-                self._watch.value = max(self._watch.value, self._catalog.generation)
-            return self._catalog
+        """Return the catalogue of the present generation; see `PerGeneration.current`."""
+        return await self._catalog.current(fresh=fresh)
 
     def _load(self, session: Session) -> Catalog:
         generation = current_generation(session)

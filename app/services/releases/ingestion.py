@@ -280,11 +280,7 @@ class Ingestion:
     async def aclose(self, *, drain_s: float) -> None:
         """Start nothing new; give running ingestions drain_s seconds, then cancel them."""
         self._closing = True
-        try:
-            async with asyncio.timeout(drain_s):
-                await self._flight.aclose(cancel=False)
-        except TimeoutError:
-            await self._flight.aclose(cancel=True)
+        await self._flight.drain(drain_s)
 
 
 def _says_nothing_new(before: FileRecord, outcome: Outcome) -> bool:

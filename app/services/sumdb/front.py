@@ -168,6 +168,8 @@ class SumdbFront:
                 "GONOSUMDB, or GOSUMDB to the tenant's own log",
                 "private name",
             )
+        if module != MODULE_PATH or not is_mirrored(asking):
+            asking.route(module)  # what no route serves is nobody's business to tell a public log
         try:
             return await log.lookup(module, version)
         except UpstreamAbsentError as error:

@@ -3,7 +3,6 @@
 Requests read this alone; between two changes it costs no query.
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +18,7 @@ from app.db.rules import OwnershipTable, RuleTable
 from app.db.tenantlogs import TenantLog, TenantLogTable
 from app.db.tenants import TenantTable
 from app.db.tokens import RecordedToken, Tokens
-from app.services.generation import GenerationWatch
+from app.services.generation import GenerationWatch, PerGeneration
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +109,8 @@ class PolicyReader:
     """Loads the policy once per generation."""
 
     def __init__(self, db: Database, watch: GenerationWatch) -> None:
-        self._db = db
         self._watch = watch
-        self._policy: Policy | None = None
-        self._loading = asyncio.Lock()
+        self._policy = PerGeneration(db, watch, load_policy)
 
     @property
     def generation(self) -> int:
@@ -121,20 +118,5 @@ class PolicyReader:
         return self._watch.value
 
     async def current(self, *, fresh: bool = False) -> Policy:
-        """Return the policy of the present generation.
-
-        Args:
-            fresh: ask the database for the generation first, for whoever just changed something.
-
-        Raises:
-            DatabaseBusyError: the database doesn't answer, and what is loaded is out of date.
-        """
-        if fresh:
-            await self._watch.poll()
-        if self._policy is not None and self._policy.generation >= self._watch.value:
-            return self._policy
-        async with self._loading:
-            if self._policy is None or self._policy.generation < self._watch.value:
-                self._policy = await self._db.read(load_policy)
-                self._watch.value = max(self._watch.value, self._policy.generation)
-            return self._policy
+        """Return the policy of the present generation; see `PerGeneration.current`."""
+        return await self._policy.current(fresh=fresh)

@@ -106,7 +106,10 @@ def site_for(folder: Path, fake: FakeGoproxy, **settings: Any) -> Site:
     given = {
         "modules__upstream": fake.url,
         "network__allow": ["127.0.0.0/8"],
-        "sumdb__upstreams": [],  # no test asks the real one
+        # No test asks the real ones.
+        "sumdb__upstreams": [],
+        "releases__index_url": "http://127.0.0.1:9/dl/",
+        "releases__files_urls": ["http://127.0.0.1:9/go/"],
         **settings,
     }
     return Site.new(folder, **given)
