@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import typer
 
 from app.cli import tenants_text as text
-from app.cli.output import Exit, emit
+from app.cli.output import Exit, complain, emit
 from app.cli.session import Json, ServerUrl, ask, ask_all
 from app.core.principal import OPERATOR
 
@@ -50,6 +50,8 @@ def list_rows(
         may_be_new=False,
     )
     emit(found, as_json, text.changes)
+    if len(found) == limit:
+        complain(f"there may be more: --after {found[-1]['seq']}, or a larger --limit")
 
 
 @audit.command()

@@ -25,7 +25,7 @@ from app.core.errors import MoorageError
 
 program = typer.Typer(
     name="moorage",
-    help="A private Go toolchain mirror that verifies once, at ingestion.",
+    help="A private mirror of Go toolchains and modules that verifies once, at ingestion.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from app.core.errors import (
 )
 
 _ANSWER_MAX_BYTES = 64 * 1024 * 1024
+# What pydantic says that people at a terminal would not.
+_PLAIN = {"Extra inputs are not permitted": "there is no such key"}
 _DEADLINE_S = 1200.0  # an ingestion may take a quarter of an hour
 
 
@@ -124,7 +127,7 @@ def server(url: str) -> Server:
     """
     if not url.startswith(("http://", "https://")):
         raise SettingsError(f"--server {url}: must begin with http:// or https://")
-    token = os.environ.get("MOORAGE_TOKEN")
+    token = os.environ.get("MOORAGE_TOKEN") or None
     path = os.environ.get("MOORAGE_TOKEN_FILE")
     if token is None and path is not None:
         try:
@@ -135,5 +138,9 @@ def server(url: str) -> Server:
 
 
 def wrong_fields(errors: Iterable[tuple[str, str]]) -> str:
-    """Return one line of (where, what is wrong): "limits.cold: Input should be …; title: …"."""
-    return "; ".join(f"{at}: {told}" for at, told in errors)
+    """Return one line of (where, what is wrong): "rules[2].effect: Input should be …; title: …"."""
+    return "; ".join(f"{_placed(at)}: {_PLAIN.get(told, told)}" for at, told in errors)
+
+
+def _placed(at: str) -> str:
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", at)

@@ -65,9 +65,10 @@ def base_url(settings: "Settings", port: int) -> str:
 
 def _greet(settings: "Settings", port: int) -> None:
     """Tell what to do next."""
-    base = base_url(settings, port)
+    here = base_url(settings, port)
+    base = settings.public_url or here
     print(
-        f"Moorage listens on {base}, data in {settings.data_dir}\n"
+        f"Moorage listens on {here}, data in {settings.data_dir}\n"
         f"  modules      go env -w GOPROXY={base}/goproxy/default\n"
         f"  an archive   curl -fOL {base}/dl/go1.27.1.src.tar.gz\n"
         f"  admin API    {base}/docs, downloads {base}/dl/",
@@ -75,8 +76,8 @@ def _greet(settings: "Settings", port: int) -> None:
     )
     if not settings.host.startswith(_LOOPBACK):
         complain(
-            f"warning: {settings.host} is not a loopback address and downloads need no token: "
-            "everybody who reaches it can read"
+            f"warning: {settings.host} is not a loopback address; downloads, and tenants with "
+            "anonymous reading, need no token: everybody who reaches it can read"
         )
 
 

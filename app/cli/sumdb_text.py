@@ -108,6 +108,8 @@ def reports(found: list[dict[str, Any]]) -> str:
 
 def prefetched(result: dict[str, Any]) -> "Shown":
     """Return what did not go well as a table, and a summary."""
+    if not result["items"]:
+        return "no release archive is mirrored yet, so no toolchain; see `moorage releases sync`"
     told = ", ".join(f"{result[o]} {o}" for o in ("ok", "skipped", "failed"))
     rows = [(i["name"], i["outcome"], i["detail"]) for i in result["items"] if i["outcome"] != "ok"]
     return (table(("VERSION", "OUTCOME", "WHY"), rows), told) if rows else told

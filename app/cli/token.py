@@ -24,7 +24,10 @@ def _path(tenant: str | None, *more: str) -> str:
 
 @token.command()
 def create(
-    name: Annotated[str, typer.Option("--name", help="Whose it is, for listings.")] = "admin",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Whose it is, for listings; without it, its first scope."),
+    ] = None,
     tenant: _Tenant = None,
     scopes: Annotated[
         list[Scope] | None,
@@ -41,7 +44,7 @@ def create(
     from app.web.admin.operations import tokens as operations
 
     wanted_scopes = scopes or [Scope.READ if tenant else Scope.ADMIN]
-    body = {"name": name, "scopes": wanted_scopes, "days": days}
+    body = {"name": name or wanted_scopes[0], "scopes": wanted_scopes, "days": days}
     wanted = checked(TokenIn, body)
     made = ask(
         server_url,

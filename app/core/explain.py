@@ -45,11 +45,16 @@ _NONE_IS_ABOUT_IT = {
 }
 
 
-def explain(access: ModuleAccess, version: str | None) -> list[Line]:
+def explain(access: ModuleAccess, version: str | None, *, names_others: bool = True) -> list[Line]:
     """Return every step towards `access.decide(version)`, in order; one of them decides.
 
     A stage without a step has a line that says so: there are at least five lines, for each stage
     one. Steps behind the one that decides tell what they would say.
+
+    Args:
+        access: of the tenant to the module.
+        version: None for the module as a whole.
+        names_others: whether the lines may name other tenants.
     """
     lines: list[Line] = []
     is_open = True
@@ -58,17 +63,21 @@ def explain(access: ModuleAccess, version: str | None) -> list[Line]:
         of_stage = [s for s in steps if s.stage is stage]
         if not of_stage:
             lines.append(Line(stage, _NONE_IS_ABOUT_IT[stage], Outcome.PASSES, "", decides=False))
-        for line in _lines(of_stage, access, version, is_open=is_open):
+        for line in _lines(of_stage, access, version, is_open, names_others):
             is_open = is_open and not line.decides
             lines.append(line)
     return lines
 
 
 def _lines(
-    steps: list[Step], access: ModuleAccess, version: str | None, *, is_open: bool
+    steps: list[Step],
+    access: ModuleAccess,
+    version: str | None,
+    is_open: bool,
+    names_others: bool,
 ) -> Iterator[Line]:
     for step in steps:
-        what = _what(step, access)
+        what = _what(step, access, names_others)
         if step.decision is None:
             yield Line(step.stage, what, Outcome.PASSES, _passed(step, version), decides=False)
             continue
@@ -77,12 +86,15 @@ def _lines(
         is_open = False
 
 
-def _what(step: Step, access: ModuleAccess) -> str:
+def _what(step: Step, access: ModuleAccess, names_others: bool) -> str:
     subject = step.subject
     if isinstance(subject, Rule):
         name = "platform rule" if step.stage is Stage.PLATFORM else "rule"
         until = f" until {subject.expires_at:%Y-%m-%d %H:%M} UTC" if subject.expires_at else ""
         return f"{name} {subject.id}: {subject}{until}"
+    if isinstance(subject, Ownership) and not names_others:
+        is_own = subject.tenant == access.tenant
+        return f"{subject.prefix} belongs to {access.tenant if is_own else 'another tenant'}"
     if isinstance(subject, Ownership):
         granted = f", granted to {' '.join(sorted(subject.granted))}" if subject.granted else ""
         return f"{subject.prefix} belongs to {subject.tenant}{granted}"

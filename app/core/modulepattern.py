@@ -104,7 +104,9 @@ def _trouble(text: str) -> str | None:
     if text[0] == "/" or text[-1] == "/":
         return "begins or ends with a slash"
     if not {"", ".", ".."}.isdisjoint(text.split("/")):
-        return 'an element is empty, "." or ".."'
+        return 'an element is empty, "." or ".."; write a module path, not a URL'
+    if "..." in text.split("/"):
+        return 'no module path has an element "..."; a pattern covers all that is below it'
     compiled = _compiled(text)
     if compiled is None:
         return 'not a glob: an open "[", an empty class, or a "\\" with nothing after it'

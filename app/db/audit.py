@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.audit import FIRST_HASH, AuditRecord, chain_hash
 from app.db.base import Base
+from app.db.generation import GenerationRow
 
 
 class AuditRow(Base):
@@ -40,6 +41,8 @@ class AuditLog:
             obj: what it was done to: a filename, a version, a key's fingerprint.
             detail: one line for a reader.
         """
+        # One at a time, where the database lets several write: each row follows the one before.
+        self._session.execute(select(GenerationRow.id).with_for_update())
         last = self._session.execute(
             select(AuditRow).order_by(AuditRow.seq.desc()).limit(1)
         ).scalar_one_or_none()

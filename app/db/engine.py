@@ -2,7 +2,8 @@
 
 SQLite gets one dedicated writer thread whose transactions are `BEGIN IMMEDIATE`: a deferred
 transaction that reads and then writes fails at once with "database is locked" in spite of
-busy_timeout. Other databases get ordinary pooled sessions.
+busy_timeout. Other databases get pooled sessions that keep SQLite's promises: what is read in one
+unit of work is of one moment, and of two that insert the same row the later one looks again.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ __all__ = ["Database", "Session", "is_sqlite", "make_engine", "sqlite_url"]
 T = TypeVar("T")
 
 _READERS = 4
+_TRIES = 5  # of a unit of work that another one's row came before
 # Durability first: FULL survives power loss, which WAL's NORMAL does not for the last commits.
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -81,7 +83,11 @@ class Database:
         self.url = url
         self._sqlite = is_sqlite(url)
         self._writer = make_engine(url)
-        self._reader = make_engine(url, read_only=True) if self._sqlite else self._writer
+        if self._sqlite:
+            self._reader = make_engine(url, read_only=True)
+        else:
+            # Else a policy could have the rules of before a change and the generation of after it.
+            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
         self._write_threads = ThreadPoolExecutor(1 if self._sqlite else 4, "db-write")
         self._read_threads = ThreadPoolExecutor(_READERS, "db-read")
 
@@ -101,16 +107,24 @@ class Database:
     async def write(self, work: Callable[[Session], T]) -> T:
         """Return work(session) from a write transaction that is committed when it returns.
 
+        Where several write at once, work may run more than once; only the last run counts.
+
         Raises:
             ConflictError: a unique or foreign key constraint refused the change.
             DatabaseBusyError: the database is locked or out of reach; nothing was changed.
         """
-        return await self._run(self._write_threads, self._writer, work)
+        tries = 1 if self._sqlite else _TRIES
+        return await self._run(self._write_threads, self._writer, work, tries)
 
     async def _run(
-        self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Session], T]
+        self,
+        threads: ThreadPoolExecutor,
+        engine: Engine,
+        work: Callable[[Session], T],
+        tries: int = 1,
     ) -> T:
-        future = asyncio.get_running_loop().run_in_executor(threads, _transact, engine, work)
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(threads, _transact, engine, work, tries)
         # A caller that goes away must not leave a half-known transaction behind unobserved.
         future.add_done_callback(_retrieved)
         return await asyncio.shield(future)
@@ -129,11 +143,13 @@ def _retrieved(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-def _transact(engine: Engine, work: Callable[[Session], T]) -> T:
+def _transact(engine: Engine, work: Callable[[Session], T], tries: int) -> T:
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             return work(session)
     except IntegrityError as error:
+        if tries > 1:
+            return _transact(engine, work, tries - 1)
         raise ConflictError(f"the database refused the change: {_brief(error)}") from error
     except DBAPIError as error:
         raise DatabaseBusyError(f"the database can't be used now: {_brief(error)}") from error

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, bindparam, delete, select, update
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    bindparam,
+    delete,
+    select,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from app.core.digest import Digest
@@ -24,7 +33,11 @@ class ModuleFileRow(Base):
     """One `.info`, `.mod` or `.zip` that was checked."""
 
     __tablename__ = "module_files"
-    __table_args__ = (UniqueConstraint("origin_id", "module", "version", "kind"),)
+    __table_args__ = (
+        UniqueConstraint("origin_id", "module", "version", "kind"),
+        # Checking a tenant's log looks each record up, whatever origin it came from.
+        Index("ix_module_files_module_version", "module", "version"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     origin_id: Mapped[int] = mapped_column(ForeignKey("origins.id"))
@@ -37,7 +50,7 @@ class ModuleFileRow(Base):
     blob_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     h1: Mapped[str]
     go_mod_h1: Mapped[str]
-    log_state: Mapped[str]
+    log_state: Mapped[str] = mapped_column(index=True)
     stored_at: Mapped[datetime]
 
     blob: Mapped[BlobRow | None] = relationship(lazy="raise")

@@ -6,6 +6,7 @@ are for the log and not for whoever asked.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakSet
 
 from cachetools import LRUCache
 
@@ -77,7 +78,7 @@ class Goproxies:
     def __init__(self, make: Callable[[Limits, str], HttpClient]) -> None:
         self._make = make
         self._clients: LRUCache[tuple[int, float, str], HttpClient] = LRUCache(_MAX_CLIENTS)
-        self._all: list[HttpClient] = []
+        self._all: WeakSet[HttpClient] = WeakSet()
 
     def open(self, upstream: Upstream, credential: Credential | None) -> Goproxy:
         """Return an upstream with the client that it has for itself."""
@@ -87,13 +88,13 @@ class Goproxies:
             limits = Limits(connect_s=upstream.connect_s, connections=CONNECTIONS)
             client = self._make(limits, upstream.ca_pem)
             self._clients[key] = client
-            # One that falls out of the cache may still be in use; it is closed at the end.
-            self._all.append(client)
+            # One that falls out of the cache may still be in use, and lives as long as that.
+            self._all.add(client)
         return Goproxy(client, upstream, credential)
 
     async def aclose(self) -> None:
         """Close every client."""
-        for client in self._all:
+        for client in list(self._all):
             await client.aclose()
 
 

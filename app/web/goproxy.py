@@ -447,7 +447,8 @@ def _key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> bytes | N
         if name == b"authorization":
             if authorization is not None:
                 return None
-            authorization = value if len(value) <= _KEY_BYTES else _short(value)
+            # An empty one is refused where none is welcome: the two must not share an answer.
+            authorization = value if 0 < len(value) <= _KEY_BYTES else _short(value)
         elif name == b"host":
             host = value
         elif is_plain_only and name in _NOT_INSTANT:
@@ -458,7 +459,7 @@ def _key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> bytes | N
 
 
 def _short(value: bytes) -> bytes:
-    """Return what stands for a long credential: no header has a line feed, so none equals it."""
+    """Return what stands for a long or an empty credential: no header has a line feed as this."""
     return b"\n" + Digest.of(value).hex.encode()
 
 

@@ -21,7 +21,8 @@ def test_the_record_is_the_same_here_and_there(port: Port) -> None:
     ):
         for more in ((), ("--json",)):
             here, there = port.here(*command, *more), port.there(*command, *more)
-            assert (here.code, here.err) == (0, ""), here
+            is_cut = "--limit" in command
+            assert (here.code, "there may be more" in here.err) == (0, is_cut), here
             assert here == there
             assert here.out.strip()
     for ended in (port.here("audit", "verify"), port.there("audit", "verify")):

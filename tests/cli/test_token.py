@@ -16,7 +16,7 @@ def test_a_tenants_tokens(way: Way, tenant: str) -> None:
     assert TOKEN.fullmatch(admin["token"] + "\n")
     listed = way.json("token", "list", "--tenant", tenant)
     assert [(t["name"], t["scopes"], t["tenant"]) for t in listed] == [
-        ("admin", ["read"], tenant),
+        ("read", ["read"], tenant),
         ("ops", ["admin", "read"], tenant),
     ]
     rotated = way("token", "rotate", listed[0]["id"], "--tenant", tenant, "--grace-hours", "0")

@@ -76,6 +76,20 @@ def test_every_step_is_told_in_the_order_that_it_acts_and_the_first_that_decides
     ]
 
 
+@pytest.mark.parametrize(
+    ("owner", "told"),
+    [
+        ("globex", "corp.example belongs to another tenant"),
+        ("acme", "corp.example belongs to acme"),
+    ],
+)
+def test_no_other_tenant_is_named_to_those_who_may_not_know_them(owner: str, told: str) -> None:
+    owned = (Ownership("corp.example", owner, frozenset({"zeta"})),)
+    access = Access("acme", DENY, [], [], owned).to(X, NOW)
+    whats = [line.what for line in explain(access, "v1.0.0", names_others=False)]
+    assert whats[1] == told
+
+
 def test_allow_rules_that_name_other_versions_deny_this_one_in_a_line_of_their_own() -> None:
     lines = explained(rule(1, ALLOW, X, "<v1.0.0"), rule(2, ALLOW, X, ">v1.0.0"), default=ALLOW)
     assert shown(lines)[-4:] == [

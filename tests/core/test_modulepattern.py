@@ -119,6 +119,8 @@ REFUSED = [
     ("https://corp.example", "empty"),
     ("corp.example/../x", '".."'),
     ("./x", '"."'),
+    ("github.com/x/...", "below it"),
+    ("https://github.com/x", "not a URL"),
     ("corp.example/[a", "not a glob"),
     ("corp.example/[]", "not a glob"),
     ("corp.example/[^]", "not a glob"),

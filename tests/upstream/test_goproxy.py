@@ -1,5 +1,6 @@
 """Asking GOPROXY upstreams: escaped paths, a client for each, limits of size and time."""
 
+import gc
 from collections.abc import AsyncIterator
 from random import Random
 
@@ -15,7 +16,7 @@ from app.core.errors import (
 from app.core.goproxy import Kind
 from app.core.routing import Upstream
 from app.upstream.address import AddressGuard, AllowedNetwork, Credential
-from app.upstream.goproxy import Goproxies, path_of
+from app.upstream.goproxy import _MAX_CLIENTS, Goproxies, path_of
 from app.upstream.http import HttpClient
 from app.upstream.retry import Limits
 from tests.fakes.faults import Fault
@@ -103,6 +104,15 @@ async def test_each_upstream_has_a_client_for_itself(proxies: Goproxies) -> None
     assert proxies.open(one, None).client is proxies.open(one, None).client
     clients = {id(proxies.open(u, None).client) for u in (one, other, slower)}
     assert len(clients) == 3
+
+
+async def test_clients_of_upstreams_beyond_the_limit_are_let_go(proxies: Goproxies) -> None:
+    in_use = proxies.open(Upstream(0, "http://127.0.0.1:1"), None)
+    for number in range(1, 300):
+        proxies.open(Upstream(number, "http://127.0.0.1:1"), None)
+    gc.collect()
+    assert len(proxies._all) == _MAX_CLIENTS + 1
+    assert in_use.client in proxies._all
 
 
 @pytest.mark.parametrize("status", [404, 410])

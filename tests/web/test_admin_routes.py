@@ -183,7 +183,7 @@ async def test_http_is_for_allowed_addresses_only(site: Site) -> None:
 async def test_two_routes_of_a_tenant_have_two_patterns(site: Site) -> None:
     made = await ok(site, "POST", ROUTES, PUBLIC)
     status, told = await refused(site, "POST", ROUTES, PUBLIC)
-    assert (status, told) == (409, f"route {made['id']} has the pattern * already")
+    assert (status, told) == (409, f"route {made['id']} has the pattern * already; change that one")
 
 
 async def test_a_tenants_admin_makes_private_only_what_the_tenant_owns(site: Site) -> None:

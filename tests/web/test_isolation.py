@@ -260,6 +260,13 @@ async def test_refusals_never_cross_by_host(two: Two) -> None:
             assert (await two.site.ask(target, headers={"Host": "open.example"})).status == 200
 
 
+async def test_what_an_empty_credential_is_refused_with_is_for_nobody_else(two: Two) -> None:
+    path = f"/goproxy/acme/{NAME}/@v/list"
+    assert (await two.site.ask(path, headers={"Authorization": ""})).status == 401
+    assert (await two.site.ask(path)).status == 200
+    assert (await two.site.ask(path, headers={"Authorization": ""})).status == 401
+
+
 async def test_at_once_and_in_any_order_each_gets_its_own(two: Two) -> None:
     asked = [(tenant, tail) for tenant in ("acme", "globex") for tail in TAILS] * 4
     got = await asyncio.gather(*(two.ask(tenant, tail) for tenant, tail in asked))

@@ -1,7 +1,7 @@
 """Module files as owners of blobs; see `services/repair.py`."""
 
 from app.core.digest import Digest
-from app.core.errors import DeniedError, UnknownError
+from app.core.errors import DeniedError, MoorageError, UnknownError
 from app.core.routing import Route, Upstream, route_for
 from app.db.engine import Database, Session
 from app.db.modules import ModuleFile, ModuleTable
@@ -39,20 +39,31 @@ class ModuleHealing(BlobOwner):
     async def fetch_again(self, digest: Digest, *, asked_for: bool) -> None:
         """Fetch every file of the blob again, each from its own origin.
 
+        One that can't be had keeps no other from being healed.
+
         Raises:
-            UnknownError: no route leads to the origin any more.
+            UnknownError: no route leads to the origin of one any more.
             VerificationError: upstream has other content by now.
             MoorageError: see `ModuleFiles.ensure`.
         """
+        failed: MoorageError | None = None
         for file in await self._db.read(lambda s: ModuleTable(s).of_blob(digest)):
-            if file.origin_id == await self._toolchains.origin():
-                await self._toolchains.zip(file.version)
-                continue
-            policy = await self._policies.current()
-            tenant, route, upstream = self._way_to(file, policy)
-            wanted = Wanted.of(route, file.origin_id, file.module, file.version, file.kind)
-            source = self._sources.open(upstream, policy)
-            await self._files.ensure(wanted, source, tenant, self._slots)
+            try:
+                await self._fetch(file)
+            except MoorageError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    async def _fetch(self, file: ModuleFile) -> None:
+        if file.origin_id == await self._toolchains.origin():
+            await self._toolchains.zip(file.version)
+            return
+        policy = await self._policies.current()
+        tenant, route, upstream = self._way_to(file, policy)
+        wanted = Wanted.of(route, file.origin_id, file.module, file.version, file.kind)
+        source = self._sources.open(upstream, policy)
+        await self._files.ensure(wanted, source, tenant, self._slots)
 
     def _way_to(self, file: ModuleFile, policy: Policy) -> tuple[str, Route, Upstream]:
         for of_tenant in policy.tenants.values():

@@ -1,23 +1,27 @@
 """Asking the public log, in the background, about what came in while it could not be asked.
 
+Names go to the log by the routes of now: one that has become private since is told to nobody.
 Of modules, and of the toolchains that release archives imply: there the log's record is proof also
 for the archives that carry no signature.
 """
 
 from app import logs
-from app.core.errors import MoorageError, VerificationError
+from app.core.errors import DeniedError, MoorageError, VerificationError
 from app.core.logstate import LogState
 from app.core.releasefile import FileRecord, FileState
-from app.core.routing import LogPolicy
+from app.core.routing import LogPolicy, route_for
 from app.core.toolchain import MODULE_PATH
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
-from app.db.modules import ModuleTable
+from app.db.modules import ModuleFile, ModuleTable
 from app.db.releases import Releases
+from app.db.routes import RouteTable
 from app.services.clock import Now
 from app.services.modules.files import ModuleFiles
+from app.services.modules.toolchains import ORIGIN
 from app.services.sumdb.checks import LogChecks
+from app.services.tenants.policy import Policy, PolicyReader
 
 _BATCH = 50
 _log = logs.get("logpass")
@@ -26,12 +30,21 @@ _log = logs.get("logpass")
 class LogPass:
     """Settles, a batch at a time, what is recorded as unverified."""
 
-    def __init__(self, db: Database, files: ModuleFiles, checks: LogChecks, now: Now) -> None:
+    def __init__(
+        self,
+        db: Database,
+        files: ModuleFiles,
+        checks: LogChecks,
+        policies: PolicyReader,
+        now: Now,
+    ) -> None:
         self._db = db
         self._files = files
         self._checks = checks
+        self._policies = policies
         self._now = now
         self._after = 0
+        self._after_release = ""
 
     async def step(self) -> int:
         """Ask about the next files; return how many the log vouched for."""
@@ -41,11 +54,19 @@ class LogPass:
 
     async def _modules(self) -> int:
         after = self._after
-        rows = await self._db.read(lambda s: ModuleTable(s).unverified(after, _BATCH))
+
+        def work(session: Session) -> tuple[list[tuple[int, ModuleFile]], int | None]:
+            rows = ModuleTable(session).unverified(after, _BATCH)
+            return rows, RouteTable(session).known_origin(ORIGIN)
+
+        rows, mirror = await self._db.read(work)
+        policy = await self._policies.current(fresh=True)
         # From the beginning again once the end is reached: what failed now may be had later.
         self._after = rows[-1][0] if len(rows) == _BATCH else 0
         settled = 0
         for _, file in rows:
+            if file.origin_id != mirror and not _is_asked_about(file, policy):
+                continue
             try:
                 state = (await self._files.settle(file, LogPolicy.DEFER)).log_state
             except VerificationError:
@@ -58,9 +79,15 @@ class LogPass:
 
     async def _toolchains(self) -> int:
         every = await self._db.read(lambda s: Releases(s).all())
-        due = [r for r in every if r.served and r.toolchain is not None and not r.toolchain.log]
+        due = sorted(
+            (r for r in every if r.served and r.toolchain is not None and not r.toolchain.log),
+            key=lambda r: r.file.filename,
+        )
+        batch = [r for r in due if r.file.filename > self._after_release][:_BATCH]
+        # As for modules: those of which the log has no record must not keep others waiting.
+        self._after_release = batch[-1].file.filename if len(batch) == _BATCH else ""
         settled = 0
-        for record in due[:_BATCH]:
+        for record in batch:
             settled += await self._settle(record)
         return settled
 
@@ -102,3 +129,17 @@ class LogPass:
         if not is_right:
             _log.error("release contradicts the log", filename=record.file.filename, why=why)
         return is_right
+
+
+def _is_asked_about(file: ModuleFile, policy: Policy) -> bool:
+    """Whether a public route of any tenant leads to where a file came from, and asks the log."""
+    for of_tenant in policy.tenants.values():
+        tenant = of_tenant.tenant.name
+        try:
+            route = route_for(of_tenant.routes, policy.private_names, tenant, file.module)
+        except DeniedError:  # no route, or its name is private
+            continue
+        is_asking = not route.private and route.log is not LogPolicy.OFF
+        if is_asking and any(u.origin_id == file.origin_id for u in route.upstreams):
+            return True
+    return False

@@ -14,6 +14,7 @@ from cachetools import LRUCache
 from app.core.errors import RateLimitedError
 
 QUEUE_PER_SLOT = 16  # half of the queue of all tenants, with the defaults
+LANE_PER_SLOT = 12  # of these at one upstream: a slow one leaves places to the others
 _MAX_LANES = 4096
 
 
@@ -26,7 +27,7 @@ class Slots:
 
     def __init__(self, *, checks: int = 2) -> None:
         self._lanes: LRUCache[tuple[str, int, int], asyncio.Semaphore] = LRUCache(_MAX_LANES)
-        self._waiting: Counter[str] = Counter()
+        self._waiting: Counter[str | tuple[str, int]] = Counter()
         self.checks = asyncio.Semaphore(checks)
 
     @asynccontextmanager
@@ -34,23 +35,27 @@ class Slots:
         """Return a context in which one fetch of a tenant from an upstream runs.
 
         Raises:
-            RateLimitedError: limit * 16 fetches of the tenant run or wait already.
+            RateLimitedError: limit * 16 fetches of the tenant run or wait already, or limit * 12
+                at that upstream.
         """
-        if self._waiting[tenant] >= limit * QUEUE_PER_SLOT:
-            raise RateLimitedError(
-                f"tenant {tenant} waits for {self._waiting[tenant]} fetches from upstream already; "
-                "try again"
-            )
+        places: tuple[str | tuple[str, int], ...] = (tenant, (tenant, origin_id))
+        for place, most in zip(places, (QUEUE_PER_SLOT, LANE_PER_SLOT), strict=True):
+            if self._waiting[place] >= limit * most:
+                raise RateLimitedError(
+                    f"tenant {tenant} waits for {self._waiting[place]} fetches from upstream "
+                    "already; try again"
+                )
         key = (tenant, origin_id, limit)
         lane = self._lanes.setdefault(key, asyncio.Semaphore(limit))
-        self._waiting[tenant] += 1
+        self._waiting.update(places)
         try:
             async with lane:
                 yield
         finally:
-            self._waiting[tenant] -= 1
-            if not self._waiting[tenant]:
-                del self._waiting[tenant]
+            for place in places:
+                self._waiting[place] -= 1
+                if not self._waiting[place]:
+                    del self._waiting[place]
 
 
 class Buckets:

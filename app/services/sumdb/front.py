@@ -171,7 +171,7 @@ class SumdbFront:
         if module != MODULE_PATH or not is_mirrored(asking):
             asking.route(module)  # what no route serves is nobody's business to tell a public log
         try:
-            return await log.lookup(module, version)
+            return await log.lookup(module, version, tenant=asking.tenant)
         except UpstreamAbsentError as error:
             raise UnknownError(f"{log.name} has no record of {module}@{version}") from error
         except UpstreamError as error:

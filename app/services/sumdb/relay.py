@@ -35,11 +35,13 @@ from app.db.engine import Database, Session
 from app.db.sumdb import LogHead, LogLookup, LogTable
 from app.services.clock import Now
 from app.services.flight import Flight
+from app.services.modules.slots import Slots
 from app.services.sumdb.logtiles import LogTiles, Proven
 from app.upstream.sumdb import SumdbServer
 
 T = TypeVar("T")
 
+_LOOKUPS = 8  # of one tenant at once; further ones wait, and can't take the places of all others
 _log = logs.get("sumdb")
 
 
@@ -73,6 +75,7 @@ class LogRelay:
         self._now = now
         self._tiles = LogTiles(name, server, db)
         self._merging = asyncio.Lock()
+        self._slots = Slots()
         self._lookups: Flight[tuple[str, str], LogLookup] = Flight()
         self._fetches: Flight[Tile, bytes] = Flight()
         self._heads: Flight[str, None] = Flight()
@@ -88,15 +91,22 @@ class LogRelay:
         await self._fetches.aclose(cancel=True)
         await self._heads.aclose(cancel=True)
 
-    async def lookup(self, module: str, version: str) -> bytes:
+    async def lookup(self, module: str, version: str, *, tenant: str = "") -> bytes:
         """Return the log's record of a module version with a signed head, byte for byte.
 
+        Args:
+            module: plain path.
+            version: canonical.
+            tenant: on whose behalf; "" is bounded by no tenant's limit.
+
         Raises:
+            RateLimitedError: too many lookups of the tenant are under way.
+            OverloadedError: too many of all tenants are.
             UpstreamAbsentError: the log says that there is no such version.
             UpstreamError: it can't be asked.
             VerificationError: what it answered does not verify.
         """
-        return (await self._lookup(module, version)).body
+        return (await self._lookup(module, version, tenant)).body
 
     async def sums(self, module: str, version: str) -> Sums:
         """Return what the log vouches for: the h1 of a version's zip and of its go.mod.
@@ -107,11 +117,18 @@ class LogRelay:
         found = await self._lookup(module, version)
         return records.lines_for(records.parse_lookup(found.body).text, module, version)
 
-    async def _lookup(self, module: str, version: str) -> LogLookup:
+    async def _lookup(self, module: str, version: str, tenant: str = "") -> LogLookup:
         known = await self._db.read(lambda s: LogTable(s, self.name).lookup(module, version))
         if known is not None:
             return known
-        return await self._lookups.do((module, version), partial(self._ask, module, version))
+        ask = partial(self._ask_in_turn, module, version, tenant)
+        return await self._lookups.do((module, version), ask)
+
+    async def _ask_in_turn(self, module: str, version: str, tenant: str) -> LogLookup:
+        if not tenant:
+            return await self._ask(module, version)
+        async with self._slots.fetch(tenant, 0, _LOOKUPS):
+            return await self._ask(module, version)
 
     async def _ask(self, module: str, version: str) -> LogLookup:
         body = await self._server.lookup(module, version)

@@ -98,7 +98,7 @@ class ExplainService:
         policy = await self._policies.current(fresh=True)
         of_tenant = tenant_in(policy, tenant)
         asked = None if is_query else version
-        decision, steps = self._decided(of_tenant, module, asked)
+        decision, steps = self._decided(of_tenant, module, asked, who)
         if module == MODULE_PATH and is_mirrored(Asking(policy, of_tenant, who, self._now())):
             stored = await self._built(version)
             return Explanation(
@@ -144,12 +144,13 @@ class ExplainService:
         )
 
     def _decided(
-        self, of_tenant: TenantPolicy, module: str, version: str | None
+        self, of_tenant: TenantPolicy, module: str, version: str | None, who: Principal
     ) -> tuple[Decision, list[Line]]:
         reader = Principal("explain", frozenset({Scope.READ}), of_tenant.tenant.name)
         now = self._now()
         may = permission(reader, of_tenant, Operation.FETCH, module, now)
-        steps = explain(of_tenant.access.to(module, now), version)
+        access = of_tenant.access.to(module, now)
+        steps = explain(access, version, names_others=who.is_platform_admin)
         if may.refusal is not None:  # the tenant is switched off: no rule is looked at
             steps = [replace(line, decides=False) for line in steps]
         return may.decide(version), steps

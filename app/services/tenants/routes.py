@@ -142,7 +142,8 @@ class RouteService:
         for other in RouteTable(session).of(tenant):
             if other.route.pattern == pattern and other.route.id != route_id:
                 raise ConflictError(
-                    f"route {other.route.id} has the pattern {pattern.text} already"
+                    f"route {other.route.id} has the pattern {pattern.text} already; "
+                    "change that one"
                 )
 
     def _upstream(self, session: Session, tenant: Tenant, draft: UpstreamDraft) -> Upstream:

@@ -43,6 +43,8 @@ def own(warm: Warm, tmp_path: Path, corp: FakeGoproxy) -> Iterator[Relayed]:
         await add_route(services, TENANT, "*", proxy.url)
         await add_route(services, TENANT, "corp.example", corp.url, private=True)
         await add_rule(services, TENANT, Effect.DENY, "evil.example/*", reason="left-pad again")
+        await add_tenant(services, "narrow", catch_all=False)
+        await add_route(services, "narrow", "only.example", proxy.url)
 
     with (
         FakeGoproxy() as proxy,
@@ -103,6 +105,15 @@ def test_F78_a_private_name_is_not_told_to_the_log(own: Relayed, tenant: str) ->
         assert "GONOSUMDB" in refused.text
     assert own.lookups_of("secret") == 0
     assert not own.evidence()
+
+
+def test_F78_what_no_route_serves_is_not_told_to_the_log(own: Relayed) -> None:
+    own.log.add_module(module("only.example/x", V))
+    assert own.served.get(f"sumdb/{NAME}/lookup/only.example/x@{V}", "narrow").status == 200
+    refused = own.served.get(f"sumdb/{NAME}/lookup/other.example/x@{V}", "narrow")
+    assert refused.status == 403
+    assert "no route of tenant narrow serves other.example/x" in refused.text
+    assert own.lookups_of("other.example") == 0
 
 
 def test_F78_go_gets_a_private_module_past_the_public_log(

@@ -115,6 +115,20 @@ async def test_F90_equal_bytes_of_two_origins_are_healed_for_both(
         assert await one.zip_of(NAME, V, tenant=tenant) == X.zip
 
 
+async def test_F90_an_origin_without_a_route_keeps_no_other_from_being_healed(
+    one: Bench, fake: FakeGoproxy, second: FakeGoproxy
+) -> None:
+    second.put(X)
+    await one.tenant("globex", second)
+    await one.ask(ZIP, NAME, V, tenant="globex")
+    await one.change_route("acme", off=True)
+    await one.services.watch.poll()
+    spoil(blob_path(one.services, DIGEST), flipped(X.zip))
+    await found_out(one)
+    assert not fake.requests
+    assert await one.zip_of(NAME, V, tenant="globex", fetch=False) == X.zip
+
+
 async def test_a_blob_whose_route_is_gone_waits_for_one(one: Bench, fake: FakeGoproxy) -> None:
     await one.change_route("acme", off=True)
     blob_path(one.services, DIGEST).unlink()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.core.errors import RateLimitedError
-from app.services.modules.slots import QUEUE_PER_SLOT, Buckets, Slots
+from app.services.modules.slots import LANE_PER_SLOT, QUEUE_PER_SLOT, Buckets, Slots
 from tests.services.bench import Stopwatch
 
 
@@ -54,15 +54,28 @@ async def test_each_upstream_and_each_tenant_has_slots_of_its_own() -> None:
 async def test_a_crowd_beyond_the_queue_is_told_to_come_back_and_others_are_not() -> None:
     slots = Slots()
     fetches = Fetches(slots)
-    await fetches.start("acme", 1, 1, QUEUE_PER_SLOT)
+    await fetches.start("acme", 1, 1, LANE_PER_SLOT)
+    await fetches.start("acme", 2, 1, QUEUE_PER_SLOT - LANE_PER_SLOT)
     with pytest.raises(RateLimitedError, match="tenant acme waits for 16 fetches"):
-        async with slots.fetch("acme", 1, 1):
+        async with slots.fetch("acme", 2, 1):
             pass
     await fetches.start("globex", 1, 1, 1)
-    assert fetches.running == [("acme", 1), ("globex", 1)]
+    assert fetches.running == [("acme", 1), ("acme", 2), ("globex", 1)]
     await fetches.finish()
     async with slots.fetch("acme", 1, 1):
         pass
+
+
+async def test_one_slow_upstream_leaves_places_to_the_others_of_its_tenant() -> None:
+    slots = Slots()
+    fetches = Fetches(slots)
+    await fetches.start("acme", 1, 1, LANE_PER_SLOT)
+    with pytest.raises(RateLimitedError, match="tenant acme waits for 12 fetches"):
+        async with slots.fetch("acme", 1, 1):
+            pass
+    async with slots.fetch("acme", 2, 1):
+        pass
+    await fetches.finish()
 
 
 async def test_whoever_stops_waiting_gives_the_place_back() -> None:

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from app.core.errors import (
+    RateLimitedError,
     UnknownError,
     UpstreamAbsentError,
     UpstreamError,
@@ -244,3 +245,21 @@ async def test_a_tile_that_was_damaged_here_is_fetched_again(
     assert await relaying.relay.lookup(HELLO, V1)
     assert await relaying.evidence() == []
     assert await relaying.tile("tile/8/0/001.p/45") == log.tile_body("tile/8/0/001.p/45")
+
+
+async def test_the_lookups_of_one_tenant_take_no_places_of_another(
+    relaying: Relaying, log: FakeSumdb
+) -> None:
+    put(log, HELLO)
+    names = [f"example.com/m{number}" for number in range(200)]
+    for name in names:
+        log.fault(f"/lookup/{name}@{V1}", Fault.delay_headers_until_released(), times=None)
+    many = [asyncio.ensure_future(relaying.relay.lookup(n, V1, tenant="acme")) for n in names]
+    done, waiting = await asyncio.wait(many, return_when=asyncio.FIRST_COMPLETED)
+    assert {type(one.exception()) for one in done} == {RateLimitedError}
+    await relaying.relay.lookup(HELLO, V1, tenant="globex")
+    log.clear_faults()
+    log.release()
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*many, return_exceptions=True)
