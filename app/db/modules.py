@@ -220,6 +220,23 @@ class ModuleTable:
         )
         return any(self._session.execute(q.limit(1)).first() for q in (answered, stored))
 
+    def is_version_known(
+        self, origins: Sequence[int], modules: Sequence[str], version: str
+    ) -> bool:
+        """Report whether any of some module paths was found to have a version, or a query."""
+        answered = select(ModuleAnswerRow.module).where(
+            ModuleAnswerRow.origin_id.in_(origins),
+            ModuleAnswerRow.module.in_(modules),
+            ModuleAnswerRow.query == f"={version}",
+            ModuleAnswerRow.status == 200,
+        )
+        stored = select(ModuleFileRow.module).where(
+            ModuleFileRow.origin_id.in_(origins),
+            ModuleFileRow.module.in_(modules),
+            ModuleFileRow.version == version,
+        )
+        return any(self._session.execute(q.limit(1)).first() for q in (answered, stored))
+
     def add(self, file: ModuleFile) -> None:
         """Record a file; its blob, if it has one, is durable already.
 

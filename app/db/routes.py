@@ -34,7 +34,8 @@ class CredentialRow(Base):
 class OriginRow(Base):
     """An upstream as identity, under which content is stored; never deleted.
 
-    `key` is the URL, with "#<credential id>" where one is sent: an id is never used again.
+    `key` is the URL, with "#<credential id>" where one is sent: an id is never used again; and with
+    " forks" where content may declare another name, which a route without `forks` must not serve.
     """
 
     __tablename__ = "origins"
@@ -215,15 +216,17 @@ class RouteTable:
         self._session.flush()
         self._session.execute(delete(RouteUpstreamRow).where(RouteUpstreamRow.route_id == row.id))
         for position, upstream in enumerate(route.upstreams):
-            self._session.add(self._upstream_row(row.id, position, upstream))
+            self._session.add(self._upstream_row(route, row.id, position, upstream))
         self._session.flush()
         return row.id
 
-    def _upstream_row(self, route_id: int, position: int, upstream: Upstream) -> RouteUpstreamRow:
+    def _upstream_row(
+        self, route: Route, route_id: int, position: int, upstream: Upstream
+    ) -> RouteUpstreamRow:
         return RouteUpstreamRow(
             route_id=route_id,
             position=position,
-            origin_id=self._origin(upstream),
+            origin_id=self._origin(route, upstream),
             url=upstream.url,
             credential_id=upstream.credential,
             on_absent=upstream.on_absent,
@@ -234,10 +237,12 @@ class RouteTable:
             ca_pem=upstream.ca_pem,
         )
 
-    def _origin(self, upstream: Upstream) -> int:
+    def _origin(self, route: Route, upstream: Upstream) -> int:
         key = upstream.url
         if upstream.credential is not None:
             key += f"#{upstream.credential}"
+        if route.forks:
+            key += " forks"
         return self.origin(key)
 
     def origin(self, key: str) -> int:

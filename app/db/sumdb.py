@@ -9,6 +9,9 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from app.core.digest import Digest
 from app.db.base import Base
 
+MAX_EVIDENCE = 1000
+"""Refused answers kept of one log: the first ones prove it, and a liar must not fill the disk."""
+
 
 class LogHeadRow(Base):
     """The newest tree head of a log that was verified; `note` is signed, as it came."""
@@ -164,14 +167,14 @@ class LogTable:
             self._session.flush()
 
     def add_evidence(self, older: bytes, newer: bytes, detail: str, at: datetime) -> bool:
-        """Keep evidence; False if the same was kept before."""
+        """Keep evidence; False if the same was kept before, or as much as is ever kept is."""
         sha256 = Digest.of(older + b"\0" + newer).hex
         known = self._session.execute(
             select(LogEvidenceRow.id).where(
                 LogEvidenceRow.log == self._log, LogEvidenceRow.sha256 == sha256
             )
         ).first()
-        if known is not None:
+        if known is not None or self.evidence_count() >= MAX_EVIDENCE:
             return False
         self._session.add(
             LogEvidenceRow(

@@ -297,8 +297,9 @@ class Limits(Section):
         Field(
             ge=1,
             le=1_000_000,
-            description="Files that are fetched, or wait for it, because of requests; how many at "
-            "once is `releases.parallel`.",
+            description="Files that are fetched, or wait for it, because of requests: of releases, "
+            "and as many of modules. How many at once is `releases.parallel`, and "
+            "`limits.tenant_cold` of each tenant.",
         ),
     ] = 256
     url_bytes: Annotated[

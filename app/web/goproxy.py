@@ -239,14 +239,15 @@ class GoproxyApp:
         path: bytes = scope["raw_path"]
         whole = path if path.startswith(PREFIX) else path + b"/"
         to = addressed(whole, scope["headers"], peer, self._gateways, policy.hosts)
-        presented = presented_token(scope["headers"])
-        of_tenant = policy.tenants.get(to.tenant)
+        of_tenant, presented = policy.tenants.get(to.tenant), None
         try:
+            presented = presented_token(scope["headers"])
             if of_tenant is None:
                 raise _no_such_tenant(policy, to.tenant, presented, now)
             principal, expires_at = authenticate(policy, of_tenant, presented, now)
         except UnauthenticatedError:
-            self._check_bad_tokens(client, presented)
+            if any(name == b"authorization" for name, _ in scope["headers"]):
+                self._check_bad_tokens(client)
             raise
         self._check_rate(of_tenant)
         fetch = not any(
@@ -256,9 +257,7 @@ class GoproxyApp:
         asking = Asking(policy, of_tenant, principal, now, fetch)
         return _Request(to, asking, expires_at, Line.of(to, principal), fetch)
 
-    def _check_bad_tokens(self, client: str, presented: str | None) -> None:
-        if presented is None:
-            return
+    def _check_bad_tokens(self, client: str) -> None:
         wait_s = self._bad_tokens.take(client, self._limits.bad_tokens / 60)
         if wait_s:
             raise RateLimitedError(

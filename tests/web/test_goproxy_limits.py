@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
 from app.core.acl import Effect
 from app.core.principal import OPERATOR
@@ -86,6 +87,21 @@ async def test_F27_wrong_tokens_are_limited_by_address_and_the_right_one_is_not(
         good = await site.ask("/goproxy/shut/", headers=bearer(secret))
         assert good.status == 200
         assert (await site.ask("/goproxy/shut/")).status == 401  # no token is no wrong one
+
+
+@pytest.mark.parametrize("header", ["Basic !", "Digest x", "Basic YWI="])
+async def test_F27_what_is_no_token_at_all_counts_as_a_wrong_one(
+    tmp_path: Path, header: str
+) -> None:
+    async with limited(tmp_path, bad_tokens=10) as (site, _):
+        await add_tenant(site.services, "shut", open_to_all=False)
+        await settled(site.services)
+        headers = {"Authorization": header}
+        asked = [
+            await site.ask(f"/goproxy/shut/a.b/m{n}/@v/list", headers=headers) for n in range(30)
+        ]
+        assert [one.status for one in asked[:10]] == [401] * 10
+        assert [one.status for one in asked[12:]] == [429] * 18
 
 
 async def test_streams_of_one_tenant_are_limited_and_another_has_its_own(tmp_path: Path) -> None:

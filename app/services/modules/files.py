@@ -62,7 +62,7 @@ class ModuleFiles:
         self._slots = slots
         self._log_checks = log_checks
         self._now = now
-        self._flight: Flight[tuple[int, str, str, str], ModuleFile] = Flight(
+        self._flight: Flight[tuple[int, str, str, str, LogPolicy], ModuleFile] = Flight(
             max_waiters=max_waiters, max_keys=max_queue
         )
         self._closing = False
@@ -95,7 +95,7 @@ class ModuleFiles:
         if self._closing:
             raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
         return await self._flight.do(
-            wanted.key,
+            (*wanted.key, wanted.log),  # who requires the log must not share what does without it
             lambda: self._alone(wanted, source, tenant, slots),
             is_unasked=is_unasked,
         )

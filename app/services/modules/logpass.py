@@ -48,7 +48,7 @@ class LogPass:
 
     async def step(self) -> int:
         """Ask about the next files; return how many the log vouched for."""
-        if not self._checks.is_on:
+        if not self._checks.is_on or self._checks.is_resting:
             return 0
         return await self._modules() + await self._toolchains()
 

@@ -49,7 +49,8 @@ class Probes:
 
         Where nothing is known of the parents, upstream is asked for their lists: `go` asks for them
         at this very moment, and the answer about the longer path may have come first. Not for a
-        version while upstream fails: that may be a nested module's, and its 404 would be wrong.
+        version while upstream fails: that may be a nested module's, and its 404 would be wrong. It
+        takes a parent that is known to have that very version.
 
         Args:
             error: why upstream can't be asked.
@@ -63,10 +64,13 @@ class Probes:
         origins, parents = [u.origin_id for u in route.upstreams], _parents(requested.module)
         if await self._db.read(lambda s: ModuleTable(s).is_known(origins, [requested.module])):
             return False
+        if requested.kind is Kind.INFO and error.status not in REFUSALS:
+            version = requested.version
+            return await self._db.read(
+                lambda s: ModuleTable(s).is_version_known(origins, parents, version)
+            )
         if await self._db.read(lambda s: ModuleTable(s).is_known(origins, parents)):
             return True
-        if requested.kind is Kind.INFO and error.status not in REFUSALS:
-            return False
         if error.status is None and not isinstance(error, UpstreamContentError):
             return False  # it gives no answer at all, and each question may take its whole deadline
         return await self._has_parent(asking, route, parents[1:])  # a host is hardly ever a module

@@ -83,6 +83,11 @@ class LogChecks:
         """Whether there is a log to ask."""
         return self._relay is not None
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether the log could not be asked a moment ago."""
+        return self._clock() < self._rests_until
+
     async def vouched(
         self, module: str, version: str, policy: LogPolicy, *, insist: bool = False
     ) -> Vouched:
@@ -105,7 +110,7 @@ class LogChecks:
         if policy is LogPolicy.OFF:
             return Vouched("", None)
         name, may_defer = self._relay.name, policy is LogPolicy.DEFER
-        if may_defer and not insist and self._clock() < self._rests_until:
+        if may_defer and not insist and self.is_resting:
             return Vouched(name, None)
         patience = self._defer_s if may_defer else None
         try:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from cachetools import TTLCache
+
 from app import logs, metrics
 from app.core import record as records
 from app.core import tlog
@@ -22,6 +24,7 @@ from app.core.errors import (
     BadInputError,
     ConflictError,
     UnknownError,
+    UpstreamAbsentError,
     UpstreamError,
     VerificationError,
 )
@@ -41,6 +44,8 @@ from app.upstream.sumdb import SumdbServer
 
 T = TypeVar("T")
 
+_ABSENT_S = 20.0
+_MAX_ABSENT = 8192
 _LOOKUPS = 8  # of one tenant at once; further ones wait, and can't take the places of all others
 _log = logs.get("sumdb")
 
@@ -76,6 +81,9 @@ class LogRelay:
         self._tiles = LogTiles(name, server, db)
         self._merging = asyncio.Lock()
         self._slots = Slots()
+        self._absent: TTLCache[tuple[str, str], UpstreamAbsentError] = TTLCache(
+            _MAX_ABSENT, _ABSENT_S
+        )
         self._lookups: Flight[tuple[str, str], LogLookup] = Flight()
         self._fetches: Flight[Tile, bytes] = Flight()
         self._heads: Flight[str, None] = Flight()
@@ -121,6 +129,9 @@ class LogRelay:
         known = await self._db.read(lambda s: LogTable(s, self.name).lookup(module, version))
         if known is not None:
             return known
+        absent = self._absent.get((module, version))
+        if absent is not None:
+            raise _again(absent)
         ask = partial(self._ask_in_turn, module, version, tenant)
         return await self._lookups.do((module, version), ask)
 
@@ -131,7 +142,11 @@ class LogRelay:
             return await self._ask(module, version)
 
     async def _ask(self, module: str, version: str) -> LogLookup:
-        body = await self._server.lookup(module, version)
+        try:
+            body = await self._server.lookup(module, version)
+        except UpstreamAbsentError as error:
+            self._absent[module, version] = _again(error)
+            raise
         shown = body
         try:
             lookup = records.parse_lookup(body)
@@ -307,6 +322,11 @@ class LogRelay:
         metrics.count_log_refusal()
         _log.error("checksum database refused", log=self.name, why=why)
         return VerificationError(why)
+
+
+def _again(error: UpstreamAbsentError) -> UpstreamAbsentError:
+    """Return the same error anew: one that was raised holds on to all that it passed through."""
+    return UpstreamAbsentError(str(error), origin=error.origin, status=error.status)
 
 
 def _covers(tree: Tree, tile: Tile) -> bool:

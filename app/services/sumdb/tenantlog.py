@@ -268,10 +268,6 @@ class TenantLogs:
             await asyncio.to_thread(self._heads.replace, old.name, old.head)
         return new
 
-    async def all_names(self) -> dict[str, TenantLog]:
-        """Return every log by its name, retired ones too."""
-        return {log.name: log for log in await self._db.read(lambda s: TenantLogTable(s).all())}
-
 
 def _place(name: str) -> str:
     return f"log:{name}"

@@ -252,6 +252,12 @@ async def test_F73_a_forks_go_mod_is_taken_by_a_route_that_says_so(
     await bench.change_route("acme", forks=True)
     assert (await bench.ask(MOD, NAME, V)).body == fork.mod
     assert await bench.zip_of(NAME, V) == fork.zip
+    await bench.tenant("strict", fake)  # of the same upstream
+    with pytest.raises(UpstreamContentError, match="a route with `forks`"):
+        await bench.ask(MOD, NAME, V, tenant="strict")
+    await bench.change_route("acme", forks=False)
+    with pytest.raises(UpstreamContentError, match="a route with `forks`"):
+        await bench.ask(MOD, NAME, V)
 
 
 WRONG_MOD = X.mod + b"\nrequire example.com/evil v1.0.0\n"

@@ -274,9 +274,23 @@ async def down(bench: Bench, full: FakeGoproxy, **route: bool) -> None:
 async def test_while_upstream_is_down_a_path_below_a_known_module_is_taken_for_none(
     bench: Bench, full: FakeGoproxy, kind: str, version: str, below: str
 ) -> None:
-    await down(bench, full)
+    full.put_query(NAME, "master", module(NAME, "v1.0.0").info)
+    await bench.tenant("acme", full)
+    await bench.ask(kind, NAME, version)
+    full.stop()
     with pytest.raises(UnknownError, match="one above it is"):
         await bench.ask(kind, f"{NAME}/{below}", version)
+
+
+@pytest.mark.parametrize("version", ["v1.1.0", "v9.9.9", "master"])
+async def test_F51_a_version_that_no_module_above_is_known_to_have_may_be_a_nested_modules(
+    bench: Bench, full: FakeGoproxy, version: str
+) -> None:
+    await bench.tenant("acme", full)
+    await bench.ask(INFO, NAME, "v1.0.0")
+    full.stop()
+    with pytest.raises(UpstreamUnavailableError):
+        await bench.ask(INFO, f"{NAME}/sub", version)
 
 
 async def test_where_nothing_is_known_of_the_parents_they_are_asked_for(

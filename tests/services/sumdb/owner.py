@@ -11,7 +11,7 @@ from app.core.record import Sums
 from app.core.tile import Tile
 from app.core.tlog import Tree
 from app.db.engine import Database
-from app.db.tenantlogs import LogRecord, TenantLog
+from app.db.tenantlogs import LogRecord, TenantLog, TenantLogTable
 from app.services.secrets import SecretBox
 from app.services.sumdb.fsck import LogFsck, LogReport
 from app.services.sumdb.headfile import HeadFiles
@@ -44,7 +44,8 @@ class Owner:
         return await self.logs.create(tenant)
 
     async def fresh(self, log: TenantLog) -> TenantLog:
-        return (await self.logs.all_names())[log.name]
+        every = await self.db.read(lambda s: TenantLogTable(s).all())
+        return next(one for one in every if one.name == log.name)
 
     async def put(self, log: TenantLog, number: int, of: Sums | None = None) -> LogRecord:
         """Append the record of example.com/m<number>."""

@@ -1,6 +1,7 @@
 """A public log that misbehaves: refused, told, kept as evidence, and nothing else kept of it."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -12,6 +13,8 @@ from app.core.note import open_note
 from app.core.notekey import parse_vkey
 from app.core.tile import tiles_needed
 from app.core.tlog import Tree
+from app.db.engine import Session
+from app.db.sumdb import LogTable
 from tests.fakes.faults import Fault
 from tests.fakes.modules import module
 from tests.fakes.sumdb import FakeSumdb, Lie
@@ -230,3 +233,18 @@ async def test_F76_a_fork_is_seen_even_if_both_sides_are_taken_at_once_by_two_pr
     log.heal()
     assert await head_of(one) == log.head(200)
     await assert_honest_again(two, log)
+
+
+async def test_a_liar_does_not_fill_the_disk_with_evidence(
+    relaying: Relaying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.db.sumdb.MAX_EVIDENCE", 3)
+
+    at = datetime(2026, 11, 23, tzinfo=UTC)
+
+    def work(session: Session) -> list[bool]:
+        table = LogTable(session, relaying.relay.name)
+        return [table.add_evidence(b"", b"%d" % n, "why", at) for n in range(5)]
+
+    assert await relaying.db.write(work) == [True, True, True, False, False]
+    assert [one.newer for one in await relaying.evidence()] == [b"0", b"1", b"2"]
