@@ -20,7 +20,7 @@ from app.web.responses import status_of
 from app.wiring import Services, build
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.archives import archive_name, go_archive, source_name, src_archive
-from tests.fakes.faults import Fault
+from tests.fakes.faults import Fault, FaultKind, Reply, rope
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
 from tests.services.bench import (
@@ -376,10 +376,14 @@ async def test_a_failure_reaches_all_who_wait(
 ) -> None:
     put_release()
     await quick.reader.refresh()
-    fake.fault(PATH, Fault.status(404), times=1)
-    results = await asyncio.gather(
-        *(quick.ingestion.ensure(NAME) for _ in range(20)), return_exceptions=True
-    )
+    held = Fault(FaultKind.STATUS, lambda *_: Reply(404, {}, rope(b""), hold_head=True))
+    fake.fault(PATH, held, times=1)
+    waiting = [asyncio.ensure_future(quick.ingestion.ensure(NAME)) for _ in range(20)]
+    while sum(quick.ingestion._flight._waiters.values()) < len(waiting):
+        await asyncio.sleep(0.01)
+    await until_stalled(fake)
+    fake.release()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(result) for result in results} == {errors.UpstreamError}
     assert fake.hits[PATH] == 1
     assert (await quick.ingestion.ensure(NAME)).served
