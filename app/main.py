@@ -13,7 +13,7 @@ from app.settings import Settings, load_settings
 from app.web.admin.app import create_admin
 from app.web.admin.context import AdminContext
 from app.web.downloads import Downloads
-from app.web.goproxy import GoproxyApp, Limited
+from app.web.goproxy import GoproxyApp, TenantDefaults
 from app.web.guard import Guard
 from app.web.health import Health
 from app.web.responses import Header, plain
@@ -52,7 +52,7 @@ class Application:
             services.usage,
             sender,
             Gateways(settings.network.gateways),
-            Limited(limits.tenant_streams, limits.tenant_rate, limits.bad_tokens),
+            TenantDefaults(limits.tenant_streams, limits.tenant_rate, limits.bad_tokens),
             services.now,
         )
         self._admin = create_admin(admin_context(services), self.health)

@@ -29,9 +29,10 @@ from app.services.modules.front import ModuleFront
 from app.services.modules.healing import ModuleHealing
 from app.services.modules.logpass import LogPass
 from app.services.modules.refresh import ModuleRefresh
-from app.services.modules.slots import Slots
-from app.services.modules.sources import Sources
 from app.services.modules.toolchains import Toolchains
+from app.services.policy import PolicyReader
+from app.services.publiclog.checks import LogChecks
+from app.services.publiclog.relay import LogRelay
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.healing import ReleaseHealing
@@ -43,21 +44,20 @@ from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync
 from app.services.repair import Repair
 from app.services.secrets import KEY_BYTES, SecretBox, parse_key
-from app.services.sumdb.checks import LogChecks
+from app.services.slots import Slots
 from app.services.sumdb.front import SumdbFront
 from app.services.sumdb.fsck import LogFsck
-from app.services.sumdb.headfile import HeadFiles
 from app.services.sumdb.prefetch import Prefetch
-from app.services.sumdb.relay import LogRelay
 from app.services.sumdb.status import LogStatus
-from app.services.sumdb.tenantlog import TenantLogs
+from app.services.tenantlog.head import HeadFiles
+from app.services.tenantlog.log import TenantLogs
 from app.services.tenants.document import DocumentService
 from app.services.tenants.explain import ExplainService
-from app.services.tenants.policy import PolicyReader
 from app.services.tenants.routes import CredentialService, RouteService
 from app.services.tenants.rules import OwnershipService, RuleService
 from app.services.tenants.tenants import TenantService
 from app.services.tokens import TokenService
+from app.services.upstreams import Upstreams
 from app.services.usage import UsageCounter
 from app.settings import Settings
 from app.storage import durable
@@ -259,7 +259,7 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
     log_checks = LogChecks(list(relays.values()))
     files = ModuleFiles(db, store, turns, slots, log_checks, now, **bounds)
     answers = ModuleAnswers(db, turns, slots, absences, now, **bounds)
-    sources = Sources(goproxies, box)
+    sources = Upstreams(goproxies, box)
     heads = HeadFiles(settings.data_dir / "keys" / "logs")
     log_fsck = LogFsck(db, heads)
     logs = TenantLogs(db, box, heads, now, settings.sumdb.log_name)

@@ -13,7 +13,7 @@ from app.core.errors import BadInputError
 from app.core.principal import OPERATOR
 
 if TYPE_CHECKING:
-    from app.core.gosum import Summed
+    from app.core.gosum import GoSumEntry
     from app.web.admin.models.sumdb import PrefetchIn
 
 _BATCH = 500  # versions in one request to a server, so that there is progress to show
@@ -55,7 +55,7 @@ def prefetch(
         raise typer.Exit(Exit.FAILED)
 
 
-def _go_sum(path: Path) -> "tuple[Summed, ...]":
+def _go_sum(path: Path) -> "tuple[GoSumEntry, ...]":
     from app.core.gosum import parse_go_sum
 
     try:
@@ -66,7 +66,7 @@ def _go_sum(path: Path) -> "tuple[Summed, ...]":
 
 
 def _batches(
-    summed: "tuple[Summed, ...]", names: list[str], toolchains: bool, size: int
+    summed: "tuple[GoSumEntry, ...]", names: list[str], toolchains: bool, size: int
 ) -> "list[tuple[PrefetchIn, list[object]]]":
     """Return requests of at most size versions, with the versions; toolchains by themselves."""
     from app.core.gosum import format_go_sum

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from app.cli.output import Shown
-    from app.core.proof import Included
+    from app.core.proof import ProvenRecord
 
 ACCEPTING = """\
 --accept: the log goes on with the records that the database has, under the same name and key.
@@ -70,7 +70,7 @@ def proof(result: dict[str, Any], path: str) -> str:
     )
 
 
-def included(one: "Included") -> dict[str, Any]:
+def included(one: "ProvenRecord") -> dict[str, Any]:
     """Return what a checked proof shows, for people and programs."""
     return {
         "holds": True,

@@ -20,7 +20,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ExplainedStep:
     """One step in words.
 
     Attributes:
@@ -45,7 +45,9 @@ _NONE_IS_ABOUT_IT = {
 }
 
 
-def explain(access: ModuleAccess, version: str | None, *, names_others: bool = True) -> list[Line]:
+def explain(
+    access: ModuleAccess, version: str | None, *, names_others: bool = True
+) -> list[ExplainedStep]:
     """Return every step towards `access.decide(version)`, in order; one of them decides.
 
     A stage without a step has a line that says so: there are at least five lines, for each stage
@@ -56,13 +58,15 @@ def explain(access: ModuleAccess, version: str | None, *, names_others: bool = T
         version: None for the module as a whole.
         names_others: whether the lines may name other tenants.
     """
-    lines: list[Line] = []
+    lines: list[ExplainedStep] = []
     is_open = True
     steps = list(access.steps(version))
     for stage in Stage:
         of_stage = [s for s in steps if s.stage is stage]
         if not of_stage:
-            lines.append(Line(stage, _NONE_IS_ABOUT_IT[stage], Outcome.PASSES, "", decides=False))
+            lines.append(
+                ExplainedStep(stage, _NONE_IS_ABOUT_IT[stage], Outcome.PASSES, "", decides=False)
+            )
         for line in _lines(of_stage, access, version, is_open, names_others):
             is_open = is_open and not line.decides
             lines.append(line)
@@ -75,14 +79,16 @@ def _lines(
     version: str | None,
     is_open: bool,
     names_others: bool,
-) -> Iterator[Line]:
+) -> Iterator[ExplainedStep]:
     for step in steps:
         what = _what(step, access, names_others)
         if step.decision is None:
-            yield Line(step.stage, what, Outcome.PASSES, _passed(step, version), decides=False)
+            yield ExplainedStep(
+                step.stage, what, Outcome.PASSES, _passed(step, version), decides=False
+            )
             continue
         outcome = Outcome.ALLOWS if step.decision.allowed else Outcome.DENIES
-        yield Line(step.stage, what, outcome, _told(step), decides=is_open)
+        yield ExplainedStep(step.stage, what, outcome, _told(step), decides=is_open)
         is_open = False
 
 

@@ -48,7 +48,7 @@ CONTENT_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Requested:
+class GoproxyRequest:
     """A parsed request; module and version are plain.
 
     Attributes:
@@ -69,7 +69,7 @@ class Requested:
         return f"{self.module}@{self.version}" if self.version else self.module
 
 
-def parse_path(path: bytes) -> Requested:
+def parse_path(path: bytes) -> GoproxyRequest:
     """Return what the part of a URL's path after the proxy's base asks for.
 
     b"github.com/!burnt!sushi/toml/@v/v1.4.0.zip" is the zip of github.com/BurntSushi/toml v1.4.0.
@@ -84,14 +84,14 @@ def parse_path(path: bytes) -> Requested:
     if text.count("/@v/") > 1:
         raise BadInputError("the path has more than one /@v/")
     if text.endswith("/@latest"):
-        return Requested(_module(text.removesuffix("/@latest")), Kind.LATEST)
+        return GoproxyRequest(_module(text.removesuffix("/@latest")), Kind.LATEST)
     escaped_module, found, rest = text.rpartition("/@v/")
     if not found:
         raise UnknownError(
             "that is not a GOPROXY path; it ends in /@latest, /@v/list or /@v/<version>.info"
         )
     if rest == "list":
-        return Requested(_module(escaped_module), Kind.LIST)
+        return GoproxyRequest(_module(escaped_module), Kind.LIST)
     return _file(escaped_module, rest)
 
 
@@ -121,7 +121,7 @@ def _module(escaped: str) -> str:
     return path
 
 
-def _file(escaped_module: str, rest: str) -> Requested:
+def _file(escaped_module: str, rest: str) -> GoproxyRequest:
     escaped_version, dot, extension = rest.rpartition(".")
     if rest.endswith("/") and rest.rstrip("/") == "list":
         raise BadInputError("the path ends with a slash")
@@ -139,7 +139,7 @@ def _file(escaped_module: str, rest: str) -> Requested:
         raise BadInputError(
             f"{version[:80]} is not a canonical version of {path[:200]}; ask for its .info first"
         )
-    return Requested(path, kind, version)
+    return GoproxyRequest(path, kind, version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from app.core.record import Line, Sums, parse_record
 
 
 @dataclass(frozen=True, slots=True)
-class Summed:
+class GoSumEntry:
     """One module version of a go.sum, with what the file has of it; "" for what it has not."""
 
     module: str
@@ -26,7 +26,7 @@ class Summed:
         return any(own and own != vouched for own, vouched in pairs)
 
 
-def parse_go_sum(text: str) -> tuple[Summed, ...]:
+def parse_go_sum(text: str) -> tuple[GoSumEntry, ...]:
     """Return the module versions of a go.sum, each once, in the order of their first lines.
 
     Raises:
@@ -45,7 +45,7 @@ def parse_go_sum(text: str) -> tuple[Summed, ...]:
                 f"{one.version}"
             )
     return tuple(
-        Summed(module, version, sums.get(False, ""), sums.get(True, ""))
+        GoSumEntry(module, version, sums.get(False, ""), sums.get(True, ""))
         for (module, version), sums in found.items()
     )
 
@@ -57,7 +57,7 @@ def _parsed(line: str, number: int) -> Line:
         raise BadInputError(f"go.sum, line {number}: {error}") from error
 
 
-def format_go_sum(summed: Sequence[Summed]) -> str:
+def format_go_sum(summed: Sequence[GoSumEntry]) -> str:
     """Return lines that `parse_go_sum` reads as these."""
     lines = [
         Line(one.module, one.version, is_go_mod, h1)

@@ -42,7 +42,7 @@ class ProofText:
 
 
 @dataclass(frozen=True, slots=True)
-class Included:
+class ProvenRecord:
     """What a proof shows: the log's tree has this record.
 
     Attributes:
@@ -83,7 +83,7 @@ def parse_proof(raw: bytes) -> ProofText:
     return ProofText(hashes, lookup)
 
 
-def check_proof(raw: bytes, verifier: Verifier) -> Included:
+def check_proof(raw: bytes, verifier: Verifier) -> ProvenRecord:
     """Return what a proof shows, checked with nothing but the log's key.
 
     Raises:
@@ -97,4 +97,4 @@ def check_proof(raw: bytes, verifier: Verifier) -> Included:
     tlog.check_record(proof.hashes, tree, lookup.number, tlog.leaf_hash(lookup.text.encode()))
     line = records.parse_record(lookup.text)[0]
     sums = records.lines_for(lookup.text, line.module, line.version)
-    return Included(verifier.name, line.module, line.version, sums, lookup.number, tree)
+    return ProvenRecord(verifier.name, line.module, line.version, sums, lookup.number, tree)

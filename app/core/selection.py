@@ -48,14 +48,14 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SelectedRelease:
     """A file to keep; `reason` is a sentence part: "newest patch of 1.27, the newest minor"."""
 
     file: ReleaseFile
     reason: str
 
 
-def select(index: ReleaseIndex, selection: Selection) -> tuple[Chosen, ...]:
+def select(index: ReleaseIndex, selection: Selection) -> tuple[SelectedRelease, ...]:
     """Return the files to keep, newest release first, a release's files in the index's order.
 
     A release wanted for several reasons states the first of: its rank, being a pre-release, a pin.
@@ -63,7 +63,7 @@ def select(index: ReleaseIndex, selection: Selection) -> tuple[Chosen, ...]:
     """
     reasons = _reasons(index, selection)
     return tuple(
-        Chosen(file, reasons[release.version])
+        SelectedRelease(file, reasons[release.version])
         for release in index.releases
         if release.version in reasons
         for file in release.files

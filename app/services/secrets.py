@@ -60,3 +60,8 @@ class SecretBox:
                 f"the secret of {place} can't be opened with this key; "
                 "is MOORAGE_SECRETS_KEY, or keys/secrets.key in the data directory, the old one?"
             ) from error
+
+
+def place_of(tenant: str, name: str) -> str:
+    """Return the place that a credential's secret is sealed for."""
+    return f"credential:{tenant}/{name}"

@@ -16,11 +16,11 @@ from app.db.audit import AuditLog
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.tokens import RecordedToken, Tokens
+from app.services.authorization import principal_of, require_admin, token_of
+from app.services.changes import tenant_named
 from app.services.clock import Now
-from app.services.tenants.authorization import principal_of, require_admin, token_of
-from app.services.tenants.changes import tenant_named
+from app.services.policy import PolicyReader
 from app.services.tenants.drafts import check_line
-from app.services.tenants.policy import PolicyReader
 
 MAX_NAME_CHARS = 100
 MAX_LIFE = timedelta(days=366)

@@ -11,8 +11,8 @@ from app.core.errors import DatabaseBusyError
 from app.core.principal import Principal
 from app.db.engine import Database
 from app.db.usage import Download, Usage
+from app.services.authorization import require_admin
 from app.services.clock import Now
-from app.services.tenants.authorization import require_admin
 
 FLUSH_S = 5.0
 _MAX_PENDING = 50_000  # while the database is out of reach, the oldest facts are dropped above

@@ -11,9 +11,9 @@ from pydantic_core import ErrorDetails
 from app.core.errors import SettingsError
 from app.settings.model import CONTRADICTION, Settings
 from app.settings.reference import Setting, all_settings
-from app.settings.sources import Collected, Given, Origin, Problem, collect
+from app.settings.sources import Collected, GivenValue, Origin, Problem, collect
 
-_Given = Mapping[tuple[str, ...], Given]
+_Given = Mapping[tuple[str, ...], GivenValue]
 
 
 @dataclass(frozen=True, slots=True)

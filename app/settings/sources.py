@@ -40,7 +40,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenValue:
     """One value as somebody gave it; `name` is that of the setting as it was written."""
 
     name: str
@@ -70,7 +70,7 @@ class Collected:
         failed: paths, of settings and tables, whose value could not be taken.
     """
 
-    given: dict[tuple[str, ...], Given] = field(default_factory=dict)
+    given: dict[tuple[str, ...], GivenValue] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     failed: set[tuple[str, ...]] = field(default_factory=set)
 
@@ -111,7 +111,7 @@ def _take_variable(settings: Mapping[str, Setting], name: str, text: str, found:
             " set enableServiceLinks: false in the pod's spec",
         )
     elif name in settings:
-        _take_text(settings[name], Given(name, text, Origin("env", name)), found)
+        _take_text(settings[name], GivenValue(name, text, Origin("env", name)), found)
     elif name not in tables and name.removesuffix(_FILE) not in settings:
         found.refuse(None, name, "unknown setting" + _hint_variable(name))
 
@@ -128,14 +128,14 @@ def _take_file(setting: Setting, name: str, path: str, is_twice: bool, found: Co
     except ValueError as error:
         found.refuse(setting.path, name, str(error))
         return
-    _take_text(setting, Given(name, text.removesuffix("\n"), Origin("file", path)), found)
+    _take_text(setting, GivenValue(name, text.removesuffix("\n"), Origin("file", path)), found)
 
 
-def _take_text(setting: Setting, given: Given, found: Collected) -> None:
+def _take_text(setting: Setting, given: GivenValue, found: Collected) -> None:
     """Take a value that was given as text, which for a list is JSON."""
     if setting.is_list:
         try:
-            given = Given(given.name, _json(given.value), given.origin)
+            given = GivenValue(given.name, _json(given.value), given.origin)
         except ValueError as error:
             found.refuse(setting.path, given.name, f"{error}; give {setting.form}")
             return
@@ -196,7 +196,7 @@ def _take_table(
     for key, value in table.items():
         child, child_name = (*path, key), f"{name}.{key}".removeprefix(".")
         if child in settings:
-            found.given[child] = Given(child_name, value, origin)
+            found.given[child] = GivenValue(child_name, value, origin)
         elif child in all_tables():
             _take_table(value, child, child_name, origin, found)
         else:

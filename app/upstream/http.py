@@ -66,7 +66,7 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class Response:
     """What came back, the body excluded.
 
     `url` is that of the last hop, without its query; `headers` have lower-case names, repeated
@@ -177,7 +177,7 @@ class HttpClient:
         credential: Credential | None = None,
         accept: str | None = None,
         follow_to: frozenset[str] | None = None,
-    ) -> tuple[Fetched, bytes]:
+    ) -> tuple[Response, bytes]:
         """Return a body of at most max_bytes, held in memory.
 
         deadline_s covers everything, the waits between attempts included. follow_to names the
@@ -200,7 +200,7 @@ class HttpClient:
         credential: Credential | None = None,
         follow_to: frozenset[str] | None = None,
         progress: Callable[[int], None] | None = None,
-    ) -> Fetched:
+    ) -> Response:
         """Write a body into sink, which never gets more than max_bytes or exact_bytes.
 
         The minimum rate of `Limits` applies. progress gets the bytes so far after each write, and
@@ -225,7 +225,7 @@ class HttpClient:
         deadline_s: float = 60.0,
         credential: Credential | None = None,
         accept: str | None = None,
-    ) -> tuple[Fetched, bytes]:
+    ) -> tuple[Response, bytes]:
         """Return the answer to any request, whatever its status; redirects are not followed.
 
         For our own admin API: no status raises. json_body None sends no body. Only a GET is tried
@@ -250,7 +250,7 @@ class HttpClient:
         """Return the states by "origin", or "origin#credential id" where one was sent."""
         return self._breakers.states()
 
-    async def _run(self, call: _Call, text: str) -> Fetched:
+    async def _run(self, call: _Call, text: str) -> Response:
         url = Url.parse(text)
         scope = asyncio.timeout(call.deadline_s)
         try:
@@ -264,7 +264,7 @@ class HttpClient:
                 origin=url.origin,
             ) from error
 
-    async def _attempts(self, call: _Call, url: Url, scope: asyncio.Timeout) -> Fetched:
+    async def _attempts(self, call: _Call, url: Url, scope: asyncio.Timeout) -> Response:
         async def restart() -> None:
             await call.sink.restart()
             call.progress(0)
@@ -281,11 +281,11 @@ class HttpClient:
             sleep=self._sleep,
         )
 
-    async def _follow(self, call: _Call, url: Url, scope: asyncio.Timeout) -> Fetched:
+    async def _follow(self, call: _Call, url: Url, scope: asyncio.Timeout) -> Response:
         seen = {url}
         while True:
             answer = await self._hop(call, url, scope)
-            if isinstance(answer, Fetched):
+            if isinstance(answer, Response):
                 return answer
             if answer in seen or len(seen) > MAX_REDIRECTS:
                 trouble = "in a circle" if answer in seen else f"more than {MAX_REDIRECTS} times"
@@ -293,7 +293,7 @@ class HttpClient:
             seen.add(answer)
             url = answer
 
-    async def _hop(self, call: _Call, url: Url, scope: asyncio.Timeout) -> Fetched | Url:
+    async def _hop(self, call: _Call, url: Url, scope: asyncio.Timeout) -> Response | Url:
         """Make one exchange under its breaker; return its answer, or where it redirects to."""
         if self._http.is_closed:
             raise FailedAttempt(OverloadedError("this process is shutting down; ask again"))
@@ -326,13 +326,13 @@ class HttpClient:
             breaker.leave(permit, verdict)
             self._observe(url.origin, outcome, self._clock() - began)
 
-    async def _exchange(self, call: _Call, url: Url) -> Fetched | Url:
+    async def _exchange(self, call: _Call, url: Url) -> Response | Url:
         async with aclosing(await self._http.send(self._request(call, url), stream=True)) as answer:
             status, headers = answer.status_code, dict(answer.headers.items())
             if call.any_status or status == 200:
                 check_body_head(url, headers, call.max_bytes, call.exact_bytes)
                 size_bytes = await self._read(call, url, answer)
-                return Fetched(url.shown, status, headers, size_bytes)
+                return Response(url.shown, status, headers, size_bytes)
             await drop_body(answer, self._limits.drop_s)
             if status in _REDIRECTS and "location" in headers:
                 return _redirected(call, url, headers["location"])

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 from app import logs
 from app.core.errors import DeniedError, MoorageError, UnauthenticatedError
-from app.core.goproxy import Requested
+from app.core.goproxy import GoproxyRequest
 from app.core.principal import Principal
 from app.web.responses import status_of
-from app.web.tenancy import Addressed
+from app.web.tenancy import TenantPath
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class DecisionRecord:
     """What stays the same of a line however often its answer is given.
 
     Attributes:
@@ -35,28 +35,28 @@ class Line:
     status: int = 200
 
     @classmethod
-    def of(cls, to: Addressed, principal: Principal) -> "Line":
+    def of(cls, to: TenantPath, principal: Principal) -> "DecisionRecord":
         """Return the line of a request that was authenticated."""
         return cls(to.tenant, principal.actor, to.rest.decode("ascii", "backslashreplace"))
 
     @classmethod
-    def of_path(cls, path: bytes, kind: str) -> "Line":
+    def of_path(cls, path: bytes, kind: str) -> "DecisionRecord":
         """Return the line of a request of which nothing is known yet."""
         return cls("", "", path.decode("ascii", "backslashreplace"), kind)
 
-    def about(self, requested: Requested) -> "Line":
+    def about(self, requested: GoproxyRequest) -> "DecisionRecord":
         """Return the line, now that the path is parsed."""
         return replace(self, asked=requested.module, kind=requested.kind, version=requested.version)
 
-    def of_lookup(self, module: str, version: str) -> "Line":
+    def of_lookup(self, module: str, version: str) -> "DecisionRecord":
         """Return the line of a lookup at a checksum database, now that its path is parsed."""
         return replace(self, asked=module, kind="lookup", version=version)
 
-    def decided(self, by: str, version: str = "") -> "Line":
+    def decided(self, by: str, version: str = "") -> "DecisionRecord":
         """Return the line of a request that was allowed."""
         return replace(self, decided_by=by, version=version or self.version)
 
-    def refused(self, error: MoorageError) -> "Line":
+    def refused(self, error: MoorageError) -> "DecisionRecord":
         """Return the line of a request that ends in an error."""
         return replace(
             self,
@@ -66,7 +66,7 @@ class Line:
             status=status_of(error),
         )
 
-    def with_status(self, status: int) -> "Line":
+    def with_status(self, status: int) -> "DecisionRecord":
         """Return the line with the status that was sent."""
         return self if status == self.status else replace(self, status=status)
 
@@ -92,7 +92,7 @@ class DecisionLog:
     def __init__(self) -> None:
         self._batch = logs.Batch("goproxy", "decision")
 
-    def add(self, line: Line, client: str, sent_bytes: int) -> None:
+    def add(self, line: DecisionRecord, client: str, sent_bytes: int) -> None:
         """Take one more line; client is an address."""
         self._batch.add(
             time.time(),

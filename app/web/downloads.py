@@ -54,7 +54,7 @@ _log = logs.get("downloads")
 
 
 @dataclass(frozen=True, slots=True)
-class Requested:
+class DownloadRequest:
     """A parsed request.
 
     Attributes:
@@ -155,7 +155,7 @@ class Downloads:
             self._hot.put(key, generation, answer)
         return answer
 
-    async def _prepare(self, requested: Requested) -> Answer:
+    async def _prepare(self, requested: DownloadRequest) -> Answer:
         catalog = await self._catalog.current()
         if not requested.name:
             await self._freshness.first_index(catalog)
@@ -173,7 +173,7 @@ class Downloads:
         kind = _CONTENT_TYPES[record.file.suffix]
         return file_answer(sha256, record.file.size_bytes, kind, stored_at)
 
-    async def _listing(self, requested: Requested) -> Answer:
+    async def _listing(self, requested: DownloadRequest) -> Answer:
         catalog = await self._catalog.current()
         if not requested.as_json:
             page = await asyncio.to_thread(downloads_page, catalog)
@@ -210,7 +210,7 @@ _PAGE_HEADERS = (
 )
 
 
-def parse_request(path: bytes, query: bytes) -> Requested:
+def parse_request(path: bytes, query: bytes) -> DownloadRequest:
     """Return what a path below /dl/ or /go/ asks for.
 
     Raises:
@@ -232,22 +232,22 @@ def parse_request(path: bytes, query: bytes) -> Requested:
     if base == "SHA256SUMS" or _HEX.fullmatch(base):
         if extra:
             raise UnknownError(f"there is no {name}; see /dl/ for what there is")
-        return Requested(base)
+        return DownloadRequest(base)
     try:
         parse_filename(base)
     except BadInputError as error:
         raise UnknownError(
             f"{name[:100]} is not the name of a Go release file; see /dl/ for the names there are"
         ) from error
-    return Requested(base, extra)
+    return DownloadRequest(base, extra)
 
 
-def _requested_listing(query: bytes) -> Requested:
+def _requested_listing(query: bytes) -> DownloadRequest:
     try:
         asked = parse_qs(query.decode("ascii", "ignore"), max_num_fields=16)
     except ValueError as error:
         raise BadInputError("the query has more than 16 fields") from error
-    return Requested(
+    return DownloadRequest(
         "", as_json=asked.get("mode") == ["json"], include_all=asked.get("include") == ["all"]
     )
 

@@ -20,25 +20,25 @@ from app.core.errors import (
     UnauthenticatedError,
     UnknownError,
 )
-from app.core.goproxy import CONTENT_TYPES, Kind, Requested, parse_path
+from app.core.goproxy import CONTENT_TYPES, GoproxyRequest, Kind, parse_path
 from app.core.principal import Principal
 from app.core.token import looks_like_token
-from app.services.clock import Now
-from app.services.modules.asking import Asking, Found
-from app.services.modules.front import ModuleFront
-from app.services.modules.slots import Buckets
-from app.services.sumdb.front import SumdbFront
-from app.services.tenants.authorization import (
+from app.services.authorization import (
     Operation,
     authenticate,
     authorize,
     principal_of,
     token_of,
 )
-from app.services.tenants.policy import Policy, PolicyReader, TenantPolicy
+from app.services.clock import Now
+from app.services.modules.caller import Caller, Resolved
+from app.services.modules.front import ModuleFront
+from app.services.policy import Policy, PolicyReader, TenantPolicy
+from app.services.slots import Buckets
+from app.services.sumdb.front import SumdbFront
 from app.services.usage import UsageCounter
 from app.web.credentials import presented_token
-from app.web.decisions import DecisionLog, Line
+from app.web.decisions import DecisionLog, DecisionRecord
 from app.web.hotcache import HotCache
 from app.web.responses import (
     IMMUTABLE,
@@ -53,7 +53,7 @@ from app.web.responses import (
 )
 from app.web.sending import Sender
 from app.web.streaming import Receive, Scope, Send
-from app.web.tenancy import PREFIX, Addressed, Gateways, addressed, names_tenant
+from app.web.tenancy import PREFIX, Gateways, TenantPath, addressed, names_tenant
 
 SUMDB = b"sumdb/"
 IN_MEMORY_BYTES = 1024 * 1024
@@ -77,7 +77,7 @@ _NOT_INSTANT = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Limited:
+class TenantDefaults:
     """Limits of all tenants; one tenant's own take their place.
 
     Attributes:
@@ -92,7 +92,7 @@ class Limited:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedAnswer:
     """An answer that one credential may have of one path.
 
     Attributes:
@@ -107,7 +107,7 @@ class Prepared:
     until: float
     tenant: str
     token: str
-    line: Line
+    line: DecisionRecord
     download: tuple[str, str] | None = None
 
 
@@ -122,7 +122,7 @@ class GoproxyApp:
         usage: UsageCounter,
         sender: Sender,
         gateways: Gateways,
-        limits: Limited,
+        limits: TenantDefaults,
         now: Now,
     ) -> None:
         self._policies = policies
@@ -133,8 +133,10 @@ class GoproxyApp:
         self._gateways = gateways
         self._limits = limits
         self._now = now
-        self._hot: HotCache[Prepared] = HotCache(lambda p: len(p.answer.wire) + len(p.answer.body))
-        self._refused: TTLCache[tuple[bytes, int], tuple[Answer, Line]] = TTLCache(
+        self._hot: HotCache[PreparedAnswer] = HotCache(
+            lambda p: len(p.answer.wire) + len(p.answer.body)
+        )
+        self._refused: TTLCache[tuple[bytes, int], tuple[Answer, DecisionRecord]] = TTLCache(
             _MAX_REFUSED, _REFUSED_S
         )
         self._buckets = Buckets(time.monotonic)
@@ -162,7 +164,7 @@ class GoproxyApp:
         metrics.count_request("goproxy", "GET", 200, prepared.answer.size_bytes)
         return prepared.answer.wire
 
-    def _count(self, prepared: Prepared, client: str, sent: int) -> None:
+    def _count(self, prepared: PreparedAnswer, client: str, sent: int) -> None:
         self.decisions.add(prepared.line, client, sent)
         metrics.count_decision(allowed=True)
         if prepared.download is not None:
@@ -196,7 +198,7 @@ class GoproxyApp:
         finally:
             logs.request_id.reset(reset)
 
-    def _lookup(self, key: bytes) -> Prepared | None:
+    def _lookup(self, key: bytes) -> PreparedAnswer | None:
         prepared = self._hot.get(key, self._policies.generation)
         if prepared is not None and time.monotonic() >= prepared.until:
             self._hot.drop(key)
@@ -205,11 +207,11 @@ class GoproxyApp:
 
     async def _prepare(
         self, scope: Scope, key: bytes | None, peer: str, client: str
-    ) -> tuple[Prepared | None, Line, Answer]:
+    ) -> tuple[PreparedAnswer | None, DecisionRecord, Answer]:
         """Return what to answer; Prepared where it is a success, which the next one may have."""
         if scope["method"] not in _METHODS:
             answer = plain(405, "only GET and HEAD are answered here", (b"allow", b"GET, HEAD"))
-            return None, Line.of_path(scope["raw_path"], "method"), answer
+            return None, DecisionRecord.of_path(scope["raw_path"], "method"), answer
         # Of before the look at the policy: a refusal that a change overtakes is not kept for it.
         generation = self._policies.generation
         repeated = self._refused.get((key, generation)) if key else None
@@ -221,7 +223,9 @@ class GoproxyApp:
             prepared = await self._answered(request)
         except MoorageError as error:
             refused = error_answer(error)
-            known = request.line if request else Line.of_path(scope["raw_path"], "request")
+            known = (
+                request.line if request else DecisionRecord.of_path(scope["raw_path"], "request")
+            )
             line = known.refused(error)
             is_lasting = isinstance(error, UnauthenticatedError | DeniedError | UnknownError)
             # "Not stored here" is no answer for one who does not forbid the fetch.
@@ -254,8 +258,8 @@ class GoproxyApp:
             name == b"disable-module-fetch" and value.strip().lower() == b"true"
             for name, value in scope["headers"]
         )
-        asking = Asking(policy, of_tenant, principal, now, fetch)
-        return _Request(to, asking, expires_at, Line.of(to, principal), fetch)
+        asking = Caller(policy, of_tenant, principal, now, fetch)
+        return _Request(to, asking, expires_at, DecisionRecord.of(to, principal), fetch)
 
     def _check_bad_tokens(self, client: str) -> None:
         wait_s = self._bad_tokens.take(client, self._limits.bad_tokens / 60)
@@ -274,7 +278,7 @@ class GoproxyApp:
                 retry_after_s=max(1, round(wait_s)),
             )
 
-    async def _answered(self, request: "_Request") -> Prepared:
+    async def _answered(self, request: "_Request") -> PreparedAnswer:
         by = self._let_in(request.asking)
         if not request.to.rest:
             return self._root(request, by)
@@ -291,7 +295,7 @@ class GoproxyApp:
         download = (requested.module, requested.version) if is_zip else None
         return self._prepared(request, found.fresh_s, answer, line, download)
 
-    async def _of_log(self, request: "_Request") -> Prepared:
+    async def _of_log(self, request: "_Request") -> PreparedAnswer:
         """Return the answer to a request about a checksum database."""
         found = await self._sumdb.answer(request.asking, request.to.rest.removeprefix(SUMDB))
         kind = b"application/octet-stream" if found.is_tile else TEXT
@@ -307,7 +311,7 @@ class GoproxyApp:
         line = request.line.decided(found.decided_by)
         return self._prepared(request, found.fresh_s, answer, line, None)
 
-    def _let_in(self, asking: Asking) -> str:
+    def _let_in(self, asking: Caller) -> str:
         """Return what lets somebody in at all; nothing else is told to whom nothing does.
 
         Raises:
@@ -320,17 +324,19 @@ class GoproxyApp:
             raise DeniedError(decision.reason, decision.by)
         return decision.by
 
-    def _root(self, request: "_Request", by: str) -> Prepared:
+    def _root(self, request: "_Request", by: str) -> PreparedAnswer:
         asking = request.asking
         told = (
             f"this is the GOPROXY of tenant {asking.tenant}; use it: go env -w GOPROXY=<this URL>"
         )
         answer = plain(200, told)
-        return Prepared(
+        return PreparedAnswer(
             answer, 0.0, asking.tenant, asking.principal.token, request.line.decided(by)
         )
 
-    async def _rendered(self, request: "_Request", requested: Requested, found: Found) -> Answer:
+    async def _rendered(
+        self, request: "_Request", requested: GoproxyRequest, found: Resolved
+    ) -> Answer:
         is_open = request.asking.of_tenant.tenant.anonymous_read
         vary = () if is_open else ((b"vary", b"Authorization"),)
         content_type = CONTENT_TYPES[requested.kind]
@@ -347,7 +353,7 @@ class GoproxyApp:
         return body_answer(found.body, content_type, caching, *vary, *stale)
 
     async def _blob(
-        self, found: Found, content_type: bytes, caching: bytes, vary: tuple[Header, ...]
+        self, found: Resolved, content_type: bytes, caching: bytes, vary: tuple[Header, ...]
     ) -> Answer:
         file = found.file
         if file is None:
@@ -375,9 +381,9 @@ class GoproxyApp:
         request: "_Request",
         fresh_s: float | None,
         answer: Answer,
-        line: Line,
+        line: DecisionRecord,
         download: tuple[str, str] | None,
-    ) -> Prepared:
+    ) -> PreparedAnswer:
         # Of now, since a fetch that took long must not lengthen what ends after it began.
         asking, monotonic, now = request.asking, time.monotonic(), self._now()
         ends = [asking.of_tenant.next_change(asking.now), request.expires_at]
@@ -385,11 +391,11 @@ class GoproxyApp:
         if fresh_s is not None:
             left.append(max(fresh_s, _STALE_S))
         until = monotonic + min(left, default=float("inf"))
-        return Prepared(answer, until, asking.tenant, asking.principal.token, line, download)
+        return PreparedAnswer(answer, until, asking.tenant, asking.principal.token, line, download)
 
     async def _send(
         self,
-        prepared: Prepared | None,
+        prepared: PreparedAnswer | None,
         answer: Answer,
         scope: Scope,
         receive: Receive,
@@ -418,10 +424,10 @@ class GoproxyApp:
 class _Request:
     """A request on its way to an answer; `line` grows as more is known of it."""
 
-    to: Addressed
-    asking: Asking
+    to: TenantPath
+    asking: Caller
     expires_at: datetime | None
-    line: Line
+    line: DecisionRecord
     may_keep: bool
 
     @property
@@ -472,8 +478,10 @@ def _gateways_tenant(headers: list[Header]) -> bytes:
     return b"\n" + told if told else b""
 
 
-def _uncounted(prepared: Prepared) -> Prepared:
-    return Prepared(prepared.answer, prepared.until, prepared.tenant, prepared.token, prepared.line)
+def _uncounted(prepared: PreparedAnswer) -> PreparedAnswer:
+    return PreparedAnswer(
+        prepared.answer, prepared.until, prepared.tenant, prepared.token, prepared.line
+    )
 
 
 def _no_such_tenant(

@@ -19,7 +19,7 @@ _RESERVED = frozenset(name.encode() for name in RESERVED)
 
 
 @dataclass(frozen=True, slots=True)
-class Addressed:
+class TenantPath:
     """What a path below /goproxy/ is addressed to.
 
     Attributes:
@@ -80,12 +80,12 @@ class Gateways:
         return told.pop().decode("ascii", "replace") if told else None
 
 
-def in_path(path: bytes) -> Addressed | None:
+def in_path(path: bytes) -> TenantPath | None:
     """Return the tenant that a path names, or None if it names none."""
     if not names_tenant(path):
         return None
     first, _, rest = path.removeprefix(PREFIX).partition(b"/")
-    return Addressed(first.decode("ascii", "replace"), rest)
+    return TenantPath(first.decode("ascii", "replace"), rest)
 
 
 def names_tenant(path: bytes) -> bool:
@@ -100,7 +100,7 @@ def addressed(
     peer: str,
     gateways: Gateways,
     hosts: Mapping[str, str],
-) -> Addressed:
+) -> TenantPath:
     """Return which tenant a request is for.
 
     Args:
@@ -121,9 +121,9 @@ def addressed(
         return by_path
     rest = path.removeprefix(PREFIX)
     if by_gateway is not None:
-        return Addressed(by_gateway, rest)
+        return TenantPath(by_gateway, rest)
     host = next((value for name, value in headers if name == b"host"), b"")
     name = hosts.get(host.decode("ascii", "replace").rsplit(":", 1)[0].lower())
     if name is None:
         raise UnknownError("the URL names no tenant; a GOPROXY ends in /goproxy/<tenant>")
-    return Addressed(name, rest)
+    return TenantPath(name, rest)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.acl import Access, Effect, Ownership, Rule, Stage
-from app.core.explain import Line, Outcome, explain
+from app.core.explain import ExplainedStep, Outcome, explain
 from app.core.modulepattern import Pattern
 from app.core.versionrange import VersionRange
 
@@ -27,13 +27,13 @@ def explained(
     default: Effect = DENY,
     version: str | None = "v1.0.0",
     owned: tuple[Ownership, ...] = (),
-) -> list[Line]:
+) -> list[ExplainedStep]:
     own = [r for r in rules if r.tenant is not None]
     access = Access("acme", default, own, [r for r in rules if r.tenant is None], owned)
     return explain(access.to(X, NOW), version)
 
 
-def shown(lines: list[Line]) -> list[tuple[str, str, bool]]:
+def shown(lines: list[ExplainedStep]) -> list[tuple[str, str, bool]]:
     return [(line.what, line.outcome.value, line.decides) for line in lines]
 
 

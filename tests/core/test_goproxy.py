@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from app.core import module as modules
 from app.core.errors import BadInputError, MoorageError, UnknownError
 from app.core.goproxy import (
+    GoproxyRequest,
     Kind,
-    Requested,
     commits_of,
     newest,
     parse_info,
@@ -23,22 +23,25 @@ from app.core.goproxy import (
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 GOOD = [
-    (b"example.com/x/@v/list", Requested("example.com/x", Kind.LIST)),
-    (b"example.com/x/@latest", Requested("example.com/x", Kind.LATEST)),
-    (b"example.com/x/@v/v1.0.0.info", Requested("example.com/x", Kind.INFO, "v1.0.0")),
-    (b"a.b/!burnt!sushi/toml/@v/v1.4.0.zip", Requested("a.b/BurntSushi/toml", Kind.ZIP, "v1.4.0")),
-    (b"github.com/%21azure/x/@v/v1.0.0.mod", Requested("github.com/Azure/x", Kind.MOD, "v1.0.0")),
-    (b"a.b/x/@v/v2.3.0+incompatible.zip", Requested("a.b/x", Kind.ZIP, "v2.3.0+incompatible")),
-    (b"example.com/x/@v/v1.0.0-!r!c1.mod", Requested("example.com/x", Kind.MOD, "v1.0.0-RC1")),
-    (b"example.com/x/@v/master.info", Requested("example.com/x", Kind.INFO, "master")),
-    (b"example.com/x/@v/!h!e!a!d.info", Requested("example.com/x", Kind.INFO, "HEAD")),
-    (b"example.com/x/@v/list.info", Requested("example.com/x", Kind.INFO, "list")),
-    (b"example.com/x/@v/v1.1.0+meta.info", Requested("example.com/x", Kind.INFO, "v1.1.0+meta")),
+    (b"example.com/x/@v/list", GoproxyRequest("example.com/x", Kind.LIST)),
+    (b"example.com/x/@latest", GoproxyRequest("example.com/x", Kind.LATEST)),
+    (b"example.com/x/@v/v1.0.0.info", GoproxyRequest("example.com/x", Kind.INFO, "v1.0.0")),
+    (b"a.b/!burnt!sushi/toml/@v/v1.4.0.zip",
+     GoproxyRequest("a.b/BurntSushi/toml", Kind.ZIP, "v1.4.0")),
+    (b"github.com/%21azure/x/@v/v1.0.0.mod",
+     GoproxyRequest("github.com/Azure/x", Kind.MOD, "v1.0.0")),
+    (b"a.b/x/@v/v2.3.0+incompatible.zip", GoproxyRequest("a.b/x", Kind.ZIP, "v2.3.0+incompatible")),
+    (b"example.com/x/@v/v1.0.0-!r!c1.mod", GoproxyRequest("example.com/x", Kind.MOD, "v1.0.0-RC1")),
+    (b"example.com/x/@v/master.info", GoproxyRequest("example.com/x", Kind.INFO, "master")),
+    (b"example.com/x/@v/!h!e!a!d.info", GoproxyRequest("example.com/x", Kind.INFO, "HEAD")),
+    (b"example.com/x/@v/list.info", GoproxyRequest("example.com/x", Kind.INFO, "list")),
+    (b"example.com/x/@v/v1.1.0+meta.info",
+     GoproxyRequest("example.com/x", Kind.INFO, "v1.1.0+meta")),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("path", "meant"), GOOD)
-def test_a_path_means_what_go_asks_for(path: bytes, meant: Requested) -> None:
+def test_a_path_means_what_go_asks_for(path: bytes, meant: GoproxyRequest) -> None:
     assert parse_path(path) == meant
 
 
@@ -115,7 +118,7 @@ def test_a_malformed_path_is_refused_in_one_printable_line(
     assert str(refused.value).isprintable()
 
 
-def rendered(asked: Requested) -> bytes:
+def rendered(asked: GoproxyRequest) -> bytes:
     """Return the canonical spelling; written apart from the parser."""
     path = modules.escape_path(asked.module)
     if asked.kind is Kind.LATEST:
@@ -147,7 +150,7 @@ def _is_path(path: str) -> bool:
 def test_what_is_rendered_parses_back(path: str, kind: Kind, version: str) -> None:
     has_version = kind in (Kind.INFO, Kind.MOD, Kind.ZIP)
     is_wrong = kind in (Kind.MOD, Kind.ZIP) and not modules.is_canonical_for(path, version)
-    asked = Requested(path, kind, version if has_version else "")
+    asked = GoproxyRequest(path, kind, version if has_version else "")
     if is_wrong:
         with pytest.raises(BadInputError):
             parse_path(rendered(asked))

@@ -3,7 +3,7 @@
 import pytest
 
 from app.core.errors import BadInputError
-from app.core.gosum import Summed, format_go_sum, parse_go_sum
+from app.core.gosum import GoSumEntry, format_go_sum, parse_go_sum
 from app.core.record import Sums
 
 # The lines of rsc.io/quote v1.5.2: https://sum.golang.org/lookup/rsc.io/quote@v1.5.2
@@ -11,7 +11,7 @@ QUOTE = "rsc.io/quote v1.5.2 h1:w5fcysjrx7yqtD/aO+QwRjYZOKnaM9Uh2b40tElTs3Y=\n"
 QUOTE_MOD = "rsc.io/quote v1.5.2/go.mod h1:LzX7hefJvL54yjefDEDHNONDjII0t9xZLPXsUe+TKr0=\n"
 ONLY_MOD = "rsc.io/x v1.0.0/go.mod h1:LzX7hefJvL54yjefDEDHNONDjII0t9xZLPXsUe+TKr0=\n"
 ZIP_H1, MOD_H1 = QUOTE.split()[2], QUOTE_MOD.split()[2]
-WHOLE = Summed("rsc.io/quote", "v1.5.2", ZIP_H1, MOD_H1)
+WHOLE = GoSumEntry("rsc.io/quote", "v1.5.2", ZIP_H1, MOD_H1)
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_the_two_lines_of_a_version_are_one_however_they_are_written(text: str) 
 def test_a_version_may_have_its_go_mod_alone_and_is_written_as_it_was_read() -> None:
     found = parse_go_sum(ONLY_MOD + QUOTE)
     assert found == (
-        Summed("rsc.io/x", "v1.0.0", "", MOD_H1),
-        Summed("rsc.io/quote", "v1.5.2", ZIP_H1, ""),
+        GoSumEntry("rsc.io/x", "v1.0.0", "", MOD_H1),
+        GoSumEntry("rsc.io/quote", "v1.5.2", ZIP_H1, ""),
     )
     assert format_go_sum(found) == ONLY_MOD + QUOTE
     assert parse_go_sum("") == ()

@@ -10,7 +10,7 @@ import pytest
 from app.core.acl import Effect
 from app.core.errors import DeniedError, UnauthenticatedError
 from app.core.principal import ANONYMOUS, OPERATOR, Principal, Scope
-from app.services.tenants.authorization import (
+from app.services.authorization import (
     Operation,
     authenticate,
     authorize,
@@ -18,8 +18,8 @@ from app.services.tenants.authorization import (
     require_admin,
     token_of,
 )
+from app.services.policy import Policy
 from app.services.tenants.drafts import TenantDraft
-from app.services.tenants.policy import Policy
 from tests.services.modules.bench import Bench, process
 
 READ, ADMIN, PUBLISH = (frozenset({s}) for s in (Scope.READ, Scope.ADMIN, Scope.PUBLISH))

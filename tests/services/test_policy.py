@@ -9,8 +9,9 @@ import pytest
 from app.core.acl import Effect, Ownership
 from app.core.errors import UnauthenticatedError
 from app.core.principal import OPERATOR, Scope
+from app.services.authorization import token_of
 from app.services.generation import POLL_S
-from app.services.tenants.authorization import token_of
+from app.services.policy import TenantPolicy
 from app.services.tenants.drafts import (
     CredentialDraft,
     RouteDraft,
@@ -18,7 +19,6 @@ from app.services.tenants.drafts import (
     TenantDraft,
     UpstreamDraft,
 )
-from app.services.tenants.policy import TenantPolicy
 from tests.services.modules.bench import Bench, process
 
 UPSTREAM = UpstreamDraft("https://proxy.example")

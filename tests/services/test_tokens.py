@@ -8,7 +8,7 @@ import pytest
 from app.core import errors
 from app.core.principal import Principal, Scope
 from app.core.token import make_token
-from app.services.tenants.authorization import require_admin
+from app.services.authorization import require_admin
 from app.web.responses import status_of
 from app.wiring import Services, build, migrate
 from tests.conftest import MakeServices, MakeSettings

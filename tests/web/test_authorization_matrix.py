@@ -11,9 +11,9 @@ import pytest
 
 from app.core.goproxy import Kind
 from app.core.principal import Scope
+from app.services import authorization
+from app.services.authorization import Operation
 from app.services.modules.front import OPERATIONS
-from app.services.tenants import authorization
-from app.services.tenants.authorization import Operation
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
 from tests.web.conftest import Log

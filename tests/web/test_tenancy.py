@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import BadInputError, UnknownError
-from app.web.tenancy import Addressed, Gateways, addressed, in_path
+from app.web.tenancy import Gateways, TenantPath, addressed, in_path
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
 from tests.web.harbour import add_tenant, add_token, assert_one_line, bearer, harbour
@@ -17,11 +17,11 @@ NOBODY, TRUSTED = Gateways([]), Gateways(["10.0.0.0/8", "fd00::/8"])
 PEER = "10.1.2.3"
 
 PATHS = [
-    (b"/goproxy/acme/a.b/c/@v/list", Addressed("acme", b"a.b/c/@v/list")),
-    (b"/goproxy/acme", Addressed("acme", b"")),
-    (b"/goproxy/acme/", Addressed("acme", b"")),
-    (b"/goproxy/acme//a.b/@v/list", Addressed("acme", b"/a.b/@v/list")),
-    (b"/goproxy/ACME/x", Addressed("ACME", b"x")),
+    (b"/goproxy/acme/a.b/c/@v/list", TenantPath("acme", b"a.b/c/@v/list")),
+    (b"/goproxy/acme", TenantPath("acme", b"")),
+    (b"/goproxy/acme/", TenantPath("acme", b"")),
+    (b"/goproxy/acme//a.b/@v/list", TenantPath("acme", b"/a.b/@v/list")),
+    (b"/goproxy/ACME/x", TenantPath("ACME", b"x")),
     (b"/goproxy/", None),
     (b"/goproxy//x", None),
     (b"/goproxy/a.b/c/@v/list", None),
@@ -32,7 +32,7 @@ PATHS = [
 
 @pytest.mark.parametrize(("path", "found"), PATHS)
 def test_the_first_element_is_a_tenant_unless_it_has_a_dot(
-    path: bytes, found: Addressed | None
+    path: bytes, found: TenantPath | None
 ) -> None:
     assert in_path(path) == found
 

@@ -31,7 +31,7 @@ from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Turns
 from app.services.modules.checks import check_list, check_resolved
-from app.services.modules.slots import Slots
+from app.services.slots import Slots
 from app.upstream.goproxy import Goproxy, path_of
 
 LIST = "list"
@@ -42,7 +42,7 @@ _log = logs.get("modules")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Query:
     """One question whose answer changes.
 
     Attributes:
@@ -67,7 +67,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedAnswer:
     """An answer and how old it is.
 
     Attributes:
@@ -134,8 +134,8 @@ class ModuleAnswers:
         self._closing = False
 
     async def get(
-        self, asked: Asked, route: Route, source: Goproxy, tenant: str, slots: int
-    ) -> Kept:
+        self, asked: Query, route: Route, source: Goproxy, tenant: str, slots: int
+    ) -> CachedAnswer:
         """Return an answer, asking upstream where it is not fresh.
 
         Raises:
@@ -148,33 +148,33 @@ class ModuleAnswers:
         if known is not None and known.status == 200:
             age = now - known.fetched_at
             if age < ttl:
-                return Kept(known.body, (ttl - age).total_seconds())
+                return CachedAnswer(known.body, (ttl - age).total_seconds())
             if age < 2 * ttl:
                 self._refresh(asked, known.fetched_at, source, tenant, slots)
-                return Kept(known.body, 0.0)
+                return CachedAnswer(known.body, 0.0)
         return await self._asked_anew(asked, known, source, tenant, slots, ttl)
 
-    async def stored(self, asked: Asked) -> Kept | None:
+    async def stored(self, asked: Query) -> CachedAnswer | None:
         """Return the last answer, however old; None where there is none."""
         known = await self._known(asked)
         if known is None or known.status != 200:
             return None
-        return Kept(known.body, 0.0)
+        return CachedAnswer(known.body, 0.0)
 
-    async def _known(self, asked: Asked) -> ModuleAnswer | None:
+    async def _known(self, asked: Query) -> ModuleAnswer | None:
         return await self._db.read(
             lambda s: ModuleTable(s).answer(asked.origin_id, asked.module, asked.query)
         )
 
     async def _asked_anew(
         self,
-        asked: Asked,
+        asked: Query,
         known: ModuleAnswer | None,
         source: Goproxy,
         tenant: str,
         slots: int,
         ttl: timedelta,
-    ) -> Kept:
+    ) -> CachedAnswer:
         since = known.fetched_at if known else None
         try:
             answer = await self._ask(asked, since, source, tenant, slots)
@@ -191,12 +191,12 @@ class ModuleAnswers:
                 ) from error
             stale_s = int((self._now() - known.fetched_at).total_seconds())
             _log.warning("stale answer", name=str(asked), age_s=stale_s, error=str(error))
-            return Kept(known.body, 0.0, max(stale_s, 1))
+            return CachedAnswer(known.body, 0.0, max(stale_s, 1))
         age = self._now() - answer.fetched_at
-        return Kept(answer.body, max((ttl - age).total_seconds(), 0.0))
+        return CachedAnswer(answer.body, max((ttl - age).total_seconds(), 0.0))
 
     async def _ask(
-        self, asked: Asked, since: datetime | None, source: Goproxy, tenant: str, slots: int
+        self, asked: Query, since: datetime | None, source: Goproxy, tenant: str, slots: int
     ) -> ModuleAnswer:
         """Ask upstream, one at a time in all processes; since is when it was asked before."""
         key = (asked.origin_id, asked.module, asked.query)
@@ -206,7 +206,7 @@ class ModuleAnswers:
         return await self._flight.do(key, lambda: self._alone(asked, since, source, tenant, slots))
 
     async def _alone(
-        self, asked: Asked, since: datetime | None, source: Goproxy, tenant: str, slots: int
+        self, asked: Query, since: datetime | None, source: Goproxy, tenant: str, slots: int
     ) -> ModuleAnswer:
         turn = f"answer:{asked.origin_id}:{asked}"
         async with self._turns.hold(turn), self._slots.fetch(tenant, asked.origin_id, slots):
@@ -231,21 +231,21 @@ class ModuleAnswers:
             await self._db.write(lambda s: ModuleTable(s).save_answer(answer))
             return answer
 
-    async def _fetch(self, asked: Asked, source: Goproxy) -> bytes:
+    async def _fetch(self, asked: Query, source: Goproxy) -> bytes:
         if asked.query == LIST:
             return check_list(asked.module, await source.get(asked.path, MAX_LIST_BYTES))
         body = await source.get(asked.path, MAX_INFO_BYTES)
         return check_resolved(asked.module, asked.query, body, self._now())
 
     def _refresh(
-        self, asked: Asked, since: datetime, source: Goproxy, tenant: str, slots: int
+        self, asked: Query, since: datetime, source: Goproxy, tenant: str, slots: int
     ) -> None:
         work = self._ask(asked, since, source, tenant, slots)
         task = asyncio.ensure_future(_unless_it_fails(str(asked), work))
         self._refreshing.add(task)
         task.add_done_callback(self._refreshing.discard)
 
-    async def record_absence(self, asked: Asked, status: int) -> None:
+    async def record_absence(self, asked: Query, status: int) -> None:
         """Record that this origin has no such module, because the next one has it."""
         known = await self._known(asked)
         if known is not None and known.status == status:

@@ -15,7 +15,7 @@ from app.db.modules import ModuleFile
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FileKey:
     """One file of a module version that is to be brought in.
 
     Attributes:
@@ -34,7 +34,7 @@ class Wanted:
     forks: bool = False
 
     @classmethod
-    def of(cls, route: Route, origin_id: int, module: str, version: str, kind: Kind) -> "Wanted":
+    def of(cls, route: Route, origin_id: int, module: str, version: str, kind: Kind) -> "FileKey":
         """Return what a route wants from one of its origins."""
         log = LogPolicy.OFF if route.private else route.log
         return cls(origin_id, module, version, kind, log, route.private, route.forks)
@@ -50,7 +50,7 @@ class Wanted:
         return f"{self.module}@{self.version}.{self.kind}"
 
 
-def check_small(wanted: Wanted, body: bytes, at: datetime) -> ModuleFile:
+def check_small(wanted: FileKey, body: bytes, at: datetime) -> ModuleFile:
     """Return the .info or .mod that a body is.
 
     Raises:
@@ -79,14 +79,14 @@ def check_small(wanted: Wanted, body: bytes, at: datetime) -> ModuleFile:
     )
 
 
-def _log_state(wanted: Wanted) -> LogState:
+def _log_state(wanted: FileKey) -> LogState:
     """Return what holds before the log is asked."""
     if wanted.is_private:
         return LogState.PRIVATE
     return LogState.OFF if wanted.log is LogPolicy.OFF else LogState.UNVERIFIED
 
 
-def _check_go_mod(wanted: Wanted, body: bytes) -> None:
+def _check_go_mod(wanted: FileKey, body: bytes) -> None:
     if wanted.forks:
         gomod.check_form(body)
         if gomod.module_path(body) is None:
@@ -104,7 +104,7 @@ def _check_go_mod(wanted: Wanted, body: bytes) -> None:
         ) from error
 
 
-def check_zip(wanted: Wanted, path: Path, digest: Digest, size: int, at: datetime) -> ModuleFile:
+def check_zip(wanted: FileKey, path: Path, digest: Digest, size: int, at: datetime) -> ModuleFile:
     """Return the zip that a file is. Blocks: it reads and hashes the whole content.
 
     Raises:

@@ -29,15 +29,15 @@ from app.db.modules import INLINE_BYTES, ModuleFile, ModuleTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Turns
-from app.services.modules.checks import Wanted, check_small, check_zip, contradiction
-from app.services.modules.slots import Slots
+from app.services.modules.checks import FileKey, check_small, check_zip, contradiction
 from app.services.modules.troubles import contradicted
-from app.services.sumdb.checks import LogChecks, Vouched
+from app.services.publiclog.checks import LogChecks, LoggedSums
+from app.services.slots import Slots
 from app.storage.blobstore import BlobStore
 from app.upstream.goproxy import Goproxy, path_of
 
 _MAX_BYTES = {Kind.INFO: MAX_INFO_BYTES, Kind.MOD: MAX_GO_MOD_BYTES}
-Vouching = asyncio.Future[Vouched | None]
+Vouching = asyncio.Future[LoggedSums | None]
 _log = logs.get("modules")
 
 
@@ -69,7 +69,7 @@ class ModuleFiles:
 
     async def ensure(
         self,
-        wanted: Wanted,
+        wanted: FileKey,
         source: Goproxy,
         tenant: str,
         slots: int,
@@ -100,7 +100,7 @@ class ModuleFiles:
             is_unasked=is_unasked,
         )
 
-    async def _alone(self, wanted: Wanted, source: Goproxy, tenant: str, slots: int) -> ModuleFile:
+    async def _alone(self, wanted: FileKey, source: Goproxy, tenant: str, slots: int) -> ModuleFile:
         turn = f"module:{wanted.origin_id}:{wanted.name}"
         try:
             async with self._turns.hold(turn), self._slots.fetch(tenant, wanted.origin_id, slots):
@@ -114,11 +114,11 @@ class ModuleFiles:
                 _log.warning("module file not fetched", name=wanted.name, error=str(error))
             raise
 
-    async def _stored(self, wanted: Wanted) -> ModuleFile | None:
+    async def _stored(self, wanted: FileKey) -> ModuleFile | None:
         return await self._db.read(lambda s: ModuleTable(s).file(*wanted.key[:3], wanted.kind))
 
     async def _bring_in(
-        self, wanted: Wanted, source: Goproxy, known: ModuleFile | None
+        self, wanted: FileKey, source: Goproxy, known: ModuleFile | None
     ) -> ModuleFile:
         # The log is asked while the file is on its way.
         vouching = asyncio.ensure_future(self._vouched(wanted))
@@ -135,7 +135,7 @@ class ModuleFiles:
         _log.info("module file stored", name=wanted.name, h1=settled.h1, bytes=settled.size_bytes)
         return settled
 
-    async def _vouched(self, wanted: Wanted) -> Vouched | None:
+    async def _vouched(self, wanted: FileKey) -> LoggedSums | None:
         if wanted.kind is Kind.INFO or wanted.log is LogPolicy.OFF:
             return None
         return await self._log_checks.vouched(wanted.module, wanted.version, wanted.log)
@@ -156,7 +156,9 @@ class ModuleFiles:
             await self._keep_evidence(file, str(error))
             raise
 
-    async def _fetch_small(self, wanted: Wanted, source: Goproxy, vouching: Vouching) -> ModuleFile:
+    async def _fetch_small(
+        self, wanted: FileKey, source: Goproxy, vouching: Vouching
+    ) -> ModuleFile:
         path = path_of(wanted.module, wanted.kind, wanted.version)
         body = await source.get(path, _MAX_BYTES[wanted.kind])
         file = await self._judged(check_small(wanted, body, self._now()), vouching)
@@ -167,7 +169,7 @@ class ModuleFiles:
 
     async def _fetch_zip(
         self,
-        wanted: Wanted,
+        wanted: FileKey,
         source: Goproxy,
         known: ModuleFile | None,
         vouching: Vouching | None = None,
@@ -244,7 +246,7 @@ class ModuleFiles:
         metrics.count_module_conflict()
         _log.error("module contradiction", name=file.name, why=why)
 
-    async def recheck(self, wanted: Wanted, source: Goproxy) -> ModuleFile:
+    async def recheck(self, wanted: FileKey, source: Goproxy) -> ModuleFile:
         """Fetch a stored file again and compare it with the record; return the record.
 
         Raises:

@@ -20,8 +20,8 @@ from app.core.errors import (
     VerificationError,
 )
 from app.core.goproxy import (
+    GoproxyRequest,
     Kind,
-    Requested,
     commits_of,
     newest,
     parse_info,
@@ -33,17 +33,17 @@ from app.core.routing import LogPolicy, OnAbsent, Route, Upstream
 from app.core.toolchain import MODULE_PATH
 from app.db.engine import Database, Session
 from app.db.modules import ModuleFile, ModuleTable
+from app.services.authorization import Operation, Permission
+from app.services.changes import record
 from app.services.clock import Now
-from app.services.modules.answers import LATEST, LIST, Absences, Asked, Kept, ModuleAnswers
-from app.services.modules.asking import Asking, Found, allowed
-from app.services.modules.checks import Wanted
+from app.services.modules.answers import LATEST, LIST, Absences, CachedAnswer, ModuleAnswers, Query
+from app.services.modules.caller import Caller, Resolved, allowed
+from app.services.modules.checks import FileKey
 from app.services.modules.files import ModuleFiles
 from app.services.modules.probes import Probes
-from app.services.modules.sources import Sources
 from app.services.modules.toolchains import Toolchains, instead
 from app.services.modules.troubles import for_client
-from app.services.tenants.authorization import Operation, Permission
-from app.services.tenants.changes import record
+from app.services.upstreams import Upstreams
 
 _CHANGING_S = 60.0
 _MAX_AHEAD = 64
@@ -69,7 +69,7 @@ class ModuleFront:
         files: ModuleFiles,
         answers: ModuleAnswers,
         absences: Absences,
-        sources: Sources,
+        sources: Upstreams,
         toolchains: Toolchains,
         now: Now,
         cold: int,
@@ -85,7 +85,7 @@ class ModuleFront:
         self._ahead: set[asyncio.Task[None]] = set()
         self._probes = Probes(db, lambda asking, route, m: self._kept(asking, route, m, LIST))
 
-    async def answer(self, asking: Asking, requested: Requested) -> Found:
+    async def answer(self, asking: Caller, requested: GoproxyRequest) -> Resolved:
         """Return what a request is answered with.
 
         Raises:
@@ -110,15 +110,15 @@ class ModuleFront:
 
     async def _found(
         self,
-        asking: Asking,
-        requested: Requested,
+        asking: Caller,
+        requested: GoproxyRequest,
         route: Route,
         may: Permission,
         decision: Decision,
-    ) -> Found:
+    ) -> Resolved:
         if requested.kind is Kind.LIST:
             kept = await self._versions(asking, route, requested.module, may)
-            return Found("", decision.by, kept.body, fresh_s=kept.fresh_s, stale_s=kept.stale_s)
+            return Resolved("", decision.by, kept.body, fresh_s=kept.fresh_s, stale_s=kept.stale_s)
         if requested.kind is Kind.LATEST:
             return await self._latest(asking, route, requested.module, may)
         if requested.is_query:
@@ -128,7 +128,7 @@ class ModuleFront:
             self._fetch_ahead(asking, route, file)
         return await self._of_file(file, decision)
 
-    def _fetch_ahead(self, asking: Asking, route: Route, file: ModuleFile) -> None:
+    def _fetch_ahead(self, asking: Caller, route: Route, file: ModuleFile) -> None:
         """Fetch the .mod of an .info that just came in, or the other way round.
 
         `go` asks for both, one after the other. Never the zip: most of what is looked at is not
@@ -148,12 +148,12 @@ class ModuleFront:
             task.cancel()
         await asyncio.gather(*self._ahead, return_exceptions=True)
 
-    async def _toolchain(self, requested: Requested, may: Permission) -> Found:
+    async def _toolchain(self, requested: GoproxyRequest, may: Permission) -> Resolved:
         """Return what the mirror's own archives make of golang.org/toolchain."""
         allowed(may.decide(None))
         listed = [v for v in await self.toolchains.versions() if may.decide(v).allowed]
         if requested.kind is Kind.LIST:
-            return Found("", may.decide(None).by, render_list(listed), fresh_s=_CHANGING_S)
+            return Resolved("", may.decide(None).by, render_list(listed), fresh_s=_CHANGING_S)
         version = requested.version
         if requested.kind is Kind.LATEST or requested.is_query:
             raise UnknownError(f"{MODULE_PATH} has versions only; see its list")
@@ -167,7 +167,7 @@ class ModuleFront:
             return await self._of_file(file, decision)
         is_info = requested.kind is Kind.INFO
         text = self.toolchains.info(version) if is_info else self.toolchains.go_mod(version)
-        return Found(version, decision.by, await text, fresh_s=_CHANGING_S)
+        return Resolved(version, decision.by, await text, fresh_s=_CHANGING_S)
 
     async def toolchain_h1(self, version: str) -> str:
         """Return the h1 of a version of the mirror's golang.org/toolchain.
@@ -181,7 +181,7 @@ class ModuleFront:
             raise for_client(error, MIRROR, f"{MODULE_PATH}@{version}") from error
 
     async def vouched_zip(
-        self, asking: Asking, module: str, version: str
+        self, asking: Caller, module: str, version: str
     ) -> tuple[ModuleFile, Route]:
         """Return the zip of a version that the tenant may use, and its route.
 
@@ -200,19 +200,21 @@ class ModuleFront:
         _check_not_refused(file)
         return file, route
 
-    async def _of_file(self, file: ModuleFile, decision: Decision) -> Found:
+    async def _of_file(self, file: ModuleFile, decision: Decision) -> Resolved:
         _check_not_refused(file)
         if file.body is None:  # a blob: whoever sends it opens it, and has it healed if need be
-            return Found(file.version, decision.by, file=file)
-        return Found(file.version, decision.by, await self._files.read(file), file)
+            return Resolved(file.version, decision.by, file=file)
+        return Resolved(file.version, decision.by, await self._files.read(file), file)
 
-    async def _versions(self, asking: Asking, route: Route, module: str, may: Permission) -> Kept:
+    async def _versions(
+        self, asking: Caller, route: Route, module: str, may: Permission
+    ) -> CachedAnswer:
         """Return the list as this tenant sees it."""
         kept = await self._kept(asking, route, module, LIST)
         allowed = [v for v in versions_of(kept.body, module) if may.decide(v).allowed]
-        return Kept(render_list(allowed), kept.fresh_s, kept.stale_s)
+        return CachedAnswer(render_list(allowed), kept.fresh_s, kept.stale_s)
 
-    async def _latest(self, asking: Asking, route: Route, module: str, may: Permission) -> Found:
+    async def _latest(self, asking: Caller, route: Route, module: str, may: Permission) -> Resolved:
         """Return upstream's @latest if it may be seen, else the newest version that may."""
         hidden: Decision | None = None
         try:
@@ -223,7 +225,7 @@ class ModuleFront:
             version = self._version_in(kept.body, module)
             decision = may.decide(version)
             if decision.allowed:
-                return Found(
+                return Resolved(
                     version, decision.by, kept.body, fresh_s=kept.fresh_s, stale_s=kept.stale_s
                 )
             hidden = decision
@@ -239,26 +241,26 @@ class ModuleFront:
         file = await self._file(asking, route, module, best, Kind.INFO)
         body = await self._files.read(file)
         by = may.decide(best).by
-        return Found(best, by, body, fresh_s=listed.fresh_s, stale_s=listed.stale_s)
+        return Resolved(best, by, body, fresh_s=listed.fresh_s, stale_s=listed.stale_s)
 
     async def _resolved(
-        self, asking: Asking, route: Route, requested: Requested, may: Permission
-    ) -> Found:
+        self, asking: Caller, route: Route, requested: GoproxyRequest, may: Permission
+    ) -> Resolved:
         kept = await self._kept(asking, route, requested.module, f"={requested.version}")
         version = self._version_in(kept.body, requested.module)
         decision = allowed(may.decide(version))
-        return Found(version, decision.by, kept.body, fresh_s=kept.fresh_s, stale_s=kept.stale_s)
+        return Resolved(version, decision.by, kept.body, fresh_s=kept.fresh_s, stale_s=kept.stale_s)
 
     def _version_in(self, body: bytes, module: str) -> str:
         return parse_info(body, module, asked=None, now=self._now()).version
 
-    async def _kept(self, asking: Asking, route: Route, module: str, query: str) -> Kept:
+    async def _kept(self, asking: Caller, route: Route, module: str, query: str) -> CachedAnswer:
         """Return the answer of the first upstream that has the module."""
         if not asking.may_fetch(route):
             return await self._stored(asking, route, module, query)
-        passed: list[tuple[Asked, int]] = []
+        passed: list[tuple[Query, int]] = []
         for upstream in route.upstreams:
-            asked = Asked(upstream.origin_id, module, query)
+            asked = Query(upstream.origin_id, module, query)
             try:
                 kept = await self._kept_at(asking, route, upstream, asked)
             except UpstreamAbsentError as error:
@@ -272,26 +274,26 @@ class ModuleFront:
         raise _all_absent(module, [status for _, status in passed])
 
     async def _kept_at(
-        self, asking: Asking, route: Route, upstream: Upstream, asked: Asked
-    ) -> Kept:
+        self, asking: Caller, route: Route, upstream: Upstream, asked: Query
+    ) -> CachedAnswer:
         source = self._sources.open(upstream, asking.policy)
         return await self._answers.get(asked, route, source, asking.tenant, self._slots(asking))
 
-    async def _stored(self, asking: Asking, route: Route, module: str, query: str) -> Kept:
+    async def _stored(self, asking: Caller, route: Route, module: str, query: str) -> CachedAnswer:
         """Return the last answer of the first upstream that gave one, however old it is."""
         origins = [u.origin_id for u in route.upstreams]
         for origin_id in origins:
-            kept = await self._answers.stored(Asked(origin_id, module, query))
+            kept = await self._answers.stored(Query(origin_id, module, query))
             if kept is not None:
                 return kept
         if query == LIST:
             versions = await self._db.read(lambda s: ModuleTable(s).versions(origins, module))
             if versions:
-                return Kept(render_list(versions), 0.0)
+                return CachedAnswer(render_list(versions), 0.0)
         raise _not_stored(f"{module}@{query.removeprefix('=')}", route, asking)
 
     async def _file(
-        self, asking: Asking, route: Route, module: str, version: str, kind: Kind
+        self, asking: Caller, route: Route, module: str, version: str, kind: Kind
     ) -> ModuleFile:
         """Return a file of a version from the first upstream that has it.
 
@@ -302,15 +304,15 @@ class ModuleFront:
         rows = await self._db.read(lambda s: ModuleTable(s).files(origins, module, version, kind))
         stored = {file.origin_id: file for file in rows}
         query = f"@{version}.{kind}"
-        passed: list[tuple[Asked, int]] = []
+        passed: list[tuple[Query, int]] = []
         for upstream in route.upstreams:
-            asked = Asked(upstream.origin_id, module, query)
+            asked = Query(upstream.origin_id, module, query)
             there = stored.get(upstream.origin_id)
             is_elsewhere = there is None and bool(stored)
             if is_elsewhere and (not asking.may_fetch(route) or await self._was_passed(asked)):
                 continue
             if there is None or there.damaged:
-                wanted = Wanted.of(route, upstream.origin_id, module, version, kind)
+                wanted = FileKey.of(route, upstream.origin_id, module, version, kind)
                 try:
                     there = await self._fetched(asking, route, upstream, wanted)
                 except UpstreamAbsentError as error:
@@ -334,14 +336,14 @@ class ModuleFront:
         is_due = route.log is LogPolicy.REQUIRE and file.log_state is LogState.UNVERIFIED
         return await self._files.settle(file, route.log) if is_unasked or is_due else file
 
-    async def _was_passed(self, asked: Asked) -> bool:
+    async def _was_passed(self, asked: Query) -> bool:
         known = await self._db.read(
             lambda s: ModuleTable(s).answer(asked.origin_id, asked.module, asked.query)
         )
         return known is not None and known.status != 200
 
     async def _fetched(
-        self, asking: Asking, route: Route, upstream: Upstream, wanted: Wanted
+        self, asking: Caller, route: Route, upstream: Upstream, wanted: FileKey
     ) -> ModuleFile:
         if not asking.may_fetch(route):
             raise _not_stored(wanted.name, route, asking)
@@ -355,11 +357,11 @@ class ModuleFront:
             self._absences.remember(wanted.key, error.status)
             raise
 
-    def _slots(self, asking: Asking) -> int:
+    def _slots(self, asking: Caller) -> int:
         return asking.of_tenant.tenant.limits.cold or self._cold
 
     async def _told(
-        self, error: UpstreamError, asking: Asking, route: Route, requested: Requested
+        self, error: UpstreamError, asking: Caller, route: Route, requested: GoproxyRequest
     ) -> MoorageError:
         """Return what the client is told of upstream's trouble."""
         if await self._probes.is_none(error, asking, route, requested):
@@ -369,7 +371,7 @@ class ModuleFront:
             )
         return for_client(error, route, str(requested))
 
-    async def refresh(self, asking: Asking, module: str) -> None:
+    async def refresh(self, asking: Caller, module: str) -> None:
         """Have the next request ask upstream about everything that changes of a module.
 
         What was answered before is kept for the case that upstream can't be asked.
@@ -400,7 +402,7 @@ async def _quietly(work: Awaitable[ModuleFile]) -> None:
         await work
 
 
-def is_mirrored(asking: Asking) -> bool:
+def is_mirrored(asking: Caller) -> bool:
     """Whether a tenant's toolchains are the mirror's: no route of exactly that path leads away."""
     return all(route.pattern.text != MODULE_PATH for route in asking.of_tenant.routes)
 
@@ -417,7 +419,7 @@ def _all_absent(name: str, statuses: list[int]) -> UpstreamAbsentError:
     return UpstreamAbsentError(f"no upstream has {name}", origin="", status=status)
 
 
-def _not_stored(name: str, route: Route, asking: Asking) -> MoorageError:
+def _not_stored(name: str, route: Route, asking: Caller) -> MoorageError:
     if not asking.fetch:
         return UnknownError(f"{name} is not stored here, and the client asked not to fetch it")
     return DeniedError(f"{name} is not stored here, and {route} is off: it fetches nothing")

@@ -5,12 +5,12 @@ from app.core.errors import DeniedError, MoorageError, UnknownError
 from app.core.routing import Route, Upstream, route_for
 from app.db.engine import Database, Session
 from app.db.modules import ModuleFile, ModuleTable
-from app.services.modules.checks import Wanted
+from app.services.modules.checks import FileKey
 from app.services.modules.files import ModuleFiles
-from app.services.modules.sources import Sources
 from app.services.modules.toolchains import Toolchains
+from app.services.policy import Policy, PolicyReader
 from app.services.repair import BlobOwner
-from app.services.tenants.policy import Policy, PolicyReader
+from app.services.upstreams import Upstreams
 
 
 class ModuleHealing(BlobOwner):
@@ -21,7 +21,7 @@ class ModuleHealing(BlobOwner):
         db: Database,
         policies: PolicyReader,
         files: ModuleFiles,
-        sources: Sources,
+        sources: Upstreams,
         toolchains: Toolchains,
         slots: int,
     ) -> None:
@@ -61,7 +61,7 @@ class ModuleHealing(BlobOwner):
             return
         policy = await self._policies.current()
         tenant, route, upstream = self._way_to(file, policy)
-        wanted = Wanted.of(route, file.origin_id, file.module, file.version, file.kind)
+        wanted = FileKey.of(route, file.origin_id, file.module, file.version, file.kind)
         source = self._sources.open(upstream, policy)
         await self._files.ensure(wanted, source, tenant, self._slots)
 

@@ -20,8 +20,8 @@ from app.db.routes import RouteTable
 from app.services.clock import Now
 from app.services.modules.files import ModuleFiles
 from app.services.modules.toolchains import ORIGIN
-from app.services.sumdb.checks import LogChecks
-from app.services.tenants.policy import Policy, PolicyReader
+from app.services.policy import Policy, PolicyReader
+from app.services.publiclog.checks import LogChecks
 
 _BATCH = 50
 _log = logs.get("logpass")

@@ -17,14 +17,14 @@ from app.core.errors import (
     UpstreamContentError,
     UpstreamError,
 )
-from app.core.goproxy import Kind, Requested
+from app.core.goproxy import GoproxyRequest, Kind
 from app.core.module import check_path
 from app.core.routing import Route
 from app.db.engine import Database
 from app.db.modules import ModuleTable
-from app.services.modules.asking import Asking, allowed
+from app.services.authorization import Operation
+from app.services.modules.caller import Caller, allowed
 from app.services.modules.troubles import REFUSALS
-from app.services.tenants.authorization import Operation
 
 _PROBED = frozenset({Kind.LIST, Kind.LATEST, Kind.INFO})
 
@@ -37,13 +37,13 @@ class Probes:
     """
 
     def __init__(
-        self, db: Database, list_of: Callable[[Asking, Route, str], Awaitable[object]]
+        self, db: Database, list_of: Callable[[Caller, Route, str], Awaitable[object]]
     ) -> None:
         self._db = db
         self._list_of = list_of
 
     async def is_none(
-        self, error: UpstreamError, asking: Asking, route: Route, requested: Requested
+        self, error: UpstreamError, asking: Caller, route: Route, requested: GoproxyRequest
     ) -> bool:
         """Whether a path was never seen to be a module, and has a parent that is one.
 
@@ -75,7 +75,7 @@ class Probes:
             return False  # it gives no answer at all, and each question may take its whole deadline
         return await self._has_parent(asking, route, parents[1:])  # a host is hardly ever a module
 
-    async def _has_parent(self, asking: Asking, route: Route, parents: list[str]) -> bool:
+    async def _has_parent(self, asking: Caller, route: Route, parents: list[str]) -> bool:
         for parent in reversed(parents):
             try:
                 await self._look(asking, route, parent)
@@ -86,7 +86,7 @@ class Probes:
             return True
         return False
 
-    async def _look(self, asking: Asking, route: Route, parent: str) -> None:
+    async def _look(self, asking: Caller, route: Route, parent: str) -> None:
         """Return if a parent on the same route has a list; the tenant must be allowed to see it."""
         check_path(parent)
         allowed(asking.may(Operation.LIST, parent).decide(None))

@@ -21,14 +21,14 @@ from app.core.routing import Route, Upstream, route_for
 from app.db.audit import AuditLog
 from app.db.engine import Database
 from app.db.modules import ModuleFile, ModuleTable
+from app.services.authorization import require_admin
 from app.services.clock import Now
-from app.services.modules.asking import Asking
-from app.services.modules.checks import Wanted
+from app.services.modules.caller import Caller
+from app.services.modules.checks import FileKey
 from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
-from app.services.modules.sources import Sources
-from app.services.tenants.authorization import require_admin
-from app.services.tenants.policy import Policy, PolicyReader, tenant_in
+from app.services.policy import Policy, PolicyReader, tenant_in
+from app.services.upstreams import Upstreams
 
 SAME = "same"
 GONE = "gone"
@@ -36,7 +36,7 @@ DIFFERS = "differs"
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Comparison:
     """A stored file, compared with what its upstream sends today.
 
     Attributes:
@@ -59,7 +59,7 @@ class ModuleRefresh:
         policies: PolicyReader,
         front: ModuleFront,
         files: ModuleFiles,
-        sources: Sources,
+        sources: Upstreams,
         now: Now,
     ) -> None:
         self._db = db
@@ -79,11 +79,11 @@ class ModuleRefresh:
         """
         policy, _ = await self._way(tenant, module, who)
         of_tenant = tenant_in(policy, tenant)
-        await self._front.refresh(Asking(policy, of_tenant, who, self._now()), module)
+        await self._front.refresh(Caller(policy, of_tenant, who, self._now()), module)
 
     async def compare(
         self, tenant: str, module: str, version: str, who: Principal
-    ) -> list[Compared]:
+    ) -> list[Comparison]:
         """Return how the stored files of a version compare with what upstream sends today.
 
         What is stored stays what is served. A .info is no reason for alarm: nobody pins it.
@@ -130,18 +130,18 @@ class ModuleRefresh:
 
     async def _compare(
         self, file: ModuleFile, route: Route, upstream: Upstream, policy: Policy
-    ) -> Compared:
-        wanted = Wanted.of(route, file.origin_id, file.module, file.version, file.kind)
+    ) -> Comparison:
+        wanted = FileKey.of(route, file.origin_id, file.module, file.version, file.kind)
         try:
             await self._files.recheck(wanted, self._sources.open(upstream, policy))
         except UpstreamAbsentError:
-            return Compared(file, GONE)
+            return Comparison(file, GONE)
         except VerificationError as error:
-            return Compared(file, DIFFERS, str(error))
-        return Compared(file, SAME)
+            return Comparison(file, DIFFERS, str(error))
+        return Comparison(file, SAME)
 
     async def _record(
-        self, tenant: str, name: str, who: Principal, compared: Sequence[Compared]
+        self, tenant: str, name: str, who: Principal, compared: Sequence[Comparison]
     ) -> None:
         at, told = self._now(), ", ".join(f"{c.file.kind} {c.outcome}" for c in compared)
         await self._db.write(

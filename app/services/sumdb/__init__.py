@@ -1,7 +1,5 @@
-"""Checksum databases: public ones relayed and audited, and the tenants' own.
+"""Checksum databases as a tenant's `go` command sees them: public logs and the tenant's own.
 
-`relay` is a client of one public log that passes on only what it verified, `logtiles` its proven
-tiles; `checks` asks it about modules that come in. `tenantlog` is a tenant's own log, `growth` how
-a record is appended, `headfile` its head outside the database, `fsck` the check of all of it.
-`front` answers requests from both kinds, `prefetch` asks both beforehand, `status` tells admins.
+`front` answers requests; `prefetch` asks the logs beforehand; `status` tells admins; `fsck` checks
+the tenants' logs. The logs themselves are in `services/publiclog` and `services/tenantlog`.
 """

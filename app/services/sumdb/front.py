@@ -27,12 +27,12 @@ from app.core.tile import DATA_LEVEL, Tile, parse_tile_path
 from app.core.toolchain import GO_MOD_H1, MODULE_PATH
 from app.db.modules import ModuleFile
 from app.db.tenantlogs import TenantLog
-from app.services.modules.asking import Asking
+from app.services.authorization import Operation, permission
+from app.services.modules.caller import Caller
 from app.services.modules.front import ModuleFront, is_mirrored
-from app.services.sumdb.checks import LogChecks
-from app.services.sumdb.relay import LogRelay
-from app.services.sumdb.tenantlog import TenantLogs
-from app.services.tenants.authorization import Operation, permission
+from app.services.publiclog.checks import LogChecks
+from app.services.publiclog.relay import LogRelay
+from app.services.tenantlog.log import TenantLogs
 
 _CHANGING_S = 60.0
 _MAX_RECORDING = 256
@@ -79,7 +79,7 @@ class SumdbFront:
         self._front = front
         self._recording: set[asyncio.Task[None]] = set()
 
-    async def answer(self, asking: Asking, path: bytes) -> LogAnswer:
+    async def answer(self, asking: Caller, path: bytes) -> LogAnswer:
         """Return what a path after "sumdb/" is answered with.
 
         Raises:
@@ -106,7 +106,7 @@ class SumdbFront:
             return LogAnswer(await latest, "token", fresh_s=5.0)
         raise UnknownError("a checksum database has supported, latest, lookup/… and tile/8/…")
 
-    def _log_in(self, asking: Asking, text: str) -> tuple[LogRelay | TenantLog, str]:
+    def _log_in(self, asking: Caller, text: str) -> tuple[LogRelay | TenantLog, str]:
         """Return the log that a path is about, and the rest: names may have slashes and ports."""
         own = {log.name: log for log in asking.of_tenant.logs}
         known: dict[str, LogRelay | TenantLog] = {**self._relays, **own}
@@ -120,7 +120,7 @@ class SumdbFront:
         name = max(found, key=len)
         return known[name], text.removeprefix(f"{name}/")
 
-    async def _lookup(self, asking: Asking, log: LogRelay | TenantLog, rest: str) -> LogAnswer:
+    async def _lookup(self, asking: Caller, log: LogRelay | TenantLog, rest: str) -> LogAnswer:
         module, version = _module_version(rest)
         may = permission(asking.principal, asking.of_tenant, Operation.FETCH, module, asking.now)
         decision = may.decide(version)
@@ -134,7 +134,7 @@ class SumdbFront:
             body = await self._logs.lookup(log, module, version)
         return LogAnswer(body, decision.by, fresh_s=_CHANGING_S, module=module, version=version)
 
-    def record_served(self, asking: Asking, module: str, version: str) -> None:
+    def record_served(self, asking: Caller, module: str, version: str) -> None:
         """Append what was just served to the tenant's own log, in the background.
 
         A lookup appends as well; this is for versions that nobody looks up. What can't be vouched
@@ -147,7 +147,7 @@ class SumdbFront:
         self._recording.add(task)
         task.add_done_callback(self._recording.discard)
 
-    async def _record(self, log: TenantLog, asking: Asking, module: str, version: str) -> None:
+    async def _record(self, log: TenantLog, asking: Caller, module: str, version: str) -> None:
         try:
             sums = await self._sums(asking, module, version)
             await self._logs.append(log, module, version, sums)
@@ -160,7 +160,7 @@ class SumdbFront:
             task.cancel()
         await asyncio.gather(*self._recording, return_exceptions=True)
 
-    async def _relayed(self, asking: Asking, log: LogRelay, module: str, version: str) -> bytes:
+    async def _relayed(self, asking: Caller, log: LogRelay, module: str, version: str) -> bytes:
         why = asking.policy.private_names.why(module)
         if why is not None:
             raise DeniedError(
@@ -178,7 +178,7 @@ class SumdbFront:
             told = f"{log.name} can't be asked about {module}@{version} now; try again"
             raise type(error)(told, origin="", status=error.status) from error
 
-    async def _sums(self, asking: Asking, module: str, version: str) -> Sums:
+    async def _sums(self, asking: Caller, module: str, version: str) -> Sums:
         """Return what the tenant's own log vouches for: content that was checked here.
 
         Raises:
@@ -199,7 +199,7 @@ class SumdbFront:
             )
         return Sums(file.h1, file.go_mod_h1)
 
-    async def _tile(self, asking: Asking, log: LogRelay | TenantLog, tile: Tile) -> LogAnswer:
+    async def _tile(self, asking: Caller, log: LogRelay | TenantLog, tile: Tile) -> LogAnswer:
         if isinstance(log, LogRelay):
             body = await log.tile(tile)
         else:

@@ -14,8 +14,8 @@ from app.core.tlog import Hash, Tree
 from app.db.engine import Database, Session
 from app.db.modules import ModuleTable
 from app.db.tenantlogs import LogRecord, TenantLog, TenantLogTable
-from app.services.sumdb.growth import open_head
-from app.services.sumdb.headfile import HeadFiles
+from app.services.tenantlog.growth import open_head
+from app.services.tenantlog.head import HeadFiles
 
 _BATCH = 500
 

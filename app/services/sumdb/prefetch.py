@@ -19,18 +19,18 @@ from app.core.errors import (
     MoorageError,
     VerificationError,
 )
-from app.core.gosum import Summed
+from app.core.gosum import GoSumEntry
 from app.core.principal import Principal, Scope
 from app.core.toolchain import MODULE_PATH
 from app.db.audit import AuditLog
 from app.db.engine import Database
+from app.services.authorization import require_admin
 from app.services.clock import Now
-from app.services.modules.asking import Asking
+from app.services.modules.caller import Caller
 from app.services.modules.toolchains import Toolchains
+from app.services.policy import PolicyReader, tenant_in
+from app.services.publiclog.relay import LogRelay
 from app.services.sumdb.front import SumdbFront
-from app.services.sumdb.relay import LogRelay
-from app.services.tenants.authorization import require_admin
-from app.services.tenants.policy import PolicyReader, tenant_in
 
 MAX_VERSIONS = 10_000
 _PARALLEL = 8
@@ -61,7 +61,7 @@ class Prefetched:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PrefetchRequest:
     """What is to be prefetched.
 
     Attributes:
@@ -70,7 +70,7 @@ class Wanted:
         toolchains: those of all stored release archives, too.
     """
 
-    summed: Sequence[Summed] = ()
+    summed: Sequence[GoSumEntry] = ()
     names: Sequence[str] = ()
     toolchains: bool = False
 
@@ -95,7 +95,7 @@ class Prefetch:
         self._now = now
 
     async def run(
-        self, tenant: str, wanted: Wanted, who: Principal, progress: Progress | None = None
+        self, tenant: str, wanted: PrefetchRequest, who: Principal, progress: Progress | None = None
     ) -> list[Prefetched]:
         """Return how it went with each version, in the order that they were given in.
 
@@ -115,7 +115,7 @@ class Prefetch:
         found: dict[int, Prefetched] = {}
         todo = iter(enumerate(items))
 
-        async def work(todo: Iterator[tuple[int, Summed | str]]) -> None:
+        async def work(todo: Iterator[tuple[int, GoSumEntry | str]]) -> None:
             for place, item in todo:
                 found[place] = await self._item(asking, item)
                 if progress is not None:
@@ -128,7 +128,7 @@ class Prefetch:
         await self._record(tenant, who, results)
         return results
 
-    async def _asking(self, tenant: str, who: Principal) -> Asking:
+    async def _asking(self, tenant: str, who: Principal) -> Caller:
         require_admin(who, tenant)
         policy = await self._policies.current(fresh=True)
         of_tenant = tenant_in(policy, tenant)
@@ -138,10 +138,10 @@ class Prefetch:
                 f"{tenant} has no log; see `moorage sumdb create`"
             )
         reader = Principal(who.actor, frozenset({Scope.READ}), tenant, who.token)
-        return Asking(policy, of_tenant, reader, self._now())
+        return Caller(policy, of_tenant, reader, self._now())
 
-    async def _items(self, wanted: Wanted) -> list[Summed | str]:
-        items: list[Summed | str] = [*wanted.summed, *wanted.names]
+    async def _items(self, wanted: PrefetchRequest) -> list[GoSumEntry | str]:
+        items: list[GoSumEntry | str] = [*wanted.summed, *wanted.names]
         if wanted.toolchains:
             items += [f"{MODULE_PATH}@{v}" for v in await self._toolchains.stored_versions()]
         if len(items) > MAX_VERSIONS:
@@ -150,7 +150,7 @@ class Prefetch:
             )
         return items
 
-    async def _item(self, asking: Asking, item: Summed | str) -> Prefetched:
+    async def _item(self, asking: Caller, item: GoSumEntry | str) -> Prefetched:
         name = item if isinstance(item, str) else f"{item.module}@{item.version}"
         try:
             summed = _named(item) if isinstance(item, str) else item
@@ -160,7 +160,7 @@ class Prefetch:
         except MoorageError as error:
             return Prefetched(name, Outcome.FAILED, str(error))
 
-    async def _one(self, asking: Asking, name: str, summed: Summed) -> Prefetched:
+    async def _one(self, asking: Caller, name: str, summed: GoSumEntry) -> Prefetched:
         private = asking.policy.private_names.why(summed.module)
         own = asking.of_tenant.log
         logs = [*([] if private else self._relays), *([own.name] if own else [])]
@@ -170,7 +170,7 @@ class Prefetch:
         numbers = [f"{log} {await self._number(asking, log, summed)}" for log in logs]
         return Prefetched(name, Outcome.OK, "record " + ", ".join(numbers))
 
-    async def _number(self, asking: Asking, log: str, summed: Summed) -> int:
+    async def _number(self, asking: Caller, log: str, summed: GoSumEntry) -> int:
         """Return the number of a version's record in a log, which is kept from now on.
 
         Raises:
@@ -197,7 +197,7 @@ class Prefetch:
         )
 
 
-def _named(name: str) -> Summed:
+def _named(name: str) -> GoSumEntry:
     """Return the version that "<module>@<version>" names.
 
     Raises:
@@ -209,4 +209,4 @@ def _named(name: str) -> Summed:
     modules.check(module, version)
     if not modules.is_canonical_for(module, version):
         raise BadInputError(f"{version[:80]!a} is not a canonical version of {module[:200]}")
-    return Summed(module, version, "", "")
+    return GoSumEntry(module, version, "", "")

@@ -14,9 +14,9 @@ from app.core.tlog import Tree
 from app.db.engine import Database, Session
 from app.db.sumdb import LogEvidence, LogHead, LogTable
 from app.db.tenantlogs import TenantLog, TenantLogTable
-from app.services.sumdb.relay import LogRelay
-from app.services.tenants.authorization import require_admin
-from app.services.tenants.changes import tenant_named
+from app.services.authorization import require_admin
+from app.services.changes import tenant_named
+from app.services.publiclog.relay import LogRelay
 
 
 @dataclass(frozen=True, slots=True)

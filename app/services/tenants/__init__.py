@@ -1,6 +1,6 @@
-"""Tenants: what admins decide, held in memory for each generation, and the one choke point.
+"""Tenants: what admins decide.
 
-`policy` is what requests read; `authorization` decides; `drafts` checks what admins write;
-`tenants`, `rules`, `routes`, `ownership` and `credentials` change state, `document` applies a whole
-file, `explain` tells what would be decided and why.
+`drafts` checks what admins write; `tenants`, `rules`, `routes`, `ownership` and `credentials`
+change state, `document` applies a whole file, `explain` tells what would be decided and why. What
+requests read of it is `services/policy.py`; who may do what is `services/authorization.py`.
 """

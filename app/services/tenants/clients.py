@@ -6,9 +6,9 @@ from app.core.clientconfig import ClientConfig
 from app.core.clientconfig.checks import PUBLIC_LOGS
 from app.core.errors import BadInputError, UnknownError
 from app.core.principal import Principal
-from app.services.sumdb.relay import LogRelay
-from app.services.tenants.authorization import require_admin
-from app.services.tenants.policy import PolicyReader, TenantPolicy
+from app.services.authorization import require_admin
+from app.services.policy import PolicyReader, TenantPolicy
+from app.services.publiclog.relay import LogRelay
 
 OFF = "off"
 

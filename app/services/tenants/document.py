@@ -23,7 +23,7 @@ from app.db.engine import Database, Session
 from app.db.routes import RouteTable
 from app.db.rules import OwnershipTable, RuleTable
 from app.db.tenants import TenantTable
-from app.services.tenants.authorization import require_admin
+from app.services.authorization import require_admin
 from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft
 from app.services.tenants.routes import RouteService
 from app.services.tenants.rules import OwnershipService, RuleService

@@ -12,7 +12,8 @@ from app.core.modulepattern import Pattern
 from app.core.routing import DEFAULT_TTL_S, LogPolicy, OnAbsent, Upstream
 from app.core.tenant import MAX_TITLE_CHARS, Tenant, TenantLimits, check_host, check_tenant_name
 from app.core.versionrange import VersionRange
-from app.upstream.address import Credential, Url
+from app.services.upstreams import credential_for
+from app.upstream.address import Url
 
 MAX_UPSTREAMS = 10
 MAX_HOSTS = 20
@@ -206,17 +207,6 @@ class CredentialDraft:
         if not self.secret or not _VISIBLE.fullmatch(self.secret):
             raise BadInputError("the secret is empty or has characters outside visible ASCII")
         credential_for(self.name, "https://host.example", self.kind, self.username, self.secret)
-
-
-def credential_for(identity: str, origin: str, kind: str, username: str, secret: str) -> Credential:
-    """Return the credential to send to an origin.
-
-    Raises:
-        BadInputError: it can't be a header.
-    """
-    if kind == "basic":
-        return Credential.basic(identity, origin, username, secret)
-    return Credential.bearer(identity, origin, secret)
 
 
 def check_prefix(prefix: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from app.core import module as modules
 from app.core.acl import Decision
 from app.core.errors import DeniedError
-from app.core.explain import Line, explain
+from app.core.explain import ExplainedStep, explain
 from app.core.goproxy import Kind, parse_path
 from app.core.principal import Principal, Scope
 from app.core.routing import Route, Upstream, matching, route_for
@@ -18,12 +18,12 @@ from app.core.toolchain import MODULE_PATH
 from app.db.engine import Database, Session
 from app.db.modules import ModuleConflict, ModuleFile, ModuleTable
 from app.db.routes import RouteTable
+from app.services.authorization import Operation, permission, require_admin
 from app.services.clock import Now
-from app.services.modules.asking import Asking
+from app.services.modules.caller import Caller
 from app.services.modules.front import is_mirrored
 from app.services.modules.toolchains import ORIGIN
-from app.services.tenants.authorization import Operation, permission, require_admin
-from app.services.tenants.policy import PolicyReader, TenantPolicy, tenant_in
+from app.services.policy import PolicyReader, TenantPolicy, tenant_in
 from app.upstream.goproxy import path_of
 
 LATEST = "latest"
@@ -64,7 +64,7 @@ class Explanation:
     version: str | None
     is_query: bool
     decision: Decision
-    steps: Sequence[Line]
+    steps: Sequence[ExplainedStep]
     routes: Sequence[Route]
     route_refusal: str
     private: str | None
@@ -99,7 +99,7 @@ class ExplainService:
         of_tenant = tenant_in(policy, tenant)
         asked = None if is_query else version
         decision, steps = self._decided(of_tenant, module, asked, who)
-        if module == MODULE_PATH and is_mirrored(Asking(policy, of_tenant, who, self._now())):
+        if module == MODULE_PATH and is_mirrored(Caller(policy, of_tenant, who, self._now())):
             stored = await self._built(version)
             return Explanation(
                 tenant,
@@ -145,7 +145,7 @@ class ExplainService:
 
     def _decided(
         self, of_tenant: TenantPolicy, module: str, version: str | None, who: Principal
-    ) -> tuple[Decision, list[Line]]:
+    ) -> tuple[Decision, list[ExplainedStep]]:
         reader = Principal("explain", frozenset({Scope.READ}), of_tenant.tenant.name)
         now = self._now()
         may = permission(reader, of_tenant, Operation.FETCH, module, now)

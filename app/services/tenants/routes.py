@@ -11,10 +11,10 @@ from app.core.tenant import Tenant
 from app.db.engine import Database, Session
 from app.db.routes import CredentialTable, RecordedCredential, RecordedRoute, RouteTable
 from app.db.rules import OwnershipTable
+from app.services.authorization import require_admin
+from app.services.changes import check_revision, record, tenant_named
 from app.services.clock import Now
-from app.services.secrets import SecretBox
-from app.services.tenants.authorization import require_admin
-from app.services.tenants.changes import check_revision, record, tenant_named
+from app.services.secrets import SecretBox, place_of
 from app.services.tenants.drafts import CredentialDraft, RouteDraft, UpstreamDraft
 from app.upstream.address import AddressGuard, Url
 
@@ -281,11 +281,6 @@ class CredentialService:
             record(session, self._now(), who, "credential.remove", f"credential:{tenant}/{name}")
 
         await self._db.write(work)
-
-
-def place_of(tenant: str, name: str) -> str:
-    """Return the place that a credential's secret is sealed for."""
-    return f"credential:{tenant}/{name}"
 
 
 def _without_origins(route: Route) -> Route:

@@ -7,9 +7,9 @@ from app.core.tenant import Tenant
 from app.db.engine import Database, Session
 from app.db.rules import OwnershipTable, RecordedOwnership, RecordedRule, RuleTable
 from app.db.tenants import TenantTable
+from app.services.authorization import require_admin
+from app.services.changes import check_revision, record, tenant_named
 from app.services.clock import Now
-from app.services.tenants.authorization import require_admin
-from app.services.tenants.changes import check_revision, record, tenant_named
 from app.services.tenants.drafts import RuleDraft, check_prefix
 
 MAX_RULES = 1000

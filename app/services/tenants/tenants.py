@@ -14,9 +14,9 @@ from app.db.rules import OwnershipTable, RuleTable
 from app.db.tenantlogs import TenantLogTable
 from app.db.tenants import TenantTable
 from app.db.tokens import Tokens
+from app.services.authorization import require_admin
+from app.services.changes import check_revision, record, tenant_named
 from app.services.clock import Now
-from app.services.tenants.authorization import require_admin
-from app.services.tenants.changes import check_revision, record, tenant_named
 from app.services.tenants.drafts import RouteDraft, TenantDraft, UpstreamDraft, draft_of
 from app.services.tenants.routes import RouteService
 

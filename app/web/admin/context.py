@@ -11,22 +11,22 @@ from app import logs
 from app.core.errors import DatabaseBusyError
 from app.core.principal import Principal
 from app.services.audit import AuditReader
+from app.services.authorization import require_admin
 from app.services.jobs import JobService
 from app.services.modules.front import ModuleFront
 from app.services.modules.refresh import ModuleRefresh
+from app.services.policy import PolicyReader
+from app.services.publiclog.relay import LogRelay
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.keyring import ReleaseKeyring
 from app.services.releases.sync import ReleaseSync
 from app.services.sumdb.fsck import LogFsck
 from app.services.sumdb.prefetch import Prefetch
-from app.services.sumdb.relay import LogRelay
 from app.services.sumdb.status import LogStatus
-from app.services.sumdb.tenantlog import TenantLogs
-from app.services.tenants.authorization import require_admin
+from app.services.tenantlog.log import TenantLogs
 from app.services.tenants.document import DocumentService
 from app.services.tenants.explain import ExplainService
-from app.services.tenants.policy import PolicyReader
 from app.services.tenants.routes import CredentialService, RouteService
 from app.services.tenants.rules import OwnershipService, RuleService
 from app.services.tenants.tenants import TenantService

@@ -13,20 +13,21 @@ from typing import Any
 from sqlalchemy import text
 
 from app.core.acl import Effect
-from app.core.goproxy import Kind, Requested
+from app.core.goproxy import GoproxyRequest, Kind
 from app.core.principal import ANONYMOUS, OPERATOR, Principal
 from app.db.engine import Session
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.leases import Leases
 from app.services.modules.answers import Absences, ModuleAnswers
+from app.services.modules.caller import Caller, Resolved
 from app.services.modules.files import ModuleFiles
-from app.services.modules.front import Asking, Found, ModuleFront
+from app.services.modules.front import ModuleFront
 from app.services.modules.healing import ModuleHealing
-from app.services.modules.slots import Slots
-from app.services.modules.sources import Sources
+from app.services.publiclog.checks import LogChecks
 from app.services.repair import Repair
-from app.services.sumdb.checks import LogChecks
+from app.services.slots import Slots
 from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
+from app.services.upstreams import Upstreams
 from app.settings import Settings
 from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.goproxy import Goproxies
@@ -55,7 +56,7 @@ class Bench:
     files: ModuleFiles
     answers: ModuleAnswers
     front: ModuleFront
-    sources: Sources
+    sources: Upstreams
     repair: Repair
 
     async def tenant(
@@ -95,9 +96,9 @@ class Bench:
 
     async def asking(
         self, tenant: str = "acme", *, fetch: bool = True, who: Principal = ANONYMOUS
-    ) -> Asking:
+    ) -> Caller:
         policy = await self.services.policies.current(fresh=True)
-        return Asking(policy, policy.tenants[tenant], who, self.clock(), fetch)
+        return Caller(policy, policy.tenants[tenant], who, self.clock(), fetch)
 
     async def ask(
         self,
@@ -107,9 +108,9 @@ class Bench:
         *,
         tenant: str = "acme",
         fetch: bool = True,
-    ) -> Found:
+    ) -> Resolved:
         asking = await self.asking(tenant, fetch=fetch)
-        return await self.front.answer(asking, Requested(module, kind, version))
+        return await self.front.answer(asking, GoproxyRequest(module, kind, version))
 
     async def zip_of(self, module: str, version: str, *, kind: Kind = ZIP, **more: Any) -> bytes:
         """Return the bytes of a zip, or of another file that is a blob."""
@@ -200,7 +201,7 @@ def _wired(
     checks = LogChecks(list(services.relays.values()))
     files = ModuleFiles(db, store, leases, slots, checks, clock, **bounds)
     answers = ModuleAnswers(db, leases, slots, absences, clock, **bounds)
-    sources = Sources(Goproxies(_client), services.credentials._box)
+    sources = Upstreams(Goproxies(_client), services.credentials._box)
     front = ModuleFront(db, files, answers, absences, sources, services.toolchains, clock, cold)
     healing = ModuleHealing(db, services.policies, files, sources, services.toolchains, cold)
     repair = Repair(db, store, (healing,), clock)

@@ -19,7 +19,7 @@ from app.core.errors import (
 from app.core.logstate import LogState
 from app.db.engine import Session
 from app.db.modules import ModuleTable
-from app.services.modules.checks import Wanted
+from app.services.modules.checks import FileKey
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import Entry, Module, info_of, module, module_zip
@@ -300,7 +300,7 @@ async def test_F74_a_recheck_that_finds_other_content_alarms_and_keeps_the_first
     await one.ask(kind, NAME, V)
     asking = await one.asking()
     upstream = asking.of_tenant.routes[0].upstreams[0]
-    wanted = Wanted(upstream.origin_id, NAME, V, kind)  # type: ignore[arg-type]
+    wanted = FileKey(upstream.origin_id, NAME, V, kind)  # type: ignore[arg-type]
     source = one.sources.open(upstream, asking.policy)
     assert (await one.files.recheck(wanted, source)).kind is kind
     changed = module(NAME, V, {"x.go": b"package x // changed\n"}, go_mod=X.mod + b"// changed\n")
@@ -320,7 +320,7 @@ async def test_F74_a_repacked_zip_is_the_same_content(one: Bench, fake: FakeGopr
     fake.put_raw(ZIP_PATH, module_zip(NAME, V, files, stored=True, backwards=True))
     asking = await one.asking()
     upstream = asking.of_tenant.routes[0].upstreams[0]
-    wanted = Wanted(upstream.origin_id, NAME, V, ZIP)
+    wanted = FileKey(upstream.origin_id, NAME, V, ZIP)
     await one.files.recheck(wanted, one.sources.open(upstream, asking.policy))
     assert await one.count("module_conflicts") == 0
 

@@ -10,7 +10,7 @@ from app.core.tile import parse_tile_path
 from app.db.engine import Database, Session
 from app.db.sumdb import LogEvidence, LogHead, LogTable
 from app.services.audit import AuditReader
-from app.services.sumdb.relay import LogRelay
+from app.services.publiclog.relay import LogRelay
 from tests.fakes.sumdb import FakeSumdb
 from tests.services.sumdb.goclient import GoClient
 

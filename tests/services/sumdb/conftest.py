@@ -10,7 +10,7 @@ import pytest
 from app.core.notekey import parse_vkey
 from app.db.engine import Database, sqlite_url
 from app.db.schema import upgrade
-from app.services.sumdb.relay import LogRelay
+from app.services.publiclog.relay import LogRelay
 from app.upstream.retry import Limits
 from app.upstream.sumdb import SumdbServer
 from tests.fakes.sumdb import FakeSumdb

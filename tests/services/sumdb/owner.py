@@ -14,8 +14,8 @@ from app.db.engine import Database
 from app.db.tenantlogs import LogRecord, TenantLog, TenantLogTable
 from app.services.secrets import SecretBox
 from app.services.sumdb.fsck import LogFsck, LogReport
-from app.services.sumdb.headfile import HeadFiles
-from app.services.sumdb.tenantlog import TenantLogs
+from app.services.tenantlog.head import HeadFiles
+from app.services.tenantlog.log import TenantLogs
 from app.services.tenants.drafts import TenantDraft
 from app.services.tenants.routes import RouteService
 from app.services.tenants.tenants import TenantService

@@ -10,7 +10,7 @@ from app.core.goproxy import Kind
 from app.core.logstate import LogState
 from app.core.routing import LogPolicy
 from app.db.modules import ModuleFile
-from app.services.sumdb.checks import LogChecks, Vouched
+from app.services.publiclog.checks import LogChecks, LoggedSums
 from tests.fakes.faults import Fault
 from tests.fakes.sumdb import FakeSumdb, Lie
 from tests.services.sumdb.bench import V1, Relaying, sums
@@ -41,7 +41,7 @@ async def test_content_that_the_log_vouches_for_is_verified(
     checks: LogChecks, policy: LogPolicy
 ) -> None:
     vouched = await checks.vouched(NAME, V1, policy)
-    assert vouched == Vouched("sum.fake.example", sums(1))
+    assert vouched == LoggedSums("sum.fake.example", sums(1))
     assert vouched.judge(ZIP) is vouched.judge(MOD) is LogState.VERIFIED
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from app.core.explain import Line
+from app.core.explain import ExplainedStep
 from app.core.routing import Route
 from app.db.modules import ModuleConflict, ModuleFile
 from app.services.modules.toolchains import ORIGIN
@@ -107,7 +107,7 @@ def explain_out(found: Explanation) -> ExplainOut:
     )
 
 
-def _step(line: Line) -> StepOut:
+def _step(line: ExplainedStep) -> StepOut:
     return StepOut(
         stage=line.stage,
         what=line.what,

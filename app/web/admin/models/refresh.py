@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.services.modules.refresh import Compared
+from app.services.modules.refresh import Comparison
 from app.web.admin.models.base import In, Out
 
 
@@ -36,7 +36,7 @@ class RefreshOut(Out):
     files: list[ComparedOut]
 
 
-def compared_out(compared: Compared) -> ComparedOut:
+def compared_out(compared: Comparison) -> ComparedOut:
     """Return one compared file for people and programs."""
     file = compared.file
     return ComparedOut(kind=file.kind, outcome=compared.outcome, sha256=file.sha256.hex, h1=file.h1)

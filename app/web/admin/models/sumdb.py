@@ -15,7 +15,7 @@ from app.db.tenantlogs import TenantLog
 from app.services.sumdb.fsck import LogReport
 from app.services.sumdb.prefetch import MAX_VERSIONS, Outcome, Prefetched
 from app.services.sumdb.status import OwnLogs, RelayedLog, tree_of
-from app.services.sumdb.tenantlog import Proof
+from app.services.tenantlog.log import Proof
 from app.web.admin.models.base import In, Out
 
 _MAX_GO_SUM_CHARS = 8 * 1024 * 1024  # the body's limit is lower unless it was raised

@@ -6,7 +6,7 @@ from app.core import module as modules
 from app.core.errors import BadInputError
 from app.core.gosum import parse_go_sum
 from app.core.principal import Principal
-from app.services.sumdb.prefetch import Wanted
+from app.services.sumdb.prefetch import PrefetchRequest
 from app.web.admin.context import AdminContext
 from app.web.admin.models.base import Page
 from app.web.admin.models.sumdb import (
@@ -107,7 +107,7 @@ async def prefetch(
         UnknownError: there is no such tenant.
         ConflictError: there is no log to ask.
     """
-    asked = Wanted(parse_go_sum(wanted.go_sum), wanted.modules, wanted.toolchains)
+    asked = PrefetchRequest(parse_go_sum(wanted.go_sum), wanted.modules, wanted.toolchains)
     return prefetch_out(await context.prefetch.run(tenant, asked, who, progress))
 
 

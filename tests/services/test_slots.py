@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.core.errors import RateLimitedError
-from app.services.modules.slots import LANE_PER_SLOT, QUEUE_PER_SLOT, Buckets, Slots
+from app.services.slots import LANE_PER_SLOT, QUEUE_PER_SLOT, Buckets, Slots
 from tests.services.bench import Stopwatch
 
 

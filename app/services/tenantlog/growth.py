@@ -14,7 +14,7 @@ from app.core.notekey import Signer, parse_vkey
 from app.core.tlog import Hash, Tree
 from app.db.engine import Session
 from app.db.tenantlogs import LogRecord, TenantLog, TenantLogTable
-from app.services.sumdb.headfile import HeadFiles
+from app.services.tenantlog.head import HeadFiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from app.upstream.sumdb import SumdbServer
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
+class ProvenTiles:
     """Tiles of a tree, and which of them are not kept yet, or not like that."""
 
     tiles: AuthenticTiles
@@ -33,7 +33,7 @@ class LogTiles:
         self._server = server
         self._db = db
 
-    async def proven(self, tree: Tree, indexes: Iterable[int]) -> Proven:
+    async def proven(self, tree: Tree, indexes: Iterable[int]) -> ProvenTiles:
         """Return the tiles that prove stored hashes, from here where kept, else from the log.
 
         Args:
@@ -50,14 +50,14 @@ class LogTiles:
         fresh = [tile for tile in needed if tile not in kept]
         bodies = kept | await self._fetched(fresh)
         try:
-            return Proven(await asyncio.to_thread(authenticate, tree, bodies), fresh)
+            return ProvenTiles(await asyncio.to_thread(authenticate, tree, bodies), fresh)
         except VerificationError:
             if not kept:
                 raise
         # What is kept belongs to another head. If the log's own tiles fit this one, they differ:
         # the log forked, as the comparison of the heads will show, or what is kept is damaged.
         bodies = await self._fetched(needed)
-        return Proven(await asyncio.to_thread(authenticate, tree, bodies), needed)
+        return ProvenTiles(await asyncio.to_thread(authenticate, tree, bodies), needed)
 
     async def kept(self, tiles: Sequence[Tile]) -> dict[Tile, bytes]:
         """Return the bodies of those tiles that are kept in that width or a larger one."""
@@ -72,7 +72,7 @@ class LogTiles:
             if body is not None and len(body) >= tile.size_bytes
         }
 
-    def save(self, proven: Proven, session: Session) -> None:
+    def save(self, proven: ProvenTiles, session: Session) -> None:
         """Keep tiles that are proven by a head of the log's one timeline."""
         table = LogTable(session, self._name)
         for tile in proven.fresh:

@@ -8,12 +8,12 @@ from app.core.errors import DeniedError
 from app.core.principal import Principal
 from app.core.routing import Route, route_for
 from app.db.modules import ModuleFile
-from app.services.tenants.authorization import Operation, Permission, permission
-from app.services.tenants.policy import Policy, TenantPolicy
+from app.services.authorization import Operation, Permission, permission
+from app.services.policy import Policy, TenantPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class Caller:
     """Who asks, of which tenant, under which policy.
 
     Attributes:
@@ -51,7 +51,7 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Resolved:
     """What a request is answered with: a file, or a body.
 
     Attributes:

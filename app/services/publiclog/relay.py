@@ -38,8 +38,8 @@ from app.db.engine import Database, Session
 from app.db.sumdb import LogHead, LogLookup, LogTable
 from app.services.clock import Now
 from app.services.flight import Flight
-from app.services.modules.slots import Slots
-from app.services.sumdb.logtiles import LogTiles, Proven
+from app.services.publiclog.tiles import LogTiles, ProvenTiles
+from app.services.slots import Slots
 from app.upstream.sumdb import SumdbServer
 
 T = TypeVar("T")
@@ -276,7 +276,7 @@ class LogRelay:
                     return new, new
                 # Another process took a head meanwhile, which this one was not compared with.
 
-    async def _continued(self, older: Tree, newer: Tree) -> Proven:
+    async def _continued(self, older: Tree, newer: Tree) -> ProvenTiles:
         """Return the tiles along both edges, which prove that newer grew from older.
 
         Raises:
@@ -293,7 +293,9 @@ class LogRelay:
                 f"contain its tree of {older.size}"
             )
 
-    def _save_head(self, head: LogHead, old: Head | None, proven: Proven, session: Session) -> bool:
+    def _save_head(
+        self, head: LogHead, old: Head | None, proven: ProvenTiles, session: Session
+    ) -> bool:
         if not LogTable(session, self.name).save_head(head, None if old is None else old.note):
             return False
         self._tiles.save(proven, session)

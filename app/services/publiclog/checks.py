@@ -19,7 +19,7 @@ from app.core.logstate import LogState
 from app.core.record import Sums
 from app.core.routing import LogPolicy
 from app.db.modules import ModuleFile
-from app.services.sumdb.relay import LogRelay
+from app.services.publiclog.relay import LogRelay
 
 _DEFER_S = 10.0
 _REST_S = 30.0
@@ -27,7 +27,7 @@ _log = logs.get("sumdb")
 
 
 @dataclass(frozen=True, slots=True)
-class Vouched:
+class LoggedSums:
     """What the log said of a version.
 
     Attributes:
@@ -90,7 +90,7 @@ class LogChecks:
 
     async def vouched(
         self, module: str, version: str, policy: LogPolicy, *, insist: bool = False
-    ) -> Vouched:
+    ) -> LoggedSums:
         """Return what the log vouches for.
 
         A log that could not be asked is left alone for half a minute by those who may do without
@@ -106,23 +106,23 @@ class LogChecks:
                 raise VerificationError(
                     "its route requires a checksum database, and MOORAGE_SUMDB__UPSTREAMS is empty"
                 )
-            return Vouched("", None)
+            return LoggedSums("", None)
         if policy is LogPolicy.OFF:
-            return Vouched("", None)
+            return LoggedSums("", None)
         name, may_defer = self._relay.name, policy is LogPolicy.DEFER
         if may_defer and not insist and self.is_resting:
-            return Vouched(name, None)
+            return LoggedSums(name, None)
         patience = self._defer_s if may_defer else None
         try:
             async with asyncio.timeout(patience):
-                return Vouched(name, await self._relay.sums(module, version))
+                return LoggedSums(name, await self._relay.sums(module, version))
         except (UpstreamError, OverloadedError, TimeoutError) as error:
             if policy is LogPolicy.REQUIRE:
                 raise _wanted(name, module, version, error) from error
             if not isinstance(error, UpstreamAbsentError):
                 self._rests_until = self._clock() + _REST_S
             _log.warning("log not asked", log=name, module=module, version=version)
-            return Vouched(name, None)
+            return LoggedSums(name, None)
 
 
 def _wanted(name: str, module: str, version: str, error: Exception) -> MoorageError:

@@ -13,7 +13,7 @@ from app.core.errors import DeniedError, UnauthenticatedError
 from app.core.principal import ANONYMOUS, Principal, Scope
 from app.core.token import looks_like_token, token_hash
 from app.db.tokens import RecordedToken
-from app.services.tenants.policy import Policy, TenantPolicy
+from app.services.policy import Policy, TenantPolicy
 
 
 class Operation(StrEnum):

@@ -25,12 +25,12 @@ from app.core.tlog import Hash, Tree
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
 from app.db.tenantlogs import LogRecord, TenantLog, TenantLogTable
+from app.services.authorization import require_admin
+from app.services.changes import record, tenant_named
 from app.services.clock import Now
 from app.services.secrets import SecretBox
-from app.services.sumdb.growth import New, append, check_not_behind, read_hashes
-from app.services.sumdb.headfile import HeadFiles
-from app.services.tenants.authorization import require_admin
-from app.services.tenants.changes import record, tenant_named
+from app.services.tenantlog.growth import New, append, check_not_behind, read_hashes
+from app.services.tenantlog.head import HeadFiles
 
 SEED_BYTES = 32
 _log = logs.get("sumdb")

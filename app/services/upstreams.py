@@ -2,15 +2,13 @@
 
 from app.core.errors import StorageError
 from app.core.routing import Upstream
-from app.services.secrets import SecretBox
-from app.services.tenants.drafts import credential_for
-from app.services.tenants.policy import Policy
-from app.services.tenants.routes import place_of
+from app.services.policy import Policy
+from app.services.secrets import SecretBox, place_of
 from app.upstream.address import Credential, Url
 from app.upstream.goproxy import Goproxies, Goproxy
 
 
-class Sources:
+class Upstreams:
     """Upstreams, ready to be asked."""
 
     def __init__(self, proxies: Goproxies, box: SecretBox) -> None:
@@ -40,3 +38,14 @@ class Sources:
                 str(recorded.id), origin, recorded.kind, recorded.username, secret
             )
         return self._credentials[key]
+
+
+def credential_for(identity: str, origin: str, kind: str, username: str, secret: str) -> Credential:
+    """Return the credential to send to an origin.
+
+    Raises:
+        BadInputError: it can't be a header.
+    """
+    if kind == "basic":
+        return Credential.basic(identity, origin, username, secret)
+    return Credential.bearer(identity, origin, secret)
