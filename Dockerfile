@@ -7,13 +7,15 @@ RUN python -m venv /opt/moorage \
  && /opt/moorage/bin/pip install --no-cache-dir --require-hashes -r requirements.lock \
  && python -m venv /opt/build \
  && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements-build.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY migrations migrations
 RUN /opt/build/bin/python -m hatchling build -t wheel -d /tmp/wheel \
  && /opt/moorage/bin/pip install --no-cache-dir --no-deps /tmp/wheel/*.whl
 
 FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="Moorage" \
+      org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update \
  && apt-get install -y --no-install-recommends gpg \
  && rm -rf /var/lib/apt/lists/* \

@@ -26,7 +26,7 @@ def run(connection: Connection) -> None:
         context.run_migrations()
 
 
-given = context.config.attributes.get("connection")
-if given is None:
+open_connection = context.config.attributes.get("connection")
+if open_connection is None:
     raise SystemExit("use `moorage migrate`, which knows the settings")
-run(given)
+run(open_connection)
