@@ -12,4 +12,7 @@ Groups, each of which imports only those before it:
     modules                what the `go` command asks a tenant for
     sumdb                  what it asks a checksum database for
     tenants                what admins change, apply and have explained
+    fsck, tokens           files of this folder: the check of everything stored; tokens
+
+A contract in pyproject.toml holds the order. A new file or group needs a place in it.
 """
