@@ -1,17 +1,19 @@
 """What many tests share: a fake go.dev, a signing key, settings that point there, the services."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.db.engine import Database, sqlite_url
 from app.settings import Settings
-from app.wiring import Services, build, migrate
+from app.wiring import Services
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer, gpg_is_here, throwaway_signer
+from tests.installation import migrated_url, running
 
 UPSTREAM = Path(__file__).parents[1].parent / "shared" / "upstream"
 
@@ -40,6 +42,24 @@ def real_upstream() -> Path:
     if not UPSTREAM.is_dir():
         pytest.skip("the real Go archives are not beside the repository")
     return UPSTREAM
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Return the URL of an SQLite file that is not there yet."""
+    return sqlite_url(tmp_path / "moorage.db")
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """Return the URL of a migrated SQLite file of this test's own."""
+    return migrated_url(tmp_path / "moorage.db")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with closing(Database(database_url)) as opened:
+        yield opened
 
 
 MakeSettings = Callable[..., Settings]
@@ -78,21 +98,10 @@ MakeServices = Callable[..., Any]
 async def start_services(make_settings: MakeSettings) -> AsyncIterator[MakeServices]:
     """Return an async function that migrates and starts services; all are closed at the end."""
 
-    @asynccontextmanager
-    async def running(settings: Settings) -> AsyncIterator[Services]:
-        services = build(settings)
-        try:
-            await services.start()
-            yield services
-        finally:
-            await services.close()
-
     async with AsyncExitStack() as stack:
 
         async def start(settings: Settings | None = None, **more: Any) -> Services:
-            settings = settings or make_settings(**more)
-            migrate(settings)
-            return await stack.enter_async_context(running(settings))
+            return await stack.enter_async_context(running(settings or make_settings(**more)))
 
         yield start
 

@@ -9,11 +9,12 @@ from app.core import errors
 from app.core.gorelease import Support
 from app.core.releasefile import FileState
 from app.services.releases.freshness import Freshness
-from app.wiring import Services, build, migrate
+from app.wiring import Services
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
+from tests.installation import running
 from tests.services.bench import INDEX_PATH, NAME, PATH, Stopwatch, WallClock, count_of
 from tests.services.conftest import Rewire
 
@@ -125,16 +126,13 @@ class Bench:
 
 @pytest.fixture
 async def bench(make_settings: MakeSettings, rewire: Rewire) -> AsyncIterator[Bench]:
-    settings, clock, stopwatch = make_settings(), WallClock(), Stopwatch()
-    migrate(settings)
-    services = build(settings, now=clock)
-    await services.start()
-    quick = rewire(services)
-    freshness = Freshness(
-        quick.reader, quick.catalog, clock, stopwatch, refresh_s=600, retry_failed_s=30
-    )
-    yield Bench(quick, freshness, clock, stopwatch)
-    await services.close()
+    clock, stopwatch = WallClock(), Stopwatch()
+    async with running(make_settings(), clock) as services:
+        quick = rewire(services)
+        freshness = Freshness(
+            quick.reader, quick.catalog, clock, stopwatch, refresh_s=600, retry_failed_s=30
+        )
+        yield Bench(quick, freshness, clock, stopwatch)
 
 
 async def test_the_first_request_reads_the_index_and_later_ones_do_not(

@@ -20,7 +20,8 @@ from app.services.tenants.drafts import (
     UpstreamDraft,
 )
 from app.services.tenants.snapshot import Action, Change, State, snapshot
-from app.wiring import Services, build, migrate
+from app.wiring import Services
+from tests.installation import running
 from tests.services.bench import audit_rows, run_sql
 from tests.web.harbour import proxy_settings
 
@@ -47,14 +48,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def started(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Services]:
-    settings = proxy_settings(tmp_path_factory.mktemp("document"))
-    migrate(settings)
-    services = build(settings)
-    try:
-        await services.start()
+    async with running(proxy_settings(tmp_path_factory.mktemp("document"))) as services:
         yield services
-    finally:
-        await services.close()
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ from app.core.releasefile import FileState
 from app.core.releaseindex import MAX_INDEX_BYTES
 from app.db.releases import IndexLog
 from app.web.responses import status_of
-from app.wiring import Services, build
+from app.wiring import Services
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.faults import Fault, Framing
 from tests.fakes.godev import FakeGodev
+from tests.installation import running
 from tests.services.bench import (
     INDEX_PATH,
     NAME,
@@ -73,9 +74,7 @@ async def test_reading_the_same_document_again_changes_nothing(
     put_release()
     settings, clock = make_settings(), WallClock()
     await start_services(settings)
-    services = build(settings, now=clock)
-    try:
-        await services.start()
+    async with running(settings, clock) as services:
         await services.reader.refresh()
         before, rows = await records(services), await audit_rows(services)
         clock.advance(hours=1)
@@ -84,8 +83,6 @@ async def test_reading_the_same_document_again_changes_nothing(
         assert (await records(services), await audit_rows(services)) == (before, rows)
         assert (await services.reader.status()).read_at == clock()
         assert stored(services) == {change.document}
-    finally:
-        await services.close()
 
 
 async def test_concurrent_readings_are_one(

@@ -17,12 +17,13 @@ from app.services.releases.derive import derive_toolchain
 from app.services.releases.policy import Progress
 from app.storage.local import LocalBlobStore
 from app.web.responses import status_of
-from app.wiring import Services, build
+from app.wiring import Services
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.archives import archive_name, go_archive, source_name, src_archive
 from tests.fakes.faults import Fault, FaultKind, Reply, rope
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
+from tests.installation import running
 from tests.services.bench import (
     NAME,
     PATH,
@@ -524,9 +525,7 @@ async def test_F94_a_database_locked_at_the_end_leaves_an_orphan_that_a_retry_ad
     settings = make_settings()
     await (await start_services(settings)).reader.refresh()
     clock = WallClock()
-    services = build(settings, now=clock)
-    try:
-        await services.start()
+    async with running(settings, clock) as services:
         fake.fault(PATH, Fault.stall(after="half"))
         waiting = asyncio.ensure_future(services.ingestion.ensure(NAME))
         await until_stalled(fake)
@@ -544,8 +543,6 @@ async def test_F94_a_database_locked_at_the_end_leaves_an_orphan_that_a_retry_ad
         assert await body_of(services, record) == data
         assert fake.hits[PATH] == 1
         await assert_sound(services)
-    finally:
-        await services.close()
 
 
 async def test_F97_closing_cancels_a_download_and_leaves_nothing_staged(
@@ -557,9 +554,7 @@ async def test_F97_closing_cancels_a_download_and_leaves_nothing_staged(
     data = put_release()
     settings = make_settings()
     other = await start_services(settings)
-    services = build(settings)
-    try:
-        await services.start()
+    async with running(settings) as services:
         await services.reader.refresh()
         fake.fault(PATH, Fault.stall(after="half"))
         waiting = asyncio.ensure_future(services.ingestion.ensure(NAME))
@@ -570,8 +565,6 @@ async def test_F97_closing_cancels_a_download_and_leaves_nothing_staged(
         assert staged(services) == []
         with pytest.raises(errors.OverloadedError, match="shutting down"):
             await services.ingestion.ensure(NAME)
-    finally:
-        await services.close()
     # The lease was let go: another process need not wait for it to run out.
     assert await body_of(other, await other.ingestion.ensure(NAME)) == data
     await assert_sound(other)

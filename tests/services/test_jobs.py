@@ -2,17 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from app.core import errors
 from app.core.job import JobState
 from app.db.audit import AuditLog
-from app.db.engine import Database, sqlite_url
-from app.db.schema import upgrade
+from app.db.engine import Database
 from app.services.jobs import SYNC, JobService
 from app.wiring import Services
 from tests.conftest import PutRelease
@@ -51,11 +48,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    db = Database(sqlite_url(tmp_path / "moorage.db"))
-    upgrade(db.engine)
-    yield Bench(db, WallClock())
-    db.close()
+def bench(database: Database) -> Bench:
+    return Bench(database, WallClock())
 
 
 async def test_a_job_is_queued_run_and_its_result_recorded(bench: Bench) -> None:

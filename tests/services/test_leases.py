@@ -3,24 +3,20 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
 
 import anyio.to_thread
 import pytest
 
 from app.core.errors import VerificationError
 from app.core.releasefile import FileState
-from app.db.engine import Database, sqlite_url
+from app.db.engine import Database
 from app.db.leases import LeaseTable
-from app.db.schema import upgrade
 from app.services.leases import TTL, Leases, is_dead, this_owner
-from app.wiring import build
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
+from tests.installation import running
 from tests.services.bench import (
     NAME,
     PATH,
@@ -45,18 +41,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return sqlite_url(tmp_path / "moorage.db")
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    with closing(Database(url)) as made:
-        upgrade(made.engine)
-        yield made
 
 
 @pytest.fixture
@@ -195,9 +179,9 @@ async def test_old_leases_are_forgotten_and_fresh_ones_are_not(
 
 
 async def test_F91_the_lease_of_a_killed_process_of_this_host_is_taken_at_once(
-    database: Database, url: str
+    database: Database, database_url: str
 ) -> None:
-    command = [sys.executable, "-c", HOLD_A_LEASE, url]
+    command = [sys.executable, "-c", HOLD_A_LEASE, database_url]
     holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None
@@ -250,10 +234,7 @@ async def test_F93_a_late_holders_result_is_discarded(
     settings = make_settings()
     await (await start_services(settings)).reader.refresh()
     clock = WallClock()
-    first, second = build(settings, now=clock), build(settings, now=clock)
-    try:
-        await first.start()
-        await second.start()
+    async with running(settings, clock) as first, running(settings, clock) as second:
         fake.fault(PATH, STALLING[late])
         paused = asyncio.ensure_future(first.ingestion.ensure(NAME))
         await anyio.to_thread.run_sync(fake.wait_until, lambda: fake.stalled == 1)
@@ -270,6 +251,3 @@ async def test_F93_a_late_holders_result_is_discarded(
         assert await audited(first, "release.quarantined") == []
         assert staged(first) == []
         await assert_sound(second)
-    finally:
-        await first.close()
-        await second.close()

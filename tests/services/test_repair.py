@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,11 +16,12 @@ from app.db.blobs import Blobs
 from app.services.clock import utc_now
 from app.services.fsck import Finding, Problem
 from app.storage.blobstore import BlobCondition
-from app.wiring import Services, build, migrate
+from app.wiring import Services
 from tests.conftest import MakeSettings, PutRelease
 from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
+from tests.installation import running
 from tests.services.bench import (
     NAME,
     PATH,
@@ -65,25 +65,13 @@ class Bench:
         return list((await self.services.fsck.run(deep=deep, repair=repair)).findings)
 
 
-@asynccontextmanager
-async def running(settings_of: MakeSettings, clock: WallClock) -> AsyncIterator[Services]:
-    settings = settings_of()
-    migrate(settings)
-    services = build(settings, now=clock)
-    try:
-        await services.start()
-        yield services
-    finally:
-        await services.close()
-
-
 @pytest.fixture
 async def bench(
     make_settings: MakeSettings, fake: FakeGodev, put_release: PutRelease
 ) -> AsyncIterator[Bench]:
     data = put_release()
     clock = WallClock(utc_now())  # the ages of blobs are those of real files
-    async with running(make_settings, clock) as services:
+    async with running(make_settings(), clock) as services:
         await services.reader.refresh()
         record = await services.ingestion.ensure(NAME)
         fake.forget()
@@ -263,7 +251,7 @@ async def test_F91_a_start_removes_what_dead_processes_left(
     folder = bench.services.settings.data_dir / "tmp" / ("ab" * 16)
     folder.mkdir()
     (folder / ("cd" * 8)).write_bytes(b"half a download")
-    async with running(make_settings, bench.clock):
+    async with running(make_settings(), bench.clock):
         assert not folder.exists()
 
 
@@ -353,7 +341,7 @@ async def test_scrub_can_be_turned_off(
     put_release()
     clock = WallClock(utc_now())
     never = make_settings(storage={"scrub_days": 0})
-    async with running(lambda: never, clock) as services:
+    async with running(never, clock) as services:
         await services.reader.refresh()
         record = await services.ingestion.ensure(NAME)
         assert record.file.sha256 is not None

@@ -10,8 +10,9 @@ from app.core.principal import Principal, Scope
 from app.core.token import make_token
 from app.services.authorization import require_admin
 from app.web.responses import status_of
-from app.wiring import Services, build, migrate
+from app.wiring import Services
 from tests.conftest import MakeServices, MakeSettings
+from tests.installation import running
 from tests.services.bench import WallClock, audited
 
 
@@ -22,12 +23,8 @@ def clock() -> WallClock:
 
 @pytest.fixture
 async def timed(make_settings: MakeSettings, clock: WallClock) -> AsyncIterator[Services]:
-    settings = make_settings()
-    migrate(settings)
-    services = build(settings, now=clock)
-    await services.start()
-    yield services
-    await services.close()
+    async with running(make_settings(), clock) as services:
+        yield services
 
 
 async def test_a_token_tells_who_makes_a_request(services: Services) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -12,11 +12,11 @@ from app.db.engine import Session
 from app.db.generation import bump_generation
 from app.db.releases import Outcome, Releases
 from app.services.generation import POLL_S
-from app.settings import Settings
 from app.web.hotcache import HotCache
 from app.web.responses import LISTING, TEXT, body_answer
-from app.wiring import Services, build
+from app.wiring import Services
 from tests.fakes.godev import FakeGodev
+from tests.installation import running
 from tests.web.conftest import Put, StartSite
 from tests.web.wire import Site, request, until
 
@@ -27,19 +27,10 @@ ALL = "/dl/?mode=json&include=all"
 async def start_other() -> AsyncIterator[object]:
     """Return a function that starts the services of another process on the same data."""
 
-    @asynccontextmanager
-    async def started(settings: Settings) -> AsyncIterator[Services]:
-        services = build(settings)
-        try:
-            await services.start()
-            yield services
-        finally:
-            await services.close()
-
     async with AsyncExitStack() as stack:
 
         async def start(site: Site) -> Services:
-            return await stack.enter_async_context(started(site.services.settings))
+            return await stack.enter_async_context(running(site.services.settings))
 
         yield start
 

@@ -14,7 +14,8 @@ from typing import Any
 from app import server
 from app.main import Application, create_app
 from app.settings import Settings
-from app.wiring import Services, migrate
+from app.wiring import Services
+from tests.installation import migrate
 
 _SECONDS = 30.0  # nothing here takes this long unless it hangs
 _PIECE_BYTES = 65536

@@ -16,12 +16,13 @@ from app.core.acl import Effect
 from app.core.principal import OPERATOR, Scope
 from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
 from app.settings import load_settings
-from app.wiring import Services, build, migrate
+from app.wiring import Services, build
 from tests.e2e.process import Reply, Server, Site, wait_until
 from tests.e2e.warm import Warm
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import escape
 from tests.fakes.tls import TlsFront
+from tests.installation import migrate
 
 Arrange = Callable[[Services], Awaitable[None]]
 SIGNED_IN = "example.com/one"

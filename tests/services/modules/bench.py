@@ -33,8 +33,9 @@ from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.goproxy import Goproxies
 from app.upstream.http import HttpClient
 from app.upstream.retry import Limits
-from app.wiring import Services, build, migrate
+from app.wiring import Services, build
 from tests.fakes.goproxy import FakeGoproxy
+from tests.installation import migrate
 from tests.services.bench import Sleeps, Stopwatch, WallClock, staged, stored
 
 LIST, LATEST, INFO, MOD, ZIP = Kind.LIST, Kind.LATEST, Kind.INFO, Kind.MOD, Kind.ZIP

@@ -1,6 +1,5 @@
 """A fake public log, a migrated database, and relays over both: each is a process of its own."""
 
-import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -8,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.core.notekey import parse_vkey
-from app.db.engine import Database, sqlite_url
-from app.db.schema import upgrade
+from app.db.engine import Database
 from app.services.publiclog.relay import LogRelay
 from app.upstream.retry import Limits
 from app.upstream.sumdb import SumdbServer
@@ -18,21 +16,6 @@ from tests.services.bench import WallClock
 from tests.services.modules.bench import _client
 from tests.services.sumdb.bench import Relaying
 from tests.services.sumdb.owner import Owner, process
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("migrated") / "m.db"
-    db = Database(sqlite_url(path))
-    upgrade(db.engine)
-    db.close()
-    return path
-
-
-@pytest.fixture
-def database(migrated: Path, tmp_path: Path) -> str:
-    """Return the URL of a database of this test's own."""
-    return sqlite_url(Path(shutil.copy(migrated, tmp_path / "m.db")))
 
 
 @pytest.fixture
@@ -45,12 +28,12 @@ Relay = Callable[[], Relaying]
 
 
 @pytest.fixture
-async def make_relay(database: str, log: FakeSumdb) -> AsyncIterator[Relay]:
+async def make_relay(database_url: str, log: FakeSumdb) -> AsyncIterator[Relay]:
     """Return a function that makes a relay of the fake log, over the one database."""
     async with AsyncExitStack() as stack:
 
         def make() -> Relaying:
-            db = Database(database)
+            db = Database(database_url)
             stack.callback(db.close)
             client = _client(Limits(), "")
             stack.push_async_callback(client.aclose)
@@ -68,10 +51,10 @@ def relaying(make_relay: Relay) -> Relaying:
 
 
 @pytest.fixture
-def make_owner(database: str, tmp_path: Path) -> Iterator[Callable[[], Owner]]:
+def make_owner(database_url: str, tmp_path: Path) -> Iterator[Callable[[], Owner]]:
     """Return a function that starts another process over the one database and folder."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(process(database, tmp_path))
+        yield lambda: stack.enter_context(process(database_url, tmp_path))
 
 
 @pytest.fixture

@@ -123,9 +123,9 @@ async def test_F80_other_processes_keep_smaller_heads_again_after_a_recovery(
 
 
 async def test_F80_a_database_from_before_the_log_does_not_use_its_name_again(
-    database: str, tmp_path: Path
+    database_url: str, tmp_path: Path
 ) -> None:
-    with process(database, tmp_path) as owner:
+    with process(database_url, tmp_path) as owner:
         backup = await backed_up(owner, tmp_path)
         log = await owner.log()
         await owner.put(log, 1)

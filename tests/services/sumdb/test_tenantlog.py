@@ -48,8 +48,10 @@ async def test_a_log_is_made_once_and_named_by_the_settings(owner: Owner) -> Non
     ]
 
 
-async def test_a_pattern_without_the_tenant_numbers_the_logs(database: str, tmp_path: Path) -> None:
-    with process(database, tmp_path, "sum.corp.example") as owner:
+async def test_a_pattern_without_the_tenant_numbers_the_logs(
+    database_url: str, tmp_path: Path
+) -> None:
+    with process(database_url, tmp_path, "sum.corp.example") as owner:
         names = [(await owner.log(tenant)).name for tenant in ("a", "b", "c")]
     assert names == ["sum.corp.example", "sum.corp.example-2", "sum.corp.example-3"]
 
@@ -70,7 +72,7 @@ async def test_only_admins_of_the_tenant_make_and_mend_its_log(owner: Owner) -> 
 
 
 async def test_the_private_key_is_sealed_at_rest(
-    owner: Owner, database: str, tmp_path: Path
+    owner: Owner, database_url: str, tmp_path: Path
 ) -> None:
     log = await owner.log()
     await owner.put(log, 1)
@@ -240,12 +242,12 @@ async def test_a_removed_tenant_s_log_keeps_its_name_and_answers(owner: Owner) -
 
 
 async def test_killed_appenders_leave_a_log_that_is_whole_and_one_timeline(
-    owner: Owner, database: str, tmp_path: Path
+    owner: Owner, database_url: str, tmp_path: Path
 ) -> None:
     """T6: what was told to be done is there, whenever both processes were killed."""
     await owner.log()
     owner.db.close()
-    command = [sys.executable, "-m", "tests.services.sumdb.crashes", database, str(tmp_path)]
+    command = [sys.executable, "-m", "tests.services.sumdb.crashes", database_url, str(tmp_path)]
     done = await asyncio.to_thread(
         subprocess.run, [*command, "30", "1"], cwd=ROOT, capture_output=True, check=False
     )

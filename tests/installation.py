@@ -1,0 +1,57 @@
+"""Installations in one process: a data directory with a migrated database, and running services.
+
+No test but those of the migrations runs them again: each starts from a copy of one file, which the
+migrations themselves make once per process. How they run is what tests/db/test_schema.py tests.
+"""
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+
+from app.db.engine import Database, sqlite_url
+from app.db.schema import upgrade
+from app.services.clock import Now, utc_now
+from app.settings import Settings
+from app.wiring import Services, build, prepare_data_dir
+
+
+@cache
+def _migrated_file() -> Path:
+    """Return an SQLite file at the schema of this program; it has no -wal or -shm beside it."""
+    folder = Path(tempfile.mkdtemp(prefix="moorage-migrated-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "moorage.db"
+    database = Database(sqlite_url(path))
+    upgrade(database.engine)
+    database.close()
+    return path
+
+
+def migrated_url(path: Path) -> str:
+    """Return the URL of an SQLite file, which is made at the schema of this program if missing."""
+    if not path.exists():
+        shutil.copyfile(_migrated_file(), path)
+    return sqlite_url(path)
+
+
+def migrate(settings: Settings) -> None:
+    """Make the data directory and its database as `app.wiring.migrate` does."""
+    prepare_data_dir(settings)
+    url = migrated_url(settings.data_dir / "moorage.db")
+    assert url == settings.resolved_database_url, "the database is to be in the data directory"
+
+
+@asynccontextmanager
+async def running(settings: Settings, now: Now = utc_now) -> AsyncIterator[Services]:
+    """Return a context with started services; nothing runs in the background."""
+    migrate(settings)
+    services = build(settings, now=now)
+    try:
+        await services.start()
+        yield services
+    finally:
+        await services.close()
