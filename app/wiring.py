@@ -12,7 +12,7 @@ from random import Random
 
 from app import __version__, logs, metrics
 from app.core.errors import BadInputError, KeyringError, NotYetError, SettingsError, StorageError
-from app.core.gorelease import Kind
+from app.core.gorelease import ReleaseFileKind
 from app.core.notekey import parse_vkey
 from app.core.selection import Selection
 from app.db.engine import Database, is_sqlite
@@ -386,7 +386,7 @@ def _selection(settings: Settings) -> Selection:
         patches=select.patches,
         os=frozenset(select.os),
         arch=frozenset(select.arch),
-        kinds=frozenset(Kind(kind) for kind in select.kinds),
+        kinds=frozenset(ReleaseFileKind(kind) for kind in select.kinds),
         pins=tuple(select.pins),
     )
 

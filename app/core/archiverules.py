@@ -39,7 +39,7 @@ _BROKEN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ArchiveLimits:
     """What an archive may hold: a count, bytes of all content together, bytes of one UTF-8 name.
 
     Go 1.23.1 for Linux has 14,730 entries and 237 MB.
@@ -66,7 +66,7 @@ class ArchiveFile:
 class Census:
     """Counts entries and bytes against the limits and knows the names so far."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ArchiveLimits) -> None:
         self._limits = limits
         self._entries = 0
         self._bytes = 0
@@ -88,7 +88,7 @@ class Census:
         self._names.add(name)
 
 
-def _check_name(name: str, limits: Limits) -> None:
+def _check_name(name: str, limits: ArchiveLimits) -> None:
     try:
         length = len(name.encode())
     except UnicodeEncodeError as error:  # tarfile hides undecodable bytes as lone surrogates

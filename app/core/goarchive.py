@@ -9,18 +9,18 @@ of the files make a toolchain module is `toolchain`'s business. The formats are 
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from app.core.archiverules import CHUNK_BYTES, ArchiveFile, Limits
+from app.core.archiverules import CHUNK_BYTES, ArchiveFile, ArchiveLimits
 from app.core.errors import BadInputError
 from app.core.tararchive import tar_files
 from app.core.ziparchive import zip_files
 
-__all__ = ["CHUNK_BYTES", "ArchiveFile", "Limits", "iter_files"]
+__all__ = ["CHUNK_BYTES", "ArchiveFile", "ArchiveLimits", "iter_files"]
 
-_DEFAULT_LIMITS = Limits()
+_DEFAULT_LIMITS = ArchiveLimits()
 
 
 def iter_files(
-    stream: BinaryIO, suffix: str, limits: Limits = _DEFAULT_LIMITS
+    stream: BinaryIO, suffix: str, limits: ArchiveLimits = _DEFAULT_LIMITS
 ) -> Iterator[ArchiveFile]:
     """Yield the regular files of an archive in its order; directories are passed over.
 

@@ -28,7 +28,7 @@ _TIME = re.compile(
 )
 
 
-class Kind(StrEnum):
+class RequestKind(StrEnum):
     """What is asked for."""
 
     LIST = "list"
@@ -39,11 +39,11 @@ class Kind(StrEnum):
 
 
 CONTENT_TYPES = {
-    Kind.LIST: b"text/plain; charset=utf-8",
-    Kind.LATEST: b"application/json",
-    Kind.INFO: b"application/json",
-    Kind.MOD: b"text/plain; charset=utf-8",
-    Kind.ZIP: b"application/zip",
+    RequestKind.LIST: b"text/plain; charset=utf-8",
+    RequestKind.LATEST: b"application/json",
+    RequestKind.INFO: b"application/json",
+    RequestKind.MOD: b"text/plain; charset=utf-8",
+    RequestKind.ZIP: b"application/zip",
 }
 
 
@@ -57,13 +57,15 @@ class GoproxyRequest:
     """
 
     module: str
-    kind: Kind
+    kind: RequestKind
     version: str = ""
 
     @property
     def is_query(self) -> bool:
         """Whether the version is one that upstream has to resolve."""
-        return self.kind is Kind.INFO and not modules.is_canonical_for(self.module, self.version)
+        return self.kind is RequestKind.INFO and not modules.is_canonical_for(
+            self.module, self.version
+        )
 
     def __str__(self) -> str:
         return f"{self.module}@{self.version}" if self.version else self.module
@@ -84,14 +86,14 @@ def parse_path(path: bytes) -> GoproxyRequest:
     if text.count("/@v/") > 1:
         raise BadInputError("the path has more than one /@v/")
     if text.endswith("/@latest"):
-        return GoproxyRequest(_module(text.removesuffix("/@latest")), Kind.LATEST)
+        return GoproxyRequest(_module(text.removesuffix("/@latest")), RequestKind.LATEST)
     escaped_module, found, rest = text.rpartition("/@v/")
     if not found:
         raise UnknownError(
             "that is not a GOPROXY path; it ends in /@latest, /@v/list or /@v/<version>.info"
         )
     if rest == "list":
-        return GoproxyRequest(_module(escaped_module), Kind.LIST)
+        return GoproxyRequest(_module(escaped_module), RequestKind.LIST)
     return _file(escaped_module, rest)
 
 
@@ -131,11 +133,11 @@ def _file(escaped_module: str, rest: str) -> GoproxyRequest:
         if extension == "info" and not rest.startswith("/"):
             raise _slash_in_query()
         raise BadInputError("the version has a slash")
-    path, kind = _module(escaped_module), Kind(extension)
+    path, kind = _module(escaped_module), RequestKind(extension)
     version = modules.unescape_version(escaped_version)
     if version.startswith("-"):
         raise BadInputError("a version can't begin with a dash")
-    if kind is not Kind.INFO and not modules.is_canonical_for(path, version):
+    if kind is not RequestKind.INFO and not modules.is_canonical_for(path, version):
         raise BadInputError(
             f"{version[:80]} is not a canonical version of {path[:200]}; ask for its .info first"
         )

@@ -27,7 +27,7 @@ _STEM = re.compile(r"(go[0-9]+(?:\.[0-9]+)*(?:[a-z]+[0-9]*)?)\.([A-Za-z].*)")
 _SHOWN_CHARS = 60
 
 
-class Kind(StrEnum):
+class ReleaseFileKind(StrEnum):
     """What a release file is; go.dev's own words."""
 
     ARCHIVE = "archive"
@@ -72,7 +72,7 @@ class ReleaseFile:
     version: str
     sha256: Digest | None
     size_bytes: int
-    kind: Kind
+    kind: ReleaseFileKind
 
     @property
     def verifiable(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.core.errors import BadInputError
-from app.core.record import Line, Sums, parse_record
+from app.core.record import RecordLine, Sums, parse_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def parse_go_sum(text: str) -> tuple[GoSumEntry, ...]:
     )
 
 
-def _parsed(line: str, number: int) -> Line:
+def _parsed(line: str, number: int) -> RecordLine:
     try:
         return parse_record(f"{line}\n")[0]
     except BadInputError as error:
@@ -60,7 +60,7 @@ def _parsed(line: str, number: int) -> Line:
 def format_go_sum(summed: Sequence[GoSumEntry]) -> str:
     """Return lines that `parse_go_sum` reads as these."""
     lines = [
-        Line(one.module, one.version, is_go_mod, h1)
+        RecordLine(one.module, one.version, is_go_mod, h1)
         for one in summed
         for is_go_mod, h1 in ((False, one.zip_h1), (True, one.go_mod_h1))
         if h1

@@ -27,7 +27,7 @@ _ESCAPED_CAPITAL = re.compile("!([a-z])")
 _INCOMPATIBLE = "+incompatible"
 
 
-class _Kind(StrEnum):
+class _PathKind(StrEnum):
     MODULE = "module path"
     FILE = "file path"
     VERSION = "version"
@@ -38,35 +38,35 @@ def _malformed(kind: str, text: str, reason: str) -> BadInputError:
     return BadInputError(f"malformed {kind} {shown}: {reason}")
 
 
-def _windows_trouble(element: str, kind: _Kind) -> str | None:
+def _windows_trouble(element: str, kind: _PathKind) -> str | None:
     short = element.partition(".")[0]
     if short.lower() in _WINDOWS_DEVICES:
         return f"{short!a} is a device name on Windows"
     tail = short.rpartition("~")[2]
-    if kind is _Kind.MODULE and "~" in short and tail and not tail.strip(_DIGITS):
+    if kind is _PathKind.MODULE and "~" in short and tail and not tail.strip(_DIGITS):
         return "an element ends in a tilde and digits"
     return None
 
 
-def _odd_character(element: str, kind: _Kind) -> str | None:
-    allowed = _PATH_CHARS if kind is _Kind.MODULE else _FILE_CHARS
+def _odd_character(element: str, kind: _PathKind) -> str | None:
+    allowed = _PATH_CHARS if kind is _PathKind.MODULE else _FILE_CHARS
     if allowed.issuperset(element):
         return None
     for char in element:
         # Letters beyond ASCII: those of Python's Unicode tables, which may lack Go's newest.
-        letter = kind is not _Kind.MODULE and not char.isascii() and char.isalpha()
+        letter = kind is not _PathKind.MODULE and not char.isascii() and char.isalpha()
         if char not in allowed and not letter:
             return char
     return None
 
 
-def _element_trouble(element: str, kind: _Kind) -> str | None:
+def _element_trouble(element: str, kind: _PathKind) -> str | None:
     """Return why an element is not acceptable, None where it is (x/mod's checkElem)."""
     if not element:
         return "empty element"
     if not element.strip("."):
         return f"an element is {element[:3]!a}"
-    if element[0] == "." and kind is _Kind.MODULE:
+    if element[0] == "." and kind is _PathKind.MODULE:
         return "an element begins with a dot"
     if element[-1] == ".":
         return "an element ends with a dot"
@@ -75,11 +75,11 @@ def _element_trouble(element: str, kind: _Kind) -> str | None:
     return _windows_trouble(element, kind)
 
 
-def _path_trouble(path: str, kind: _Kind) -> str | None:
+def _path_trouble(path: str, kind: _PathKind) -> str | None:
     """Return why a path is not acceptable, None where it is (x/mod's checkPath)."""
     if not path:
         return "empty"
-    if path[0] == "-" and kind is not _Kind.FILE:
+    if path[0] == "-" and kind is not _PathKind.FILE:
         return "begins with a hyphen"
     for element in path.split("/"):
         if trouble := _element_trouble(element, kind):
@@ -96,17 +96,17 @@ def check_path(path: str) -> None:
     Raises:
         BadInputError: it is not; the message has the reason and is ASCII.
     """
-    if trouble := _path_trouble(path, _Kind.MODULE):
-        raise _malformed(_Kind.MODULE, path, trouble)
+    if trouble := _path_trouble(path, _PathKind.MODULE):
+        raise _malformed(_PathKind.MODULE, path, trouble)
     first = path.partition("/")[0]
     if "." not in first:
-        raise _malformed(_Kind.MODULE, path, "the first element has no dot")
+        raise _malformed(_PathKind.MODULE, path, "the first element has no dot")
     if odd := frozenset(first) - _FIRST_ELEMENT_CHARS:
         reason = f"invalid character {min(odd)!a} in the first element"
-        raise _malformed(_Kind.MODULE, path, reason)
+        raise _malformed(_PathKind.MODULE, path, reason)
     if not split_path_version(path)[2]:
         reason = "its major version suffix is not allowed (/v2 and up; .vN for gopkg.in)"
-        raise _malformed(_Kind.MODULE, path, reason)
+        raise _malformed(_PathKind.MODULE, path, reason)
 
 
 def check_file_path(name: str) -> None:
@@ -118,8 +118,8 @@ def check_file_path(name: str) -> None:
     Raises:
         BadInputError: it is not, for example "a//b", "../x", "aux.go" or "dir/".
     """
-    if trouble := _path_trouble(name, _Kind.FILE):
-        raise _malformed(_Kind.FILE, name, trouble)
+    if trouble := _path_trouble(name, _PathKind.FILE):
+        raise _malformed(_PathKind.FILE, name, trouble)
 
 
 def check_version_element(version: str) -> None:
@@ -133,20 +133,20 @@ def check_version_element(version: str) -> None:
         BadInputError: it may not, for example "feature/x", "-rf" or "v1.0.0" and a newline.
     """
     if not version.isascii():
-        raise _malformed(_Kind.VERSION, version, "not ASCII")
+        raise _malformed(_PathKind.VERSION, version, "not ASCII")
     if "!" in version:
-        raise _malformed(_Kind.VERSION, version, "has an exclamation mark")
+        raise _malformed(_PathKind.VERSION, version, "has an exclamation mark")
     if version.startswith("-"):
-        raise _malformed(_Kind.VERSION, version, "begins with a hyphen")
-    if trouble := _element_trouble(version, _Kind.VERSION):
-        raise _malformed(_Kind.VERSION, version, trouble)
+        raise _malformed(_PathKind.VERSION, version, "begins with a hyphen")
+    if trouble := _element_trouble(version, _PathKind.VERSION):
+        raise _malformed(_PathKind.VERSION, version, trouble)
 
 
 def _escape(plain: str) -> str:
     return _CAPITAL.sub(lambda match: "!" + match[0].lower(), plain)
 
 
-def _unescape(escaped: str, kind: _Kind) -> str:
+def _unescape(escaped: str, kind: _PathKind) -> str:
     """Return the plain form; strict by printing back, so that a meaning has one spelling."""
     plain = _ESCAPED_CAPITAL.sub(lambda match: match[1].upper(), escaped)
     if not escaped.isascii() or "!" in plain or _escape(plain) != escaped:
@@ -175,7 +175,7 @@ def unescape_path(escaped_path: str) -> str:
         BadInputError: a bare capital, "!" without a lower-case letter after it, a character that
             is not ASCII, or the result is not a module path.
     """
-    path = _unescape(escaped_path, _Kind.MODULE)
+    path = _unescape(escaped_path, _PathKind.MODULE)
     check_path(path)
     return path
 
@@ -197,7 +197,7 @@ def unescape_version(escaped_version: str) -> str:
         BadInputError: it is not escaped as `unescape_path` says, or the result is not what
             `check_version_element` accepts.
     """
-    version = _unescape(escaped_version, _Kind.VERSION)
+    version = _unescape(escaped_version, _PathKind.VERSION)
     check_version_element(version)
     return version
 
@@ -275,9 +275,9 @@ def check(path: str, version: str) -> None:
     """
     check_path(path)
     if not semver.is_valid(version):
-        raise _malformed(_Kind.VERSION, version, "not a semantic version such as v1.2.3")
+        raise _malformed(_PathKind.VERSION, version, "not a semantic version such as v1.2.3")
     path_major = split_path_version(path)[1]
     if not matches_path_major(version, path_major):
         wanted = path_major[1:].removesuffix("-unstable")[:20] or "v0 or v1"
         reason = f"{path[:_SHOWN_CHARS]!a} wants {wanted}, not {semver.major(version)[:20]}"
-        raise _malformed(_Kind.VERSION, version, reason)
+        raise _malformed(_PathKind.VERSION, version, reason)

@@ -15,7 +15,7 @@ from app.core.errors import BadInputError
 _ELEMENTS_PER_PATH = 10
 
 
-class _Kind(StrEnum):
+class _NodeKind(StrEnum):
     IMPLIED = "directory that only its files name"
     DIRECTORY = "directory"
     FILE = "file"
@@ -25,7 +25,7 @@ class _Kind(StrEnum):
 class _Node:
     element: str
     number: int
-    kind: _Kind
+    kind: _NodeKind
 
 
 class PathTree:
@@ -53,23 +53,23 @@ class PathTree:
             raise BadInputError("the zip has too many deep paths")
         parent = 0
         for element in directories:
-            node = self._node(parent, element, _Kind.IMPLIED, path)
-            if node.kind is _Kind.FILE:
+            node = self._node(parent, element, _NodeKind.IMPLIED, path)
+            if node.kind is _NodeKind.FILE:
                 raise _both(path)
             parent = node.number
-        kind = _Kind.DIRECTORY if is_directory else _Kind.FILE
+        kind = _NodeKind.DIRECTORY if is_directory else _NodeKind.FILE
         count = len(self._nodes)
         node = self._node(parent, last, kind, path)
         if len(self._nodes) > count:
             return
-        if (node.kind is _Kind.FILE) != (kind is _Kind.FILE):
+        if (node.kind is _NodeKind.FILE) != (kind is _NodeKind.FILE):
             raise _both(path)
         # Go lets a directory come twice, but its line is then twice in the h1.
-        if node.kind is not _Kind.IMPLIED:
+        if node.kind is not _NodeKind.IMPLIED:
             raise BadInputError(f"{shown(path)} comes twice in the zip")
         node.kind = kind
 
-    def _node(self, parent: int, element: str, kind: _Kind, path: str) -> _Node:
+    def _node(self, parent: int, element: str, kind: _NodeKind, path: str) -> _Node:
         key = (parent, folded(element))
         node = self._nodes.get(key)
         if node is None:

@@ -47,7 +47,7 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RecordLine:
     """A line of a record, which is one of a go.sum.
 
     Attributes:
@@ -165,8 +165,8 @@ def record_text(module: str, version: str, sums: Sums) -> str:
         BadInputError: version is not a canonical one of module, or an h1 is malformed.
     """
     lines = (
-        Line(module, version, is_go_mod=False, h1=sums.zip_h1),
-        Line(module, version, is_go_mod=True, h1=sums.go_mod_h1),
+        RecordLine(module, version, is_go_mod=False, h1=sums.zip_h1),
+        RecordLine(module, version, is_go_mod=True, h1=sums.go_mod_h1),
     )
     text = "".join(map(str, lines))
     # Printing back: a newline in a value would be a line of its own.
@@ -175,7 +175,7 @@ def record_text(module: str, version: str, sums: Sums) -> str:
     return text
 
 
-def parse_record(text: str) -> tuple[Line, ...]:
+def parse_record(text: str) -> tuple[RecordLine, ...]:
     """Return the lines of a record's text, in their order.
 
     Raises:
@@ -186,7 +186,7 @@ def parse_record(text: str) -> tuple[Line, ...]:
     return tuple(_parse_line(line) for line in text.removesuffix("\n").split("\n"))
 
 
-def _parse_line(line: str) -> Line:
+def _parse_line(line: str) -> RecordLine:
     fields = line.split(" ")
     if len(fields) != 3 or not _is_h1(fields[2]):
         raise BadInputError(
@@ -199,7 +199,7 @@ def _parse_line(line: str) -> Line:
         raise BadInputError(
             f"malformed record line {line[:_SHOWN_CHARS]!a}: its version is not canonical"
         )
-    return Line(module, plain, plain != version, h1)
+    return RecordLine(module, plain, plain != version, h1)
 
 
 def _is_h1(text: str) -> bool:
@@ -252,7 +252,7 @@ def lines_for(text: str, module: str, version: str) -> Sums:
     return Sums(_only(lines, asked, is_go_mod=False), _only(lines, asked, is_go_mod=True))
 
 
-def _only(lines: Sequence[Line], asked: str, *, is_go_mod: bool) -> str:
+def _only(lines: Sequence[RecordLine], asked: str, *, is_go_mod: bool) -> str:
     found = [line.h1 for line in lines if line.is_go_mod == is_go_mod]
     if len(found) != 1:
         what = "go.mod" if is_go_mod else "zip"

@@ -12,9 +12,9 @@ from app.core.digest import Digest
 from app.core.errors import BadInputError
 from app.core.gorelease import (
     MAX_FILE_BYTES,
-    Kind,
     Release,
     ReleaseFile,
+    ReleaseFileKind,
     ReleaseIndex,
     newest_first,
     parse_filename,
@@ -166,11 +166,12 @@ def _size_bytes(item: object, where: str) -> int:
     return value
 
 
-def _kind(item: object, where: str) -> Kind:
+def _kind(item: object, where: str) -> ReleaseFileKind:
     value = _take(item, "kind", str, where)
-    if value not in set(Kind):
-        _refuse(f"{where}.kind", f"is {shown(value)}, not one of {', '.join(Kind)}")
-    return Kind(value)
+    if value not in set(ReleaseFileKind):
+        kinds = ", ".join(ReleaseFileKind)
+        _refuse(f"{where}.kind", f"is {shown(value)}, not one of {kinds}")
+    return ReleaseFileKind(value)
 
 
 def _take(item: object, key: str, wanted: type[_T], where: str) -> _T:

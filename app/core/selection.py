@@ -11,7 +11,7 @@ from itertools import chain
 
 from app.core import goversion
 from app.core.errors import BadInputError
-from app.core.gorelease import ARM_NAMES, Kind, Release, ReleaseFile, ReleaseIndex
+from app.core.gorelease import ARM_NAMES, Release, ReleaseFile, ReleaseFileKind, ReleaseIndex
 from app.core.goversion import GoVersion
 
 _MINOR = re.compile(r"[0-9]+\.[0-9]+")
@@ -37,7 +37,7 @@ class Selection:
     patches: int
     os: frozenset[str]
     arch: frozenset[str]
-    kinds: frozenset[Kind]
+    kinds: frozenset[ReleaseFileKind]
     pins: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -159,7 +159,7 @@ def _pinned(index: ReleaseIndex, pin: str) -> Release | None:
 def _is_wanted(file: ReleaseFile, selection: Selection) -> bool:
     if not file.verifiable or file.kind not in selection.kinds:
         return False
-    if file.kind is Kind.SOURCE:
+    if file.kind is ReleaseFileKind.SOURCE:
         return True
     is_wanted_arch = file.arch in selection.arch or (
         "arm" in selection.arch and file.arch in ARM_NAMES

@@ -48,7 +48,7 @@ class VerdictReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SignatureVerdict:
     """What to think of one signature over one file.
 
     Attributes:
@@ -83,7 +83,7 @@ def judge(
     subkeys: Sequence[Subkey],
     pinned: frozenset[str],
     now: datetime,
-) -> Verdict:
+) -> SignatureVerdict:
     """Return the verdict on one run of `gpg --verify`; never raises.
 
     Accepted is only this: exactly one NEWSIG and one VALIDSIG; none of BADSIG, ERRSIG, NO_PUBKEY,
@@ -112,10 +112,12 @@ def judge(
         _require_no_refusal(lines, returncode, claim, subkeys)
         reason, detail = _accept(lines, claim, subkeys, pinned, now)
     except _Refused as refused:
-        return Verdict(False, refused.reason, refused.detail, *claim)
+        return SignatureVerdict(False, refused.reason, refused.detail, *claim)
     except MalformedError as error:
-        return Verdict(False, VerdictReason.GPG_FAILED, f"gpg's answer is unreadable: {error}")
-    return Verdict(True, reason, detail, *claim)
+        return SignatureVerdict(
+            False, VerdictReason.GPG_FAILED, f"gpg's answer is unreadable: {error}"
+        )
+    return SignatureVerdict(True, reason, detail, *claim)
 
 
 def _require_one_signature(lines: Sequence[StatusLine], returncode: int) -> None:

@@ -11,8 +11,8 @@ from typing import IO, BinaryIO, Self, cast
 from app.core.archiverules import (
     CHUNK_BYTES,
     ArchiveFile,
+    ArchiveLimits,
     Census,
-    Limits,
     not_a_file,
     opened,
     refusing,
@@ -74,7 +74,7 @@ class _StrictTarInfo(tarfile.TarInfo):
             raise BadInputError(f"the archive is cut short or damaged: {error}") from error
 
 
-def tar_files(stream: BinaryIO, limits: Limits) -> Iterator[ArchiveFile]:
+def tar_files(stream: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveFile]:
     """Yield the regular files of a tar.gz; see `goarchive.iter_files`."""
     # Not tarfile's "r|gz": it never compares the checksum and length at the end of the gzip data.
     with refusing(), gzip.GzipFile(fileobj=stream, mode="rb") as unzipped:

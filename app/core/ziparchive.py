@@ -12,8 +12,8 @@ from typing import IO, BinaryIO, cast
 
 from app.core.archiverules import (
     ArchiveFile,
+    ArchiveLimits,
     Census,
-    Limits,
     not_a_file,
     opened,
     refusing,
@@ -46,7 +46,7 @@ class _Guarded:
         return self._stream.read(size)
 
 
-def zip_files(stream: BinaryIO, limits: Limits) -> Iterator[ArchiveFile]:
+def zip_files(stream: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveFile]:
     """Yield the regular files of a zip; see `goarchive.iter_files`."""
     with refusing(), zipfile.ZipFile(cast("IO[bytes]", _Guarded(stream))) as archive:
         _check_count(stream, archive)

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from app.core.digest import Digest
-from app.core.goproxy import Kind
+from app.core.goproxy import RequestKind
 from app.core.logstate import LogState
 from app.db.base import Base
 from app.db.blobs import BlobRow
@@ -102,7 +102,7 @@ class ModuleFile:
     origin_id: int
     module: str
     version: str
-    kind: Kind
+    kind: RequestKind
     sha256: Digest
     size_bytes: int
     stored_at: datetime
@@ -147,7 +147,7 @@ class ModuleConflict:
     origin_id: int
     module: str
     version: str
-    kind: Kind
+    kind: RequestKind
     recorded: str
     seen: str
     detail: str
@@ -174,7 +174,7 @@ class ModuleTable:
         self._session = session
 
     def files(
-        self, origins: Sequence[int], module: str, version: str, kind: Kind | None = None
+        self, origins: Sequence[int], module: str, version: str, kind: RequestKind | None = None
     ) -> list[ModuleFile]:
         """Return what is stored of one version under some origins."""
         query, named = _FILES, {"origins": list(origins), "module": module, "version": version}
@@ -191,7 +191,7 @@ class ModuleTable:
         )
         return [_file(row, damaged) for row, damaged in found]
 
-    def file(self, origin: int, module: str, version: str, kind: Kind) -> ModuleFile | None:
+    def file(self, origin: int, module: str, version: str, kind: RequestKind) -> ModuleFile | None:
         """Return one stored file."""
         return next(iter(self.files([origin], module, version, kind)), None)
 
@@ -202,7 +202,7 @@ class ModuleTable:
             .where(
                 ModuleFileRow.origin_id.in_(origins),
                 ModuleFileRow.module == module,
-                ModuleFileRow.kind == Kind.INFO,
+                ModuleFileRow.kind == RequestKind.INFO,
             )
             .distinct()
         )
@@ -403,7 +403,7 @@ class ModuleTable:
                 row.origin_id,
                 row.module,
                 row.version,
-                Kind(row.kind),
+                RequestKind(row.kind),
                 row.recorded,
                 row.seen,
                 row.detail,
@@ -418,7 +418,7 @@ def _file(row: ModuleFileRow, damaged: bool | None) -> ModuleFile:
         origin_id=row.origin_id,
         module=row.module,
         version=row.version,
-        kind=Kind(row.kind),
+        kind=RequestKind(row.kind),
         sha256=Digest(row.sha256),
         size_bytes=row.size_bytes,
         stored_at=row.stored_at,

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from app.core.digest import Digest
-from app.core.gorelease import Kind, ReleaseFile
+from app.core.gorelease import ReleaseFile, ReleaseFileKind
 from app.core.logstate import LogState
 from app.core.releasefile import (
     FileRecord,
@@ -110,7 +110,7 @@ class ConflictRow(Base):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class IngestionOutcome:
     """What one ingestion, or one new judgement, found out about a file.
 
     Attributes:
@@ -128,7 +128,7 @@ class Outcome:
     toolchain: ToolchainIdentity | None = None
 
 
-class Releases:
+class ReleaseTable:
     """The repository of release files."""
 
     def __init__(self, session: Session) -> None:
@@ -202,7 +202,7 @@ class Releases:
         if row is not None:
             row.listed = listed
 
-    def settle(self, filename: str, outcome: Outcome) -> None:
+    def settle(self, filename: str, outcome: IngestionOutcome) -> None:
         """Record the outcome of an ingestion or of a new judgement."""
         row = self._row(filename)
         if row is None:
@@ -343,7 +343,7 @@ def _record(row: ReleaseFileRow, damaged: bool, verdict: RecordedVerdict | None)
             version=row.version,
             sha256=Digest(row.sha256) if row.sha256 else None,
             size_bytes=row.size_bytes,
-            kind=Kind(row.kind),
+            kind=ReleaseFileKind(row.kind),
         ),
         stable=row.stable,
         listed=row.listed,

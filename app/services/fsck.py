@@ -27,7 +27,7 @@ ORPHAN_GRACE = timedelta(hours=1)
 INDEX_DOCUMENT = "release index"
 
 
-class Problem(StrEnum):
+class FsckProblem(StrEnum):
     """What can be wrong."""
 
     MISSING = "missing"
@@ -39,7 +39,7 @@ class Problem(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FsckFinding:
     """One thing that is wrong, or would be tidied up.
 
     Attributes:
@@ -50,7 +50,7 @@ class Finding:
         harmful: False for orphans and leftovers, which only take space.
     """
 
-    problem: Problem
+    problem: FsckProblem
     object: str
     names: tuple[str, ...]
     size_bytes: int
@@ -60,7 +60,7 @@ class Finding:
     @property
     def harmful(self) -> bool:
         """Whether something that should be served can't be."""
-        is_broken = self.problem not in {Problem.ORPHAN, Problem.LEFTOVER}
+        is_broken = self.problem not in {FsckProblem.ORPHAN, FsckProblem.LEFTOVER}
         return is_broken and not self.healed and self.names != (INDEX_DOCUMENT,)
 
 
@@ -76,7 +76,7 @@ class FsckReport:
 
     checked: int
     deep: bool
-    findings: tuple[Finding, ...]
+    findings: tuple[FsckFinding, ...]
     logs: int = 0
 
     @property
@@ -126,7 +126,7 @@ class Fsck:
             findings = [await self._repaired(finding) for finding in findings]
         logs = await self._logs.every()
         findings += [
-            Finding(Problem.LOG, f"log:{log.log}", (), 0, told)
+            FsckFinding(FsckProblem.LOG, f"log:{log.log}", (), 0, told)
             for log in logs
             for told in log.findings
         ]
@@ -136,44 +136,46 @@ class Fsck:
         at = self._now()
         await self._db.write(lambda s: Blobs(s).mark_checked(digest, at))
 
-    async def _wrong(self, digest: Digest, size: int, condition: BlobCondition) -> Finding:
+    async def _wrong(self, digest: Digest, size: int, condition: BlobCondition) -> FsckFinding:
         names = tuple(await self._db.read(lambda s: self._names(s, digest)))
         verb = "record it as damaged" if condition is BlobCondition.MISSING else "quarantine it"
         then = "fetch it again"
         if names == (INDEX_DOCUMENT,):
             then = "it is evidence of an earlier index and comes back only if that is read again"
-        return Finding(Problem(condition.value), f"sha256:{digest}", names, size, f"{verb}; {then}")
+        return FsckFinding(
+            FsckProblem(condition.value), f"sha256:{digest}", names, size, f"{verb}; {then}"
+        )
 
     def _names(self, session: Session, digest: Digest) -> list[str]:
         if IndexLog(session).is_document(digest):
             return [INDEX_DOCUMENT]
         return self._repair.names_of(session, digest)
 
-    async def _orphans(self, known: set[Digest]) -> list[Finding]:
+    async def _orphans(self, known: set[Digest]) -> list[FsckFinding]:
         stored = await asyncio.to_thread(lambda: list(self._store.walk()))
         return [self._orphan(blob) for blob in stored if blob.digest not in known]
 
-    def _orphan(self, blob: StoredBlob) -> Finding:
+    def _orphan(self, blob: StoredBlob) -> FsckFinding:
         old = self._old_enough(blob.stored_at)
         action = "delete it" if old else "keep it for now: stored within the last hour"
-        return Finding(Problem.ORPHAN, f"sha256:{blob.digest}", (), blob.size_bytes, action)
+        return FsckFinding(FsckProblem.ORPHAN, f"sha256:{blob.digest}", (), blob.size_bytes, action)
 
     def _old_enough(self, stored_at: datetime) -> bool:
         return stored_at < self._now() - ORPHAN_GRACE
 
-    async def _leftovers(self) -> list[Finding]:
+    async def _leftovers(self) -> list[FsckFinding]:
         found = await asyncio.to_thread(lambda: list(self._store.leftovers()))
         return [
-            Finding(Problem.LEFTOVER, str(item.path), (), item.size_bytes, "remove it")
+            FsckFinding(FsckProblem.LEFTOVER, str(item.path), (), item.size_bytes, "remove it")
             for item in found
         ]
 
-    async def _repaired(self, finding: Finding) -> Finding:
+    async def _repaired(self, finding: FsckFinding) -> FsckFinding:
         """Do what the finding says; return it as it stands then."""
-        if finding.problem is Problem.LEFTOVER:
+        if finding.problem is FsckProblem.LEFTOVER:
             return finding
         digest = Digest(finding.object.removeprefix("sha256:"))
-        if finding.problem is not Problem.ORPHAN:
+        if finding.problem is not FsckProblem.ORPHAN:
             if not await self._repair.suspect(digest, finding.size_bytes, "fsck", fetch=False):
                 return replace(finding, healed=True)  # somebody healed it meanwhile
             return replace(finding, healed=await self._repair.heal(digest))

@@ -11,7 +11,7 @@ from weakref import WeakSet
 from cachetools import LRUCache
 
 from app.core import module as modules
-from app.core.goproxy import Kind
+from app.core.goproxy import RequestKind
 from app.core.routing import Upstream
 from app.upstream.address import Credential
 from app.upstream.http import HttpClient, Sink
@@ -98,7 +98,7 @@ class Goproxies:
             await client.aclose()
 
 
-def path_of(module: str, kind: Kind, version: str = "") -> str:
+def path_of(module: str, kind: RequestKind, version: str = "") -> str:
     """Return the escaped path below a proxy's base: "github.com/!burnt!sushi/toml/@v/v1.4.0.zip".
 
     Args:
@@ -107,8 +107,8 @@ def path_of(module: str, kind: Kind, version: str = "") -> str:
         version: plain version or query, for INFO, MOD and ZIP.
     """
     escaped = modules.escape_path(module)
-    if kind is Kind.LATEST:
+    if kind is RequestKind.LATEST:
         return f"{escaped}/@latest"
-    if kind is Kind.LIST:
+    if kind is RequestKind.LIST:
         return f"{escaped}/@v/list"
     return f"{escaped}/@v/{modules.escape_version(version)}.{kind}"

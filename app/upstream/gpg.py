@@ -18,7 +18,7 @@ from app.core.digest import Digest
 from app.core.errors import KeyringError, NotYetError, SettingsError, StorageError
 from app.core.gpgfields import is_fingerprint
 from app.core.keylist import Subkey
-from app.core.signature import Verdict, VerdictReason, judge
+from app.core.signature import SignatureVerdict, VerdictReason, judge
 from app.upstream.gpg_home import locked_folder, remove_abandoned, writing
 from app.upstream.gpg_process import GpgProgram, answering
 from app.upstream.gpg_ring import Ring
@@ -126,7 +126,7 @@ class Gpg:
             ring = self._rings[digest] = self._import(armored)
         return Keyring(digest, armored, ring.usable_keys())
 
-    def verify(self, keyring: Keyring, signature: bytes, data: Path) -> Verdict:
+    def verify(self, keyring: Keyring, signature: bytes, data: Path) -> SignatureVerdict:
         """Return the verdict on a detached signature over a file.
 
         Trouble that says nothing about the signature is never a verdict, so that an archive isn't
@@ -144,7 +144,7 @@ class Gpg:
             StorageError: data or the private folder can't be read or written.
         """
         if len(signature) > SIGNATURE_MAX_BYTES:
-            return Verdict(
+            return SignatureVerdict(
                 False,
                 VerdictReason.NO_SIGNATURE,
                 f"the signature file has {len(signature)} bytes; "

@@ -20,7 +20,7 @@ from app.core.errors import (
     UnauthenticatedError,
     UnknownError,
 )
-from app.core.goproxy import CONTENT_TYPES, GoproxyRequest, Kind, parse_path
+from app.core.goproxy import CONTENT_TYPES, GoproxyRequest, RequestKind, parse_path
 from app.core.principal import Principal
 from app.core.token import looks_like_token
 from app.services.authorization import (
@@ -289,7 +289,7 @@ class GoproxyApp:
         found = await self._modules.answer(request.asking, requested)
         answer = await self._rendered(request, requested, found)
         line = request.line.decided(found.decided_by, found.version)
-        is_zip = requested.kind is Kind.ZIP
+        is_zip = requested.kind is RequestKind.ZIP
         if is_zip:
             self._sumdb.record_served(request.asking, requested.module, requested.version)
         download = (requested.module, requested.version) if is_zip else None

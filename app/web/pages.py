@@ -8,7 +8,7 @@ from datetime import datetime
 from html import escape
 
 from app import __version__
-from app.core.gorelease import Kind, Support
+from app.core.gorelease import ReleaseFileKind, Support
 from app.core.releasefile import FileRecord, FileState
 from app.core.size import human_bytes
 from app.services.releases.catalog import Catalog
@@ -105,7 +105,7 @@ def _matrix(catalog: Catalog, shown: dict[str, list[FileRecord]]) -> Iterator[st
         (version, f"{r.file.os}-{r.file.arch}"): r
         for version, records in shown.items()
         for r in records
-        if r.file.kind is Kind.ARCHIVE
+        if r.file.kind is ReleaseFileKind.ARCHIVE
     }
     platforms = sorted({platform for _, platform in cells})
     if not platforms:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.core import goarchive, ziparchive
 from app.core.errors import BadInputError
-from app.core.goarchive import Limits, iter_files
+from app.core.goarchive import ArchiveLimits, iter_files
 
 UPSTREAM = Path(__file__).parents[2].parent / "shared" / "upstream"
 
@@ -78,11 +78,11 @@ def a_zip_info(name: str, **changes: Any) -> zipfile.ZipInfo:
     return info
 
 
-def read(data: bytes, suffix: str, limits: Limits | None = None) -> dict[str, bytes]:
+def read(data: bytes, suffix: str, limits: ArchiveLimits | None = None) -> dict[str, bytes]:
     """Return name → content of all files, checking what holds for every file."""
     found: dict[str, bytes] = {}
     stream = io.BytesIO(data)
-    for file in iter_files(stream, suffix, limits or Limits()):
+    for file in iter_files(stream, suffix, limits or ArchiveLimits()):
         content = b"".join(file.chunks)
         assert len(content) == file.size_bytes
         assert file.name not in found
@@ -307,13 +307,13 @@ def test_a_name_that_comes_twice_is_refused(suffix: str) -> None:
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        (Limits(entries=3), "more than 3 entries"),
-        (Limits(unpacked_bytes=3000), "more than 3000 bytes"),
-        (Limits(name_bytes=9), "more than 9 bytes"),
+        (ArchiveLimits(entries=3), "more than 3 entries"),
+        (ArchiveLimits(unpacked_bytes=3000), "more than 3000 bytes"),
+        (ArchiveLimits(name_bytes=9), "more than 9 bytes"),
     ],
 )
 def test_an_archive_over_a_limit_is_refused(
-    suffix: str, data: bytes, limits: Limits, reason: str
+    suffix: str, data: bytes, limits: ArchiveLimits, reason: str
 ) -> None:
     with pytest.raises(BadInputError, match=reason):
         read(data, suffix, limits)
@@ -322,7 +322,7 @@ def test_an_archive_over_a_limit_is_refused(
 def test_the_limit_holds_for_bytes_after_the_last_entry_too() -> None:
     data = gzip.compress(a_tar(a_member("go/x")) + bytes(1 << 20))
     with pytest.raises(BadInputError, match="unpacks to more than"):
-        read(data, "tar.gz", Limits(unpacked_bytes=1 << 19))
+        read(data, "tar.gz", ArchiveLimits(unpacked_bytes=1 << 19))
 
 
 def test_a_tar_header_that_fills_memory_is_refused() -> None:

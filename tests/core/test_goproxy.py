@@ -11,7 +11,7 @@ from app.core import module as modules
 from app.core.errors import BadInputError, MoorageError, UnknownError
 from app.core.goproxy import (
     GoproxyRequest,
-    Kind,
+    RequestKind,
     commits_of,
     newest,
     parse_info,
@@ -23,20 +23,22 @@ from app.core.goproxy import (
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 GOOD = [
-    (b"example.com/x/@v/list", GoproxyRequest("example.com/x", Kind.LIST)),
-    (b"example.com/x/@latest", GoproxyRequest("example.com/x", Kind.LATEST)),
-    (b"example.com/x/@v/v1.0.0.info", GoproxyRequest("example.com/x", Kind.INFO, "v1.0.0")),
+    (b"example.com/x/@v/list", GoproxyRequest("example.com/x", RequestKind.LIST)),
+    (b"example.com/x/@latest", GoproxyRequest("example.com/x", RequestKind.LATEST)),
+    (b"example.com/x/@v/v1.0.0.info", GoproxyRequest("example.com/x", RequestKind.INFO, "v1.0.0")),
     (b"a.b/!burnt!sushi/toml/@v/v1.4.0.zip",
-     GoproxyRequest("a.b/BurntSushi/toml", Kind.ZIP, "v1.4.0")),
+     GoproxyRequest("a.b/BurntSushi/toml", RequestKind.ZIP, "v1.4.0")),
     (b"github.com/%21azure/x/@v/v1.0.0.mod",
-     GoproxyRequest("github.com/Azure/x", Kind.MOD, "v1.0.0")),
-    (b"a.b/x/@v/v2.3.0+incompatible.zip", GoproxyRequest("a.b/x", Kind.ZIP, "v2.3.0+incompatible")),
-    (b"example.com/x/@v/v1.0.0-!r!c1.mod", GoproxyRequest("example.com/x", Kind.MOD, "v1.0.0-RC1")),
-    (b"example.com/x/@v/master.info", GoproxyRequest("example.com/x", Kind.INFO, "master")),
-    (b"example.com/x/@v/!h!e!a!d.info", GoproxyRequest("example.com/x", Kind.INFO, "HEAD")),
-    (b"example.com/x/@v/list.info", GoproxyRequest("example.com/x", Kind.INFO, "list")),
+     GoproxyRequest("github.com/Azure/x", RequestKind.MOD, "v1.0.0")),
+    (b"a.b/x/@v/v2.3.0+incompatible.zip",
+     GoproxyRequest("a.b/x", RequestKind.ZIP, "v2.3.0+incompatible")),
+    (b"example.com/x/@v/v1.0.0-!r!c1.mod",
+     GoproxyRequest("example.com/x", RequestKind.MOD, "v1.0.0-RC1")),
+    (b"example.com/x/@v/master.info", GoproxyRequest("example.com/x", RequestKind.INFO, "master")),
+    (b"example.com/x/@v/!h!e!a!d.info", GoproxyRequest("example.com/x", RequestKind.INFO, "HEAD")),
+    (b"example.com/x/@v/list.info", GoproxyRequest("example.com/x", RequestKind.INFO, "list")),
     (b"example.com/x/@v/v1.1.0+meta.info",
-     GoproxyRequest("example.com/x", Kind.INFO, "v1.1.0+meta")),
+     GoproxyRequest("example.com/x", RequestKind.INFO, "v1.1.0+meta")),
 ]  # fmt: skip
 
 
@@ -121,9 +123,9 @@ def test_a_malformed_path_is_refused_in_one_printable_line(
 def rendered(asked: GoproxyRequest) -> bytes:
     """Return the canonical spelling; written apart from the parser."""
     path = modules.escape_path(asked.module)
-    if asked.kind is Kind.LATEST:
+    if asked.kind is RequestKind.LATEST:
         return f"{path}/@latest".encode()
-    if asked.kind is Kind.LIST:
+    if asked.kind is RequestKind.LIST:
         return f"{path}/@v/list".encode()
     return f"{path}/@v/{modules.escape_version(asked.version)}.{asked.kind}".encode()
 
@@ -146,10 +148,12 @@ def _is_path(path: str) -> bool:
 
 
 @settings(max_examples=300, deadline=None)
-@given(_PATHS.filter(_is_path), st.sampled_from(Kind), _VERSIONS)
-def test_what_is_rendered_parses_back(path: str, kind: Kind, version: str) -> None:
-    has_version = kind in (Kind.INFO, Kind.MOD, Kind.ZIP)
-    is_wrong = kind in (Kind.MOD, Kind.ZIP) and not modules.is_canonical_for(path, version)
+@given(_PATHS.filter(_is_path), st.sampled_from(RequestKind), _VERSIONS)
+def test_what_is_rendered_parses_back(path: str, kind: RequestKind, version: str) -> None:
+    has_version = kind in (RequestKind.INFO, RequestKind.MOD, RequestKind.ZIP)
+    is_wrong = kind in (RequestKind.MOD, RequestKind.ZIP) and not modules.is_canonical_for(
+        path, version
+    )
     asked = GoproxyRequest(path, kind, version if has_version else "")
     if is_wrong:
         with pytest.raises(BadInputError):

@@ -10,9 +10,9 @@ from app.core.digest import Digest
 from app.core.errors import BadInputError
 from app.core.gorelease import (
     FileName,
-    Kind,
     Release,
     ReleaseFile,
+    ReleaseFileKind,
     ReleaseIndex,
     Support,
     newest_supported,
@@ -139,7 +139,7 @@ def test_an_index_gives_every_fact_of_a_file() -> None:
             version="go1.23.1",
             sha256=Digest(SHA),
             size_bytes=73598519,
-            kind=Kind.ARCHIVE,
+            kind=ReleaseFileKind.ARCHIVE,
         ),
     )
     assert (release.version, release.stable) == ("go1.23.1", True)
@@ -402,7 +402,7 @@ def indexes(draw: st.DrawFn) -> ReleaseIndex:
                         version=version,
                         sha256=draw(st.none() | digests),
                         size_bytes=draw(st.integers(0, gorelease.MAX_FILE_BYTES)),
-                        kind=draw(st.sampled_from(Kind)),
+                        kind=draw(st.sampled_from(ReleaseFileKind)),
                     )
                     for platform in draw(
                         st.lists(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from app.core import record, tlog
 from app.core.errors import BadInputError, VerificationError
 from app.core.record import (
-    Line,
     Lookup,
+    RecordLine,
     Sums,
     authentic_text,
     check_text,
@@ -132,8 +132,8 @@ def test_every_flipped_bit_of_a_lookup_shows() -> None:
 def test_a_record_is_the_two_lines_of_a_go_sum() -> None:
     assert record_text(MODULE, VERSION, SUMS) == TEXT
     assert parse_record(TEXT) == (
-        Line(MODULE, VERSION, False, ZIP_H1),
-        Line(MODULE, VERSION, True, MOD_H1),
+        RecordLine(MODULE, VERSION, False, ZIP_H1),
+        RecordLine(MODULE, VERSION, True, MOD_H1),
     )
     assert lines_for(TEXT, MODULE, VERSION) == SUMS
 

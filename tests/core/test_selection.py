@@ -4,7 +4,7 @@ import pytest
 
 from app.core.digest import Digest
 from app.core.errors import BadInputError
-from app.core.gorelease import Kind, Release, ReleaseFile, ReleaseIndex
+from app.core.gorelease import Release, ReleaseFile, ReleaseFileKind, ReleaseIndex
 from app.core.selection import Selection, check_pin, select, unmatched_pins
 
 VERSIONS = [
@@ -29,17 +29,19 @@ VERSIONS = [
 PLATFORMS = ("linux-amd64", "linux-arm64", "linux-armv6l", "darwin-arm64", "windows-amd64")
 
 
-def a_file(version: str, platform: str, kind: Kind) -> ReleaseFile:
+def a_file(version: str, platform: str, kind: ReleaseFileKind) -> ReleaseFile:
     os, _, arch = platform.partition("-")
-    suffix = {"windows": "zip"}.get(os, "tar.gz") if kind is not Kind.INSTALLER else "pkg"
+    suffix = (
+        {"windows": "zip"}.get(os, "tar.gz") if kind is not ReleaseFileKind.INSTALLER else "pkg"
+    )
     name = f"{version}.{platform or 'src'}.{suffix}"
     return ReleaseFile(name, os, arch, version, Digest.of(name.encode()), 1000, kind)
 
 
 def a_release(version: str) -> Release:
-    files = [a_file(version, "", Kind.SOURCE)]
-    files += [a_file(version, platform, Kind.ARCHIVE) for platform in PLATFORMS]
-    files += [a_file(version, "darwin-arm64", Kind.INSTALLER)]
+    files = [a_file(version, "", ReleaseFileKind.SOURCE)]
+    files += [a_file(version, platform, ReleaseFileKind.ARCHIVE) for platform in PLATFORMS]
+    files += [a_file(version, "darwin-arm64", ReleaseFileKind.INSTALLER)]
     return Release(version, "rc" not in version and "beta" not in version, tuple(files))
 
 
@@ -51,7 +53,7 @@ DEFAULT = Selection(
     patches=1,
     os=frozenset({"linux"}),
     arch=frozenset({"amd64"}),
-    kinds=frozenset({Kind.ARCHIVE}),
+    kinds=frozenset({ReleaseFileKind.ARCHIVE}),
     pins=(),
 )
 
@@ -173,7 +175,9 @@ def test_a_negative_number_is_refused(change: dict[str, int]) -> None:
 
 def test_files_come_newest_release_first_and_in_the_index_order() -> None:
     selection = replace(
-        DEFAULT, arch=frozenset({"amd64", "arm64"}), kinds=frozenset({Kind.ARCHIVE, Kind.SOURCE})
+        DEFAULT,
+        arch=frozenset({"amd64", "arm64"}),
+        kinds=frozenset({ReleaseFileKind.ARCHIVE, ReleaseFileKind.SOURCE}),
     )
     assert filenames(selection) == [
         "go1.27.1.src.tar.gz",
@@ -188,19 +192,19 @@ def test_files_come_newest_release_first_and_in_the_index_order() -> None:
 @pytest.mark.parametrize(
     ("os", "arch", "kinds", "expected"),
     [
-        ({"linux"}, {"arm"}, {Kind.ARCHIVE}, ["linux-armv6l.tar.gz"]),
-        ({"linux"}, {"armv6l"}, {Kind.ARCHIVE}, ["linux-armv6l.tar.gz"]),
-        ({"linux"}, {"arm6"}, {Kind.ARCHIVE}, []),
-        ({"darwin"}, {"arm64"}, {Kind.ARCHIVE}, ["darwin-arm64.tar.gz"]),
-        ({"darwin"}, {"arm64"}, {Kind.INSTALLER}, ["darwin-arm64.pkg"]),
-        ({"windows"}, {"amd64"}, {Kind.ARCHIVE}, ["windows-amd64.zip"]),
-        (set(), set(), {Kind.SOURCE}, ["src.tar.gz"]),
-        (set(), {"amd64"}, {Kind.ARCHIVE}, []),
+        ({"linux"}, {"arm"}, {ReleaseFileKind.ARCHIVE}, ["linux-armv6l.tar.gz"]),
+        ({"linux"}, {"armv6l"}, {ReleaseFileKind.ARCHIVE}, ["linux-armv6l.tar.gz"]),
+        ({"linux"}, {"arm6"}, {ReleaseFileKind.ARCHIVE}, []),
+        ({"darwin"}, {"arm64"}, {ReleaseFileKind.ARCHIVE}, ["darwin-arm64.tar.gz"]),
+        ({"darwin"}, {"arm64"}, {ReleaseFileKind.INSTALLER}, ["darwin-arm64.pkg"]),
+        ({"windows"}, {"amd64"}, {ReleaseFileKind.ARCHIVE}, ["windows-amd64.zip"]),
+        (set(), set(), {ReleaseFileKind.SOURCE}, ["src.tar.gz"]),
+        (set(), {"amd64"}, {ReleaseFileKind.ARCHIVE}, []),
         ({"linux"}, {"amd64"}, set(), []),
     ],
 )
 def test_platform_and_kind_filter_files_and_source_goes_by_kind_alone(
-    os: set[str], arch: set[str], kinds: set[Kind], expected: list[str]
+    os: set[str], arch: set[str], kinds: set[ReleaseFileKind], expected: list[str]
 ) -> None:
     selection = replace(
         DEFAULT, minors=1, os=frozenset(os), arch=frozenset(arch), kinds=frozenset(kinds)
@@ -209,7 +213,7 @@ def test_platform_and_kind_filter_files_and_source_goes_by_kind_alone(
 
 
 def test_arm_means_arm6_too() -> None:
-    file = replace(a_file("go1.27.1", "linux-arm6", Kind.ARCHIVE), arch="arm6")
+    file = replace(a_file("go1.27.1", "linux-arm6", ReleaseFileKind.ARCHIVE), arch="arm6")
     index = ReleaseIndex((Release("go1.27.1", True, (file,)),))
     assert len(select(index, replace(DEFAULT, arch=frozenset({"arm"})))) == 1
 

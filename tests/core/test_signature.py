@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.core.errors import KeyringError
 from app.core.gpgfields import is_fingerprint
 from app.core.keylist import Subkey, parse_colons
-from app.core.signature import Verdict, VerdictReason, judge
+from app.core.signature import SignatureVerdict, VerdictReason, judge
 
 PRIMARY = "EB4C1BFD4F042F6DDDCCEC917721F63BD38B4796"
 IN_FORCE = "0E225917414670F4442C250DFD533C07C264648F"
@@ -82,13 +82,13 @@ FORBIDDEN = (
 
 def judged(
     lines: Sequence[str], returncode: int = 0, subkeys: Sequence[Subkey] = SUBKEYS
-) -> Verdict:
+) -> SignatureVerdict:
     return judge(lines, returncode, subkeys, PINNED, NOW)
 
 
 def test_signature_by_a_subkey_in_force_is_good() -> None:
     verdict = judged(GO_1_27_1)
-    assert verdict == Verdict(
+    assert verdict == SignatureVerdict(
         accepted=True,
         reason=VerdictReason.GOOD,
         detail="signed 2026-08-28 by subkey 0E22…648F of the pinned key",

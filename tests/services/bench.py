@@ -17,7 +17,7 @@ from app.core.audit import AuditRecord
 from app.core.digest import Digest
 from app.core.releasefile import FileRecord
 from app.db.engine import Session
-from app.db.releases import Releases
+from app.db.releases import ReleaseTable
 from app.services.releases.healing import ReleaseHealing
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
@@ -116,13 +116,13 @@ async def close_rewired(services: Services) -> None:
 
 
 async def record_of(services: Services, name: str = NAME) -> FileRecord:
-    record = await services.db.read(lambda s: Releases(s).get(name))
+    record = await services.db.read(lambda s: ReleaseTable(s).get(name))
     assert record is not None, name
     return record
 
 
 async def records(services: Services) -> dict[str, FileRecord]:
-    return {r.file.filename: r for r in await services.db.read(lambda s: Releases(s).all())}
+    return {r.file.filename: r for r in await services.db.read(lambda s: ReleaseTable(s).all())}
 
 
 async def index_document(services: Services) -> Digest:

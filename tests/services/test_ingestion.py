@@ -10,7 +10,7 @@ import pytest
 
 from app.core import errors
 from app.core.digest import Digest
-from app.core.gorelease import Kind
+from app.core.gorelease import ReleaseFileKind
 from app.core.releasefile import FileState
 from app.db.engine import make_engine
 from app.services.releases.derive import derive_toolchain
@@ -118,7 +118,7 @@ async def test_a_source_archive_has_no_toolchain_identity(
     fake.put_file(source_name("go1.99.1"), data, signature=signer.sign(data))
     await services.reader.refresh()
     record = await services.ingestion.ensure(source_name("go1.99.1"))
-    assert (record.file.kind, record.state) == (Kind.SOURCE, FileState.VERIFIED)
+    assert (record.file.kind, record.state) == (ReleaseFileKind.SOURCE, FileState.VERIFIED)
     assert record.toolchain is None
 
 

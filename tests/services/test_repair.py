@@ -14,7 +14,7 @@ from app.core.digest import Digest
 from app.core.releasefile import FileRecord, FileState
 from app.db.blobs import Blobs
 from app.services.clock import utc_now
-from app.services.fsck import Finding, Problem
+from app.services.fsck import FsckFinding, FsckProblem
 from app.storage.blobstore import BlobCondition
 from app.wiring import Services
 from tests.conftest import MakeSettings, PutRelease
@@ -61,7 +61,7 @@ class Bench:
     def path(self) -> Path:
         return blob_path(self.services, self.digest)
 
-    async def fsck(self, *, deep: bool = True, repair: bool = False) -> list[Finding]:
+    async def fsck(self, *, deep: bool = True, repair: bool = False) -> list[FsckFinding]:
         return list((await self.services.fsck.run(deep=deep, repair=repair)).findings)
 
 
@@ -78,12 +78,12 @@ async def bench(
         yield Bench(services, clock, data, record)
 
 
-DAMAGE: dict[str, tuple[Callable[[Path, bytes], object], Problem]] = {
-    "missing": (lambda path, _: path.unlink(), Problem.MISSING),
-    "empty": (lambda path, _: spoil(path, b""), Problem.SHORT),
-    "short": (lambda path, data: spoil(path, data[:-1]), Problem.SHORT),
-    "long": (lambda path, data: spoil(path, data + b"\0"), Problem.SHORT),
-    "flipped": (lambda path, data: spoil(path, flipped(data)), Problem.DAMAGED),
+DAMAGE: dict[str, tuple[Callable[[Path, bytes], object], FsckProblem]] = {
+    "missing": (lambda path, _: path.unlink(), FsckProblem.MISSING),
+    "empty": (lambda path, _: spoil(path, b""), FsckProblem.SHORT),
+    "short": (lambda path, data: spoil(path, data[:-1]), FsckProblem.SHORT),
+    "long": (lambda path, data: spoil(path, data + b"\0"), FsckProblem.SHORT),
+    "flipped": (lambda path, data: spoil(path, flipped(data)), FsckProblem.DAMAGED),
 }
 
 
@@ -105,7 +105,7 @@ async def test_F90_fsck_finds_damage_and_repairs_it(
     assert await bench.fsck(repair=True) == [replace(finding, healed=True)]
     record = await record_of(bench.services)
     assert (record.damaged, record.state) == (False, FileState.VERIFIED)
-    assert len(quarantined(bench.services)) == (problem is not Problem.MISSING)
+    assert len(quarantined(bench.services)) == (problem is not FsckProblem.MISSING)
     [row] = await audited(bench.services, "blob.damage")
     assert (row.object, row.detail) == (finding.object, f"fsck: {problem}")
     assert fake.hits == {PATH: 1}
@@ -202,7 +202,7 @@ async def test_a_repair_that_is_closed_leaves_the_file_recorded_as_damaged(
 async def test_a_young_orphan_is_kept_because_its_row_may_be_about_to_come(bench: Bench) -> None:
     digest = await bench.services.store.put(b"orphan")
     [finding] = await bench.fsck(repair=True)
-    assert (finding.problem, finding.names, finding.harmful) == (Problem.ORPHAN, (), False)
+    assert (finding.problem, finding.names, finding.harmful) == (FsckProblem.ORPHAN, (), False)
     assert "keep it" in finding.action
     assert digest in stored(bench.services)
 
@@ -238,7 +238,11 @@ async def test_leftovers_of_dead_processes_are_removed_by_repair_alone(bench: Be
     folder.mkdir()
     (folder / ("cd" * 8)).write_bytes(b"half a download")
     [finding] = await bench.fsck()
-    assert (finding.problem, finding.size_bytes, finding.harmful) == (Problem.LEFTOVER, 15, False)
+    assert (finding.problem, finding.size_bytes, finding.harmful) == (
+        FsckProblem.LEFTOVER,
+        15,
+        False,
+    )
     assert folder.exists()
     await bench.fsck(repair=True)
     assert not folder.exists()

@@ -13,7 +13,7 @@ from app.core.errors import (
     UpstreamError,
     UpstreamTimeoutError,
 )
-from app.core.goproxy import Kind
+from app.core.goproxy import RequestKind
 from app.core.routing import Upstream
 from app.upstream.address import AddressGuard, AllowedNetwork, Credential
 from app.upstream.goproxy import _MAX_CLIENTS, Goproxies, path_of
@@ -26,17 +26,19 @@ from tests.fakes.modules import module
 X = module("example.com/Upper", "v1.0.0-RC1")
 
 PATHS = [
-    (("a.b/c", Kind.LIST, ""), "a.b/c/@v/list"),
-    (("a.b/c", Kind.LATEST, ""), "a.b/c/@latest"),
-    (("a.b/BurntSushi/toml", Kind.ZIP, "v1.4.0"), "a.b/!burnt!sushi/toml/@v/v1.4.0.zip"),
-    (("a.b/c", Kind.MOD, "v1.0.0-RC1"), "a.b/c/@v/v1.0.0-!r!c1.mod"),
-    (("a.b/c", Kind.INFO, "HEAD"), "a.b/c/@v/!h!e!a!d.info"),
-    (("a.b/c", Kind.INFO, "v2.0.0+incompatible"), "a.b/c/@v/v2.0.0+incompatible.info"),
+    (("a.b/c", RequestKind.LIST, ""), "a.b/c/@v/list"),
+    (("a.b/c", RequestKind.LATEST, ""), "a.b/c/@latest"),
+    (("a.b/BurntSushi/toml", RequestKind.ZIP, "v1.4.0"), "a.b/!burnt!sushi/toml/@v/v1.4.0.zip"),
+    (("a.b/c", RequestKind.MOD, "v1.0.0-RC1"), "a.b/c/@v/v1.0.0-!r!c1.mod"),
+    (("a.b/c", RequestKind.INFO, "HEAD"), "a.b/c/@v/!h!e!a!d.info"),
+    (("a.b/c", RequestKind.INFO, "v2.0.0+incompatible"), "a.b/c/@v/v2.0.0+incompatible.info"),
 ]
 
 
 @pytest.mark.parametrize(("asked", "path"), PATHS)
-def test_a_path_is_escaped_as_the_protocol_says(asked: tuple[str, Kind, str], path: str) -> None:
+def test_a_path_is_escaped_as_the_protocol_says(
+    asked: tuple[str, RequestKind, str], path: str
+) -> None:
     assert path_of(*asked) == path
 
 
@@ -45,7 +47,7 @@ def test_a_path_is_escaped_as_the_protocol_says(asked: tuple[str, Kind, str], pa
 )
 def test_F4_F13_nothing_malformed_becomes_a_path(module_path: str, version: str) -> None:
     with pytest.raises(BadInputError):
-        path_of(module_path, Kind.INFO, version)
+        path_of(module_path, RequestKind.INFO, version)
 
 
 class Into(bytearray):
@@ -80,9 +82,9 @@ async def proxies() -> AsyncIterator[Goproxies]:
 async def test_a_base_with_a_path_is_kept(proxies: Goproxies) -> None:
     with FakeGoproxy([X], prefix="/repo/go") as fake:
         source = proxies.open(Upstream(1, fake.url), None)
-        assert await source.get(path_of(X.path, Kind.INFO, X.version), 1000) == X.info
+        assert await source.get(path_of(X.path, RequestKind.INFO, X.version), 1000) == X.info
         sink = Into()
-        await source.download(path_of(X.path, Kind.ZIP, X.version), sink, 1 << 20)
+        await source.download(path_of(X.path, RequestKind.ZIP, X.version), sink, 1 << 20)
         assert bytes(sink) == X.zip
         assert fake.hits["/repo/go/example.com/!upper/@v/v1.0.0-!r!c1.zip"] == 1
 
@@ -91,7 +93,7 @@ async def test_a_credential_is_sent_with_each_request(proxies: Goproxies) -> Non
     with FakeGoproxy([X], credential=basic("ci", "pw")) as fake:
         upstream = Upstream(1, fake.url, credential=7)
         credential = Credential.basic("7", fake.base_url, "ci", "pw")
-        path = path_of(X.path, Kind.MOD, X.version)
+        path = path_of(X.path, RequestKind.MOD, X.version)
         assert await proxies.open(upstream, credential).get(path, 1000) == X.mod
         with pytest.raises(UpstreamError) as told:
             await proxies.open(upstream, None).get(path, 1000)
@@ -137,14 +139,14 @@ async def test_F43_an_upstream_has_its_own_deadline(proxies: Goproxies) -> None:
             fake.fault(path + tail, Fault.stall(after=1), times=None)
         source = proxies.open(Upstream(1, fake.url, metadata_s=0.2, zip_s=0.2), None)
         with pytest.raises(UpstreamTimeoutError):
-            await source.get(path_of(X.path, Kind.INFO, X.version), 1000)
+            await source.get(path_of(X.path, RequestKind.INFO, X.version), 1000)
         with pytest.raises(UpstreamTimeoutError):
-            await source.download(path_of(X.path, Kind.ZIP, X.version), Into(), 1 << 20)
+            await source.download(path_of(X.path, RequestKind.ZIP, X.version), Into(), 1 << 20)
 
 
 async def test_F53_a_redirect_goes_to_its_own_origin_or_a_named_one(proxies: Goproxies) -> None:
     with FakeGoproxy([X]) as bucket, FakeGoproxy() as fake:
-        path = path_of(X.path, Kind.INFO, X.version)
+        path = path_of(X.path, RequestKind.INFO, X.version)
         for named, works in ((frozenset[str](), False), (frozenset({bucket.base_url}), True)):
             fake.fault(f"/{path}", Fault.redirect(f"{bucket.url}/{path}"))
             source = proxies.open(Upstream(1, fake.url, redirect_to=named), None)

@@ -15,7 +15,7 @@ import pytest
 
 from app.core.digest import Digest
 from app.core.errors import KeyringError, NotYetError, SettingsError, StorageError
-from app.core.signature import Verdict, VerdictReason
+from app.core.signature import SignatureVerdict, VerdictReason
 from app.upstream.gpg import (
     KEYRING_MAX_BYTES,
     PINNED_FINGERPRINT,
@@ -128,7 +128,7 @@ def test_F64_signature_gets_its_verdict(
 def test_verdict_names_subkey_primary_and_date(
     gpg: Gpg, keyring: Keyring, keys: ThrowawayKeys, signed: Path
 ) -> None:
-    assert gpg.verify(keyring, keys.signatures["good"], signed) == Verdict(
+    assert gpg.verify(keyring, keys.signatures["good"], signed) == SignatureVerdict(
         accepted=True,
         reason=R.GOOD,
         detail=f"signed 2020-06-01 by subkey {keys.good[:4]}…{keys.good[-4:]} of the pinned key",

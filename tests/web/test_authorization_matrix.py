@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.core.goproxy import Kind
+from app.core.goproxy import RequestKind
 from app.core.principal import Scope
 from app.services import authorization
 from app.services.authorization import Operation
@@ -33,20 +33,20 @@ PATH = "example.com/x"
 X = module(PATH, "v1.0.0")
 
 # Name, method, path below the tenant, and the status for whoever may read.
-ROUTES: dict[str, tuple[Kind | None, str, str, int]] = {
+ROUTES: dict[str, tuple[RequestKind | None, str, str, int]] = {
     "root": (None, "GET", "", 200),
     "root, HEAD": (None, "HEAD", "/", 200),
-    "list": (Kind.LIST, "GET", f"/{PATH}/@v/list", 200),
-    "list, HEAD": (Kind.LIST, "HEAD", f"/{PATH}/@v/list", 200),
-    "latest": (Kind.LATEST, "GET", f"/{PATH}/@latest", 200),
-    "info": (Kind.INFO, "GET", f"/{PATH}/@v/v1.0.0.info", 200),
-    "query": (Kind.INFO, "GET", f"/{PATH}/@v/master.info", 200),
-    "mod": (Kind.MOD, "GET", f"/{PATH}/@v/v1.0.0.mod", 200),
-    "zip": (Kind.ZIP, "GET", f"/{PATH}/@v/v1.0.0.zip", 200),
-    "zip, HEAD": (Kind.ZIP, "HEAD", f"/{PATH}/@v/v1.0.0.zip", 200),
-    "zip, go-get": (Kind.ZIP, "GET", f"/{PATH}/@v/v1.0.0.zip?go-get=1", 200),
-    "list, go-get": (Kind.LIST, "GET", f"/{PATH}/@v/list?go-get=1", 200),
-    "absent": (Kind.INFO, "GET", f"/{PATH}/@v/v9.9.9.info", 404),
+    "list": (RequestKind.LIST, "GET", f"/{PATH}/@v/list", 200),
+    "list, HEAD": (RequestKind.LIST, "HEAD", f"/{PATH}/@v/list", 200),
+    "latest": (RequestKind.LATEST, "GET", f"/{PATH}/@latest", 200),
+    "info": (RequestKind.INFO, "GET", f"/{PATH}/@v/v1.0.0.info", 200),
+    "query": (RequestKind.INFO, "GET", f"/{PATH}/@v/master.info", 200),
+    "mod": (RequestKind.MOD, "GET", f"/{PATH}/@v/v1.0.0.mod", 200),
+    "zip": (RequestKind.ZIP, "GET", f"/{PATH}/@v/v1.0.0.zip", 200),
+    "zip, HEAD": (RequestKind.ZIP, "HEAD", f"/{PATH}/@v/v1.0.0.zip", 200),
+    "zip, go-get": (RequestKind.ZIP, "GET", f"/{PATH}/@v/v1.0.0.zip?go-get=1", 200),
+    "list, go-get": (RequestKind.LIST, "GET", f"/{PATH}/@v/list?go-get=1", 200),
+    "absent": (RequestKind.INFO, "GET", f"/{PATH}/@v/v9.9.9.info", 404),
     "malformed": (None, "GET", f"/{PATH}/@v/v1.zip", 400),
     "sumdb": (None, "GET", "/sumdb/sum.golang.org/supported", 404),
 }
@@ -148,8 +148,8 @@ async def matrix(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Matr
 
 
 def test_every_route_has_a_declared_operation_and_every_operation_a_scope() -> None:
-    assert set(OPERATIONS) == set(Kind)
-    assert {kind for kind, _, _, _ in ROUTES.values()} == {*Kind, None}
+    assert set(OPERATIONS) == set(RequestKind)
+    assert {kind for kind, _, _, _ in ROUTES.values()} == {*RequestKind, None}
     assert set(authorization._SCOPES) == set(Operation)
     assert set(OPERATIONS.values()) | {Operation.ROOT} == set(Operation)
 

@@ -10,7 +10,7 @@ from app.core.digest import Digest
 from app.core.releasefile import FileState
 from app.db.engine import Session
 from app.db.generation import bump_generation
-from app.db.releases import Outcome, Releases
+from app.db.releases import IngestionOutcome, ReleaseTable
 from app.services.generation import POLL_S
 from app.web.hotcache import HotCache
 from app.web.responses import LISTING, TEXT, body_answer
@@ -80,10 +80,10 @@ async def test_a_file_that_another_process_quarantines_is_gone_from_every_answer
     for target in targets:
         assert (await site.ask(target)).status == 200
     other = await start_other(site)
-    outcome = Outcome(FileState.QUARANTINED, "withdrawn by hand", other.now())
+    outcome = IngestionOutcome(FileState.QUARANTINED, "withdrawn by hand", other.now())
 
     def work(session: Session) -> None:
-        Releases(session).settle(name, outcome)
+        ReleaseTable(session).settle(name, outcome)
         bump_generation(session)
 
     await other.db.write(work)

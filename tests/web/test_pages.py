@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from app.core.digest import Digest
-from app.core.gorelease import Kind, ReleaseFile
+from app.core.gorelease import ReleaseFile, ReleaseFileKind
 from app.core.releasefile import FileRecord, FileState, IndexStatus, RecordedVerdict
 from app.services.releases.catalog import Catalog
 from app.services.releases.policy import IngestionPolicy
@@ -26,7 +26,9 @@ def record(
 ) -> FileRecord:
     version = re.match(r"go[0-9]+(?:\.[0-9]+)*(?:rc[0-9]+)?", filename)
     assert version is not None
-    file = ReleaseFile(filename, "linux", "amd64", version[0], DIGEST, 5_000_000, Kind.ARCHIVE)
+    file = ReleaseFile(
+        filename, "linux", "amd64", version[0], DIGEST, 5_000_000, ReleaseFileKind.ARCHIVE
+    )
     has_bytes = state not in (FileState.KNOWN, FileState.FETCHING)
     return FileRecord(
         file=file,

@@ -3,7 +3,7 @@
 import re
 
 from app.core.clientconfig.config import ClientConfig
-from app.core.clientconfig.variables import Group, groups
+from app.core.clientconfig.variables import VariableGroup, groups
 from app.core.quoting import ansible_quote, sh_quote, systemd_quote
 
 _ANSIBLE_HEAD = """\
@@ -64,7 +64,7 @@ def ansible(config: ClientConfig) -> str:
     )
 
 
-def _ansible_group(group: Group) -> str:
+def _ansible_group(group: VariableGroup) -> str:
     items = (
         f"    - {{name: {name}, value: {ansible_quote(value)}}}\n" for name, value in group.values
     )

@@ -1,7 +1,7 @@
 """Settings for a person's shell, and as a plain file of variables."""
 
 from app.core.clientconfig.config import ClientConfig
-from app.core.clientconfig.variables import Group, groups
+from app.core.clientconfig.variables import VariableGroup, groups
 from app.core.quoting import dotenv_quote, powershell_quote, sh_quote
 
 # A here-document for sh, so that pasting works in every interactive shell: zsh takes no comments
@@ -59,7 +59,7 @@ def sh(config: ClientConfig) -> str:
     return "".join([*parts, "MOORAGE\n"])
 
 
-def _sh_group(group: Group) -> str:
+def _sh_group(group: VariableGroup) -> str:
     settings = " ".join(sh_quote(f"{name}={value}") for name, value in group.values)
     # An older go doesn't know GOAUTH, prints nothing for it, and would refuse to write it.
     known = '[ -z "$(go env GOAUTH)" ] || ' if group.values[0][0] == "GOAUTH" else ""
@@ -82,7 +82,7 @@ def powershell(config: ClientConfig) -> str:
     return "".join([*parts, "}\n"])
 
 
-def _powershell_group(group: Group) -> str:
+def _powershell_group(group: VariableGroup) -> str:
     settings = " ".join(powershell_quote(f"{name}={value}") for name, value in group.values)
     command = f"go env -w {settings}"
     if group.values[0][0] == "GOAUTH":

@@ -11,7 +11,7 @@ from app.core.clientconfig.config import ClientConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class VariableGroup:
     """Variables that make sense only together.
 
     Attributes:
@@ -23,7 +23,7 @@ class Group:
     values: tuple[tuple[str, str], ...]
 
 
-def groups(config: ClientConfig) -> tuple[Group, ...]:
+def groups(config: ClientConfig) -> tuple[VariableGroup, ...]:
     """Return the variables of a client, GOTOOLCHAIN first.
 
     First, because `go env -w GOTOOLCHAIN=x` alone never looks for another toolchain: it works in
@@ -33,30 +33,30 @@ def groups(config: ClientConfig) -> tuple[Group, ...]:
     return (*found, SIGN_IN) if config.authenticated else found
 
 
-SIGN_IN = Group(
+SIGN_IN = VariableGroup(
     "Sign in with the token in .netrc (GOAUTH: Go 1.24 and later).", (("GOAUTH", "netrc"),)
 )
 
 
-def _toolchain(config: ClientConfig) -> Group:
+def _toolchain(config: ClientConfig) -> VariableGroup:
     why = "Which Go toolchain runs; one that has to be downloaded comes through Moorage."
     if config.toolchain == "local":
         why = "Run the installed Go; never download another one."
-    return Group(why, (("GOTOOLCHAIN", config.toolchain),))
+    return VariableGroup(why, (("GOTOOLCHAIN", config.toolchain),))
 
 
-def _proxy(config: ClientConfig) -> Group:
-    return Group(
+def _proxy(config: ClientConfig) -> VariableGroup:
+    return VariableGroup(
         "Every module, private ones too, comes through Moorage and from nowhere else.",
         (("GOPROXY", config.proxy_url), ("GOPRIVATE", ""), ("GONOPROXY", "none")),
     )
 
 
-def _checksums(config: ClientConfig) -> Group:
+def _checksums(config: ClientConfig) -> VariableGroup:
     unlisted = "none"
     if config.private_patterns and not config.sumdb_covers_private:
         unlisted = ",".join(config.private_patterns)
-    return Group(
+    return VariableGroup(
         _why_checksums(config, unlisted), (("GOSUMDB", config.sumdb), ("GONOSUMDB", unlisted))
     )
 

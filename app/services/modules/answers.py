@@ -23,7 +23,7 @@ from app.core.errors import (
     UpstreamAbsentError,
     UpstreamError,
 )
-from app.core.goproxy import MAX_INFO_BYTES, MAX_LIST_BYTES, Kind
+from app.core.goproxy import MAX_INFO_BYTES, MAX_LIST_BYTES, RequestKind
 from app.core.routing import Route
 from app.db.engine import Database
 from app.db.modules import ModuleAnswer, ModuleTable
@@ -57,10 +57,10 @@ class Query:
     def path(self) -> str:
         """The escaped path below the upstream's base."""
         if self.query == LIST:
-            return path_of(self.module, Kind.LIST)
+            return path_of(self.module, RequestKind.LIST)
         if self.query == LATEST:
-            return path_of(self.module, Kind.LATEST)
-        return path_of(self.module, Kind.INFO, self.query.removeprefix("="))
+            return path_of(self.module, RequestKind.LATEST)
+        return path_of(self.module, RequestKind.INFO, self.query.removeprefix("="))
 
     def __str__(self) -> str:
         return f"{self.module}@{self.query.removeprefix('=')}"

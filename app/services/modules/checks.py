@@ -7,7 +7,7 @@ from pathlib import Path
 from app.core import gomod
 from app.core.digest import Digest
 from app.core.errors import BadInputError, StorageError, UpstreamContentError
-from app.core.goproxy import Kind, parse_info, versions_of
+from app.core.goproxy import RequestKind, parse_info, versions_of
 from app.core.logstate import LogState
 from app.core.modzip import inspect
 from app.core.routing import LogPolicy, Route
@@ -28,13 +28,15 @@ class FileKey:
     origin_id: int
     module: str
     version: str
-    kind: Kind
+    kind: RequestKind
     log: LogPolicy = LogPolicy.OFF
     is_private: bool = False
     forks: bool = False
 
     @classmethod
-    def of(cls, route: Route, origin_id: int, module: str, version: str, kind: Kind) -> "FileKey":
+    def of(
+        cls, route: Route, origin_id: int, module: str, version: str, kind: RequestKind
+    ) -> "FileKey":
         """Return what a route wants from one of its origins."""
         log = LogPolicy.OFF if route.private else route.log
         return cls(origin_id, module, version, kind, log, route.private, route.forks)
@@ -58,7 +60,7 @@ def check_small(wanted: FileKey, body: bytes, at: datetime) -> ModuleFile:
     """
     h1 = ""
     try:
-        if wanted.kind is Kind.INFO:
+        if wanted.kind is RequestKind.INFO:
             parse_info(body, wanted.module, asked=wanted.version, now=at)
         else:
             _check_go_mod(wanted, body)
@@ -75,7 +77,7 @@ def check_small(wanted: FileKey, body: bytes, at: datetime) -> ModuleFile:
         at,
         body,
         h1,
-        log_state=LogState.NONE if wanted.kind is Kind.INFO else _log_state(wanted),
+        log_state=LogState.NONE if wanted.kind is RequestKind.INFO else _log_state(wanted),
     )
 
 
@@ -173,13 +175,13 @@ def contradiction(one: ModuleFile, other: ModuleFile) -> str | None:
     go.mod. A .info may change, since nobody pins it.
     """
     if one.kind is other.kind:
-        if one.kind is not Kind.INFO and one.h1 != other.h1:
+        if one.kind is not RequestKind.INFO and one.h1 != other.h1:
             return f"{one.name} is recorded with {one.h1}, and upstream sent {other.h1}"
         return None
     by_kind = {one.kind: one, other.kind: other}
-    if set(by_kind) != {Kind.MOD, Kind.ZIP}:
+    if set(by_kind) != {RequestKind.MOD, RequestKind.ZIP}:
         return None
-    mod, archive = by_kind[Kind.MOD], by_kind[Kind.ZIP]
+    mod, archive = by_kind[RequestKind.MOD], by_kind[RequestKind.ZIP]
     if mod.h1 == archive.go_mod_h1:
         return None
     return f"{mod.name} is not the go.mod in {archive.name}"

@@ -17,7 +17,7 @@ from app.core.errors import (
     UpstreamAbsentError,
     VerificationError,
 )
-from app.core.goproxy import MAX_GO_MOD_BYTES, MAX_INFO_BYTES, Kind
+from app.core.goproxy import MAX_GO_MOD_BYTES, MAX_INFO_BYTES, RequestKind
 from app.core.logstate import LogState
 from app.core.modzip import DEFAULT_LIMITS
 from app.core.routing import LogPolicy
@@ -36,7 +36,7 @@ from app.services.slots import Slots
 from app.storage.blobstore import BlobStore
 from app.upstream.goproxy import Goproxy, path_of
 
-_MAX_BYTES = {Kind.INFO: MAX_INFO_BYTES, Kind.MOD: MAX_GO_MOD_BYTES}
+_MAX_BYTES = {RequestKind.INFO: MAX_INFO_BYTES, RequestKind.MOD: MAX_GO_MOD_BYTES}
 Vouching = asyncio.Future[LoggedSums | None]
 _log = logs.get("modules")
 
@@ -123,7 +123,7 @@ class ModuleFiles:
         # The log is asked while the file is on its way.
         vouching = asyncio.ensure_future(self._vouched(wanted))
         try:
-            if wanted.kind is Kind.ZIP:
+            if wanted.kind is RequestKind.ZIP:
                 file = await self._fetch_zip(wanted, source, known, vouching)
             else:
                 file = await self._fetch_small(wanted, source, vouching)
@@ -136,7 +136,7 @@ class ModuleFiles:
         return settled
 
     async def _vouched(self, wanted: FileKey) -> LoggedSums | None:
-        if wanted.kind is Kind.INFO or wanted.log is LogPolicy.OFF:
+        if wanted.kind is RequestKind.INFO or wanted.log is LogPolicy.OFF:
             return None
         return await self._log_checks.vouched(wanted.module, wanted.version, wanted.log)
 
@@ -256,7 +256,7 @@ class ModuleFiles:
         known = await self._stored(wanted)
         if known is None:
             raise VerificationError(f"{wanted.name} is not stored; there is nothing to compare")
-        if wanted.kind is not Kind.ZIP:
+        if wanted.kind is not RequestKind.ZIP:
             body = await source.get(
                 path_of(wanted.module, wanted.kind, wanted.version), _MAX_BYTES[wanted.kind]
             )

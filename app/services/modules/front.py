@@ -21,7 +21,7 @@ from app.core.errors import (
 )
 from app.core.goproxy import (
     GoproxyRequest,
-    Kind,
+    RequestKind,
     commits_of,
     newest,
     parse_info,
@@ -47,16 +47,16 @@ from app.services.upstreams import Upstreams
 
 _CHANGING_S = 60.0
 _MAX_AHEAD = 64
-_SIBLING = {Kind.INFO: Kind.MOD, Kind.MOD: Kind.INFO}
+_SIBLING = {RequestKind.INFO: RequestKind.MOD, RequestKind.MOD: RequestKind.INFO}
 MIRROR = "the mirror of Go releases"
 """What stands for the route of the mirror's own toolchains in messages."""
 
 OPERATIONS = {
-    Kind.LIST: Operation.LIST,
-    Kind.LATEST: Operation.RESOLVE,
-    Kind.INFO: Operation.FETCH,
-    Kind.MOD: Operation.FETCH,
-    Kind.ZIP: Operation.FETCH,
+    RequestKind.LIST: Operation.LIST,
+    RequestKind.LATEST: Operation.RESOLVE,
+    RequestKind.INFO: Operation.FETCH,
+    RequestKind.MOD: Operation.FETCH,
+    RequestKind.ZIP: Operation.FETCH,
 }
 
 
@@ -116,10 +116,10 @@ class ModuleFront:
         may: Permission,
         decision: Decision,
     ) -> Resolved:
-        if requested.kind is Kind.LIST:
+        if requested.kind is RequestKind.LIST:
             kept = await self._versions(asking, route, requested.module, may)
             return Resolved("", decision.by, kept.body, fresh_s=kept.fresh_s, stale_s=kept.stale_s)
-        if requested.kind is Kind.LATEST:
+        if requested.kind is RequestKind.LATEST:
             return await self._latest(asking, route, requested.module, may)
         if requested.is_query:
             return await self._resolved(asking, route, requested, may)
@@ -152,20 +152,20 @@ class ModuleFront:
         """Return what the mirror's own archives make of golang.org/toolchain."""
         allowed(may.decide(None))
         listed = [v for v in await self.toolchains.versions() if may.decide(v).allowed]
-        if requested.kind is Kind.LIST:
+        if requested.kind is RequestKind.LIST:
             return Resolved("", may.decide(None).by, render_list(listed), fresh_s=_CHANGING_S)
         version = requested.version
-        if requested.kind is Kind.LATEST or requested.is_query:
+        if requested.kind is RequestKind.LATEST or requested.is_query:
             raise UnknownError(f"{MODULE_PATH} has versions only; see its list")
         decision = may.decide(version)
         if not decision.allowed:
             other = instead(listed, version)
             told = f"; use {other}: GOTOOLCHAIN={other}" if other else ""
             raise DeniedError(decision.reason + told, decision.by)
-        if requested.kind is Kind.ZIP:
+        if requested.kind is RequestKind.ZIP:
             file = await self.toolchains.zip(version)
             return await self._of_file(file, decision)
-        is_info = requested.kind is Kind.INFO
+        is_info = requested.kind is RequestKind.INFO
         text = self.toolchains.info(version) if is_info else self.toolchains.go_mod(version)
         return Resolved(version, decision.by, await text, fresh_s=_CHANGING_S)
 
@@ -192,7 +192,7 @@ class ModuleFront:
         """
         route = asking.route(module)
         try:
-            file = await self._file(asking, route, module, version, Kind.ZIP)
+            file = await self._file(asking, route, module, version, RequestKind.ZIP)
         except UpstreamError as error:
             raise for_client(error, route, f"{module}@{version}") from error
         if file.log_state is LogState.UNVERIFIED and not route.private:
@@ -238,7 +238,7 @@ class ModuleFront:
             if hidden is not None:
                 raise DeniedError(hidden.reason, hidden.by)
             raise UnknownError(f"{module} has no version ({route})")
-        file = await self._file(asking, route, module, best, Kind.INFO)
+        file = await self._file(asking, route, module, best, RequestKind.INFO)
         body = await self._files.read(file)
         by = may.decide(best).by
         return Resolved(best, by, body, fresh_s=listed.fresh_s, stale_s=listed.stale_s)
@@ -293,7 +293,7 @@ class ModuleFront:
         raise _not_stored(f"{module}@{query.removeprefix('=')}", route, asking)
 
     async def _file(
-        self, asking: Caller, route: Route, module: str, version: str, kind: Kind
+        self, asking: Caller, route: Route, module: str, version: str, kind: RequestKind
     ) -> ModuleFile:
         """Return a file of a version from the first upstream that has it.
 
@@ -330,7 +330,7 @@ class ModuleFront:
 
         It may have come in while the log was down, or by a route that asks none.
         """
-        if route.private or route.log is LogPolicy.OFF or file.kind is Kind.INFO:
+        if route.private or route.log is LogPolicy.OFF or file.kind is RequestKind.INFO:
             return file
         is_unasked = file.log_state in (LogState.OFF, LogState.PRIVATE)
         is_due = route.log is LogPolicy.REQUIRE and file.log_state is LogState.UNVERIFIED

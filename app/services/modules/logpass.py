@@ -15,7 +15,7 @@ from app.db.audit import AuditLog
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.modules import ModuleFile, ModuleTable
-from app.db.releases import Releases
+from app.db.releases import ReleaseTable
 from app.db.routes import RouteTable
 from app.services.clock import Now
 from app.services.modules.files import ModuleFiles
@@ -78,7 +78,7 @@ class LogPass:
         return settled
 
     async def _toolchains(self) -> int:
-        every = await self._db.read(lambda s: Releases(s).all())
+        every = await self._db.read(lambda s: ReleaseTable(s).all())
         due = sorted(
             (r for r in every if r.served and r.toolchain is not None and not r.toolchain.log),
             key=lambda r: r.file.filename,
@@ -116,10 +116,10 @@ class LogPass:
         at = self._now()
 
         def work(session: Session) -> None:
-            Releases(session).set_toolchain_log(record.file.filename, state)
+            ReleaseTable(session).set_toolchain_log(record.file.filename, state)
             if is_right:
                 return
-            Releases(session).refuse(record.file.filename, why)
+            ReleaseTable(session).refuse(record.file.filename, why)
             AuditLog(session).append(
                 at, "system", f"release.{FileState.QUARANTINED}", record.file.filename, why
             )

@@ -17,7 +17,7 @@ from app.core.errors import (
     UpstreamContentError,
     UpstreamError,
 )
-from app.core.goproxy import GoproxyRequest, Kind
+from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.module import check_path
 from app.core.routing import Route
 from app.db.engine import Database
@@ -26,7 +26,7 @@ from app.services.authorization import Operation
 from app.services.modules.caller import Caller, allowed
 from app.services.modules.troubles import REFUSALS
 
-_PROBED = frozenset({Kind.LIST, Kind.LATEST, Kind.INFO})
+_PROBED = frozenset({RequestKind.LIST, RequestKind.LATEST, RequestKind.INFO})
 
 
 class Probes:
@@ -64,7 +64,7 @@ class Probes:
         origins, parents = [u.origin_id for u in route.upstreams], _parents(requested.module)
         if await self._db.read(lambda s: ModuleTable(s).is_known(origins, [requested.module])):
             return False
-        if requested.kind is Kind.INFO and error.status not in REFUSALS:
+        if requested.kind is RequestKind.INFO and error.status not in REFUSALS:
             version = requested.version
             return await self._db.read(
                 lambda s: ModuleTable(s).is_version_known(origins, parents, version)

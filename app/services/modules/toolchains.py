@@ -19,9 +19,8 @@ from app.core.errors import (
     VerificationError,
 )
 from app.core.goarchive import iter_files
-from app.core.goproxy import Kind
-from app.core.gorelease import ARM_NAMES
-from app.core.gorelease import Kind as FileKind
+from app.core.goproxy import RequestKind
+from app.core.gorelease import ARM_NAMES, ReleaseFileKind
 from app.core.logstate import LogState
 from app.core.releasefile import FileRecord, FileState
 from app.core.toolchain import GO_MOD_H1, GO_MOD_TEXT, MODULE_PATH, module_version, read_time
@@ -206,7 +205,7 @@ class Toolchains:
     async def _stored(self, version: str) -> ModuleFile | None:
         origin = await self.origin()
         return await self._db.read(
-            lambda s: ModuleTable(s).file(origin, MODULE_PATH, version, Kind.ZIP)
+            lambda s: ModuleTable(s).file(origin, MODULE_PATH, version, RequestKind.ZIP)
         )
 
     async def origin(self) -> int:
@@ -235,7 +234,7 @@ class Toolchains:
                 await self.origin(),
                 MODULE_PATH,
                 version,
-                Kind.ZIP,
+                RequestKind.ZIP,
                 digest,
                 staged.size_bytes,
                 self._now(),
@@ -278,7 +277,7 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
 def _toolchains_of(records: Iterable[FileRecord]) -> list[Toolchain]:
     """Return the toolchains that archives imply by their names, oldest Go first."""
     found: dict[str, Toolchain] = {}
-    archives = [r.file for r in records if r.file.kind is FileKind.ARCHIVE]
+    archives = [r.file for r in records if r.file.kind is ReleaseFileKind.ARCHIVE]
     for file in sorted(archives, key=lambda f: goversion.sort_key(f.version)):
         if not goversion.is_valid(goversion.from_name(file.version)) or not file.os:
             continue

@@ -14,7 +14,7 @@ from app.core.errors import (
     UpstreamUnavailableError,
     VerificationError,
 )
-from app.core.goproxy import Kind
+from app.core.goproxy import RequestKind
 from app.core.logstate import LogState
 from app.core.record import Sums
 from app.core.routing import LogPolicy
@@ -45,9 +45,9 @@ class LoggedSums:
         """
         if self.sums is None:
             return LogState.UNVERIFIED
-        wanted = self.sums.go_mod_h1 if file.kind is Kind.MOD else self.sums.zip_h1
+        wanted = self.sums.go_mod_h1 if file.kind is RequestKind.MOD else self.sums.zip_h1
         pairs = [(file.h1, wanted)]
-        if file.kind is Kind.ZIP:
+        if file.kind is RequestKind.ZIP:
             pairs.append((file.go_mod_h1, self.sums.go_mod_h1))
         for found, vouched in pairs:
             if found != vouched:

@@ -51,14 +51,14 @@ _log = logs.get("sumdb")
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class PublicHead:
     """A verified tree head: the tree, and the note that its signature is in."""
 
     tree: Tree
     note: bytes
 
 
-_START = Head(Tree(0, tlog.EMPTY_ROOT), b"")
+_START = PublicHead(Tree(0, tlog.EMPTY_ROOT), b"")
 
 
 class LogRelay:
@@ -204,7 +204,7 @@ class LogRelay:
         )
         return whole[: tile.size_bytes]
 
-    async def _head_with(self, tile: Tile) -> Head:
+    async def _head_with(self, tile: Tile) -> PublicHead:
         """Return a head that covers a tile, asking for a newer one if need be."""
         head = await self._head()
         if head is None or not _covers(head.tree, tile):
@@ -245,14 +245,14 @@ class LogRelay:
         except (BadInputError, VerificationError) as error:
             raise await self._refused("tree head", note, error) from error
 
-    async def _head(self) -> Head | None:
+    async def _head(self) -> PublicHead | None:
         kept = await self._db.read(lambda s: LogTable(s, self.name).head())
         return None if kept is None else self._opened(kept.note)
 
-    def _opened(self, raw: bytes) -> Head:
-        return Head(tlog.parse_tree(open_note(raw, [self.verifier]).text), raw)
+    def _opened(self, raw: bytes) -> PublicHead:
+        return PublicHead(tlog.parse_tree(open_note(raw, [self.verifier]).text), raw)
 
-    async def _merge(self, raw: bytes) -> tuple[Head, Head]:
+    async def _merge(self, raw: bytes) -> tuple[PublicHead, PublicHead]:
         """Take a signed head into the log's one timeline; return it, and the newest one.
 
         Raises:
@@ -294,7 +294,7 @@ class LogRelay:
             )
 
     def _save_head(
-        self, head: LogHead, old: Head | None, proven: ProvenTiles, session: Session
+        self, head: LogHead, old: PublicHead | None, proven: ProvenTiles, session: Session
     ) -> bool:
         if not LogTable(session, self.name).save_head(head, None if old is None else old.note):
             return False

@@ -16,7 +16,7 @@ from app.core.releasefile import FileRecord, FileState, IndexConflict, IndexStat
 from app.db.engine import Database, Session
 from app.db.generation import current_generation
 from app.db.leases import LeaseTable
-from app.db.releases import IndexLog, Releases, with_lease
+from app.db.releases import IndexLog, ReleaseTable, with_lease
 from app.services.clock import Now
 from app.services.generation import GenerationWatch, PerGeneration
 from app.services.releases.policy import IngestionPolicy
@@ -117,7 +117,7 @@ class CatalogReader:
     def _load(self, session: Session) -> Catalog:
         generation = current_generation(session)
         records = sorted(
-            Releases(session).all(),
+            ReleaseTable(session).all(),
             key=lambda r: (r.file.os, r.file.arch, r.file.kind, r.file.filename),
         )
         records.sort(key=lambda r: sort_key(r.file.version), reverse=True)
@@ -139,7 +139,7 @@ class CatalogReader:
         now: datetime = self._now()
 
         def work(session: Session) -> tuple[FileRecord, list[IndexConflict]] | None:
-            record = Releases(session).get(filename)
+            record = ReleaseTable(session).get(filename)
             if record is None:
                 return None
             name = f"ingest:{filename}"

@@ -2,7 +2,7 @@
 
 from app.core.digest import Digest
 from app.db.engine import Session
-from app.db.releases import Releases
+from app.db.releases import ReleaseTable
 from app.services.releases.ingestion import Ingestion
 from app.services.repair import BlobOwner
 
@@ -15,7 +15,7 @@ class ReleaseHealing(BlobOwner):
 
     def names_of(self, session: Session, digest: Digest) -> list[str]:
         """Return the filenames; see `BlobOwner.names_of`."""
-        return Releases(session).names_of(digest)
+        return ReleaseTable(session).names_of(digest)
 
     async def fetch_again(self, digest: Digest, *, asked_for: bool) -> None:
         """Ingest the file again; see `BlobOwner.fetch_again`."""

@@ -19,7 +19,7 @@ from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
-from app.db.releases import IndexLog, Releases
+from app.db.releases import IndexLog, ReleaseTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.storage.blobstore import BlobStore
@@ -118,7 +118,7 @@ class ReleaseIndexReader:
         at: datetime,
         actor: str,
     ) -> IndexChange:
-        log, releases = IndexLog(session), Releases(session)
+        log, releases = IndexLog(session), ReleaseTable(session)
         known = {record.file.filename: record for record in releases.all()}
         Blobs(session).record(document, size_bytes, at)
         changed_document = log.status().document != document
@@ -144,7 +144,7 @@ class ReleaseIndexReader:
 
     def _compare(
         self,
-        releases: Releases,
+        releases: ReleaseTable,
         known: dict[str, FileRecord],
         seen: Iterable[tuple[ReleaseFile, bool]],
         document: Digest,

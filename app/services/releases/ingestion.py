@@ -31,7 +31,7 @@ from app.db.blobs import Blobs
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.leases import LeaseHolder, LeaseTable
-from app.db.releases import Outcome, Releases
+from app.db.releases import IngestionOutcome, ReleaseTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Leases
@@ -121,7 +121,7 @@ class Ingestion:
 
     async def names_of(self, digest: Digest) -> list[str]:
         """Return the filenames whose bytes a blob is."""
-        return await self._db.read(lambda s: Releases(s).names_of(digest))
+        return await self._db.read(lambda s: ReleaseTable(s).names_of(digest))
 
     def _check_on_demand(self, record: FileRecord) -> None:
         if not self.policy.on_demand and not record.has_bytes:
@@ -137,7 +137,7 @@ class Ingestion:
             raise error.with_traceback(None)
 
     async def _record(self, filename: str) -> FileRecord:
-        record = await self._db.read(lambda s: Releases(s).get(filename))
+        record = await self._db.read(lambda s: ReleaseTable(s).get(filename))
         if record is None:
             raise UnknownError(f"{filename} is in no release index that was read so far")
         return record
@@ -182,7 +182,7 @@ class Ingestion:
             except VerificationError as error:
                 if self.policy.serves(record):  # its verdict stands; only the blob is to be healed
                     raise
-                outcome = Outcome(FileState.QUARANTINED, str(error), self._now())
+                outcome = IngestionOutcome(FileState.QUARANTINED, str(error), self._now())
                 return await self._settle(record, outcome, lease, actor)
         return await self._settle(record, replace(outcome, stored=True), lease, actor)
 
@@ -191,7 +191,7 @@ class Ingestion:
         condition = await self._store.check(record.sha256, record.file.size_bytes, deep=True)
         return condition is BlobCondition.OK
 
-    async def _fetch(self, record: FileRecord, report: Report) -> Outcome:
+    async def _fetch(self, record: FileRecord, report: Report) -> IngestionOutcome:
         filename, size, sha256 = record.file.filename, record.file.size_bytes, record.sha256
         async with self._store.stage(size_hint_bytes=size) as staged:
             source = await self._fetcher.fetch(record.file, sha256, staged, report)
@@ -202,7 +202,7 @@ class Ingestion:
         return replace(outcome, source_url=source)
 
     async def _settle(
-        self, record: FileRecord, outcome: Outcome, lease: LeaseHolder, actor: str
+        self, record: FileRecord, outcome: IngestionOutcome, lease: LeaseHolder, actor: str
     ) -> FileRecord:
         """Record the outcome; return the record of a served file, or raise why it isn't."""
         await self._write(record, outcome, lease, actor)
@@ -220,14 +220,14 @@ class Ingestion:
         return settled
 
     async def _write(
-        self, record: FileRecord, outcome: Outcome, lease: LeaseHolder, actor: str
+        self, record: FileRecord, outcome: IngestionOutcome, lease: LeaseHolder, actor: str
     ) -> None:
         filename = record.file.filename
 
         def work(session: Session) -> None:
             if not LeaseTable(session).holds(lease):
                 return  # too late: another process took over, and its result counts
-            releases = Releases(session)
+            releases = ReleaseTable(session)
             before = releases.get(filename)
             if before is not None and _says_nothing_new(before, outcome):
                 return
@@ -253,7 +253,7 @@ class Ingestion:
             actor: for the audit rows.
             but: names to leave alone, because they were judged a moment ago.
         """
-        every = await self._db.read(lambda s: Releases(s).all())
+        every = await self._db.read(lambda s: ReleaseTable(s).all())
         held = [
             r
             for r in every
@@ -283,7 +283,7 @@ class Ingestion:
         await self._flight.drain(drain_s)
 
 
-def _says_nothing_new(before: FileRecord, outcome: Outcome) -> bool:
+def _says_nothing_new(before: FileRecord, outcome: IngestionOutcome) -> bool:
     """Whether recording outcome would only repeat what is recorded, as when it stays pending."""
     same = (before.state, before.reason) == (outcome.state, outcome.reason)
     return same and not before.damaged and before.has_bytes == outcome.stored

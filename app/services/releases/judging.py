@@ -6,12 +6,12 @@ from pathlib import Path
 
 from app import logs
 from app.core.errors import BadInputError, NotYetError, OverloadedError, UpstreamError
-from app.core.gorelease import ARM_NAMES, Kind
+from app.core.gorelease import ARM_NAMES, ReleaseFileKind
 from app.core.logstate import LogState
 from app.core.releasefile import FileRecord, FileState, RecordedVerdict, ToolchainIdentity
 from app.core.signature import VerdictReason
 from app.core.toolchain import module_version
-from app.db.releases import Outcome
+from app.db.releases import IngestionOutcome
 from app.services.clock import Now
 from app.services.releases.derive import derive_toolchain
 from app.services.releases.keyring import ReleaseKeyring
@@ -34,7 +34,7 @@ class Judge:
         self._now = now
         self._judging = asyncio.Semaphore(_AT_ONCE)
 
-    async def judge(self, record: FileRecord, path: Path) -> Outcome:
+    async def judge(self, record: FileRecord, path: Path) -> IngestionOutcome:
         """Return what signature and content say about bytes whose SHA-256 is right.
 
         Raises:
@@ -43,31 +43,31 @@ class Judge:
         """
         if self.policy.serves(record):
             # Only its blob was lost: the verdict on these very bytes stands.
-            return Outcome(record.state, record.reason, self._now())
+            return IngestionOutcome(record.state, record.reason, self._now())
         toolchain = await self._toolchain(record, path)
         if toolchain is not None and toolchain.log is LogState.REFUSED:
-            return Outcome(FileState.QUARANTINED, record.reason, self._now())
+            return IngestionOutcome(FileState.QUARANTINED, record.reason, self._now())
         if toolchain is not None and not _is_of(toolchain, record):
             reason = f"it holds the toolchain {toolchain.version}, not {record.file.version}"
-            return Outcome(FileState.QUARANTINED, reason, self._now())
+            return IngestionOutcome(FileState.QUARANTINED, reason, self._now())
         outcome = await self._judge_signature(record, path)
         return replace(outcome, toolchain=toolchain)
 
-    async def _judge_signature(self, record: FileRecord, path: Path) -> Outcome:
+    async def _judge_signature(self, record: FileRecord, path: Path) -> IngestionOutcome:
         filename, at = record.file.filename, self._now()
         if record.file.suffix != SIGNED_SUFFIX:
-            return Outcome(FileState.SHA256_ONLY, "", at)
+            return IngestionOutcome(FileState.SHA256_ONLY, "", at)
         try:
             signature = await self._godev.signature(filename)
         except (UpstreamError, OverloadedError) as error:
             signature, trouble = record.signature, f"its signature could not be fetched: {error}"
             if signature is None:
-                return Outcome(FileState.PENDING_SIGNATURE, trouble, at)
+                return IngestionOutcome(FileState.PENDING_SIGNATURE, trouble, at)
         signature = signature or record.signature  # what was published once can be judged
         if signature is None:
             if SIGNED_SUFFIX in self.policy.sha256_only:
-                return Outcome(FileState.SHA256_ONLY, "", at)
-            return Outcome(
+                return IngestionOutcome(FileState.SHA256_ONLY, "", at)
+            return IngestionOutcome(
                 FileState.PENDING_SIGNATURE,
                 "upstream publishes no signature for it yet; it is asked for again",
                 at,
@@ -75,8 +75,12 @@ class Judge:
         try:
             verdict = await self._verify(signature, path)
         except NotYetError as error:
-            return Outcome(FileState.PENDING_SIGNATURE, str(error), at, signature=signature)
-        return Outcome(_state(verdict), _reason(verdict), at, signature=signature, verdict=verdict)
+            return IngestionOutcome(
+                FileState.PENDING_SIGNATURE, str(error), at, signature=signature
+            )
+        return IngestionOutcome(
+            _state(verdict), _reason(verdict), at, signature=signature, verdict=verdict
+        )
 
     async def _verify(self, signature: bytes, path: Path) -> RecordedVerdict:
         keyring = await self._keyring.active()
@@ -96,7 +100,7 @@ class Judge:
         )
 
     async def _toolchain(self, record: FileRecord, path: Path) -> ToolchainIdentity | None:
-        if record.file.kind is not Kind.ARCHIVE:
+        if record.file.kind is not ReleaseFileKind.ARCHIVE:
             return None
         if record.toolchain is not None:
             return record.toolchain

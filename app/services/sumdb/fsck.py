@@ -8,7 +8,7 @@ from functools import partial
 from app.core import record as records
 from app.core import tlog
 from app.core.errors import MoorageError, StorageError
-from app.core.goproxy import Kind
+from app.core.goproxy import RequestKind
 from app.core.record import Sums
 from app.core.tlog import Hash, Tree
 from app.db.engine import Database, Session
@@ -167,8 +167,8 @@ def _check(
 def _check_content(session: Session, found: LogRecord, sums: Sums, name: str) -> list[str]:
     """Return where stored content contradicts a record; of some origins it may come."""
     stored = ModuleTable(session).of_version(found.module, found.version)
-    zips = {f.h1 for f in stored if f.kind is Kind.ZIP}
-    mods = {f.h1 for f in stored if f.kind is Kind.MOD}
+    zips = {f.h1 for f in stored if f.kind is RequestKind.ZIP}
+    mods = {f.h1 for f in stored if f.kind is RequestKind.MOD}
     findings = []
     if zips and sums.zip_h1 not in zips:
         findings.append(f"{name}: no stored zip has the recorded {sums.zip_h1}")

@@ -38,7 +38,7 @@ _PARALLEL = 8
 Progress = Callable[[int, int], None]
 
 
-class Outcome(StrEnum):
+class PrefetchOutcome(StrEnum):
     """How it went with one version."""
 
     OK = "ok"
@@ -47,7 +47,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Prefetched:
+class PrefetchResult:
     """How it went with one version.
 
     Attributes:
@@ -56,7 +56,7 @@ class Prefetched:
     """
 
     name: str
-    outcome: Outcome
+    outcome: PrefetchOutcome
     detail: str
 
 
@@ -96,7 +96,7 @@ class Prefetch:
 
     async def run(
         self, tenant: str, wanted: PrefetchRequest, who: Principal, progress: Progress | None = None
-    ) -> list[Prefetched]:
+    ) -> list[PrefetchResult]:
         """Return how it went with each version, in the order that they were given in.
 
         Args:
@@ -112,7 +112,7 @@ class Prefetch:
         """
         asking = await self._asking(tenant, who)
         items = await self._items(wanted)
-        found: dict[int, Prefetched] = {}
+        found: dict[int, PrefetchResult] = {}
         todo = iter(enumerate(items))
 
         async def work(todo: Iterator[tuple[int, GoSumEntry | str]]) -> None:
@@ -150,25 +150,25 @@ class Prefetch:
             )
         return items
 
-    async def _item(self, asking: Caller, item: GoSumEntry | str) -> Prefetched:
+    async def _item(self, asking: Caller, item: GoSumEntry | str) -> PrefetchResult:
         name = item if isinstance(item, str) else f"{item.module}@{item.version}"
         try:
             summed = _named(item) if isinstance(item, str) else item
             return await self._one(asking, name, summed)
         except DeniedError as error:
-            return Prefetched(name, Outcome.SKIPPED, str(error))
+            return PrefetchResult(name, PrefetchOutcome.SKIPPED, str(error))
         except MoorageError as error:
-            return Prefetched(name, Outcome.FAILED, str(error))
+            return PrefetchResult(name, PrefetchOutcome.FAILED, str(error))
 
-    async def _one(self, asking: Caller, name: str, summed: GoSumEntry) -> Prefetched:
+    async def _one(self, asking: Caller, name: str, summed: GoSumEntry) -> PrefetchResult:
         private = asking.policy.private_names.why(summed.module)
         own = asking.of_tenant.log
         logs = [*([] if private else self._relays), *([own.name] if own else [])]
         if not logs:
             told = f"a private name ({private}); no public log is asked about it"
-            return Prefetched(name, Outcome.SKIPPED, told)
+            return PrefetchResult(name, PrefetchOutcome.SKIPPED, told)
         numbers = [f"{log} {await self._number(asking, log, summed)}" for log in logs]
-        return Prefetched(name, Outcome.OK, "record " + ", ".join(numbers))
+        return PrefetchResult(name, PrefetchOutcome.OK, "record " + ", ".join(numbers))
 
     async def _number(self, asking: Caller, log: str, summed: GoSumEntry) -> int:
         """Return the number of a version's record in a log, which is kept from now on.
@@ -189,9 +189,9 @@ class Prefetch:
             )
         return lookup.number
 
-    async def _record(self, tenant: str, who: Principal, results: Sequence[Prefetched]) -> None:
+    async def _record(self, tenant: str, who: Principal, results: Sequence[PrefetchResult]) -> None:
         counted = Counter(one.outcome for one in results)
-        told, at = ", ".join(f"{counted[o]} {o}" for o in Outcome), self._now()
+        told, at = ", ".join(f"{counted[o]} {o}" for o in PrefetchOutcome), self._now()
         await self._db.write(
             lambda s: AuditLog(s).append(at, who.actor, "sumdb.prefetch", f"tenant:{tenant}", told)
         )

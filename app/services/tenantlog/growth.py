@@ -18,7 +18,7 @@ from app.services.tenantlog.head import HeadFiles
 
 
 @dataclass(frozen=True, slots=True)
-class New:
+class NewRecord:
     """A record to be: text is of `record_text`."""
 
     module: str
@@ -27,7 +27,7 @@ class New:
 
 
 def append(
-    session: Session, log_id: int, signer: Signer, new: New, heads: HeadFiles, at: datetime
+    session: Session, log_id: int, signer: Signer, new: NewRecord, heads: HeadFiles, at: datetime
 ) -> tuple[LogRecord, bytes]:
     """Return the record of a version, appended unless it is there, and the head that covers it.
 

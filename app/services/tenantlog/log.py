@@ -29,7 +29,7 @@ from app.services.authorization import require_admin
 from app.services.changes import record, tenant_named
 from app.services.clock import Now
 from app.services.secrets import SecretBox
-from app.services.tenantlog.growth import New, append, check_not_behind, read_hashes
+from app.services.tenantlog.growth import NewRecord, append, check_not_behind, read_hashes
 from app.services.tenantlog.head import HeadFiles
 
 SEED_BYTES = 32
@@ -120,7 +120,7 @@ class TenantLogs:
         signer = self._signer(log)
         made, head = await self._db.write(
             lambda s: append(
-                s, log.id, signer, New(module, version, text), self._heads, self._now()
+                s, log.id, signer, NewRecord(module, version, text), self._heads, self._now()
             )
         )
         await self._before_telling(log.name, head)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import text
 
 from app.core.acl import Effect
-from app.core.goproxy import GoproxyRequest, Kind
+from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.principal import ANONYMOUS, OPERATOR, Principal
 from app.db.engine import Session
 from app.db.modules import ModuleFile, ModuleTable
@@ -38,7 +38,13 @@ from tests.fakes.goproxy import FakeGoproxy
 from tests.installation import migrate
 from tests.services.bench import Sleeps, Stopwatch, WallClock, staged, stored
 
-LIST, LATEST, INFO, MOD, ZIP = Kind.LIST, Kind.LATEST, Kind.INFO, Kind.MOD, Kind.ZIP
+LIST, LATEST, INFO, MOD, ZIP = (
+    RequestKind.LIST,
+    RequestKind.LATEST,
+    RequestKind.INFO,
+    RequestKind.MOD,
+    RequestKind.ZIP,
+)
 UpstreamLike = str | FakeGoproxy | UpstreamDraft
 
 
@@ -103,7 +109,7 @@ class Bench:
 
     async def ask(
         self,
-        kind: Kind,
+        kind: RequestKind,
         module: str,
         version: str = "",
         *,
@@ -113,7 +119,9 @@ class Bench:
         asking = await self.asking(tenant, fetch=fetch)
         return await self.front.answer(asking, GoproxyRequest(module, kind, version))
 
-    async def zip_of(self, module: str, version: str, *, kind: Kind = ZIP, **more: Any) -> bytes:
+    async def zip_of(
+        self, module: str, version: str, *, kind: RequestKind = ZIP, **more: Any
+    ) -> bytes:
         """Return the bytes of a zip, or of another file that is a blob."""
         found = await self.ask(kind, module, version, **more)
         assert found.file is not None

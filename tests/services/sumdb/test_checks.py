@@ -6,7 +6,7 @@ import pytest
 
 from app.core.digest import Digest
 from app.core.errors import UpstreamUnavailableError, VerificationError
-from app.core.goproxy import Kind
+from app.core.goproxy import RequestKind
 from app.core.logstate import LogState
 from app.core.routing import LogPolicy
 from app.db.modules import ModuleFile
@@ -27,13 +27,13 @@ def checks(relaying: Relaying, log: FakeSumdb) -> LogChecks:
     return LogChecks([relaying.relay])
 
 
-def stored(kind: Kind, h1: str, go_mod_h1: str = "") -> ModuleFile:
+def stored(kind: RequestKind, h1: str, go_mod_h1: str = "") -> ModuleFile:
     at = datetime(2026, 11, 23, tzinfo=UTC)
     return ModuleFile(1, NAME, V1, kind, Digest.of(b""), 1, at, None, h1, go_mod_h1)
 
 
-ZIP = stored(Kind.ZIP, sums(1).zip_h1, sums(1).go_mod_h1)
-MOD = stored(Kind.MOD, sums(1).go_mod_h1)
+ZIP = stored(RequestKind.ZIP, sums(1).zip_h1, sums(1).go_mod_h1)
+MOD = stored(RequestKind.MOD, sums(1).go_mod_h1)
 
 
 @pytest.mark.parametrize("policy", [REQUIRE, DEFER])
@@ -49,12 +49,12 @@ async def test_content_that_the_log_vouches_for_is_verified(
 @pytest.mark.parametrize(
     "file",
     [
-        stored(Kind.ZIP, sums(2).zip_h1, sums(1).go_mod_h1),
-        stored(Kind.ZIP, sums(1).zip_h1, sums(2).go_mod_h1),
-        stored(Kind.ZIP, sums(1).go_mod_h1, sums(1).zip_h1),
-        stored(Kind.MOD, sums(2).go_mod_h1),
-        stored(Kind.MOD, sums(1).zip_h1),
-        stored(Kind.MOD, ""),
+        stored(RequestKind.ZIP, sums(2).zip_h1, sums(1).go_mod_h1),
+        stored(RequestKind.ZIP, sums(1).zip_h1, sums(2).go_mod_h1),
+        stored(RequestKind.ZIP, sums(1).go_mod_h1, sums(1).zip_h1),
+        stored(RequestKind.MOD, sums(2).go_mod_h1),
+        stored(RequestKind.MOD, sums(1).zip_h1),
+        stored(RequestKind.MOD, ""),
     ],
 )
 async def test_F74_other_content_than_the_log_vouches_for_is_refused(

@@ -6,7 +6,7 @@ import pytest
 
 from app.core import tlog
 from app.core.digest import Digest
-from app.core.goproxy import Kind
+from app.core.goproxy import RequestKind
 from app.core.note import sign
 from app.core.notekey import generate, parse_skey
 from app.core.tlog import Tree
@@ -132,10 +132,10 @@ async def test_F80_a_head_outside_the_database_of_another_timeline_is_found(owne
 
 @pytest.mark.parametrize(
     ("kind", "right", "what"),
-    [(Kind.ZIP, sums(3).zip_h1, "zip"), (Kind.MOD, sums(3).go_mod_h1, "go.mod")],
+    [(RequestKind.ZIP, sums(3).zip_h1, "zip"), (RequestKind.MOD, sums(3).go_mod_h1, "go.mod")],
 )
 async def test_stored_content_that_a_record_does_not_vouch_for_is_found(
-    owner: Owner, kind: Kind, right: str, what: str
+    owner: Owner, kind: RequestKind, right: str, what: str
 ) -> None:
     log = await owner.log()
     await owner.put_up_to(log, SIZE)
@@ -149,7 +149,7 @@ async def test_stored_content_that_a_record_does_not_vouch_for_is_found(
     assert (await owner.fsck(log)).findings == ()
 
 
-async def store(owner: Owner, origin: int, kind: Kind, h1: str) -> None:
+async def store(owner: Owner, origin: int, kind: RequestKind, h1: str) -> None:
     digest, at = Digest.of(h1.encode()), datetime(2026, 11, 23, tzinfo=UTC)
     file = ModuleFile(origin, "example.com/m3", V1, kind, digest, 1, at, b"x", h1)
 

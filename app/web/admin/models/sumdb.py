@@ -13,7 +13,7 @@ from app.core.record import parse_lookup
 from app.db.sumdb import LogEvidence
 from app.db.tenantlogs import TenantLog
 from app.services.sumdb.fsck import LogReport
-from app.services.sumdb.prefetch import MAX_VERSIONS, Outcome, Prefetched
+from app.services.sumdb.prefetch import MAX_VERSIONS, PrefetchOutcome, PrefetchResult
 from app.services.sumdb.status import OwnLogs, RelayedLog, tree_of
 from app.services.tenantlog.log import Proof
 from app.web.admin.models.base import In, Out
@@ -196,13 +196,13 @@ def report_out(report: LogReport) -> LogReportOut:
     )
 
 
-def prefetch_out(results: Sequence[Prefetched]) -> PrefetchOut:
+def prefetch_out(results: Sequence[PrefetchResult]) -> PrefetchOut:
     """Return how prefetching went, for people and programs."""
-    counted = {outcome: sum(r.outcome is outcome for r in results) for outcome in Outcome}
+    counted = {outcome: sum(r.outcome is outcome for r in results) for outcome in PrefetchOutcome}
     return PrefetchOut(
-        ok=counted[Outcome.OK],
-        skipped=counted[Outcome.SKIPPED],
-        failed=counted[Outcome.FAILED],
+        ok=counted[PrefetchOutcome.OK],
+        skipped=counted[PrefetchOutcome.SKIPPED],
+        failed=counted[PrefetchOutcome.FAILED],
         items=[PrefetchedOut(name=r.name, outcome=r.outcome, detail=r.detail) for r in results],
     )
 
