@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 from app import logs
 from app.core.errors import MoorageError
+from app.services.assembly import Services
 from app.settings import Settings, load_settings
 from app.web.admin.app import create_admin
-from app.web.admin.context import AdminContext
 from app.web.downloads import Downloads
 from app.web.goproxy import GoproxyApp, TenantDefaults
 from app.web.guard import Guard
@@ -20,7 +20,7 @@ from app.web.responses import Header, plain
 from app.web.sending import Sender
 from app.web.streaming import Receive, Scope, Send, Streams
 from app.web.tenancy import PREFIX, Gateways
-from app.wiring import Services, build
+from app.wiring import build
 from app.worker import Worker
 
 _log = logs.get("main")
@@ -33,29 +33,29 @@ class Application:
 
     def __init__(self, services: Services) -> None:
         self.services = services
-        settings = services.settings
-        self.health = Health(services.db, services.store, services.keyring)
+        shared, releases = services.shared, services.releases
+        settings, limits = shared.settings, shared.settings.limits
+        self.health = Health(shared.db, shared.store, releases.keyring)
         self._guard = Guard(
-            max_url_bytes=settings.limits.url_bytes,
-            max_header_bytes=settings.limits.header_bytes,
-            max_headers=settings.limits.headers,
+            max_url_bytes=limits.url_bytes,
+            max_header_bytes=limits.header_bytes,
+            max_headers=limits.headers,
         )
-        sender = Sender(services.store, services.repair, Streams(settings.limits.streams))
+        sender = Sender(shared.store, services.upkeep.repair, Streams(limits.streams))
         self._downloads = Downloads(
-            services.catalog, services.ingestion, services.freshness, sender
+            releases.catalog, releases.ingestion, releases.freshness, sender
         )
-        limits = settings.limits
         self._goproxy = GoproxyApp(
-            services.policies,
-            services.modules,
-            services.sumdb,
-            services.usage,
+            shared.policies,
+            services.modules.front,
+            services.sumdb.front,
+            shared.usage,
             sender,
             Gateways(settings.network.gateways),
             TenantDefaults(limits.tenant_streams, limits.tenant_rate, limits.bad_tokens),
-            services.now,
+            shared.now,
         )
-        self._admin = create_admin(admin_context(services), self.health)
+        self._admin = create_admin(services, self.health)
         self._background: asyncio.Task[None] | None = None
 
     def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
@@ -128,44 +128,10 @@ class Application:
         if self._background is not None:
             self._background.cancel()
             await asyncio.gather(self._background, return_exceptions=True)
-        await self.services.drain(self.services.settings.drain_s)
+        await self.services.drain(self.services.shared.settings.drain_s)
         self._goproxy.decisions.flush()
-        await self.services.usage.flush()
+        await self.services.shared.usage.flush()
         await self.services.close()
-
-
-def admin_context(services: Services) -> AdminContext:
-    """Return what admin operations may use."""
-    return AdminContext(
-        catalog=services.catalog,
-        ingestion=services.ingestion,
-        keyring=services.keyring,
-        godev=services.godev,
-        sync=services.sync,
-        tokens=services.tokens,
-        tenants=services.tenants,
-        rules=services.rules,
-        ownership=services.ownership,
-        routes=services.routes,
-        credentials=services.credentials,
-        policies=services.policies,
-        modules=services.modules,
-        refresh=services.refresh,
-        explain=services.explain,
-        documents=services.documents,
-        usage=services.usage,
-        audit=services.audit,
-        jobs=services.jobs,
-        logs=services.logs,
-        relays=services.relays,
-        log_fsck=services.log_fsck,
-        log_status=services.log_status,
-        prefetch=services.prefetch,
-        public_url=services.settings.public_url,
-        max_body_bytes=services.settings.limits.admin_body_bytes,
-        keyring_path=services.settings.releases.keyring,
-        keyring_url=services.settings.releases.keyring_url,
-    )
 
 
 async def _send_refusal(refusal: tuple[int, str], method: str, send: Send) -> None:

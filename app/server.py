@@ -46,7 +46,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Do what is due every tenth of a second; once per second, look at every connection."""
         if counter % _SWEEP_TICKS == 0:
-            now_s, limits = time.monotonic(), self._application.services.settings.limits
+            now_s, limits = time.monotonic(), self._application.services.shared.settings.limits
             # A copy, since a connection that is given up leaves the set.
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Protocol):

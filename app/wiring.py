@@ -1,22 +1,32 @@
-"""The one file that picks concrete stores, clients and services."""
+"""The one file that picks concrete stores, clients and services: one function per group.
 
-import asyncio
+`app/services/assembly.py` says what each group holds.
+"""
+
 import base64
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from random import Random
 
-from app import __version__, logs, metrics
-from app.core.errors import BadInputError, KeyringError, NotYetError, SettingsError, StorageError
+from app import __version__, metrics
+from app.core.errors import BadInputError, SettingsError, StorageError
 from app.core.gorelease import ReleaseFileKind
 from app.core.notekey import parse_vkey
 from app.core.selection import Selection
 from app.db.engine import Database, is_sqlite
-from app.db.schema import check_schema, upgrade
+from app.db.schema import upgrade
+from app.services.assembly import (
+    ModuleServices,
+    PublicLogServices,
+    ReleaseServices,
+    Services,
+    SharedServices,
+    SumdbServices,
+    TenantServices,
+    UpkeepServices,
+)
 from app.services.audit import AuditReader
 from app.services.clock import Now, utc_now
 from app.services.fsck import Fsck
@@ -38,7 +48,7 @@ from app.services.releases.freshness import Freshness
 from app.services.releases.healing import ReleaseHealing
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
-from app.services.releases.keyring import BUILT_IN, SETTING, ReleaseKeyring, read_export
+from app.services.releases.keyring import ReleaseKeyring
 from app.services.releases.policy import IngestionPolicy
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync
@@ -61,125 +71,15 @@ from app.services.upstreams import Upstreams
 from app.services.usage import UsageCounter
 from app.settings import Settings
 from app.storage import durable
-from app.storage.blobstore import BlobStore
 from app.storage.hostlocks import HostLocks
 from app.storage.local import LocalBlobStore
 from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.godev import GoDev
 from app.upstream.goproxy import Goproxies
-from app.upstream.gpg import Gpg, builtin_key
+from app.upstream.gpg import Gpg
 from app.upstream.http import HttpClient
 from app.upstream.retry import Limits as UpstreamLimits
 from app.upstream.sumdb import SumdbServer
-
-_log = logs.get("wiring")
-
-
-@dataclass(frozen=True)
-class Services:
-    """Everything that a process needs, wired together; `start` before use, `close` after."""
-
-    settings: Settings
-    now: Now
-    db: Database
-    store: BlobStore
-    client: HttpClient
-    godev: GoDev
-    gpg: Gpg
-    watch: GenerationWatch
-    leases: Leases
-    locks: HostLocks
-    keyring: ReleaseKeyring
-    reader: ReleaseIndexReader
-    ingestion: Ingestion
-    catalog: CatalogReader
-    freshness: Freshness
-    sync: ReleaseSync
-    repair: Repair
-    scrub: Scrub
-    fsck: Fsck
-    policies: PolicyReader
-    tokens: TokenService
-    tenants: TenantService
-    rules: RuleService
-    ownership: OwnershipService
-    routes: RouteService
-    credentials: CredentialService
-    files: ModuleFiles
-    answers: ModuleAnswers
-    modules: ModuleFront
-    refresh: ModuleRefresh
-    explain: ExplainService
-    documents: DocumentService
-    goproxies: Goproxies
-    log_client: HttpClient
-    relays: Mapping[str, LogRelay]
-    logs: TenantLogs
-    log_fsck: LogFsck
-    log_status: LogStatus
-    prefetch: Prefetch
-    log_pass: LogPass
-    sumdb: SumdbFront
-    toolchains: Toolchains
-    usage: UsageCounter
-    jobs: JobService
-    audit: AuditReader
-
-    async def start(self, *, owns_key: bool = True) -> None:
-        """Check the schema, clear what crashes left, and take over the configured key.
-
-        Args:
-            owns_key: False for commands: their environment may name another key than the
-                service's, so they take theirs over only where there is none yet.
-
-        Raises:
-            SchemaError: the database is not at the schema of this program.
-            KeyringError: the configured key is unusable.
-            NotYetError: gpg can't be run, and no key was taken over before.
-            StorageError: the data directory can't be written.
-        """
-        check_schema(self.db.engine)
-        await self.store.recover()
-        armored, source = await _configured_key(self.settings.releases.keyring)
-        try:
-            if owns_key or not await self.keyring.is_active():
-                await self.keyring.configure(armored, source)
-        except NotYetError as error:
-            # What was verified earlier needs no gpg; only a first start can do nothing without it.
-            if not await self.keyring.is_active():
-                raise
-            _log.error("gpg can't be used; nothing new is verified", error=str(error))
-        await self.watch.poll()
-
-    def begin_drain(self) -> None:
-        """Start no new fetch from an upstream; those that run go on."""
-        self.ingestion.begin_drain()
-        self.files.begin_drain()
-        self.answers.begin_drain()
-
-    async def drain(self, drain_s: float) -> None:
-        """Give running fetches their time, then cancel them."""
-        await asyncio.gather(
-            self.ingestion.aclose(drain_s=drain_s), self.files.aclose(drain_s=drain_s)
-        )
-
-    async def close(self) -> None:
-        """End what runs in the background and release everything."""
-        await self.repair.aclose()
-        await self.modules.aclose()
-        await self.answers.aclose()
-        await self.sumdb.aclose()
-        await self.drain(0)
-        # After the fetches that ask them, before the client by which they ask.
-        for relay in self.relays.values():
-            await relay.aclose()
-        await self.goproxies.aclose()
-        await self.log_client.aclose()
-        await self.client.aclose()
-        self.gpg.close()
-        self.store.close()
-        self.locks.close()
-        self.db.close()
 
 
 def prepare_data_dir(settings: Settings) -> bool:
@@ -212,29 +112,59 @@ def migrate(settings: Settings) -> tuple[str | None, str]:
 def build(settings: Settings, *, now: Now = utc_now) -> Services:
     """Wire everything together; nothing is started and nothing is connected yet."""
     prepare_data_dir(settings)
+    shared = build_shared(settings, now)
+    releases = build_releases(shared)
+    publiclog = build_publiclog(shared)
+    modules = build_modules(shared, releases, publiclog)
+    tenants = build_tenants(shared)
+    sumdb = build_sumdb(shared, publiclog, modules)
+    upkeep = build_upkeep(shared, releases, modules, sumdb)
+    return Services(shared, releases, publiclog, modules, tenants, sumdb, upkeep)
+
+
+def build_shared(settings: Settings, now: Now) -> SharedServices:
+    """Return what every group uses."""
     db = Database(settings.resolved_database_url)
-    store = LocalBlobStore(
-        settings.data_dir,
-        min_free_fraction=settings.storage.min_free_percent / 100,
+    watch = GenerationWatch(db)
+    return SharedServices(
+        settings=settings,
+        now=now,
+        db=db,
+        store=LocalBlobStore(
+            settings.data_dir,
+            min_free_fraction=settings.storage.min_free_percent / 100,
+        ),
+        client=_http_client(settings),
+        watch=watch,
+        leases=Leases(db, now),
+        locks=HostLocks(settings.data_dir / "turns.lock"),
+        box=SecretBox(_secrets_key(settings)),
+        policies=PolicyReader(db, watch),
+        usage=UsageCounter(db, now),
+        audit=AuditReader(db),
     )
+
+
+def build_releases(shared: SharedServices) -> ReleaseServices:
+    """Return the group that mirrors and verifies Go releases."""
+    settings, db, now = shared.settings, shared.db, shared.now
     releases = settings.releases
-    client = _http_client(settings)
     godev = GoDev(
-        client, releases.index_url, tuple(releases.files_urls), float(releases.archive_deadline_s)
+        shared.client,
+        releases.index_url,
+        tuple(releases.files_urls),
+        float(releases.archive_deadline_s),
     )
     gpg = Gpg(
         home_parent=settings.data_dir / "keys",
         pinned=frozenset(releases.pinned_fingerprints),
         now=now,
     )
-    watch = GenerationWatch(db)
-    leases = Leases(db, now)
-    locks = HostLocks(settings.data_dir / "turns.lock")
     keyring = ReleaseKeyring(db, gpg, now)
-    reader = ReleaseIndexReader(db, store, godev, now)
+    reader = ReleaseIndexReader(db, shared.store, godev, now)
     policy = _ingestion_policy(settings)
-    ingestion = Ingestion(db, store, godev, keyring, leases, policy, now)
-    catalog = CatalogReader(db, watch, policy, now)
+    ingestion = Ingestion(db, shared.store, godev, keyring, shared.leases, policy, now)
+    catalog = CatalogReader(db, shared.watch, policy, now)
     freshness = Freshness(
         reader,
         catalog,
@@ -243,80 +173,108 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
         refresh_s=releases.refresh_s,
         retry_failed_s=releases.retry_failed_s,
     )
-    sync = ReleaseSync(reader, catalog, ingestion, _selection(settings))
-    policies = PolicyReader(db, watch)
-    box = SecretBox(_secrets_key(settings))
-    goproxies = Goproxies(partial(_http_client, settings))
-    slots = Slots()
-    absences = Absences(time.monotonic)
-    limits = settings.limits
-    bounds = {"max_waiters": limits.waiters_per_key, "max_queue": limits.cold_queue}
-    # Whoever shares an SQLite file is on this host, and has this data directory.
-    turns: Turns = locks if is_sqlite(settings.resolved_database_url) else leases
-    # Its own connections: a slow log must not hold those that archives need.
-    log_client = _http_client(settings)
-    relays = _relays(settings, log_client, db, now)
-    log_checks = LogChecks(list(relays.values()))
-    files = ModuleFiles(db, store, turns, slots, log_checks, now, **bounds)
-    answers = ModuleAnswers(db, turns, slots, absences, now, **bounds)
-    sources = Upstreams(goproxies, box)
-    heads = HeadFiles(settings.data_dir / "keys" / "logs")
-    log_fsck = LogFsck(db, heads)
-    logs = TenantLogs(db, box, heads, now, settings.sumdb.log_name)
-    toolchains = Toolchains(db, store, catalog, ingestion, freshness, leases, now)
-    front = ModuleFront(db, files, answers, absences, sources, toolchains, now, limits.tenant_cold)
-    sumdb = SumdbFront(relays, logs, log_checks, front)
-    routes = RouteService(db, _guard(settings), now)
-    modules = ModuleHealing(db, policies, files, sources, toolchains, limits.tenant_cold)
-    repair = Repair(db, store, (ReleaseHealing(ingestion), modules), now)
-    tenants = TenantService(db, routes, now, settings.modules.upstream)
-    rules, ownership = RuleService(db, now), OwnershipService(db, now)
-    return Services(
-        settings=settings,
-        now=now,
-        db=db,
-        store=store,
-        client=client,
+    return ReleaseServices(
         godev=godev,
         gpg=gpg,
-        watch=watch,
-        leases=leases,
-        locks=locks,
         keyring=keyring,
         reader=reader,
         ingestion=ingestion,
         catalog=catalog,
         freshness=freshness,
-        sync=sync,
-        repair=repair,
-        scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),
-        fsck=Fsck(db, store, repair, log_fsck, now),
-        policies=policies,
-        tokens=TokenService(db, policies, now),
+        sync=ReleaseSync(reader, catalog, ingestion, _selection(settings)),
+    )
+
+
+def build_publiclog(shared: SharedServices) -> PublicLogServices:
+    """Return the relays of public checksum databases."""
+    # Its own connections: a slow log must not hold those that archives need.
+    client = _http_client(shared.settings)
+    relays = _relays(shared.settings, client, shared.db, shared.now)
+    return PublicLogServices(client, relays, LogChecks(list(relays.values())))
+
+
+def build_modules(
+    shared: SharedServices, releases: ReleaseServices, publiclog: PublicLogServices
+) -> ModuleServices:
+    """Return the group that fetches, checks and serves modules."""
+    settings, db, store, now = shared.settings, shared.db, shared.store, shared.now
+    limits = settings.limits
+    bounds = {"max_waiters": limits.waiters_per_key, "max_queue": limits.cold_queue}
+    # Whoever shares an SQLite file is on this host, and has this data directory.
+    on_one_host = is_sqlite(settings.resolved_database_url)
+    turns: Turns = shared.locks if on_one_host else shared.leases
+    slots = Slots()
+    absences = Absences(time.monotonic)
+    goproxies = Goproxies(partial(_http_client, settings))
+    sources = Upstreams(goproxies, shared.box)
+    files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, **bounds)
+    answers = ModuleAnswers(db, turns, slots, absences, now, **bounds)
+    toolchains = Toolchains(
+        db, store, releases.catalog, releases.ingestion, releases.freshness, shared.leases, now
+    )
+    front = ModuleFront(db, files, answers, absences, sources, toolchains, now, limits.tenant_cold)
+    return ModuleServices(
+        goproxies=goproxies,
+        toolchains=toolchains,
+        files=files,
+        answers=answers,
+        front=front,
+        healing=ModuleHealing(db, shared.policies, files, sources, toolchains, limits.tenant_cold),
+        refresh=ModuleRefresh(db, shared.policies, front, files, sources, now),
+        log_pass=LogPass(db, files, publiclog.checks, shared.policies, now),
+    )
+
+
+def build_tenants(shared: SharedServices) -> TenantServices:
+    """Return the group that records tenants and what belongs to them."""
+    settings, db, now = shared.settings, shared.db, shared.now
+    routes = RouteService(db, _guard(settings), now)
+    tenants = TenantService(db, routes, now, settings.modules.upstream)
+    rules, ownership = RuleService(db, now), OwnershipService(db, now)
+    return TenantServices(
         tenants=tenants,
+        tokens=TokenService(db, shared.policies, now),
         rules=rules,
         ownership=ownership,
         routes=routes,
-        credentials=CredentialService(db, box, now),
-        files=files,
-        answers=answers,
-        modules=front,
-        refresh=ModuleRefresh(db, policies, front, files, sources, now),
-        explain=ExplainService(db, policies, now),
+        credentials=CredentialService(db, shared.box, now),
+        explain=ExplainService(db, shared.policies, now),
         documents=DocumentService(db, tenants, rules, ownership, routes),
-        goproxies=goproxies,
-        log_client=log_client,
-        relays=relays,
+    )
+
+
+def build_sumdb(
+    shared: SharedServices, publiclog: PublicLogServices, modules: ModuleServices
+) -> SumdbServices:
+    """Return the group that serves checksum databases, relayed ones and tenants' own."""
+    settings, db, now = shared.settings, shared.db, shared.now
+    heads = HeadFiles(settings.data_dir / "keys" / "logs")
+    logs = TenantLogs(db, shared.box, heads, now, settings.sumdb.log_name)
+    relays = publiclog.relays
+    front = SumdbFront(relays, logs, publiclog.checks, modules.front)
+    return SumdbServices(
         logs=logs,
-        log_pass=LogPass(db, files, log_checks, policies, now),
-        sumdb=sumdb,
-        log_fsck=log_fsck,
-        log_status=LogStatus(db, relays),
-        prefetch=Prefetch(db, policies, sumdb, relays, toolchains, now),
-        toolchains=toolchains,
-        usage=UsageCounter(db, now),
-        jobs=JobService(db, {SYNC: partial(run_sync, sync)}, now),
-        audit=AuditReader(db),
+        fsck=LogFsck(db, heads),
+        front=front,
+        status=LogStatus(db, relays),
+        prefetch=Prefetch(db, shared.policies, front, relays, modules.toolchains, now),
+    )
+
+
+def build_upkeep(
+    shared: SharedServices,
+    releases: ReleaseServices,
+    modules: ModuleServices,
+    sumdb: SumdbServices,
+) -> UpkeepServices:
+    """Return what works on all groups."""
+    settings, db, store, now = shared.settings, shared.db, shared.store, shared.now
+    repair = Repair(db, store, (ReleaseHealing(releases.ingestion), modules.healing), now)
+    return UpkeepServices(
+        repair=repair,
+        scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),
+        fsck=Fsck(db, store, repair, sumdb.fsck, now),
+        jobs=JobService(db, {SYNC: partial(run_sync, releases.sync)}, now),
     )
 
 
@@ -389,17 +347,3 @@ def _selection(settings: Settings) -> Selection:
         kinds=frozenset(ReleaseFileKind(kind) for kind in select.kinds),
         pins=tuple(select.pins),
     )
-
-
-async def _configured_key(path: Path | None) -> tuple[bytes, str]:
-    """Return the armored export that settings name, and where it comes from.
-
-    Raises:
-        SettingsError: the file can't be read.
-    """
-    if path is None:
-        return builtin_key(), BUILT_IN
-    try:
-        return await read_export(path), SETTING
-    except KeyringError as error:
-        raise SettingsError(f"MOORAGE_RELEASES__KEYRING: {error}") from error

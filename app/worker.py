@@ -10,9 +10,9 @@ from datetime import timedelta
 from app import logs, metrics
 from app.core.errors import DatabaseBusyError, MoorageError
 from app.db.leases import LeaseHolder, LeaseTable
+from app.services.assembly import Services
 from app.services.jobs import SYNC
 from app.services.usage import FLUSH_S
-from app.wiring import Services
 
 _TRY_S = 2.0
 _FLUSH_S = 1.0
@@ -35,9 +35,9 @@ class Worker:
     async def run(self) -> None:
         """Watch the generation and lead when it is our turn; ends by cancellation alone."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._services.watch.run())
+            group.create_task(self._services.shared.watch.run())
             group.create_task(_every(_FLUSH_S, self._flush))
-            group.create_task(_every(FLUSH_S, self._services.usage.flush))
+            group.create_task(_every(FLUSH_S, self._services.shared.usage.flush))
             group.create_task(self._campaign())
 
     async def _flush(self) -> None:
@@ -47,7 +47,7 @@ class Worker:
     async def _campaign(self) -> None:
         while True:
             try:
-                lease = await self._services.leases.try_acquire("leader")
+                lease = await self._services.shared.leases.try_acquire("leader")
                 if lease is not None:
                     await self._lead(lease)
             except MoorageError as error:
@@ -62,8 +62,8 @@ class Worker:
     async def _lead(self, lease: LeaseHolder) -> None:
         """Run the loops until the lease is lost."""
         _log.info("leading")
-        async with self._services.leases.keep(lease):
-            await self._services.jobs.fail_abandoned()
+        async with self._services.shared.leases.keep(lease):
+            await self._services.upkeep.jobs.fail_abandoned()
             loops = [asyncio.ensure_future(loop) for loop in self._loops()]
             try:
                 while await self._still_leading(lease):
@@ -76,42 +76,45 @@ class Worker:
 
     async def _still_leading(self, lease: LeaseHolder) -> bool:
         try:
-            return await self._services.leases.still_mine(lease)
+            return await self._services.shared.leases.still_mine(lease)
         except DatabaseBusyError:
             return True  # the lease runs out by itself, and the fence guards what is recorded
 
     def _loops(self) -> list[Awaitable[None]]:
-        services, releases = self._services, self._services.settings.releases
+        services = self._services
+        releases = services.shared.settings.releases
         loops: list[Awaitable[None]] = [
             _every(releases.refresh_s, self._refresh),
             _every(_JOBS_S, self._run_jobs),
             _every(_SCRUB_S, self._scrub),
             _every(_TIDY_S, self._tidy),
-            _every(_LOG_S, services.log_pass.step),
-            _every(_METRICS_S, self._services.catalog.current),  # loading it sets the gauges
+            _every(_LOG_S, services.modules.log_pass.step),
+            # Loading the catalog sets the gauges.
+            _every(_METRICS_S, services.releases.catalog.current),
         ]
         if releases.sync_s:
-            loops.append(_every(releases.sync_s, lambda: services.jobs.ask_for(SYNC, "system")))
+            jobs = services.upkeep.jobs
+            loops.append(_every(releases.sync_s, lambda: jobs.ask_for(SYNC, "system")))
         return loops
 
     async def _refresh(self) -> None:
         try:
-            await self._services.reader.refresh()
+            await self._services.releases.reader.refresh()
         finally:
-            await self._services.ingestion.judge_again()
+            await self._services.releases.ingestion.judge_again()
 
     async def _run_jobs(self) -> None:
-        while await self._services.jobs.run_next():
+        while await self._services.upkeep.jobs.run_next():
             pass
 
     async def _scrub(self) -> None:
-        await self._services.scrub.step()
-        metrics.set_storage_free(await self._services.store.probe())
+        await self._services.upkeep.scrub.step()
+        metrics.set_storage_free(await self._services.shared.store.probe())
 
     async def _tidy(self) -> None:
-        services = self._services
-        before = services.now() - timedelta(days=1)
-        await services.db.write(lambda s: LeaseTable(s).forget_expired(before))
+        shared = self._services.shared
+        before = shared.now() - timedelta(days=1)
+        await shared.db.write(lambda s: LeaseTable(s).forget_expired(before))
 
 
 def _is_cancelled() -> bool:

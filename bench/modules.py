@@ -16,10 +16,11 @@ from pathlib import Path
 
 from app.core.acl import Effect
 from app.core.principal import OPERATOR, Scope
+from app.services.assembly import Services
 from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
 from app.settings import Settings
 from app.settings.sections import Network
-from app.wiring import Services, build, migrate
+from app.wiring import build, migrate
 from bench.coldmodules import compare_builds, compare_herd
 from bench.report import Bound, Comparison, Result
 from bench.servers import Load, Served, moorage, nginx, require_programs, upstream, wrk
@@ -134,7 +135,7 @@ async def _set_up(settings: Settings, tenants: tuple[Tenant, ...]) -> str:
         for tenant in tenants:
             await _record(services, tenant)
             if not tenant.is_open:
-                _, secret = await services.tokens.create(
+                _, secret = await services.tenants.tokens.create(
                     "bench", tenant=tenant.name, scopes=frozenset({Scope.READ})
                 )
     finally:
@@ -144,13 +145,15 @@ async def _set_up(settings: Settings, tenants: tuple[Tenant, ...]) -> str:
 
 async def _record(services: Services, tenant: Tenant) -> None:
     draft = TenantDraft(tenant.name, default=Effect.DENY, anonymous_read=tenant.is_open)
-    await services.tenants.create(draft, OPERATOR, catch_all=False)
+    await services.tenants.tenants.create(draft, OPERATOR, catch_all=False)
     route = RouteDraft("*", (UpstreamDraft(tenant.upstream),))
-    await services.routes.create(tenant.name, route, OPERATOR)
+    await services.tenants.routes.create(tenant.name, route, OPERATOR)
     for number in range(_RULES - 1):
         rule = RuleDraft(Effect.DENY, f"evil{number}.example/*", "<v2.0.0", "not wanted")
-        await services.rules.create(tenant.name, rule, OPERATOR)
-    await services.rules.create(tenant.name, RuleDraft(Effect.ALLOW, "example.com"), OPERATOR)
+        await services.tenants.rules.create(tenant.name, rule, OPERATOR)
+    await services.tenants.rules.create(
+        tenant.name, RuleDraft(Effect.ALLOW, "example.com"), OPERATOR
+    )
 
 
 def _hits(ours: Served, token: str, folder: Path, rounds: int, seconds: int) -> list[Result]:

@@ -20,10 +20,11 @@ from pathlib import Path
 from app.core.acl import Effect
 from app.core.principal import OPERATOR
 from app.core.record import Sums
+from app.services.assembly import Services
 from app.services.tenants.drafts import RouteDraft, TenantDraft, UpstreamDraft
 from app.settings import Settings
 from app.settings.sections import Network, PublicLog, Sumdb
-from app.wiring import Services, build, migrate
+from app.wiring import build, migrate
 from bench.report import Bound, Comparison, Rate, Result
 from bench.servers import Load, Served, moorage, nginx, require_programs, wrk
 from tests.fakes.goproxy import FakeGoproxy
@@ -104,9 +105,11 @@ async def _set_up(settings: Settings, upstream: str) -> str:
     services = build(settings)
     try:
         draft = TenantDraft(_TENANT, default=Effect.ALLOW, anonymous_read=True)
-        await services.tenants.create(draft, OPERATOR, catch_all=False)
-        await services.routes.create(_TENANT, RouteDraft("*", (UpstreamDraft(upstream),)), OPERATOR)
-        log = await services.logs.create(_TENANT)
+        await services.tenants.tenants.create(draft, OPERATOR, catch_all=False)
+        await services.tenants.routes.create(
+            _TENANT, RouteDraft("*", (UpstreamDraft(upstream),)), OPERATOR
+        )
+        log = await services.sumdb.logs.create(_TENANT)
         await _append(services, range(_RECORDS))
         return log.name
     finally:
@@ -115,7 +118,7 @@ async def _set_up(settings: Settings, upstream: str) -> str:
 
 async def _append(services: Services, numbers: range) -> None:
     """Append synthetic records to the tenant's log, some at once."""
-    log = await services.logs.of(_TENANT)
+    log = await services.sumdb.logs.of(_TENANT)
     if log is None:
         raise AssertionError("the tenant has a log")
     slots = asyncio.Semaphore(_AT_ONCE)
@@ -123,7 +126,7 @@ async def _append(services: Services, numbers: range) -> None:
     async def one(number: int) -> None:
         async with slots:
             sums = Sums(_H1, _H1)
-            await services.logs.append(log, f"example.com/r{number}", "v1.0.0", sums)
+            await services.sumdb.logs.append(log, f"example.com/r{number}", "v1.0.0", sums)
 
     await asyncio.gather(*map(one, numbers))
 

@@ -1,6 +1,6 @@
 """What many tests share: a fake go.dev, a signing key, settings that point there, the services."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.db.engine import Database, sqlite_url
+from app.services.assembly import Services
 from app.settings import Settings
-from app.wiring import Services
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer, gpg_is_here, throwaway_signer
@@ -91,7 +91,7 @@ def make_settings(tmp_path: Path, fake: FakeGodev, signer: Signer) -> MakeSettin
     return make
 
 
-MakeServices = Callable[..., Any]
+MakeServices = Callable[..., Awaitable[Services]]
 
 
 @pytest.fixture

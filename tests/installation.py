@@ -14,9 +14,10 @@ from pathlib import Path
 
 from app.db.engine import Database, sqlite_url
 from app.db.schema import upgrade
+from app.services.assembly import Services
 from app.services.clock import Now, utc_now
 from app.settings import Settings
-from app.wiring import Services, build, prepare_data_dir
+from app.wiring import build, prepare_data_dir
 
 
 @cache

@@ -21,8 +21,8 @@ from tests.conftest import MakeSettings
 def application(make_settings: MakeSettings) -> Iterator[Application]:
     made = create_app(make_settings())
     yield made
-    made.services.gpg.close()
-    made.services.db.close()
+    made.services.releases.gpg.close()
+    made.services.shared.db.close()
 
 
 def server_of(application: Application, drain_s: float) -> Server:

@@ -14,9 +14,9 @@ from app.core.job import Job, JobState
 from app.db.blobs import Blobs
 from app.db.jobs import Jobs
 from app.db.leases import LeaseTable
+from app.services.assembly import Services
 from app.services.clock import utc_now
 from app.services.jobs import SYNC
-from app.wiring import Services
 from app.worker import Worker
 from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
@@ -49,12 +49,12 @@ async def seen(claim: Callable[[], object], timeout_s: float = 20) -> None:
 
 
 async def state_of(services: Services, name: str = NAME) -> str | None:
-    record = (await services.catalog.current(fresh=True)).records.get(name)
+    record = (await services.releases.catalog.current(fresh=True)).records.get(name)
     return record.state.value if record else None
 
 
 async def holder(services: Services) -> str | None:
-    live = await services.db.read(lambda s: LeaseTable(s).live("leader", utc_now()))
+    live = await services.shared.db.read(lambda s: LeaseTable(s).live("leader", utc_now()))
     return live.get("leader")
 
 
@@ -70,11 +70,11 @@ async def test_it_lets_go_of_the_lead_when_it_is_cancelled(services) -> None:
     async with working(services):
         await seen(lambda: holder(services))
     assert await holder(services) is None
-    assert await services.leases.try_acquire("leader") is not None
+    assert await services.shared.leases.try_acquire("leader") is not None
 
 
 async def test_nobody_leads_beside_a_living_leader(services, fake: FakeGodev) -> None:
-    async with services.leases.hold("leader"), working(services):
+    async with services.shared.leases.hold("leader"), working(services):
         # Whoever leads reads the index at once; what doesn't happen has no event to wait for.
         await anyio.sleep(0.2)
         assert fake.hits["/dl/"] == 0
@@ -91,7 +91,7 @@ async def test_F93_whoever_lost_the_lease_stops_working(
         await seen(lambda: fake.hits["/dl/"] >= 1)
         # Another process takes over, as after a long pause of this one.
         later = utc_now() + timedelta(hours=1)
-        await services.db.write(
+        await services.shared.db.write(
             lambda s: LeaseTable(s).acquire(
                 "leader", "host/1/1", later, timedelta(hours=1), dead_owner=None
             )
@@ -100,7 +100,7 @@ async def test_F93_whoever_lost_the_lease_stops_working(
         hits = fake.hits["/dl/"]
         await anyio.sleep(1.2)  # and would have read the index within 1 s
         assert fake.hits["/dl/"] == hits
-    live = await services.db.read(lambda s: LeaseTable(s).live("leader", utc_now()))
+    live = await services.shared.db.read(lambda s: LeaseTable(s).live("leader", utc_now()))
     assert live == {"leader": "host/1/1"}
 
 
@@ -121,8 +121,8 @@ async def test_a_signature_that_comes_later_releases_the_file_without_a_request(
 ) -> None:
     data = put_release(signed=False)
     services = await start_services(releases={"refresh_s": 1})
-    await services.reader.refresh()
-    await services.sync.sync()
+    await services.releases.reader.refresh()
+    await services.releases.sync.sync()
     assert await state_of(services) == "pending-signature"
     async with working(services):
         fake.set_signature(NAME, signer.sign(data))
@@ -156,26 +156,26 @@ async def test_without_sync_s_nothing_is_fetched_unasked(
 
 async def test_a_job_runs_once_and_tells_its_result(services, fake: FakeGodev, put_release) -> None:
     put_release()
-    asked = await services.jobs.ask_for(SYNC, "tester")
-    again = await services.jobs.ask_for(SYNC, "tester")
+    asked = await services.upkeep.jobs.ask_for(SYNC, "tester")
+    again = await services.upkeep.jobs.ask_for(SYNC, "tester")
     assert again.id == asked.id  # it has not begun: one run serves both
     async with working(services):
         await seen(lambda: is_job(services, asked.id, JobState.DONE))
-    done = await services.jobs.get(asked.id)
+    done = await services.upkeep.jobs.get(asked.id)
     assert f'"fetched": ["{NAME}"]' in done.result
     assert fake.hits[f"/go/{NAME}"] == 1
 
 
 async def is_job(services: Services, job_id: str, state: JobState) -> bool:
-    return (await services.jobs.get(job_id)).state is state
+    return (await services.upkeep.jobs.get(job_id)).state is state
 
 
 async def test_a_job_whose_leader_died_is_told_as_failed(services) -> None:
     abandoned = Job("a" * 16, SYNC, JobState.RUNNING, "tester", utc_now())
-    await services.db.write(lambda s: Jobs(s).save(abandoned))
+    await services.shared.db.write(lambda s: Jobs(s).save(abandoned))
     async with working(services):
         await seen(lambda: is_job(services, abandoned.id, JobState.FAILED))
-    failed = await services.jobs.get(abandoned.id)
+    failed = await services.upkeep.jobs.get(abandoned.id)
     assert "the process that ran it ended" in failed.result
     assert failed.finished_at is not None
 
@@ -187,12 +187,12 @@ async def test_a_defect_in_a_job_fails_it_and_ends_no_loop(start_services, put_r
     async def broken(_actor: str) -> object:
         raise LookupError("a defect")
 
-    services.jobs._runners = {"broken": broken, **services.jobs._runners}
-    bad = await services.jobs.ask_for("broken", "tester")
-    good = await services.jobs.ask_for(SYNC, "tester")
+    services.upkeep.jobs._runners = {"broken": broken, **services.upkeep.jobs._runners}
+    bad = await services.upkeep.jobs.ask_for("broken", "tester")
+    good = await services.upkeep.jobs.ask_for(SYNC, "tester")
     async with working(services):
         await seen(lambda: is_job(services, good.id, JobState.DONE))
-    assert (await services.jobs.get(bad.id)).state is JobState.FAILED
+    assert (await services.upkeep.jobs.get(bad.id)).state is JobState.FAILED
 
 
 async def test_F90_a_damaged_blob_is_found_by_the_scrub_and_fetched_again(
@@ -200,16 +200,16 @@ async def test_F90_a_damaged_blob_is_found_by_the_scrub_and_fetched_again(
 ) -> None:
     put_release()
     services = await start_services(storage={"scrub_days": 1})
-    await services.reader.refresh()
-    digest = (await services.ingestion.ensure(NAME)).file.sha256
-    path = services.settings.data_dir / "blobs" / digest.hex[:2] / digest.hex
+    await services.releases.reader.refresh()
+    digest = (await services.releases.ingestion.ensure(NAME)).file.sha256
+    path = services.shared.settings.data_dir / "blobs" / digest.hex[:2] / digest.hex
     whole = path.read_bytes()
     path.chmod(0o600)
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     long_ago = utc_now() - timedelta(days=2)
-    await services.db.write(lambda s: Blobs(s).mark_checked(digest, long_ago))
+    await services.shared.db.write(lambda s: Blobs(s).mark_checked(digest, long_ago))
     async with working(services):
         await seen(lambda: fake.hits[f"/go/{NAME}"] == 2)
         await seen(lambda: path.exists() and path.read_bytes() == whole)
-    evidence = services.settings.data_dir / "quarantine"
+    evidence = services.shared.settings.data_dir / "quarantine"
     assert [kept.name for kept in evidence.iterdir()] == [f"{digest.hex}.0"]

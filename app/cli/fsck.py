@@ -26,7 +26,7 @@ def fsck(
     The tenants' logs are checked, too. Ends with 1 if something that should be served can't be.
     """
     report = local(
-        lambda services: services.fsck.run(deep=deep, repair=repair, progress=_progress()),
+        lambda services: services.upkeep.fsck.run(deep=deep, repair=repair, progress=_progress()),
         may_be_new=False,
     )
     emit(_shape(report, repaired=repair), as_json, _render)

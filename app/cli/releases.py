@@ -10,7 +10,7 @@ import typer
 from app.cli import releases_text as text
 from app.cli.output import Exit, complain, emit
 from app.cli.remote import server
-from app.cli.session import Json, ServerUrl, ask, context_of, local
+from app.cli.session import Json, ServerUrl, ask, local
 from app.core.errors import KeyringError
 
 _POLL_S = 1.0
@@ -49,7 +49,7 @@ def _sync_here() -> Any:
     from app.web.admin.operations import releases as operations
 
     with downloads() as report:
-        return sync_report(local(lambda s: operations.sync_now(context_of(s), "cli", report)))
+        return sync_report(local(lambda s: operations.sync_now(s, "cli", report)))
 
 
 def _sync_there(server_url: str) -> Any:

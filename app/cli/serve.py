@@ -10,8 +10,8 @@ from app.cli.output import complain, emit
 from app.cli.session import run_local
 
 if TYPE_CHECKING:
+    from app.services.assembly import Services
     from app.settings import Settings
-    from app.wiring import Services
 
 _LOOPBACK = ("127.", "::1", "localhost")
 
@@ -49,9 +49,9 @@ def _prepare(settings: "Settings") -> None:
 
 async def _first_start(services: "Services") -> str | None:
     """Make the first token, and with it the default tenant; return the secret, this once."""
-    secret = await services.tokens.create_first()
+    secret = await services.tenants.tokens.create_first()
     if secret is not None:
-        await services.tenants.create_default()
+        await services.tenants.tenants.create_default()
     return secret
 
 

@@ -19,9 +19,8 @@ from app.core.errors import BadInputError, SettingsError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from app.services.assembly import Services
     from app.settings import Settings
-    from app.web.admin.context import AdminContext
-    from app.wiring import Services
 
 T = TypeVar("T")
 M = TypeVar("M", bound="BaseModel")
@@ -102,7 +101,7 @@ def ask(
     server_url: str | None,
     method: str,
     path: str,
-    work: "Callable[[AdminContext], Awaitable[Any]]",
+    work: "Callable[[Services], Awaitable[Any]]",
     body: Any = None,
     *,
     may_be_new: bool = True,
@@ -119,13 +118,13 @@ def ask(
     """
     if server_url:
         return server(server_url).call(method, _API + path, body)
-    return _shape(local(lambda services: work(context_of(services)), may_be_new=may_be_new))
+    return _shape(local(work, may_be_new=may_be_new))
 
 
 def ask_all(
     server_url: str | None,
     path: str,
-    work: "Callable[[AdminContext, str | None], Awaitable[Any]]",
+    work: "Callable[[Services, str | None], Awaitable[Any]]",
     *,
     cursor: str | None = None,
     most: int | None = None,
@@ -143,7 +142,7 @@ def ask_all(
     """
     if not server_url:
         return local(
-            lambda services: _pages(context_of(services), work, cursor, most),
+            lambda services: _pages(services, work, cursor, most),
             may_be_new=may_be_new,
         )
     items: list[Any] = []
@@ -158,14 +157,14 @@ def ask_all(
 
 
 async def _pages(
-    context: "AdminContext",
-    work: "Callable[[AdminContext, str | None], Awaitable[Any]]",
+    services: "Services",
+    work: "Callable[[Services, str | None], Awaitable[Any]]",
     cursor: str | None,
     most: int | None,
 ) -> list[Any]:
     items: list[Any] = []
     while True:
-        page = _shape(await work(context, cursor))
+        page = _shape(await work(services, cursor))
         items += page["items"]
         cursor = page["next_cursor"]
         if cursor is None or (most is not None and len(items) >= most):
@@ -175,13 +174,6 @@ async def _pages(
 def path_of(*parts: object) -> str:
     """Return a path whose parts are quoted: ("tenants", "a b") gives "/tenants/a%20b"."""
     return "".join("/" + quote(str(part), safe="") for part in parts)
-
-
-def context_of(services: "Services") -> "AdminContext":
-    """Return what admin operations may use."""
-    from app.main import admin_context
-
-    return admin_context(services)
 
 
 def checked(model: type[M], body: Any) -> M:

@@ -16,7 +16,7 @@ from app.core.errors import BadInputError, UnknownError, VerificationError
 from app.core.principal import OPERATOR
 
 if TYPE_CHECKING:
-    from app.web.admin.context import AdminContext
+    from app.services.assembly import Services
 
 sumdb = typer.Typer(
     name="sumdb", help="Checksum databases: tenants' own, and relayed ones.", no_args_is_help=True
@@ -32,8 +32,8 @@ def create(tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False) 
     """Make a tenant's own log with a new key, or show the one that is there."""
     from app.web.admin.operations import sumdb as operations
 
-    async def work(context: "AdminContext") -> Any:
-        return (await operations.create_log(context, OPERATOR, tenant))[0]
+    async def work(services: "Services") -> Any:
+        return (await operations.create_log(services, OPERATOR, tenant))[0]
 
     result = ask(server_url, "POST", path_of("tenants", tenant, "log"), work)
     emit(result, as_json, text.made)
@@ -229,7 +229,7 @@ def evidence(
     emit(found, as_json, text.evidence)
 
 
-async def _evidence_page(log: str, context: "AdminContext", cursor: str | None) -> Any:
+async def _evidence_page(log: str, services: "Services", cursor: str | None) -> Any:
     from app.web.admin.operations import sumdb as operations
 
-    return await operations.list_evidence(context, OPERATOR, log, cursor=cursor, limit=PAGE)
+    return await operations.list_evidence(services, OPERATOR, log, cursor=cursor, limit=PAGE)

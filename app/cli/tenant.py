@@ -14,7 +14,6 @@ from app.cli.session import (
     ask,
     ask_all,
     checked,
-    context_of,
     local,
     path_of,
 )
@@ -23,7 +22,7 @@ from app.core.clientconfig import Target
 from app.core.principal import OPERATOR
 
 if TYPE_CHECKING:
-    from app.wiring import Services
+    from app.services.assembly import Services
 
 tenant = typer.Typer(
     name="tenant", help="Teams and customers, each with its own view.", no_args_is_help=True
@@ -207,5 +206,5 @@ async def _client_config(services: "Services", name: str, target: Target) -> str
     from app.cli.serve import base_url
     from app.web.admin.operations import tenants as operations
 
-    address = base_url(services.settings, services.settings.port)
-    return await operations.client_config(context_of(services), OPERATOR, name, target, address)
+    address = base_url(services.shared.settings, services.shared.settings.port)
+    return await operations.client_config(services, OPERATOR, name, target, address)

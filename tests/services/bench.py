@@ -18,6 +18,7 @@ from app.core.digest import Digest
 from app.core.releasefile import FileRecord
 from app.db.engine import Session
 from app.db.releases import ReleaseTable
+from app.services.assembly import Services
 from app.services.releases.healing import ReleaseHealing
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
@@ -28,7 +29,6 @@ from app.storage.blobstore import BlobCondition, BlobStore
 from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.godev import GoDev
 from app.upstream.http import HttpClient
-from app.wiring import Services
 
 NAME = "go1.99.1.linux-amd64.tar.gz"
 PATH = f"/go/{NAME}"
@@ -76,63 +76,65 @@ def rewired(
     **policy: Any,
 ) -> Services:
     """Return the services with a client that doesn't wait, another policy, clock or store."""
-    services = services if store is None else replace(services, store=store)
-    settings = services.settings
+    shared, releases = services.shared, services.releases
+    if store is not None:
+        shared = replace(shared, store=store)
+    settings, db, now = shared.settings, shared.db, shared.now
     client = HttpClient(
         guard=AddressGuard([AllowedNetwork.parse(one) for one in settings.network.allow]),
         user_agent="tests",
         random=Random(0),
         sleep=Sleeps() if sleep is None else sleep,
     )
-    godev = GoDev(client, services.godev.index_url, services.godev.files_urls, deadline_s)
+    godev = GoDev(client, releases.godev.index_url, releases.godev.files_urls, deadline_s)
     ingestion = Ingestion(
-        services.db,
-        services.store,
+        db,
+        shared.store,
         godev,
-        services.keyring,
-        services.leases,
-        replace(services.ingestion.policy, **policy),
-        services.now,
+        releases.keyring,
+        shared.leases,
+        replace(releases.ingestion.policy, **policy),
+        now,
         **({} if monotonic is None else {"monotonic": monotonic}),
     )
-    reader = ReleaseIndexReader(services.db, services.store, godev, services.now)
-    repair = Repair(services.db, services.store, (ReleaseHealing(ingestion),), services.now)
+    reader = ReleaseIndexReader(db, shared.store, godev, now)
+    repair = Repair(db, shared.store, (ReleaseHealing(ingestion),), now)
+    scrub = Scrub(db, shared.store, repair, now, settings.storage.scrub_days)
+    sync = ReleaseSync(reader, releases.catalog, ingestion, releases.sync._selection)
     return replace(
         services,
-        client=client,
-        godev=godev,
-        ingestion=ingestion,
-        reader=reader,
-        repair=repair,
-        scrub=Scrub(services.db, services.store, repair, services.now, settings.storage.scrub_days),
-        sync=ReleaseSync(reader, services.catalog, ingestion, services.sync._selection),
+        shared=replace(shared, client=client),
+        releases=replace(releases, godev=godev, ingestion=ingestion, reader=reader, sync=sync),
+        upkeep=replace(services.upkeep, repair=repair, scrub=scrub),
     )
 
 
 async def close_rewired(services: Services) -> None:
-    await services.repair.aclose()
-    await services.ingestion.aclose(drain_s=0)
-    await services.client.aclose()
+    await services.upkeep.repair.aclose()
+    await services.releases.ingestion.aclose(drain_s=0)
+    await services.shared.client.aclose()
 
 
 async def record_of(services: Services, name: str = NAME) -> FileRecord:
-    record = await services.db.read(lambda s: ReleaseTable(s).get(name))
+    record = await services.shared.db.read(lambda s: ReleaseTable(s).get(name))
     assert record is not None, name
     return record
 
 
 async def records(services: Services) -> dict[str, FileRecord]:
-    return {r.file.filename: r for r in await services.db.read(lambda s: ReleaseTable(s).all())}
+    return {
+        r.file.filename: r for r in await services.shared.db.read(lambda s: ReleaseTable(s).all())
+    }
 
 
 async def index_document(services: Services) -> Digest:
-    document = (await services.reader.status()).document
+    document = (await services.releases.reader.status()).document
     assert document is not None
     return document
 
 
 async def audit_rows(services: Services) -> list[AuditRecord]:
-    return await services.audit.list(after=0, limit=10_000)
+    return await services.shared.audit.list(after=0, limit=10_000)
 
 
 async def audited(services: Services, action: str) -> list[AuditRecord]:
@@ -141,21 +143,21 @@ async def audited(services: Services, action: str) -> list[AuditRecord]:
 
 def stored(services: Services) -> set[Digest]:
     """Every blob in the store, the index documents included."""
-    return {blob.digest for blob in services.store.walk()}
+    return {blob.digest for blob in services.shared.store.walk()}
 
 
 def staged(services: Services) -> list[Path]:
     """Every staged file, of this process and of dead ones."""
-    tmp = services.settings.data_dir / "tmp"
+    tmp = services.shared.settings.data_dir / "tmp"
     return [path for path in tmp.glob("*/*") if path.is_file()]
 
 
 def quarantined(services: Services) -> list[Path]:
-    return sorted((services.settings.data_dir / "quarantine").iterdir())
+    return sorted((services.shared.settings.data_dir / "quarantine").iterdir())
 
 
 def blob_path(services: Services, digest: Digest) -> Path:
-    return services.settings.data_dir / "blobs" / digest.hex[:2] / digest.hex
+    return services.shared.settings.data_dir / "blobs" / digest.hex[:2] / digest.hex
 
 
 def spoil(path: Path, content: bytes) -> None:
@@ -176,7 +178,7 @@ def flipped(data: bytes) -> bytes:
 async def body_of(services: Services, record: FileRecord) -> bytes:
     """Return what a download of a served file would send."""
     assert record.file.sha256 is not None
-    blob = await services.store.open(record.file.sha256, record.file.size_bytes)
+    blob = await services.shared.store.open(record.file.sha256, record.file.size_bytes)
     try:
         return bytes(await blob.read(0, record.file.size_bytes))
     finally:
@@ -193,14 +195,14 @@ async def assert_sound(services: Services) -> None:
         assert not record.served or record.has_bytes, name
         if record.has_bytes and not record.damaged:
             assert record.file.sha256 is not None
-            condition = await services.store.check(
+            condition = await services.shared.store.check(
                 record.file.sha256, record.file.size_bytes, deep=True
             )
             assert condition is BlobCondition.OK, name
-    report = await services.fsck.run(deep=True, repair=False)
+    report = await services.upkeep.fsck.run(deep=True, repair=False)
     assert [f for f in report.findings if f.harmful] == []
     assert staged(services) == []
-    assert (await services.audit.verify())[1] is None
+    assert (await services.shared.audit.verify())[1] is None
 
 
 async def assert_nothing_kept(services: Services, name: str = NAME) -> None:
@@ -214,7 +216,7 @@ async def assert_nothing_kept(services: Services, name: str = NAME) -> None:
 
 
 async def run_sql(services: Services, statement: str) -> None:
-    await services.db.write(lambda s: _execute(s, statement))
+    await services.shared.db.write(lambda s: _execute(s, statement))
 
 
 def _execute(session: Session, statement: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.wiring import Services
+from app.services.assembly import Services
 from tests.conftest import MakeServices
 from tests.services.bench import close_rewired, rewired
 

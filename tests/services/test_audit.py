@@ -8,9 +8,9 @@ from sqlalchemy import text
 
 from app.core import errors
 from app.db.audit import AuditLog
+from app.services.assembly import Services
 from app.services.clock import utc_now
 from app.services.jobs import SYNC
-from app.wiring import Services
 from tests.conftest import PutRelease
 from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
@@ -23,51 +23,51 @@ Change = Callable[[Services], Awaitable[object]]
 
 
 async def create(services: Services) -> object:
-    return await services.tokens.create("name")
+    return await services.tenants.tokens.create("name")
 
 
 async def revoke(services: Services) -> object:
-    [token] = await services.tokens.all()
-    return await services.tokens.revoke(token.id)
+    [token] = await services.tenants.tokens.all()
+    return await services.tenants.tokens.revoke(token.id)
 
 
 async def take_over(services: Services) -> object:
-    armored = (await services.keyring.recorded()).armored + b"\n"
-    return await services.keyring.take_over(armored, "cli", replace=False)
+    armored = (await services.releases.keyring.recorded()).armored + b"\n"
+    return await services.releases.keyring.take_over(armored, "cli", replace=False)
 
 
 async def read_index(services: Services) -> object:
-    return await services.reader.refresh("cli")
+    return await services.releases.reader.refresh("cli")
 
 
 async def fail_to_read_index(services: Services) -> object:
     with suppress(errors.UpstreamError):
-        await services.reader.refresh("cli")
+        await services.releases.reader.refresh("cli")
     return None
 
 
 async def ingest(services: Services) -> object:
-    return await services.ingestion.ensure(NAME, actor="cli")
+    return await services.releases.ingestion.ensure(NAME, actor="cli")
 
 
 async def ingest_wrong_bytes(services: Services) -> object:
     with suppress(errors.VerificationError):
-        await services.ingestion.ensure(NAME, actor="cli")
+        await services.releases.ingestion.ensure(NAME, actor="cli")
     return None
 
 
 async def ask_for_a_job(services: Services) -> object:
-    return await services.jobs.ask_for(SYNC, "cli")
+    return await services.upkeep.jobs.ask_for(SYNC, "cli")
 
 
 async def lose_a_blob(services: Services) -> object:
     digest = (await record_of(services)).file.sha256
     assert digest is not None
-    return await services.repair.damaged(digest, "test", fetch=False)
+    return await services.upkeep.repair.damaged(digest, "test", fetch=False)
 
 
 async def contradict(services: Services) -> object:
-    return await services.reader.refresh("cli")
+    return await services.releases.reader.refresh("cli")
 
 
 # What is done before, the change itself, the actions of its rows.
@@ -105,7 +105,7 @@ async def dump(services: Services) -> dict[str, list[object]]:
             for table in tables.split()
         }
 
-    return await services.db.read(work)
+    return await services.shared.db.read(work)
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -124,7 +124,7 @@ async def test_every_change_leaves_its_row(
     assert all(
         row.actor == ("system" if name in ("index-failure", "damage") else "cli") for row in new
     )
-    assert await quick.audit.verify() == (seen + len(new), None)
+    assert await quick.shared.audit.verify() == (seen + len(new), None)
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -148,16 +148,16 @@ async def test_a_change_that_cannot_be_audited_does_not_happen(
 
 
 async def test_a_change_that_fails_leaves_no_row(services: Services) -> None:
-    token, _ = await services.tokens.create("name")
+    token, _ = await services.tenants.tokens.create("name")
     await run_sql(
         services,
         "CREATE TRIGGER broken BEFORE UPDATE ON generation BEGIN SELECT RAISE(ABORT, 'no'); END",
     )
     seen = await audit_rows(services)
     with pytest.raises(errors.ConflictError):
-        await services.tokens.revoke(token.id)  # the bump comes after the audit row
+        await services.tenants.tokens.revoke(token.id)  # the bump comes after the audit row
     assert await audit_rows(services) == seen
-    assert (await services.tokens.all())[0].revoked_at is None
+    assert (await services.tenants.tokens.all())[0].revoked_at is None
 
 
 FORGERIES = {
@@ -174,18 +174,18 @@ FORGERIES = {
 @pytest.mark.parametrize("name", FORGERIES)
 async def test_a_forged_row_is_found_at_that_row(name: str, seq: int, services: Services) -> None:
     for number in range(6):
-        await services.tokens.create(f"token {number}")
-    assert await services.audit.verify() == (7, None)
+        await services.tenants.tokens.create(f"token {number}")
+    assert await services.shared.audit.verify() == (7, None)
     await run_sql(services, FORGERIES[name].format(seq=seq))
-    assert (await services.audit.verify())[1] == seq
+    assert (await services.shared.audit.verify())[1] == seq
 
 
 async def test_a_chain_longer_than_one_batch_is_checked_to_its_end(services: Services) -> None:
-    await services.db.write(fill)
-    checked, broken = await services.audit.verify()
+    await services.shared.db.write(fill)
+    checked, broken = await services.shared.audit.verify()
     assert (checked > 1005, broken) == (True, None)
     await run_sql(services, "UPDATE audit SET object = 'x' WHERE seq = 1003")
-    assert (await services.audit.verify())[1] == 1003
+    assert (await services.shared.audit.verify())[1] == 1003
 
 
 def fill(session: object) -> None:
@@ -196,9 +196,9 @@ def fill(session: object) -> None:
 
 async def test_rows_are_listed_oldest_first_and_page_by_page(services: Services) -> None:
     for number in range(5):
-        await services.tokens.create(f"token {number}")
-    first = await services.audit.list(after=0, limit=4)
-    rest = await services.audit.list(after=first[-1].seq, limit=4)
+        await services.tenants.tokens.create(f"token {number}")
+    first = await services.shared.audit.list(after=0, limit=4)
+    rest = await services.shared.audit.list(after=first[-1].seq, limit=4)
     assert [row.seq for row in (*first, *rest)] == [1, 2, 3, 4, 5, 6]
     assert [row.detail for row in rest] == [
         f"token {number}: admin for the platform" for number in (3, 4)

@@ -30,12 +30,12 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async with process(tmp_path) as made:
         for name, is_open in (("open", True), ("shut", False)):
             draft = TenantDraft(name, "", Effect.ALLOW, is_open)
-            await made.services.tenants.create(draft, OPERATOR, catch_all=False)
+            await made.services.tenants.tenants.create(draft, OPERATOR, catch_all=False)
         yield made
 
 
 async def policy_of(bench: Bench) -> Policy:
-    return await bench.services.policies.current(fresh=True)
+    return await bench.services.shared.policies.current(fresh=True)
 
 
 GARBAGE = [
@@ -64,7 +64,7 @@ async def test_what_is_no_token_counts_as_none_where_reading_is_open(
 
 async def test_F22_a_token_is_good_until_the_moment_it_expires(bench: Bench) -> None:
     ends = bench.clock() + timedelta(days=1)
-    _, secret = await bench.services.tokens.create(
+    _, secret = await bench.services.tenants.tokens.create(
         "ci", tenant="shut", scopes=READ, expires_at=ends
     )
     policy = await policy_of(bench)
@@ -78,7 +78,7 @@ async def test_F22_a_token_is_good_until_the_moment_it_expires(bench: Bench) -> 
 
 
 async def test_F22_no_message_repeats_what_was_presented(bench: Bench) -> None:
-    _, secret = await bench.services.tokens.create("ci", tenant="shut")
+    _, secret = await bench.services.tenants.tokens.create("ci", tenant="shut")
     policy = await policy_of(bench)
     for presented in (secret, secret[:-1], secret.upper(), *GARBAGE[2:]):
         try:
@@ -109,7 +109,7 @@ async def test_a_token_reads_where_it_is_valid(
     in_shut: bool,
     operation: Operation,
 ) -> None:
-    _, secret = await bench.services.tokens.create("ci", tenant=tenant, scopes=scopes)
+    _, secret = await bench.services.tenants.tokens.create("ci", tenant=tenant, scopes=scopes)
     policy, now = await policy_of(bench), bench.clock()
     for name, allowed in (("open", in_open), ("shut", in_shut)):
         of_tenant = policy.tenants[name]
@@ -121,8 +121,8 @@ async def test_a_token_reads_where_it_is_valid(
 
 
 async def test_a_tenant_that_is_switched_off_refuses_everybody(bench: Bench) -> None:
-    _, secret = await bench.services.tokens.create("ci", tenant="open", scopes=READ)
-    await bench.services.tenants.update(
+    _, secret = await bench.services.tenants.tokens.create("ci", tenant="open", scopes=READ)
+    await bench.services.tenants.tenants.update(
         TenantDraft("open", "", Effect.ALLOW, True, enabled=False), OPERATOR
     )
     policy, now = await policy_of(bench), bench.clock()

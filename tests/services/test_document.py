@@ -11,6 +11,7 @@ from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownEr
 from app.core.principal import OPERATOR, Principal, Scope
 from app.core.routing import OnAbsent
 from app.core.tenant import TenantLimits
+from app.services.assembly import Services
 from app.services.tenants.document import Document, TenantPart
 from app.services.tenants.drafts import (
     CredentialDraft,
@@ -20,7 +21,6 @@ from app.services.tenants.drafts import (
     UpstreamDraft,
 )
 from app.services.tenants.snapshot import Action, Change, State, snapshot
-from app.wiring import Services
 from tests.installation import running
 from tests.services.bench import audit_rows, run_sql
 from tests.web.harbour import proxy_settings
@@ -64,16 +64,16 @@ def told(changes: list[Change]) -> list[tuple[str, str]]:
 
 
 async def state(services: Services) -> State:
-    return await services.db.read(snapshot)
+    return await services.shared.db.read(snapshot)
 
 
 async def traces(services: Services) -> tuple[int, int]:
     """Return how many audit rows there are, and the generation."""
-    return len(await audit_rows(services)), await services.watch.poll()
+    return len(await audit_rows(services)), await services.shared.watch.poll()
 
 
 async def apply(services: Services, document: Document, **more: bool) -> list[Change]:
-    return await services.documents.apply(document, OPERATOR, **more)
+    return await services.tenants.documents.apply(document, OPERATOR, **more)
 
 
 async def test_an_empty_place_becomes_what_the_document_says(services: Services) -> None:
@@ -93,7 +93,7 @@ async def test_an_empty_place_becomes_what_the_document_says(services: Services)
         "route.create",
         "route.create",
     ]
-    acme = await services.tenants.get("acme", OPERATOR)
+    acme = await services.tenants.tenants.get("acme", OPERATOR)
     assert (acme.title, acme.hosts, acme.limits.cold) == ("Team A", ("go.acme.example",), 4)
 
 
@@ -101,7 +101,7 @@ async def test_a_tenant_of_a_document_has_the_routes_that_it_says_and_no_catch_a
     services: Services,
 ) -> None:
     await apply(services, Document((ZETA,)))
-    assert await services.routes.all("zeta", OPERATOR) == []
+    assert await services.tenants.routes.all("zeta", OPERATOR) == []
 
 
 async def test_applied_again_it_changes_nothing_and_leaves_no_trace(services: Services) -> None:
@@ -311,7 +311,7 @@ async def test_a_rule_that_has_expired_since_does_not_spoil_the_document(
     services: Services,
 ) -> None:
     await apply(services, FULL)
-    ended = services.now() - timedelta(days=1)
+    ended = services.shared.now() - timedelta(days=1)
     await run_sql(services, f"UPDATE rules SET expires_at = '{ended:%Y-%m-%d %H:%M:%S.%f}'")
     rules = tuple(replace(rule, expires_at=ended) for rule in ACME.rules)
     before = await traces(services)
@@ -321,20 +321,24 @@ async def test_a_rule_that_has_expired_since_does_not_spoil_the_document(
 
 async def test_credentials_are_referred_to_by_name_and_stay(services: Services) -> None:
     await apply(services, FULL)
-    await services.credentials.put("acme", CredentialDraft("git", "bearer", "s3cret"), OPERATOR)
+    await services.tenants.credentials.put(
+        "acme", CredentialDraft("git", "bearer", "s3cret"), OPERATOR
+    )
     route = RouteDraft("*", (UpstreamDraft("https://proxy.example", credential="git"),))
     [change] = await apply(services, with_acme(routes=(route, ACME.routes[1])))
     assert "s3cret" not in str(change)
     assert await apply(services, with_acme(routes=(route, ACME.routes[1]))) == []
     await apply(services, FULL)
-    assert [c.name for c in await services.credentials.all("acme", OPERATOR)] == ["git"]
+    assert [c.name for c in await services.tenants.credentials.all("acme", OPERATOR)] == ["git"]
 
 
 async def test_tokens_are_left_alone(services: Services) -> None:
     await apply(services, FULL)
-    _, secret = await services.tokens.create("ci", tenant="acme", scopes=frozenset({Scope.READ}))
+    _, secret = await services.tenants.tokens.create(
+        "ci", tenant="acme", scopes=frozenset({Scope.READ})
+    )
     await apply(services, with_acme(draft=TenantDraft("acme")))
-    assert (await services.tokens.authenticate(secret)).tenant == "acme"
+    assert (await services.tenants.tokens.authenticate(secret)).tenant == "acme"
 
 
 async def test_only_an_admin_of_the_platform_applies(services: Services) -> None:
@@ -344,7 +348,7 @@ async def test_only_an_admin_of_the_platform_applies(services: Services) -> None
         Principal("token:2", frozenset({Scope.READ})),
     ):
         with pytest.raises(DeniedError):
-            await services.documents.apply(Document((ACME,)), who, dry_run=True)
+            await services.tenants.documents.apply(Document((ACME,)), who, dry_run=True)
 
 
 async def test_the_facts_of_a_route_have_all_that_can_differ(

@@ -2,8 +2,8 @@
 
 import asyncio
 
+from app.services.assembly import Services
 from app.services.generation import GenerationWatch
-from app.wiring import Services
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.services.bench import NAME
 
@@ -18,48 +18,48 @@ async def test_a_change_in_one_process_is_seen_by_another_after_its_poll(
 ) -> None:
     put_release()
     first, second = await two(start_services, make_settings)
-    before = second.catalog.generation
-    assert NAME not in (await second.catalog.current()).records
-    await first.reader.refresh()
+    before = second.releases.catalog.generation
+    assert NAME not in (await second.releases.catalog.current()).records
+    await first.releases.reader.refresh()
     # Until it polls, the other serves what it has prepared.
-    assert NAME not in (await second.catalog.current()).records
-    await second.watch.poll()
-    assert second.catalog.generation > before
-    assert (await second.catalog.current()).records[NAME].state == "known"
+    assert NAME not in (await second.releases.catalog.current()).records
+    await second.shared.watch.poll()
+    assert second.releases.catalog.generation > before
+    assert (await second.releases.catalog.current()).records[NAME].state == "known"
 
-    await first.ingestion.ensure(NAME)
-    assert (await second.catalog.current(fresh=True)).records[NAME].state == "verified"
+    await first.releases.ingestion.ensure(NAME)
+    assert (await second.releases.catalog.current(fresh=True)).records[NAME].state == "verified"
 
 
 async def test_every_change_of_what_is_offered_or_allowed_moves_the_generation(
     services: Services, put_release: PutRelease
 ) -> None:
     put_release()
-    seen = [await services.watch.poll()]
+    seen = [await services.shared.watch.poll()]
 
     async def moved() -> bool:
-        seen.append(await services.watch.poll())
+        seen.append(await services.shared.watch.poll())
         return seen[-1] > seen[-2]
 
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     assert await moved(), "index"
-    record = await services.ingestion.ensure(NAME)
+    record = await services.releases.ingestion.ensure(NAME)
     assert await moved(), "ingestion"
-    token, _ = await services.tokens.create("name")
+    token, _ = await services.tenants.tokens.create("name")
     await moved()  # a new token takes nothing from anybody
-    await services.tokens.revoke(token.id)
+    await services.tenants.tokens.revoke(token.id)
     assert await moved(), "revoked token"
     assert record.file.sha256 is not None
-    await services.repair.damaged(record.file.sha256, "test", fetch=False)
+    await services.upkeep.repair.damaged(record.file.sha256, "test", fetch=False)
     assert await moved(), "damage"
-    await services.ingestion.ensure(NAME)
+    await services.releases.ingestion.ensure(NAME)
     assert await moved(), "repair"
-    await services.ingestion.ensure(NAME)
+    await services.releases.ingestion.ensure(NAME)
     assert not await moved(), "nothing changed"
 
 
 async def test_a_poll_that_ends_late_does_not_go_back(services: Services) -> None:
-    watch = GenerationWatch(services.db)
+    watch = GenerationWatch(services.shared.db)
     watch.value = 1_000_000
     assert await watch.poll() == 1_000_000
 
@@ -68,8 +68,8 @@ async def test_the_catalogue_is_loaded_once_per_generation(
     services: Services, put_release: PutRelease
 ) -> None:
     put_release()
-    await services.reader.refresh()
-    await services.watch.poll()
-    loaded = await asyncio.gather(*(services.catalog.current() for _ in range(20)))
+    await services.releases.reader.refresh()
+    await services.shared.watch.poll()
+    loaded = await asyncio.gather(*(services.releases.catalog.current() for _ in range(20)))
     assert len({id(one) for one in loaded}) == 1
-    assert await services.catalog.current(fresh=True) is loaded[0]
+    assert await services.releases.catalog.current(fresh=True) is loaded[0]

@@ -13,8 +13,8 @@ from app.core.digest import Digest
 from app.core.releasefile import FileState
 from app.core.releaseindex import MAX_INDEX_BYTES
 from app.db.releases import IndexLog
+from app.services.assembly import Services
 from app.web.responses import status_of
-from app.wiring import Services
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.faults import Fault, Framing
@@ -46,8 +46,8 @@ async def test_the_first_reading_records_every_file_and_keeps_the_document(
 ) -> None:
     data = put_release()
     put_release("go1.98.1")
-    assert (await services.reader.status()).read_at is None
-    change = await services.reader.refresh("cli")
+    assert (await services.releases.reader.status()).read_at is None
+    change = await services.releases.reader.refresh("cli")
 
     assert set(change.added) == {NAME, OTHER}
     assert (change.vanished, change.conflicts) == ((), ())
@@ -56,10 +56,10 @@ async def test_the_first_reading_records_every_file_and_keeps_the_document(
     assert (record.file.version, record.file.os, record.file.arch) == ("go1.99.1", "linux", "amd64")
     assert (record.file.sha256, record.file.size_bytes) == (Digest.of(data), len(data))
     assert record.index == change.document
-    status = await services.reader.status()
+    status = await services.releases.reader.status()
     assert (status.document, status.error) == (change.document, "")
     assert status.read_at == status.tried_at is not None
-    document = await services.store.read(change.document, max_bytes=MAX_INDEX_BYTES)
+    document = await services.shared.store.read(change.document, max_bytes=MAX_INDEX_BYTES)
     assert {f["filename"] for r in json.loads(document) for f in r["files"]} == {NAME, OTHER}
     [row] = await audited(services, "index.accept")
     assert (row.actor, row.object) == ("cli", f"sha256:{change.document}")
@@ -75,13 +75,13 @@ async def test_reading_the_same_document_again_changes_nothing(
     settings, clock = make_settings(), WallClock()
     await start_services(settings)
     async with running(settings, clock) as services:
-        await services.reader.refresh()
+        await services.releases.reader.refresh()
         before, rows = await records(services), await audit_rows(services)
         clock.advance(hours=1)
-        change = await services.reader.refresh()
+        change = await services.releases.reader.refresh()
         assert (change.added, change.vanished, change.conflicts) == ((), (), ())
         assert (await records(services), await audit_rows(services)) == (before, rows)
-        assert (await services.reader.status()).read_at == clock()
+        assert (await services.releases.reader.status()).read_at == clock()
         assert stored(services) == {change.document}
 
 
@@ -90,7 +90,7 @@ async def test_concurrent_readings_are_one(
 ) -> None:
     put_release()
     fake.fault(INDEX_PATH, Fault.stall(after=10))
-    waiting = [asyncio.ensure_future(services.reader.refresh()) for _ in range(20)]
+    waiting = [asyncio.ensure_future(services.releases.reader.refresh()) for _ in range(20)]
     await anyio.to_thread.run_sync(fake.wait_until, lambda: fake.stalled == 1)
     fake.release()
     assert len({change.document for change in await asyncio.gather(*waiting)}) == 1
@@ -107,7 +107,7 @@ async def test_the_traps_of_the_real_index_are_taken(services: Services, fake: F
                   arch="amd64", kind="archive")  # fmt: skip
     fake.put_file("go1.3.darwin-amd64-osx10.6.tar.gz", b"f", version="go1.3", os="darwin",
                   arch="amd64", kind="archive")  # fmt: skip
-    assert len((await services.reader.refresh()).added) == 5
+    assert len((await services.releases.reader.refresh()).added) == 5
     assert (await record_of(services, "go1.2.2.src.tar.gz")).file.sha256 is None
     assert (await record_of(services, "go1.9.2rc2.linux-armv6l.tar.gz")).stable is False
 
@@ -179,18 +179,18 @@ async def assert_refused(
 ) -> errors.UpstreamError:
     """The old list is kept, the error is told and audited, served files are still served."""
     known = await index_document(services)
-    read_at = (await services.reader.status()).read_at
+    read_at = (await services.releases.reader.status()).read_at
     with pytest.raises(errors.UpstreamError) as raised:
-        await services.reader.refresh()
+        await services.releases.reader.refresh()
     assert type(raised.value) is error, raised.value
     assert await records(services) == before
-    status = await services.reader.status()
+    status = await services.releases.reader.status()
     assert (status.document, status.error) == (known, str(raised.value))
     assert status.read_at == read_at
     assert status.tried_at is not None
     [row] = await audited(services, "index.fail")
     assert row.detail == str(raised.value)
-    assert (await services.ingestion.ensure(NAME)).served
+    assert (await services.releases.ingestion.ensure(NAME)).served
     await assert_sound(services)
     return raised.value
 
@@ -198,8 +198,8 @@ async def assert_refused(
 @pytest.fixture
 async def with_a_release(quick: Services, put_release: PutRelease) -> dict[str, Any]:
     put_release()
-    await quick.reader.refresh()
-    await quick.ingestion.ensure(NAME)
+    await quick.releases.reader.refresh()
+    await quick.releases.ingestion.ensure(NAME)
     return await records(quick)
 
 
@@ -215,15 +215,15 @@ async def test_F61_a_malformed_index_is_refused_whole(
     assert stored(quick) == blobs
     assert count_of("moorage_index_refresh_total", outcome="refused") == before + 1
     fake.set_index(None)
-    await quick.reader.refresh()
-    assert (await quick.reader.status()).error == ""
+    await quick.releases.reader.refresh()
+    assert (await quick.releases.reader.status()).error == ""
 
 
 async def test_the_document_that_the_malformed_ones_are_made_of_is_good(
     quick: Services, fake: FakeGodev
 ) -> None:
     fake.set_index(GOOD)
-    assert (await quick.reader.refresh()).added == ("go1.97.1.linux-amd64.tar.gz",)
+    assert (await quick.releases.reader.refresh()).added == ("go1.97.1.linux-amd64.tar.gz",)
 
 
 @pytest.mark.parametrize("framing", [Framing.LENGTH, Framing.CHUNKED, Framing.CLOSE])
@@ -274,10 +274,10 @@ async def test_the_same_failure_is_audited_once(
     fake.set_index(b"[]")
     for _ in range(3):
         with pytest.raises(errors.UpstreamContentError):
-            await quick.reader.refresh()
+            await quick.releases.reader.refresh()
     fake.set_index(b"{}")
     with pytest.raises(errors.UpstreamContentError):
-        await quick.reader.refresh()
+        await quick.releases.reader.refresh()
     assert len(await audited(quick, "index.fail")) == 2
 
 
@@ -286,8 +286,8 @@ async def test_an_index_that_was_never_read_is_an_error_and_no_empty_list(
 ) -> None:
     fake.fault(INDEX_PATH, Fault.status(404), times=None)
     with pytest.raises(errors.UpstreamAbsentError):
-        await quick.reader.refresh()
-    status = await quick.reader.status()
+        await quick.releases.reader.refresh()
+    status = await quick.releases.reader.status()
     assert (status.read_at, status.document) == (None, None)
     assert status.error
 
@@ -309,39 +309,39 @@ async def test_F62_a_changed_hash_or_size_is_refused_and_kept_as_evidence(
     name: str, ingested: bool, quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     if ingested:
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     before, counted = await record_of(quick), count_of("moorage_index_conflicts_total")
     seen_sha256 = CHANGED[name](fake, data)
 
-    change = await quick.reader.refresh()
+    change = await quick.releases.reader.refresh()
 
     assert await record_of(quick) == before
     [conflict] = change.conflicts
     assert (conflict.filename, conflict.index) == (NAME, change.document)
     assert (conflict.recorded_sha256, conflict.recorded_size_bytes) == (sha256(data), len(data))
     assert conflict.seen_sha256 == seen_sha256
-    assert await quick.db.read(lambda s: IndexLog(s).conflicts(NAME)) == [conflict]
+    assert await quick.shared.db.read(lambda s: IndexLog(s).conflicts(NAME)) == [conflict]
     [row] = await audited(quick, "index.conflict")
     assert row.object == NAME
     assert sha256(data) in row.detail
     assert seen_sha256 in row.detail
     assert count_of("moorage_index_conflicts_total") == counted + 1
-    evidence = await quick.store.read(change.document, max_bytes=MAX_INDEX_BYTES)
+    evidence = await quick.shared.store.read(change.document, max_bytes=MAX_INDEX_BYTES)
     assert NAME.encode() in evidence
-    found = await quick.catalog.file(NAME)
+    found = await quick.releases.catalog.file(NAME)
     assert found is not None
     assert found[1] == [conflict]
 
     # A second reading alarms again but keeps the evidence once.
-    await quick.reader.refresh()
-    assert len(await quick.db.read(lambda s: IndexLog(s).conflicts())) == 1
+    await quick.releases.reader.refresh()
+    assert len(await quick.shared.db.read(lambda s: IndexLog(s).conflicts())) == 1
     assert len(await audited(quick, "index.conflict")) == 1
     assert count_of("moorage_index_conflicts_total") == counted + 2
 
     if ingested:
-        assert await body_of(quick, await quick.ingestion.ensure(NAME)) == data
+        assert await body_of(quick, await quick.releases.ingestion.ensure(NAME)) == data
     await assert_sound(quick)
 
 
@@ -349,12 +349,12 @@ async def test_F62_bytes_that_fit_the_new_hash_are_refused_by_the_recorded_one(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     evil = go_archive(seed=1)
     fake.put_file(NAME, evil + b"\0" * (len(data) - len(evil)))
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     with pytest.raises((errors.VerificationError, errors.UpstreamContentError)):
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert not (await record_of(quick)).served
 
 
@@ -362,25 +362,25 @@ async def test_F62_every_different_claim_is_evidence_of_its_own(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     for claim in ("ab" * 32, "cd" * 32, "ab" * 32):
         fake.put_file(NAME, data, sha256=claim)
-        await quick.reader.refresh()
-    kept = await quick.db.read(lambda s: IndexLog(s).conflicts(NAME))
+        await quick.releases.reader.refresh()
+    kept = await quick.shared.db.read(lambda s: IndexLog(s).conflicts(NAME))
     assert [conflict.seen_sha256 for conflict in kept] == ["ab" * 32, "cd" * 32]
     assert len(await audited(quick, "index.conflict")) == 2
     fake.put_file(NAME, data)
-    assert (await quick.reader.refresh()).conflicts == ()
+    assert (await quick.releases.reader.refresh()).conflicts == ()
 
 
 async def test_F62_a_contradicted_file_does_not_keep_new_files_out(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.put_file(NAME, data, sha256="ab" * 32)
     put_release("go1.98.1")
-    assert (await quick.reader.refresh()).added == (OTHER,)
+    assert (await quick.releases.reader.refresh()).added == (OTHER,)
 
 
 async def test_F62_a_vanished_file_stays_served_and_may_come_back(
@@ -388,19 +388,21 @@ async def test_F62_a_vanished_file_stays_served_and_may_come_back(
 ) -> None:
     data = put_release()
     put_release("go1.98.1")
-    await services.reader.refresh()
-    before = await services.ingestion.ensure(NAME)
+    await services.releases.reader.refresh()
+    before = await services.releases.ingestion.ensure(NAME)
     fake.remove(NAME)
-    change = await services.reader.refresh()
+    change = await services.releases.reader.refresh()
     assert change.vanished == (NAME,)
-    record = await services.ingestion.ensure(NAME)
+    record = await services.releases.ingestion.ensure(NAME)
     assert (record.listed, record.state) == (False, FileState.VERIFIED)
     assert await body_of(services, record) == data
-    assert NAME in {r.file.filename for r in (await services.catalog.current(fresh=True)).offered}
-    assert (await services.reader.refresh()).vanished == ()  # told once
+    assert NAME in {
+        r.file.filename for r in (await services.releases.catalog.current(fresh=True)).offered
+    }
+    assert (await services.releases.reader.refresh()).vanished == ()  # told once
 
     put_release()
-    change = await services.reader.refresh()
+    change = await services.releases.reader.refresh()
     assert (change.added, change.conflicts) == ((), ())
     assert await record_of(services) == before
 
@@ -410,10 +412,10 @@ async def test_F62_a_vanished_file_that_was_never_fetched_is_no_longer_offered(
 ) -> None:
     put_release()
     put_release("go1.98.1")
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     fake.remove(NAME)
-    await services.reader.refresh()
-    catalog = await services.catalog.current(fresh=True)
+    await services.releases.reader.refresh()
+    catalog = await services.releases.catalog.current(fresh=True)
     assert [r.file.filename for r in catalog.offered] == [OTHER]
 
 
@@ -422,11 +424,11 @@ async def test_F62_a_vanished_file_that_returns_with_another_hash_is_refused(
 ) -> None:
     data = put_release()
     put_release("go1.98.1")
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     fake.remove(NAME)
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     fake.put_file(NAME, data + b"evil")
-    assert len((await services.reader.refresh()).conflicts) == 1
+    assert len((await services.releases.reader.refresh()).conflicts) == 1
     record = await record_of(services)
     assert record.file.sha256 == Digest.of(data)
 
@@ -437,15 +439,15 @@ async def test_a_hash_filled_in_later_is_accepted(
 ) -> None:
     data = put_release()
     fake.put_file(NAME, data, **gap)
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     with pytest.raises(errors.DeniedError):
-        await services.ingestion.ensure(NAME)
+        await services.releases.ingestion.ensure(NAME)
     put_release()
-    change = await services.reader.refresh()
+    change = await services.releases.reader.refresh()
     assert change.conflicts == ()
     record = await record_of(services)
     assert (record.file.sha256, record.index) == (Digest.of(data), change.document)
-    assert await body_of(services, await services.ingestion.ensure(NAME)) == data
+    assert await body_of(services, await services.releases.ingestion.ensure(NAME)) == data
     assert fake.hits[PATH] == 1
 
 
@@ -459,9 +461,9 @@ async def test_a_reading_that_can_t_be_recorded_changes_nothing(
     )
     put_release()
     with pytest.raises(errors.ConflictError, match="no more rows"):
-        await services.reader.refresh()
+        await services.releases.reader.refresh()
     assert await records(services) == {}
-    assert (await services.reader.status()).document is None
+    assert (await services.releases.reader.status()).document is None
     assert await audited(services, "index.accept") == []
     await run_sql(services, "DROP TRIGGER broken")
-    assert len((await services.reader.refresh()).added) == 1
+    assert len((await services.releases.reader.refresh()).added) == 1

@@ -13,11 +13,11 @@ from app.core.digest import Digest
 from app.core.gorelease import ReleaseFileKind
 from app.core.releasefile import FileState
 from app.db.engine import make_engine
+from app.services.assembly import Services
 from app.services.releases.derive import derive_toolchain
 from app.services.releases.policy import Progress
 from app.storage.local import LocalBlobStore
 from app.web.responses import status_of
-from app.wiring import Services
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.archives import archive_name, go_archive, source_name, src_archive
 from tests.fakes.faults import Fault, FaultKind, Reply, rope
@@ -55,9 +55,9 @@ async def until_stalled(fake: FakeGodev) -> None:
 @contextmanager
 def locked(services: Services) -> Iterator[None]:
     """Hold the write lock from elsewhere; the services' writer waits 50 ms for it, not 5 s."""
-    with services.db.engine.connect() as own:
+    with services.shared.db.engine.connect() as own:
         own.exec_driver_sql("PRAGMA busy_timeout=50")
-    other = make_engine(services.db.url)
+    other = make_engine(services.shared.db.url)
     try:
         with other.begin():
             yield
@@ -69,8 +69,8 @@ async def test_a_signed_archive_is_verified_and_everything_about_it_is_recorded(
     services: Services, fake: FakeGodev, put_release: PutRelease, signer: Signer
 ) -> None:
     data = put_release()
-    await services.reader.refresh()
-    record = await services.ingestion.ensure(NAME, actor="token:1f2e3d4c")
+    await services.releases.reader.refresh()
+    record = await services.releases.ingestion.ensure(NAME, actor="token:1f2e3d4c")
 
     assert record == await record_of(services)
     assert (record.state, record.reason, record.served) == (FileState.VERIFIED, "", True)
@@ -90,7 +90,7 @@ async def test_a_signed_archive_is_verified_and_everything_about_it_is_recorded(
     assert verdict.signed_at is not None
     assert verdict.signed_at.isoformat() == "2020-06-01T00:00:00+00:00"
     assert verdict.keyring == Digest.of(signer.export)
-    assert verdict.gpg_version == services.gpg.version
+    assert verdict.gpg_version == services.releases.gpg.version
     assert await body_of(services, record) == data
     [row] = await audited(services, "release.verified")
     assert (row.actor, row.object) == ("token:1f2e3d4c", NAME)
@@ -101,8 +101,8 @@ async def test_the_toolchain_identity_of_an_archive_is_stored(
     services: Services, put_release: PutRelease, tmp_path: Path
 ) -> None:
     data = put_release()
-    await services.reader.refresh()
-    record = await services.ingestion.ensure(NAME)
+    await services.releases.reader.refresh()
+    record = await services.releases.ingestion.ensure(NAME)
     path = tmp_path / NAME
     path.write_bytes(data)
     assert record.toolchain == derive_toolchain(record.file, path)
@@ -116,8 +116,8 @@ async def test_a_source_archive_has_no_toolchain_identity(
 ) -> None:
     data = src_archive()
     fake.put_file(source_name("go1.99.1"), data, signature=signer.sign(data))
-    await services.reader.refresh()
-    record = await services.ingestion.ensure(source_name("go1.99.1"))
+    await services.releases.reader.refresh()
+    record = await services.releases.ingestion.ensure(source_name("go1.99.1"))
     assert (record.file.kind, record.state) == (ReleaseFileKind.SOURCE, FileState.VERIFIED)
     assert record.toolchain is None
 
@@ -127,16 +127,16 @@ async def test_signed_bytes_that_are_no_archive_are_served_without_a_toolchain_i
 ) -> None:
     data = b"upstream's own bytes all the same"
     fake.put_file(NAME, data, signature=signer.sign(data))
-    await services.reader.refresh()
-    record = await services.ingestion.ensure(NAME)
+    await services.releases.reader.refresh()
+    record = await services.releases.ingestion.ensure(NAME)
     assert (record.state, record.toolchain) == (FileState.VERIFIED, None)
 
 
 async def test_a_name_that_no_index_has_is_unknown(services: Services, fake: FakeGodev) -> None:
     fake.put_file(NAME, go_archive())
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     with pytest.raises(errors.UnknownError) as raised:
-        await services.ingestion.ensure("go1.98.1.linux-amd64.tar.gz")
+        await services.releases.ingestion.ensure("go1.98.1.linux-amd64.tar.gz")
     assert status_of(raised.value) == 404
     assert [path for path in fake.hits if path.startswith("/go/")] == []
 
@@ -145,10 +145,10 @@ async def test_a_second_call_asks_nobody(
     services: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     put_release()
-    await services.reader.refresh()
-    first = await services.ingestion.ensure(NAME)
+    await services.releases.reader.refresh()
+    first = await services.releases.ingestion.ensure(NAME)
     fake.forget()
-    assert await services.ingestion.ensure(NAME) == first
+    assert await services.releases.ingestion.ensure(NAME) == first
     assert fake.hits == {}
     assert len(await audited(services, "release.verified")) == 1
 
@@ -166,8 +166,8 @@ async def test_a_zip_is_offered_on_its_sha256_by_default_and_no_signature_is_ask
     services: Services, fake: FakeGodev
 ) -> None:
     data = put_zip(fake)
-    await services.reader.refresh()
-    record = await services.ingestion.ensure(ZIP)
+    await services.releases.reader.refresh()
+    record = await services.releases.ingestion.ensure(ZIP)
     assert (record.state, record.verdict, record.signature) == (FileState.SHA256_ONLY, None, None)
     assert record.toolchain is not None
     assert record.toolchain.version == "v0.0.1-go1.99.1.windows-amd64"
@@ -183,10 +183,10 @@ async def test_a_suffix_that_settings_leave_out_is_denied_and_not_fetched(
     fake.put_file(name, b"content")
     others = [one for one in ("zip", "msi", "pkg") if one != suffix]
     services = await start_services(releases={"sha256_only": others})
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     for asked_for in (False, True):
         with pytest.raises(errors.DeniedError, match=r"SHA256_ONLY") as raised:
-            await services.ingestion.ensure(name, asked_for=asked_for)
+            await services.releases.ingestion.ensure(name, asked_for=asked_for)
         assert status_of(raised.value) == 403
     assert fake.hits[f"/go/{name}"] == 0
     await assert_nothing_kept(services, name)
@@ -197,15 +197,15 @@ async def test_a_file_whose_suffix_settings_leave_out_later_is_denied_until_they
 ) -> None:
     data = put_zip(fake)
     services = await start_services(make_settings())
-    await services.reader.refresh()
-    await services.ingestion.ensure(ZIP)
+    await services.releases.reader.refresh()
+    await services.releases.ingestion.ensure(ZIP)
     stricter = await start_services(make_settings(releases={"sha256_only": []}))
     with pytest.raises(errors.DeniedError, match="SHA256_ONLY"):
-        await stricter.ingestion.ensure(ZIP)
-    assert await stricter.ingestion.judge_again() == []
-    assert (await stricter.catalog.current(fresh=True)).offered == ()
+        await stricter.releases.ingestion.ensure(ZIP)
+    assert await stricter.releases.ingestion.judge_again() == []
+    assert (await stricter.releases.catalog.current(fresh=True)).offered == ()
     again = await start_services(make_settings())
-    assert await body_of(again, await again.ingestion.ensure(ZIP)) == data
+    assert await body_of(again, await again.releases.ingestion.ensure(ZIP)) == data
     assert fake.hits[f"/go/{ZIP}"] == 1
     await assert_sound(again)
 
@@ -219,14 +219,14 @@ async def test_an_unsigned_tar_gz_is_held_back_again_when_settings_ask_for_signa
 ) -> None:
     data = put_release(signed=False)
     lenient = await start_services(make_settings(releases={"sha256_only": ["tar.gz"]}))
-    await lenient.reader.refresh()
-    assert (await lenient.ingestion.ensure(NAME)).state == FileState.SHA256_ONLY
+    await lenient.releases.reader.refresh()
+    assert (await lenient.releases.ingestion.ensure(NAME)).state == FileState.SHA256_ONLY
     strict = await start_services(make_settings())
-    assert (await strict.catalog.current(fresh=True)).offered == ()
+    assert (await strict.releases.catalog.current(fresh=True)).offered == ()
     with pytest.raises(errors.NotYetError, match="no signature"):
-        await strict.ingestion.ensure(NAME)
+        await strict.releases.ingestion.ensure(NAME)
     fake.set_signature(NAME, signer.sign(data))
-    record = await strict.ingestion.ensure(NAME)
+    record = await strict.releases.ingestion.ensure(NAME)
     assert (record.state, fake.hits[PATH]) == (FileState.VERIFIED, 1)
     assert await body_of(strict, record) == data
 
@@ -235,9 +235,9 @@ async def test_an_unsigned_tar_gz_is_pending_by_default(
     services: Services, put_release: PutRelease
 ) -> None:
     put_release(signed=False)
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     with pytest.raises(errors.NotYetError, match="no signature") as raised:
-        await services.ingestion.ensure(NAME)
+        await services.releases.ingestion.ensure(NAME)
     assert status_of(raised.value) == 503
     record = await record_of(services)
     assert (record.state, record.has_bytes) == (FileState.PENDING_SIGNATURE, True)
@@ -254,8 +254,8 @@ async def test_an_unsigned_tar_gz_is_offered_where_settings_say_so(
     lenient: Services, put_release: PutRelease
 ) -> None:
     data = put_release(signed=False)
-    await lenient.reader.refresh()
-    record = await lenient.ingestion.ensure(NAME)
+    await lenient.releases.reader.refresh()
+    record = await lenient.releases.ingestion.ensure(NAME)
     assert (record.state, record.verdict) == (FileState.SHA256_ONLY, None)
     assert await body_of(lenient, record) == data
 
@@ -264,10 +264,10 @@ async def test_a_signature_that_exists_is_checked_even_where_settings_could_do_w
     lenient: Services, fake: FakeGodev, put_release: PutRelease, signer: Signer
 ) -> None:
     put_release()
-    await lenient.reader.refresh()
+    await lenient.releases.reader.refresh()
     fake.set_signature(NAME, signer.sign(b"another file"))
     with pytest.raises(errors.VerificationError):
-        await lenient.ingestion.ensure(NAME)
+        await lenient.releases.ingestion.ensure(NAME)
     assert (await record_of(lenient)).state == FileState.QUARANTINED
 
 
@@ -275,12 +275,12 @@ async def test_a_signature_that_could_not_be_fetched_is_not_taken_for_an_absent_
     lenient: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     put_release(signed=False)
-    await lenient.reader.refresh()
+    await lenient.releases.reader.refresh()
     fake.fault(f"{PATH}.asc", Fault.status(500), times=None)
     with pytest.raises(errors.NotYetError, match="could not be fetched"):
-        await lenient.ingestion.ensure(NAME)
+        await lenient.releases.ingestion.ensure(NAME)
     fake.clear_faults()
-    assert (await lenient.ingestion.ensure(NAME)).state == FileState.SHA256_ONLY
+    assert (await lenient.releases.ingestion.ensure(NAME)).state == FileState.SHA256_ONLY
     assert fake.hits[PATH] == 1
 
 
@@ -289,10 +289,10 @@ async def test_a_file_without_hash_or_size_in_the_index_is_denied(
     lie: dict[str, object], services: Services, fake: FakeGodev
 ) -> None:
     fake.put_file(NAME, go_archive(), **lie)  # type: ignore[arg-type]
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     for asked_for in (False, True):
         with pytest.raises(errors.DeniedError, match="can't be verified"):
-            await services.ingestion.ensure(NAME, asked_for=asked_for)
+            await services.releases.ingestion.ensure(NAME, asked_for=asked_for)
     assert fake.hits[PATH] == 0
     await assert_nothing_kept(services)
 
@@ -302,12 +302,12 @@ async def test_without_on_demand_only_what_was_asked_for_is_fetched(
 ) -> None:
     data = put_release()
     services = await start_services(releases={"select": {"on_demand": False}})
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     with pytest.raises(errors.DeniedError, match="does not fetch on demand"):
-        await services.ingestion.ensure(NAME)
+        await services.releases.ingestion.ensure(NAME)
     assert fake.hits[PATH] == 0
-    assert (await services.ingestion.ensure(NAME, asked_for=True)).served
-    record = await services.ingestion.ensure(NAME)
+    assert (await services.releases.ingestion.ensure(NAME, asked_for=True)).served
+    record = await services.releases.ingestion.ensure(NAME)
     assert await body_of(services, record) == data
 
 
@@ -316,11 +316,11 @@ async def test_without_on_demand_a_damaged_file_is_repaired_all_the_same(
 ) -> None:
     put_release()
     services = await start_services(releases={"select": {"on_demand": False}})
-    await services.reader.refresh()
-    record = await services.ingestion.ensure(NAME, asked_for=True)
+    await services.releases.reader.refresh()
+    record = await services.releases.ingestion.ensure(NAME, asked_for=True)
     assert record.file.sha256 is not None
-    await services.repair.damaged(record.file.sha256, "test", fetch=False)
-    assert (await services.ingestion.ensure(NAME)).damaged is False
+    await services.upkeep.repair.damaged(record.file.sha256, "test", fetch=False)
+    assert (await services.releases.ingestion.ensure(NAME)).damaged is False
 
 
 # Failures are remembered for a while.
@@ -332,17 +332,17 @@ async def test_a_failure_is_answered_from_memory_for_a_while(
     data = put_release()
     clock = Stopwatch()
     quick = rewire(services, monotonic=clock, retry_failed_s=30)
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(PATH, Fault.status(404), times=1)
     with pytest.raises(errors.UpstreamError) as first:
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     for clock.seconds in (1000.0, 1029.9):
         with pytest.raises(errors.UpstreamError) as again:
-            await quick.ingestion.ensure(NAME)
+            await quick.releases.ingestion.ensure(NAME)
         assert str(again.value) == str(first.value)
     assert fake.hits[PATH] == 1
     clock.seconds = 1030.0
-    assert await body_of(quick, await quick.ingestion.ensure(NAME)) == data
+    assert await body_of(quick, await quick.releases.ingestion.ensure(NAME)) == data
 
 
 async def test_a_remembered_failure_does_not_stop_who_asks_for_the_file_on_purpose(
@@ -350,12 +350,12 @@ async def test_a_remembered_failure_does_not_stop_who_asks_for_the_file_on_purpo
 ) -> None:
     put_release()
     quick = rewire(services, monotonic=Stopwatch(), retry_failed_s=30)
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(PATH, Fault.status(404), times=1)
     with pytest.raises(errors.UpstreamError):
-        await quick.ingestion.ensure(NAME)
-    assert (await quick.ingestion.ensure(NAME, asked_for=True)).served
-    assert (await quick.ingestion.ensure(NAME)).served
+        await quick.releases.ingestion.ensure(NAME)
+    assert (await quick.releases.ingestion.ensure(NAME, asked_for=True)).served
+    assert (await quick.releases.ingestion.ensure(NAME)).served
 
 
 # One fetch for all who wait.
@@ -365,8 +365,8 @@ async def test_F38_concurrent_requests_cause_one_download(
     services: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await services.reader.refresh()
-    found = await asyncio.gather(*(services.ingestion.ensure(NAME) for _ in range(50)))
+    await services.releases.reader.refresh()
+    found = await asyncio.gather(*(services.releases.ingestion.ensure(NAME) for _ in range(50)))
     assert {record.state for record in found} == {FileState.VERIFIED}
     assert (fake.hits[PATH], fake.hits[f"{PATH}.asc"]) == (1, 1)
     assert await body_of(services, found[0]) == data
@@ -376,34 +376,34 @@ async def test_a_failure_reaches_all_who_wait(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     held = Fault(FaultKind.STATUS, lambda *_: Reply(404, {}, rope(b""), hold_head=True))
     fake.fault(PATH, held, times=1)
-    waiting = [asyncio.ensure_future(quick.ingestion.ensure(NAME)) for _ in range(20)]
-    while sum(quick.ingestion._flight._waiters.values()) < len(waiting):
+    waiting = [asyncio.ensure_future(quick.releases.ingestion.ensure(NAME)) for _ in range(20)]
+    while sum(quick.releases.ingestion._flight._waiters.values()) < len(waiting):
         await asyncio.sleep(0.01)
     await until_stalled(fake)
     fake.release()
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(result) for result in results} == {errors.UpstreamError}
     assert fake.hits[PATH] == 1
-    assert (await quick.ingestion.ensure(NAME)).served
+    assert (await quick.releases.ingestion.ensure(NAME)).served
 
 
 async def test_F36_a_fetch_goes_on_when_everybody_who_waited_has_gone(
     services: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     fake.fault(PATH, Fault.stall(after="half"))
-    waiting = [asyncio.ensure_future(services.ingestion.ensure(NAME)) for _ in range(3)]
+    waiting = [asyncio.ensure_future(services.releases.ingestion.ensure(NAME)) for _ in range(3)]
     await until_stalled(fake)
     for one in waiting:
         one.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     assert all(one.cancelled() for one in waiting)
     fake.release()
-    record = await services.ingestion.ensure(NAME)
+    record = await services.releases.ingestion.ensure(NAME)
     assert await body_of(services, record) == data
     assert fake.hits[PATH] == 1
 
@@ -412,9 +412,11 @@ async def test_F37_the_first_caller_takes_nobody_with_it(
     services: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     put_release()
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     fake.fault(PATH, Fault.stall(after="half"))
-    leader, *others = [asyncio.ensure_future(services.ingestion.ensure(NAME)) for _ in range(10)]
+    leader, *others = [
+        asyncio.ensure_future(services.releases.ingestion.ensure(NAME)) for _ in range(10)
+    ]
     await until_stalled(fake)
     leader.cancel()
     await asyncio.gather(leader, return_exceptions=True)
@@ -429,18 +431,18 @@ async def test_F39_more_waiters_and_more_files_than_settings_allow_are_turned_aw
     put_release()
     put_release("go1.98.1")
     services = await start_services(limits={"waiters_per_key": 3, "cold_queue": 1})
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     fake.fault(PATH, Fault.stall(after="half"))
-    waiting = [asyncio.ensure_future(services.ingestion.ensure(NAME)) for _ in range(3)]
+    waiting = [asyncio.ensure_future(services.releases.ingestion.ensure(NAME)) for _ in range(3)]
     await until_stalled(fake)
     for name in (NAME, archive_name("go1.98.1")):
         with pytest.raises(errors.OverloadedError) as raised:
-            await services.ingestion.ensure(name)
+            await services.releases.ingestion.ensure(name)
         assert status_of(raised.value) == 503
         assert raised.value.retry_after_s > 0
     fake.release()
     assert all(record.served for record in await asyncio.gather(*waiting))
-    assert (await services.ingestion.ensure(archive_name("go1.98.1"))).served
+    assert (await services.releases.ingestion.ensure(archive_name("go1.98.1"))).served
 
 
 async def test_no_more_downloads_run_at_once_than_settings_allow(
@@ -451,8 +453,8 @@ async def test_no_more_downloads_run_at_once_than_settings_allow(
         put_release(name.partition(".linux")[0])
         fake.fault(f"/go/{name}", Fault.stall(after="half"))
     services = await start_services(releases={"parallel": 2})
-    await services.reader.refresh()
-    waiting = [asyncio.ensure_future(services.ingestion.ensure(name)) for name in names]
+    await services.releases.reader.refresh()
+    waiting = [asyncio.ensure_future(services.releases.ingestion.ensure(name)) for name in names]
     await anyio.to_thread.run_sync(fake.wait_until, lambda: fake.stalled == 2)
     await asyncio.sleep(0.1)
     assert sum(fake.hits[f"/go/{name}"] for name in names) == 2
@@ -474,9 +476,9 @@ async def test_two_processes_on_one_data_directory_cause_one_download(
     data = put_release()
     settings = make_settings()
     first, second = await start_services(settings), await start_services(settings)
-    await first.reader.refresh()
+    await first.releases.reader.refresh()
     found = await asyncio.gather(
-        *(process.ingestion.ensure(NAME) for _ in range(20) for process in (first, second))
+        *(process.releases.ingestion.ensure(NAME) for _ in range(20) for process in (first, second))
     )
     assert {record.state for record in found} == {FileState.VERIFIED}
     assert (fake.hits[PATH], fake.hits[f"{PATH}.asc"]) == (1, 1)
@@ -492,9 +494,9 @@ async def test_F91_a_blob_without_a_row_is_adopted_instead_of_downloaded(
     services: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await services.reader.refresh()
-    await services.store.put(data)
-    record = await services.ingestion.ensure(NAME)
+    await services.releases.reader.refresh()
+    await services.shared.store.put(data)
+    record = await services.releases.ingestion.ensure(NAME)
     assert record.state == FileState.VERIFIED
     assert fake.hits[PATH] == 0
     assert record.source_url is None
@@ -507,10 +509,10 @@ async def test_F91_a_bad_blob_without_a_row_is_not_adopted(
     worsen: Callable[[bytes], bytes], services: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await services.reader.refresh()
-    digest = await services.store.put(data)
+    await services.releases.reader.refresh()
+    digest = await services.shared.store.put(data)
     spoil(blob_path(services, digest), worsen(data))
-    record = await services.ingestion.ensure(NAME)
+    record = await services.releases.ingestion.ensure(NAME)
     assert fake.hits[PATH] == 1
     assert await body_of(services, record) == data
 
@@ -523,11 +525,11 @@ async def test_F94_a_database_locked_at_the_end_leaves_an_orphan_that_a_retry_ad
 ) -> None:
     data = put_release()
     settings = make_settings()
-    await (await start_services(settings)).reader.refresh()
+    await (await start_services(settings)).releases.reader.refresh()
     clock = WallClock()
     async with running(settings, clock) as services:
         fake.fault(PATH, Fault.stall(after="half"))
-        waiting = asyncio.ensure_future(services.ingestion.ensure(NAME))
+        waiting = asyncio.ensure_future(services.releases.ingestion.ensure(NAME))
         await until_stalled(fake)
         with locked(services):
             fake.release()
@@ -539,7 +541,7 @@ async def test_F94_a_database_locked_at_the_end_leaves_an_orphan_that_a_retry_ad
             assert staged(services) == []
             assert Digest.of(data) in stored(services)  # durable before its row
         clock.advance(seconds=20)  # the lease could not be let go either; it has run out now
-        record = await services.ingestion.ensure(NAME)
+        record = await services.releases.ingestion.ensure(NAME)
         assert await body_of(services, record) == data
         assert fake.hits[PATH] == 1
         await assert_sound(services)
@@ -555,18 +557,18 @@ async def test_F97_closing_cancels_a_download_and_leaves_nothing_staged(
     settings = make_settings()
     other = await start_services(settings)
     async with running(settings) as services:
-        await services.reader.refresh()
+        await services.releases.reader.refresh()
         fake.fault(PATH, Fault.stall(after="half"))
-        waiting = asyncio.ensure_future(services.ingestion.ensure(NAME))
+        waiting = asyncio.ensure_future(services.releases.ingestion.ensure(NAME))
         await until_stalled(fake)
-        await services.ingestion.aclose(drain_s=0)
+        await services.releases.ingestion.aclose(drain_s=0)
         await asyncio.gather(waiting, return_exceptions=True)
         assert waiting.cancelled()
         assert staged(services) == []
         with pytest.raises(errors.OverloadedError, match="shutting down"):
-            await services.ingestion.ensure(NAME)
+            await services.releases.ingestion.ensure(NAME)
     # The lease was let go: another process need not wait for it to run out.
-    assert await body_of(other, await other.ingestion.ensure(NAME)) == data
+    assert await body_of(other, await other.releases.ingestion.ensure(NAME)) == data
     await assert_sound(other)
 
 
@@ -578,11 +580,11 @@ async def test_F97_closing_gives_a_running_ingestion_time_to_finish(
 ) -> None:
     put_release()
     services = await start_services(make_settings())
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     fake.fault(PATH, Fault.stall(after="half"))
-    waiting = asyncio.ensure_future(services.ingestion.ensure(NAME))
+    waiting = asyncio.ensure_future(services.releases.ingestion.ensure(NAME))
     await until_stalled(fake)
-    closing = asyncio.ensure_future(services.ingestion.aclose(drain_s=30))
+    closing = asyncio.ensure_future(services.releases.ingestion.aclose(drain_s=30))
     await asyncio.sleep(0)
     fake.release()
     await closing
@@ -595,17 +597,17 @@ async def test_F88_a_disk_without_room_is_507_and_what_is_there_stays_served(
     data = put_release()
     put_release("go1.98.1")
     other = archive_name("go1.98.1")
-    await quick.reader.refresh()
-    await quick.ingestion.ensure(NAME)
-    full_store = LocalBlobStore(quick.settings.data_dir, min_free_fraction=1.0)
+    await quick.releases.reader.refresh()
+    await quick.releases.ingestion.ensure(NAME)
+    full_store = LocalBlobStore(quick.shared.settings.data_dir, min_free_fraction=1.0)
     full = rewire(quick, store=full_store)
     with pytest.raises(errors.StorageFullError) as raised:
-        await full.ingestion.ensure(other)
+        await full.releases.ingestion.ensure(other)
     assert status_of(raised.value) == 507
     assert fake.hits[f"/go/{other}"] == 0
-    assert await body_of(full, await full.ingestion.ensure(NAME)) == data
+    assert await body_of(full, await full.releases.ingestion.ensure(NAME)) == data
     full_store.close()
-    assert (await quick.ingestion.ensure(other)).served
+    assert (await quick.releases.ingestion.ensure(other)).served
     await assert_sound(quick)
 
 
@@ -616,9 +618,9 @@ async def test_progress_is_told_from_the_first_byte_to_the_end(
     services: Services, put_release: PutRelease
 ) -> None:
     data = put_release(extra_bytes=300_000)
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     told: list[Progress] = []
-    await services.ingestion.ensure(NAME, report=told.append)
+    await services.releases.ingestion.ensure(NAME, report=told.append)
     phases = list(dict.fromkeys(p.phase for p in told))
     assert phases == ["fetch", "verify", "done"]
     fetched = [p.done_bytes for p in told if p.phase == "fetch"]
@@ -631,11 +633,11 @@ async def test_a_failure_is_told_to_who_watches(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(PATH, Fault.status(404))
     told: list[Progress] = []
     with pytest.raises(errors.UpstreamError):
-        await quick.ingestion.ensure(NAME, report=told.append)
+        await quick.releases.ingestion.ensure(NAME, report=told.append)
     assert told[-1].phase == "failed"
 
 
@@ -643,10 +645,10 @@ async def test_ingestions_are_counted_by_their_outcome(
     services: Services, put_release: PutRelease
 ) -> None:
     put_release()
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     before = count_of("moorage_release_ingestions_total", outcome="verified")
-    await services.ingestion.ensure(NAME)
-    await services.ingestion.ensure(NAME)
+    await services.releases.ingestion.ensure(NAME)
+    await services.releases.ingestion.ensure(NAME)
     assert count_of("moorage_release_ingestions_total", outcome="verified") == before + 1
 
 
@@ -658,9 +660,9 @@ async def test_two_names_of_the_same_bytes_share_one_blob_and_one_download(
     fake.put_file(
         twin, data, signature=signer.sign(data), os="linux", arch="amd64", version="go1.99.1"
     )
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     for name in (NAME, twin):
-        assert (await services.ingestion.ensure(name)).served
+        assert (await services.releases.ingestion.ensure(name)).served
     assert fake.hits[f"/go/{twin}"] == 0
     assert len(stored(services)) == 2
     assert {r.file.sha256 for r in (await records(services)).values()} == {Digest.of(data)}

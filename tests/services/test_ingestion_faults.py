@@ -9,10 +9,10 @@ import pytest
 
 from app.core import errors
 from app.core.releasefile import FileState
+from app.services.assembly import Services
 from app.settings.sections import Network
 from app.upstream.breaker import BreakerState
 from app.web.responses import status_of
-from app.wiring import Services
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.faults import HTML, Fault
@@ -117,11 +117,11 @@ async def test_bad_answer_for_an_archive(
 ) -> None:
     quick = rewire(services, deadline_s=row.deadline_s)
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(PATH, row.fault if isinstance(row.fault, Fault) else row.fault(data), times=None)
 
     with pytest.raises(errors.MoorageError) as raised:
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
 
     assert type(raised.value) is row.error, raised.value
     assert status_of(raised.value) == row.status
@@ -134,7 +134,7 @@ async def test_bad_answer_for_an_archive(
 
     fake.clear_faults()
     patient = rewire(services)
-    record = await patient.ingestion.ensure(NAME)
+    record = await patient.releases.ingestion.ensure(NAME)
     assert (record.state, record.reason) == (FileState.VERIFIED, "")
     assert await body_of(patient, record) == data
     assert fake.hits[PATH] == row.hits + 1
@@ -162,9 +162,9 @@ async def test_a_fault_that_passes_is_overcome_within_one_request(
 ) -> None:
     fault, times = PASSING[name]
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(PATH, fault if isinstance(fault, Fault) else fault(data), times=times)
-    record = await quick.ingestion.ensure(NAME)
+    record = await quick.releases.ingestion.ensure(NAME)
     assert record.state == FileState.VERIFIED
     assert await body_of(quick, record) == data
     assert fake.hits[PATH] == times + 1
@@ -176,9 +176,9 @@ async def test_F42_bytes_behind_the_declared_length_are_not_taken(
 ) -> None:
     """HTTP ends the body there: the file is right, and the connection is not used again."""
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(PATH, Fault.longer_than_length(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad"))
-    record = await quick.ingestion.ensure(NAME)
+    record = await quick.releases.ingestion.ensure(NAME)
     assert record.state == FileState.VERIFIED
     assert await body_of(quick, record) == data
     await assert_sound(quick)
@@ -188,10 +188,10 @@ async def test_F42_an_endless_body_is_cut_at_the_limit(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(PATH, Fault.oversized(200_000_000))
     with pytest.raises(CONTENT, match="sent more than"):
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert fake.bytes_sent[PATH] < 20_000_000  # what the kernel buffers
     await assert_nothing_kept(quick)
 
@@ -200,16 +200,16 @@ async def test_F45_the_quarantine_says_why_and_is_audited_once(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(PATH, Fault.flip_byte(at="half"), times=None)
     before = count_of("moorage_release_ingestions_total", outcome="VerificationError")
     for _ in range(2):
         with pytest.raises(WRONG, match=r"has SHA-256 [0-9a-f]{64}, the release index says"):
-            await quick.ingestion.ensure(NAME)
+            await quick.releases.ingestion.ensure(NAME)
     record = await record_of(quick)
     assert record.state == FileState.QUARANTINED
     assert "the release index says" in record.reason
-    rows = [r for r in await quick.audit.list(after=0, limit=100) if r.object == NAME]
+    rows = [r for r in await quick.shared.audit.list(after=0, limit=100) if r.object == NAME]
     assert [(r.action, r.detail) for r in rows] == [("release.quarantined", record.reason)]
     after = count_of("moorage_release_ingestions_total", outcome="VerificationError")
     assert after == before + 2
@@ -238,11 +238,11 @@ async def test_F49_retry_after_is_obeyed(
     sleeps = Sleeps()
     quick = rewire(services, sleep=sleeps)
     put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     if value == "a date":
         value = formatdate(time() + 20, usegmt=True)
     fake.fault(PATH, Fault.status(429, headers={"Retry-After": value}))
-    assert (await quick.ingestion.ensure(NAME)).state == FileState.VERIFIED
+    assert (await quick.releases.ingestion.ensure(NAME)).state == FileState.VERIFIED
     assert len(sleeps) == 1
     assert slept(sleeps[0])
 
@@ -251,10 +251,10 @@ async def test_F49_a_long_retry_after_is_passed_on(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(PATH, Fault.status(503, headers={"Retry-After": "3600"}))
     with pytest.raises(UNAVAILABLE) as raised:
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert raised.value.retry_after_s == 3600
 
 
@@ -262,17 +262,17 @@ async def test_F50_an_upstream_that_fails_for_ever_is_left_alone(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(PATH, Fault.status(500), times=None)
     for _ in range(30):
-        if quick.client.breaker_states()[fake.base_url] is BreakerState.OPEN:
+        if quick.shared.client.breaker_states()[fake.base_url] is BreakerState.OPEN:
             break
         with pytest.raises(UNAVAILABLE):
-            await quick.ingestion.ensure(NAME)
+            await quick.releases.ingestion.ensure(NAME)
     seen = fake.hits[PATH]
     assert 13 <= seen <= 30
     with pytest.raises(UNAVAILABLE, match="left alone") as raised:
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert fake.hits[PATH] == seen
     assert status_of(raised.value) == 503
     assert raised.value.retry_after_s > 0
@@ -283,16 +283,16 @@ async def test_F52_five_redirects_are_followed_and_six_are_not(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     for hop in range(6):
         fake.fault(PATH, Fault.redirect(f"{PATH}?hop={hop}"))
     with pytest.raises(CONTENT, match="more than 5"):
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     await assert_nothing_kept(quick)
     fake.clear_faults()
     for hop in range(5):
         fake.fault(PATH, Fault.redirect(f"{PATH}?hop={hop}"))
-    assert await body_of(quick, await quick.ingestion.ensure(NAME)) == data
+    assert await body_of(quick, await quick.releases.ingestion.ensure(NAME)) == data
 
 
 @pytest.mark.parametrize(
@@ -326,15 +326,15 @@ async def test_F54_a_redirect_to_a_private_address_is_not_followed(
     settings = make_settings().model_copy(update={"network": only_the_fake})
     quick = rewire(await start_services(settings))
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.forget()
     fake.fault(PATH, Fault.redirect(target.format(port=port)))
     with pytest.raises(PLAIN) as raised:
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert status_of(raised.value) == 502
     assert dict(fake.hits) == {PATH: 1}
     await assert_nothing_kept(quick)
-    assert await body_of(quick, await quick.ingestion.ensure(NAME)) == data
+    assert await body_of(quick, await quick.releases.ingestion.ensure(NAME)) == data
 
 
 async def test_F67_a_valid_file_of_another_release_of_the_same_length_is_rejected(
@@ -344,11 +344,11 @@ async def test_F67_a_valid_file_of_another_release_of_the_same_length_is_rejecte
     data = put_release(extra_bytes=2000)
     other = put_release("go1.98.1", extra_bytes=2000)
     other += b"\0" * (len(data) - len(other))
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     assert len(other) == len(data)
     fake.fault(PATH, Fault.wrong_content(other), times=None)
     with pytest.raises(WRONG):
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert fake.hits[f"{PATH}.asc"] == 0
     await assert_nothing_kept(quick)
 
@@ -359,9 +359,9 @@ async def test_F67_an_index_that_gives_a_release_the_hash_of_another_is_not_beli
     """Hash and signature are right; only the archive itself says which release it is."""
     other = go_archive("go1.98.1")
     fake.put_file(NAME, other, signature=signer.sign(other))
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     with pytest.raises(WRONG, match=r"holds the toolchain v0\.0\.1-go1\.98\.1\."):
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert (await record_of(quick)).state is FileState.QUARANTINED
 
 
@@ -370,9 +370,9 @@ async def test_a_size_that_the_index_gets_wrong_stores_nothing(
 ) -> None:
     data = put_release()
     fake.put_file(NAME, data, size=len(data) - 1)
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     with pytest.raises(CONTENT):
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     await assert_nothing_kept(quick)
 
 
@@ -401,9 +401,9 @@ async def test_a_source_that_fails_is_followed_by_the_next_one(
     with FakeGodev(files={NAME: data}) as second:
         urls = [fake.files_url, second.files_url]
         quick = rewire(await start_services(releases={"files_urls": urls}))
-        await quick.reader.refresh()
+        await quick.releases.reader.refresh()
         fake.fault(PATH, fault, times=None)
-        record = await quick.ingestion.ensure(NAME)
+        record = await quick.releases.ingestion.ensure(NAME)
         assert record.state == FileState.VERIFIED
         assert record.source_url == second.files_url + NAME
         assert second.hits[PATH] == 1
@@ -418,8 +418,8 @@ async def test_the_first_source_that_works_is_the_only_one_asked(
     with FakeGodev(files={NAME: data}) as second:
         urls = [fake.files_url, second.files_url]
         quick = rewire(await start_services(releases={"files_urls": urls}))
-        await quick.reader.refresh()
-        record = await quick.ingestion.ensure(NAME)
+        await quick.releases.reader.refresh()
+        record = await quick.releases.ingestion.ensure(NAME)
         assert record.source_url == fake.files_url + NAME
         assert second.hits == {}
 
@@ -450,11 +450,11 @@ async def test_where_every_source_fails_the_worst_failure_is_told(
     with FakeGodev(files={NAME: data}) as second:
         urls = [fake.files_url, second.files_url]
         quick = rewire(await start_services(releases={"files_urls": urls}))
-        await quick.reader.refresh()
+        await quick.releases.reader.refresh()
         fake.fault(PATH, first, times=None)
         second.fault(PATH, second_fault, times=None)
         with pytest.raises(error) as raised:
-            await quick.ingestion.ensure(NAME)
+            await quick.releases.ingestion.ensure(NAME)
         assert status_of(raised.value) != 404
         await assert_nothing_kept(quick)
 
@@ -463,24 +463,24 @@ async def test_an_upstream_that_is_down_is_503_and_comes_back(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.stop()
     with pytest.raises(UNAVAILABLE) as raised:
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert status_of(raised.value) == 503
     await assert_nothing_kept(quick)
     fake.start()
-    assert await body_of(quick, await quick.ingestion.ensure(NAME)) == data
+    assert await body_of(quick, await quick.releases.ingestion.ensure(NAME)) == data
 
 
 async def test_what_is_served_stays_served_while_every_upstream_is_down(
     quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await quick.reader.refresh()
-    await quick.ingestion.ensure(NAME)
+    await quick.releases.reader.refresh()
+    await quick.releases.ingestion.ensure(NAME)
     fake.stop()
-    record = await quick.ingestion.ensure(NAME)
+    record = await quick.releases.ingestion.ensure(NAME)
     assert record.served
     assert await body_of(quick, record) == data
 
@@ -490,11 +490,11 @@ async def test_a_file_that_fails_leaves_the_others_alone(
 ) -> None:
     put_release()
     other = put_release("go1.98.1")
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(PATH, Fault.flip_byte(at="half"), times=None)
-    record = await quick.ingestion.ensure(archive_name("go1.98.1"))
+    record = await quick.releases.ingestion.ensure(archive_name("go1.98.1"))
     with pytest.raises(WRONG):
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert await body_of(quick, record) == other
     assert staged(quick) == []
     assert len(stored(quick)) == 2

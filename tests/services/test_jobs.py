@@ -10,8 +10,8 @@ from app.core import errors
 from app.core.job import JobState
 from app.db.audit import AuditLog
 from app.db.engine import Database
+from app.services.assembly import Services
 from app.services.jobs import SYNC, JobService
-from app.wiring import Services
 from tests.conftest import PutRelease
 from tests.services.bench import NAME, WallClock, audited
 
@@ -167,9 +167,9 @@ async def test_a_job_that_nobody_knows_is_unknown(bench: Bench) -> None:
 
 async def test_a_sync_can_be_asked_for(services: Services, put_release: PutRelease) -> None:
     put_release()
-    job = await services.jobs.ask_for(SYNC, "token:00")
-    assert await services.jobs.run_next()
-    report = json.loads((await services.jobs.get(job.id)).result)
+    job = await services.upkeep.jobs.ask_for(SYNC, "token:00")
+    assert await services.upkeep.jobs.run_next()
+    report = json.loads((await services.upkeep.jobs.get(job.id)).result)
     assert (report["fetched"], report["failed"]) == ([NAME], [])
     [row] = await audited(services, "release.verified")
     assert row.actor == "token:00"

@@ -6,9 +6,9 @@ import pytest
 
 from app.core import errors
 from app.core.digest import Digest
+from app.services.assembly import Services
 from app.services.releases.keyring import signing_subkeys
 from app.upstream.gpg import builtin_key
-from app.wiring import Services
 from tests.conftest import MakeServices, MakeSettings
 from tests.fakes.signer import Signer
 from tests.services.bench import audited
@@ -22,7 +22,7 @@ def export_file(tmp_path: Path) -> Path:
 
 
 async def active(services: Services) -> tuple[Digest, str]:
-    recorded = await services.keyring.recorded()
+    recorded = await services.releases.keyring.recorded()
     return recorded.digest, recorded.source
 
 
@@ -30,7 +30,7 @@ async def test_the_configured_export_becomes_active_at_the_first_start(
     services: Services, signer: Signer
 ) -> None:
     assert await active(services) == (Digest.of(signer.export), "setting")
-    keyring = await services.keyring.active()
+    keyring = await services.releases.keyring.active()
     assert {key.primary for key in keyring.subkeys} == {signer.primary}
     subkeys = [key.fingerprint for key in signing_subkeys(keyring)]
     assert set(subkeys) == {signer.current, signer.newer}
@@ -53,7 +53,7 @@ async def test_a_restart_with_the_same_setting_records_nothing(
     settings = make_settings()
     first = await start_services(settings)
     second = await start_services(settings)
-    assert await second.keyring.recorded() == await first.keyring.recorded()
+    assert await second.releases.keyring.recorded() == await first.releases.keyring.recorded()
     assert len(await audited(second, "keyring.activate")) == 1
 
 
@@ -63,11 +63,11 @@ async def test_a_restart_keeps_a_refresh_in_force(
     export_file.write_bytes(signer.older_export)
     settings = make_settings(releases={"keyring": export_file})
     first = await start_services(settings)
-    change = await first.keyring.take_over(signer.export, "cli", replace=False)
+    change = await first.releases.keyring.take_over(signer.export, "cli", replace=False)
     assert (change.added, change.removed, change.changed) == ((signer.newer,), (), True)
     second = await start_services(settings)
     assert await active(second) == (Digest.of(signer.export), "refresh")
-    assert signer.newer in {k.fingerprint for k in (await second.keyring.active()).subkeys}
+    assert signer.newer in {k.fingerprint for k in (await second.releases.keyring.active()).subkeys}
 
 
 async def test_a_changed_setting_becomes_active_over_a_refresh(
@@ -76,7 +76,7 @@ async def test_a_changed_setting_becomes_active_over_a_refresh(
     export_file.write_bytes(signer.older_export)
     settings = make_settings(releases={"keyring": export_file})
     first = await start_services(settings)
-    await first.keyring.take_over(signer.export, "cli", replace=False)
+    await first.releases.keyring.take_over(signer.export, "cli", replace=False)
     export_file.write_bytes(signer.older_export + DIFFERENT)
     second = await start_services(settings)
     assert await active(second) == (Digest.of(signer.older_export + DIFFERENT), "setting")
@@ -88,19 +88,19 @@ async def test_a_running_process_uses_what_another_took_over(
     export_file.write_bytes(signer.older_export)
     settings = make_settings(releases={"keyring": export_file})
     first, second = await start_services(settings), await start_services(settings)
-    assert (await second.keyring.active()).digest == Digest.of(signer.older_export)
-    await first.keyring.take_over(signer.export, "cli", replace=False)
-    assert (await second.keyring.active()).digest == Digest.of(signer.export)
+    assert (await second.releases.keyring.active()).digest == Digest.of(signer.older_export)
+    await first.releases.keyring.take_over(signer.export, "cli", replace=False)
+    assert (await second.releases.keyring.active()).digest == Digest.of(signer.export)
 
 
 async def test_an_older_export_is_refused_unless_told_to_replace(
     services: Services, signer: Signer
 ) -> None:
-    before = await services.keyring.recorded()
+    before = await services.releases.keyring.recorded()
     with pytest.raises(errors.ConflictError, match=rf"lacks 1 subkey.*{signer.newer}.*--replace"):
-        await services.keyring.take_over(signer.older_export, "cli", replace=False)
-    assert await services.keyring.recorded() == before
-    change = await services.keyring.take_over(signer.older_export, "cli", replace=True)
+        await services.releases.keyring.take_over(signer.older_export, "cli", replace=False)
+    assert await services.releases.keyring.recorded() == before
+    change = await services.releases.keyring.take_over(signer.older_export, "cli", replace=True)
     assert (change.added, change.removed) == ((), (signer.newer,))
     assert await active(services) == (Digest.of(signer.older_export), "refresh")
     assert [row.actor for row in await audited(services, "keyring.activate")] == ["system", "cli"]
@@ -109,12 +109,12 @@ async def test_an_older_export_is_refused_unless_told_to_replace(
 async def test_taking_the_same_export_over_again_changes_nothing(
     services: Services, signer: Signer
 ) -> None:
-    before = await services.watch.poll()
-    change = await services.keyring.take_over(signer.export, "cli", replace=False)
+    before = await services.shared.watch.poll()
+    change = await services.releases.keyring.take_over(signer.export, "cli", replace=False)
     assert not change.changed
     assert await active(services) == (Digest.of(signer.export), "setting")
     assert len(await audited(services, "keyring.activate")) == 1
-    assert await services.watch.poll() == before
+    assert await services.shared.watch.poll() == before
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ async def test_what_is_no_export_of_the_pinned_key_is_refused(
     elif armored == "secret":
         armored = signer.room.gpg("--batch", "--armor", "--export-secret-keys", signer.primary)
     assert isinstance(armored, bytes)
-    before = await services.keyring.recorded()
+    before = await services.releases.keyring.recorded()
     for replace in (False, True):
         with pytest.raises(errors.KeyringError):
-            await services.keyring.take_over(armored, "cli", replace=replace)
-    assert await services.keyring.recorded() == before
+            await services.releases.keyring.take_over(armored, "cli", replace=replace)
+    assert await services.releases.keyring.recorded() == before
     assert len(await audited(services, "keyring.activate")) == 1
 
 

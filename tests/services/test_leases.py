@@ -232,14 +232,14 @@ async def test_F93_a_late_holders_result_is_discarded(
     """The first is paused in its download, with the lease, until the second is done."""
     data = put_release()
     settings = make_settings()
-    await (await start_services(settings)).reader.refresh()
+    await (await start_services(settings)).releases.reader.refresh()
     clock = WallClock()
     async with running(settings, clock) as first, running(settings, clock) as second:
         fake.fault(PATH, STALLING[late])
-        paused = asyncio.ensure_future(first.ingestion.ensure(NAME))
+        paused = asyncio.ensure_future(first.releases.ingestion.ensure(NAME))
         await anyio.to_thread.run_sync(fake.wait_until, lambda: fake.stalled == 1)
         clock.advance(seconds=61)
-        record = await second.ingestion.ensure(NAME)
+        record = await second.releases.ingestion.ensure(NAME)
         assert record.state == FileState.VERIFIED
         if late == "wrong":
             fake.fault(PATH, Fault.flip_byte(at="last"))  # it asks once more

@@ -32,7 +32,7 @@ async def two(tmp_path: Path) -> AsyncIterator[tuple[Bench, Bench]]:
 
 
 async def seen(bench: Bench) -> TenantPolicy:
-    return (await bench.services.policies.current()).tenants["acme"]
+    return (await bench.services.shared.policies.current()).tenants["acme"]
 
 
 def test_a_poll_comes_within_a_second() -> None:
@@ -43,46 +43,52 @@ async def test_between_two_changes_nothing_is_read(
     two: tuple[Bench, Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = two
-    before = await one.services.policies.current(fresh=True)
+    before = await one.services.shared.policies.current(fresh=True)
 
     async def fail(_work: object) -> None:
         raise AssertionError("the database was asked")
 
     with monkeypatch.context() as patched:
-        patched.setattr(one.services.db, "read", fail)
-        assert await one.services.policies.current() is before
+        patched.setattr(one.services.shared.db, "read", fail)
+        assert await one.services.shared.policies.current() is before
 
 
 Change = Callable[[Bench], Awaitable[object]]
 
 
 async def _tenant(bench: Bench) -> object:
-    return await bench.services.tenants.update(TenantDraft("acme", "new", enabled=False), OPERATOR)
+    return await bench.services.tenants.tenants.update(
+        TenantDraft("acme", "new", enabled=False), OPERATOR
+    )
 
 
 async def _rule(bench: Bench) -> object:
-    return await bench.services.rules.create("acme", RuleDraft(Effect.DENY, "a.b"), OPERATOR)
+    return await bench.services.tenants.rules.create(
+        "acme", RuleDraft(Effect.DENY, "a.b"), OPERATOR
+    )
 
 
 async def _platform(bench: Bench) -> object:
-    return await bench.services.rules.create(None, RuleDraft(Effect.DENY, "a.b"), OPERATOR)
+    return await bench.services.tenants.rules.create(None, RuleDraft(Effect.DENY, "a.b"), OPERATOR)
 
 
 async def _route(bench: Bench) -> object:
-    return await bench.services.routes.create("acme", RouteDraft("*", (UPSTREAM,)), OPERATOR)
+    return await bench.services.tenants.routes.create(
+        "acme", RouteDraft("*", (UPSTREAM,)), OPERATOR
+    )
 
 
 async def _owner(bench: Bench) -> object:
-    return await bench.services.ownership.put(Ownership("own.example", "acme"), OPERATOR)
+    return await bench.services.tenants.ownership.put(Ownership("own.example", "acme"), OPERATOR)
 
 
 async def _credential(bench: Bench) -> object:
     draft = CredentialDraft("nexus", "bearer", "secret")
-    return await bench.services.credentials.put("acme", draft, OPERATOR)
+    return await bench.services.tenants.credentials.put("acme", draft, OPERATOR)
 
 
 async def _token(bench: Bench) -> object:
-    return await bench.services.tokens.create("ci", tenant="acme")
+    return await bench.services.tenants.tokens.create("ci", tenant="acme")
 
 
 CHANGES: list[Change] = [_tenant, _rule, _platform, _route, _owner, _credential, _token]
@@ -93,11 +99,11 @@ async def test_every_change_is_seen_by_another_process_at_its_next_poll(
     two: tuple[Bench, Bench], change: Change
 ) -> None:
     one, other = two
-    before = await other.services.policies.current(fresh=True)
+    before = await other.services.shared.policies.current(fresh=True)
     await change(one)
-    assert await other.services.policies.current() is before
-    await other.services.watch.poll()
-    after = await other.services.policies.current()
+    assert await other.services.shared.policies.current() is before
+    await other.services.shared.watch.poll()
+    after = await other.services.shared.policies.current()
     assert after.generation > before.generation
     assert after != before
 
@@ -106,28 +112,31 @@ async def test_F26_a_revoked_token_is_none_in_another_process_at_its_next_poll(
     two: tuple[Bench, Bench],
 ) -> None:
     one, other = two
-    token, secret = await one.services.tokens.create(
+    token, secret = await one.services.tenants.tokens.create(
         "ci", tenant="acme", scopes=frozenset({Scope.READ})
     )
     now = one.clock()
-    assert token_of(await other.services.policies.current(fresh=True), secret, now).id == token.id
-    await one.services.tokens.revoke(token.id)
-    await other.services.watch.poll()
+    assert (
+        token_of(await other.services.shared.policies.current(fresh=True), secret, now).id
+        == token.id
+    )
+    await one.services.tenants.tokens.revoke(token.id)
+    await other.services.shared.watch.poll()
     with pytest.raises(UnauthenticatedError, match="unknown or revoked"):
-        token_of(await other.services.policies.current(), secret, now)
+        token_of(await other.services.shared.policies.current(), secret, now)
 
 
 async def test_F26_a_removed_tenant_takes_its_tokens_with_it(two: tuple[Bench, Bench]) -> None:
     one, other = two
-    _, secret = await one.services.tokens.create("ci", tenant="acme")
-    await one.services.tenants.remove("acme", OPERATOR)
-    policy = await other.services.policies.current(fresh=True)
+    _, secret = await one.services.tenants.tokens.create("ci", tenant="acme")
+    await one.services.tenants.tenants.remove("acme", OPERATOR)
+    policy = await other.services.shared.policies.current(fresh=True)
     assert "acme" not in policy.tenants
     with pytest.raises(UnauthenticatedError):
         token_of(policy, secret, one.clock())
     # A tenant that takes the name later gets none of the old one's tokens, rules or routes.
     await one.tenant("acme")
-    again = await other.services.policies.current(fresh=True)
+    again = await other.services.shared.policies.current(fresh=True)
     assert (again.tenants["acme"].routes, tuple(again.tenants["acme"].access.rules)) == ((), ())
     with pytest.raises(UnauthenticatedError):
         token_of(again, secret, one.clock())
@@ -139,8 +148,8 @@ async def test_the_next_change_is_when_the_first_rule_expires(two: tuple[Bench, 
     assert (await seen(one)).next_change(now) is None
     for tenant, days in (("acme", 3), (None, 2), ("acme", 5)):
         draft = RuleDraft(Effect.DENY, f"a.b/{days}", expires_at=now + timedelta(days=days))
-        await one.services.rules.create(tenant, draft, OPERATOR)
-    await one.services.watch.poll()
+        await one.services.tenants.rules.create(tenant, draft, OPERATOR)
+    await one.services.shared.watch.poll()
     for passed, left in ((0, 2), (2, 3), (4, 5), (5, None)):
         found = (await seen(one)).next_change(now + timedelta(days=passed))
         assert found == (None if left is None else now + timedelta(days=left))

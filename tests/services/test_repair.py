@@ -13,10 +13,10 @@ from app.core import errors
 from app.core.digest import Digest
 from app.core.releasefile import FileRecord, FileState
 from app.db.blobs import Blobs
+from app.services.assembly import Services
 from app.services.clock import utc_now
 from app.services.fsck import FsckFinding, FsckProblem
 from app.storage.blobstore import BlobCondition
-from app.wiring import Services
 from tests.conftest import MakeSettings, PutRelease
 from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
@@ -62,7 +62,7 @@ class Bench:
         return blob_path(self.services, self.digest)
 
     async def fsck(self, *, deep: bool = True, repair: bool = False) -> list[FsckFinding]:
-        return list((await self.services.fsck.run(deep=deep, repair=repair)).findings)
+        return list((await self.services.upkeep.fsck.run(deep=deep, repair=repair)).findings)
 
 
 @pytest.fixture
@@ -72,8 +72,8 @@ async def bench(
     data = put_release()
     clock = WallClock(utc_now())  # the ages of blobs are those of real files
     async with running(make_settings(), clock) as services:
-        await services.reader.refresh()
-        record = await services.ingestion.ensure(NAME)
+        await services.releases.reader.refresh()
+        record = await services.releases.ingestion.ensure(NAME)
         fake.forget()
         yield Bench(services, clock, data, record)
 
@@ -127,12 +127,12 @@ async def test_F90_a_healed_file_keeps_its_verdict_and_asks_for_no_signature(
     spoil(bench.path, flipped(bench.data))
     with pytest.raises(errors.BlobDamagedError):
         await body_of(bench.services, bench.record)
-    await bench.services.repair.damaged(bench.digest, "found while serving", fetch=False)
+    await bench.services.upkeep.repair.damaged(bench.digest, "found while serving", fetch=False)
     assert count_of("moorage_blobs_damaged_total") == before + 1
     [path] = quarantined(bench.services)
     assert path.read_bytes() == flipped(bench.data)  # evidence
     fake.set_signature(NAME, None)
-    healed = await bench.services.ingestion.ensure(NAME)
+    healed = await bench.services.releases.ingestion.ensure(NAME)
     assert healed.verdict == bench.record.verdict
     assert (healed.state, healed.signature) == (FileState.VERIFIED, bench.record.signature)
     assert (healed.damaged, healed.toolchain) == (False, bench.record.toolchain)
@@ -144,9 +144,9 @@ async def test_F90_a_healed_file_keeps_its_verdict_and_asks_for_no_signature(
 async def test_F90_repair_fetches_in_the_background_and_once(bench: Bench, fake: FakeGodev) -> None:
     spoil(bench.path, flipped(bench.data))
     for _ in range(3):
-        await bench.services.repair.damaged(bench.digest, "found while serving")
+        await bench.services.upkeep.repair.damaged(bench.digest, "found while serving")
     while (await record_of(bench.services)).damaged:
-        healed = await bench.services.ingestion.ensure(NAME)
+        healed = await bench.services.releases.ingestion.ensure(NAME)
     assert await body_of(bench.services, healed) == bench.data
     assert len(await audited(bench.services, "blob.damage")) == 1
     assert fake.hits[PATH] == 1
@@ -157,13 +157,13 @@ async def test_F90_damage_while_upstream_is_down_is_503_and_heals_later(
 ) -> None:
     spoil(bench.path, flipped(bench.data))
     fake.fault(PATH, Fault.status(501), times=None)
-    await bench.services.repair.damaged(bench.digest, "test", fetch=False)
+    await bench.services.upkeep.repair.damaged(bench.digest, "test", fetch=False)
     with pytest.raises(errors.UpstreamUnavailableError):
-        await bench.services.ingestion.ensure(NAME)
+        await bench.services.releases.ingestion.ensure(NAME)
     record = await record_of(bench.services)
     assert (record.state, record.damaged) == (FileState.VERIFIED, True)
     fake.clear_faults()
-    healed = await bench.services.ingestion.ensure(NAME)
+    healed = await bench.services.releases.ingestion.ensure(NAME)
     assert await body_of(bench.services, healed) == bench.data
 
 
@@ -172,13 +172,13 @@ async def test_F90_damage_while_upstream_sends_wrong_bytes_is_never_served(
 ) -> None:
     spoil(bench.path, flipped(bench.data))
     fake.fault(PATH, Fault.flip_byte(at=0), times=None)
-    await bench.services.repair.damaged(bench.digest, "test", fetch=False)
+    await bench.services.upkeep.repair.damaged(bench.digest, "test", fetch=False)
     with pytest.raises(errors.VerificationError):
-        await bench.services.ingestion.ensure(NAME)
+        await bench.services.releases.ingestion.ensure(NAME)
     assert not bench.path.exists()
     assert staged(bench.services) == []
     fake.clear_faults()
-    healed = await bench.services.ingestion.ensure(NAME)
+    healed = await bench.services.releases.ingestion.ensure(NAME)
     assert (healed.state, healed.damaged) == (FileState.VERIFIED, False)
     assert await body_of(bench.services, healed) == bench.data
     await assert_sound(bench.services)
@@ -188,19 +188,19 @@ async def test_a_repair_that_is_closed_leaves_the_file_recorded_as_damaged(
     bench: Bench, fake: FakeGodev
 ) -> None:
     fake.fault(PATH, Fault.delay_headers_until_released())
-    await bench.services.repair.damaged(bench.digest, "test")
+    await bench.services.upkeep.repair.damaged(bench.digest, "test")
     await anyio.to_thread.run_sync(fake.wait_until, lambda: fake.stalled == 1)
-    await bench.services.repair.aclose()
+    await bench.services.upkeep.repair.aclose()
     assert (await record_of(bench.services)).damaged
     fake.release()
-    assert not (await bench.services.ingestion.ensure(NAME)).damaged
+    assert not (await bench.services.releases.ingestion.ensure(NAME)).damaged
 
 
 # Orphans and leftovers.
 
 
 async def test_a_young_orphan_is_kept_because_its_row_may_be_about_to_come(bench: Bench) -> None:
-    digest = await bench.services.store.put(b"orphan")
+    digest = await bench.services.shared.store.put(b"orphan")
     [finding] = await bench.fsck(repair=True)
     assert (finding.problem, finding.names, finding.harmful) == (FsckProblem.ORPHAN, (), False)
     assert "keep it" in finding.action
@@ -208,7 +208,7 @@ async def test_a_young_orphan_is_kept_because_its_row_may_be_about_to_come(bench
 
 
 async def test_an_old_orphan_is_deleted_by_repair_alone(bench: Bench) -> None:
-    digest = await bench.services.store.put(b"orphan")
+    digest = await bench.services.shared.store.put(b"orphan")
     bench.clock.advance(minutes=61)
     [finding] = await bench.fsck()
     assert (finding.object, finding.size_bytes) == (f"sha256:{digest}", 6)
@@ -226,7 +226,7 @@ async def test_an_old_orphan_is_deleted_by_repair_alone(bench: Bench) -> None:
 async def test_the_age_of_an_orphan_is_that_of_its_file(
     minutes: int, action: str, bench: Bench
 ) -> None:
-    digest = await bench.services.store.put(b"orphan")
+    digest = await bench.services.shared.store.put(b"orphan")
     at = (bench.clock() - timedelta(minutes=minutes)).timestamp()
     os.utime(blob_path(bench.services, digest), (at, at))
     [finding] = await bench.fsck()
@@ -234,7 +234,7 @@ async def test_the_age_of_an_orphan_is_that_of_its_file(
 
 
 async def test_leftovers_of_dead_processes_are_removed_by_repair_alone(bench: Bench) -> None:
-    folder = bench.services.settings.data_dir / "tmp" / ("ab" * 16)
+    folder = bench.services.shared.settings.data_dir / "tmp" / ("ab" * 16)
     folder.mkdir()
     (folder / ("cd" * 8)).write_bytes(b"half a download")
     [finding] = await bench.fsck()
@@ -252,7 +252,7 @@ async def test_leftovers_of_dead_processes_are_removed_by_repair_alone(bench: Be
 async def test_F91_a_start_removes_what_dead_processes_left(
     bench: Bench, make_settings: MakeSettings
 ) -> None:
-    folder = bench.services.settings.data_dir / "tmp" / ("ab" * 16)
+    folder = bench.services.shared.settings.data_dir / "tmp" / ("ab" * 16)
     folder.mkdir()
     (folder / ("cd" * 8)).write_bytes(b"half a download")
     async with running(make_settings(), bench.clock):
@@ -260,7 +260,7 @@ async def test_F91_a_start_removes_what_dead_processes_left(
 
 
 async def test_what_a_live_process_stages_is_no_leftover(bench: Bench) -> None:
-    async with bench.services.store.stage() as staging:
+    async with bench.services.shared.store.stage() as staging:
         await staging.write(b"x")
         assert await bench.fsck(repair=True) == []
         assert len(staged(bench.services)) == 1
@@ -270,14 +270,14 @@ async def test_everything_at_once_is_found_and_progress_is_told(
     bench: Bench, put_release: PutRelease
 ) -> None:
     put_release("go1.98.1")
-    await bench.services.reader.refresh()
-    other = await bench.services.ingestion.ensure(OTHER)
+    await bench.services.releases.reader.refresh()
+    other = await bench.services.releases.ingestion.ensure(OTHER)
     assert other.file.sha256 is not None
     spoil(bench.path, flipped(bench.data))
     blob_path(bench.services, other.file.sha256).unlink()
-    await bench.services.store.put(b"orphan")
+    await bench.services.shared.store.put(b"orphan")
     told: list[tuple[int, int]] = []
-    report = await bench.services.fsck.run(
+    report = await bench.services.upkeep.fsck.run(
         deep=True, repair=False, progress=lambda done, of: told.append((done, of))
     )
     assert sorted(f.problem for f in report.findings) == ["damaged", "missing", "orphan"]
@@ -286,7 +286,7 @@ async def test_everything_at_once_is_found_and_progress_is_told(
 
 
 async def test_a_sound_store_is_clean(bench: Bench) -> None:
-    report = await bench.services.fsck.run(deep=True, repair=True)
+    report = await bench.services.upkeep.fsck.run(deep=True, repair=True)
     assert (report.clean, report.findings, report.checked) == (True, (), 2)
 
 
@@ -296,7 +296,7 @@ async def test_a_sound_store_is_clean(bench: Bench) -> None:
 async def test_scrub_leaves_alone_what_was_hashed_within_its_days(bench: Bench) -> None:
     spoil(bench.path, flipped(bench.data))
     bench.clock.advance(days=29)
-    assert await bench.services.scrub.step() == 0
+    assert await bench.services.upkeep.scrub.step() == 0
     assert not (await record_of(bench.services)).damaged
 
 
@@ -305,35 +305,35 @@ async def test_scrub_finds_a_flipped_byte_and_has_the_file_fetched_again(
 ) -> None:
     spoil(bench.path, flipped(bench.data))
     bench.clock.advance(days=31)
-    assert await bench.services.scrub.step() == 1
+    assert await bench.services.upkeep.scrub.step() == 1
     [row] = await audited(bench.services, "blob.damage")
     assert row.detail == "scrub: damaged"
-    healed = await bench.services.ingestion.ensure(NAME)
+    healed = await bench.services.releases.ingestion.ensure(NAME)
     assert await body_of(bench.services, healed) == bench.data
     assert fake.hits[PATH] == 1
-    assert await bench.services.scrub.step() == 0
+    assert await bench.services.upkeep.scrub.step() == 0
 
 
 async def test_scrub_writes_down_what_it_found_right(bench: Bench) -> None:
     bench.clock.advance(days=31)
-    assert await bench.services.scrub.step() == 0
-    checked = await bench.services.db.read(lambda s: Blobs(s).all())
+    assert await bench.services.upkeep.scrub.step() == 0
+    checked = await bench.services.shared.db.read(lambda s: Blobs(s).all())
     assert {blob.checked_at for blob in checked} == {bench.clock()}
 
 
 async def test_scrub_takes_the_longest_unchecked_first_and_twenty_at_a_time(bench: Bench) -> None:
     long_ago = bench.clock() - timedelta(days=100)
     contents = [b"%d" % number for number in range(25)]
-    digests = [await bench.services.store.put(content) for content in contents]
+    digests = [await bench.services.shared.store.put(content) for content in contents]
 
     def record(at_days: int) -> Callable[[object], None]:
         at = long_ago + timedelta(days=at_days)
         return lambda s: Blobs(s).record(digests[at_days], len(contents[at_days]), at)  # type: ignore[arg-type]
 
     for number in range(25):
-        await bench.services.db.write(record(number))
-    await bench.services.scrub.step()
-    checked = await bench.services.db.read(lambda s: Blobs(s).all())
+        await bench.services.shared.db.write(record(number))
+    await bench.services.upkeep.scrub.step()
+    checked = await bench.services.shared.db.read(lambda s: Blobs(s).all())
     fresh = {blob.digest for blob in checked if blob.checked_at == bench.clock()}
     assert set(digests[:20]) <= fresh
     assert not fresh & set(digests[20:])
@@ -346,13 +346,13 @@ async def test_scrub_can_be_turned_off(
     clock = WallClock(utc_now())
     never = make_settings(storage={"scrub_days": 0})
     async with running(never, clock) as services:
-        await services.reader.refresh()
-        record = await services.ingestion.ensure(NAME)
+        await services.releases.reader.refresh()
+        record = await services.releases.ingestion.ensure(NAME)
         assert record.file.sha256 is not None
         blob_path(services, record.file.sha256).unlink()
         clock.advance(days=10_000)
-        assert await services.scrub.step() == 0
-        condition = await services.store.check(record.file.sha256, 1, deep=True)
+        assert await services.upkeep.scrub.step() == 0
+        condition = await services.shared.store.check(record.file.sha256, 1, deep=True)
         assert condition is BlobCondition.MISSING
 
 
@@ -361,6 +361,6 @@ async def test_a_file_that_was_only_touched_is_not_taken_away(bench: Bench, tmp_
     os.link(bench.path, tmp_path / "copy")
     assert bench.record.file.sha256 is not None
     size = bench.record.file.size_bytes
-    assert not await bench.services.repair.suspect(bench.digest, size, "it changed")
+    assert not await bench.services.upkeep.repair.suspect(bench.digest, size, "it changed")
     assert quarantined(bench.services) == []
     assert not (await record_of(bench.services)).damaged

@@ -79,7 +79,7 @@ async def test_F87_a_credential_is_in_no_file_no_log_and_no_error(
         async with process(tmp_path) as bench:
             await bench.tenant("acme")
             draft = CredentialDraft("nexus", "basic", CANARY, "ci")
-            recorded = await bench.services.credentials.put("acme", draft, OPERATOR)
+            recorded = await bench.services.tenants.credentials.put("acme", draft, OPERATOR)
             await bench.route("acme", "*", UpstreamDraft(fake.url, credential="nexus"))
             assert (await bench.ask(INFO, X.path, "v1.0.0")).body == X.info
             await bench.ask(ZIP, X.path, "v1.0.0")
@@ -96,8 +96,8 @@ async def test_F87_a_credential_is_in_no_file_no_log_and_no_error(
                 with pytest.raises(Exception) as told:
                     await bench.ask(LIST, X.path)
                 errors.append(repr(told.value) + repr(told.value.__cause__))
-            rows = await bench.services.audit.list(after=0, limit=1000)
-            policy = await bench.services.policies.current(fresh=True)
+            rows = await bench.services.shared.audit.list(after=0, limit=1000)
+            policy = await bench.services.shared.policies.current(fresh=True)
             everything = repr(recorded) + repr(draft) + repr(errors) + repr(rows) + repr(policy)
     out = capsys.readouterr()
     everything += caplog.text + out.out + out.err
@@ -112,7 +112,7 @@ async def test_a_credential_goes_to_its_own_origin_alone(tmp_path: Path) -> None
     with FakeGoproxy() as other, FakeGoproxy([X], credential=basic("ci", CANARY)) as fake:
         async with process(tmp_path) as bench:
             await bench.tenant("acme")
-            await bench.services.credentials.put(
+            await bench.services.tenants.credentials.put(
                 "acme", CredentialDraft("nexus", "basic", CANARY, "ci"), OPERATOR
             )
             upstream = UpstreamDraft(fake.url, credential="nexus", redirect_to=(other.base_url,))
@@ -130,7 +130,7 @@ async def test_a_secret_that_is_changed_is_used_at_once(tmp_path: Path) -> None:
             await bench.tenant("acme")
             for secret, works in (("old", False), ("new", True)):
                 draft = CredentialDraft("nexus", "basic", secret, "ci")
-                await bench.services.credentials.put("acme", draft, OPERATOR)
+                await bench.services.tenants.credentials.put("acme", draft, OPERATOR)
                 if secret == "old":
                     await bench.route("acme", "*", UpstreamDraft(fake.url, credential="nexus"))
                 if works:

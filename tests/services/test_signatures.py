@@ -9,8 +9,8 @@ import pytest
 
 from app.core import errors
 from app.core.releasefile import FileState
+from app.services.assembly import Services
 from app.web.responses import status_of
-from app.wiring import Services
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
@@ -55,10 +55,10 @@ async def test_F63_without_a_signature_a_file_is_pending_and_heals_without_anoth
     name: str, quick: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(ASC, UNSIGNED[name], times=None)
     with pytest.raises(errors.NotYetError) as raised:
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert status_of(raised.value) == 503
     record = await record_of(quick)
     assert (record.state, record.has_bytes) == (FileState.PENDING_SIGNATURE, True)
@@ -68,7 +68,7 @@ async def test_F63_without_a_signature_a_file_is_pending_and_heals_without_anoth
     await assert_sound(quick)
 
     fake.clear_faults()
-    record = await quick.ingestion.ensure(NAME)
+    record = await quick.releases.ingestion.ensure(NAME)
     assert (record.state, record.reason) == (FileState.VERIFIED, "")
     assert await body_of(quick, record) == data
     assert fake.hits[PATH] == 1
@@ -79,11 +79,11 @@ async def test_F63_staying_pending_writes_no_second_audit_row(
     quick: Services, put_release: PutRelease
 ) -> None:
     put_release(signed=False)
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     for _ in range(3):
         with pytest.raises(errors.NotYetError):
-            await quick.ingestion.ensure(NAME)
-    assert await quick.ingestion.judge_again() == []
+            await quick.releases.ingestion.ensure(NAME)
+    assert await quick.releases.ingestion.judge_again() == []
     assert len(await audited(quick, "release.pending-signature")) == 1
 
 
@@ -91,10 +91,10 @@ async def test_F63_a_signature_of_another_file_quarantines_until_the_right_one_i
     quick: Services, fake: FakeGodev, put_release: PutRelease, signer: Signer
 ) -> None:
     data = put_release()
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.set_signature(NAME, signer.sign(b"another file"))
     with pytest.raises(errors.VerificationError) as raised:
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert status_of(raised.value) == 502
     record = await record_of(quick)
     assert (record.state, record.has_bytes) == (FileState.QUARANTINED, True)
@@ -102,7 +102,7 @@ async def test_F63_a_signature_of_another_file_quarantines_until_the_right_one_i
     assert (record.verdict.accepted, record.verdict.reason) == (False, "bad-signature")
 
     fake.set_signature(NAME, signer.sign(data))
-    [released] = await quick.ingestion.judge_again()
+    [released] = await quick.releases.ingestion.judge_again()
     assert released.state == FileState.VERIFIED
     assert fake.hits[PATH] == 1
 
@@ -114,8 +114,8 @@ async def test_F63_a_signature_is_looked_for_at_every_source(
     with FakeGodev(files={NAME: data}) as second:
         urls = [second.files_url, fake.files_url]
         quick = rewire(await start_services(releases={"files_urls": urls}))
-        await quick.reader.refresh()
-        assert (await quick.ingestion.ensure(NAME)).state == FileState.VERIFIED
+        await quick.releases.reader.refresh()
+        assert (await quick.releases.ingestion.ensure(NAME)).state == FileState.VERIFIED
         assert (second.hits[ASC], fake.hits[ASC]) == (1, 1)
         assert (second.hits[PATH], fake.hits[PATH]) == (1, 0)
 
@@ -165,16 +165,16 @@ async def test_F64_every_row_of_the_table_of_signatures_ends_in_its_state(
     keyring.write_bytes(keys.export)
     more = {"keyring": keyring, "pinned_fingerprints": [keys.primary]}
     quick = rewire(await start_services(make_settings(releases=more)))
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     seen = {}
     for row, name in names.items():
         with suppress(errors.VerificationError, errors.NotYetError):
-            assert (await quick.ingestion.ensure(name)).served
+            assert (await quick.releases.ingestion.ensure(name)).served
         record = await record_of(quick, name)
         assert record.has_bytes
         seen[row] = (record.state.value, record.verdict.reason if record.verdict else None)
     assert seen == TABLE
-    offered = (await quick.catalog.current(fresh=True)).offered
+    offered = (await quick.releases.catalog.current(fresh=True)).offered
     assert {record.file.filename for record in offered} == {
         names[row] for row, (state, _) in TABLE.items() if state == "verified"
     }
@@ -194,25 +194,27 @@ async def test_F65_an_unknown_subkey_is_accepted_after_a_refresh_without_another
     (tmp_path / "older.asc").write_bytes(signer.older_export)
     settings = make_settings(releases={"keyring": tmp_path / "older.asc"})
     services = await start_services(settings)
-    await services.reader.refresh()
+    await services.releases.reader.refresh()
     with pytest.raises(errors.VerificationError, match=r"unknown signing subkey .*keys refresh"):
-        await services.ingestion.ensure(NAME)
+        await services.releases.ingestion.ensure(NAME)
     record = await record_of(services)
     assert record.state == FileState.QUARANTINED
     assert record.verdict is not None
     assert record.verdict.reason == "unknown-signing-subkey"
     old_ring = record.verdict.keyring
 
-    change = await services.keyring.take_over(signer.export, "cli", replace=False)
+    change = await services.releases.keyring.take_over(signer.export, "cli", replace=False)
     assert change.added == (signer.newer,)
-    [released] = await services.ingestion.judge_again("cli")
+    [released] = await services.releases.ingestion.judge_again("cli")
     assert (released.state, released.reason) == (FileState.VERIFIED, "")
     assert released.verdict is not None
     assert released.verdict.subkey == signer.newer
     assert released.verdict.keyring != old_ring
     assert await body_of(services, released) == data
     assert fake.hits[PATH] == 1  # the archive was downloaded once
-    actions = [r.action for r in await services.audit.list(after=0, limit=99) if r.object == NAME]
+    actions = [
+        r.action for r in await services.shared.audit.list(after=0, limit=99) if r.object == NAME
+    ]
     assert actions == ["release.quarantined", "release.verified"]
 
 
@@ -229,11 +231,11 @@ async def test_F65_another_process_judges_by_the_refreshed_key_without_a_restart
     (tmp_path / "older.asc").write_bytes(signer.older_export)
     settings = make_settings(releases={"keyring": tmp_path / "older.asc"})
     first, second = await start_services(settings), await start_services(settings)
-    await first.reader.refresh()
+    await first.releases.reader.refresh()
     with pytest.raises(errors.VerificationError):
-        await second.ingestion.ensure(NAME)
-    await first.keyring.take_over(signer.export, "cli", replace=False)
-    assert (await second.ingestion.ensure(NAME)).state == FileState.VERIFIED
+        await second.releases.ingestion.ensure(NAME)
+    await first.releases.keyring.take_over(signer.export, "cli", replace=False)
+    assert (await second.releases.ingestion.ensure(NAME)).state == FileState.VERIFIED
     assert fake.hits[PATH] == 1
 
 
@@ -289,13 +291,13 @@ async def test_F66_without_gpg_a_later_start_serves_what_was_verified(
     settings = make_settings()
     put_release()
     first = await start_services(settings)
-    await first.reader.refresh()
-    await first.ingestion.ensure(NAME)
+    await first.releases.reader.refresh()
+    await first.releases.ingestion.ensure(NAME)
     program.remove()
     later = await start_services(settings)
-    assert (await later.ingestion.ensure(NAME)).state is FileState.VERIFIED
+    assert (await later.releases.ingestion.ensure(NAME)).state is FileState.VERIFIED
     with pytest.raises(errors.NotYetError):
-        await later.keyring.active()
+        await later.releases.keyring.active()
 
 
 BROKEN = {
@@ -324,24 +326,24 @@ async def test_F66_a_broken_gpg_holds_new_files_back_and_serves_the_old_ones(
 ) -> None:
     old, new, never = published
     quick = rewire(await start_services())
-    await quick.reader.refresh()
-    await quick.ingestion.ensure(old)
+    await quick.releases.reader.refresh()
+    await quick.releases.ingestion.ensure(old)
     if BROKEN[name] is None:
         program.remove()
     else:
         program.become(str(BROKEN[name]))
-    quick.gpg.timeout_s = 0.2
+    quick.releases.gpg.timeout_s = 0.2
     with pytest.raises(errors.NotYetError) as raised:
-        await quick.ingestion.ensure(new)
+        await quick.releases.ingestion.ensure(new)
     assert status_of(raised.value) == 503
     record = await record_of(quick, new)
     assert (record.state, record.has_bytes) == (FileState.PENDING_SIGNATURE, True)
-    assert await body_of(quick, await quick.ingestion.ensure(old)) == published[old]
+    assert await body_of(quick, await quick.releases.ingestion.ensure(old)) == published[old]
     await assert_sound(quick)
 
     program.restore()
-    quick.gpg.timeout_s = 60
-    assert [r.file.filename for r in await quick.ingestion.judge_again()] == [new]
+    quick.releases.gpg.timeout_s = 60
+    assert [r.file.filename for r in await quick.releases.ingestion.judge_again()] == [new]
     assert fake.hits[f"/go/{new}"] == 1
     assert (await records(quick))[never].state == FileState.KNOWN
 
@@ -354,13 +356,13 @@ async def test_F66_a_gpg_that_goes_before_its_first_verdict_is_503_and_keeps_the
     fake: FakeGodev,
 ) -> None:
     quick = rewire(await start_services())
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     program.remove()
     with pytest.raises(errors.NotYetError) as raised:
-        await quick.ingestion.ensure(NAME)
+        await quick.releases.ingestion.ensure(NAME)
     assert status_of(raised.value) == 503
     assert (await record_of(quick)).state == FileState.PENDING_SIGNATURE
     program.restore()
-    assert (await quick.ingestion.ensure(NAME)).state == FileState.VERIFIED
+    assert (await quick.releases.ingestion.ensure(NAME)).state == FileState.VERIFIED
     assert fake.hits[PATH] == 1
     assert len(stored(quick)) == 2

@@ -4,10 +4,10 @@ import pytest
 
 from app.core import errors
 from app.core.releasefile import FileState
+from app.services.assembly import Services
 from app.services.jobs import SYNC
 from app.services.releases.policy import Progress
 from app.services.releases.sync import SyncPlan, run_sync
-from app.wiring import Services
 from tests.conftest import MakeServices
 from tests.fakes.archives import archive_name, go_archive, source_name, src_archive
 from tests.fakes.faults import Fault
@@ -93,7 +93,7 @@ async def test_a_plan_says_what_is_chosen_and_why(
 ) -> None:
     select, expected = PLANS[name]
     services = await start_services(releases={"select": {**MINE, **select}})
-    plan, index_error = await services.sync.plan()
+    plan, index_error = await services.releases.sync.plan()
     assert (reasons(plan), index_error) == (expected, "")
     assert plan.fetch_bytes == sum(len(published[name]) for name in expected)
     assert archives_asked_for(fake) == {}
@@ -105,7 +105,7 @@ async def test_pins_that_match_nothing_are_told(
 ) -> None:
     pins = ["go1.99.7", "1.3", "1.97"]
     services = await start_services(releases={"select": {**MINE, "minors": 0, "pins": pins}})
-    result = await services.sync.sync()
+    result = await services.releases.sync.sync()
     assert result.unmatched_pins == ("go1.99.7", "1.3")
     assert set(result.fetched) == {archive_name("go1.97.9"), source_name("go1.97.9")}
 
@@ -114,7 +114,7 @@ async def test_a_second_sync_fetches_nothing(
     start_services: MakeServices, published: dict[str, bytes], fake: FakeGodev
 ) -> None:
     services = await start_services(releases={"select": MINE})
-    result = await services.sync.sync(actor="cli")
+    result = await services.releases.sync.sync(actor="cli")
     chosen = set(PLANS["default"][1])
     assert set(result.fetched) == chosen
     assert (result.present, result.failed, result.index_error) == ((), (), "")
@@ -126,10 +126,10 @@ async def test_a_second_sync_fetches_nothing(
     assert asked == {f"/go/{name}": 1 for name in chosen}
 
     fake.forget()
-    again = await services.sync.sync()
+    again = await services.releases.sync.sync()
     assert (again.fetched, set(again.present), again.failed) == ((), chosen, ())
     assert dict(fake.hits) == {INDEX_PATH: 1}
-    plan, _ = await services.sync.plan(refresh=False)
+    plan, _ = await services.releases.sync.plan(refresh=False)
     assert plan.fetch_bytes == 0
     assert not any(p.to_fetch for p in plan.files)
     await assert_sound(services)
@@ -139,7 +139,7 @@ async def test_a_sync_fetches_what_is_selected_whatever_on_demand_says(
     start_services: MakeServices, published: dict[str, bytes]
 ) -> None:
     services = await start_services(releases={"select": {**MINE, "on_demand": False}})
-    assert set((await services.sync.sync()).fetched) == set(PLANS["default"][1])
+    assert set((await services.releases.sync.sync()).fetched) == set(PLANS["default"][1])
 
 
 async def test_one_files_trouble_does_not_stop_the_others(
@@ -153,7 +153,7 @@ async def test_one_files_trouble_does_not_stop_the_others(
     fake.fault(f"/go/{wrong}", Fault.flip_byte(at="half"), times=None)
     fake.fault(f"/go/{absent}", Fault.status(404), times=None)
     fake.set_signature(unsigned, None)
-    result = await quick.sync.sync()
+    result = await quick.releases.sync.sync()
     assert set(result.fetched) == {source_name(v) for v in ("go1.99.2", "go1.99.1", "go1.98.4")}
     why = dict(result.failed)
     assert set(why) == {wrong, absent, unsigned}
@@ -163,7 +163,7 @@ async def test_one_files_trouble_does_not_stop_the_others(
     await assert_sound(quick)
 
     fake.clear_faults()
-    again = await quick.sync.sync()
+    again = await quick.releases.sync.sync()
     assert set(again.fetched) == {wrong, absent}
     assert [name for name, _ in again.failed] == [unsigned]
     assert fake.hits[f"/go/{unsigned}"] == 1
@@ -174,9 +174,9 @@ async def test_files_that_policy_refuses_are_told_and_not_fetched(
 ) -> None:
     select = {**MINE, "os": ["windows"], "minors": 1, "kinds": ["archive"]}
     services = await start_services(releases={"select": select, "sha256_only": []})
-    plan, _ = await services.sync.plan()
+    plan, _ = await services.releases.sync.plan()
     assert plan.fetch_bytes == 0
-    result = await services.sync.sync()
+    result = await services.releases.sync.sync()
     [(name, why)] = result.failed
     assert name == archive_name("go1.99.2", "windows")
     assert "MOORAGE_RELEASES__SHA256_ONLY" in why
@@ -187,12 +187,12 @@ async def test_without_the_index_the_old_one_is_used_and_that_is_said(
     start_services: MakeServices, rewire: Rewire, published: dict[str, bytes], fake: FakeGodev
 ) -> None:
     quick = rewire(await start_services(releases={"select": MINE}))
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     fake.fault(INDEX_PATH, Fault.status(503), times=None)
-    plan, index_error = await quick.sync.plan()
+    plan, index_error = await quick.releases.sync.plan()
     assert reasons(plan) == PLANS["default"][1]
     assert "answered 503" in index_error
-    result = await quick.sync.sync()
+    result = await quick.releases.sync.sync()
     assert set(result.fetched) == set(PLANS["default"][1])
     assert result.index_error == index_error
 
@@ -201,7 +201,7 @@ async def test_without_any_index_ever_a_sync_is_an_error(
     quick: Services, published: dict[str, bytes], fake: FakeGodev
 ) -> None:
     fake.fault(INDEX_PATH, Fault.status(503), times=None)
-    for ask in (quick.sync.plan, quick.sync.sync):
+    for ask in (quick.releases.sync.plan, quick.releases.sync.sync):
         with pytest.raises(errors.UpstreamUnavailableError):
             await ask()
 
@@ -214,13 +214,13 @@ async def test_a_sync_looks_again_at_files_that_are_held_back_though_not_selecte
     signer: Signer,
 ) -> None:
     quick = rewire(await start_services(releases={"select": {**MINE, "minors": 1}}))
-    await quick.reader.refresh()
+    await quick.releases.reader.refresh()
     name = archive_name("go1.21.5")
     fake.set_signature(name, None)
     with pytest.raises(errors.NotYetError):
-        await quick.ingestion.ensure(name)
+        await quick.releases.ingestion.ensure(name)
     fake.set_signature(name, signer.sign(published[name]))
-    await quick.sync.sync()
+    await quick.releases.sync.sync()
     assert (await record_of(quick, name)).state == FileState.VERIFIED
     assert fake.hits[f"/go/{name}"] == 1
 
@@ -229,15 +229,15 @@ async def test_a_damaged_file_is_fetched_again_by_a_sync(
     start_services: MakeServices, published: dict[str, bytes], fake: FakeGodev
 ) -> None:
     services = await start_services(releases={"select": MINE})
-    await services.sync.sync()
+    await services.releases.sync.sync()
     name = archive_name("go1.99.2")
     digest = (await record_of(services, name)).file.sha256
     assert digest is not None
-    await services.repair.damaged(digest, "test", fetch=False)
-    plan, _ = await services.sync.plan()
+    await services.upkeep.repair.damaged(digest, "test", fetch=False)
+    plan, _ = await services.releases.sync.plan()
     assert [p.record.file.filename for p in plan.files if p.to_fetch] == [name]
     assert plan.fetch_bytes == len(published[name])
-    assert (await services.sync.sync()).fetched == (name,)
+    assert (await services.releases.sync.sync()).fetched == (name,)
     await assert_sound(services)
 
 
@@ -246,7 +246,7 @@ async def test_a_selection_larger_than_the_queue_for_requests_is_mirrored_whole(
 ) -> None:
     select = {**MINE, "minors": 4, "patches": 2}
     services = await start_services(releases={"select": select}, limits={"cold_queue": 2})
-    result = await services.sync.sync()
+    result = await services.releases.sync.sync()
     assert result.failed == ()
     assert len(result.fetched) == 10
 
@@ -256,7 +256,7 @@ async def test_progress_of_every_file_is_told(
 ) -> None:
     services = await start_services(releases={"select": MINE})
     told: list[Progress] = []
-    await services.sync.sync(report=told.append)
+    await services.releases.sync.sync(report=told.append)
     assert {p.filename for p in told if p.phase == "done"} == set(PLANS["default"][1])
 
 
@@ -267,7 +267,7 @@ async def test_a_sync_as_a_job_reports_what_json_can_hold(
     quick = rewire(await start_services(releases={"select": select}))
     newest, older = linux("go1.99.2", "go1.99.1")
     fake.fault(f"/go/{older}", Fault.status(404), times=None)
-    report = await run_sync(quick.sync, "token:00")
+    report = await run_sync(quick.releases.sync, "token:00")
     [failed] = report.pop("failed")  # type: ignore[misc]
     assert report == {
         "fetched": [newest],

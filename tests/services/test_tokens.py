@@ -8,9 +8,9 @@ import pytest
 from app.core import errors
 from app.core.principal import Principal, Scope
 from app.core.token import make_token
+from app.services.assembly import Services
 from app.services.authorization import require_admin
 from app.web.responses import status_of
-from app.wiring import Services
 from tests.conftest import MakeServices, MakeSettings
 from tests.installation import running
 from tests.services.bench import WallClock, audited
@@ -28,9 +28,9 @@ async def timed(make_settings: MakeSettings, clock: WallClock) -> AsyncIterator[
 
 
 async def test_a_token_tells_who_makes_a_request(services: Services) -> None:
-    token, secret = await services.tokens.create("ci")
+    token, secret = await services.tenants.tokens.create("ci")
     admin = Principal(f"token:{token.id}", frozenset({Scope.ADMIN}), None, token.id)
-    assert await services.tokens.authenticate(secret) == admin
+    assert await services.tenants.tokens.authenticate(secret) == admin
     [row] = await audited(services, "token.create")
     assert (row.actor, row.object, row.detail) == (
         "cli",
@@ -41,9 +41,9 @@ async def test_a_token_tells_who_makes_a_request(services: Services) -> None:
 
 async def test_a_secret_is_nowhere_in_the_data_directory(services: Services) -> None:
     """Not in the database, not in its write-ahead log, not in an audit row."""
-    _, secret = await services.tokens.create("ci")
-    await services.tokens.authenticate(secret)
-    files = [p for p in services.settings.data_dir.rglob("*") if p.is_file()]
+    _, secret = await services.tenants.tokens.create("ci")
+    await services.tenants.tokens.authenticate(secret)
+    files = [p for p in services.shared.settings.data_dir.rglob("*") if p.is_file()]
     names = {path.name for path in files}
     assert {"moorage.db", "moorage.db-wal"} <= names
     content = {path: path.read_bytes() for path in files}
@@ -53,7 +53,7 @@ async def test_a_secret_is_nowhere_in_the_data_directory(services: Services) -> 
 
 
 async def test_every_secret_is_another(services: Services) -> None:
-    made = [await services.tokens.create(f"name {number}") for number in range(20)]
+    made = [await services.tenants.tokens.create(f"name {number}") for number in range(20)]
     assert len({secret for _, secret in made}) == 20
     assert len({token.id for token, _ in made}) == 20
 
@@ -88,29 +88,29 @@ async def test_every_secret_is_another(services: Services) -> None:
 async def test_F22_F23_what_is_no_known_token_is_401(
     presented: str | None, said: str, services: Services
 ) -> None:
-    await services.tokens.create("ci")
+    await services.tenants.tokens.create("ci")
     with pytest.raises(errors.UnauthenticatedError, match=said) as raised:
-        await services.tokens.authenticate(presented)
+        await services.tenants.tokens.authenticate(presented)
     assert status_of(raised.value) == 401
     assert presented is None or len(presented) < 20 or presented not in str(raised.value)
 
 
 async def test_F22_a_token_of_which_one_character_is_wrong_is_401(services: Services) -> None:
-    _, secret = await services.tokens.create("ci")
+    _, secret = await services.tenants.tokens.create("ci")
     for place in (0, 4, 5, 30, 47, 48, 53):
         wrong = secret[:place] + ("A" if secret[place] != "A" else "B") + secret[place + 1 :]
         with pytest.raises(errors.UnauthenticatedError):
-            await services.tokens.authenticate(wrong)
+            await services.tenants.tokens.authenticate(wrong)
 
 
 async def test_F22_a_token_expires_to_the_second(timed: Services, clock: WallClock) -> None:
     expires_at = clock() + timedelta(days=1)
-    _, secret = await timed.tokens.create("ci", expires_at=expires_at)
+    _, secret = await timed.tenants.tokens.create("ci", expires_at=expires_at)
     clock.at = expires_at - timedelta(microseconds=1)
-    assert (await timed.tokens.authenticate(secret)).is_platform_admin
+    assert (await timed.tenants.tokens.authenticate(secret)).is_platform_admin
     clock.at = expires_at
     with pytest.raises(errors.UnauthenticatedError, match="expired at 2026-11-24T12:00:00"):
-        await timed.tokens.authenticate(secret)
+        await timed.tenants.tokens.authenticate(secret)
 
 
 async def test_F22_a_revoked_token_stops_at_once_in_every_process(
@@ -118,37 +118,37 @@ async def test_F22_a_revoked_token_stops_at_once_in_every_process(
 ) -> None:
     settings = make_settings()
     first, second = await start_services(settings), await start_services(settings)
-    token, secret = await first.tokens.create("ci")
-    _, other = await first.tokens.create("other")
-    before = await second.watch.poll()
-    await second.tokens.authenticate(secret)
-    await first.tokens.revoke(token.id)
+    token, secret = await first.tenants.tokens.create("ci")
+    _, other = await first.tenants.tokens.create("other")
+    before = await second.shared.watch.poll()
+    await second.tenants.tokens.authenticate(secret)
+    await first.tenants.tokens.revoke(token.id)
     with pytest.raises(errors.UnauthenticatedError, match="unknown or revoked"):
-        await second.tokens.authenticate(secret)
-    await second.tokens.authenticate(other)
-    assert await second.watch.poll() > before
+        await second.tenants.tokens.authenticate(secret)
+    await second.tenants.tokens.authenticate(other)
+    assert await second.shared.watch.poll() > before
     [row] = await audited(second, "token.revoke")
     assert row.object == f"token:{token.id}"
 
 
 async def test_only_a_live_token_can_be_revoked(services: Services) -> None:
-    token, _ = await services.tokens.create("ci")
-    await services.tokens.revoke(token.id)
+    token, _ = await services.tenants.tokens.create("ci")
+    await services.tenants.tokens.revoke(token.id)
     with pytest.raises(errors.ConflictError, match="revoked already"):
-        await services.tokens.revoke(token.id)
+        await services.tenants.tokens.revoke(token.id)
     with pytest.raises(errors.UnknownError, match="no token has the id nobody"):
-        await services.tokens.revoke("nobody")
+        await services.tenants.tokens.revoke("nobody")
     assert len(await audited(services, "token.revoke")) == 1
 
 
 async def test_the_first_start_makes_one_token_and_no_later_one_does(services: Services) -> None:
-    secret = await services.tokens.create_first()
+    secret = await services.tenants.tokens.create_first()
     assert secret is not None
-    assert (await services.tokens.authenticate(secret)).is_platform_admin
-    assert await services.tokens.create_first() is None
-    [token] = await services.tokens.all()
-    await services.tokens.revoke(token.id)
-    assert await services.tokens.create_first() is None
+    assert (await services.tenants.tokens.authenticate(secret)).is_platform_admin
+    assert await services.tenants.tokens.create_first() is None
+    [token] = await services.tenants.tokens.all()
+    await services.tenants.tokens.revoke(token.id)
+    assert await services.tenants.tokens.create_first() is None
 
 
 async def test_tokens_are_listed_oldest_first_without_secrets(
@@ -156,9 +156,9 @@ async def test_tokens_are_listed_oldest_first_without_secrets(
 ) -> None:
     secrets = []
     for name in ("a", "b", "c"):
-        secrets.append((await timed.tokens.create(name))[1])
+        secrets.append((await timed.tenants.tokens.create(name))[1])
         clock.advance(seconds=1)
-    listed = await timed.tokens.all()
+    listed = await timed.tenants.tokens.all()
     assert [token.name for token in listed] == ["a", "b", "c"]
     assert not any(secret[5:] in repr(listed) for secret in secrets)
 
@@ -179,28 +179,30 @@ def test_a_tenants_admin_changes_that_tenant_alone() -> None:
 
 
 async def test_two_tokens_of_a_name_are_active_and_no_third(services: Services) -> None:
-    first, _ = await services.tokens.create("ci")
-    await services.tokens.create("ci")
+    first, _ = await services.tenants.tokens.create("ci")
+    await services.tenants.tokens.create("ci")
     with pytest.raises(errors.ConflictError, match=f"revoke one, {first.id} is the oldest"):
-        await services.tokens.create("ci")
-    await services.tokens.revoke(first.id)
-    await services.tokens.create("ci")
+        await services.tenants.tokens.create("ci")
+    await services.tenants.tokens.revoke(first.id)
+    await services.tenants.tokens.create("ci")
 
 
 async def test_rotation_gives_another_secret_and_the_old_one_a_grace(
     timed: Services, clock: WallClock
 ) -> None:
-    old, old_secret = await timed.tokens.create("ci", expires_at=clock() + timedelta(days=90))
+    old, old_secret = await timed.tenants.tokens.create(
+        "ci", expires_at=clock() + timedelta(days=90)
+    )
     clock.advance(days=80)
-    new, new_secret = await timed.tokens.rotate(old.id, grace=timedelta(hours=2))
+    new, new_secret = await timed.tenants.tokens.rotate(old.id, grace=timedelta(hours=2))
     assert (new.name, new.scopes, new.expires_at) == (
         old.name,
         old.scopes,
         clock() + timedelta(days=90),
     )
     for secret in (old_secret, new_secret):
-        await timed.tokens.authenticate(secret)
+        await timed.tenants.tokens.authenticate(secret)
     clock.advance(hours=2)
     with pytest.raises(errors.UnauthenticatedError, match="expired"):
-        await timed.tokens.authenticate(old_secret)
-    await timed.tokens.authenticate(new_secret)
+        await timed.tenants.tokens.authenticate(old_secret)
+    await timed.tenants.tokens.authenticate(new_secret)

@@ -23,7 +23,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def counter(bench: Bench) -> UsageCounter:
-    return UsageCounter(bench.services.db, bench.clock)
+    return UsageCounter(bench.services.shared.db, bench.clock)
 
 
 async def test_downloads_are_counted_by_day_tenant_token_module_and_version(bench: Bench) -> None:
@@ -54,7 +54,7 @@ async def test_a_restart_and_a_second_process_add_to_the_same_day(tmp_path: Path
     for _ in range(2):
         async with process(tmp_path, clock=clock) as one, process(tmp_path, owner="two/2/2") as two:
             for bench in (one, two):
-                usage = UsageCounter(bench.services.db, clock)
+                usage = UsageCounter(bench.services.shared.db, clock)
                 usage.count("acme", "", "a.b/c", "v1.0.0")
                 await usage.flush()
     clock.advance(days=1)
@@ -77,7 +77,7 @@ async def test_what_the_database_can_not_take_now_is_kept(
         raise DatabaseBusyError("locked")
 
     with monkeypatch.context() as patched:
-        patched.setattr(bench.services.db, "write", busy)
+        patched.setattr(bench.services.shared.db, "write", busy)
         await usage.flush()
     usage.count("acme", "", "a.b/c", "v1.0.0")
     await usage.flush()
@@ -86,13 +86,13 @@ async def test_what_the_database_can_not_take_now_is_kept(
 
 async def test_the_day_of_a_tokens_last_use_is_recorded_and_never_goes_back(bench: Bench) -> None:
     usage = counter(bench)
-    token, _ = await bench.services.tokens.create("ci")
+    token, _ = await bench.services.tenants.tokens.create("ci")
     for days, expected in ((0, DAY), (1, DAY + timedelta(days=1)), (-1, DAY + timedelta(days=1))):
         bench.clock.advance(days=days)
         usage.used(token.id)
         usage.used("gone")
         await usage.flush()
-        [found] = [t for t in await bench.services.tokens.all() if t.id == token.id]
+        [found] = [t for t in await bench.services.tenants.tokens.all() if t.id == token.id]
         assert found.last_used_on == expected
 
 

@@ -63,7 +63,7 @@ class Admin:
 async def admin_of(site: Site, tenant: str, *scopes: Scope) -> Admin:
     """Return whoever holds a new token of a tenant, by default an admin's."""
     wanted = frozenset(scopes or {Scope.ADMIN})
-    _, secret = await site.services.tokens.create("of tenant", tenant=tenant, scopes=wanted)
+    _, secret = await site.services.tenants.tokens.create("of tenant", tenant=tenant, scopes=wanted)
     return Admin(site, secret)
 
 
@@ -78,4 +78,4 @@ def refused(got: Got, status: int) -> str:
 
 async def rows(site: Site, action: str) -> list[AuditRecord]:
     """Return the audit rows of an action."""
-    return await site.services.audit.list(after=0, limit=10_000, action=action)
+    return await site.services.shared.audit.list(after=0, limit=10_000, action=action)

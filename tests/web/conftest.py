@@ -116,11 +116,11 @@ async def mirror(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> As
             },
         )
         async with serving(settings) as site:
-            await site.services.reader.refresh()
+            await site.services.releases.reader.refresh()
             for name in (*STORED, PENDING, QUARANTINED):
                 with suppress(MoorageError):
-                    await site.services.ingestion.ensure(name, asked_for=True)
-            await site.services.catalog.current(fresh=True)
+                    await site.services.releases.ingestion.ensure(name, asked_for=True)
+            await site.services.releases.catalog.current(fresh=True)
             yield Mirror(site, fake, signer, files, signatures)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from app.core.acl import Effect
 from app.core.principal import OPERATOR, Scope
 from app.db.generation import bump_generation
+from app.services.assembly import Services
 from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
 from app.settings import Settings
-from app.wiring import Services
 from tests.fakes.goproxy import FakeGoproxy
 from tests.web.wire import Got, Site, serving
 
@@ -56,7 +56,7 @@ async def add_tenant(
 ) -> None:
     """Make a tenant with one route of everything to an upstream, or with none."""
     draft = TenantDraft(name, "", default, open_to_all, **more)
-    await services.tenants.create(draft, OPERATOR, catch_all=False)
+    await services.tenants.tenants.create(draft, OPERATOR, catch_all=False)
     if upstream is not None:
         await add_route(services, name, "*", upstream)
     await settled(services)
@@ -70,7 +70,7 @@ async def add_route(
     **more: Any,
 ) -> None:
     drafts = tuple(_upstream(one) for one in upstreams)
-    await services.routes.create(tenant, RouteDraft(pattern, drafts, **more), OPERATOR)
+    await services.tenants.routes.create(tenant, RouteDraft(pattern, drafts, **more), OPERATOR)
     await settled(services)
 
 
@@ -88,7 +88,7 @@ async def add_rule(
     versions: str = "",
     **more: Any,
 ) -> int:
-    recorded = await services.rules.create(
+    recorded = await services.tenants.rules.create(
         tenant, RuleDraft(effect, pattern, versions, **more), OPERATOR
     )
     await settled(services)
@@ -104,7 +104,7 @@ async def add_token(
     expires_at: datetime | None = None,
 ) -> tuple[str, str]:
     """Return a new token's id and secret."""
-    token, secret = await services.tokens.create(
+    token, secret = await services.tenants.tokens.create(
         name, tenant=tenant, scopes=frozenset(scopes), expires_at=expires_at
     )
     await settled(services)
@@ -113,12 +113,12 @@ async def add_token(
 
 async def settled(services: Services) -> None:
     """Let this process see the newest generation now instead of within a second."""
-    await services.watch.poll()
+    await services.shared.watch.poll()
 
 
 async def cooled(services: Services) -> None:
     """Let every process drop what it prepared."""
-    await services.db.write(bump_generation)
+    await services.shared.db.write(bump_generation)
     await settled(services)
 
 

@@ -27,6 +27,7 @@ from app.db.generation import bump_generation
 from app.db.sumdb import LogTable
 from app.db.tenantlogs import TenantLogTable
 from app.db.tokens import RecordedToken, Tokens
+from app.services.assembly import Services
 from app.services.tenants.drafts import (
     CredentialDraft,
     RouteDraft,
@@ -34,7 +35,6 @@ from app.services.tenants.drafts import (
     TenantDraft,
     UpstreamDraft,
 )
-from app.wiring import Services
 from tests.web.conftest import QUARANTINED, VERIFIED, Mirror
 from tests.web.wire import Got, Site, request
 
@@ -207,51 +207,57 @@ def target_of(path: str, more: Mapping[str, str] | None = None) -> str:
 async def prepared(site: Site, method: str, path: str) -> dict[str, str]:
     """Make what a route is about, where it is not there; return what its path is filled with."""
     services = site.services
-    present = {tenant.name for tenant in await services.tenants.all(OPERATOR)}
+    present = {tenant.name for tenant in await services.tenants.tenants.all(OPERATOR)}
     for tenant in {"acme", "other"} - present:
         draft = TenantDraft(tenant, default=Effect.ALLOW, anonymous_read=True)
-        await services.tenants.create(draft, OPERATOR)
+        await services.tenants.tenants.create(draft, OPERATOR)
     if "{name}" in path:
-        await services.credentials.put(
+        await services.tenants.credentials.put(
             "acme", CredentialDraft("artifactory", "bearer", "s3cret"), OPERATOR
         )
     if "{prefix}" in path:
-        await services.ownership.put(Ownership("corp.example/acme", "acme"), OPERATOR)
+        await services.tenants.ownership.put(Ownership("corp.example/acme", "acme"), OPERATOR)
     if "{rule_id}" in path:
         rule = RuleDraft(Effect.DENY, f"made-{next(_count)}.example")
         whose = "acme" if "{tenant}" in path else None
-        return {"{rule_id}": str((await services.rules.create(whose, rule, OPERATOR)).rule.id)}
+        return {
+            "{rule_id}": str((await services.tenants.rules.create(whose, rule, OPERATOR)).rule.id)
+        }
     if "{route_id}" in path:
         upstreams = (UpstreamDraft("https://proxy.example"),)
         route = RouteDraft(f"made-{next(_count)}.example", upstreams)
-        return {"{route_id}": str((await services.routes.create("acme", route, OPERATOR)).route.id)}
+        return {
+            "{route_id}": str(
+                (await services.tenants.routes.create("acme", route, OPERATOR)).route.id
+            )
+        }
     if "{log}" in path:
-        at = services.now()
-        await services.db.write(
+        at = services.shared.now()
+        await services.shared.db.write(
             lambda s: LogTable(s, "sum.golang.org").add_evidence(b"", b"\xff", "forged", at)
         )
     if path.endswith("/prefetch"):
-        await services.logs.create("acme")
+        await services.sumdb.logs.create("acme")
     if path.startswith(f"{T}/log"):
         return await prepared_log(services, method, path)
     if path.endswith("/explain"):
         return {"/explain": "/explain?module=example.com/x"}
     if "{token_id}" in path:
-        made, _ = await services.tokens.create(f"made {next(_count)}", tenant="acme")
+        made, _ = await services.tenants.tokens.create(f"made {next(_count)}", tenant="acme")
         return {"{token_id}": made.id}
     return {}
 
 
 async def prepared_log(services: Services, method: str, path: str) -> dict[str, str]:
     if (method, path) == ("POST", f"{T}/log"):
-        acme = (await services.tenants.get("acme", OPERATOR)).id
-        await services.db.write(lambda s: TenantLogTable(s).release_of(acme))
+        acme = (await services.tenants.tenants.get("acme", OPERATOR)).id
+        await services.shared.db.write(lambda s: TenantLogTable(s).release_of(acme))
         return {}
-    log = await services.logs.create("acme")
+    log = await services.sumdb.logs.create("acme")
     # Named as `HeadFiles` does; with its head unreadable a log waits for its operator.
-    head = services.settings.data_dir / "keys" / "logs" / f"{quote(log.name, safe='')}.head"
+    head = services.shared.settings.data_dir / "keys" / "logs" / f"{quote(log.name, safe='')}.head"
     head.unlink(missing_ok=True)
-    await services.logs.append(log, "example.com/x", "v1.0.0", LOGGED)
+    await services.sumdb.logs.append(log, "example.com/x", "v1.0.0", LOGGED)
     if path.endswith("/recover"):
         head.write_text("damaged")
     return {"/proof": "/proof?module=example.com/x&version=v1.0.0"}
@@ -277,9 +283,9 @@ SECRETS = {name: make_token(name.ljust(32).encode()) for name in RECORDED}
 
 async def tokens(site: Site) -> Mapping[str, str | None]:
     """Return a token of every sort; those of tenants that are there are made where they lack."""
-    services, now = site.services, site.services.now()
-    tenants = {tenant.name: tenant.id for tenant in await services.tenants.all(OPERATOR)}
-    present = {token.name for token in await services.tokens.all()}
+    services, now = site.services, site.services.shared.now()
+    tenants = {tenant.name: tenant.id for tenant in await services.tenants.tenants.all(OPERATOR)}
+    present = {token.name for token in await services.tenants.tokens.all()}
     missing = {
         n: of for n, of in RECORDED.items() if n not in present and of[1] in (None, *tenants)
     }
@@ -294,7 +300,7 @@ async def tokens(site: Site) -> Mapping[str, str | None]:
         bump_generation(session)
 
     if missing:
-        await services.db.write(add)
+        await services.shared.db.write(add)
     return {
         "none": None,
         "malformed": site.secret[:-1],
@@ -337,13 +343,13 @@ async def test_every_route_is_expected_and_every_expectation_is_a_route(mirror: 
 
 async def rows_after(site: Site, seq: int) -> list[AuditRecord]:
     """Return the audit rows since, without those of jobs: they run at their own time."""
-    rows = await site.services.audit.list(after=seq, limit=1000)
+    rows = await site.services.shared.audit.list(after=seq, limit=1000)
     return [row for row in rows if not row.action.startswith("job.")]
 
 
 async def last_row(site: Site) -> int:
     query = text("select max(seq) from audit")
-    return int(await site.services.db.read(lambda s: s.execute(query).scalar()) or 0)
+    return int(await site.services.shared.db.read(lambda s: s.execute(query).scalar()) or 0)
 
 
 @pytest.mark.parametrize("credential", CREDENTIALS)
@@ -363,7 +369,7 @@ async def test_F22_F28_a_route_answers_only_who_may(
     body = BODIES.get((method, path), b"")
     if body:
         headers["Content-Type"] = "application/json"
-    by_secret = await site.services.db.read(lambda s: Tokens(s).by_sha256())
+    by_secret = await site.services.shared.db.read(lambda s: Tokens(s).by_sha256())
     recorded = by_secret.get(token_hash(token or ""))
     whose = recorded.id if recorded else "nobody"
     seq = await last_row(site)

@@ -39,7 +39,7 @@ async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 async def site(port: Site) -> AsyncIterator[Site]:
     """One server for all; each test begins with nothing."""
     yield port
-    await port.services.documents.apply(Document((), (), ()), OPERATOR, prune=True)
+    await port.services.tenants.documents.apply(Document((), (), ()), OPERATOR, prune=True)
 
 
 async def apply(site: Site, document: Any, **more: Any) -> Any:
@@ -73,9 +73,9 @@ async def test_a_document_is_applied_and_again_changes_nothing(site: Site) -> No
         "before": None,
         "after": {"tenant": "acme", "granted": ["zeta"]},
     }
-    before = await changes(site), await site.services.watch.poll()
+    before = await changes(site), await site.services.shared.watch.poll()
     assert (await apply(site, DOCUMENT))["changes"] == []
-    assert (await changes(site), await site.services.watch.poll()) == before
+    assert (await changes(site), await site.services.shared.watch.poll()) == before
     assert (await ok(site, "GET", "/tenants/acme"))["limits"]["cold"] == 4
 
 

@@ -56,7 +56,7 @@ async def test_a_changed_row_breaks_the_chain(admin: Admin) -> None:
     assert whole["intact"]
     assert whole["first_break"] is None
     change = text("UPDATE audit SET detail = 'x' WHERE seq = 2")
-    await admin.site.services.db.write(lambda s: s.execute(change))
+    await admin.site.services.shared.db.write(lambda s: s.execute(change))
     assert await admin.get("/audit/verify") == {"rows": 1, "intact": False, "first_break": 2}
 
 
@@ -68,7 +68,7 @@ async def counted(admin: Admin) -> Admin:
         for tenant, token in (("acme", "t1"), ("acme", ""), ("other", "t2"))
         for version in ("v1.0.0", "v1.1.0+incompatible")
     }
-    await admin.site.services.db.write(lambda s: Usage(s).add(counts))
+    await admin.site.services.shared.db.write(lambda s: Usage(s).add(counts))
     return admin
 
 

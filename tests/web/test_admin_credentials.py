@@ -73,7 +73,7 @@ async def test_another_secret_is_the_next_revision(admin: Admin) -> None:
 async def test_a_credential_that_a_route_uses_stays(admin: Admin) -> None:
     await admin.put(f"{PATH}/art", BASIC)
     upstream = UpstreamDraft("https://art.corp.example/go", credential="art")
-    await admin.site.services.routes.create("acme", RouteDraft("*", (upstream,)), OPERATOR)
+    await admin.site.services.tenants.routes.create("acme", RouteDraft("*", (upstream,)), OPERATOR)
     assert "uses the credential art" in refused(await admin.ask("DELETE", f"{PATH}/art"), 409)
 
 

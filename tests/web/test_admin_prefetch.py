@@ -67,7 +67,7 @@ async def bench(tmp_path: Path, public: FakeSumdb) -> AsyncIterator[Bench]:
 
 
 async def keep_private(bench: Bench) -> None:
-    await bench.site.services.ownership.put(Ownership("corp.example", "acme"), OPERATOR)
+    await bench.site.services.tenants.ownership.put(Ownership("corp.example", "acme"), OPERATOR)
     await add_route(bench.site.services, "acme", "corp.example", bench.proxy, private=True)
 
 
@@ -90,7 +90,7 @@ async def test_what_was_prefetched_verifies_for_a_fresh_client_with_the_log_down
         "detail": f"record {bench.public.name} 300",
     }
     bench.public.stop()
-    relay = bench.site.services.relays[bench.public.name]
+    relay = bench.site.services.publiclog.relays[bench.public.name]
     for one in (X, Y):
         client = GoClient(bench.public.vkey, relay.lookup, relay.tile)
         await client.lookup(one.path, one.version)
@@ -101,14 +101,14 @@ async def test_what_was_prefetched_verifies_for_a_fresh_client_with_the_log_down
 
 async def test_the_tenants_own_log_takes_the_records_too(bench: Bench) -> None:
     await keep_private(bench)
-    log = await bench.site.services.logs.create("acme")
+    log = await bench.site.services.sumdb.logs.create("acme")
     found = await bench.outcomes(name(X), name(PRIVATE))
     assert found == [
         ("ok", f"record {bench.public.name} 300, {log.name} {found[0][1].split()[-1]}"),
         ("ok", f"record {log.name} {found[1][1].split()[-1]}"),
     ]
     for one in (X, PRIVATE):
-        assert await bench.site.services.logs.prove(log, one.path, one.version)
+        assert await bench.site.services.sumdb.logs.prove(log, one.path, one.version)
     assert not any("corp.example" in path for path in bench.public.hits)
 
 
@@ -200,16 +200,16 @@ async def test_toolchains_of_stored_archives_are_asked_about_and_no_archive_is_f
             fake.put_file(file, data, signature=signer.sign(data))
         settings = settings_for(fake, signer, tmp_path)
         async with serving(settings) as site:
-            await site.services.reader.refresh()
-            record = await site.services.ingestion.ensure(stored, asked_for=True)
-            await site.services.catalog.current(fresh=True)
+            await site.services.releases.reader.refresh()
+            record = await site.services.releases.ingestion.ensure(stored, asked_for=True)
+            await site.services.releases.catalog.current(fresh=True)
             await add_tenant(site.services, "acme")
-            log = await site.services.logs.create("acme")
+            log = await site.services.sumdb.logs.create("acme")
             got = await Admin(site).ask("POST", PATH, {"toolchains": True})
             assert record.toolchain is not None
             version = record.toolchain.version
             [item] = json.loads(got.body)["items"]
             assert (item["name"], item["outcome"]) == (f"golang.org/toolchain@{version}", "ok")
-            lookup = await site.services.logs.lookup(log, "golang.org/toolchain", version)
+            lookup = await site.services.sumdb.logs.lookup(log, "golang.org/toolchain", version)
             assert record.toolchain.h1.encode() in lookup
             assert not any(offered in path for path in fake.hits)

@@ -36,8 +36,8 @@ async def site(port: Site, upstream: FakeGoproxy) -> AsyncIterator[Site]:
     """One server for all; each test has the tenant acme anew, and an upstream of its own."""
     await add_tenant(port.services, "acme", upstream)
     yield port
-    for tenant in await port.services.tenants.all(OPERATOR):
-        await port.services.tenants.remove(tenant.name, OPERATOR)
+    for tenant in await port.services.tenants.tenants.all(OPERATOR):
+        await port.services.tenants.tenants.remove(tenant.name, OPERATOR)
 
 
 async def fetched(site: Site) -> None:
@@ -52,13 +52,13 @@ async def test_without_a_version_the_next_request_asks_upstream(
     assert (await site.ask(listed)).text == "v1.0.0\n"
     upstream.put(module(X.path, "v1.1.0"))
     assert (await site.ask(listed)).text == "v1.0.0\n"
-    generation = await site.services.watch.poll()
+    generation = await site.services.shared.watch.poll()
     assert await ok(site, "POST", REFRESH, {"module": X.path}) == {
         "module": X.path,
         "version": None,
         "files": [],
     }
-    assert await site.services.watch.poll() == generation + 1
+    assert await site.services.shared.watch.poll() == generation + 1
     assert (await site.ask(listed)).text == "v1.0.0\nv1.1.0\n"
     row = (await audit_rows(site.services))[-1]
     assert (row.action, row.object) == ("module.refresh", "module:acme/example.com/x")
@@ -190,7 +190,7 @@ async def test_a_module_without_a_way_to_it_is_a_conflict_and_no_denial(
     site: Site, upstream: FakeGoproxy
 ) -> None:
     await add_tenant(site.services, "other", upstream)
-    await site.services.ownership.put(Ownership("corp.example", "other"), OPERATOR)
+    await site.services.tenants.ownership.put(Ownership("corp.example", "other"), OPERATOR)
     status, told = await refused(site, "POST", REFRESH, {"module": "corp.example/x"})
     assert (status, "is a private name" in told) == (409, True)
     assert (await audit_rows(site.services))[-1].action == "ownership.put"

@@ -79,7 +79,7 @@ async def test_pages_lose_nothing_where_versions_compare_equal(
     for name in names:
         put(name)
     site = await start_site()
-    await site.services.reader.refresh()
+    await site.services.releases.reader.refresh()
     everything = await walk(site, "limit=200")
     assert sorted(everything) == sorted(names)
     assert await walk(site, "limit=1") == everything
@@ -142,9 +142,9 @@ async def test_a_file_shows_its_state_and_whether_it_is_offered(
 async def test_F62_a_file_shows_what_contradicted_it(start_site: StartSite, put: Put) -> None:
     name, data = put()
     site = await start_site()
-    await site.services.reader.refresh()
+    await site.services.releases.reader.refresh()
     _, other = put(seed=9)
-    await site.services.reader.refresh()
+    await site.services.releases.reader.refresh()
     file = of(await site.ask(f"{RELEASES}/files/{name}"))
     assert file["sha256"] == hashlib.sha256(data).hexdigest()
     (conflict,) = file["conflicts"]
@@ -199,7 +199,7 @@ async def test_a_plan_without_an_index_and_without_upstream_is_a_5xx_problem(
 async def test_verify_ingests_a_file(start_site: StartSite, put: Put) -> None:
     name, _ = put()
     site = await start_site(releases={"select": {"on_demand": False}})
-    await site.services.reader.refresh()
+    await site.services.releases.reader.refresh()
     got = await site.admin(f"{RELEASES}/files/{name}/verify", "POST")
     assert (of(got)["state"], of(got)["offered"]) == ("verified", True)
     assert (await site.ask(f"/dl/{name}")).status == 200

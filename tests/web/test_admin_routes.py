@@ -31,11 +31,11 @@ async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 async def site(port: Site) -> AsyncIterator[Site]:
     """One server for all; each test has the tenant acme anew."""
     await add_tenant(port.services, "acme")
-    await port.services.credentials.put(
+    await port.services.tenants.credentials.put(
         "acme", CredentialDraft("artifactory", "bearer", "s3cret-canary"), OPERATOR
     )
     yield port
-    await port.services.tenants.remove("acme", OPERATOR)
+    await port.services.tenants.tenants.remove("acme", OPERATOR)
 
 
 def upstream(**more: Any) -> dict[str, Any]:
@@ -112,9 +112,9 @@ async def test_a_route_lives_from_post_to_delete(site: Site) -> None:
 async def test_a_put_of_what_is_so_already_changes_nothing(site: Site) -> None:
     body = {**PUBLIC, "upstreams": [upstream(credential="artifactory")]}
     made = await ok(site, "POST", ROUTES, body)
-    before = await audit_rows(site.services), await site.services.watch.poll()
+    before = await audit_rows(site.services), await site.services.shared.watch.poll()
     assert await ok(site, "PUT", f"{ROUTES}/{made['id']}", body) == made
-    assert (await audit_rows(site.services), await site.services.watch.poll()) == before
+    assert (await audit_rows(site.services), await site.services.shared.watch.poll()) == before
 
 
 def one_upstream(**more: Any) -> dict[str, Any]:
@@ -188,12 +188,12 @@ async def test_two_routes_of_a_tenant_have_two_patterns(site: Site) -> None:
 
 async def test_a_tenants_admin_makes_private_only_what_the_tenant_owns(site: Site) -> None:
     """A private route keeps its names from every tenant's public upstreams."""
-    _, secret = await site.services.tokens.create(
+    _, secret = await site.services.tenants.tokens.create(
         "acme", tenant="acme", scopes=frozenset({Scope.ADMIN})
     )
     body = {**PUBLIC, "pattern": "github.com", "private": True}
     assert (await refused(site, "POST", ROUTES, body, token=secret))[0] == 403
-    await site.services.ownership.put(Ownership("corp.example/acme", "acme"), OPERATOR)
+    await site.services.tenants.ownership.put(Ownership("corp.example/acme", "acme"), OPERATOR)
     owned = {**body, "pattern": "corp.example/acme/lib"}
     assert (await ok(site, "POST", ROUTES, owned, token=secret))["private"] is True
     for pattern in ("corp.example", "corp.example/acmes", "corp.example/*"):

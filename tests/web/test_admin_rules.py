@@ -29,9 +29,9 @@ async def site(port: Site) -> AsyncIterator[Site]:
     """One server for all; each test has the tenant acme anew, and no platform rules."""
     await add_tenant(port.services, "acme")
     yield port
-    await port.services.tenants.remove("acme", OPERATOR)
-    for recorded in await port.services.rules.all(None, OPERATOR):
-        await port.services.rules.remove(None, recorded.rule.id, OPERATOR)
+    await port.services.tenants.tenants.remove("acme", OPERATOR)
+    for recorded in await port.services.tenants.rules.all(None, OPERATOR):
+        await port.services.tenants.rules.remove(None, recorded.rule.id, OPERATOR)
 
 
 @pytest.mark.parametrize("path", [RULES, "/rules"])
@@ -79,10 +79,10 @@ async def test_a_rule_acts_once_its_generation_is_seen(site: Site) -> None:
 
 async def test_a_put_of_what_is_so_already_changes_nothing(site: Site) -> None:
     made = await ok(site, "POST", RULES, DENY_X)
-    before = await audit_rows(site.services), await site.services.watch.poll()
+    before = await audit_rows(site.services), await site.services.shared.watch.poll()
     again = await ok(site, "PUT", f"{RULES}/{made['id']}", DENY_X)
     assert again == made
-    assert (await audit_rows(site.services), await site.services.watch.poll()) == before
+    assert (await audit_rows(site.services), await site.services.shared.watch.poll()) == before
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
@@ -193,7 +193,7 @@ async def test_a_rule_of_one_tenant_is_not_there_in_another_or_on_the_platform(s
 
 
 async def test_F28_an_admin_of_a_tenant_writes_its_rules_and_no_others(site: Site) -> None:
-    _, secret = await site.services.tokens.create(
+    _, secret = await site.services.tenants.tokens.create(
         "acme", tenant="acme", scopes=frozenset({Scope.ADMIN})
     )
     made = await ok(site, "POST", RULES, DENY_X, token=secret)

@@ -49,13 +49,13 @@ def admin(site: Site) -> Admin:
 
 async def fill(site: Site, count: int) -> None:
     """Make acme's log, and append records to it."""
-    log = await site.services.logs.create("acme")
+    log = await site.services.sumdb.logs.create("acme")
     for n in range(count):
-        await site.services.logs.append(log, X, f"v1.0.{n}", SUMS)
+        await site.services.sumdb.logs.append(log, X, f"v1.0.{n}", SUMS)
 
 
 def head_file(site: Site, name: str) -> Path:
-    folder = site.services.settings.data_dir / "keys" / "logs"
+    folder = site.services.shared.settings.data_dir / "keys" / "logs"
     return Path(folder / f"{quote(name, safe='')}.head")
 
 
@@ -78,10 +78,10 @@ async def test_a_log_is_made_once_and_shown_with_its_key(site: Site, admin: Admi
 async def test_what_is_shown_is_the_newest_head_verbatim(site: Site, admin: Admin) -> None:
     await fill(site, 3)
     found = await admin.get(LOG)
-    log = await site.services.logs.of("acme")
+    log = await site.services.sumdb.logs.of("acme")
     assert log is not None
     assert found["size"] == 3
-    assert found["head"].encode() == await site.services.logs.latest(log)
+    assert found["head"].encode() == await site.services.sumdb.logs.latest(log)
     assert found["head"].splitlines()[1:3] == ["3", found["root"]]
     assert log.seed.hex() not in str(found)
 
@@ -213,7 +213,7 @@ async def test_relayed_logs_are_shown_with_the_newest_head(
     [before] = (await admin.get("/sumdb"))["items"]
     assert (before["name"], before["url"], before["vkey"]) == (public.name, public.url, public.vkey)
     assert (before["size"], before["root"], before["seen_at"]) == (None, None, None)
-    await site.services.relays[public.name].latest()
+    await site.services.publiclog.relays[public.name].latest()
     [after] = (await admin.get("/sumdb"))["items"]
     assert (after["size"], after["evidence"]) == (public.size, 0)
     assert after["root"].encode() in public.head()
@@ -224,7 +224,7 @@ async def test_F76_both_heads_of_a_fork_are_evidence_verbatim(
 ) -> None:
     public.grow(10)
     known = public.head()
-    relay = site.services.relays[public.name]
+    relay = site.services.publiclog.relays[public.name]
     await relay.latest()
     public.fork(3)
     public.grow(10)
@@ -242,9 +242,9 @@ async def test_F76_both_heads_of_a_fork_are_evidence_verbatim(
 async def test_evidence_comes_in_pages_and_outlives_the_relaying(site: Site, admin: Admin) -> None:
     services = site.services
     for n in range(5):
-        await services.db.write(
+        await services.shared.db.write(
             lambda s, n=n: LogTable(s, "gone.example").add_evidence(
-                b"", bytes([255, n]), f"{n}", services.now()
+                b"", bytes([255, n]), f"{n}", services.shared.now()
             )
         )
     pages = await admin.pages("/sumdb/gone.example/evidence", 2)
@@ -268,7 +268,7 @@ async def test_F28_relayed_logs_are_the_platforms(site: Site, public: FakeSumdb)
 async def test_clients_verify_at_the_tenants_own_log_if_it_has_one(
     site: Site, admin: Admin, public: FakeSumdb
 ) -> None:
-    await site.services.ownership.put(Ownership("corp.example", "acme"), OPERATOR)
+    await site.services.tenants.ownership.put(Ownership("corp.example", "acme"), OPERATOR)
     before = (await admin.ask("GET", "/tenants/acme/client-config?for=env")).text
     assert f"GOSUMDB={public.vkey}\n" in before
     assert "GONOSUMDB=corp.example\n" in before

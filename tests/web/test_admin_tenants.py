@@ -46,10 +46,10 @@ async def test_a_tenant_of_a_name_alone_denies_and_wants_a_token(admin: Admin) -
     got = await admin.ask("GET", "/tenants/acme")
     assert (got.header("etag"), json.loads(got.body)) == ('"1"', made)
     assert got.header("cache-control") == "no-store"
-    [route] = await admin.site.services.routes.all("acme", OPERATOR)
+    [route] = await admin.site.services.tenants.routes.all("acme", OPERATOR)
     assert route.route.pattern.text == "*"
     await admin.post("/tenants", {"name": "bare", "catch_all": False})
-    assert await admin.site.services.routes.all("bare", OPERATOR) == []
+    assert await admin.site.services.tenants.routes.all("bare", OPERATOR) == []
 
 
 CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -252,12 +252,12 @@ async def test_client_config_names_what_no_public_log_may_hear_of(admin: Admin) 
     for name in ("acme", "other"):
         await admin.post("/tenants", {"name": name, "anonymous_read": True})
     upstream = UpstreamDraft("https://git.corp.example")
-    await services.routes.create(
+    await services.tenants.routes.create(
         "acme", RouteDraft("corp.example/*", (upstream,), private=True), OPERATOR
     )
     for prefix, granted in (("a.example", ()), ("b.example", ("acme",)), ("c.example", ())):
         owner = "acme" if prefix == "a.example" else "other"
-        await services.ownership.put(Ownership(prefix, owner, frozenset(granted)), OPERATOR)
+        await services.tenants.ownership.put(Ownership(prefix, owner, frozenset(granted)), OPERATOR)
     got = await admin.ask("GET", "/tenants/acme/client-config?for=env")
     assert "GONOSUMDB=a.example,b.example,corp.example/*\n" in got.text
     got = await admin.ask("GET", "/tenants/other/client-config?for=env")

@@ -70,7 +70,7 @@ async def test_a_rotated_token_and_its_successor_both_work_until_the_grace_ends(
         assert (await one.get("/tenants/acme"))["name"] == "acme"
     assert made["scopes"] == listed["scopes"]
     ending, _ = (await admin.get("/tenants/acme/tokens"))["items"]
-    ends_in = datetime.fromisoformat(ending["expires_at"]) - admin.site.services.now()
+    ends_in = datetime.fromisoformat(ending["expires_at"]) - admin.site.services.shared.now()
     assert timedelta(minutes=59) < ends_in <= timedelta(hours=1)
     again = await admin.ask("POST", f"/tenants/acme/tokens/{listed['id']}/rotate", {})
     assert "2 tokens named 'of tenant' are active" in refused(again, 409)

@@ -107,7 +107,7 @@ async def matrix(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Matr
             _, others = await add_token(services, "elsewhere")
             _, others_admin = await add_token(services, "elsewhere", [Scope.ADMIN])
             _, platforms = await add_token(services, None)
-            past = services.now() - timedelta(seconds=1)
+            past = services.shared.now() - timedelta(seconds=1)
             stranger = (
                 others[:-10] + ("A" * 4 if others[-10:-6] != "AAAA" else "B" * 4) + others[-6:]
             )
@@ -122,7 +122,7 @@ async def matrix(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Matr
                     services, own, name=f"expired {tenant}", expires_at=past
                 )
                 gone, revoked = await add_token(services, own, name=f"revoked {tenant}")
-                await services.tokens.revoke(gone)
+                await services.tenants.tokens.revoke(gone)
                 secrets.append(read)
                 credentials[tenant] = {
                     "none": {},

@@ -345,7 +345,7 @@ async def test_F33_a_client_that_takes_no_prepared_answer_is_cut(
     put()
     site = await start_site(limits=QUICK)
     await site.ask("/dl/")
-    await site.services.watch.poll()
+    await site.services.shared.watch.poll()
     size = len((await site.ask("/dl/")).body)
 
     async def gone() -> bool:
@@ -366,8 +366,8 @@ async def test_F33_a_stalled_download_is_cut_and_frees_its_descriptor(
 ) -> None:
     name, data = big(put)
     site = await start_site(limits=QUICK)
-    await site.services.reader.refresh()
-    await site.services.ingestion.ensure(name)
+    await site.services.releases.reader.refresh()
+    await site.services.releases.ingestion.ensure(name)
     path = blob_path(site, data).resolve()
     async with site.calling(socket_bytes=SLOW) as caller:
         await stalled_download(caller, name)
@@ -382,8 +382,8 @@ async def test_F33_a_stalled_download_is_cut_and_frees_its_descriptor(
 async def test_F33_a_slow_download_that_goes_on_is_not_cut(start_site: StartSite, put: Put) -> None:
     name, data = big(put)
     site = await start_site(limits=QUICK)
-    await site.services.reader.refresh()
-    await site.services.ingestion.ensure(name)
+    await site.services.releases.reader.refresh()
+    await site.services.releases.ingestion.ensure(name)
     async with site.calling(socket_bytes=SLOW) as caller:
         await caller.send(request(f"/dl/{name}", headers={"Connection": "close"}))
         raw = b""
@@ -398,8 +398,8 @@ async def test_F30_garbage_behind_a_running_download_does_not_get_into_it(
 ) -> None:
     name, data = big(put)
     site = await start_site()
-    await site.services.reader.refresh()
-    await site.services.ingestion.ensure(name)
+    await site.services.releases.reader.refresh()
+    await site.services.releases.ingestion.ensure(name)
     async with site.calling(socket_bytes=SLOW) as caller:
         await caller.send(request(f"/dl/{name}") + b"\x00garbage\r\n\r\n")
         got = await caller.response()

@@ -162,7 +162,7 @@ async def test_a_large_zip_is_streamed_whole_and_in_parts(front: Front) -> None:
 async def test_a_stale_list_says_how_old_it_is(front: Front) -> None:
     services = front.site.services
     await front.ask("@v/list")
-    await services.db.write(
+    await services.shared.db.write(
         lambda s: s.connection().exec_driver_sql(
             "update module_answers set fetched_at = '2026-01-01 00:00:00.000000'"
         )
@@ -336,13 +336,13 @@ async def test_F90_a_damaged_blob_is_503_then_whole_again(
 
 async def test_a_rule_that_expires_ends_prepared_answers(front: Front) -> None:
     services = front.site.services
-    await services.tenants.update(TenantDraft("acme", "", Effect.DENY, True), OPERATOR)
-    ends = services.now() + timedelta(seconds=0.5)
+    await services.tenants.tenants.update(TenantDraft("acme", "", Effect.DENY, True), OPERATOR)
+    ends = services.shared.now() + timedelta(seconds=0.5)
     await add_rule(services, "acme", Effect.ALLOW, "example.com", expires_at=ends)
     for tail in ("@v/v1.0.0.zip", "@v/list", "@v/v1.0.0.mod"):
         for _ in range(2):
             assert (await front.ask(tail)).status == 200
-    await asyncio.sleep(max((ends - services.now()).total_seconds(), 0) + 0.02)
+    await asyncio.sleep(max((ends - services.shared.now()).total_seconds(), 0) + 0.02)
     for tail in ("@v/v1.0.0.zip", "@v/list", "@v/v1.0.0.mod"):
         assert (await front.ask(tail)).status == 403
 
@@ -350,12 +350,12 @@ async def test_a_rule_that_expires_ends_prepared_answers(front: Front) -> None:
 async def test_F22_a_token_that_expires_ends_prepared_answers(front: Front) -> None:
     services = front.site.services
     await add_tenant(services, "shut", front.fake, open_to_all=False)
-    ends = services.now() + timedelta(seconds=0.5)
+    ends = services.shared.now() + timedelta(seconds=0.5)
     _, secret = await add_token(services, "shut", expires_at=ends)
     target = f"/goproxy/shut/{NAME}/@v/v1.0.0.zip"
     for _ in range(2):
         assert (await front.site.ask(target, headers=bearer(secret))).status == 200
-    await asyncio.sleep(max((ends - services.now()).total_seconds(), 0) + 0.02)
+    await asyncio.sleep(max((ends - services.shared.now()).total_seconds(), 0) + 0.02)
     assert_one_line(await front.site.ask(target, headers=bearer(secret)), 401)
 
 
@@ -378,15 +378,17 @@ async def test_F26_every_change_is_seen_by_a_second_server_within_a_second(tmp_p
             await status(200)
             rule = await add_rule(one.services, "acme", Effect.DENY, "example.com")
             await status(403)
-            await one.services.rules.remove("acme", rule, OPERATOR)
+            await one.services.tenants.rules.remove("acme", rule, OPERATOR)
             await status(200)
-            await one.services.tenants.update(
+            await one.services.tenants.tenants.update(
                 TenantDraft("acme", "", Effect.ALLOW, enabled=False), OPERATOR
             )
             await status(401)
-            await one.services.tenants.update(TenantDraft("acme", "", Effect.ALLOW), OPERATOR)
+            await one.services.tenants.tenants.update(
+                TenantDraft("acme", "", Effect.ALLOW), OPERATOR
+            )
             await status(200)
-            await one.services.tokens.revoke(token)
+            await one.services.tenants.tokens.revoke(token)
             await status(401)
 
 

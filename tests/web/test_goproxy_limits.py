@@ -62,7 +62,7 @@ async def test_a_404_that_go_repeats_at_once_is_charged_once(tmp_path: Path) -> 
 async def test_a_tenants_own_limits_take_the_place_of_the_settings(tmp_path: Path) -> None:
     async with limited(tmp_path, tenant_rate=1) as (site, _):
         draft = TenantDraft("acme", "", Effect.ALLOW, True, limits=TenantLimits(rate=1000))
-        await site.services.tenants.update(draft, OPERATOR)
+        await site.services.tenants.tenants.update(draft, OPERATOR)
         await settled(site.services)
         got = await asyncio.gather(*(site.ask(f"{BASE}/m{n}/@v/list") for n in range(30)))
         assert {one.status for one in got} == {404}
@@ -75,7 +75,7 @@ async def test_F27_wrong_tokens_are_limited_by_address_and_the_right_one_is_not(
         await add_tenant(site.services, "shut", open_to_all=False)
         _, secret = await add_token(site.services, "shut")
         gone, revoked = await add_token(site.services, "shut", name="gone")
-        await site.services.tokens.revoke(gone)
+        await site.services.tenants.tokens.revoke(gone)
         await settled(site.services)
         statuses = []
         for n in range(30):

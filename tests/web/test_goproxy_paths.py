@@ -29,7 +29,7 @@ class Served:
             tables = ("module_files", "module_answers", "module_conflicts", "blobs")
             return [session.execute(text(f"select count(*) from {t}")).scalar_one() for t in tables]  # type: ignore[attr-defined]
 
-        return await self.site.services.db.read(count)
+        return await self.site.services.shared.db.read(count)
 
 
 @pytest.fixture(scope="module")

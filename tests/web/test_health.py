@@ -69,7 +69,7 @@ async def test_upstream_down_does_not_make_it_unready(
 
 
 async def test_liveness_asks_no_database(site: Site) -> None:
-    site.services.db.close()
+    site.services.shared.db.close()
     assert (await site.ask("/healthz")).status == 200
     assert (await site.ask("/version")).status == 200
 
@@ -80,12 +80,12 @@ async def lock_timeout(site: Site, milliseconds: int) -> None:
     def work(session: Session) -> None:
         session.connection().exec_driver_sql(f"PRAGMA busy_timeout={milliseconds}")
 
-    await site.services.db.write(work)
+    await site.services.shared.db.write(work)
 
 
 async def test_F94_a_locked_database_makes_it_unready_until_the_lock_is_gone(site: Site) -> None:
     await lock_timeout(site, 50)
-    path = site.services.settings.data_dir / "moorage.db"
+    path = site.services.shared.settings.data_dir / "moorage.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         await is_unready_because_of(site, "database", "locked")
@@ -97,7 +97,7 @@ async def test_an_unreachable_database_makes_it_unready(site: Site, tmp_path: Pa
     services = site.services
     database = Database(f"sqlite:///{tmp_path}/no/such/folder/moorage.db")
     try:
-        found = await Health(database, services.store, services.keyring).readiness()
+        found = await Health(database, services.shared.store, services.releases.keyring).readiness()
     finally:
         database.close()
     assert "unable to open" in found.pop("database")
@@ -105,15 +105,15 @@ async def test_an_unreachable_database_makes_it_unready(site: Site, tmp_path: Pa
 
 
 async def test_F88_a_full_store_makes_it_unready(site: Site) -> None:
-    folder = site.services.settings.data_dir
-    site.services.store._room = FreeSpace(folder, 1.0)
+    folder = site.services.shared.settings.data_dir
+    site.services.shared.store._room = FreeSpace(folder, 1.0)
     await is_unready_because_of(site, "storage", "floor")
-    site.services.store._room = FreeSpace(folder, 0.0)
+    site.services.shared.store._room = FreeSpace(folder, 0.0)
     assert (await site.ask("/readyz")).status == 200
 
 
 async def test_F89_a_store_that_cannot_be_written_makes_it_unready(site: Site) -> None:
-    tmp = site.services.settings.data_dir / "tmp"
+    tmp = site.services.shared.settings.data_dir / "tmp"
     kept = tmp.rename(tmp.with_name("tmp-away"))
     tmp.write_bytes(b"in the way")
     got = await site.ask("/readyz")
@@ -125,8 +125,10 @@ async def test_F89_a_store_that_cannot_be_written_makes_it_unready(site: Site) -
 
 
 async def test_a_keyring_that_gpg_cannot_load_makes_it_unready(site: Site) -> None:
-    junk, now = b"no key at all", site.services.now()
-    await site.services.db.write(lambda s: Keyrings(s).add(Digest.of(junk), "refresh", junk, now))
+    junk, now = b"no key at all", site.services.shared.now()
+    await site.services.shared.db.write(
+        lambda s: Keyrings(s).add(Digest.of(junk), "refresh", junk, now)
+    )
     got = await site.ask("/readyz")
     assert got.status == 503
     assert checks(got)["keyring"] not in ("", "ok")
@@ -158,12 +160,12 @@ async def test_a_check_that_hangs_is_given_up(site: Site, monkeypatch: pytest.Mo
             raise AssertionError
 
     services = site.services
-    health = Health(services.db, Hanging(), services.keyring)
+    health = Health(services.shared.db, Hanging(), services.releases.keyring)
     assert "no answer within" in (await health.readiness())["storage"]
 
 
 async def test_readiness_leaves_no_trace_in_the_store(mirror: Mirror) -> None:
-    tmp = mirror.site.services.settings.data_dir / "tmp"
+    tmp = mirror.site.services.shared.settings.data_dir / "tmp"
     before = sorted(tmp.rglob("*"))
     for _ in range(3):
         assert (await mirror.site.ask("/readyz")).status == 200
@@ -205,13 +207,13 @@ async def test_the_root_leads_to_the_downloads(mirror: Mirror) -> None:
 
 async def test_the_application_can_be_embedded_without_a_server(mirror: Mirror) -> None:
     """`running` is what other programs use."""
-    settings = mirror.site.services.settings
+    settings = mirror.site.services.shared.settings
     async with running(settings) as application:
         assert set((await application.health.readiness()).values()) == {"ok"}
 
 
 async def test_a_schema_that_is_missing_stops_the_start(mirror: Mirror, tmp_path: Path) -> None:
-    settings = mirror.site.services.settings.model_copy(update={"data_dir": tmp_path})
+    settings = mirror.site.services.shared.settings.model_copy(update={"data_dir": tmp_path})
     with pytest.raises(MoorageError, match="moorage migrate"):
         async with running(settings):
             pass

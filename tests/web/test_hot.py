@@ -11,10 +11,10 @@ from app.core.releasefile import FileState
 from app.db.engine import Session
 from app.db.generation import bump_generation
 from app.db.releases import IngestionOutcome, ReleaseTable
+from app.services.assembly import Services
 from app.services.generation import POLL_S
 from app.web.hotcache import HotCache
 from app.web.responses import LISTING, TEXT, body_answer
-from app.wiring import Services
 from tests.fakes.godev import FakeGodev
 from tests.installation import running
 from tests.web.conftest import Put, StartSite
@@ -30,7 +30,7 @@ async def start_other() -> AsyncIterator[object]:
     async with AsyncExitStack() as stack:
 
         async def start(site: Site) -> Services:
-            return await stack.enter_async_context(running(site.services.settings))
+            return await stack.enter_async_context(running(site.services.shared.settings))
 
         yield start
 
@@ -58,14 +58,14 @@ async def test_what_another_process_changes_is_seen_within_the_polling_time(
     name, data = put()
     site = await start_site(releases={"select": {"on_demand": False}})
     other = await start_other(site)
-    await other.reader.refresh()
+    await other.releases.reader.refresh()
 
     async def listed() -> bool:
         return name in (await site.ask(ALL)).text
 
     assert json.loads((await site.ask(ALL)).body) == []
     assert (await site.ask(f"/dl/{name}")).status in (403, 404)
-    await other.ingestion.ensure(name, asked_for=True)
+    await other.releases.ingestion.ensure(name, asked_for=True)
     await until(listed)
     assert (await site.ask(f"/dl/{name}")).body == data
     assert POLL_S <= 1  # a revoked token must stop working within a second
@@ -80,13 +80,13 @@ async def test_a_file_that_another_process_quarantines_is_gone_from_every_answer
     for target in targets:
         assert (await site.ask(target)).status == 200
     other = await start_other(site)
-    outcome = IngestionOutcome(FileState.QUARANTINED, "withdrawn by hand", other.now())
+    outcome = IngestionOutcome(FileState.QUARANTINED, "withdrawn by hand", other.shared.now())
 
     def work(session: Session) -> None:
         ReleaseTable(session).settle(name, outcome)
         bump_generation(session)
 
-    await other.db.write(work)
+    await other.shared.db.write(work)
 
     async def unlisted() -> bool:
         return name not in (await site.ask(ALL)).text
@@ -104,10 +104,10 @@ async def test_a_hit_asks_no_database(start_site: StartSite, put: Put) -> None:
     targets += ["/dl/", ALL, "/dl/?mode=json", "/dl/SHA256SUMS", f"/go/{Digest.of(data)}"]
     for target in targets:
         await site.ask(target)
-    await site.services.watch.poll()
+    await site.services.shared.watch.poll()
     before = [await site.ask(target) for target in targets]
     assert before[0].body == data
-    site.services.db.close()  # any use of it raises from here on
+    site.services.shared.db.close()  # any use of it raises from here on
     for target, right in zip(targets, before, strict=True):
         for method in ("GET", "HEAD"):
             got = await site.ask(target, method)
@@ -125,7 +125,7 @@ async def test_a_hit_and_a_miss_are_counted_apart(start_site: StartSite, put: Pu
     site = await start_site()
     target = f"/dl/{name}.sha256"
     await site.ask(target)
-    await site.services.watch.poll()
+    await site.services.shared.watch.poll()
     await site.ask(target)
 
     async def count(result: str) -> float:
@@ -148,7 +148,7 @@ async def test_a_prepared_answer_is_the_same_as_the_one_that_was_not(
     site = await start_site()
     for target in (f"/dl/{name}.sha256", f"/dl/{name}.asc", "/dl/SHA256SUMS", "/dl/", ALL):
         await site.ask(target)
-        await site.services.watch.poll()
+        await site.services.shared.watch.poll()
         await site.ask(target)
         async with site.calling() as caller:
             await caller.send(request(target))
@@ -172,7 +172,7 @@ async def test_pipelined_requests_are_all_answered_however_slowly_they_are_read(
     put()
     site = await start_site()
     await site.ask(ALL)
-    await site.services.watch.poll()
+    await site.services.shared.watch.poll()
     right = await site.ask(ALL)
     count = 3000
     async with site.calling(socket_bytes=4096) as caller:

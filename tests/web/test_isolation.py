@@ -143,7 +143,7 @@ async def test_tenants_with_different_credentials_share_nothing(tmp_path: Path) 
             for tenant, password in (("acme", "pw1"), ("globex", "wrong")):
                 await add_tenant(site.services, tenant)
                 draft = CredentialDraft("up", "basic", password, "acme")
-                await site.services.credentials.put(tenant, draft, OPERATOR)
+                await site.services.tenants.credentials.put(tenant, draft, OPERATOR)
                 await add_route(
                     site.services, tenant, "*", UpstreamDraft(fake.url, credential="up")
                 )
@@ -203,7 +203,7 @@ async def test_F51_a_private_upstream_that_is_gone_is_503_and_never_404(two: Two
 
 
 async def test_an_owned_prefix_is_private_for_everybody(two: Two) -> None:
-    await two.site.services.ownership.put(Ownership("own.example/team", "acme"), OPERATOR)
+    await two.site.services.tenants.ownership.put(Ownership("own.example/team", "acme"), OPERATOR)
     await cooled(two.site.services)
     for tenant in ("acme", "globex", "outsider"):
         for tail in TAILS:

@@ -239,10 +239,10 @@ async def test_without_on_demand_only_verified_files_are_listed(
 ) -> None:
     names = [put(version)[0] for version in ("go1.99.2", "go1.99.1", "go1.98.7", "go1.97.3")]
     site = await start_site(releases={"select": {"on_demand": False}})
-    await site.services.reader.refresh()
+    await site.services.releases.reader.refresh()
     for name in names[1:]:
-        await site.services.ingestion.ensure(name, asked_for=True)
-    await site.services.catalog.current(fresh=True)
+        await site.services.releases.ingestion.ensure(name, asked_for=True)
+    await site.services.releases.catalog.current(fresh=True)
     assert filenames(await site.ask(ALL)) == set(names[1:])
     # The newest minors are those of the index, not those that happen to be here.
     assert versions(await site.ask("/dl/?mode=json")) == ["go1.99.1", "go1.98.7"]
@@ -253,10 +253,10 @@ async def test_a_minor_that_is_end_of_life_is_never_among_the_newest(
 ) -> None:
     names = [put(version)[0] for version in ("go1.99.2", "go1.98.7", "go1.97.3")]
     site = await start_site(releases={"select": {"on_demand": False}})
-    await site.services.reader.refresh()
+    await site.services.releases.reader.refresh()
     for name in names[1:]:
-        await site.services.ingestion.ensure(name, asked_for=True)
-    await site.services.catalog.current(fresh=True)
+        await site.services.releases.ingestion.ensure(name, asked_for=True)
+    await site.services.releases.catalog.current(fresh=True)
     assert versions(await site.ask("/dl/?mode=json")) == ["go1.98.7"]
     assert versions(await site.ask(ALL)) == ["go1.98.7", "go1.97.3"]
 
@@ -290,8 +290,8 @@ async def test_a_vanished_file_stays_listed_only_if_it_is_here(
     assert (await site.ask(f"/dl/{here}")).status == 200
     fake.remove(here)
     fake.remove(away)
-    await site.services.reader.refresh()
-    await site.services.catalog.current(fresh=True)
+    await site.services.releases.reader.refresh()
+    await site.services.releases.catalog.current(fresh=True)
     listed = filenames(await site.ask(ALL))
     assert here in listed
     assert away not in listed

@@ -27,13 +27,13 @@ DIGEST = "/dl/" + "ab" * 32
 
 def blob_path(site: Site, data: bytes) -> Path:
     name = hashlib.sha256(data).hexdigest()
-    return site.services.settings.data_dir / "blobs" / name[:2] / name
+    return site.services.shared.settings.data_dir / "blobs" / name[:2] / name
 
 
 def staged(site: Site) -> list[Path]:
     return [
         p
-        for p in (site.services.settings.data_dir / "tmp").rglob("*")
+        for p in (site.services.shared.settings.data_dir / "tmp").rglob("*")
         if p.is_file() and p.suffix != ".lock"
     ]
 
@@ -62,7 +62,7 @@ async def test_a_sum_or_signature_is_ingested_on_demand_too(
     assert got.status == 200
     if suffix != ".asc":
         assert got.text.startswith(hashlib.sha256(data).hexdigest())
-    record, _ = await site.services.catalog.file(name) or (None, None)
+    record, _ = await site.services.releases.catalog.file(name) or (None, None)
     assert record is not None
     assert record.state == "verified"
 
@@ -74,8 +74,8 @@ async def test_head_and_a_digest_are_ingested_on_demand_too(
     _, data = put()
     site = await start_site()
     target = f"/dl/{hashlib.sha256(data).hexdigest()}"
-    await site.services.reader.refresh()
-    await site.services.catalog.current(fresh=True)
+    await site.services.releases.reader.refresh()
+    await site.services.releases.catalog.current(fresh=True)
     head = await site.ask(target, "HEAD")
     assert (head.status, head.header("content-length")) == (200, str(len(data)))
     assert (await site.ask(target)).body == data
@@ -225,7 +225,7 @@ async def test_F61_with_an_index_that_is_refused_nothing_is_known_absent(
 
 async def make_index_old(site: Site) -> None:
     """Let the index have been read a day ago."""
-    then = site.services.now() - timedelta(days=1)
+    then = site.services.shared.now() - timedelta(days=1)
 
     def work(session: object) -> None:
         log = IndexLog(session)
@@ -234,8 +234,8 @@ async def make_index_old(site: Site) -> None:
         log.accepted(document, "https://go.dev/dl/", then)
         bump_generation(session)
 
-    await site.services.db.write(work)
-    await site.services.catalog.current(fresh=True)
+    await site.services.shared.db.write(work)
+    await site.services.releases.catalog.current(fresh=True)
 
 
 @pytest.mark.parametrize("target", [UNKNOWN, f"{UNKNOWN}.asc", DIGEST])
@@ -383,8 +383,8 @@ async def test_F90_a_blob_that_changes_under_a_download_leaves_it_incomplete(
     """The smaller one fits into the socket's queue, where it is still the file."""
     name, data = put(extra_bytes=extra_bytes)
     site = await start_site()
-    await site.services.reader.refresh()
-    await site.services.ingestion.ensure(name)
+    await site.services.releases.reader.refresh()
+    await site.services.releases.ingestion.ensure(name)
     async with site.calling(socket_bytes=SLOW) as caller:
         await caller.send(request(f"/dl/{name}"))
         first = await caller.read(65536)
@@ -420,8 +420,8 @@ async def test_F36_a_client_that_vanishes_frees_its_descriptor(
 ) -> None:
     name, data = big(put)
     site = await start_site()
-    await site.services.reader.refresh()
-    await site.services.ingestion.ensure(name)
+    await site.services.releases.reader.refresh()
+    await site.services.releases.ingestion.ensure(name)
     path = blob_path(site, data).resolve()
     assert descriptors(path) == 0
     async with site.calling(socket_bytes=SLOW) as first, site.calling(socket_bytes=SLOW) as second:
@@ -446,8 +446,8 @@ async def test_more_streams_than_allowed_are_503_with_retry_after(
 ) -> None:
     name, data = big(put)
     site = await start_site(limits={"streams": 2})
-    await site.services.reader.refresh()
-    await site.services.ingestion.ensure(name)
+    await site.services.releases.reader.refresh()
+    await site.services.releases.ingestion.ensure(name)
     async with site.calling(socket_bytes=SLOW) as first, site.calling(socket_bytes=SLOW) as second:
         await stalled_download(first, name)
         await stalled_download(second, name)
@@ -511,14 +511,14 @@ async def test_F88_a_full_disk_is_507_for_what_is_new_and_nothing_for_what_is_he
     new, other = put("go1.99.2")
     site = await start_site()
     assert (await site.ask(f"/dl/{here}")).body == data
-    store = site.services.store
-    store._room = FreeSpace(site.services.settings.data_dir, 1.0)  # nothing is that empty
+    store = site.services.shared.store
+    store._room = FreeSpace(site.services.shared.settings.data_dir, 1.0)  # nothing is that empty
     got = await site.ask(f"/dl/{new}")
     assert got.status == 507
     assert is_one_line(got)
     assert staged(site) == []
     assert (await site.ask(f"/dl/{here}")).body == data
-    store._room = FreeSpace(site.services.settings.data_dir, 0.0)
+    store._room = FreeSpace(site.services.shared.settings.data_dir, 0.0)
     assert (await site.ask(f"/dl/{new}")).body == other
 
 
@@ -529,7 +529,7 @@ async def test_F89_a_store_that_cannot_be_written_is_503_for_what_is_new(
     new, other = put("go1.99.2")
     site = await start_site()
     assert (await site.ask(f"/dl/{here}")).body == data
-    tmp = site.services.settings.data_dir / "tmp"
+    tmp = site.services.shared.settings.data_dir / "tmp"
     kept = tmp.rename(tmp.with_name("tmp-away"))
     tmp.write_bytes(b"in the way")
     got = await site.ask(f"/dl/{new}")
@@ -548,8 +548,8 @@ async def test_F62_a_changed_hash_in_the_index_changes_nothing_that_is_served(
     site = await start_site()
     assert (await site.ask(f"/dl/{name}")).body == data
     put(seed=7)
-    await site.services.reader.refresh()
-    await site.services.catalog.current(fresh=True)
+    await site.services.releases.reader.refresh()
+    await site.services.releases.catalog.current(fresh=True)
     assert (await site.ask(f"/dl/{name}")).body == data
     assert (await site.ask(f"/dl/{name}.sha256")).text == Digest.of(data).hex
     assert Digest.of(data).hex in (await site.ask("/dl/SHA256SUMS")).text

@@ -13,8 +13,8 @@ from typing import Any
 
 from app import server
 from app.main import Application, create_app
+from app.services.assembly import Services
 from app.settings import Settings
-from app.wiring import Services
 from tests.installation import migrate
 
 _SECONDS = 30.0  # nothing here takes this long unless it hangs
@@ -226,7 +226,7 @@ async def serving(settings: Settings) -> AsyncIterator[Site]:
             if task.done():
                 raise RuntimeError("the application did not start")
             port = sock.getsockname()[1]
-            _, secret = await application.services.tokens.create("tests")
+            _, secret = await application.services.tenants.tokens.create("tests")
             yield Site(application, port, secret)
         finally:
             running.should_exit = True

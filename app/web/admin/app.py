@@ -11,8 +11,9 @@ from starlette.exceptions import HTTPException
 
 from app import __version__, logs, metrics
 from app.core.errors import DeniedError, MoorageError
+from app.services.assembly import Services
 from app.web.admin.audit import router as audit
-from app.web.admin.context import AdminContext, record_denial
+from app.web.admin.context import record_denial
 from app.web.admin.credentials import router as credentials
 from app.web.admin.document import router as document
 from app.web.admin.jobs import router as jobs
@@ -45,7 +46,7 @@ def problem(status: int, detail: str, **more: Any) -> JSONResponse:
     )
 
 
-def create_admin(context: AdminContext, health: Health) -> Any:
+def create_admin(services: Services, health: Health) -> Any:
     """Return the ASGI application for everything that is not Go-facing."""
     api = FastAPI(
         title="Moorage",
@@ -54,7 +55,7 @@ def create_admin(context: AdminContext, health: Health) -> Any:
         docs_url=None,
         redoc_url=None,
     )
-    api.state.context = context
+    api.state.services = services
     api.include_router(releases, prefix="/api/v1")
     api.include_router(jobs, prefix="/api/v1")
     for router in (tenants, tokens, credentials, ownership, audit):
@@ -75,7 +76,7 @@ def create_admin(context: AdminContext, health: Health) -> Any:
     async def root() -> Response:
         return RedirectResponse("/dl/")
 
-    return _Outer(api, context.max_body_bytes)
+    return _Outer(api, services.shared.settings.limits.admin_body_bytes)
 
 
 async def _on_moorage_error(request: Request, error: Exception) -> Response:

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.web.admin.answers import MALFORMED, REFUSED
-from app.web.admin.context import Admin, Caller, Context
+from app.web.admin.context import Admin, Caller, Site
 from app.web.admin.models.audit import AuditOut, DownloadOut, VerifiedOut
 from app.web.admin.models.base import Page
 from app.web.admin.operations import audit as operations
@@ -19,7 +19,7 @@ _Words = Annotated[str | None, Query(max_length=400, pattern=r"^[\x21-\x7e]+$")]
 
 @router.get("/audit", responses={**REFUSED, **MALFORMED})
 async def list_changes(
-    context: Context,
+    services: Site,
     _: Admin,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -28,19 +28,19 @@ async def list_changes(
 ) -> Page[AuditOut]:
     """List changes, oldest first; of one action, or by actors that begin so."""
     return await operations.list_changes(
-        context, cursor=cursor, limit=limit, action=action, actor=actor
+        services, cursor=cursor, limit=limit, action=action, actor=actor
     )
 
 
 @router.get("/audit/verify", responses=REFUSED)
-async def verify(context: Context, _: Admin) -> VerifiedOut:
+async def verify(services: Site, _: Admin) -> VerifiedOut:
     """Check the hash chain."""
-    return await operations.verify(context)
+    return await operations.verify(services)
 
 
 @router.get("/audit/downloads", responses={**REFUSED, **MALFORMED})
 async def list_downloads(
-    context: Context,
+    services: Site,
     caller: Caller,
     module: _Words = None,
     version: _Words = None,
@@ -51,4 +51,4 @@ async def list_downloads(
 ) -> Page[DownloadOut]:
     """List who downloaded what on which day (UTC); a tenant's admin sees that tenant's."""
     asked = operations.DownloadsAsked(module, version, tenant, since)
-    return await operations.list_downloads(context, caller, asked, cursor=cursor, limit=limit)
+    return await operations.list_downloads(services, caller, asked, cursor=cursor, limit=limit)

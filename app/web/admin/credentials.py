@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, TenantName
-from app.web.admin.context import Caller, Context
+from app.web.admin.context import Caller, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.credentials import CredentialIn, CredentialOut
 from app.web.admin.operations import credentials as operations
@@ -15,14 +15,14 @@ router = APIRouter(tags=["credentials"])
 
 @router.get("/tenants/{tenant}/credentials", responses={**REFUSED, **MALFORMED, **UNKNOWN})
 async def list_credentials(
-    context: Context,
+    services: Site,
     caller: Caller,
     tenant: TenantName,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[CredentialOut]:
     """List a tenant's credentials by name; no answer has a secret."""
-    return await operations.list_credentials(context, caller, tenant, cursor=cursor, limit=limit)
+    return await operations.list_credentials(services, caller, tenant, cursor=cursor, limit=limit)
 
 
 @router.put(
@@ -30,7 +30,7 @@ async def list_credentials(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE},
 )
 async def put_credential(
-    context: Context,
+    services: Site,
     caller: Caller,
     tenant: TenantName,
     name: str,
@@ -39,7 +39,7 @@ async def put_credential(
     response: Response,
 ) -> CredentialOut:
     """Record a credential, or give it another secret; routes refer to it by its name."""
-    recorded = await operations.put_credential(context, caller, tenant, name, wanted, revision)
+    recorded = await operations.put_credential(services, caller, tenant, name, wanted, revision)
     put_etag(response, recorded.revision)
     return recorded
 
@@ -50,7 +50,7 @@ async def put_credential(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **STALE},
 )
 async def remove_credential(
-    context: Context, caller: Caller, tenant: TenantName, name: str, revision: IfMatch
+    services: Site, caller: Caller, tenant: TenantName, name: str, revision: IfMatch
 ) -> None:
     """Remove a credential that no route uses."""
-    await operations.remove_credential(context, caller, tenant, name, revision)
+    await operations.remove_credential(services, caller, tenant, name, revision)

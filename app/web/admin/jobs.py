@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.web.admin.context import Admin, Context
+from app.web.admin.context import Admin, Site
 from app.web.admin.models.releases import JobOut
 from app.web.admin.operations import releases as operations
 
@@ -21,6 +21,6 @@ router = APIRouter(tags=["jobs"])
         404: {**_PROBLEM, "description": "No such job"},
     },
 )
-async def show_job(context: Context, _: Admin, job_id: str) -> JobOut:
+async def show_job(services: Site, _: Admin, job_id: str) -> JobOut:
     """Show one job and, once it has ended, what it did."""
-    return await operations.show_job(context, job_id)
+    return await operations.show_job(services, job_id)

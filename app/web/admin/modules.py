@@ -13,7 +13,7 @@ from app.web.admin.answers import (
     Responses,
     TenantName,
 )
-from app.web.admin.context import Caller, Context
+from app.web.admin.context import Caller, Site
 from app.web.admin.models.explain import ExplainOut
 from app.web.admin.models.refresh import RefreshIn, RefreshOut
 from app.web.admin.operations import modules as operations
@@ -29,7 +29,7 @@ router = APIRouter(tags=["modules"])
 
 @router.get("/tenants/{tenant}/explain", responses={**REFUSED, **MALFORMED, **UNKNOWN})
 async def explain(
-    context: Context,
+    services: Site,
     caller: Caller,
     tenant: TenantName,
     module: Annotated[str, Query(max_length=2000, description="A module path, plain")],
@@ -38,7 +38,7 @@ async def explain(
     ] = None,
 ) -> ExplainOut:
     """Tell which rule and which route decide, in order, and what is stored of the version."""
-    return await operations.explain(context, caller, tenant, module, version)
+    return await operations.explain(services, caller, tenant, module, version)
 
 
 @router.post(
@@ -46,7 +46,7 @@ async def explain(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **_UPSTREAM},
 )
 async def refresh(
-    context: Context, caller: Caller, tenant: TenantName, wanted: RefreshIn
+    services: Site, caller: Caller, tenant: TenantName, wanted: RefreshIn
 ) -> RefreshOut:
     """Forget a module's list, @latest and queries; or compare a stored version with upstream."""
-    return await operations.refresh(context, caller, tenant, wanted)
+    return await operations.refresh(services, caller, tenant, wanted)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, UNKNOWN
-from app.web.admin.context import Admin, Context
+from app.web.admin.context import Admin, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.ownership import OwnershipIn, OwnershipOut
 from app.web.admin.operations import ownership as operations
@@ -15,15 +15,15 @@ router = APIRouter(tags=["ownership"])
 
 @router.get("/ownership", responses={**REFUSED, **MALFORMED})
 async def list_owned(
-    context: Context, admin: Admin, cursor: Cursor = None, limit: Limit = 50
+    services: Site, admin: Admin, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[OwnershipOut]:
     """List the owned prefixes."""
-    return await operations.list_owned(context, admin, cursor=cursor, limit=limit)
+    return await operations.list_owned(services, admin, cursor=cursor, limit=limit)
 
 
 @router.put("/ownership/{prefix:path}", responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE})
 async def put_owned(
-    context: Context,
+    services: Site,
     admin: Admin,
     prefix: str,
     wanted: OwnershipIn,
@@ -31,7 +31,7 @@ async def put_owned(
     response: Response,
 ) -> OwnershipOut:
     """Close a prefix to all tenants but its owner and those granted."""
-    recorded = await operations.put_owned(context, admin, prefix, wanted, revision)
+    recorded = await operations.put_owned(services, admin, prefix, wanted, revision)
     put_etag(response, recorded.revision)
     return recorded
 
@@ -41,6 +41,6 @@ async def put_owned(
     status_code=204,
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE},
 )
-async def remove_owned(context: Context, admin: Admin, prefix: str, revision: IfMatch) -> None:
+async def remove_owned(services: Site, admin: Admin, prefix: str, revision: IfMatch) -> None:
     """Give a prefix back to everybody."""
-    await operations.remove_owned(context, admin, prefix, revision)
+    await operations.remove_owned(services, admin, prefix, revision)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from app.web.admin.context import Admin, Context
+from app.web.admin.context import Admin, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.releases import (
     FileOut,
@@ -34,31 +34,33 @@ router = APIRouter(tags=["releases"])
 
 @router.get("/releases", responses={400: {**_PROBLEM, "description": "Not a cursor"}})
 async def list_releases(
-    context: Context,
+    services: Site,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=operations.PAGE_MAX)] = 20,
     offered: Annotated[bool, Query(description="Only what is offered")] = False,
 ) -> Page[ReleaseOut]:
     """List releases, newest first."""
-    return await operations.list_releases(context, cursor=cursor, limit=limit, offered_only=offered)
+    return await operations.list_releases(
+        services, cursor=cursor, limit=limit, offered_only=offered
+    )
 
 
 @router.get("/releases/plan", responses={**_REFUSED, **_UPSTREAM})
-async def plan(context: Context, _: Admin) -> PlanOut:
+async def plan(services: Site, _: Admin) -> PlanOut:
     """Tell what a sync would fetch, and why; reads the index first."""
-    return await operations.plan(context)
+    return await operations.plan(services)
 
 
 @router.post("/releases/sync", status_code=202, responses=_REFUSED)
-async def sync(context: Context, admin: Admin) -> JobOut:
+async def sync(services: Site, admin: Admin) -> JobOut:
     """Queue a sync of the selection; ask for the job to see how it goes."""
-    return await operations.ask_for_sync(context, admin.actor)
+    return await operations.ask_for_sync(services, admin.actor)
 
 
 @router.get("/releases/keys")
-async def show_keyring(context: Context) -> KeyringOut:
+async def show_keyring(services: Site) -> KeyringOut:
     """Show the active keyring."""
-    return await operations.show_keyring(context)
+    return await operations.show_keyring(services)
 
 
 @router.post(
@@ -70,24 +72,24 @@ async def show_keyring(context: Context) -> KeyringOut:
         422: {**_PROBLEM, "description": "Not a usable export of the pinned key"},
     },
 )
-async def refresh_keyring(context: Context, admin: Admin, wanted: KeyringIn) -> KeyringChangeOut:
+async def refresh_keyring(services: Site, admin: Admin, wanted: KeyringIn) -> KeyringChangeOut:
     """Take over another export of the pinned key, and judge again what was held back."""
-    return await operations.refresh_keyring(context, wanted, admin.actor)
+    return await operations.refresh_keyring(services, wanted, admin.actor)
 
 
 @router.get("/releases/files/{filename}", responses=_UNKNOWN)
-async def show_file(context: Context, filename: str) -> FileOut:
+async def show_file(services: Site, filename: str) -> FileOut:
     """Show one file: state, verdict, provenance."""
-    return await operations.show_file(context, filename)
+    return await operations.show_file(services, filename)
 
 
 @router.post("/releases/files/{filename}/verify", responses={**_REFUSED, **_UNKNOWN, **_UPSTREAM})
-async def verify_file(context: Context, admin: Admin, filename: str) -> FileOut:
+async def verify_file(services: Site, admin: Admin, filename: str) -> FileOut:
     """Ingest a file, or judge it again if it is held back."""
-    return await operations.verify_file(context, filename, admin.actor)
+    return await operations.verify_file(services, filename, admin.actor)
 
 
 @router.get("/releases/{version}", responses=_UNKNOWN)
-async def show_release(context: Context, version: str) -> ReleaseOut:
+async def show_release(services: Site, version: str) -> ReleaseOut:
     """Show one release and all of its files."""
-    return await operations.show_release(context, version)
+    return await operations.show_release(services, version)

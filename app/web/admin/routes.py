@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, RecordId, TenantName
-from app.web.admin.context import Caller, Context
+from app.web.admin.context import Caller, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.routes import RouteIn, RouteOut
 from app.web.admin.operations import routes as operations
@@ -15,14 +15,14 @@ router = APIRouter(tags=["routes"])
 
 @router.get("/tenants/{tenant}/routes", responses={**REFUSED, **MALFORMED, **UNKNOWN})
 async def list_routes(
-    context: Context,
+    services: Site,
     caller: Caller,
     tenant: TenantName,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[RouteOut]:
     """List a tenant's routes, oldest first; the longest pattern that matches is taken."""
-    return await operations.list_routes(context, caller, tenant, cursor=cursor, limit=limit)
+    return await operations.list_routes(services, caller, tenant, cursor=cursor, limit=limit)
 
 
 @router.post(
@@ -31,20 +31,20 @@ async def list_routes(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN},
 )
 async def create_route(
-    context: Context, caller: Caller, tenant: TenantName, wanted: RouteIn, response: Response
+    services: Site, caller: Caller, tenant: TenantName, wanted: RouteIn, response: Response
 ) -> RouteOut:
     """Say where the modules of a pattern come from."""
-    made = await operations.create_route(context, caller, tenant, wanted)
+    made = await operations.create_route(services, caller, tenant, wanted)
     put_etag(response, made.revision)
     return made
 
 
 @router.get("/tenants/{tenant}/routes/{route_id}", responses={**REFUSED, **UNKNOWN})
 async def show_route(
-    context: Context, caller: Caller, tenant: TenantName, route_id: RecordId, response: Response
+    services: Site, caller: Caller, tenant: TenantName, route_id: RecordId, response: Response
 ) -> RouteOut:
     """Show one route of a tenant."""
-    found = await operations.show_route(context, caller, tenant, route_id)
+    found = await operations.show_route(services, caller, tenant, route_id)
     put_etag(response, found.revision)
     return found
 
@@ -54,7 +54,7 @@ async def show_route(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **STALE},
 )
 async def update_route(
-    context: Context,
+    services: Site,
     caller: Caller,
     tenant: TenantName,
     route_id: RecordId,
@@ -63,7 +63,7 @@ async def update_route(
     response: Response,
 ) -> RouteOut:
     """Change a route as a whole: what is left out gets its default."""
-    changed = await operations.update_route(context, caller, tenant, route_id, wanted, revision)
+    changed = await operations.update_route(services, caller, tenant, route_id, wanted, revision)
     put_etag(response, changed.revision)
     return changed
 
@@ -74,7 +74,7 @@ async def update_route(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE},
 )
 async def remove_route(
-    context: Context, caller: Caller, tenant: TenantName, route_id: RecordId, revision: IfMatch
+    services: Site, caller: Caller, tenant: TenantName, route_id: RecordId, revision: IfMatch
 ) -> None:
     """Remove a route; what it brought in stays stored."""
-    await operations.remove_route(context, caller, tenant, route_id, revision)
+    await operations.remove_route(services, caller, tenant, route_id, revision)

@@ -7,7 +7,7 @@ from fastapi.responses import PlainTextResponse
 
 from app.core.clientconfig import Target
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, TenantName
-from app.web.admin.context import Admin, Caller, Context
+from app.web.admin.context import Admin, Caller, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.tenants import TenantChangeIn, TenantIn, TenantOut
 from app.web.admin.operations import tenants as operations
@@ -19,35 +19,35 @@ router = APIRouter(tags=["tenants"])
 
 @router.get("/tenants", responses={**REFUSED, **MALFORMED})
 async def list_tenants(
-    context: Context, caller: Caller, cursor: Cursor = None, limit: Limit = 50
+    services: Site, caller: Caller, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[TenantOut]:
     """List the tenants that you are an admin of, by name."""
-    return await operations.list_tenants(context, caller, cursor=cursor, limit=limit)
+    return await operations.list_tenants(services, caller, cursor=cursor, limit=limit)
 
 
 @router.post("/tenants", status_code=201, responses={**REFUSED, **MALFORMED, **TAKEN})
 async def create_tenant(
-    context: Context, admin: Admin, wanted: TenantIn, response: Response
+    services: Site, admin: Admin, wanted: TenantIn, response: Response
 ) -> TenantOut:
     """Make a tenant."""
-    made = await operations.create_tenant(context, admin, wanted)
+    made = await operations.create_tenant(services, admin, wanted)
     put_etag(response, made.revision)
     return made
 
 
 @router.get("/tenants/{tenant}", responses={**REFUSED, **UNKNOWN})
 async def show_tenant(
-    context: Context, caller: Caller, tenant: TenantName, response: Response
+    services: Site, caller: Caller, tenant: TenantName, response: Response
 ) -> TenantOut:
     """Show one tenant."""
-    found = await operations.show_tenant(context, caller, tenant)
+    found = await operations.show_tenant(services, caller, tenant)
     put_etag(response, found.revision)
     return found
 
 
 @router.patch("/tenants/{tenant}", responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **STALE})
 async def change_tenant(
-    context: Context,
+    services: Site,
     caller: Caller,
     tenant: TenantName,
     wanted: TenantChangeIn,
@@ -55,7 +55,7 @@ async def change_tenant(
     response: Response,
 ) -> TenantOut:
     """Change the fields that are given; hosts, limits and enabled are a platform admin's."""
-    changed = await operations.change_tenant(context, caller, tenant, wanted, revision)
+    changed = await operations.change_tenant(services, caller, tenant, wanted, revision)
     put_etag(response, changed.revision)
     return changed
 
@@ -64,10 +64,10 @@ async def change_tenant(
     "/tenants/{tenant}", status_code=204, responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE}
 )
 async def remove_tenant(
-    context: Context, admin: Admin, tenant: TenantName, revision: IfMatch
+    services: Site, admin: Admin, tenant: TenantName, revision: IfMatch
 ) -> None:
     """Remove a tenant with its tokens, rules, routes, credentials and owned prefixes."""
-    await operations.remove_tenant(context, admin, tenant, revision)
+    await operations.remove_tenant(services, admin, tenant, revision)
 
 
 @router.get(
@@ -76,7 +76,7 @@ async def remove_tenant(
     responses={**REFUSED, **MALFORMED, **UNKNOWN},
 )
 async def client_config(
-    context: Context,
+    services: Site,
     caller: Caller,
     tenant: TenantName,
     request: Request,
@@ -84,4 +84,4 @@ async def client_config(
 ) -> str:
     """Show what clients paste to use this tenant; the address is MOORAGE_PUBLIC_URL."""
     base_url = f"http://{request.headers.get('host', '')}"
-    return await operations.client_config(context, caller, tenant, target, base_url)
+    return await operations.client_config(services, caller, tenant, target, base_url)

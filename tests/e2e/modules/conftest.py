@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.core.tenant import TenantLimits
-from app.wiring import Services
+from app.services.assembly import Services
 from tests.e2e.gocommand import Go, need_old_go, shared_build_cache
 from tests.e2e.modules.served import (
     SIGNED_IN,

@@ -14,9 +14,10 @@ from typing import Any
 
 from app.core.acl import Effect
 from app.core.principal import OPERATOR, Scope
+from app.services.assembly import Services
 from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
 from app.settings import load_settings
-from app.wiring import Services, build
+from app.wiring import build
 from tests.e2e.process import Reply, Server, Site, wait_until
 from tests.e2e.warm import Warm
 from tests.fakes.goproxy import FakeGoproxy
@@ -142,7 +143,7 @@ async def add_tenant(services: Services, name: str, *, is_open: bool = True, **m
     """
     catch_all = more.pop("catch_all", True)
     draft = TenantDraft(name, **{"default": Effect.ALLOW, "anonymous_read": is_open, **more})
-    await services.tenants.create(draft, OPERATOR, catch_all=catch_all)
+    await services.tenants.tenants.create(draft, OPERATOR, catch_all=catch_all)
 
 
 async def add_route(
@@ -150,20 +151,22 @@ async def add_route(
 ) -> None:
     """Make a route to upstreams, given as drafts or as URLs."""
     drafts = tuple(UpstreamDraft(u) if isinstance(u, str) else u for u in upstreams)
-    await services.routes.create(tenant, RouteDraft(pattern, drafts, **more), OPERATOR)
+    await services.tenants.routes.create(tenant, RouteDraft(pattern, drafts, **more), OPERATOR)
 
 
 async def add_rule(
     services: Services, tenant: str, effect: Effect, pattern: str, versions: str = "", **more: Any
 ) -> None:
     """Make a rule."""
-    await services.rules.create(tenant, RuleDraft(effect, pattern, versions, **more), OPERATOR)
+    await services.tenants.rules.create(
+        tenant, RuleDraft(effect, pattern, versions, **more), OPERATOR
+    )
 
 
 async def add_token(services: Services, tenant: str) -> str:
     """Make a token for reading, and return its secret."""
     scopes = frozenset({Scope.READ})
-    _, secret = await services.tokens.create("ci", tenant=tenant, scopes=scopes)
+    _, secret = await services.tenants.tokens.create("ci", tenant=tenant, scopes=scopes)
     return secret
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.wiring import Services
+from app.services.assembly import Services
 from tests.e2e.gocommand import Go, need_old_go, old_go
 from tests.e2e.modules.conftest import MakeGo
 from tests.e2e.modules.served import Served, add_route, add_tenant, serving

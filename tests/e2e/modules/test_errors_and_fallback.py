@@ -14,8 +14,8 @@ import pytest
 from app.core.acl import Effect
 from app.core.principal import OPERATOR
 from app.core.routing import OnAbsent
+from app.services.assembly import Services
 from app.services.tenants.drafts import CredentialDraft, UpstreamDraft
-from app.wiring import Services
 from tests.e2e.gocommand import Go
 from tests.e2e.modules.conftest import MakeGo
 from tests.e2e.modules.served import Served, add_route, add_rule, add_tenant, serving
@@ -94,7 +94,7 @@ class Sources:
         down = f"http://127.0.0.1:{free_port()}"
         await add_route(services, "default", "down.example", down, self.second.url)
         secret = CredentialDraft("repo", "basic", "upstream-password", "robot")
-        await services.credentials.put("default", secret, OPERATOR)
+        await services.tenants.credentials.put("default", secret, OPERATOR)
         elsewhere = self.elsewhere.base_url.replace("127.0.0.1", "localhost")
         await add_route(
             services, "default", "moved.example",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.wiring import Services
+from app.services.assembly import Services
 from tests.e2e.modules.conftest import MakeGo
 from tests.e2e.modules.served import Served, add_route, add_tenant, serving
 from tests.e2e.process import Site

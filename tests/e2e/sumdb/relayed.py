@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from app.core.routing import LogPolicy
 from app.db.engine import Database, Session
 from app.db.sumdb import LogEvidence, LogTable
+from app.services.assembly import Services
 from app.settings import load_settings
-from app.wiring import Services, build
+from app.wiring import build
 from tests.e2e.modules.served import Arrange, Served, add_route, add_tenant, serving
 from tests.e2e.process import Site
 from tests.e2e.warm import Warm
@@ -123,7 +124,7 @@ def pass_of_the_log(site: Site) -> int:
     async def run() -> int:
         services = build(load_settings(site.environ))
         try:
-            return await services.log_pass.step()
+            return await services.modules.log_pass.step()
         finally:
             await services.close()
 

@@ -12,7 +12,7 @@ import pytest
 
 from app.core.acl import Effect
 from app.core.principal import Scope
-from app.wiring import Services
+from app.services.assembly import Services
 from tests.e2e.gocommand import Go
 from tests.e2e.modules.served import add_route, add_rule, add_tenant
 from tests.e2e.process import wait_until
@@ -73,9 +73,9 @@ def logged(warm: Warm, tmp_path: Path) -> Iterator[Logged]:
             await add_tenant(services, name, catch_all=False)
             await add_route(services, name, "*", proxy.url)
             await add_route(services, name, "corp.example", corp.url, private=True)
-            vkeys[name] = (await services.logs.create(name)).vkey
+            vkeys[name] = (await services.sumdb.logs.create(name)).vkey
         await add_rule(services, OTHER, Effect.DENY, "corp.example/secret", reason="acme's")
-        _, secret = await services.tokens.create(
+        _, secret = await services.tenants.tokens.create(
             "auditor", tenant=ACME, scopes=frozenset({Scope.READ, Scope.AUDIT})
         )
         tokens.append(secret)

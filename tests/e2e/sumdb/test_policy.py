@@ -13,7 +13,7 @@ from app.core.acl import Effect
 from app.core.logstate import LogState
 from app.db.audit import AuditLog
 from app.db.modules import ModuleFileRow
-from app.wiring import Services
+from app.services.assembly import Services
 from tests.e2e.modules.served import add_route, add_rule, add_tenant
 from tests.e2e.process import wait_until
 from tests.e2e.sumdb.conftest import MakeGo

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.core.acl import Effect
-from app.wiring import Services
+from app.services.assembly import Services
 from tests.e2e.modules.served import add_rule, add_tenant
 from tests.e2e.process import wait_until
 from tests.e2e.sumdb.conftest import MakeGo
@@ -34,7 +34,7 @@ def closed(warm: Warm, tmp_path: Path, real_upstream: Path) -> Iterator[tuple[Re
     async def arrange(services: Services) -> None:
         await add_tenant(services, TENANT)
         await add_rule(services, TENANT, Effect.DENY, "golang.org/toolchain", "<go1.23")
-        vkeys.append((await services.logs.create(TENANT)).vkey)
+        vkeys.append((await services.sumdb.logs.create(TENANT)).vkey)
 
     godev = FakeGodev().from_directory(real_upstream)
     with FakeGoproxy() as proxy, FakeSumdb() as log, godev:

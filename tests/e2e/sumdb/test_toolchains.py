@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from app.core.acl import Effect
-from app.wiring import Services
+from app.services.assembly import Services
 from tests.e2e.gocommand import Go
 from tests.e2e.modules.served import add_route, add_rule, add_tenant
 from tests.e2e.process import wait_until
@@ -72,7 +72,7 @@ def mirrored(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
             default = Effect.DENY if name == NARROW else Effect.ALLOW
             await add_tenant(services, name, catch_all=False, default=default)
             await add_route(services, name, "example.com", proxy.url)
-            vkeys[name] = (await services.logs.create(name)).vkey
+            vkeys[name] = (await services.sumdb.logs.create(name)).vkey
         rule = {"reason": "only what is supported"}
         await add_rule(services, RULED, Effect.DENY, "golang.org/toolchain", "<go1.99", **rule)
         await add_rule(services, RULED, Effect.DENY, "golang.org/toolchain", "go1.99.2")

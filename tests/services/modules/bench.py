@@ -17,6 +17,7 @@ from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.principal import ANONYMOUS, OPERATOR, Principal
 from app.db.engine import Session
 from app.db.modules import ModuleFile, ModuleTable
+from app.services.assembly import Services
 from app.services.leases import Leases
 from app.services.modules.answers import Absences, ModuleAnswers
 from app.services.modules.caller import Caller, Resolved
@@ -33,7 +34,7 @@ from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.goproxy import Goproxies
 from app.upstream.http import HttpClient
 from app.upstream.retry import Limits
-from app.wiring import Services, build
+from app.wiring import build
 from tests.fakes.goproxy import FakeGoproxy
 from tests.installation import migrate
 from tests.services.bench import Sleeps, Stopwatch, WallClock, staged, stored
@@ -74,37 +75,39 @@ class Bench:
         **route: Any,
     ) -> None:
         draft = TenantDraft(name, "", default, anonymous_read=True)
-        await self.services.tenants.create(draft, OPERATOR, catch_all=False)
+        await self.services.tenants.tenants.create(draft, OPERATOR, catch_all=False)
         if upstreams:
             await self.route(name, "*", *upstreams, **route)
 
     async def route(self, tenant: str, pattern: str, *upstreams: UpstreamLike, **more: Any) -> int:
         drafts = tuple(_draft(one) for one in upstreams)
-        made = await self.services.routes.create(
+        made = await self.services.tenants.routes.create(
             tenant, RouteDraft(pattern, drafts, **more), OPERATOR
         )
         return made.route.id
 
     async def change_route(self, tenant: str, **change: Any) -> None:
         """Change the first route of a tenant."""
-        [recorded, *_] = await self.services.routes.all(tenant, OPERATOR)
+        [recorded, *_] = await self.services.tenants.routes.all(tenant, OPERATOR)
         route = recorded.route
         drafts = tuple(
             UpstreamDraft(u.url, on_absent=u.on_absent, metadata_s=u.metadata_s)
             for u in route.upstreams
         )
         draft = replace(RouteDraft(route.pattern.text, drafts, route.private, route.off), **change)
-        await self.services.routes.update(tenant, route.id, draft, OPERATOR)
+        await self.services.tenants.routes.update(tenant, route.id, draft, OPERATOR)
 
     async def rule(
         self, effect: Effect, pattern: str, versions: str = "", tenant: str = "acme"
     ) -> None:
-        await self.services.rules.create(tenant, RuleDraft(effect, pattern, versions), OPERATOR)
+        await self.services.tenants.rules.create(
+            tenant, RuleDraft(effect, pattern, versions), OPERATOR
+        )
 
     async def asking(
         self, tenant: str = "acme", *, fetch: bool = True, who: Principal = ANONYMOUS
     ) -> Caller:
-        policy = await self.services.policies.current(fresh=True)
+        policy = await self.services.shared.policies.current(fresh=True)
         return Caller(policy, policy.tenants[tenant], who, self.clock(), fetch)
 
     async def ask(
@@ -125,7 +128,7 @@ class Bench:
         """Return the bytes of a zip, or of another file that is a blob."""
         found = await self.ask(kind, module, version, **more)
         assert found.file is not None
-        blob = await self.services.store.open(found.file.sha256, found.file.size_bytes)
+        blob = await self.services.shared.store.open(found.file.sha256, found.file.size_bytes)
         try:
             return bytes(await blob.read(0, found.file.size_bytes))
         finally:
@@ -141,11 +144,11 @@ class Bench:
                 for f in table.files([key[0]], key[1], key[2])
             ]
 
-        return await self.services.db.read(work)
+        return await self.services.shared.db.read(work)
 
     async def count(self, table: str) -> int:
         query = text(f"select count(*) from {table}")
-        return int(await self.services.db.read(lambda s: s.execute(query).scalar_one()))
+        return int(await self.services.shared.db.read(lambda s: s.execute(query).scalar_one()))
 
     async def assert_untouched(self) -> None:
         """Nothing of any module is stored, staged or recorded, and no evidence was made up."""
@@ -184,8 +187,8 @@ async def process(
     services = build(given, now=clock)
     made = _wired(services, clock, seconds, owner, max_waiters, max_queue, cold)
     try:
-        await services.store.recover()
-        await services.watch.poll()
+        await services.shared.store.recover()
+        await services.shared.watch.poll()
         yield made
     finally:
         await made.repair.aclose()
@@ -204,15 +207,19 @@ def _wired(
     max_queue: int,
     cold: int,
 ) -> Bench:
-    db, store = services.db, services.store
+    db, store = services.shared.db, services.shared.store
     leases, slots, absences = Leases(db, clock, owner), Slots(), Absences(seconds)
     bounds = {"max_waiters": max_waiters, "max_queue": max_queue}
-    checks = LogChecks(list(services.relays.values()))
+    checks = LogChecks(list(services.publiclog.relays.values()))
     files = ModuleFiles(db, store, leases, slots, checks, clock, **bounds)
     answers = ModuleAnswers(db, leases, slots, absences, clock, **bounds)
-    sources = Upstreams(Goproxies(_client), services.credentials._box)
-    front = ModuleFront(db, files, answers, absences, sources, services.toolchains, clock, cold)
-    healing = ModuleHealing(db, services.policies, files, sources, services.toolchains, cold)
+    sources = Upstreams(Goproxies(_client), services.tenants.credentials._box)
+    front = ModuleFront(
+        db, files, answers, absences, sources, services.modules.toolchains, clock, cold
+    )
+    healing = ModuleHealing(
+        db, services.shared.policies, files, sources, services.modules.toolchains, cold
+    )
     repair = Repair(db, store, (healing,), clock)
     return Bench(services, clock, seconds, files, answers, front, sources, repair)
 

@@ -248,11 +248,11 @@ async def test_a_forced_refresh_asks_upstream_and_drops_what_is_prepared(
     with pytest.raises(UnknownError):
         await one.ask(INFO, NAME, "v1.1.0")
     fake.put(V2)
-    before = await one.services.db.read(current_generation)
+    before = await one.services.shared.db.read(current_generation)
     await one.front.refresh(await one.asking(who=OPERATOR), NAME)
     assert (await one.ask(LIST, NAME)).body == b"v1.0.0\nv1.1.0\n"
     assert (await one.ask(INFO, NAME, "v1.1.0")).body == V2.info
-    assert await one.services.db.read(current_generation) > before
+    assert await one.services.shared.db.read(current_generation) > before
     [row] = await audited(one.services, "module.refresh")
     assert row.object == f"module:acme/{NAME}"
 

@@ -78,7 +78,7 @@ async def test_F74_what_the_log_refused_stays_refused(one: Bench) -> None:
     def settle(session: Session) -> list[bool]:
         return [ModuleTable(session).set_log_state(row, state) for state in states]
 
-    assert await one.services.db.write(settle) == [True, False, False]
+    assert await one.services.shared.db.write(settle) == [True, False, False]
     with pytest.raises(VerificationError, match="quarantined"):
         await one.ask(ZIP, NAME, V)
 

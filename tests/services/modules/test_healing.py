@@ -122,7 +122,7 @@ async def test_F90_an_origin_without_a_route_keeps_no_other_from_being_healed(
     await one.tenant("globex", second)
     await one.ask(ZIP, NAME, V, tenant="globex")
     await one.change_route("acme", off=True)
-    await one.services.watch.poll()
+    await one.services.shared.watch.poll()
     spoil(blob_path(one.services, DIGEST), flipped(X.zip))
     await found_out(one)
     assert not fake.requests
@@ -135,7 +135,7 @@ async def test_a_blob_whose_route_is_gone_waits_for_one(one: Bench, fake: FakeGo
     await found_out(one)
     assert not fake.requests
     await one.change_route("acme", off=False)
-    await one.services.watch.poll()
+    await one.services.shared.watch.poll()
     assert await one.repair.heal(DIGEST)
     assert await one.zip_of(NAME, V) == X.zip
 
@@ -145,7 +145,7 @@ async def test_a_blob_whose_name_has_become_private_is_not_fetched_in_public(
 ) -> None:
     await one.tenant("globex")
     await one.route("globex", NAME, second, private=True)
-    await one.services.watch.poll()
+    await one.services.shared.watch.poll()
     blob_path(one.services, DIGEST).unlink()
     assert await one.repair.suspect(DIGEST, len(X.zip), "test")
     await asyncio.gather(*one.repair._running)
@@ -170,7 +170,7 @@ async def test_a_small_file_that_was_damaged_in_the_database_is_not_given_out(
     one: Bench, fake: FakeGoproxy
 ) -> None:
     await one.ask(INFO, NAME, V)
-    await one.services.db.write(
+    await one.services.shared.db.write(
         lambda s: s.connection().exec_driver_sql(
             "update module_files set body = x'7b7d' where kind = 'info'"
         )

@@ -43,13 +43,13 @@ async def test_what_came_in_while_the_log_was_down_is_verified_later(
 ) -> None:
     bench, _ = late
     assert await states(bench) == {"unverified"}
-    assert await bench.services.log_pass.step() == 2
+    assert await bench.services.modules.log_pass.step() == 2
     assert await states(bench) == {"verified"}
 
 
 async def owned(bench: Bench, fake: FakeGoproxy) -> None:
     await bench.tenant("globex")
-    await bench.services.ownership.put(Ownership("example.com", "globex"), OPERATOR)
+    await bench.services.tenants.ownership.put(Ownership("example.com", "globex"), OPERATOR)
 
 
 async def routed(bench: Bench, fake: FakeGoproxy) -> None:
@@ -62,8 +62,8 @@ async def asks_no_log(bench: Bench, _: FakeGoproxy) -> None:
 
 
 async def leads_elsewhere(bench: Bench, _: FakeGoproxy) -> None:
-    [route] = await bench.services.routes.all("acme", OPERATOR)
-    await bench.services.routes.remove("acme", route.route.id, OPERATOR)
+    [route] = await bench.services.tenants.routes.all("acme", OPERATOR)
+    await bench.services.tenants.routes.remove("acme", route.route.id, OPERATOR)
 
 
 @pytest.mark.parametrize("change", [owned, routed, asks_no_log, leads_elsewhere])
@@ -73,5 +73,5 @@ async def test_F51_a_name_that_is_no_more_asked_for_in_public_is_not_told_to_the
     bench, log = late
     assert callable(change)
     await change(bench, fake)
-    assert await bench.services.log_pass.step() == 0
+    assert await bench.services.modules.log_pass.step() == 0
     assert log.lookups == 0

@@ -5,7 +5,7 @@ from datetime import date
 
 from app.core.errors import BadInputError
 from app.core.principal import Principal
-from app.web.admin.context import AdminContext
+from app.services.assembly import Services
 from app.web.admin.models.audit import AuditOut, DownloadOut, VerifiedOut, audit_out, download_out
 from app.web.admin.models.base import Page
 from app.web.admin.paging import cursor_of, key_of
@@ -22,7 +22,7 @@ class DownloadsAsked:
 
 
 async def list_changes(
-    context: AdminContext,
+    services: Services,
     *,
     cursor: str | None,
     limit: int,
@@ -32,7 +32,7 @@ async def list_changes(
     """Return changes, oldest first.
 
     Args:
-        context: the services.
+        services: of this process.
         cursor: of the page before.
         limit: how many.
         action: only this one, "token.create".
@@ -42,20 +42,22 @@ async def list_changes(
         BadInputError: the cursor is not one that a page gave.
     """
     after = 0 if cursor is None else int(key_of(cursor, int)[0])
-    rows = await context.audit.list(after=after, limit=limit + 1, action=action, actor=actor)
+    rows = await services.shared.audit.list(
+        after=after, limit=limit + 1, action=action, actor=actor
+    )
     page = rows[:limit]
     more = cursor_of((page[-1].seq,)) if len(rows) > limit else None
     return Page[AuditOut](items=[audit_out(r) for r in page], next_cursor=more)
 
 
-async def verify(context: AdminContext) -> VerifiedOut:
+async def verify(services: Services) -> VerifiedOut:
     """Return whether the hash chain holds."""
-    rows, broken = await context.audit.verify()
+    rows, broken = await services.shared.audit.verify()
     return VerifiedOut(rows=rows, intact=broken is None, first_break=broken)
 
 
 async def list_downloads(
-    context: AdminContext,
+    services: Services,
     who: Principal,
     asked: DownloadsAsked,
     *,
@@ -68,7 +70,7 @@ async def list_downloads(
         BadInputError: the cursor is not one that a page gave.
         DeniedError: they are not who's to see.
     """
-    found = await context.usage.downloads(
+    found = await services.shared.usage.downloads(
         who,
         module=asked.module,
         version=asked.version,

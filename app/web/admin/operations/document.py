@@ -1,11 +1,11 @@
 """Making the state match a document."""
 
 from app.core.principal import Principal
-from app.web.admin.context import AdminContext
+from app.services.assembly import Services
 from app.web.admin.models.document import AppliedOut, ApplyIn, change_out, document_of
 
 
-async def apply(context: AdminContext, who: Principal, wanted: ApplyIn) -> AppliedOut:
+async def apply(services: Services, who: Principal, wanted: ApplyIn) -> AppliedOut:
     """Return what was changed, or with `dry_run` would be.
 
     Raises:
@@ -13,7 +13,7 @@ async def apply(context: AdminContext, who: Principal, wanted: ApplyIn) -> Appli
         UnknownError: it names a credential or a tenant that is not there.
         ConflictError: it contradicts itself.
     """
-    changes = await context.documents.apply(
+    changes = await services.tenants.documents.apply(
         document_of(wanted.document), who, dry_run=wanted.dry_run, prune=wanted.prune
     )
     return AppliedOut(dry_run=wanted.dry_run, changes=[change_out(c) for c in changes])

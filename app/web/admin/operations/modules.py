@@ -1,13 +1,13 @@
 """What admins can ask about modules of a tenant, and have asked of upstream anew."""
 
 from app.core.principal import Principal
-from app.web.admin.context import AdminContext
+from app.services.assembly import Services
 from app.web.admin.models.explain import ExplainOut, explain_out
 from app.web.admin.models.refresh import RefreshIn, RefreshOut, compared_out
 
 
 async def explain(
-    context: AdminContext, who: Principal, tenant: str, module: str, version: str | None
+    services: Services, who: Principal, tenant: str, module: str, version: str | None
 ) -> ExplainOut:
     """Return which rule and which route decide, in order, and what is stored.
 
@@ -15,12 +15,10 @@ async def explain(
         BadInputError: module or version is malformed.
         UnknownError: there is no such tenant.
     """
-    return explain_out(await context.explain.explain(tenant, module, version, who))
+    return explain_out(await services.tenants.explain.explain(tenant, module, version, who))
 
 
-async def refresh(
-    context: AdminContext, who: Principal, tenant: str, wanted: RefreshIn
-) -> RefreshOut:
+async def refresh(services: Services, who: Principal, tenant: str, wanted: RefreshIn) -> RefreshOut:
     """Forget the answers of a module that change, or compare a version with upstream's.
 
     Raises:
@@ -31,9 +29,9 @@ async def refresh(
         UpstreamError: upstream can't be asked.
     """
     if wanted.version is None:
-        await context.refresh.forget(tenant, wanted.module, who)
+        await services.modules.refresh.forget(tenant, wanted.module, who)
         return RefreshOut(module=wanted.module, version=None, files=[])
-    compared = await context.refresh.compare(tenant, wanted.module, wanted.version, who)
+    compared = await services.modules.refresh.compare(tenant, wanted.module, wanted.version, who)
     return RefreshOut(
         module=wanted.module, version=wanted.version, files=[compared_out(c) for c in compared]
     )

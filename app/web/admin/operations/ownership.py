@@ -2,21 +2,21 @@
 
 from app.core.acl import Ownership
 from app.core.principal import Principal
-from app.web.admin.context import AdminContext
+from app.services.assembly import Services
 from app.web.admin.models.base import Page
 from app.web.admin.models.ownership import OwnershipIn, OwnershipOut, ownership_out
 from app.web.admin.paging import page_of
 
 
 async def list_owned(
-    context: AdminContext, who: Principal, *, cursor: str | None, limit: int
+    services: Services, who: Principal, *, cursor: str | None, limit: int
 ) -> Page[OwnershipOut]:
     """Return the owned prefixes, by prefix.
 
     Raises:
         BadInputError: the cursor is not one that a page gave.
     """
-    found = await context.ownership.all(who)
+    found = await services.tenants.ownership.all(who)
     return page_of(
         found,
         lambda o: (o.ownership.prefix,),
@@ -28,7 +28,7 @@ async def list_owned(
 
 
 async def put_owned(
-    context: AdminContext,
+    services: Services,
     who: Principal,
     prefix: str,
     wanted: OwnershipIn,
@@ -42,11 +42,11 @@ async def put_owned(
         StaleRevisionError: it is no longer at that revision.
     """
     ownership = Ownership(prefix, wanted.tenant, frozenset(wanted.granted))
-    return ownership_out(await context.ownership.put(ownership, who, revision=revision))
+    return ownership_out(await services.tenants.ownership.put(ownership, who, revision=revision))
 
 
 async def remove_owned(
-    context: AdminContext, who: Principal, prefix: str, revision: int | None = None
+    services: Services, who: Principal, prefix: str, revision: int | None = None
 ) -> None:
     """Give a prefix back to everybody.
 
@@ -54,4 +54,4 @@ async def remove_owned(
         UnknownError: nobody owns it.
         StaleRevisionError: it is no longer at that revision.
     """
-    await context.ownership.remove(prefix, who, revision=revision)
+    await services.tenants.ownership.remove(prefix, who, revision=revision)

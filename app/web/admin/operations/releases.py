@@ -12,12 +12,12 @@ from app.core.errors import (
 )
 from app.core.goversion import sort_key
 from app.core.job import Job
+from app.services.assembly import Services
 from app.services.jobs import SYNC
 from app.services.releases.keyring import read_export, signing_subkeys
 from app.services.releases.policy import Report
 from app.services.releases.sync import SyncResult
 from app.upstream.gpg import builtin_key
-from app.web.admin.context import AdminContext
 from app.web.admin.models.base import Page
 from app.web.admin.models.releases import (
     FileOut,
@@ -39,14 +39,14 @@ PAGE_MAX = 200
 
 
 async def list_releases(
-    context: AdminContext, *, cursor: str | None, limit: int, offered_only: bool
+    services: Services, *, cursor: str | None, limit: int, offered_only: bool
 ) -> Page[ReleaseOut]:
     """Return releases, newest first; the cursor is the last version of the page before.
 
     Raises:
         BadInputError: the cursor is not one that a page gave.
     """
-    catalog = await context.catalog.current(fresh=True)
+    catalog = await services.releases.catalog.current(fresh=True)
     groups = catalog.releases if offered_only else catalog.all_releases
     versions = [r.version for r in groups]
     if cursor is not None:
@@ -58,13 +58,13 @@ async def list_releases(
     return Page[ReleaseOut](items=page, next_cursor=page[-1].version if more and page else None)
 
 
-async def show_release(context: AdminContext, version: str) -> ReleaseOut:
+async def show_release(services: Services, version: str) -> ReleaseOut:
     """Return one release; "1.27.1" and "go1.27.1" are the same.
 
     Raises:
         UnknownError: no index ever named it.
     """
-    catalog = await context.catalog.current(fresh=True)
+    catalog = await services.releases.catalog.current(fresh=True)
     name = version if version.startswith("go") else f"go{version}"
     found = release_out(catalog, name)
     if found is None:
@@ -75,49 +75,49 @@ async def show_release(context: AdminContext, version: str) -> ReleaseOut:
     return found
 
 
-async def show_file(context: AdminContext, filename: str) -> FileOut:
+async def show_file(services: Services, filename: str) -> FileOut:
     """Return one file as it stands this moment, with the evidence kept about it.
 
     Raises:
         UnknownError: no index ever named it.
     """
-    found = await context.catalog.file(filename)
+    found = await services.releases.catalog.file(filename)
     if found is None:
         raise UnknownError(f"no release file {filename[:100]} in the index")
     record, conflicts = found
-    return file_out(await context.catalog.current(fresh=True), record, conflicts)
+    return file_out(await services.releases.catalog.current(fresh=True), record, conflicts)
 
 
-async def plan(context: AdminContext) -> PlanOut:
+async def plan(services: Services) -> PlanOut:
     """Return what a sync would do; reads the index first."""
-    planned, index_error = await context.sync.plan()
+    planned, index_error = await services.releases.sync.plan()
     return plan_out(planned, index_error)
 
 
-async def sync_now(context: AdminContext, actor: str, report: Report) -> SyncResult:
+async def sync_now(services: Services, actor: str, report: Report) -> SyncResult:
     """Mirror the selection in this process."""
-    return await context.sync.sync(actor=actor, report=report)
+    return await services.releases.sync.sync(actor=actor, report=report)
 
 
-async def ask_for_sync(context: AdminContext, actor: str) -> JobOut:
+async def ask_for_sync(services: Services, actor: str) -> JobOut:
     """Queue a sync for the leader."""
-    return _job(await context.jobs.ask_for(SYNC, actor))
+    return _job(await services.upkeep.jobs.ask_for(SYNC, actor))
 
 
-async def show_job(context: AdminContext, job_id: str) -> JobOut:
+async def show_job(services: Services, job_id: str) -> JobOut:
     """Return one job.
 
     Raises:
         UnknownError: there is none with this id.
     """
-    return _job(await context.jobs.get(job_id))
+    return _job(await services.upkeep.jobs.get(job_id))
 
 
 def _job(job: Job) -> JobOut:
     return job_out(job, json.loads(job.result))
 
 
-async def verify_file(context: AdminContext, filename: str, actor: str) -> FileOut:
+async def verify_file(services: Services, filename: str, actor: str) -> FileOut:
     """Ingest a file, or judge it again if it is held back; return how it stands then.
 
     A file that stays held back is no error here: its state says so.
@@ -128,13 +128,16 @@ async def verify_file(context: AdminContext, filename: str, actor: str) -> FileO
     """
     # Where it stays held back, the state and its reason are the answer.
     with suppress(NotYetError, VerificationError):
-        await context.ingestion.ensure(filename, asked_for=True, actor=actor)
-    return await show_file(context, filename)
+        await services.releases.ingestion.ensure(filename, asked_for=True, actor=actor)
+    return await show_file(services, filename)
 
 
-async def show_keyring(context: AdminContext) -> KeyringOut:
+async def show_keyring(services: Services) -> KeyringOut:
     """Return the active keyring."""
-    recorded, keyring = await context.keyring.recorded(), await context.keyring.active()
+    recorded, keyring = (
+        await services.releases.keyring.recorded(),
+        await services.releases.keyring.active(),
+    )
     return KeyringOut(
         sha256=recorded.digest.hex,
         source=recorded.source,
@@ -144,25 +147,27 @@ async def show_keyring(context: AdminContext) -> KeyringOut:
     )
 
 
-async def refresh_keyring(context: AdminContext, wanted: KeyringIn, actor: str) -> KeyringChangeOut:
+async def refresh_keyring(services: Services, wanted: KeyringIn, actor: str) -> KeyringChangeOut:
     """Take over another export, and judge again what was held back for want of it.
 
     Raises:
         KeyringError: the export is unusable, or none was given and none is configured.
         ConflictError: it looks older than the active one.
     """
-    armored = await _export(context, wanted)
-    change = await context.keyring.take_over(armored, actor, replace=wanted.replace)
-    return change_out(change, await context.ingestion.judge_again(actor))
+    armored = await _export(services, wanted)
+    change = await services.releases.keyring.take_over(armored, actor, replace=wanted.replace)
+    return change_out(change, await services.releases.ingestion.judge_again(actor))
 
 
-async def _export(context: AdminContext, wanted: KeyringIn) -> bytes:
+async def _export(services: Services, wanted: KeyringIn) -> bytes:
     if wanted.armored is not None:
         return wanted.armored.encode()
     if wanted.fetch:
-        if context.keyring_url is None:
+        if services.shared.settings.releases.keyring_url is None:
             raise KeyringError("MOORAGE_RELEASES__KEYRING_URL is not set")
-        return await context.godev.key_export(context.keyring_url)
-    if context.keyring_path is None:
+        return await services.releases.godev.key_export(
+            services.shared.settings.releases.keyring_url
+        )
+    if services.shared.settings.releases.keyring is None:
         return builtin_key()
-    return await read_export(context.keyring_path)
+    return await read_export(services.shared.settings.releases.keyring)

@@ -1,14 +1,14 @@
 """What admins can do with the routes of a tenant."""
 
 from app.core.principal import Principal
-from app.web.admin.context import AdminContext
+from app.services.assembly import Services
 from app.web.admin.models.base import Page
 from app.web.admin.models.routes import RouteIn, RouteOut, route_draft, route_out
 from app.web.admin.paging import page_of
 
 
 async def list_routes(
-    context: AdminContext, who: Principal, tenant: str, *, cursor: str | None, limit: int
+    services: Services, who: Principal, tenant: str, *, cursor: str | None, limit: int
 ) -> Page[RouteOut]:
     """Return the routes, oldest first.
 
@@ -16,23 +16,23 @@ async def list_routes(
         BadInputError: the cursor is not one that a page gave.
         UnknownError: there is no such tenant.
     """
-    found = await context.routes.all(tenant, who)
+    found = await services.tenants.routes.all(tenant, who)
     return page_of(
         found, lambda r: (r.route.id,), route_out, kinds=(int,), cursor=cursor, limit=limit
     )
 
 
-async def show_route(context: AdminContext, who: Principal, tenant: str, route_id: int) -> RouteOut:
+async def show_route(services: Services, who: Principal, tenant: str, route_id: int) -> RouteOut:
     """Return one route.
 
     Raises:
         UnknownError: there is none of that id.
     """
-    return route_out(await context.routes.get(tenant, route_id, who))
+    return route_out(await services.tenants.routes.get(tenant, route_id, who))
 
 
 async def create_route(
-    context: AdminContext, who: Principal, tenant: str, wanted: RouteIn
+    services: Services, who: Principal, tenant: str, wanted: RouteIn
 ) -> RouteOut:
     """Return a new route.
 
@@ -42,11 +42,11 @@ async def create_route(
         UnknownError: the tenant has no such credential.
         ConflictError: there is a route of that pattern.
     """
-    return route_out(await context.routes.create(tenant, route_draft(wanted), who))
+    return route_out(await services.tenants.routes.create(tenant, route_draft(wanted), who))
 
 
 async def update_route(
-    context: AdminContext,
+    services: Services,
     who: Principal,
     tenant: str,
     route_id: int,
@@ -63,11 +63,13 @@ async def update_route(
         StaleRevisionError: it is no longer at that revision.
     """
     draft = route_draft(wanted)
-    return route_out(await context.routes.update(tenant, route_id, draft, who, revision=revision))
+    return route_out(
+        await services.tenants.routes.update(tenant, route_id, draft, who, revision=revision)
+    )
 
 
 async def remove_route(
-    context: AdminContext,
+    services: Services,
     who: Principal,
     tenant: str,
     route_id: int,
@@ -79,4 +81,4 @@ async def remove_route(
         UnknownError: there is none of that id.
         StaleRevisionError: it is no longer at that revision.
     """
-    await context.routes.remove(tenant, route_id, who, revision=revision)
+    await services.tenants.routes.remove(tenant, route_id, who, revision=revision)

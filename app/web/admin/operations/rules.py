@@ -1,14 +1,14 @@
 """What admins can do with rules. A tenant of None stands for the platform."""
 
 from app.core.principal import Principal
-from app.web.admin.context import AdminContext
+from app.services.assembly import Services
 from app.web.admin.models.base import Page
 from app.web.admin.models.rules import RuleIn, RuleOut, rule_draft, rule_out
 from app.web.admin.paging import page_of
 
 
 async def list_rules(
-    context: AdminContext, who: Principal, tenant: str | None, *, cursor: str | None, limit: int
+    services: Services, who: Principal, tenant: str | None, *, cursor: str | None, limit: int
 ) -> Page[RuleOut]:
     """Return the rules, oldest first.
 
@@ -16,25 +16,25 @@ async def list_rules(
         BadInputError: the cursor is not one that a page gave.
         UnknownError: there is no such tenant.
     """
-    found = await context.rules.all(tenant, who)
+    found = await services.tenants.rules.all(tenant, who)
     return page_of(
         found, lambda r: (r.rule.id,), rule_out, kinds=(int,), cursor=cursor, limit=limit
     )
 
 
 async def show_rule(
-    context: AdminContext, who: Principal, tenant: str | None, rule_id: int
+    services: Services, who: Principal, tenant: str | None, rule_id: int
 ) -> RuleOut:
     """Return one rule.
 
     Raises:
         UnknownError: there is none of that id.
     """
-    return rule_out(await context.rules.get(tenant, rule_id, who))
+    return rule_out(await services.tenants.rules.get(tenant, rule_id, who))
 
 
 async def create_rule(
-    context: AdminContext, who: Principal, tenant: str | None, wanted: RuleIn
+    services: Services, who: Principal, tenant: str | None, wanted: RuleIn
 ) -> RuleOut:
     """Return a new rule.
 
@@ -42,11 +42,11 @@ async def create_rule(
         BadInputError: it can't be; the message says why.
         ConflictError: there is such a rule.
     """
-    return rule_out(await context.rules.create(tenant, rule_draft(wanted), who))
+    return rule_out(await services.tenants.rules.create(tenant, rule_draft(wanted), who))
 
 
 async def update_rule(
-    context: AdminContext,
+    services: Services,
     who: Principal,
     tenant: str | None,
     rule_id: int,
@@ -62,11 +62,13 @@ async def update_rule(
         StaleRevisionError: it is no longer at that revision.
     """
     draft = rule_draft(wanted)
-    return rule_out(await context.rules.update(tenant, rule_id, draft, who, revision=revision))
+    return rule_out(
+        await services.tenants.rules.update(tenant, rule_id, draft, who, revision=revision)
+    )
 
 
 async def remove_rule(
-    context: AdminContext,
+    services: Services,
     who: Principal,
     tenant: str | None,
     rule_id: int,
@@ -78,4 +80,4 @@ async def remove_rule(
         UnknownError: there is none of that id.
         StaleRevisionError: it is no longer at that revision.
     """
-    await context.rules.remove(tenant, rule_id, who, revision=revision)
+    await services.tenants.rules.remove(tenant, rule_id, who, revision=revision)

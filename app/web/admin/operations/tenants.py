@@ -5,16 +5,16 @@ from dataclasses import replace
 from app.core.clientconfig import Target, render
 from app.core.principal import Principal
 from app.core.tenant import TenantLimits
+from app.services.assembly import Services
 from app.services.tenants.clients import client_config as config_of
 from app.services.tenants.drafts import TenantDraft
-from app.web.admin.context import AdminContext
 from app.web.admin.models.base import Page
 from app.web.admin.models.tenants import TenantChangeIn, TenantIn, TenantOut, tenant_out
 from app.web.admin.paging import page_of
 
 
 async def list_tenants(
-    context: AdminContext, who: Principal, *, cursor: str | None, limit: int
+    services: Services, who: Principal, *, cursor: str | None, limit: int
 ) -> Page[TenantOut]:
     """Return the tenants that an admin may see, by name.
 
@@ -22,21 +22,21 @@ async def list_tenants(
         BadInputError: the cursor is not one that a page gave.
         DeniedError: who is no admin.
     """
-    found = await context.tenants.all(who)
+    found = await services.tenants.tenants.all(who)
     return page_of(found, lambda t: (t.name,), tenant_out, kinds=(str,), cursor=cursor, limit=limit)
 
 
-async def show_tenant(context: AdminContext, who: Principal, tenant: str) -> TenantOut:
+async def show_tenant(services: Services, who: Principal, tenant: str) -> TenantOut:
     """Return one tenant.
 
     Raises:
         DeniedError: it is not who's.
         UnknownError: there is none of that name.
     """
-    return tenant_out(await context.tenants.get(tenant, who))
+    return tenant_out(await services.tenants.tenants.get(tenant, who))
 
 
-async def create_tenant(context: AdminContext, who: Principal, wanted: TenantIn) -> TenantOut:
+async def create_tenant(services: Services, who: Principal, wanted: TenantIn) -> TenantOut:
     """Return a new tenant.
 
     Raises:
@@ -52,11 +52,11 @@ async def create_tenant(context: AdminContext, who: Principal, wanted: TenantIn)
         wanted.hosts,
         TenantLimits(**wanted.limits.model_dump()),
     )
-    return tenant_out(await context.tenants.create(draft, who, catch_all=wanted.catch_all))
+    return tenant_out(await services.tenants.tenants.create(draft, who, catch_all=wanted.catch_all))
 
 
 async def change_tenant(
-    context: AdminContext,
+    services: Services,
     who: Principal,
     tenant: str,
     wanted: TenantChangeIn,
@@ -69,7 +69,7 @@ async def change_tenant(
         ConflictError: a host is taken.
         StaleRevisionError: it is no longer at that revision.
     """
-    changed = await context.tenants.change(
+    changed = await services.tenants.tenants.change(
         tenant, lambda draft: _edited(draft, wanted), who, revision=revision
     )
     return tenant_out(changed)
@@ -83,7 +83,7 @@ def _edited(draft: TenantDraft, wanted: TenantChangeIn) -> TenantDraft:
 
 
 async def remove_tenant(
-    context: AdminContext, who: Principal, tenant: str, revision: int | None = None
+    services: Services, who: Principal, tenant: str, revision: int | None = None
 ) -> None:
     """Remove a tenant with its tokens, rules, routes and credentials; blobs stay.
 
@@ -91,16 +91,16 @@ async def remove_tenant(
         UnknownError: there is none of that name.
         StaleRevisionError: it is no longer at that revision.
     """
-    await context.tenants.remove(tenant, who, revision=revision)
+    await services.tenants.tenants.remove(tenant, who, revision=revision)
 
 
 async def client_config(
-    context: AdminContext, who: Principal, tenant: str, target: Target, base_url: str
+    services: Services, who: Principal, tenant: str, target: Target, base_url: str
 ) -> str:
     """Return what a client pastes to use this tenant.
 
     Args:
-        context: the services.
+        services: of this process.
         who: an admin of the tenant.
         tenant: its name.
         target: who reads the text.
@@ -109,6 +109,8 @@ async def client_config(
     Raises:
         BadInputError: the tenant asks for a token and the address is http.
     """
-    address = context.public_url or base_url
-    config = await config_of(context.policies, context.relays, tenant, address, who)
+    address = services.shared.settings.public_url or base_url
+    config = await config_of(
+        services.shared.policies, services.publiclog.relays, tenant, address, who
+    )
     return render(target, config)

@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from app.core.principal import Principal
+from app.services.assembly import Services
 from app.services.clock import utc_now
-from app.web.admin.context import AdminContext
 from app.web.admin.models.base import Page
 from app.web.admin.models.tokens import (
     RotationIn,
@@ -18,7 +18,7 @@ from app.web.admin.paging import page_of
 
 
 async def list_tokens(
-    context: AdminContext,
+    services: Services,
     who: Principal,
     tenant: str | None,
     *,
@@ -31,7 +31,7 @@ async def list_tokens(
         BadInputError: the cursor is not one that a page gave.
         DeniedError: they are not who's to see.
     """
-    found = await context.tokens.all(who, tenant=tenant)
+    found = await services.tenants.tokens.all(who, tenant=tenant)
     return page_of(
         found,
         lambda t: (t.created_at.isoformat(timespec="microseconds"), t.id),
@@ -43,7 +43,7 @@ async def list_tokens(
 
 
 async def create_token(
-    context: AdminContext, who: Principal, tenant: str | None, wanted: TokenIn
+    services: Services, who: Principal, tenant: str | None, wanted: TokenIn
 ) -> TokenMadeOut:
     """Return a new token with its secret.
 
@@ -52,7 +52,7 @@ async def create_token(
         ConflictError: there are two active tokens of that name.
     """
     expires_at = None if wanted.days is None else utc_now() + timedelta(days=wanted.days)
-    made, secret = await context.tokens.create(
+    made, secret = await services.tenants.tokens.create(
         wanted.name,
         who=who,
         tenant=tenant,
@@ -63,7 +63,7 @@ async def create_token(
 
 
 async def rotate_token(
-    context: AdminContext,
+    services: Services,
     who: Principal,
     tenant: str | None,
     token_id: str,
@@ -76,12 +76,12 @@ async def rotate_token(
         ConflictError: it is not active, or two of its name are.
     """
     grace = timedelta(hours=wanted.grace_hours)
-    made, secret = await context.tokens.rotate(token_id, who, tenant=tenant, grace=grace)
+    made, secret = await services.tenants.tokens.rotate(token_id, who, tenant=tenant, grace=grace)
     return made_out(made, secret)
 
 
 async def revoke_token(
-    context: AdminContext, who: Principal, tenant: str | None, token_id: str
+    services: Services, who: Principal, tenant: str | None, token_id: str
 ) -> None:
     """Revoke a token at once, everywhere.
 
@@ -89,4 +89,4 @@ async def revoke_token(
         UnknownError: there is none with this id.
         ConflictError: it was revoked before.
     """
-    await context.tokens.revoke(token_id, who=who, tenant=tenant)
+    await services.tenants.tokens.revoke(token_id, who=who, tenant=tenant)

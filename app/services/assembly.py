@@ -1,0 +1,284 @@
+"""The services of one process, by group; `app/wiring.py` builds them, web and commands use them.
+
+Groups, lower ones first: shared, releases, publiclog, modules, tenants, sumdb, upkeep. A service
+may use those of its own group and of lower ones. `Services` owns their common life: start, drain,
+close.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app import logs
+from app.core.errors import KeyringError, NotYetError, SettingsError
+from app.db.engine import Database
+from app.db.schema import check_schema
+from app.services.audit import AuditReader
+from app.services.clock import Now
+from app.services.fsck import Fsck
+from app.services.generation import GenerationWatch
+from app.services.jobs import JobService
+from app.services.leases import Leases
+from app.services.modules.answers import ModuleAnswers
+from app.services.modules.files import ModuleFiles
+from app.services.modules.front import ModuleFront
+from app.services.modules.healing import ModuleHealing
+from app.services.modules.logpass import LogPass
+from app.services.modules.refresh import ModuleRefresh
+from app.services.modules.toolchains import Toolchains
+from app.services.policy import PolicyReader
+from app.services.publiclog.checks import LogChecks
+from app.services.publiclog.relay import LogRelay
+from app.services.releases.catalog import CatalogReader
+from app.services.releases.freshness import Freshness
+from app.services.releases.index import ReleaseIndexReader
+from app.services.releases.ingestion import Ingestion
+from app.services.releases.keyring import BUILT_IN, SETTING, ReleaseKeyring, read_export
+from app.services.releases.scrub import Scrub
+from app.services.releases.sync import ReleaseSync
+from app.services.repair import Repair
+from app.services.secrets import SecretBox
+from app.services.sumdb.front import SumdbFront
+from app.services.sumdb.fsck import LogFsck
+from app.services.sumdb.prefetch import Prefetch
+from app.services.sumdb.status import LogStatus
+from app.services.tenantlog.log import TenantLogs
+from app.services.tenants.document import DocumentService
+from app.services.tenants.explain import ExplainService
+from app.services.tenants.routes import CredentialService, RouteService
+from app.services.tenants.rules import OwnershipService, RuleService
+from app.services.tenants.tenants import TenantService
+from app.services.tokens import TokenService
+from app.services.usage import UsageCounter
+from app.settings import Settings
+from app.storage.blobstore import BlobStore
+from app.storage.hostlocks import HostLocks
+from app.upstream.godev import GoDev
+from app.upstream.goproxy import Goproxies
+from app.upstream.gpg import Gpg, builtin_key
+from app.upstream.http import HttpClient
+
+_log = logs.get("services")
+
+
+@dataclass(frozen=True, slots=True)
+class SharedServices:
+    """What every group uses: settings, clock, database, store, and who may do what."""
+
+    settings: Settings
+    now: Now
+    db: Database
+    store: BlobStore
+    client: HttpClient
+    watch: GenerationWatch
+    leases: Leases
+    locks: HostLocks
+    box: SecretBox
+    policies: PolicyReader
+    usage: UsageCounter
+    audit: AuditReader
+
+    async def start(self) -> None:
+        """Check the schema and remove what crashes left in the store.
+
+        Raises:
+            SchemaError: the database is not at the schema of this program.
+            StorageError: the data directory can't be written.
+        """
+        check_schema(self.db.engine)
+        await self.store.recover()
+
+    async def close(self) -> None:
+        """Close the client, the store and the database."""
+        await self.client.aclose()
+        self.store.close()
+        self.locks.close()
+        self.db.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseServices:
+    """Go releases: the index, the keyring, ingestion, and the catalog of what is offered."""
+
+    godev: GoDev
+    gpg: Gpg
+    keyring: ReleaseKeyring
+    reader: ReleaseIndexReader
+    ingestion: Ingestion
+    catalog: CatalogReader
+    freshness: Freshness
+    sync: ReleaseSync
+
+    async def start(self, export: Path | None, *, owns_key: bool) -> None:
+        """Take over the configured key.
+
+        Args:
+            export: the armored export that the settings name; None for the built-in key.
+            owns_key: False takes it over only where no key is active.
+
+        Raises:
+            SettingsError: the export can't be read.
+            KeyringError: the configured key is unusable.
+            NotYetError: gpg can't be run, and no key was taken over before.
+        """
+        armored, source = await _configured_key(export)
+        try:
+            if owns_key or not await self.keyring.is_active():
+                await self.keyring.configure(armored, source)
+        except NotYetError as error:
+            # What was verified earlier needs no gpg; only a first start can do nothing without it.
+            if not await self.keyring.is_active():
+                raise
+            _log.error("gpg can't be used; nothing new is verified", error=str(error))
+
+    async def close(self) -> None:
+        """Cancel running ingestions and end gpg."""
+        await self.ingestion.aclose(drain_s=0)
+        self.gpg.close()
+
+
+@dataclass(frozen=True, slots=True)
+class PublicLogServices:
+    """The public checksum databases that are relayed, by name, and checks against them."""
+
+    client: HttpClient
+    relays: Mapping[str, LogRelay]
+    checks: LogChecks
+
+    async def close(self) -> None:
+        """End the relays, then close the client by which they ask."""
+        for relay in self.relays.values():
+            await relay.aclose()
+        await self.client.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleServices:
+    """Modules: stored files, answers that change, and the front that requests go through."""
+
+    goproxies: Goproxies
+    toolchains: Toolchains
+    files: ModuleFiles
+    answers: ModuleAnswers
+    front: ModuleFront
+    healing: ModuleHealing
+    refresh: ModuleRefresh
+    log_pass: LogPass
+
+    async def close(self) -> None:
+        """Cancel running fetches, then close the clients by which they ask."""
+        await self.front.aclose()
+        await self.answers.aclose()
+        await self.files.aclose(drain_s=0)
+        await self.goproxies.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class TenantServices:
+    """Tenants and what belongs to them; one service per noun."""
+
+    tenants: TenantService
+    tokens: TokenService
+    rules: RuleService
+    ownership: OwnershipService
+    routes: RouteService
+    credentials: CredentialService
+    explain: ExplainService
+    documents: DocumentService
+
+
+@dataclass(frozen=True, slots=True)
+class SumdbServices:
+    """Checksum databases as clients see them: tenants' own logs, and the front for all logs."""
+
+    logs: TenantLogs
+    fsck: LogFsck
+    front: SumdbFront
+    status: LogStatus
+    prefetch: Prefetch
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        await self.front.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepServices:
+    """What works on all groups: repair, checks of the whole store, and jobs for the leader."""
+
+    repair: Repair
+    scrub: Scrub
+    fsck: Fsck
+    jobs: JobService
+
+    async def close(self) -> None:
+        """End running repairs."""
+        await self.repair.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All services of one process, wired together; `start` before use, `close` after."""
+
+    shared: SharedServices
+    releases: ReleaseServices
+    publiclog: PublicLogServices
+    modules: ModuleServices
+    tenants: TenantServices
+    sumdb: SumdbServices
+    upkeep: UpkeepServices
+
+    async def start(self, *, owns_key: bool = True) -> None:
+        """Check the schema, remove what crashes left, and take over the configured key.
+
+        Args:
+            owns_key: False for commands: their environment may name another key than the
+                service's, so they take theirs over only where no key is active.
+
+        Raises:
+            SchemaError: the database is not at the schema of this program.
+            SettingsError: the configured key can't be read.
+            KeyringError: the configured key is unusable.
+            NotYetError: gpg can't be run, and no key was taken over before.
+            StorageError: the data directory can't be written.
+        """
+        await self.shared.start()
+        await self.releases.start(self.shared.settings.releases.keyring, owns_key=owns_key)
+        await self.shared.watch.poll()
+
+    def begin_drain(self) -> None:
+        """Start no new fetch from an upstream; those that run go on."""
+        self.releases.ingestion.begin_drain()
+        self.modules.files.begin_drain()
+        self.modules.answers.begin_drain()
+
+    async def drain(self, drain_s: float) -> None:
+        """Give running fetches their time, then cancel them."""
+        await asyncio.gather(
+            self.releases.ingestion.aclose(drain_s=drain_s),
+            self.modules.files.aclose(drain_s=drain_s),
+        )
+
+    async def close(self) -> None:
+        """End what runs in the background and release everything, higher groups first."""
+        await self.upkeep.close()
+        await self.sumdb.close()
+        await self.modules.close()
+        await self.publiclog.close()
+        await self.releases.close()
+        await self.shared.close()
+
+
+async def _configured_key(path: Path | None) -> tuple[bytes, str]:
+    """Return the armored export that settings name, and where it comes from.
+
+    Raises:
+        SettingsError: the file can't be read.
+    """
+    if path is None:
+        return builtin_key(), BUILT_IN
+    try:
+        return await read_export(path), SETTING
+    except KeyringError as error:
+        raise SettingsError(f"MOORAGE_RELEASES__KEYRING: {error}") from error
