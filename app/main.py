@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from app import logs
 from app.core.errors import MoorageError
 from app.services.assembly import Services
-from app.settings import Settings, load_settings
+from app.settings import Limits, Settings, load_settings
 from app.web.admin.app import create_admin
 from app.web.downloads import Downloads
 from app.web.goproxy import GoproxyApp, TenantDefaults
@@ -57,6 +57,11 @@ class Application:
         )
         self._admin = create_admin(services, self.health)
         self._background: asyncio.Task[None] | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """How long clients may take, and how much they may ask for."""
+        return self.services.shared.settings.limits
 
     def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
         """Return what follows status line and Date of the answer to a plain GET, or None.

@@ -2,8 +2,11 @@
 
 uvicorn's protocol has no time limits and takes any Host. What a head must look like is in
 `web/guard.py`; limits on sizes that need no connection are there too. A connection has no timers of
-its own: `Protocol.sweep` is called for each about once per second, so that a request that arrives
-and is answered at once costs nothing more. Sources: RFC 9112, tcp(7) for TCP_INFO.
+its own: `HttpProtocol.sweep` is called for each about once per second, so that a request that
+arrives and is answered at once costs nothing more. Sources: RFC 9112, tcp(7) for TCP_INFO.
+
+uvicorn promises nothing about the attributes used here. tests/test_protocol.py lists them, and
+pyproject.toml keeps uvicorn below its next minor version.
 """
 
 import contextlib
@@ -14,7 +17,7 @@ import struct
 import sys
 import termios
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -51,14 +54,36 @@ class _Dropped(list[Header]):
         pass
 
 
-class Protocol(HttpToolsProtocol):
-    """HTTP/1.1 as uvicorn speaks it, with three additions.
+class WireApplication(Protocol):
+    """What a connection needs of the application, beyond ASGI."""
+
+    @property
+    def limits(self) -> Limits:
+        """How long clients may take."""
+
+    def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
+        """Return the prepared answer to a plain GET, or None if there is none.
+
+        Args:
+            url: the target as the client wrote it: b"/dl/go1.27.1.src.tar.gz".
+            headers: of the request; names in lower case.
+            client: the address of the other end, "" if unknown.
+
+        Returns:
+            Everything after status line and Date: headers, an empty line, the body. After None
+            the request goes through ASGI.
+        """
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """HTTP/1.1 as uvicorn speaks it, with three additions. `protocol_for` makes it usable.
 
     A plain GET whose answer lies prepared is answered right here, in one write, without a task and
     without ASGI. A malformed request is refused, after those before it were answered, and nothing
     behind it is looked at. And the application can cut a connection that stopped taking bytes.
     """
 
+    _application: WireApplication
     _answered = False
     _head_bytes = 0  # since the last head, or the last piece of a body
     _body_bytes = 0  # of all requests
@@ -130,7 +155,7 @@ class Protocol(HttpToolsProtocol):
         if self.parser.get_method() != b"GET" or self.parser.get_http_version() != "1.1":
             return False
         client = self.client[0] if self.client else ""
-        rest = self.config.loaded_app.instant(self.url, self.headers, client)
+        rest = self._application.instant(self.url, self.headers, client)
         if rest is None:
             return False
         parts = [b"HTTP/1.1 200 OK\r\n"]
@@ -208,21 +233,20 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         super().shutdown()
 
-    def sweep(self, now_s: float, limits: Limits) -> None:
+    def sweep(self, now_s: float) -> None:
         """Cut the connection if its client has kept it waiting for longer than the limits.
 
-        Args:
-            now_s: of a clock that only grows, the same one in every call.
-            limits: `header_s` for a whole head, `body_s` for each so many KiB of a body, `send_s`
-                for any byte that the client acknowledges.
+        The limits are `header_s` for a whole head, `body_s` for each so many KiB of a body, and
+        `send_s` for any byte that the client acknowledges. now_s is the time of a clock that only
+        grows, the same clock in every call.
         """
-        seen = self._awaited(limits)
+        seen = self._awaited()
         if seen != self._seen:
             self._seen, self._since_s = seen, now_s
-        elif seen and now_s - self._since_s >= _patience_s(seen[0], limits):
+        elif seen and now_s - self._since_s >= _patience_s(seen[0], self._application.limits):
             self._give_up(seen[0])
 
-    def _awaited(self, limits: Limits) -> tuple[Any, ...]:
+    def _awaited(self) -> tuple[Any, ...]:
         """Return the stage and how far the client got in it; () if nothing is awaited of it."""
         if self._is_refused:
             return (Stage.LEAVE,)
@@ -234,7 +258,7 @@ class Protocol(HttpToolsProtocol):
                 return Stage.TAKE, queued, in_kernel, acknowledged
         has_begun = self.cycle is not None and self.cycle.response_started and not is_idle
         if self._is_in_body and not self.pipeline and not has_begun and not self.flow.read_paused:
-            steps = self._body_bytes // (limits.body_s * _BODY_MIN_BYTES_PER_S)
+            steps = self._body_bytes // (self._application.limits.body_s * _BODY_MIN_BYTES_PER_S)
             return Stage.BODY, self._heads, steps
         # Between requests uvicorn's timer runs, unless bytes came: a part of a head, or newlines.
         is_quiet = self.timeout_keep_alive_task is None
@@ -251,6 +275,15 @@ class Protocol(HttpToolsProtocol):
             self._refuse(408, "the body of the request took too long")
         else:
             self.transport.close()
+
+
+def protocol_for(application: WireApplication) -> type[HttpProtocol]:
+    """Return the class of connections that ask this application; uvicorn makes its instances."""
+
+    class _Connected(HttpProtocol):
+        _application = application
+
+    return _Connected
 
 
 def _patience_s(stage: Stage, limits: Limits) -> int:

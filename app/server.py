@@ -24,7 +24,7 @@ import uvicorn
 from app import logs, metrics
 from app.core.errors import SettingsError
 from app.main import Application, create_app
-from app.protocol import Protocol
+from app.protocol import HttpProtocol, protocol_for
 from app.settings import Settings
 
 _BACKLOG = 4096
@@ -46,11 +46,11 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Do what is due every tenth of a second; once per second, look at every connection."""
         if counter % _SWEEP_TICKS == 0:
-            now_s, limits = time.monotonic(), self._application.services.shared.settings.limits
+            now_s = time.monotonic()
             # A copy, since a connection that is given up leaves the set.
             for connection in list(self.server_state.connections):
-                if isinstance(connection, Protocol):
-                    connection.sweep(now_s, limits)
+                if isinstance(connection, HttpProtocol):
+                    connection.sweep(now_s)
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -151,7 +151,7 @@ def _end_with_supervisor() -> None:
 def _config(settings: Settings, application: Application) -> uvicorn.Config:
     return uvicorn.Config(
         application,
-        http=Protocol,
+        http=protocol_for(application),
         ws="none",
         loop="uvloop",
         log_config=None,

@@ -1,0 +1,252 @@
+"""The parts of uvicorn that `app/protocol.py` and `app/server.py` use, of which it promises none.
+
+The wire itself is tested over real sockets, in web/test_edge.py and in e2e.
+"""
+
+import ast
+import asyncio
+import inspect
+import tomllib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from app.core.errors import BadInputError
+from app.protocol import HttpProtocol
+from app.server import Server
+
+ROOT = Path(__file__).parents[1]
+
+METHODS = {
+    "_unset_keepalive_if_required": [],
+    "data_received": ["data"],
+    "on_body": ["body"],
+    "on_headers_complete": [],
+    "on_message_complete": [],
+    "on_response_complete": [],
+    "send_400_response": ["msg"],
+    "shutdown": [],
+}
+"""Methods of uvicorn's protocol that ours calls or overrides, with their parameters."""
+
+ATTRIBUTES = {
+    "protocol": [
+        "client",
+        "cycle",
+        "flow",
+        "headers",
+        "parser",
+        "pipeline",
+        "scope",
+        "server_state",
+        "timeout_keep_alive_task",
+        "transport",
+        "url",
+    ],
+    "cycle": [
+        "disconnected",
+        "expected_content_length",  # web/connection.py
+        "keep_alive",
+        "message_event",
+        "response_complete",
+        "response_started",
+    ],
+    "flow": ["read_paused", "write_paused"],
+    "parser": ["get_http_version", "get_method", "should_keep_alive", "should_upgrade"],
+    "server_state": ["connections", "default_headers"],
+    "server": ["force_exit", "handle_exit", "on_tick", "server_state", "should_exit", "started"],
+}
+"""Attributes of a connection that has begun a request, and of the objects that it holds."""
+
+
+class _Transport(asyncio.Transport):
+    """Takes bytes and keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += bytes(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+async def _never(_scope: object, _receive: object, _send: object) -> None:
+    await asyncio.Event().wait()
+
+
+P = TypeVar("P", bound=HttpToolsProtocol)
+
+
+def _connected(protocol: type[P]) -> P:
+    config = uvicorn.Config(_never, http=protocol, ws="none", log_config=None)
+    config.load()
+    made = protocol(config, ServerState(), {})
+    made.connection_made(_Transport())
+    return made
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[HttpToolsProtocol]:
+    """One of uvicorn's own connections, on which three requests came at once."""
+    made = _connected(HttpToolsProtocol)
+    made.data_received(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(3)))
+    yield made
+    made.pipeline.clear()
+    running = tuple(made.tasks)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    made._unset_keepalive_if_required()
+
+
+def _lacking(parts: dict[str, object]) -> list[str]:
+    """Return "holder.attribute" for every attribute of the table that its holder lacks."""
+    return [
+        f"{holder}.{name}"
+        for holder, names in ATTRIBUTES.items()
+        for name in names
+        if not hasattr(parts[holder], name)
+    ]
+
+
+def _parts(connection: HttpToolsProtocol) -> dict[str, object]:
+    return {
+        "protocol": connection,
+        "cycle": connection.cycle,
+        "flow": connection.flow,
+        "parser": connection.parser,
+        "server_state": connection.server_state,
+        "server": uvicorn.Server(connection.config),
+    }
+
+
+def _blame(lacking: list[str]) -> str:
+    return (
+        f"uvicorn {uvicorn.__version__} has no {', '.join(lacking)}, used by app/protocol.py,"
+        " app/server.py or app/web/connection.py: read uvicorn's protocols/http/httptools_impl.py"
+    )
+
+
+async def test_uvicorn_has_every_attribute_that_is_used(connection: HttpToolsProtocol) -> None:
+    lacking = _lacking(_parts(connection))
+    assert not lacking, _blame(lacking)
+
+
+async def test_an_attribute_that_is_gone_is_named(connection: HttpToolsProtocol) -> None:
+    del connection.cycle.message_event
+    lacking = _lacking({**_parts(connection), "flow": object()})
+    assert lacking == ["cycle.message_event", "flow.read_paused", "flow.write_paused"]
+    assert "has no cycle.message_event, flow.read_paused" in _blame(lacking)
+
+
+@pytest.mark.parametrize(("name", "parameters"), METHODS.items())
+def test_uvicorns_methods_take_what_ours_pass(name: str, parameters: list[str]) -> None:
+    method = getattr(HttpToolsProtocol, name, None)
+    assert method, _blame([f"protocol.{name}"])
+    assert list(inspect.signature(method).parameters) == ["self", *parameters]
+
+
+def test_uvicorns_server_ticks_and_exits_as_ours_expects() -> None:
+    for name in ("on_tick", "handle_exit"):
+        theirs, ours = getattr(uvicorn.Server, name), getattr(Server, name)
+        assert inspect.iscoroutinefunction(theirs) == inspect.iscoroutinefunction(ours)
+        assert len(inspect.signature(theirs).parameters) == len(inspect.signature(ours).parameters)
+
+
+def test_status_lines_are_complete() -> None:
+    assert STATUS_LINE[200] == b"HTTP/1.1 200 OK\r\n"
+    assert STATUS_LINE[431] == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+
+
+async def test_the_newest_waiting_request_is_at_the_left_of_the_pipeline(
+    connection: HttpToolsProtocol,
+) -> None:
+    assert connection.cycle.scope["path"] == "/2"
+    assert [cycle.scope["path"] for cycle, _ in connection.pipeline] == ["/2", "/1"]
+    assert connection.flow.read_paused
+
+
+async def test_the_scope_of_a_request_is_the_cycles_own(connection: HttpToolsProtocol) -> None:
+    # Our protocol adds an extension to it after uvicorn has made the cycle.
+    assert connection.cycle.scope is connection.scope
+    assert connection.scope["headers"] is connection.headers
+
+
+async def test_what_a_callback_raises_ends_in_a_400() -> None:
+    class Refusing(HttpToolsProtocol):
+        refusals = 0
+
+        def on_headers_complete(self) -> None:
+            raise BadInputError("refused")
+
+        def send_400_response(self, msg: str) -> None:
+            self.refusals += 1
+
+    made = _connected(Refusing)
+    made.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert made.refusals == 1
+
+
+async def test_between_requests_the_timer_of_keep_alive_runs(
+    connection: HttpToolsProtocol,
+) -> None:
+    connection.pipeline.clear()
+    assert connection.timeout_keep_alive_task is None
+    connection.on_response_complete()
+    assert connection.timeout_keep_alive_task is not None
+    connection._unset_keepalive_if_required()
+    assert connection.timeout_keep_alive_task is None
+
+
+def test_the_table_has_every_attribute_that_the_protocol_uses() -> None:
+    (ours,) = (
+        node
+        for node in ast.parse((ROOT / "app/protocol.py").read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name == "HttpProtocol"
+    )
+    listed = {name for names in ATTRIBUTES.values() for name in names} | set(METHODS)
+    assert _used(ours) - listed - set(vars(HttpProtocol)) - {"_application", "limits"} == set()
+
+
+def _used(protocol: ast.ClassDef) -> set[str]:
+    """Return the attributes that a class reads of itself, of super() and of objects it holds."""
+    used = set()
+    for node in ast.walk(protocol):
+        if isinstance(node, ast.Attribute):
+            holder = ast.unparse(node.value)
+            if holder in ("self", "super()", "cycle") or (
+                holder.startswith("self.") and holder[5:] in ATTRIBUTES
+            ):
+                used.add(node.attr)
+    return used
+
+
+def test_uvicorn_stays_below_its_next_minor_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    major, minor = (int(number) for number in uvicorn.__version__.split(".")[:2])
+    assert f"uvicorn[standard]>={major}.{minor},<{major}.{minor + 1}" in project["dependencies"]
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        assert f"\nuvicorn=={major}.{minor}." in (ROOT / lock).read_text()
+
+
+def test_it_is_uvicorns_httptools_protocol() -> None:
+    assert HttpToolsProtocol in HttpProtocol.__mro__
+    assert httptools_impl.RequestResponseCycle.run_asgi
