@@ -1,6 +1,6 @@
-"""What holds for archives of both formats: limits, names, sizes, and how damage is told.
+"""Rules for archives of both formats: limits, names, sizes, and the errors for damage.
 
-The formats are `tararchive` and `ziparchive`.
+The formats are in `tararchive` and `ziparchive`.
 """
 
 import errno
@@ -21,7 +21,8 @@ CHUNK_BYTES = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
-# BadGzipFile has no errno; EINVAL is a seek to a negative offset that a zip asked for.
+# These errors come from the archive, not from the disk: BadGzipFile has no errno; EINVAL is a seek
+# to a negative offset, which only a wrong number in a zip causes.
 _NOT_THE_DISK = (None, errno.EINVAL)
 
 _BROKEN = (
@@ -54,8 +55,8 @@ class ArchiveLimits:
 class ArchiveFile:
     """A regular file: its plain name ("go/VERSION"), its size, its content.
 
-    `chunks` yields at most CHUNK_BYTES at a time, and only until the next file is asked for;
-    what was not read by then is read and checked anyway.
+    `chunks` yields at most CHUNK_BYTES at a time, and must be read before the next file. Chunks
+    that nobody reads are read and checked all the same.
     """
 
     name: str
@@ -64,7 +65,7 @@ class ArchiveFile:
 
 
 class Census:
-    """Counts entries and bytes against the limits and knows the names so far."""
+    """Counts entries and bytes against the limits, and remembers the names."""
 
     def __init__(self, limits: ArchiveLimits) -> None:
         self._limits = limits
@@ -73,7 +74,7 @@ class Census:
         self._names: set[str] = set()
 
     def admit(self, name: str, size_bytes: int, *, is_directory: bool) -> None:
-        """Count an entry, or refuse it. A directory may come twice, a file may not."""
+        """Count an entry, or refuse it. A directory may come twice, a file only once."""
         self._entries += 1
         if self._entries > self._limits.entries:
             raise BadInputError(f"the archive has more than {self._limits.entries} entries")
@@ -105,12 +106,12 @@ def _check_name(name: str, limits: ArchiveLimits) -> None:
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """Turn every complaint about the archive into BadInputError; a failing disk stays OSError."""
+def archive_errors() -> Iterator[None]:
+    """Turn every error about the archive into BadInputError; a failing disk stays OSError."""
     try:
         yield
     except (*_BROKEN, OSError) as error:
-        # zipfile says "not a zip file" where reading its end failed.
+        # zipfile reports "not a zip file" although the disk failed; the OSError is its context.
         for failure in (error, error.__context__):
             if isinstance(failure, OSError) and failure.errno not in _NOT_THE_DISK:
                 raise failure from None
@@ -118,18 +119,18 @@ def refusing() -> Iterator[None]:
 
 
 def _unreadable(error: Exception) -> BadInputError:
-    said = ascii(str(error)[:120])[1:-1] or type(error).__name__
-    return BadInputError(f"the archive can't be read: {said}")
+    reason = ascii(str(error)[:120])[1:-1] or type(error).__name__
+    return BadInputError(f"the archive can't be read: {reason}")
 
 
 def too_large(limit_bytes: int) -> BadInputError:
-    """Return the refusal of an archive that unpacks to more than limit_bytes."""
+    """Return the error for an archive that unpacks to more than limit_bytes."""
     return BadInputError(f"the archive unpacks to more than {limit_bytes} bytes")
 
 
 def _chunks(member: IO[bytes], name: str, size_bytes: int) -> Iterator[bytes]:
     left_bytes = size_bytes
-    with refusing():
+    with archive_errors():
         while chunk := member.read(CHUNK_BYTES):
             left_bytes -= len(chunk)
             yield chunk
@@ -137,8 +138,8 @@ def _chunks(member: IO[bytes], name: str, size_bytes: int) -> Iterator[bytes]:
         raise BadInputError(f"{shown(name)} has not the {size_bytes} bytes that it declares")
 
 
-def opened(member: IO[bytes], name: str, size_bytes: int) -> Iterator[ArchiveFile]:
-    """Yield the one file, then read what its consumer left."""
+def opened_file(member: IO[bytes], name: str, size_bytes: int) -> Iterator[ArchiveFile]:
+    """Yield one file, then read the chunks that its consumer did not read."""
     with member:
         chunks = _chunks(member, name, size_bytes)
         yield ArchiveFile(name, size_bytes, chunks)
@@ -147,7 +148,7 @@ def opened(member: IO[bytes], name: str, size_bytes: int) -> Iterator[ArchiveFil
 
 
 def not_a_file(name: str) -> BadInputError:
-    """Return the refusal of a link, device or whatever else an entry can be."""
+    """Return the error for an entry that is a link, a device or of another special type."""
     return BadInputError(f"{shown(name)} is neither a regular file nor a directory")
 
 

@@ -1,4 +1,4 @@
-"""The audit log's hash chain: a changed, removed or moved row shows at that row.
+"""The audit log's hash chain: a changed, removed or moved row breaks the chain at that row.
 
 Each row's hash covers the row before it: SHA-256 over the previous hash, a newline, and the row as
 canonical JSON (sorted keys, no spaces, ASCII). Rows are stored by `db/audit.py`.

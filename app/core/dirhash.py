@@ -1,7 +1,7 @@
 """Go's directory hash "h1:". Follows golang.org/x/mod/sumdb/dirhash.
 
-Only names and digests come in: reading files is the business of whoever has them, so that a
-hash over gigabytes holds one short line per file.
+Only names and digests come in; the caller reads the files. So the hash of gigabytes needs memory
+for one short line per file.
 """
 
 import base64
@@ -27,17 +27,17 @@ def hash1(lines: Iterable[tuple[str, bytes]]) -> str:
     """
     whole = hashlib.sha256()
     previous: bytes | None = None
-    for name, digest in sorted((_encoded(name), digest) for name, digest in lines):
+    for name, digest in sorted((_encode_name(name), digest) for name, digest in lines):
         if name == previous:
-            raise BadInputError(f"h1: the name {_shown(name)} comes twice")
+            raise BadInputError(f"h1: the name {_quoted(name)} comes twice")
         if len(digest) != _SHA256_BYTES:
-            raise BadInputError(f"h1: the digest of {_shown(name)} is not a SHA-256")
+            raise BadInputError(f"h1: the digest of {_quoted(name)} is not a SHA-256")
         whole.update(b"%b  %b\n" % (digest.hex().encode(), name))
         previous = name
     return "h1:" + base64.b64encode(whole.digest()).decode()
 
 
-def _encoded(name: str) -> bytes:
+def _encode_name(name: str) -> bytes:
     if "\n" in name:
         raise BadInputError(f"h1: the name {name[:60]!a} has a newline")
     try:
@@ -46,5 +46,5 @@ def _encoded(name: str) -> bytes:
         raise BadInputError(f"h1: the name {name[:60]!a} is not Unicode text") from error
 
 
-def _shown(name: bytes) -> str:
+def _quoted(name: bytes) -> str:
     return ascii(name[:60].decode(errors="replace"))

@@ -9,13 +9,13 @@
     ├── DeniedError              policy says no; the message is the reason           403
     ├── UnauthenticatedError     no valid token                                      401
     ├── ConflictError            the change contradicts what is recorded             409
-    │   └── StaleRevisionError   it was changed since the caller looked              412
-    ├── OverloadedError          a limit of ours is reached; has retry_after_s       503
-    │   └── RateLimitedError     a limit of the caller's own is reached              429
-    ├── NotYetError              will be there later (signature not published)       503
+    │   └── StaleRevisionError   the object changed since the caller read it         412
+    ├── OverloadedError          a limit of the service is reached; retry_after_s    503
+    │   └── RateLimitedError     a limit of the caller is reached                    429
+    ├── NotYetError              expected later (signature not published)            503
     ├── VerificationError        upstream's bytes failed verification                502
     ├── KeyringError             a key export is unusable or lacks the pinned key    422
-    ├── StorageError             the blob store can't do it now                      503
+    ├── StorageError             the blob store can't work now                       503
     │   ├── StorageFullError     no space left                                       507
     │   ├── BlobMissingError     no such blob                                        503
     │   └── BlobDamagedError     the blob's bytes are not its digest's               503
@@ -59,7 +59,7 @@ class DeniedError(MoorageError):
     """Policy forbids it; the message is the reason.
 
     Attributes:
-        by: what decided, for the log: "rule 7", "default"; "" where no rule did.
+        by: what decided, for the log: "rule 7", "default"; "" if no rule decided.
     """
 
     def __init__(self, message: str, by: str = "") -> None:
@@ -76,11 +76,11 @@ class ConflictError(MoorageError):
 
 
 class StaleRevisionError(ConflictError):
-    """It was changed since the caller looked at it."""
+    """The object changed since the caller read it."""
 
 
 class OverloadedError(MoorageError):
-    """A limit of ours is reached.
+    """A limit of the service is reached.
 
     Attributes:
         retry_after_s: whole seconds after which trying again makes sense.
@@ -92,11 +92,11 @@ class OverloadedError(MoorageError):
 
 
 class RateLimitedError(OverloadedError):
-    """A limit of the caller's own tenant or address is reached."""
+    """A limit of the caller's tenant or address is reached."""
 
 
 class NotYetError(MoorageError):
-    """It is expected to be there later, for example once upstream publishes a signature.
+    """The answer is expected later, for example when upstream has published a signature.
 
     Attributes:
         retry_after_s: whole seconds after which trying again makes sense.
@@ -116,7 +116,7 @@ class KeyringError(MoorageError):
 
 
 class StorageError(MoorageError):
-    """The blob store can't do it now (I/O error, read-only file system)."""
+    """The blob store can't work now (I/O error, read-only file system)."""
 
 
 class StorageFullError(StorageError):
@@ -140,7 +140,7 @@ class UpstreamError(MoorageError):
 
     Attributes:
         origin: scheme, host and port of the upstream, without credential: "https://go.dev".
-        status: the HTTP status it answered, or None where there was none.
+        status: the HTTP status of the answer, None without an answer.
     """
 
     def __init__(self, message: str, *, origin: str, status: int | None = None) -> None:

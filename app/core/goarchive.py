@@ -1,9 +1,9 @@
 """The files inside a Go release archive, read once from front to back with flat memory.
 
-Strict where Python's tarfile and zipfile are lenient: those end silently at a damaged header,
-skip gzip's checksum, and accept ".." and repeated names. Nothing is written anywhere here; which
-of the files make a toolchain module is `toolchain`'s business. The formats are read by
-`tararchive` and `ziparchive`, what both must keep to is `archiverules`.
+Stricter than Python's tarfile and zipfile, which end silently at a damaged header, skip gzip's
+checksum, and accept ".." and repeated names. Nothing is written to disk. `tararchive` and
+`ziparchive` read the formats; `archiverules` has the rules for both. Not here: which of the files
+make a toolchain module (`toolchain`).
 """
 
 from collections.abc import Iterator
@@ -22,20 +22,20 @@ _DEFAULT_LIMITS = ArchiveLimits()
 def iter_files(
     stream: BinaryIO, suffix: str, limits: ArchiveLimits = _DEFAULT_LIMITS
 ) -> Iterator[ArchiveFile]:
-    """Yield the regular files of an archive in its order; directories are passed over.
+    """Yield the regular files of an archive in the archive's order, without the directories.
 
     Args:
         stream: at the archive's first byte; a zip must be seekable. It is left open.
         suffix: "tar.gz" or "zip".
         limits: what the archive may hold.
 
-    An archive that is iterated to the end was whole: every checksum that the format has was
-    compared, every file had its declared size.
+    Iterate to the end to know that the archive is whole: only then every checksum of the format is
+    compared, and every file has had its declared size.
 
     Raises:
-        BadInputError: the suffix is another one; or, while iterating (here or over `chunks`), the
-            archive is damaged, cut short, over a limit, or has an entry that is not a regular file
-            or directory, is encrypted, comes twice, or has an unsafe name.
+        BadInputError: the suffix is neither of the two. While iterating (here or over `chunks`):
+            the archive is damaged, cut short, over a limit, or has an entry that is not a regular
+            file or directory, is encrypted, comes twice, or has an unsafe name.
     """
     if suffix == "tar.gz":
         return tar_files(stream, limits)

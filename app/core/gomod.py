@@ -1,7 +1,7 @@
-"""A go.mod as the mirror sees it: which module it names, its h1, the one of a module without.
+"""A go.mod: the module that it names, its h1, and the go.mod that a module without one gets.
 
-Follows golang.org/x/mod/modfile (ModulePath, MustQuote, AutoQuote) and cmd/go's legacyGoMod. What
-else the file says (requirements, retractions) is read by `go` alone.
+Follows golang.org/x/mod/modfile (ModulePath, MustQuote, AutoQuote) and cmd/go's legacyGoMod. Only
+`go` reads the other lines (requirements, retractions).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from app.core.errors import BadInputError
 
 MAX_BYTES = 16 << 20  # MaxGoMod of golang.org/x/mod/zip
 
-# Go's unicode.IsSpace; str.strip() would take U+001C to U+001F too.
+# Go's unicode.IsSpace. str.strip() would also remove U+001C to U+001F.
 _SPACE = (
     "\t\n\v\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
     "\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -33,24 +33,24 @@ _LETTERS = dict(zip('abfnrtv\\"', '\a\b\f\n\r\t\v\\"', strict=True))
 def module_path(text: bytes) -> str | None:
     """Return the module path that a go.mod names, or None: exactly modfile.ModulePath.
 
-    It takes the first line `module <path>`, bare or quoted, and minds nothing else in the file;
-    of the block form `module (` it sees the "(" only, as `go` does where it uses this.
+    The first line `module <path>` counts, bare or quoted; the other lines are not read. For the
+    block form `module (` the result is "(", as in `go`.
     """
     for line in io.BytesIO(text):
         code = line.partition(b"//")[0].decode(errors="replace").strip(_SPACE)
         after = code.removeprefix("module")
         path = after.strip(_SPACE)
-        if after in (code, path):  # another word, or "module" as the beginning of one
+        if after in (code, path):  # the line begins with another word, such as "modules"
             continue
-        return (_unquoted(path) if path[0] in '"`' else path) or None
+        return (_unquote(path) if path[0] in '"`' else path) or None
     return None
 
 
 def synthetic(path: str) -> bytes:
-    r"""Return the go.mod of a module that has none: b"module example.com/m\n".
+    r"""Return the go.mod for a module that has none: b"module example.com/m\n".
 
     Raises:
-        BadInputError: path is empty or not printable, so that it can't be a module path.
+        BadInputError: path is empty or not printable.
     """
     if not path or not path.isprintable():
         raise BadInputError(f"{shown(path)} is not a module path")
@@ -60,7 +60,7 @@ def synthetic(path: str) -> bytes:
 
 
 def h1(text: bytes) -> str:
-    """Return the h1 of a go.mod: that of the single name "go.mod"."""
+    """Return the h1 of a go.mod, which is hashed under the name "go.mod"."""
     return hash1([("go.mod", hashlib.sha256(text).digest())])
 
 
@@ -68,7 +68,7 @@ def check(text: bytes, path: str) -> None:
     """Accept the go.mod of the module `path` (plain).
 
     Raises:
-        BadInputError: see `check_form`; or it names no module, or another one.
+        BadInputError: `check_form` refuses it; or it names no module or another module.
     """
     check_form(text)
     declared = _declared_path(text)
@@ -79,7 +79,7 @@ def check(text: bytes, path: str) -> None:
 
 
 def check_form(text: bytes) -> None:
-    """Accept what can be a go.mod at all, whichever module it names.
+    """Accept bytes that can be a go.mod, whichever module it names.
 
     Raises:
         BadInputError: it has more than MAX_BYTES or a NUL, is not UTF-8, or is HTML.
@@ -97,7 +97,7 @@ def check_form(text: bytes) -> None:
 
 
 def _declared_path(text: bytes) -> str | None:
-    """Return the path by ModulePath, or of the block form, which `go` reads in requirements."""
+    """Return the declared path, also from the block form, which `go` reads in requirements."""
     declared = module_path(text)
     if declared != "(":
         return declared
@@ -105,7 +105,7 @@ def _declared_path(text: bytes) -> str | None:
     return module_path(b"module " + block[1].encode()) if block else None
 
 
-def _unquoted(text: str) -> str | None:
+def _unquote(text: str) -> str | None:
     """Return the value of a Go string literal: strconv.Unquote; None where it is malformed."""
     if raw := _BACKQUOTED.fullmatch(text):
         return raw[1].replace("\r", "")
@@ -113,17 +113,17 @@ def _unquoted(text: str) -> str | None:
     if quoted is None:
         return None
     try:
-        return _ESCAPE.sub(_unescaped, quoted[1])
+        return _ESCAPE.sub(_unescape, quoted[1])
     except ValueError:
         return None
 
 
-def _unescaped(escape: re.Match[str]) -> str:
+def _unescape(escape: re.Match[str]) -> str:
     letter, hexadecimal, octal, short, long = escape.groups()
     if letter:
         return _LETTERS[letter]
     number = int(octal, 8) if octal else int(hexadecimal or short or long or "", 16)
     if 0xD800 <= number < 0xE000:
         raise ValueError("a surrogate is no character")
-    # \x and octal mean a byte; one that is not ASCII is no part of a module path.
+    # \x and octal escapes are bytes; a byte beyond ASCII is in no module path.
     return chr(number) if number < 0x80 or short or long else "\ufffd"

@@ -1,7 +1,7 @@
 """The GOPROXY protocol's texts: request paths, lists, .info. Follows golang.org/ref/mod and cmd/go.
 
-A path has one accepted spelling for each meaning, but for "%21", which `go` sends for "!". What a
-tenant may see of an answer is decided elsewhere; here is what any client may be sent.
+Each request has one accepted path. The only exception is "%21", which `go` sends for "!". Not here:
+which versions a tenant may see (`acl`).
 """
 
 import json
@@ -29,7 +29,7 @@ _TIME = re.compile(
 
 
 class RequestKind(StrEnum):
-    """What is asked for."""
+    """The kind of a request: its endpoint, and its form of answer."""
 
     LIST = "list"
     LATEST = "latest"
@@ -49,7 +49,7 @@ CONTENT_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class GoproxyRequest:
-    """A parsed request; module and version are plain.
+    """A parsed request; module and version are in plain form.
 
     Attributes:
         version: for INFO a canonical version or a query ("master"), for MOD and ZIP a canonical
@@ -62,7 +62,7 @@ class GoproxyRequest:
 
     @property
     def is_query(self) -> bool:
-        """Whether the version is one that upstream has to resolve."""
+        """Whether the version is a query, which upstream has to resolve."""
         return self.kind is RequestKind.INFO and not modules.is_canonical_for(
             self.module, self.version
         )
@@ -72,13 +72,13 @@ class GoproxyRequest:
 
 
 def parse_path(path: bytes) -> GoproxyRequest:
-    """Return what the part of a URL's path after the proxy's base asks for.
+    """Return the request of a path, the part of the URL after the proxy's base.
 
     b"github.com/!burnt!sushi/toml/@v/v1.4.0.zip" is the zip of github.com/BurntSushi/toml v1.4.0.
 
     Raises:
-        BadInputError: it is malformed; the message says what would be right.
-        UnknownError: it is well formed, and there is no such endpoint.
+        BadInputError: the path is malformed; the message says what would be right.
+        UnknownError: the path is well formed, but names no endpoint of the protocol.
     """
     text = _plain_text(path)
     if text in ("@latest", "@v/list") or text.startswith("@v/"):
@@ -87,8 +87,8 @@ def parse_path(path: bytes) -> GoproxyRequest:
         raise BadInputError("the path has more than one /@v/")
     if text.endswith("/@latest"):
         return GoproxyRequest(_module(text.removesuffix("/@latest")), RequestKind.LATEST)
-    escaped_module, found, rest = text.rpartition("/@v/")
-    if not found:
+    escaped_module, separator, rest = text.rpartition("/@v/")
+    if not separator:
         raise UnknownError(
             "that is not a GOPROXY path; it ends in /@latest, /@v/list or /@v/<version>.info"
         )
@@ -146,10 +146,10 @@ def _file(escaped_module: str, rest: str) -> GoproxyRequest:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What an .info or @latest says.
+    """The content of an .info or @latest.
 
     Attributes:
-        time: of the commit, UTC; None where upstream doesn't tell.
+        time: of the commit, UTC; None if upstream sent none.
     """
 
     version: str
@@ -157,16 +157,16 @@ class Info:
 
 
 def parse_info(body: bytes, module: str, *, asked: str | None, now: datetime) -> Info:
-    """Return what the body of an .info or @latest says.
+    """Return the content of an .info or @latest.
 
     Args:
         body: as upstream sent it.
         module: plain path.
-        asked: the canonical version that was asked for; None for a query or @latest.
-        now: UTC, because a version can't be from the future.
+        asked: the canonical version in the request; None for a query or @latest.
+        now: UTC; a time after it is refused.
 
     Raises:
-        BadInputError: it is no such JSON, is of another version, or its time makes no sense.
+        BadInputError: body is not the expected JSON, is of another version, or has a bad time.
     """
     try:
         data = json.loads(body)
@@ -174,8 +174,8 @@ def parse_info(body: bytes, module: str, *, asked: str | None, now: datetime) ->
         raise BadInputError("it is not JSON") from error
     if not isinstance(data, dict):
         raise BadInputError("it is not a JSON object")
-    known = {str(key).lower(): value for key, value in data.items()}
-    version, time = known.get("version"), known.get("time")
+    fields = {str(key).lower(): value for key, value in data.items()}
+    version, time = fields.get("version"), fields.get("time")
     if not isinstance(version, str):
         raise BadInputError("it has no Version")
     if asked is not None and version != asked:
@@ -197,11 +197,11 @@ def _parse_time(value: object, now: datetime) -> datetime:
 
 
 def _time_of(value: str) -> datetime | None:
-    """Return the time in UTC that RFC 3339 text stands for; None for anything else."""
-    found = _TIME.fullmatch(value)
-    if found is None:
+    """Return the time of an RFC 3339 text, in UTC; None for any other text."""
+    match = _TIME.fullmatch(value)
+    if match is None:
         return None
-    seconds, fraction, zone = found.groups()
+    seconds, fraction, zone = match.groups()
     try:
         return datetime.fromisoformat(
             f"{seconds.upper()}.{(fraction or '0')[:6].ljust(6, '0')}{zone.upper()}"
@@ -211,38 +211,38 @@ def _time_of(value: str) -> datetime | None:
 
 
 def versions_of(body: bytes, module: str) -> list[str]:
-    """Return the versions of a list that no client breaks on, ascending and each once.
+    """Return the versions of a list that every client accepts, ascending and each once.
 
-    Those are canonical, fit the module path, and are no pseudo-versions: `go` does not drop "v9"
-    or "v1.0.0+meta" by itself, and fails on them.
+    These are canonical, fit the module path, and are not pseudo-versions. Others are dropped: `go`
+    fails on "v9" or "v1.0.0+meta".
 
     Raises:
-        BadInputError: the body is not text; a login page, say.
+        BadInputError: the body is not a list, for example a login page.
     """
     if b"\0" in body or body.lstrip()[:1] == b"<":
         raise BadInputError("it is not a list of versions")
-    found = set()
+    versions = set()
     for line in body.decode("utf-8", "replace").splitlines():
         word = line.split(None, 1)[:1]
         if word and _is_listed(module, word[0]):
-            found.add(word[0])
-    return sorted(found, key=semver.sort_key)
+            versions.add(word[0])
+    return sorted(versions, key=semver.sort_key)
 
 
 def commits_of(body: bytes, module: str) -> list[str]:
     """Return the pseudo-versions of a list, the newest last, for a module without any tag.
 
-    As for `go`, a line's second field tells the time ("v0.0.0-… 2024-01-02T03:04:05Z"); where
-    there is none, the version's own time counts.
+    As in `go`, the second field of a line is the time ("v0.0.0-… 2024-01-02T03:04:05Z"). Without a
+    second field, the time in the version counts.
     """
-    found: dict[str, datetime] = {}
+    times: dict[str, datetime] = {}
     for line in body.decode("utf-8", "replace").splitlines():
         version, *more = line.split(None, 2)[:2] or [""]
         if pseudo.is_pseudo(version) and modules.is_canonical_for(module, version):
             time = _time_of(more[0]) if more else pseudo.time_of(version)
             if time is not None:
-                found[version] = time
-    return sorted(found, key=lambda version: (found[version], version))
+                times[version] = time
+    return sorted(times, key=lambda version: (times[version], version))
 
 
 @lru_cache(4096)
@@ -256,7 +256,7 @@ def render_list(versions: Iterable[str]) -> bytes:
 
 
 def newest(versions: Iterable[str]) -> str | None:
-    """Return what `go` takes for latest: the highest release, else the highest pre-release."""
+    """Return the version that `go` calls latest: the highest release, else pre-release."""
     every = list(versions)
     releases = [v for v in every if not semver.prerelease(v)]
     return max(releases or every, key=semver.sort_key, default=None)

@@ -1,7 +1,7 @@
 """Releases, their files, and the names of these. Follows golang.org/x/website internal/dl.
 
-Reading and writing go.dev's index of them is `releaseindex`; which of the files a mirror keeps is
-`selection`'s business; the order of versions `goversion`'s.
+Not here: reading and writing go.dev's index (`releaseindex`), which of the files a mirror keeps
+(`selection`), the order of versions (`goversion`).
 """
 
 import re
@@ -28,7 +28,7 @@ _SHOWN_CHARS = 60
 
 
 class ReleaseFileKind(StrEnum):
-    """What a release file is; go.dev's own words."""
+    """The kind of a release file, in go.dev's own words."""
 
     ARCHIVE = "archive"
     INSTALLER = "installer"
@@ -36,7 +36,7 @@ class ReleaseFileKind(StrEnum):
 
 
 class Support(StrEnum):
-    """Where a release stands in Go's release policy (go.dev/doc/devel/release)."""
+    """Whether Go's release policy supports a release (go.dev/doc/devel/release)."""
 
     SUPPORTED = "supported"
     END_OF_LIFE = "end-of-life"
@@ -45,10 +45,10 @@ class Support(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileName:
-    """A release file's name in its parts.
+    """The parts of a release file's name.
 
-    "go1.27.1.linux-amd64.tar.gz" is ("go1.27.1", "linux-amd64", "tar.gz"), the source archive has
-    the platform "src", and a name without a platform keeps all of its stem in `version`:
+    "go1.27.1.linux-amd64.tar.gz" is ("go1.27.1", "linux-amd64", "tar.gz"). The source archive has
+    the platform "src". A name without a platform has its whole stem in `version`:
     ("go1.4-bootstrap-20171003", "", "tar.gz").
     """
 
@@ -61,8 +61,9 @@ class FileName:
 class ReleaseFile:
     """One file of a release, as go.dev describes it.
 
-    `os` and `arch` are go.dev's, "" for source: nearly always GOOS and GOARCH, but also "armv6l",
-    "arm6", and "4"/"bootstrap". Several files may share one platform; the filename is the key.
+    `os` and `arch` are go.dev's words, "" for source: nearly always GOOS and GOARCH, but also
+    "armv6l", "arm6", and "4"/"bootstrap". Several files may have one platform; the filename is
+    the key.
     `sha256` is None and `size_bytes` 0 where an old release has none.
     """
 
@@ -76,7 +77,7 @@ class ReleaseFile:
 
     @property
     def verifiable(self) -> bool:
-        """Whether the index says enough to check a download: a SHA-256 and a size."""
+        """Whether the index has a SHA-256 and a size, so that a download can be checked."""
         return self.sha256 is not None and self.size_bytes > 0
 
     @property
@@ -95,13 +96,13 @@ class Release:
 
     @property
     def is_final(self) -> bool:
-        """Whether it is a stable release with a Go version; false for "go1.9.2rc2"."""
+        """Whether the release is stable and has a valid Go version; false for "go1.9.2rc2"."""
         return self.stable and _is_final_name(self.version)
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseIndex:
-    """All releases, newest first in Go's order whatever order they were given in."""
+    """All releases, sorted at construction: newest first in Go's order."""
 
     releases: tuple[Release, ...]
 
@@ -118,10 +119,10 @@ def parse_filename(name: str) -> FileName:
     """Return the parts of a release file's name, such as "go1.27.1.linux-amd64.tar.gz".
 
     The grammar is "go", a digit, characters of 0-9A-Za-z.- and one of the four suffixes; at most
-    FILENAME_MAX characters and no "..". So a name never leaves a directory and needs no escaping.
+    FILENAME_MAX characters and no "..". So a name needs no escaping and never leaves a directory.
 
     Raises:
-        BadInputError: name is outside that grammar.
+        BadInputError: name does not follow the grammar.
     """
     match = _FILENAME.fullmatch(name) if len(name) <= FILENAME_MAX else None
     if match is None or ".." in name:
@@ -142,9 +143,9 @@ def supported_minors(versions: Iterable[str]) -> tuple[str, ...]:
 
 
 def support_of(version: str, newest_minors: tuple[str, ...]) -> Support:
-    """Return where a release name stands, given what `supported_minors` returned.
+    """Return the support of a release; newest_minors is the result of `supported_minors`.
 
-    A pre-release counts as one only while its minor is newer than every stable one, as on go.dev's
+    A pre-release is PRERELEASE only while its minor is newer than every stable one, as on go.dev's
     page: with ("1.27", "1.26"), "go1.28rc1" is pre-release and "go1.27rc1" end-of-life.
     """
     minor = goversion.minor_of(version)

@@ -1,7 +1,7 @@
 """A go.sum file: lines "<module> <version>[/go.mod] h1:<base64>", as cmd/go reads them.
 
-Blank lines and carriage returns are skipped as `go` skips them. Not here: the line itself, which is
-that of a checksum database's record (`record`).
+Blank lines and carriage returns are skipped, as `go` skips them. Not here: the form of a line. The
+records of a checksum database have the same lines (`record`).
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from app.core.record import RecordLine, Sums, parse_record
 
 @dataclass(frozen=True, slots=True)
 class GoSumEntry:
-    """One module version of a go.sum, with what the file has of it; "" for what it has not."""
+    """The h1 values of one module version in a go.sum; "" where the file has no line."""
 
     module: str
     version: str
@@ -21,7 +21,7 @@ class GoSumEntry:
     go_mod_h1: str
 
     def contradicts(self, sums: Sums) -> bool:
-        """Whether the file has another h1 than a log's record."""
+        """Whether an h1 of the file differs from the h1 of a log's record."""
         pairs = ((self.zip_h1, sums.zip_h1), (self.go_mod_h1, sums.go_mod_h1))
         return any(own and own != vouched for own, vouched in pairs)
 
@@ -30,39 +30,40 @@ def parse_go_sum(text: str) -> tuple[GoSumEntry, ...]:
     """Return the module versions of a go.sum, each once, in the order of their first lines.
 
     Raises:
-        BadInputError: a line is none, or says otherwise than an earlier one; it names the line.
+        BadInputError: a line is malformed or contradicts an earlier line; the message has the
+            line's number.
     """
-    found: dict[tuple[str, str], dict[bool, str]] = {}
+    entries: dict[tuple[str, str], dict[bool, str]] = {}
     for number, raw in enumerate(text.split("\n"), 1):
-        line = " ".join(raw.split())
-        if not line:
+        text_line = " ".join(raw.split())
+        if not text_line:
             continue
-        one = _parsed(line, number)
-        known = found.setdefault((one.module, one.version), {})
-        if known.setdefault(one.is_go_mod, one.h1) != one.h1:
+        line = _parse_line(text_line, number)
+        sums = entries.setdefault((line.module, line.version), {})
+        if sums.setdefault(line.is_go_mod, line.h1) != line.h1:
             raise BadInputError(
-                f"go.sum, line {number}: an earlier line has another h1 of {one.module}@"
-                f"{one.version}"
+                f"go.sum, line {number}: an earlier line has another h1 of {line.module}@"
+                f"{line.version}"
             )
     return tuple(
         GoSumEntry(module, version, sums.get(False, ""), sums.get(True, ""))
-        for (module, version), sums in found.items()
+        for (module, version), sums in entries.items()
     )
 
 
-def _parsed(line: str, number: int) -> RecordLine:
+def _parse_line(line: str, number: int) -> RecordLine:
     try:
         return parse_record(f"{line}\n")[0]
     except BadInputError as error:
         raise BadInputError(f"go.sum, line {number}: {error}") from error
 
 
-def format_go_sum(summed: Sequence[GoSumEntry]) -> str:
-    """Return lines that `parse_go_sum` reads as these."""
+def format_go_sum(entries: Sequence[GoSumEntry]) -> str:
+    """Return the text from which `parse_go_sum` reads these entries."""
     lines = [
-        RecordLine(one.module, one.version, is_go_mod, h1)
-        for one in summed
-        for is_go_mod, h1 in ((False, one.zip_h1), (True, one.go_mod_h1))
+        RecordLine(entry.module, entry.version, is_go_mod, h1)
+        for entry in entries
+        for is_go_mod, h1 in ((False, entry.zip_h1), (True, entry.go_mod_h1))
         if h1
     ]
     return "".join(map(str, lines))

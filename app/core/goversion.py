@@ -1,7 +1,7 @@
 """Go's own version order. Follows Go's internal/gover and go/version.
 
-A *version* has no "go" prefix ("1.27.1"); a *release name* has it ("go1.27.1"). Module versions
-(SemVer with "v") are another thing and live elsewhere.
+A *version* has no "go" prefix ("1.27.1"); a *release name* has it ("go1.27.1"). Not here: versions
+of modules, which are SemVer with "v" (`semver`).
 """
 
 import re
@@ -12,7 +12,7 @@ from app.core.errors import BadInputError
 _NUMBER = "(0|[1-9][0-9]*)"
 _VERSION = re.compile(rf"{_NUMBER}(?:\.{_NUMBER}(?:\.{_NUMBER}|([a-z]+){_NUMBER}?)?)?")
 
-# From 1.21 on "1.N" is a language version, older than every 1.N release; before it is 1.N.0.
+# From 1.21 on "1.N" is a language version, older than every 1.N release. Before, "1.N" is 1.N.0.
 _FIRST_LANGUAGE_MINOR = "21"
 
 _Number = tuple[int, str]
@@ -65,7 +65,7 @@ class GoVersion:
 
     @property
     def key(self) -> VersionKey:
-        """What two versions are ordered by: 1.21 < 1.21rc1 < 1.21rc2 < 1.21.0 < 1.21.1."""
+        """The sort key: 1.21 < 1.21rc1 < 1.21rc2 < 1.21.0 < 1.21.1."""
         return (
             _number(self.major),
             _number(self.minor),
@@ -82,7 +82,7 @@ class GoVersion:
         return f"{self.major}.{self.minor}"
 
 
-def _parsed(version: str) -> GoVersion | None:
+def _parse_or_none(version: str) -> GoVersion | None:
     try:
         return GoVersion.parse(version)
     except BadInputError:
@@ -91,7 +91,7 @@ def _parsed(version: str) -> GoVersion | None:
 
 def is_valid(v: str) -> bool:
     """Whether v, without "go", is a Go version: true for "1.21rc2", false for "1.9.2rc2"."""
-    return _parsed(v) is not None
+    return _parse_or_none(v) is not None
 
 
 def compare(a: str, b: str) -> int:
@@ -100,7 +100,7 @@ def compare(a: str, b: str) -> int:
     Versions that are not valid are older than every valid one and equal to each other.
     "1.21rc2" against "1.21.0" gives -1; "1.20" against "1.20.0" gives 0.
     """
-    first, second = _parsed(a), _parsed(b)
+    first, second = _parse_or_none(a), _parse_or_none(b)
     x = first.key if first else _INVALID
     y = second.key if second else _INVALID
     return (x > y) - (x < y)
@@ -120,23 +120,23 @@ def from_name(release_name: str) -> str:
 def sort_key(release_name: str) -> SortKey:
     """Return a key that sorts names like "go1.21.0" from old to new.
 
-    Names without a valid version ("go1.9.2rc2") come first; equal versions ("go1.20", "go1.20.0")
-    are ordered by name, so that the order never depends on the input's.
+    Names without a valid version ("go1.9.2rc2") come first. Equal versions ("go1.20", "go1.20.0")
+    are ordered by name: the result does not depend on the order of the input.
     """
-    parsed = _parsed(from_name(release_name))
+    parsed = _parse_or_none(from_name(release_name))
     return (parsed.key if parsed else _INVALID, release_name)
 
 
 def minor_of(release_name: str) -> str:
-    """Return the minor of a release name, "1.27" of "go1.27.1"; "" where there is none."""
-    parsed = _parsed(from_name(release_name))
+    """Return the minor of a release name, "1.27" of "go1.27.1"; "" without a valid version."""
+    parsed = _parse_or_none(from_name(release_name))
     return parsed.family if parsed else ""
 
 
 def is_prerelease(release_name: str) -> bool:
     """Whether the name is of a beta or release candidate, such as "go1.28rc1".
 
-    False for names without a valid version ("go1.9.2rc2"): ask `is_valid` about those.
+    False for names without a valid version ("go1.9.2rc2"); `is_valid` recognises those.
     """
-    parsed = _parsed(from_name(release_name))
+    parsed = _parse_or_none(from_name(release_name))
     return parsed is not None and parsed.kind != ""

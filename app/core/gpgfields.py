@@ -8,9 +8,10 @@ _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 
 class MalformedError(Exception):
-    """gpg's output does not have the documented form; whoever reads it turns this into a verdict.
+    """gpg's output does not have the documented form.
 
-    `judge` gives the verdict gpg-failed, `parse_colons` raises KeyringError: it never leaves core.
+    The error never leaves core: `judge` turns it into the verdict gpg-failed, `parse_colons` into
+    KeyringError.
     """
 
 

@@ -1,6 +1,6 @@
 """The lines that `gpg --verify --status-fd` prints, and what they say of a signature's origin.
 
-Whether that is good enough is `signature`'s business. Format: doc/DETAILS of GnuPG.
+Not here: whether the signature is accepted (`signature`). Format: doc/DETAILS of GnuPG.
 """
 
 import re
@@ -31,7 +31,7 @@ class Claim(NamedTuple):
 
 
 def parse_line(line: str) -> StatusLine:
-    """Return a line in its parts, which single spaces separate.
+    """Return the parts of a line; single spaces separate them.
 
     Raises:
         MalformedError: it does not begin with a keyword.
@@ -53,11 +53,11 @@ def has(lines: Sequence[StatusLine], *keywords: str) -> bool:
 
 
 def claim_of(lines: Sequence[StatusLine], subkeys: Sequence[Subkey]) -> Claim:
-    """Return what the lines say of the signature's origin; nothing of it is proven.
+    """Return what the lines say of the signature's origin; nothing of that is proven.
 
     Args:
         lines: all lines of one run.
-        subkeys: the keyring's, by which the key ID of a bad signature is told.
+        subkeys: the keys of the keyring; they give the fingerprint for a bad signature's key ID.
 
     Raises:
         MalformedError: VALIDSIG or ERRSIG lacks fields or has malformed ones.
@@ -73,17 +73,17 @@ def claim_of(lines: Sequence[StatusLine], subkeys: Sequence[Subkey]) -> Claim:
         if len(error.args) < 6:
             raise MalformedError("ERRSIG has too few fields")
         # Field 7 exists since gpg 2.2.7, and is "-" where the signature names only a key ID.
-        known = len(error.args) > 6 and error.args[6] != "-"
-        subkey = read_fingerprint(error.args[6]) if known else None
+        has_fingerprint = len(error.args) > 6 and error.args[6] != "-"
+        subkey = read_fingerprint(error.args[6]) if has_fingerprint else None
         return Claim(subkey, None, read_moment(error.args[4]))
     if bad := first(lines, "BADSIG"):
-        named = next((key for key in subkeys if names(bad, key.fingerprint)), None)
-        return Claim(named.fingerprint, named.primary) if named else Claim()
+        claimed_key = next((key for key in subkeys if names_key(bad, key.fingerprint)), None)
+        return Claim(claimed_key.fingerprint, claimed_key.primary) if claimed_key else Claim()
     return Claim()
 
 
-def names(outcome: StatusLine, fingerprint: str | None) -> bool:
-    """Report whether the key ID (or fingerprint) that outcome begins with is fingerprint's."""
+def names_key(outcome: StatusLine, fingerprint: str | None) -> bool:
+    """Report whether outcome's first argument, a key ID or fingerprint, is that of fingerprint."""
     if not outcome.args or fingerprint is None or not _KEY_ID.fullmatch(outcome.args[0]):
         return False
     return fingerprint.endswith(outcome.args[0])

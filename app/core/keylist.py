@@ -17,11 +17,11 @@ class Subkey:
 
     Attributes:
         fingerprint: 40 upper-case hex characters (64 for a version 5 or 6 key).
-        primary: the fingerprint of the primary key that certifies it.
+        primary: the fingerprint of the primary key that certifies this key.
         created_at: UTC, whole seconds.
-        expires_at: UTC, when it goes out of force; None where it never does of itself.
-        revoked: it, or its primary key, is revoked.
-        can_sign: it may sign documents and gpg holds it for validly bound.
+        expires_at: UTC; None where the key does not expire.
+        revoked: whether the key or its primary key is revoked.
+        can_sign: whether the key may sign documents, and gpg calls its binding valid.
     """
 
     fingerprint: str
@@ -35,8 +35,8 @@ class Subkey:
 def parse_colons(text: str) -> tuple[Subkey, ...]:
     """Return the public keys of a `gpg --with-colons --fixed-list-mode --list-keys` listing.
 
-    Needs the fingerprints of subkeys too (--fingerprint given twice). Secret keys and user IDs are
-    passed over. "pub:-:4096:1:7721F63BD38B4796:1460440275:::-:::scSC::::::23::0:" with its fpr
+    The listing needs the fingerprints of subkeys too (--fingerprint twice). Secret keys and user
+    IDs are ignored. "pub:-:4096:1:7721F63BD38B4796:1460440275:::-:::scSC::::::23::0:" with its fpr
     record gives the primary key that was created on 2016-04-12 and can sign.
 
     Raises:

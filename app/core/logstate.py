@@ -4,11 +4,11 @@ from enum import StrEnum
 
 
 class LogState(StrEnum):
-    """Where a stored file stands with the public log."""
+    """The public log's answer about a stored file, or why the log was not asked."""
 
-    NONE = ""  # no log is about it: an .info
-    PRIVATE = "private"  # its name is told to no public log
-    OFF = "off"  # its route asks none
-    UNVERIFIED = "unverified"  # not asked yet, or it could not be asked
+    NONE = ""  # no log has records of such a file (an .info)
+    PRIVATE = "private"  # the name is private: no public log may learn it
+    OFF = "off"  # the route asks no log
+    UNVERIFIED = "unverified"  # the log was not asked yet, or did not answer
     VERIFIED = "verified"
-    REFUSED = "refused"  # the log vouches for other content; it is not served
+    REFUSED = "refused"  # the log has another h1; the file is not served

@@ -1,7 +1,7 @@
 """Module paths and versions, plain and escaped. Follows golang.org/x/mod/module/module.go.
 
-Plain form everywhere; the escaped form exists only in URLs, and only this file converts. Patterns
-over paths are `modulepattern`'s, pseudo-versions `pseudo`'s, the order of versions `semver`'s.
+Plain form everywhere; the escaped form exists only in URLs, and only this file converts. Not here:
+patterns over paths (`modulepattern`), pseudo-versions (`pseudo`), the order of versions (`semver`).
 """
 
 import re
@@ -53,7 +53,7 @@ def _odd_character(element: str, kind: _PathKind) -> str | None:
     if allowed.issuperset(element):
         return None
     for char in element:
-        # Letters beyond ASCII: those of Python's Unicode tables, which may lack Go's newest.
+        # Letters beyond ASCII are those of Python's Unicode tables; Go's tables may be newer.
         letter = kind is not _PathKind.MODULE and not char.isascii() and char.isalpha()
         if char not in allowed and not letter:
             return char
@@ -61,7 +61,7 @@ def _odd_character(element: str, kind: _PathKind) -> str | None:
 
 
 def _element_trouble(element: str, kind: _PathKind) -> str | None:
-    """Return why an element is not acceptable, None where it is (x/mod's checkElem)."""
+    """Return why an element is refused, None if it is accepted (x/mod's checkElem)."""
     if not element:
         return "empty element"
     if not element.strip("."):
@@ -76,7 +76,7 @@ def _element_trouble(element: str, kind: _PathKind) -> str | None:
 
 
 def _path_trouble(path: str, kind: _PathKind) -> str | None:
-    """Return why a path is not acceptable, None where it is (x/mod's checkPath)."""
+    """Return why a path is refused, None if it is accepted (x/mod's checkPath)."""
     if not path:
         return "empty"
     if path[0] == "-" and kind is not _PathKind.FILE:
@@ -88,13 +88,13 @@ def _path_trouble(path: str, kind: _PathKind) -> str | None:
 
 
 def check_path(path: str) -> None:
-    """Return if path is a plain module path such as "github.com/BurntSushi/toml" or "x.io/y/v2".
+    """Accept a plain module path such as "github.com/BurntSushi/toml" or "x.io/y/v2".
 
-    Elements of ASCII letters, digits and "-._~"; the first is lower case and has a dot; a last
-    element /vN has N from 2 on; paths under gopkg.in end in .vN.
+    Elements have ASCII letters, digits and "-._~". The first element is lower case and has a dot.
+    In a last element /vN, N is 2 or more. Paths under gopkg.in end in .vN.
 
     Raises:
-        BadInputError: it is not; the message has the reason and is ASCII.
+        BadInputError: path is not a module path; the message has the reason, in ASCII.
     """
     if trouble := _path_trouble(path, _PathKind.MODULE):
         raise _malformed(_PathKind.MODULE, path, trouble)
@@ -110,27 +110,28 @@ def check_path(path: str) -> None:
 
 
 def check_file_path(name: str) -> None:
-    """Return if name is a slash-separated path that a module zip may hold below its prefix.
+    """Accept a slash-separated path that a module zip may have below its prefix.
 
-    More characters than in a module path: any letter, the space and "!#$%&()+,=@[]^{}".
-    Letters newer than Python's Unicode tables are refused though Go may know them.
+    More characters are allowed than in a module path: any letter, the space and
+    "!#$%&()+,=@[]^{}". Letters newer than Python's Unicode tables are refused, though Go may know
+    them.
 
     Raises:
-        BadInputError: it is not, for example "a//b", "../x", "aux.go" or "dir/".
+        BadInputError: name is refused, for example "a//b", "../x", "aux.go" or "dir/".
     """
     if trouble := _path_trouble(name, _PathKind.FILE):
         raise _malformed(_PathKind.FILE, name, trouble)
 
 
 def check_version_element(version: str) -> None:
-    """Return if version may stand in a URL of the protocol: a version, branch, tag or hash.
+    """Accept a version, branch, tag or hash that a URL of the protocol may have.
 
-    Any acceptable file name without "!", hence without "/": "v1.2.3", "master", "V1". Stricter
-    than x/mod in two things that no ref of Git needs: it is ASCII, as the escaped form demands,
-    and does not begin with a hyphen, so that it is never taken for an option.
+    Any accepted file name without "!" and "/": "v1.2.3", "master", "V1". Stricter than x/mod in two
+    ways that no ref of Git needs: only ASCII, as the escaped form demands, and no hyphen at the
+    beginning, so that no program takes the version for an option.
 
     Raises:
-        BadInputError: it may not, for example "feature/x", "-rf" or "v1.0.0" and a newline.
+        BadInputError: version is refused, for example "feature/x", "-rf" or "v1.0.0" and a newline.
     """
     if not version.isascii():
         raise _malformed(_PathKind.VERSION, version, "not ASCII")
@@ -147,7 +148,7 @@ def _escape(plain: str) -> str:
 
 
 def _unescape(escaped: str, kind: _PathKind) -> str:
-    """Return the plain form; strict by printing back, so that a meaning has one spelling."""
+    """Return the plain form; strict by printing back, so that each text has one escaped form."""
     plain = _ESCAPED_CAPITAL.sub(lambda match: match[1].upper(), escaped)
     if not escaped.isascii() or "!" in plain or _escape(plain) != escaped:
         reason = 'a capital is written as "!" and its lower-case letter'
@@ -184,7 +185,7 @@ def escape_version(version: str) -> str:
     """Return the escaped form of a version or query: "v1.0.0-RC1" gives "v1.0.0-!r!c1".
 
     Raises:
-        BadInputError: version is not what `check_version_element` accepts.
+        BadInputError: `check_version_element` refuses version.
     """
     check_version_element(version)
     return _escape(version)
@@ -194,8 +195,8 @@ def unescape_version(escaped_version: str) -> str:
     """Return the plain version or query: "v1.0.0-!r!c1" gives "v1.0.0-RC1".
 
     Raises:
-        BadInputError: it is not escaped as `unescape_path` says, or the result is not what
-            `check_version_element` accepts.
+        BadInputError: the escaped form is malformed, as in `unescape_path`, or
+            `check_version_element` refuses the result.
     """
     version = _unescape(escaped_version, _PathKind.VERSION)
     check_version_element(version)
@@ -203,7 +204,7 @@ def unescape_version(escaped_version: str) -> str:
 
 
 def split_path_version(path: str) -> tuple[str, str, bool]:
-    """Return prefix, path major and whether the suffix is allowed; prefix + path major == path.
+    """Return prefix, path major, and whether the major is allowed; prefix + path major == path.
 
     "x.y/z/v2" gives ("x.y/z", "/v2", True), "gopkg.in/yaml.v0" ("gopkg.in/yaml", ".v0", True),
     "x.y/z" ("x.y/z", "", True), and "x.y/z/v1" or "gopkg.in/yaml" (path, "", False).
@@ -232,8 +233,8 @@ def _split_gopkg_in(path: str) -> tuple[str, str, bool]:
 def matches_path_major(version: str, path_major: str) -> bool:
     """Whether a semantic version fits a path major: "", "/v2" or ".v2" (x/mod's MatchPathMajor).
 
-    "" takes v0, v1 and whatever is "+incompatible". ".v1" also takes "v0.0.0-…", which early Go
-    wrote for gopkg.in and old go.mod files still hold.
+    "" fits v0, v1 and every "+incompatible" version. ".v1" also fits "v0.0.0-…", which early Go
+    wrote for gopkg.in; old go.mod files still have it.
     """
     if path_major.startswith(".v"):
         path_major = path_major.removesuffix("-unstable")
@@ -246,16 +247,16 @@ def matches_path_major(version: str, path_major: str) -> bool:
 
 
 def canonical_version(v: str) -> str:
-    """Return v in canonical form, "" where it is not valid: build goes unless "+incompatible".
+    """Return v in canonical form, "" where v is not valid. Only "+incompatible" stays as build.
 
-    "v1.2" gives "v1.2.0", "v1.2.3+meta" "v1.2.3", "v2.0.0+incompatible" itself.
+    "v1.2" gives "v1.2.0", "v1.2.3+meta" gives "v1.2.3", "v2.0.0+incompatible" stays as it is.
     """
     canonical = semver.canonical(v)
     return canonical + _INCOMPATIBLE if semver.build(v) == _INCOMPATIBLE else canonical
 
 
 def is_canonical_for(path: str, version: str) -> bool:
-    """Whether version is canonical and its major fits path, which is taken to be a module path.
+    """Whether version is canonical and its major fits path; path must be a module path.
 
     True for ("x.y/z/v2", "v2.0.0") and ("x.y/z", "v2.0.0+incompatible"), false for
     ("x.y/z", "v2.0.0"), ("x.y/z", "v1.0") and ("x.y/z", "v1.0.0+meta").
@@ -266,18 +267,18 @@ def is_canonical_for(path: str, version: str) -> bool:
 
 
 def check(path: str, version: str) -> None:
-    """Return if path is a module path and version a semantic version whose major fits it.
+    """Accept a module path and a semantic version whose major fits the path.
 
-    As x/mod's Check: version need not be canonical; `is_canonical_for` asks for that too.
+    As in x/mod's Check, version need not be canonical; `is_canonical_for` demands that too.
 
     Raises:
-        BadInputError: either is malformed, or they don't fit: ("x.y/z", "v2.0.0").
+        BadInputError: path or version is malformed, or they don't fit: ("x.y/z", "v2.0.0").
     """
     check_path(path)
     if not semver.is_valid(version):
         raise _malformed(_PathKind.VERSION, version, "not a semantic version such as v1.2.3")
     path_major = split_path_version(path)[1]
     if not matches_path_major(version, path_major):
-        wanted = path_major[1:].removesuffix("-unstable")[:20] or "v0 or v1"
-        reason = f"{path[:_SHOWN_CHARS]!a} wants {wanted}, not {semver.major(version)[:20]}"
+        needed_major = path_major[1:].removesuffix("-unstable")[:20] or "v0 or v1"
+        reason = f"{path[:_SHOWN_CHARS]!a} wants {needed_major}, not {semver.major(version)[:20]}"
         raise _malformed(_PathKind.VERSION, version, reason)

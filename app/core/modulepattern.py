@@ -3,8 +3,8 @@
 A pattern with N elements is matched, by the rules of Go's path.Match, against the first N elements
 of a path: "corp.example/team" covers "corp.example/team/x" and not "corp.example/teamevil". In it
 "*" is any run of characters but "/", "?" any one but "/", "[a-z]" and "[^a]" are classes, and a
-backslash takes the next character as it is. Who is allowed what is `acl`'s, where a path is
-fetched `routing`'s.
+backslash takes the next character as it is. Not here: what a tenant may use (`acl`), where a path
+is fetched from (`routing`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from app.core.errors import BadInputError
 MAX_PATTERN_CHARS = 256
 _SHOWN_CHARS = 100
 
-# What one term of a chunk is, by path.Match: a class, an escaped character, or itself.
+# One term of a glob, by path.Match: a class, "?", stars, an escaped or an ordinary character.
 _CLASS_CHAR = r"(?:\\.|[^\\\-\]])"
 _TERM = re.compile(
     rf"\[(?P<negated>\^?+)(?P<class>(?:{_CLASS_CHAR}(?:-{_CLASS_CHAR})?)+)\]"
@@ -30,8 +30,8 @@ _IN_NO_PATH = re.compile(r"[^A-Za-z0-9\-._~/]")
 
 
 @dataclass(frozen=True, slots=True)
-class _Compiled:
-    """A glob ready to match: its expression, its slashes and its literal characters."""
+class _CompiledGlob:
+    """A compiled glob: its expression, its number of slashes and its literal characters."""
 
     expression: re.Pattern[str]
     slashes: int
@@ -46,7 +46,7 @@ class _Compiled:
 
 
 def _class_expression(negated: bool, ranges: str) -> str:
-    """Return the expression of a class; ranges that run backwards hold nothing, as in Go."""
+    """Return the expression of a class; a range that runs backwards matches nothing, as in Go."""
     parts = []
     for low, high in _CLASS_RANGE.findall(ranges):
         first, last = low[-1], (high or low)[-1]
@@ -58,12 +58,12 @@ def _class_expression(negated: bool, ranges: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _compiled(glob: str) -> _Compiled | None:
-    """Return the glob ready to match, None where path.Match calls it malformed.
+def _compile_glob(glob: str) -> _CompiledGlob | None:
+    """Return the compiled glob, None where path.Match calls the glob malformed.
 
-    Like path.Match, "*" takes the shortest run after which the terms up to the next "*" match,
-    and never looks back: atomic groups keep that, and with it the time proportional to the
-    product of both lengths.
+    As in path.Match, "*" takes the shortest run after which the terms up to the next "*" match, and
+    never looks back. Atomic groups do the same; so the time is proportional to the product of both
+    lengths.
     """
     chunks, literals, at = [""], [], 0
     while at < len(glob):
@@ -84,11 +84,11 @@ def _compiled(glob: str) -> _Compiled | None:
     first, *others = chunks
     last = f"[^/]*?{others.pop()}" if others else ""
     middle = "".join(f"(?>[^/]*?{chunk})" for chunk in others)
-    return _Compiled(re.compile(first + middle + last), glob.count("/"), "".join(literals))
+    return _CompiledGlob(re.compile(first + middle + last), glob.count("/"), "".join(literals))
 
 
-def _trouble(text: str) -> str | None:
-    """Return why text is no pattern for a rule or route, None where it is one."""
+def _pattern_trouble(text: str) -> str | None:
+    """Return why text is not a pattern for a rule or route; None if it is a pattern."""
     if not text:
         return "empty"
     if len(text) > MAX_PATTERN_CHARS:
@@ -107,7 +107,7 @@ def _trouble(text: str) -> str | None:
         return 'an element is empty, "." or ".."; write a module path, not a URL'
     if "..." in text.split("/"):
         return 'no module path has an element "..."; a pattern covers all that is below it'
-    compiled = _compiled(text)
+    compiled = _compile_glob(text)
     if compiled is None:
         return 'not a glob: an open "[", an empty class, or a "\\" with nothing after it'
     if impossible := _IN_NO_PATH.search(compiled.literals):
@@ -119,18 +119,18 @@ def _trouble(text: str) -> str | None:
 class Pattern:
     """One GOPRIVATE pattern without a comma: "corp.example", "*.corp.example/team", "x.y/[a-m]*".
 
-    Plain, at most 256 ASCII characters, no slash at either end. Stricter than Go, which never
-    complains: what could match no module path is refused.
+    Plain, at most 256 ASCII characters, no slash at either end. Stricter than Go, which accepts
+    everything: a pattern that can match no module path is refused.
     """
 
     text: str
-    _matcher: _Compiled = field(init=False, repr=False, compare=False)
+    _matcher: _CompiledGlob = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        compiled = None if _trouble(self.text) else _compiled(self.text)
+        compiled = None if _pattern_trouble(self.text) else _compile_glob(self.text)
         if compiled is None:
             shown = ascii(self.text[:_SHOWN_CHARS])
-            raise BadInputError(f"malformed pattern {shown}: {_trouble(self.text)}")
+            raise BadInputError(f"malformed pattern {shown}: {_pattern_trouble(self.text)}")
         object.__setattr__(self, "_matcher", compiled)
 
     def __str__(self) -> str:
@@ -155,7 +155,7 @@ class Pattern:
 
     @property
     def specificity(self) -> tuple[int, int]:
-        """Elements, then literal characters: the greater of two is the longer prefix.
+        """Number of elements and of literal characters; the greater pair is the longer prefix.
 
         (2, 17) for "corp.example/team", (2, 13) for "corp.example/*".
         """
@@ -166,12 +166,12 @@ def match_prefix_patterns(globs: str, target: str) -> bool:
     """Whether any glob of a comma-separated list matches the leading elements of target.
 
     Go's MatchPrefixPatterns: empty and malformed globs match nothing, one slash at a glob's end
-    is ignored. Go steps over bytes where this steps over characters, which only a target that is
-    not ASCII can tell.
+    is ignored. Go matches bytes and this function characters; only a target beyond ASCII shows the
+    difference.
     """
     for listed in globs.split(","):
         glob = listed.removesuffix("/")
-        compiled = _compiled(glob) if glob else None
+        compiled = _compile_glob(glob) if glob else None
         if compiled is not None and compiled.matches(target):
             return True
     return False

@@ -1,9 +1,9 @@
-"""Whether a zip is the module version that it is offered as, and what `go` will hash it to.
+"""The check of a module zip: it is the expected module version, and `go` will compute this h1.
 
-Follows golang.org/x/mod/zip (checkZip, Unzip) and is stricter where that trusts the zip's headers
-or looks away: links, repeated directories, bytes that no entry owns. The format is read by
-`modzip_directory` and `modzip_content`, colliding paths are `modzip_names`'. Whether the h1 is
-the published one is for the caller to compare, and a separate go.mod is `gomod`'s.
+Follows golang.org/x/mod/zip (checkZip, Unzip), and refuses more: headers that contradict each
+other, links, repeated directories, bytes outside every entry. `modzip_directory` and
+`modzip_content` read the format, `modzip_names` refuses colliding paths. Not here: comparing the
+h1 with a published one (the caller), a separate go.mod (`gomod`).
 """
 
 import hashlib
@@ -25,11 +25,11 @@ _GO_MOD = "go.mod"
 
 @dataclass(frozen=True, slots=True)
 class ModuleZipLimits:
-    """What a module zip may hold, in bytes but for `paths`.
+    """Limits of a module zip, in bytes; `paths` is a count.
 
-    The sizes are those of golang.org/x/mod/zip (MaxZipFile, MaxGoMod, MaxLICENSE): a larger zip
-    is of no use to any client. `paths` counts files and directories; a Go toolchain, the largest
-    module in wide use, has some 12,000 files. `name_bytes` is that of one name with its prefix.
+    The sizes are those of golang.org/x/mod/zip (MaxZipFile, MaxGoMod, MaxLICENSE): no client
+    accepts a larger zip. `paths` counts files and directories; a Go toolchain, the largest module
+    in wide use, has some 12,000 files. `name_bytes` limits one name with its prefix.
     """
 
     zip_bytes: int = 500 << 20
@@ -45,14 +45,14 @@ DEFAULT_LIMITS = ModuleZipLimits()
 
 @dataclass(frozen=True, slots=True)
 class ZipFacts:
-    """What a sound module zip holds.
+    """The content of an accepted module zip.
 
     Attributes:
-        h1: "h1:…" of the zip as in go.sum. Directory entries count in it, as they do for `go`.
+        h1: "h1:…" of the zip as in go.sum. Directory entries are hashed too, as `go` does.
         go_mod: the root go.mod, or None where the module has none.
         go_mod_h1: "h1:…" of go_mod as in go.sum's "/go.mod" line, or None.
-        files: how many regular files there are.
-        unpacked_bytes: of all their content together.
+        files: number of regular files.
+        unpacked_bytes: size of all their content together.
     """
 
     h1: str
@@ -68,17 +68,17 @@ def inspect(
     """Return the facts of a module zip, which is read once and never held in memory.
 
     Args:
-        stream: seekable; the zip is all of it. It is left open.
-        module: plain module path, "github.com/BurntSushi/toml"; the caller has checked it.
-        version: plain canonical version, "v1.2.3"; checked likewise.
+        stream: seekable, with the whole zip and nothing else. It is left open.
+        module: plain module path, "github.com/BurntSushi/toml"; checked by the caller.
+        version: plain canonical version, "v1.2.3"; checked by the caller.
         limits: what the zip may hold.
 
-    Every name begins with "<module>@<version>/". An entry whose name ends in "/" is a directory:
-    allowed where it is empty, though `go` never writes one.
+    Every name begins with "<module>@<version>/". An entry whose name ends in "/" is a directory: an
+    empty one is allowed, though `go` never writes one.
 
     Raises:
-        BadInputError: it is not a zip that every reader reads alike, is damaged or over a limit,
-            or is not one that `go` would unpack; one line says what is wrong.
+        BadInputError: two readers could read the zip differently, it is damaged or over a limit, or
+            `go` would not unpack it; the message says what is wrong in one line.
     """
     zip_bytes = stream.seek(0, io.SEEK_END)
     if zip_bytes > limits.zip_bytes:
@@ -93,13 +93,13 @@ def inspect(
     lines: list[tuple[str, bytes]] = []
     for entry, span_bytes in directory.spans():
         digest = hashlib.sha256()
-        kept: list[bytes] = []
+        go_mod_chunks: list[bytes] = []
         for chunk in entry_chunks(stream, entry, span_bytes):
             digest.update(chunk)
             if entry.name == go_mod_name:
-                kept.append(chunk)
+                go_mod_chunks.append(chunk)
         if entry.name == go_mod_name:
-            go_mod = b"".join(kept)
+            go_mod = b"".join(go_mod_chunks)
         lines.append((entry.name, digest.digest()))
     return ZipFacts(
         h1=hash1(lines),
@@ -111,7 +111,7 @@ def inspect(
 
 
 def _check_entries(directory: Directory, prefix: str, limits: ModuleZipLimits) -> None:
-    """Refuse by what the directory declares, before any content is inflated."""
+    """Check the declared names and sizes, before any content is inflated."""
     tree = PathTree(limits.paths)
     unpacked_bytes = 0
     for entry in directory.entries:
@@ -127,7 +127,7 @@ def _check_entry(entry: Entry, name: str, tree: PathTree, limits: ModuleZipLimit
     is_directory = entry.name.endswith("/")
     if is_directory and entry.size_bytes:
         raise BadInputError(f"the directory {shown(name)} has content")
-    if not name:  # the prefix itself, as a directory: `go` passes over it
+    if not name:  # the prefix itself, as a directory: `go` ignores this entry
         return
     path = name.removesuffix("/")
     check_file_path(path)

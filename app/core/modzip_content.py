@@ -1,7 +1,8 @@
-"""The content of one entry of a module zip, compared with all that is said of it.
+"""The content of one entry of a module zip, compared with everything that the zip declares of it.
 
-The directory is `modzip_directory`'s; a header here that says anything else is refused, because
-readers differ on which of the two they believe. Follows APPNOTE 6.3.10, sections 4.3.7 and 4.3.9.
+`modzip_directory` reads the directory. A local header that contradicts the directory is refused,
+because readers differ in which of the two they use. Follows APPNOTE 6.3.10, sections 4.3.7 and
+4.3.9.
 """
 
 import struct
@@ -19,7 +20,7 @@ _LOW_32_BITS = 0xFFFFFFFF
 
 
 class _Span:
-    """The bytes of one entry, taken in order; at most two chunks are in memory."""
+    """The bytes of one entry, read in order; at most two chunks are in memory."""
 
     def __init__(self, stream: BinaryIO, entry: Entry, span_bytes: int) -> None:
         self._stream = stream
@@ -32,12 +33,12 @@ class _Span:
         if count > self.left_bytes:
             raise BadInputError(f"{shown(self._entry.name)} overlaps what follows it in the zip")
         if count > len(self._ahead):
-            # One read for a whole entry: most of a module's files are a few kilobytes.
+            # One read gets the whole entry in most cases: files of modules have a few kilobytes.
             unread_bytes = self.left_bytes - len(self._ahead)
             self._ahead += exactly(self._stream, min(unread_bytes, CHUNK_BYTES))
-        taken, self._ahead = self._ahead[:count], self._ahead[count:]
+        content, self._ahead = self._ahead[:count], self._ahead[count:]
         self.left_bytes -= count
-        return taken
+        return content
 
     def chunks(self, count: int) -> Iterator[bytes]:
         """Yield the next count bytes in chunks."""
@@ -50,12 +51,13 @@ class _Span:
 def entry_chunks(stream: BinaryIO, entry: Entry, span_bytes: int) -> Iterator[bytes]:
     """Yield the content of an entry in chunks of at most CHUNK_BYTES, never more than declared.
 
-    What is iterated to the end had the declared size and checksum, and filled its span.
+    Iterate to the end to know that the content has its declared size and checksum, and that the
+    entry fills its span.
 
     Args:
-        stream: at the entry's local header; afterwards at the end of the span.
-        entry: what the directory says.
-        span_bytes: from the local header up to what follows the entry.
+        stream: at the entry's local header; after the call at the end of the span.
+        entry: as the directory describes it.
+        span_bytes: from the local header to the beginning of the next entry or the directory.
 
     Raises:
         BadInputError: while iterating; anything is not as the directory says.
@@ -88,7 +90,7 @@ def _inflated(packed: Iterator[bytes], entry: Entry) -> Iterator[bytes]:
         if inflater.eof:
             raise _bytes_after(entry)
         unread, full = chunk, True
-        # A full buffer may leave output inside zlib although all input was taken.
+        # After a full buffer, zlib may hold more output although it has read all input.
         while full and not inflater.eof:
             try:
                 content = inflater.decompress(unread, limit)
@@ -110,23 +112,23 @@ def _check_local_header(span: _Span, entry: Entry) -> None:
     if span.take(name_bytes) != entry.name.encode():
         raise BadInputError(f"{shown(entry.name)} has another name in its own header")
     sizes = widened((size, packed), span.take(extra_bytes))
-    said = ((crc, entry.crc), *zip(sizes, (entry.size_bytes, entry.packed_bytes), strict=True))
-    # A writer that streams knows neither yet and leaves 0; then the descriptor says them.
+    declared = ((crc, entry.crc), *zip(sizes, (entry.size_bytes, entry.packed_bytes), strict=True))
+    # A streaming writer does not know size and checksum yet and writes 0; the descriptor has them.
     unknown = 0 if flags & DESCRIPTOR_FLAG else None
-    agrees = all(here in (there, unknown) for here, there in said)
+    agrees = all(local in (central, unknown) for local, central in declared)
     if (flags, method) != (entry.flags, entry.method) or not agrees:
         raise BadInputError(f"{shown(entry.name)} has a header that contradicts the directory")
 
 
 def _check_rest(span: _Span, entry: Entry) -> None:
-    """Refuse what follows the content, unless it is the descriptor that is promised."""
+    """Refuse bytes after the content; the flags may announce a descriptor, which is allowed."""
     if not entry.flags & DESCRIPTOR_FLAG:
         if span.left_bytes:
             raise _bytes_after(entry)
         return
     longest = len(_DESCRIPTOR_SIGNATURE) + struct.calcsize("<LQQ")
     rest = span.take(min(span.left_bytes, longest + 1))
-    # The signature is optional, and sizes of 8 bytes are known by the length alone.
+    # The signature is optional, and only the length shows whether sizes have 4 or 8 bytes.
     if rest.removeprefix(_DESCRIPTOR_SIGNATURE) not in _descriptors(entry):
         raise BadInputError(f"{shown(entry.name)} has a wrong data descriptor, or bytes after it")
 

@@ -1,9 +1,9 @@
 """The directory of a module zip: its end records and central entries, read in one way only.
 
-Follows APPNOTE 6.3.10 and Go's archive/zip/reader.go. Python's zipfile is not used: it repairs
-what it meets (bytes before or after the zip, a wrong count), so that what it checked need not be
-what `go` reads. Names are only decoded here: `modzip_names` judges them. The bytes that the
-directory points to are `modzip_content`'s.
+Follows APPNOTE 6.3.10 and Go's archive/zip/reader.go. Python's zipfile is not used: it repairs a
+zip silently (bytes before or after, a wrong count), so that zipfile and `go` could read different
+entries. Not here: which names are allowed (`module`, `modzip_names`), the bytes that the directory
+points to (`modzip_content`).
 """
 
 import stat
@@ -34,16 +34,16 @@ _EXTRA = struct.Struct("<2H")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the directory says of one entry.
+    """One entry, as the directory describes it.
 
     Attributes:
-        name: plain and whole, "example.com/m@v1.0.0/go.mod"; a directory's ends with "/".
-        offset: of its local header, in bytes from the zip's start.
-        flags: the general purpose bits, none of them about encryption.
+        name: plain and whole, "example.com/m@v1.0.0/go.mod"; a directory's name ends with "/".
+        offset: of the local header, in bytes from the zip's start.
+        flags: the general purpose bits; those about encryption are not set.
         method: STORED or DEFLATED.
         crc: CRC-32 of the content.
-        packed_bytes: of the content as it lies in the zip.
-        size_bytes: of the content.
+        packed_bytes: size of the content in the zip.
+        size_bytes: size of the content when unpacked.
     """
 
     name: str
@@ -57,16 +57,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """All entries in the order of their offsets, and the offset at which the last one must end."""
+    """All entries in the order of their offsets, and the offset at which the last entry ends."""
 
     entries: tuple[Entry, ...]
     offset: int
 
     def spans(self) -> Iterator[tuple[Entry, int]]:
-        """Yield each entry and the bytes from its local header up to what comes next.
+        """Yield each entry and its span: the bytes from its local header to the next one.
 
-        The spans cover the zip up to its directory without gap or overlap. One may be too short
-        or too long for its entry, which shows when it is read.
+        The spans cover the zip up to its directory without gap or overlap. Reading the entry
+        reveals a span that is too short or too long.
         """
         following = [entry.offset for entry in self.entries[1:]] + [self.offset]
         for entry, end in zip(self.entries, following, strict=bool(self.entries)):
@@ -74,9 +74,9 @@ class Directory:
 
 
 class _End(NamedTuple):
-    """What an end record says: two disk numbers, entries here and in all, directory size, offset.
+    """An end record: two disk numbers, entries on this disk and in all, directory size, offset.
 
-    The same six values stand in the old record and in the zip64 one.
+    The old record and the zip64 record have the same six values.
     """
 
     disk: int
@@ -92,12 +92,12 @@ def read_directory(
 ) -> Directory:
     """Return the directory of the zip that fills a stream of zip_bytes.
 
-    The zip begins with its first entry's header and ends with its end record: no comment. The
-    count of entries is looked at before the first of them.
+    The zip begins with its first entry's header and ends with its end record, without a comment.
+    The declared count of entries is checked before an entry is read.
 
     Raises:
-        BadInputError: it is no such zip, has too many entries or too long a name, or has one that
-            is encrypted, neither file nor directory, or compressed by another method.
+        BadInputError: the zip is malformed, has too many entries or too long a name, or has an
+            entry that is encrypted, neither file nor directory, or compressed by another method.
     """
     end, end_at = _read_end(stream, zip_bytes)
     if end.entries > max_entries:
@@ -117,21 +117,21 @@ def read_directory(
 
 
 def exactly(stream: BinaryIO, count: int) -> bytes:
-    """Return the next count bytes of a stream; raise BadInputError where it has fewer."""
-    found = stream.read(count)
-    if len(found) != count:
+    """Return the next count bytes of a stream; raise BadInputError if the stream has fewer."""
+    content = stream.read(count)
+    if len(content) != count:
         raise BadInputError("the zip is cut short")
-    return found
+    return content
 
 
 def widened(values: tuple[int, ...], extra: bytes) -> tuple[int, ...]:
-    """Return 32-bit values of a header, each 0xFFFFFFFF replaced by its 64-bit one in `extra`.
+    """Return the values of a header; each 0xFFFFFFFF is replaced by a 64-bit value of `extra`.
 
-    The zip64 field holds just the values that don't fit, in the order of `values`. Without such a
-    field 0xFFFFFFFF stands for itself, as in Go.
+    The zip64 field in `extra` holds only the values that don't fit into 32 bits, in the order of
+    `values`. Without a zip64 field 0xFFFFFFFF is an ordinary value, as in Go.
 
     Raises:
-        BadInputError: the field is not as long as it must be, or comes twice.
+        BadInputError: the zip64 field has a wrong length, or comes twice.
     """
     wide = values.count(_MAX32)
     if not wide:
@@ -146,7 +146,7 @@ def widened(values: tuple[int, ...], extra: bytes) -> tuple[int, ...]:
 
 
 def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (tag, bytes) of an extra field; like Go, stop where a length points past its end."""
+    """Yield (tag, bytes) of an extra field; like Go, stop at a length that goes beyond the end."""
     at = 0
     while at + _EXTRA.size <= len(extra):
         tag, length = _EXTRA.unpack_from(extra, at)
@@ -158,18 +158,18 @@ def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _read_end(stream: BinaryIO, zip_bytes: int) -> tuple[_End, int]:
-    """Return what the end says, and the offset at which the directory must end."""
+    """Return the end record, and the offset at which the directory must end."""
     end_at = zip_bytes - _END.size
     if end_at < 0:
         raise BadInputError("the file is too short for a zip")
     stream.seek(end_at)
-    signature, *said, comment_bytes = _END.unpack(exactly(stream, _END.size))
+    signature, *fields, comment_bytes = _END.unpack(exactly(stream, _END.size))
     # A comment could hold a second end record, and readers differ on which of the two counts.
     if signature != b"PK\x05\x06" or comment_bytes:
         raise BadInputError(
             "the file is no zip, is cut short, or has bytes or a comment at its end"
         )
-    end = _End(*said)
+    end = _End(*fields)
     locator_at = end_at - _LOCATOR64.size
     if locator_at >= _END64.size:
         stream.seek(locator_at)
@@ -180,14 +180,14 @@ def _read_end(stream: BinaryIO, zip_bytes: int) -> tuple[_End, int]:
 
 
 def _read_end64(stream: BinaryIO, locator: bytes, locator_at: int, end: _End) -> tuple[_End, int]:
-    """Return what the zip64 end says; it must agree with the old one on all that fits there."""
+    """Return the zip64 end record, which must agree with every value that the old one can hold."""
     record_at = locator_at - _END64.size
-    _, disk, found_at, disks = _LOCATOR64.unpack(locator)
+    _, disk, declared_at, disks = _LOCATOR64.unpack(locator)
     stream.seek(record_at)
-    signature, length, _, _, *said = _END64.unpack(exactly(stream, _END64.size))
-    if (disk, found_at, disks) != (0, record_at, 1) or signature != b"PK\x06\x06":
+    signature, length, _, _, *fields = _END64.unpack(exactly(stream, _END64.size))
+    if (disk, declared_at, disks) != (0, record_at, 1) or signature != b"PK\x06\x06":
         raise BadInputError("the zip's zip64 end is not where its locator says")
-    wide = _End(*said)
+    wide = _End(*fields)
     limits = (_MAX16,) * 4 + (_MAX32,) * 2
     agrees = all(old in (new, limit) for old, new, limit in zip(end, wide, limits, strict=True))
     # The length leaves out the signature and itself.
@@ -214,7 +214,7 @@ def _entries(raw: bytes, count: int, max_name_bytes: int) -> Iterator[Entry]:
     else:
         if at == len(raw):
             return
-    # Go counts modulo 65,536 and reads on; a wrong length swallows the entries after it.
+    # Go counts modulo 65,536 and reads on: a wrong length would hide the entries after it.
     raise BadInputError("the zip's directory has not the entries that its end counts")
 
 

@@ -1,7 +1,7 @@
-"""The paths of a module zip as one tree: which can't lie beside each other on a client's disk.
+"""The paths of a module zip as one tree, which refuses two paths that no disk can hold together.
 
-Follows collisionChecker and strToFold of golang.org/x/mod/zip. Whether a single name is sound is
-`module.check_file_path`'s business.
+Follows collisionChecker and strToFold of golang.org/x/mod/zip. Not here: whether a single name is
+allowed (`module.check_file_path`).
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from enum import StrEnum
 from app.core.archiverules import shown
 from app.core.errors import BadInputError
 
-# Deep paths that differ in the end only cost time by their elements: 2,000,000 take seconds. A Go
-# toolchain's have 5 each.
+# Deep paths cost time for each of their elements, also for the ones that they share: 2,000,000
+# elements take seconds. A path of a Go toolchain has 5 elements.
 _ELEMENTS_PER_PATH = 10
 
 
@@ -29,10 +29,10 @@ class _Node:
 
 
 class PathTree:
-    """The paths so far, their directories included.
+    """All admitted paths and their directories.
 
-    A tree, because a path of many elements would otherwise cost memory by the square of its
-    length; and its nodes are counted, because one name can bring hundreds of directories.
+    In a tree, a path costs memory in proportion to its length; in a set of all its directories it
+    would cost the square. Nodes are counted, because one name can create hundreds of directories.
     """
 
     def __init__(self, max_paths: int) -> None:
@@ -41,11 +41,12 @@ class PathTree:
         self._nodes: dict[tuple[int, str], _Node] = {}
 
     def admit(self, path: str, *, is_directory: bool) -> None:
-        """Add a path ("internal/a.go"; a directory's without its last "/"), or refuse it.
+        """Add a path, "internal/a.go"; a directory's path comes without its last "/".
 
         Raises:
-            BadInputError: it comes twice, equals another but for case, is both a file and a
-                directory, or there are more than max_paths paths or too many deep ones.
+            BadInputError: the path comes twice, equals another path but for upper and lower case,
+                or is both a file and a directory; or there are more than max_paths paths or too
+                many deep ones.
         """
         *directories, last = path.split("/")
         self._elements_left -= len(directories) + 1
@@ -55,7 +56,7 @@ class PathTree:
         for element in directories:
             node = self._node(parent, element, _NodeKind.IMPLIED, path)
             if node.kind is _NodeKind.FILE:
-                raise _both(path)
+                raise _file_and_directory(path)
             parent = node.number
         kind = _NodeKind.DIRECTORY if is_directory else _NodeKind.FILE
         count = len(self._nodes)
@@ -63,8 +64,8 @@ class PathTree:
         if len(self._nodes) > count:
             return
         if (node.kind is _NodeKind.FILE) != (kind is _NodeKind.FILE):
-            raise _both(path)
-        # Go lets a directory come twice, but its line is then twice in the h1.
+            raise _file_and_directory(path)
+        # Go accepts a directory that comes twice, but then hashes two equal lines into the h1.
         if node.kind is not _NodeKind.IMPLIED:
             raise BadInputError(f"{shown(path)} comes twice in the zip")
         node.kind = kind
@@ -87,17 +88,17 @@ class PathTree:
 
 
 def folded(text: str) -> str:
-    """Return a form that two texts share exactly if Go's strings.EqualFold holds for them.
+    """Return the text in a form that is equal for two texts if Go's strings.EqualFold is true.
 
-    That is Unicode's simple case folding: "Straße" gives "straße", K (U+212A) gives "k". Python's
-    casefold is the full one, which would also take "ß" for "ss".
+    The form is Unicode's simple case folding: "Straße" gives "straße", K (U+212A) gives "k".
+    Python's casefold is the full folding, for which "ß" equals "ss".
     """
     if text.isascii():
         return text.lower()
     return "".join(map(_folded_character, text))
 
 
-# These three pairs Unicode added in 15.1, after Python 3.11's tables.
+# Unicode 15.1 added these three pairs; Python 3.11 has older tables.
 _LATER = {"\u1fd3": "\u0390", "\u1fe3": "\u03b0", "\ufb05": "\ufb06"}
 
 
@@ -105,10 +106,10 @@ def _folded_character(character: str) -> str:
     full = character.casefold()
     if len(full) == 1:
         return full
-    lower = character.lower()  # U+1E9E, which fully folds to "ss", and simply to U+00DF
+    lower = character.lower()  # for U+1E9E: its full folding is "ss", its simple one U+00DF
     simple = lower if len(lower) == 1 else character
     return _LATER.get(simple, simple)
 
 
-def _both(path: str) -> BadInputError:
+def _file_and_directory(path: str) -> BadInputError:
     return BadInputError(f"{shown(path)} makes one path of the zip both a file and a directory")

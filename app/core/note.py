@@ -10,8 +10,8 @@ A line is U+2014, a space, the key's name, a space, and the base64 of the key ha
 the signature. The text is what is signed, its last newline included. There are at most 100
 signatures, and no control character but the newline. Strict by printing back.
 
-A `Note` may be anybody's; a `VerifiedNote` comes from `open_note` alone. Not here: keys
-(`notekey`), what a text says (`tlog.parse_tree`).
+Anybody may have written a `Note`. Only `open_note` makes a `VerifiedNote`. Not here: keys
+(`notekey`), the meaning of a text (`tlog.parse_tree`).
 """
 
 import base64
@@ -34,7 +34,7 @@ _SEAL = object()
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature line, checked by nobody.
+    """A signature line that was not checked.
 
     Attributes:
         name: of the key, plain.
@@ -69,7 +69,7 @@ class Note:
     signatures: tuple[Signature, ...]
 
     def encoded(self) -> bytes:
-        """Return the note as it is on the wire; `parse_note` gives it back."""
+        """Return the note's bytes; `parse_note` gives the note back."""
         return f"{self.text}\n{''.join(map(str, self.signatures))}".encode()
 
 
@@ -79,8 +79,8 @@ class VerifiedNote:
 
     Attributes:
         text: what was signed.
-        raw: the whole note as it came, to be kept or passed on.
-        verified_by: the known keys whose signature holds, each once, in the order of their lines.
+        raw: the whole note as it came, for storing or sending.
+        verified_by: the known keys with a valid signature, each once, in the order of their lines.
     """
 
     text: str
@@ -89,17 +89,17 @@ class VerifiedNote:
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        # A mistake in the program, so that no caller should catch it.
+        # TypeError, because this is a mistake in the program: no caller should catch it.
         if seal is not _SEAL:
             raise TypeError("a VerifiedNote comes from open_note alone")
 
 
 def parse_note(raw: bytes) -> Note:
-    """Return the note that raw is; its signatures are not checked.
+    """Return the note in raw; its signatures are not checked.
 
     Raises:
-        BadInputError: it has over 1,000,000 bytes, is not UTF-8, has a control character, no blank
-            line, no signature or over 100, or a line below the blank one is no signature.
+        BadInputError: raw has over 1,000,000 bytes, is not UTF-8, has a control character, no blank
+            line, no signature or over 100, or a malformed signature line.
     """
     if len(raw) > MAX_NOTE_BYTES:
         raise BadInputError(f"malformed note: it has more than {MAX_NOTE_BYTES} bytes")
@@ -108,15 +108,15 @@ def parse_note(raw: bytes) -> Note:
     except UnicodeDecodeError as error:
         raise BadInputError("malformed note: it is not UTF-8") from error
     _check_characters(whole)
-    # The last blank line: a text may have some of its own.
-    text, found, lines = whole.rpartition("\n\n")
-    if not found or not lines.endswith("\n"):
+    # Split at the last blank line: the text may have blank lines too.
+    text, blank, lines = whole.rpartition("\n\n")
+    if not blank or not lines.endswith("\n"):
         raise BadInputError("malformed note: it does not end in a blank line and signature lines")
-    # One part more than allowed is enough to see that there are too many.
-    found_lines = lines.removesuffix("\n").split("\n", MAX_SIGNATURES)
-    if len(found_lines) > MAX_SIGNATURES:
+    # Split into one part more than allowed: that shows too many, without splitting everything.
+    signature_lines = lines.removesuffix("\n").split("\n", MAX_SIGNATURES)
+    if len(signature_lines) > MAX_SIGNATURES:
         raise BadInputError(f"malformed note: it has more than {MAX_SIGNATURES} signatures")
-    return Note(text + "\n", tuple(_parse_signature(line) for line in found_lines))
+    return Note(text + "\n", tuple(_parse_signature(line) for line in signature_lines))
 
 
 def _check_characters(text: str) -> None:
@@ -133,13 +133,13 @@ def _parse_signature(line: str) -> Signature:
 
 
 def open_note(raw: bytes, verifiers: Iterable[Verifier]) -> VerifiedNote:
-    """Return the note that raw is, signed by at least one of the known keys.
+    """Return the note in raw, which at least one of the known keys has signed.
 
-    Signatures of other keys are ignored, and so is all but the first of one key, as in x/mod: a
-    log may sign with an old and a new key at once.
+    As in x/mod, signatures of other keys are ignored, because a log may sign with an old and a new
+    key; of each known key only the first signature counts.
 
     Raises:
-        BadInputError: it is malformed, or two known keys share name and key hash.
+        BadInputError: the note is malformed, or two known keys have the same name and key hash.
         VerificationError: no known key signed it, or a known key's signature is wrong.
     """
     note, known = parse_note(raw), _by_identity(verifiers)
@@ -150,13 +150,13 @@ def open_note(raw: bytes, verifiers: Iterable[Verifier]) -> VerifiedNote:
             continue
         if not verifier.verifies(signed, signature.signature):
             raise VerificationError(
-                f"the note's signature by {_shown([verifier])} is invalid: its text was altered"
+                f"the note's signature by {_key_ids([verifier])} is invalid: its text was altered"
             )
         verified[verifier] = None
     if not verified:
         raise VerificationError(
-            f"the note is not signed by {_shown(known.values()) or 'a known key'}, "
-            f"only by {_shown(note.signatures)}"
+            f"the note is not signed by {_key_ids(known.values()) or 'a known key'}, "
+            f"only by {_key_ids(note.signatures)}"
         )
     return VerifiedNote(note.text, raw, tuple(verified), _SEAL)
 
@@ -165,12 +165,12 @@ def _by_identity(verifiers: Iterable[Verifier]) -> dict[tuple[str, bytes], Verif
     known: dict[tuple[str, bytes], Verifier] = {}
     for verifier in verifiers:
         if known.setdefault((verifier.name, verifier.key_hash), verifier) != verifier:
-            raise BadInputError(f"two known keys are both {_shown([verifier])}")
+            raise BadInputError(f"two known keys are both {_key_ids([verifier])}")
     return known
 
 
-def _shown(keys: Iterable[Verifier | Signature]) -> str:
-    """Return a few keys in ASCII: the line may go to a client, and a name may be long or odd."""
+def _key_ids(keys: Iterable[Verifier | Signature]) -> str:
+    """Return a few key IDs for a message, escaped and cut short: anybody may choose a name."""
     every = list(dict.fromkeys(ascii(key.key_id[:_SHOWN_CHARS])[1:-1] for key in keys))
     return ", ".join(every[:_SHOWN_KEYS]) + (" and others" if len(every) > _SHOWN_KEYS else "")
 
@@ -197,6 +197,6 @@ def sign(text: str, *signers: Signer) -> bytes:
         raise BadInputError("a note's text is Unicode text") from error
     signatures = (Signature(s.name, s.verifier.key_hash, s.sign(signed)) for s in signers)
     raw = Note(text, tuple(signatures)).encoded()
-    # Printing back: whatever a reader would refuse is not signed, its size and count included.
+    # Parse the result: a note that a reader would refuse, also for its size, must not go out.
     parse_note(raw)
     return raw

@@ -39,9 +39,9 @@ _LOG_NAME = re.compile(
 
 
 def is_key_name(name: str) -> bool:
-    """Return whether name can stand in a key and a signature line.
+    """Return whether name is allowed in a key and a signature line.
 
-    Not empty, at most 255 characters, valid Unicode without white space, control characters and
+    A name has 1 to 255 characters of valid Unicode without white space, control characters and
     "+": "sum.golang.org", "localhost.localdev/sumdb".
     """
     if not name or len(name) > MAX_NAME_CHARS or "+" in name:
@@ -50,16 +50,16 @@ def is_key_name(name: str) -> bool:
 
 
 def check_log_name(name: str) -> None:
-    """Return if `go` takes name as that of a checksum database: host[:port][/path].
+    """Accept a name that `go` accepts for a checksum database: host[:port][/path].
 
-    The host is lower case; a path element is of letters, digits and "-._~":
+    The host is lower case; a path element has letters, digits and "-._~":
     "sum.corp.example", "sum.corp.example:8443/tenant-a".
 
     Raises:
-        BadInputError: it is not of that form, ends in a slash, or is over 255 characters long.
+        BadInputError: name has another form, ends in a slash, or has over 255 characters.
     """
-    found = _LOG_NAME.fullmatch(name) if len(name) <= MAX_NAME_CHARS else None
-    if found is None or int(found["port"] or 1) > _MAX_PORT:
+    match = _LOG_NAME.fullmatch(name) if len(name) <= MAX_NAME_CHARS else None
+    if match is None or int(match["port"] or 1) > _MAX_PORT:
         raise BadInputError(
             f"{name[:_SHOWN_CHARS]!a} can't be the name of a checksum database; "
             "it is host[:port][/path], such as sum.corp.example/tenant-a"
@@ -67,9 +67,9 @@ def check_log_name(name: str) -> None:
 
 
 def base64_exact(text: str) -> bytes | None:
-    """Return the bytes that text is the padded standard base64 of, or None.
+    """Return the bytes of a padded standard base64 text; None if text is malformed.
 
-    Each meaning has one spelling: stray bits in the last character are refused.
+    Each value has one spelling: stray bits in the last character are refused.
     """
     try:
         decoded = base64.b64decode(text, validate=True)
@@ -94,12 +94,12 @@ def _check(name: str, key: bytes, length: int, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """A public key and the name it signs under.
+    """A public key and its name.
 
     Attributes:
-        name: what `is_key_name` accepts.
+        name: accepted by `is_key_name`.
         public_key: 32 bytes, Ed25519.
-        key_hash: 4 bytes; tells keys of one name apart, proves nothing.
+        key_hash: 4 bytes; distinguishes keys of one name, proves nothing.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Verifier:
 
     @property
     def key_id(self) -> str:
-        """Return name and key hash as people are shown them: "sum.golang.org+033de0ae"."""
+        """Return name and key hash, the form for people: "sum.golang.org+033de0ae"."""
         return f"{self.name}+{self.key_hash.hex()}"
 
     @property
@@ -121,7 +121,7 @@ class Verifier:
         return f"{self.key_id}+{base64.b64encode(_ED25519 + self.public_key).decode()}"
 
     def verifies(self, message: bytes, signature: bytes) -> bool:
-        """Return whether signature (64 bytes, else False) is this key's over message."""
+        """Return whether this key made the signature over message; False if not 64 bytes."""
         try:
             ed25519.Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, message)
         except InvalidSignature:
@@ -131,11 +131,11 @@ class Verifier:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A private key and the name it signs under; a new key is one of 32 random bytes.
+    """A private key and its name; 32 random bytes make a new key.
 
     Attributes:
-        name: what `is_key_name` accepts.
-        seed: 32 bytes, Ed25519 (RFC 8032 calls it the private key). It is not in the repr.
+        name: accepted by `is_key_name`.
+        seed: 32 bytes, Ed25519 (RFC 8032 calls this the private key). Not in the repr.
         verifier: the public half.
     """
 
@@ -157,29 +157,29 @@ class Signer:
         return f"{_PRIVATE}{self.verifier.key_id}+{base64.b64encode(_ED25519 + self.seed).decode()}"
 
     def sign(self, message: bytes) -> bytes:
-        """Return the 64 bytes of the signature over message, the same ones each time."""
+        """Return the signature over message: 64 bytes, the same ones each time."""
         return self._private_key().sign(message)
 
 
 def generate(name: str, random_bytes: bytes) -> Signer:
-    """Return a new key whose seed is random_bytes: 32 bytes from the system's secure source.
+    """Return a new key; random_bytes, its seed, are 32 bytes from the system's secure source.
 
     Raises:
-        BadInputError: name is not what `is_key_name` accepts, or there are not 32 bytes.
+        BadInputError: `is_key_name` refuses name, or random_bytes has another length.
     """
     return Signer(name, random_bytes)
 
 
 def parse_vkey(text: str) -> Verifier:
-    """Return the key that a vkey such as GOSUMDB's stands for.
+    """Return the key of a vkey, the form that GOSUMDB has.
 
     "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8" is Go's own.
 
     Raises:
-        BadInputError: it has not the form, is of another algorithm, or its hash is another key's.
+        BadInputError: text has another form or algorithm, or the key hash is wrong.
     """
     if _PRIVATE in text:
-        # Not shown: error messages end up in logs.
+        # The message does not have the key: messages go into logs.
         raise BadInputError("that is a signer key, which is secret; its verifier key is wanted")
     name, _, rest = text.partition("+")
     key = _parse_key(rest.partition("+")[2])
@@ -196,11 +196,11 @@ def parse_vkey(text: str) -> Verifier:
 
 
 def parse_skey(text: str) -> Signer:
-    """Return the key that the private form stands for.
+    """Return the key of the private form, an skey.
 
     Raises:
-        BadInputError: it has not the form, is of another algorithm, or its hash is another key's.
-            The message does not show it.
+        BadInputError: text has another form or algorithm, or the key hash is wrong. The message
+            never has the key.
     """
     name, _, rest = text.removeprefix(_PRIVATE).partition("+")
     seed = _parse_key(rest.partition("+")[2])

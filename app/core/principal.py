@@ -1,15 +1,15 @@
-"""Who makes a request, and what its token lets it do."""
+"""Who makes a request, and what the request's token allows."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """What a token is for; `admin` includes the others."""
+    """What a token allows; `admin` includes the other scopes."""
 
     READ = "read"
     PUBLISH = "publish"
-    AUDIT = "audit"  # read what names every module: tiles of records
+    AUDIT = "audit"  # read the tiles of records, which name every module
     ADMIN = "admin"
 
 
@@ -18,10 +18,10 @@ class Principal:
     """Who makes a request.
 
     Attributes:
-        actor: what audit rows say: "token:1f2e3d4c", "cli", "anonymous".
-        scopes: what it may do.
-        tenant: where it may do it; None means everywhere.
-        token: the token's id; "" without one.
+        actor: the name in audit rows: "token:1f2e3d4c", "cli", "anonymous".
+        scopes: what the principal may do.
+        tenant: the only tenant in which the scopes hold; None means everywhere.
+        token: the token's id; "" without a token.
     """
 
     actor: str
@@ -30,15 +30,15 @@ class Principal:
     token: str = ""
 
     def has(self, scope: Scope) -> bool:
-        """Whether it has a scope, by name or because it is an admin."""
+        """Whether the principal has the scope; an admin has every scope."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
     @property
     def is_platform_admin(self) -> bool:
-        """Whether it may change everything."""
+        """Whether the principal may change everything."""
         return self.tenant is None and Scope.ADMIN in self.scopes
 
 
 ANONYMOUS = Principal("anonymous")
 OPERATOR = Principal("cli", frozenset({Scope.ADMIN}))
-"""Whoever can read the data directory."""
+"""The principal of the command line without `--server`: whoever can read the data directory."""

@@ -30,11 +30,11 @@ _HASH = "hash "
 
 @dataclass(frozen=True, slots=True)
 class ProofText:
-    """What a proof consists of; nothing in it was checked against a log.
+    """The parts of a proof; nothing was checked against a log.
 
     Attributes:
         hashes: from the leaf up.
-        lookup: the answer to a lookup, as it is on the wire.
+        lookup: the answer to a lookup, as bytes of the protocol.
     """
 
     hashes: tuple[Hash, ...]
@@ -43,11 +43,11 @@ class ProofText:
 
 @dataclass(frozen=True, slots=True)
 class ProvenRecord:
-    """What a proof shows: the log's tree has this record.
+    """A record that a proof shows to be in the log's tree.
 
     Attributes:
         log: the name of the key that signed the tree.
-        number: of the record, from 0 on.
+        number: the record's number, from 0 on.
     """
 
     log: str
@@ -65,10 +65,10 @@ def format_proof(hashes: Sequence[Hash], lookup: bytes) -> bytes:
 
 
 def parse_proof(raw: bytes) -> ProofText:
-    """Return what a proof consists of; nothing is checked against a log.
+    """Return the parts of a proof; nothing is checked against a log.
 
     Raises:
-        BadInputError: it is no proof of this form, or too long.
+        BadInputError: raw is not a proof of this form, or is too long.
     """
     head, blank, lookup = raw.partition(b"\n\n")
     if len(raw) > MAX_PROOF_BYTES or not blank:
@@ -84,12 +84,12 @@ def parse_proof(raw: bytes) -> ProofText:
 
 
 def check_proof(raw: bytes, verifier: Verifier) -> ProvenRecord:
-    """Return what a proof shows, checked with nothing but the log's key.
+    """Return the record that a proof shows to be in the log; the check needs the log's key only.
 
     Raises:
-        BadInputError: it is malformed.
-        VerificationError: the head is not signed by that key, the hashes do not lead from the
-            record to its root, or the record is not of one module version alone.
+        BadInputError: the proof is malformed.
+        VerificationError: that key did not sign the head, the hashes do not lead from the record to
+            the head's root, or the record has lines of another module version.
     """
     proof = parse_proof(raw)
     lookup = records.parse_lookup(proof.lookup)

@@ -2,7 +2,7 @@
 
 vX.0.0-TIME-REV where no tag precedes the commit, vX.Y.(Z+1)-0.TIME-REV after vX.Y.Z, and
 vX.Y.Z-pre.0.TIME-REV after vX.Y.Z-pre; "+incompatible" may follow the latter two. TIME is 14
-digits in UTC, REV alphanumeric (12 hex digits in practice). Nothing here makes one from a commit.
+digits in UTC, REV alphanumeric (12 hex digits in practice). Not here: making one from a commit.
 """
 
 import re
@@ -61,8 +61,8 @@ def base_of(v: str) -> str:
     """Return the canonical version of the tag before the commit, with "+incompatible" if v has it.
 
     "v1.2.4-0.20060102150405-abc" gives "v1.2.3", "v1.2.3-pre.0.20060102150405-abc" "v1.2.3-pre".
-    "" where no tag precedes it, where v is not a pseudo-version, and for "v1.0.0-0.…", before
-    which no patch can be.
+    "" where no tag precedes the commit, where v is not a pseudo-version, and for "v1.0.0-0.…",
+    because no patch precedes patch 0.
     """
     parts = _parts(v)
     if parts is None:
@@ -79,7 +79,7 @@ def base_of(v: str) -> str:
 
 
 def _decremented(decimal: str) -> str:
-    """Return a decimal of any length less one, "" for "0": "100" gives "99"."""
+    """Return a decimal of any length minus 1: "100" gives "99", "0" gives ""."""
     stem = decimal.rstrip("0")
     if not stem:
         return ""

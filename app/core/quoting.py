@@ -4,7 +4,7 @@ r"""Values written so that each kind of file or shell gives them back unchanged.
     powershell_quote  PowerShell 5.1 and 7, native arguments 'C:\x'
     dockerfile_quote  ENV of a Dockerfile                    "\$x"
     yaml_quote        YAML, JSON                             "a\\b"
-    actions_quote, gitlab_quote, ansible_quote               YAML, and what expands it afterwards
+    actions_quote, gitlab_quote, ansible_quote               YAML that a second program expands
     systemd_quote     Environment= of a unit                 "100%%"
     dotenv_quote      KEY=value files                        'a b'
     netrc_word        .netrc, which has no quoting
@@ -19,8 +19,8 @@ import re
 from app.core.errors import BadInputError
 
 _PLAIN_SH = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")
-# Read alike by sh, systemd, dotenv libraries, `docker --env-file` and go's own env file. A "~" is
-# not among them: sh expands it at the start of a value and after ":".
+# sh, systemd, dotenv libraries, `docker --env-file` and go's own env file read these characters
+# alike. "~" is not one of them: sh expands it at the start of a value and after ":".
 _PLAIN_DOTENV = re.compile(r"[A-Za-z0-9_./:@%+,=*?\[\]^-]*")
 
 
@@ -123,8 +123,8 @@ def systemd_quote(text: str) -> str:
 def dotenv_quote(text: str) -> str:
     """Return text as a value of a KEY=value file: `a/*` stays as it is, `a b` gives `'a b'`.
 
-    Without quotes every reader agrees on it. With quotes sh, systemd's EnvironmentFile= and dotenv
-    libraries do; `docker --env-file` and go's own env file would keep the quotes.
+    Every reader understands the text without quotes. With quotes, sh, systemd's EnvironmentFile=
+    and dotenv libraries understand it; `docker --env-file` and go's own env file keep the quotes.
 
     Raises:
         BadInputError: text has a character that is not printable ASCII, or a single quote, which

@@ -7,9 +7,10 @@
     go.sum database tree                        a signed note, a head that covers the record
     ...
 
-A text is UTF-8 of lines that are not empty, without control characters; the last one ends too.
-A tile of records is their texts, each with the blank line. Both parsers are strict by printing
-back. Not here: the note (`note`), the tiles that prove a record (`tile`).
+A text is UTF-8 without control characters. It has one line or more, none of them empty, and each
+ends in a newline. A tile of records has the texts of several records, each followed by the blank
+line. Both parsers are strict by printing back. Not here: the note (`note`), the tiles that prove a
+record (`tileproof`).
 """
 
 import re
@@ -20,7 +21,7 @@ from app.core import module as modules
 from app.core import tlog
 from app.core.errors import BadInputError, VerificationError
 from app.core.notekey import base64_exact
-from app.core.tile import AuthenticTiles
+from app.core.tileproof import AuthenticTiles
 
 MAX_LOOKUP_BYTES = 1_000_000
 
@@ -33,11 +34,11 @@ _SHOWN_CHARS = 80
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """An answer to lookup/<module>@<version>; nothing in it was checked against a log.
+    """An answer to lookup/<module>@<version>; nothing was checked against a log.
 
     Attributes:
-        number: of the record, from 0 on.
-        text: of the record, as it says of itself.
+        number: the record's number, from 0 on, unproven.
+        text: the record's text, unproven.
         note: the signed head, raw, for `note.open_note`.
     """
 
@@ -48,12 +49,12 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class RecordLine:
-    """A line of a record, which is one of a go.sum.
+    """A line of a record or of a go.sum.
 
     Attributes:
         module: plain path.
         version: canonical.
-        is_go_mod: whether h1 is of the go.mod alone and not of the zip.
+        is_go_mod: True if h1 is of the go.mod, False if h1 is of the zip.
         h1: "h1:" and the base64 of 32 bytes.
     """
 
@@ -68,18 +69,18 @@ class RecordLine:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """The two h1 of a module version, "h1:..." each: of its zip, and of its go.mod alone."""
+    """The two h1 values of a module version, "h1:..." each: of its zip and of its go.mod."""
 
     zip_h1: str
     go_mod_h1: str
 
 
 def check_text(text: str) -> None:
-    """Return if a log may have a record of this text.
+    """Accept the text of a record.
 
     Raises:
-        BadInputError: it is empty, has an empty line or a control character, does not end in a
-            newline, or is no Unicode text.
+        BadInputError: text is empty, has an empty line or a control character, does not end in a
+            newline, or is not Unicode text.
     """
     if not text.endswith("\n"):
         raise BadInputError("malformed record: it does not end in a newline")
@@ -94,10 +95,10 @@ def check_text(text: str) -> None:
 
 
 def parse_lookup(raw: bytes) -> Lookup:
-    """Return what a lookup's answer consists of; nothing is checked against the log.
+    """Return the parts of a lookup's answer; nothing is checked against the log.
 
     Raises:
-        BadInputError: it is over 1,000,000 bytes long, has no number, no blank line, a text that
+        BadInputError: raw has over 1,000,000 bytes, no number, no blank line, a text that
             `check_text` refuses, or nothing after the blank line.
     """
     head, blank, note = raw.partition(b"\n\n")
@@ -116,7 +117,7 @@ def parse_lookup(raw: bytes) -> Lookup:
 
 
 def format_lookup(lookup: Lookup) -> bytes:
-    """Return the answer as it is on the wire; `parse_lookup` gives it back.
+    """Return the bytes of the answer; `parse_lookup` gives the lookup back.
 
     Raises:
         BadInputError: `check_text` refuses the text, or the number is negative.
@@ -131,7 +132,7 @@ def format_data_tile(texts: Iterable[str]) -> bytes:
     """Return the body of a tile of records: each text and a blank line.
 
     Raises:
-        BadInputError: `check_text` refuses one.
+        BadInputError: `check_text` refuses a text.
     """
     every = list(texts)
     for text in every:
@@ -140,19 +141,19 @@ def format_data_tile(texts: Iterable[str]) -> bytes:
 
 
 def parse_data_tile(body: bytes) -> list[str]:
-    """Return the texts in the body of a tile of records; how many is the tile's width.
+    """Return the texts in the body of a tile of records, as many as the tile is wide.
 
     Raises:
-        BadInputError: it is not UTF-8, does not end in a blank line, or has a malformed text.
+        BadInputError: body is not UTF-8, does not end in a blank line, or has a malformed text.
     """
     try:
         whole = body.decode()
     except UnicodeDecodeError as error:
         raise BadInputError("malformed tile of records: it is not UTF-8") from error
-    *found, rest = whole.split("\n\n")
+    *parts, rest = whole.split("\n\n")
     if rest:
         raise BadInputError("malformed tile of records: it does not end in one blank line")
-    texts = [f"{text}\n" for text in found]
+    texts = [f"{text}\n" for text in parts]
     for text in texts:
         check_text(text)
     return texts
@@ -162,14 +163,14 @@ def record_text(module: str, version: str, sums: Sums) -> str:
     r"""Return a module version's record: "<module> <version> h1:...\n" and the line of its go.mod.
 
     Raises:
-        BadInputError: version is not a canonical one of module, or an h1 is malformed.
+        BadInputError: version is not canonical for module, or an h1 is malformed.
     """
     lines = (
         RecordLine(module, version, is_go_mod=False, h1=sums.zip_h1),
         RecordLine(module, version, is_go_mod=True, h1=sums.go_mod_h1),
     )
     text = "".join(map(str, lines))
-    # Printing back: a newline in a value would be a line of its own.
+    # Parse the result: a newline in a value would have made another line.
     if parse_record(text) != lines:
         raise BadInputError(f"malformed record of {module[:_SHOWN_CHARS]!a}: a value has a newline")
     return text
@@ -179,8 +180,9 @@ def parse_record(text: str) -> tuple[RecordLine, ...]:
     """Return the lines of a record's text, in their order.
 
     Raises:
-        BadInputError: `check_text` refuses it, or a line is not a module path, a version canonical
-            for it with or without "/go.mod", and an h1, with one space between them.
+        BadInputError: `check_text` refuses text, or a line does not consist of a module path, a
+            version that is canonical for it, with or without "/go.mod", and an h1, with one space
+            between them.
     """
     check_text(text)
     return tuple(_parse_line(line) for line in text.removesuffix("\n").split("\n"))
@@ -208,34 +210,34 @@ def _is_h1(text: str) -> bool:
 
 
 def authentic_text(lookup: Lookup, tiles: AuthenticTiles) -> str:
-    """Return the record's text, proven to be the log's record of that number.
+    """Return the record's text, after a proof that the log's record of that number has it.
 
     Args:
-        lookup: the answer, whose note was opened and gave the tree of tiles, or an older one.
-        tiles: has those of `tile.tiles_needed` for `tlog.stored_hash_index(0, lookup.number)`.
+        lookup: the answer; the tree of tiles is that of its note, or a newer one.
+        tiles: has the tiles of `tiles_needed` for `tlog.stored_hash_index(0, lookup.number)`.
 
     Raises:
-        BadInputError: the needed tiles are not at hand.
-        VerificationError: the tree has no such record, or it is another one.
+        BadInputError: a needed tile is missing.
+        VerificationError: the tree has no record of that number, or another record.
     """
     if lookup.number >= tiles.tree.size:
         raise VerificationError(
             f"record {lookup.number} can't be in the log's tree of {tiles.tree.size} records"
         )
-    found = tiles.read([tlog.stored_hash_index(0, lookup.number)])
-    if found != [tlog.leaf_hash(lookup.text.encode())]:
+    hashes = tiles.read([tlog.stored_hash_index(0, lookup.number)])
+    if hashes != [tlog.leaf_hash(lookup.text.encode())]:
         raise VerificationError(f"the log's record {lookup.number} is not the one that was sent")
     return lookup.text
 
 
 def lines_for(text: str, module: str, version: str) -> Sums:
-    """Return the two h1 that an authentic record has for a module version.
+    """Return the two h1 values that an authentic record has for a module version.
 
-    The record has to be that version's alone. Older `go` commands took one without a line for the
-    module as good (CVE-2026-42501), and used lines that the log did not vouch for (CVE-2026-56864).
+    Every line of the record must be of that version. Older `go` commands accepted a record without
+    a line for the module (CVE-2026-42501), and used lines that were not proven (CVE-2026-56864).
 
     Args:
-        text: of `authentic_text`, or of one's own log; never of a lookup that was not checked.
+        text: from `authentic_text` or from an own log; never from an unchecked lookup.
         module: plain path.
         version: canonical, without "/go.mod".
 
@@ -244,17 +246,17 @@ def lines_for(text: str, module: str, version: str) -> Sums:
         VerificationError: a line is missing, comes twice, or is another module's or version's.
     """
     lines = parse_record(text)
-    asked = f"{module}@{version}"
+    name = f"{module}@{version}"
     for line in lines:
         if (line.module, line.version) != (module, version):
             shown = f"{line.module}@{line.version}"[:_SHOWN_CHARS]
-            raise VerificationError(f"the record of {asked} has a line for {shown}")
-    return Sums(_only(lines, asked, is_go_mod=False), _only(lines, asked, is_go_mod=True))
+            raise VerificationError(f"the record of {name} has a line for {shown}")
+    return Sums(_single_h1(lines, name, is_go_mod=False), _single_h1(lines, name, is_go_mod=True))
 
 
-def _only(lines: Sequence[RecordLine], asked: str, *, is_go_mod: bool) -> str:
-    found = [line.h1 for line in lines if line.is_go_mod == is_go_mod]
-    if len(found) != 1:
-        what = "go.mod" if is_go_mod else "zip"
-        raise VerificationError(f"the record of {asked} has {len(found)} lines for the {what}")
-    return found[0]
+def _single_h1(lines: Sequence[RecordLine], name: str, *, is_go_mod: bool) -> str:
+    h1s = [line.h1 for line in lines if line.is_go_mod == is_go_mod]
+    if len(h1s) != 1:
+        file = "go.mod" if is_go_mod else "zip"
+        raise VerificationError(f"the record of {name} has {len(h1s)} lines for the {file}")
+    return h1s[0]

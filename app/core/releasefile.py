@@ -1,6 +1,6 @@
-"""A release file as this mirror knows it: its state, and the verdict that led there.
+"""A release file with its state in this mirror, and the verdict that led to the state.
 
-The index entry itself is `gorelease.ReleaseFile`; how a state is reached is `services/releases`.
+The index entry is `gorelease.ReleaseFile`. Not here: how a state is reached (`services/releases`).
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from app.core.logstate import LogState
 
 
 class FileState(StrEnum):
-    """Where a file stands. Only `verified` and `sha256-only` are ever served."""
+    """State of a file in this mirror. Only `verified` and `sha256-only` files are served."""
 
-    KNOWN = "known"  # in the index, bytes not here
-    FETCHING = "fetching"  # somebody holds its lease
+    KNOWN = "known"  # the index names the file; its bytes are not here
+    FETCHING = "fetching"  # a process holds the file's lease
     VERIFIED = "verified"  # size, SHA-256 and signature are right
-    SHA256_ONLY = "sha256-only"  # size and SHA-256 are right, and settings ask for no more
+    SHA256_ONLY = "sha256-only"  # size and SHA-256 are right; settings demand no signature
     PENDING_SIGNATURE = "pending-signature"  # bytes are here, upstream has no signature yet
     QUARANTINED = "quarantined"  # refused; the reason says why
 
@@ -29,7 +29,7 @@ SERVED = frozenset({FileState.VERIFIED, FileState.SHA256_ONLY})
 
 @dataclass(frozen=True, slots=True)
 class RecordedVerdict:
-    """What GPG verification found, and with what; recorded once, at ingestion.
+    """The result of GPG verification, with the key export and gpg version; recorded at ingestion.
 
     Attributes:
         reason: a value of `signature.VerdictReason`.
@@ -39,7 +39,7 @@ class RecordedVerdict:
         signed_at: when the signature was made, UTC.
         keyring: digest of the key export that was used.
         gpg_version: "2.2.40".
-        judged_at: when, UTC.
+        judged_at: when the signature was verified, UTC.
     """
 
     accepted: bool
@@ -60,8 +60,8 @@ class ToolchainIdentity:
     Attributes:
         version: "v0.0.1-go1.23.1.linux-amd64".
         h1: "h1:" and base64, as in go.sum.
-        time: of the archive's VERSION file, RFC 3339; None before Go 1.21, or not recorded.
-        log: what the public log said of the h1; NONE while it was not asked.
+        time: time in the archive's VERSION file, RFC 3339; None before Go 1.21, or not recorded.
+        log: the public log's answer about the h1; NONE before the log was asked.
     """
 
     version: str
@@ -75,10 +75,10 @@ class FileRecord:
     """One file and all that is recorded about it.
 
     Attributes:
-        listed: the newest index still names it; a vanished file stays served.
-        reason: why it is not served, or what the last attempt ran into; "" if nothing.
-        has_bytes: size and SHA-256 were found right and the blob is stored.
-        index: digest of the index document that first named it: where its SHA-256 comes from.
+        listed: whether the newest index names the file. A file that vanished is still served.
+        reason: why the file is not served, or why the last attempt failed; "" without a reason.
+        has_bytes: whether the blob is stored; its size and SHA-256 were right.
+        index: digest of the index document that first named the file and gave its SHA-256.
         source_url: where the bytes came from.
         signature: the detached signature, as published.
     """
@@ -100,15 +100,15 @@ class FileRecord:
 
     @property
     def served(self) -> bool:
-        """Whether its bytes may go out."""
+        """Whether the bytes may be served."""
         return self.state in SERVED
 
     @property
     def sha256(self) -> Digest:
-        """The digest of its bytes.
+        """The digest of the file's bytes.
 
         Raises:
-            UnknownError: no index ever gave one.
+            UnknownError: no index had a SHA-256 for the file.
         """
         if self.file.sha256 is None:
             raise UnknownError(f"{self.file.filename} has no recorded SHA-256")
@@ -117,12 +117,12 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """How reading the index went.
+    """The result of reading the index.
 
     Attributes:
         read_at: when the index was last read and accepted, UTC.
-        tried_at: when reading it was last tried.
-        error: why the last try failed; "" if it didn't.
+        tried_at: when the last attempt was made, UTC.
+        error: why the last attempt failed; "" after success.
         document: digest of the newest accepted document.
     """
 

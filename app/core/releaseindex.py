@@ -1,6 +1,6 @@
-"""go.dev's release index, read strictly and written back. Follows golang.org/x/website internal/dl.
+"""go.dev's release index, parsed and rendered. Follows golang.org/x/website internal/dl.
 
-What the parts of an index are is `gorelease`'s.
+Not here: the parts of an index (`gorelease`).
 """
 
 import json
@@ -22,7 +22,7 @@ from app.core.gorelease import (
 )
 
 MAX_INDEX_BYTES = 32 << 20
-"""Far above the whole index, which has a few MiB."""
+"""A limit far above the size of the whole index, a few MiB."""
 
 _VERSION = re.compile(r"go[0-9][0-9A-Za-z.-]{0,60}")
 _PLATFORM_PART = re.compile(r"[0-9A-Za-z._-]{0,32}")
@@ -38,9 +38,9 @@ def parse_index(data: bytes) -> ReleaseIndex:
     of 0 are accepted: go.dev has them for old releases.
 
     Raises:
-        BadInputError: data is over MAX_INDEX_BYTES, not UTF-8, not JSON, not a list, or empty of
-            releases; or an entry lacks a key or has a value of the wrong type or form; or a
-            version or filename comes twice. The message says where, as a jq path.
+        BadInputError: data is over MAX_INDEX_BYTES, not UTF-8, not JSON, not a list, or has no
+            release; an entry lacks a key or has a value of the wrong type or form; a version or
+            filename comes twice. The message has the place, as a jq path.
     """
     items = _json_list(data)
     releases = tuple(_release(item, f"[{number}]") for number, item in enumerate(items))
@@ -50,7 +50,7 @@ def parse_index(data: bytes) -> ReleaseIndex:
 
 
 def render_index(releases: Iterable[Release]) -> bytes:
-    """Return releases in go.dev's format: UTF-8 JSON, its keys in its order, newest first.
+    """Return releases in go.dev's format: UTF-8 JSON, keys in go.dev's order, newest first.
 
     `parse_index` of the result gives the same releases.
     """
@@ -81,26 +81,26 @@ def _json_list(data: bytes) -> list[object]:
     if len(data) > MAX_INDEX_BYTES:
         _refuse("it", f"has {len(data)} bytes, over the limit of {MAX_INDEX_BYTES}")
     try:
-        found: object = json.loads(
-            data.decode(), object_pairs_hook=_unrepeated, parse_constant=_no_constant
+        document: object = json.loads(
+            data.decode(), object_pairs_hook=_object_without_repeats, parse_constant=_no_constant
         )
     except RecursionError as error:
         raise BadInputError("release index refused: it is nested too deeply") from error
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and ints of 4,300 digits
         raise BadInputError(f"release index refused: not JSON: {str(error)[:120]}") from error
-    if not isinstance(found, list):
-        _refuse("it", f"is {_json_type(found)}, not a list")
-    if not found:
+    if not isinstance(document, list):
+        _refuse("it", f"is {_json_type(document)}, not a list")
+    if not document:
         _refuse("it", "has no release")
-    return found
+    return document
 
 
-def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Build an object; a key given twice means that two readers can see two different indexes."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
+def _object_without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object; refuse a repeated key, for which two readers can see two values."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise ValueError("an object has a key twice")
-    return made
+    return members
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -174,14 +174,14 @@ def _kind(item: object, where: str) -> ReleaseFileKind:
     return ReleaseFileKind(value)
 
 
-def _take(item: object, key: str, wanted: type[_T], where: str) -> _T:
-    """Return item[key], which must be there and of exactly that JSON type (true is no number)."""
+def _take(item: object, key: str, json_type: type[_T], where: str) -> _T:
+    """Return item[key]; refuse a missing key and another JSON type (true is not a number)."""
     if not isinstance(item, dict):
         _refuse(where, f"is {_json_type(item)}, not an object")
     if key not in item:
         _refuse(where, f"has no {key}")
     value: object = item[key]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+    if not isinstance(value, json_type) or (isinstance(value, bool) and json_type is not bool):
         _refuse(f"{where}.{key}", f"is {_json_type(value)}")
     return value
 

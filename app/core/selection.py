@@ -1,7 +1,8 @@
-"""Which files of the release index a mirror keeps, and why. Pure: the index is `gorelease`'s.
+"""Which files of the release index a mirror keeps, and why.
 
-A file is kept when its release is wanted (newest patches of the newest minors, a pin, a
-pre-release ahead of them) and when its platform and kind are. Fetching is a service's business.
+A file is kept if its release is selected (newest patches of the newest minors, a pin, a
+pre-release that is newer than all of them), its platform is selected, and its kind is. Not here:
+the index (`gorelease`), fetching (`services/releases`).
 """
 
 import re
@@ -23,10 +24,15 @@ _PRERELEASE_WORDS = {"rc": "release candidate", "beta": "beta", "alpha": "alpha"
 class Selection:
     """What to keep.
 
-    `minors` of the newest minors (0 or more) and of each the `patches` newest releases (0 or
-    more); without `stable_only` also the newest pre-release ahead of them. `os` and `arch` are
-    go.dev's names, where "arm" means "armv6l" too. `pins` are added whatever their age: a minor
-    ("1.21", "go1.21": its newest patch) or an exact version ("1.21.5", "go1.28rc1").
+    Attributes:
+        stable_only: False also keeps the newest pre-release, if it is newer than every minor.
+        minors: number of newest minors, 0 or more.
+        patches: number of newest releases of each of these minors, 0 or more.
+        os: go.dev's names of operating systems.
+        arch: go.dev's names of architectures; "arm" also means "armv6l".
+        kinds: kinds of files.
+        pins: releases kept at any age: a minor ("1.21", "go1.21": its newest patch) or an exact
+            version ("1.21.5", "go1.28rc1").
 
     Raises:
         BadInputError: a number is negative or a pin is malformed.
@@ -49,7 +55,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class SelectedRelease:
-    """A file to keep; `reason` is a sentence part: "newest patch of 1.27, the newest minor"."""
+    """A file to keep; `reason` completes a sentence: "newest patch of 1.27, the newest minor"."""
 
     file: ReleaseFile
     reason: str
@@ -58,8 +64,8 @@ class SelectedRelease:
 def select(index: ReleaseIndex, selection: Selection) -> tuple[SelectedRelease, ...]:
     """Return the files to keep, newest release first, a release's files in the index's order.
 
-    A release wanted for several reasons states the first of: its rank, being a pre-release, a pin.
-    Files that can't be verified are never chosen.
+    If several reasons hold for a release, the first of these is stated: its rank, pre-release, a
+    pin. Files that can't be verified are never selected.
     """
     reasons = _reasons(index, selection)
     return tuple(
@@ -67,17 +73,17 @@ def select(index: ReleaseIndex, selection: Selection) -> tuple[SelectedRelease, 
         for release in index.releases
         if release.version in reasons
         for file in release.files
-        if _is_wanted(file, selection)
+        if _is_selected(file, selection)
     )
 
 
 def unmatched_pins(index: ReleaseIndex, selection: Selection) -> tuple[str, ...]:
-    """Return the pins that add no file: no such release, or none of its files is wanted."""
+    """Return the pins that add no file: no release matches, or none of its files is selected."""
     return tuple(
         pin
         for pin in selection.pins
         if not (release := _pinned(index, pin))
-        or not any(_is_wanted(file, selection) for file in release.files)
+        or not any(_is_selected(file, selection) for file in release.files)
     )
 
 
@@ -96,7 +102,7 @@ def check_pin(pin: str) -> str:
 
 
 def _reasons(index: ReleaseIndex, selection: Selection) -> dict[str, str]:
-    """Return release name → reason for every wanted release."""
+    """Return release name → reason for every selected release."""
     reasons: dict[str, str] = {}
     for version, reason in chain(
         _by_rank(index, selection), _ahead(index, selection), _by_pin(index, selection)
@@ -110,9 +116,9 @@ def _by_rank(index: ReleaseIndex, selection: Selection) -> Iterator[tuple[str, s
     for release in index.releases:
         if release.is_final:
             families.setdefault(goversion.minor_of(release.version), []).append(release)
-    kept = list(families.items())[: selection.minors]
-    for place, (minor, releases) in enumerate(kept, start=1):
-        rank = "the newest minor" if place == 1 else f"minor {place} of {len(kept)}"
+    newest_families = list(families.items())[: selection.minors]
+    for place, (minor, releases) in enumerate(newest_families, start=1):
+        rank = "the newest minor" if place == 1 else f"minor {place} of {len(newest_families)}"
         patches = releases[: selection.patches]
         for number, release in enumerate(patches, start=1):
             patch = "newest patch" if number == 1 else f"patch {number} of {len(patches)}"
@@ -120,7 +126,7 @@ def _by_rank(index: ReleaseIndex, selection: Selection) -> Iterator[tuple[str, s
 
 
 def _ahead(index: ReleaseIndex, selection: Selection) -> Iterator[tuple[str, str]]:
-    """Yield the newest pre-release, unless its minor has been released or a newer one has."""
+    """Yield the newest pre-release, unless its minor or a newer one has a final release."""
     if selection.stable_only:
         return
     newest = next((r for r in index.releases if goversion.is_prerelease(r.version)), None)
@@ -147,7 +153,7 @@ def _pinned(index: ReleaseIndex, pin: str) -> Release | None:
             r for r in index.releases if r.is_final and goversion.minor_of(r.version) == minor
         )
     else:
-        # By order, not by text: the first release of a family was "go1.20", later "go1.21.0".
+        # Compare versions, not texts: the first release of a minor is "go1.20", but "go1.21.0".
         matching = (
             r
             for r in index.releases
@@ -156,12 +162,12 @@ def _pinned(index: ReleaseIndex, pin: str) -> Release | None:
     return next(matching, None)
 
 
-def _is_wanted(file: ReleaseFile, selection: Selection) -> bool:
+def _is_selected(file: ReleaseFile, selection: Selection) -> bool:
     if not file.verifiable or file.kind not in selection.kinds:
         return False
     if file.kind is ReleaseFileKind.SOURCE:
         return True
-    is_wanted_arch = file.arch in selection.arch or (
+    is_selected_arch = file.arch in selection.arch or (
         "arm" in selection.arch and file.arch in ARM_NAMES
     )
-    return file.os in selection.os and is_wanted_arch
+    return file.os in selection.os and is_selected_arch

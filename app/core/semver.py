@@ -61,13 +61,13 @@ def major_minor(v: str) -> str:
 
 
 def prerelease(v: str) -> str:
-    """Return the pre-release with its hyphen, "-pre" of "v2.1.0-pre+meta", "" where none is."""
+    """Return the pre-release with its hyphen, "-pre" of "v2.1.0-pre+meta"; else ""."""
     match = _VERSION.fullmatch(v)
     return match[4] or "" if match else ""
 
 
 def build(v: str) -> str:
-    """Return the build with its plus sign, "+meta" of "v2.1.0+meta", "" where none is."""
+    """Return the build with its plus sign, "+meta" of "v2.1.0+meta"; else ""."""
     match = _VERSION.fullmatch(v)
     return match[5] or "" if match else ""
 
@@ -81,9 +81,10 @@ def _identifier(text: str) -> _Identifier:
 
 
 def precedence(v: str) -> Precedence:
-    """Return what versions are ordered by; equal for versions that `compare` calls equal.
+    """Return the precedence of v: a value that compares as `compare` does.
 
-    For many comparisons with one version. Versions that are not valid are lowest and all equal.
+    Cheaper than `compare` when one version is compared many times. Versions that are not valid are
+    lower than every valid one and equal to each other.
     """
     match = _VERSION.fullmatch(v)
     if match is None:
@@ -106,7 +107,7 @@ def compare(a: str, b: str) -> int:
 def sort_key(v: str) -> SortKey:
     """Return a key that sorts versions from low to high as semver.Sort does.
 
-    Versions that are not valid come first; those that compare equal are ordered by their text, so
-    that the order never depends on the input's.
+    Versions that are not valid come first. Versions that compare equal are ordered by their text:
+    the result does not depend on the order of the input.
     """
     return (precedence(v), v)

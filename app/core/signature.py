@@ -1,12 +1,13 @@
-"""Whether a detached GPG signature is good enough: the acceptance policy.
+"""The policy that accepts or refuses a detached GPG signature.
 
-Works on text that gpg printed (`gpgstatus`, `keylist`); running gpg is `app/upstream/gpg.py`. Says
-nothing about which release the signed bytes are: size and SHA-256 of the index decide that, and a
-verdict counts only together with them (a leaked, expired subkey can back-date).
+The input is text that gpg printed (`gpgstatus`, `keylist`); `app/upstream/gpg.py` runs gpg. A
+verdict does not say which release the signed bytes are: the index's size and SHA-256 do. A verdict
+counts only together with them, because the holder of a leaked, expired subkey can back-date a
+signature.
 
-gpg's exit code and python-gnupg's `.valid` are no policy: for revoked keys, SHA-1, dates in the
-future and text-mode signatures gpg exits 0, and for every release signed by a subkey that has
-expired since, python-gnupg says invalid. The digest numbers are those of RFC 4880 section 9.4.
+gpg's exit code and python-gnupg's `.valid` are not used. For revoked keys, SHA-1, dates in the
+future and text-mode signatures gpg exits 0. For releases whose signing subkey expired later,
+python-gnupg says invalid. The digest numbers are those of RFC 4880 section 9.4.
 """
 
 from collections import Counter
@@ -16,12 +17,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from app.core.gpgfields import MalformedError, read_number
-from app.core.gpgstatus import Claim, StatusLine, claim_of, first, has, names, parse_line
+from app.core.gpgstatus import Claim, StatusLine, claim_of, first, has, names_key, parse_line
 from app.core.keylist import Subkey
 
 CLOCK_SKEW_S = 300  # how far ahead of `now` a signature may be dated
 STRONG_DIGESTS = frozenset({8, 9, 10})  # SHA-256, SHA-384, SHA-512
-BINARY_DOCUMENT = "00"  # class 01 (text) is also good for a file with other line ends
+BINARY_DOCUMENT = "00"  # not class 01 (text): it is also valid for a file with other line ends
 
 _NO_PUBLIC_KEY = 9  # the last number of ERRSIG
 _OUTCOMES = ("GOODSIG", "EXPKEYSIG", "EXPSIG", "REVKEYSIG", "BADSIG", "ERRSIG")
@@ -32,7 +33,7 @@ class VerdictReason(StrEnum):
     """Why a signature was accepted (the first two) or not."""
 
     GOOD = "good"
-    GOOD_EXPIRED_KEY = "good-by-expired-subkey"  # the subkey was in force when it signed
+    GOOD_EXPIRED_KEY = "good-by-expired-subkey"  # the subkey was in force at the signature's date
     UNKNOWN_SUBKEY = "unknown-signing-subkey"
     UNPINNED_KEY = "unpinned-key"
     BAD_SIGNATURE = "bad-signature"
@@ -49,15 +50,15 @@ class VerdictReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SignatureVerdict:
-    """What to think of one signature over one file.
+    """The verdict on one signature over one file.
+
+    If `accepted` is False, the last three are unproven claims of the signature.
 
     Attributes:
         detail: one sentence for an administrator.
         subkey: fingerprint of the signing key, where known.
         primary: fingerprint of its primary key, where known.
         signed_at: the signature's own date, UTC, where known.
-
-    Of a signature that was not accepted the last three are what it claims, unproven.
     """
 
     accepted: bool
@@ -69,7 +70,7 @@ class SignatureVerdict:
 
 
 class _Refused(Exception):
-    """The verdict is no, for this reason."""
+    """The signature is refused, for this reason."""
 
     def __init__(self, reason: VerdictReason, detail: str) -> None:
         super().__init__(detail)
@@ -86,22 +87,23 @@ def judge(
 ) -> SignatureVerdict:
     """Return the verdict on one run of `gpg --verify`; never raises.
 
-    Accepted is only this: exactly one NEWSIG and one VALIDSIG; none of BADSIG, ERRSIG, NO_PUBKEY,
-    EXPSIG, REVKEYSIG, KEYREVOKED, FAILURE, NODATA, UNEXPECTED (nor ERROR, BADARMOR, PLAINTEXT);
-    exit code 0; GOODSIG or EXPKEYSIG, the signing key listed in subkeys, unrevoked, and
-    created <= signature date <= expiry; its primary key pinned; digest SHA-256, -384 or -512;
-    class 00; no expiry of the signature itself; dated no later than now + 300 s. Everything else,
-    output that can't be understood included, is refused. Keywords that GnuPG may add are ignored.
+    A signature is accepted if all of this holds: exactly one NEWSIG and one VALIDSIG; none of
+    BADSIG, ERRSIG, NO_PUBKEY, EXPSIG, REVKEYSIG, KEYREVOKED, FAILURE, NODATA, UNEXPECTED, ERROR,
+    BADARMOR, PLAINTEXT; exit code 0; GOODSIG or EXPKEYSIG; the signing key is in subkeys, not
+    revoked, and created <= signature date <= expiry; its primary key is pinned; the digest is
+    SHA-256, -384 or -512; class 00; the signature itself does not expire; its date is at most
+    now + 300 s. Everything else is refused, also output that can't be parsed. Keywords that a newer
+    GnuPG may add are ignored.
 
-    The system clock decides between gpg's GOODSIG and EXPKEYSIG; `now` alone decides between the
-    reasons GOOD and GOOD_EXPIRED_KEY, so a verdict depends on nothing but the arguments.
+    gpg chooses between GOODSIG and EXPKEYSIG by the system clock. The reasons GOOD and
+    GOOD_EXPIRED_KEY depend on `now` only, so the verdict depends on nothing but the arguments.
 
     Args:
         status_lines: the lines of --status-fd, without "[GNUPG:] ":
             "VALIDSIG 8461…8B8B 2023-03-30 1680135363 0 4 0 1 8 00 EB4C…4796".
         returncode: gpg's exit code.
         subkeys: the keys of the keyring that gpg used (`parse_colons`).
-        pinned: fingerprints of the primary keys that may vouch for releases.
+        pinned: fingerprints of the primary keys whose signatures are accepted.
         now: UTC.
     """
     claim = Claim()
@@ -121,7 +123,7 @@ def judge(
 
 
 def _require_one_signature(lines: Sequence[StatusLine], returncode: int) -> None:
-    """Refuse what is not one signature. Several come first: gpg stops at a bad one."""
+    """Refuse no or several signatures. Several are refused first: gpg stops at a bad one."""
     count = Counter(line.keyword for line in lines)
     outcomes = sum(count[keyword] for keyword in _OUTCOMES)
     if max(count["NEWSIG"], count["VALIDSIG"], outcomes) > 1:
@@ -131,7 +133,7 @@ def _require_one_signature(lines: Sequence[StatusLine], returncode: int) -> None
         )
     if has(lines, "ERROR") or returncode not in (0, 1, 2):
         raise _Refused(VerdictReason.GPG_FAILED, f"gpg could not work and exited with {returncode}")
-    # Inline-signed and clear-signed messages: "not a detached signature", without a status line.
+    # For inline-signed and clear-signed messages gpg prints no status line.
     if outcomes == 0 and (has(lines, *_UNSIGNED) or (not lines and returncode == 2)):
         raise _Refused(
             VerdictReason.NO_SIGNATURE,
@@ -143,7 +145,7 @@ def _require_one_signature(lines: Sequence[StatusLine], returncode: int) -> None
 def _require_no_refusal(
     lines: Sequence[StatusLine], returncode: int, claim: Claim, subkeys: Sequence[Subkey]
 ) -> None:
-    """Refuse whatever gpg itself objects to, with the reason that helps most."""
+    """Refuse what gpg itself refuses, with the most helpful reason."""
     if has(lines, "ERRSIG", "NO_PUBKEY"):
         raise _unchecked(first(lines, "ERRSIG"), claim, subkeys)
     if has(lines, "BADSIG"):
@@ -169,12 +171,12 @@ def _unchecked(line: StatusLine | None, claim: Claim, subkeys: Sequence[Subkey])
             VerdictReason.GPG_FAILED, f"gpg can't check the signature (its error {line.args[5]})"
         )
     if any(key.fingerprint == claim.subkey for key in subkeys):
-        # The listing has it: the keyring file was lost or damaged after it was listed.
+        # The listing has the subkey: the keyring file was lost or damaged after the listing.
         return _Refused(
             VerdictReason.GPG_FAILED,
-            f"gpg no longer finds the subkey {_short(claim.subkey)} that its keyring had",
+            f"gpg no longer finds the subkey {_key(claim.subkey)} that its keyring had",
         )
-    name = _short(claim.subkey) if claim.subkey or line is None else line.args[0][:40]
+    name = _key(claim.subkey) if claim.subkey or line is None else line.args[0][:40]
     return _Refused(
         VerdictReason.UNKNOWN_SUBKEY,
         f'unknown signing subkey {name}: run "moorage releases keys refresh" '
@@ -189,16 +191,16 @@ def _accept(
     pinned: frozenset[str],
     now: datetime,
 ) -> tuple[VerdictReason, str]:
-    """Return reason and sentence of an accepted signature."""
+    """Return the reason and the sentence for an accepted signature."""
     valid, outcome = first(lines, "VALIDSIG"), first(lines, "GOODSIG") or first(lines, "EXPKEYSIG")
     if valid is None or outcome is None or not has(lines, "NEWSIG") or claim.signed_at is None:
         raise MalformedError("NEWSIG, VALIDSIG or GOODSIG is missing")
-    if not names(outcome, claim.subkey):
+    if not names_key(outcome, claim.subkey):
         raise MalformedError(f"{outcome.keyword} and VALIDSIG name different keys")
     if claim.primary not in pinned:
         raise _Refused(
             VerdictReason.UNPINNED_KEY,
-            f"signed by the key {_short(claim.primary)}, which is not pinned",
+            f"signed by the key {_key(claim.primary)}, which is not pinned",
         )
     _require_form(valid)
     if claim.signed_at > now + timedelta(seconds=CLOCK_SKEW_S):
@@ -209,17 +211,17 @@ def _accept(
     expires_at = _require_in_force(claim, claim.signed_at, subkeys)
     if outcome.keyword == "EXPKEYSIG" and expires_at is None:
         raise MalformedError("EXPKEYSIG for a key that never expires")
-    made = f"signed {claim.signed_at:%Y-%m-%d} by subkey {_short(claim.subkey)} of the pinned key"
+    signed = f"signed {claim.signed_at:%Y-%m-%d} by subkey {_key(claim.subkey)} of the pinned key"
     if expires_at is None or now < expires_at:
-        return VerdictReason.GOOD, made
+        return VerdictReason.GOOD, signed
     return (
         VerdictReason.GOOD_EXPIRED_KEY,
-        f"{made}, in force until {expires_at:%Y-%m-%d}: signed in time",
+        f"{signed}, in force until {expires_at:%Y-%m-%d}: signed in time",
     )
 
 
 def _require_form(valid: StatusLine) -> None:
-    """Refuse a signature whose own parameters are not those of a release signature."""
+    """Refuse a signature with another digest, class or expiry than release signatures have."""
     expiry, _version, reserved, _algorithm, digest, signature_class = valid.args[3:9]
     if read_number(digest) not in STRONG_DIGESTS:
         raise _weak_digest(digest)
@@ -241,7 +243,7 @@ def _require_form(valid: StatusLine) -> None:
 def _require_in_force(
     claim: Claim, signed_at: datetime, subkeys: Sequence[Subkey]
 ) -> datetime | None:
-    """Return when the signing key goes out of force; refuse one that was not in force."""
+    """Return when the signing key expires; refuse a key that was not in force at signed_at."""
     key = next((key for key in subkeys if key.fingerprint == claim.subkey), None)
     primary = next((key for key in subkeys if key.fingerprint == claim.primary), None)
     if key is None or primary is None or key.primary != primary.fingerprint or not key.can_sign:
@@ -252,14 +254,15 @@ def _require_in_force(
     if signed_at < key.created_at or (expires_at is not None and signed_at > expires_at):
         raise _Refused(
             VerdictReason.SIGNED_AFTER_EXPIRY,
-            f"signed {signed_at:%Y-%m-%d}, when the subkey {_short(claim.subkey)} was not in force",
+            f"signed {signed_at:%Y-%m-%d}, when the subkey {_key(claim.subkey)} was not in force",
         )
     return expires_at
 
 
 def _revoked(claim: Claim) -> _Refused:
     return _Refused(
-        VerdictReason.REVOKED_KEY, f"the signing subkey {_short(claim.subkey)} is revoked"
+        VerdictReason.REVOKED_KEY,
+        f"the signing subkey {_key(claim.subkey)} is revoked",
     )
 
 
@@ -270,5 +273,5 @@ def _weak_digest(number: str) -> _Refused:
     )
 
 
-def _short(fingerprint: str | None) -> str:
+def _key(fingerprint: str | None) -> str:
     return f"{fingerprint[:4]}…{fingerprint[-4:]}" if fingerprint else "(unnamed)"

@@ -10,7 +10,7 @@ def human_bytes(count: int) -> str:
     size = float(count)
     for unit in _UNITS:
         size /= 1024
-        # Two decimals round up to 1024.0 just below it; then the next unit says it better.
+        # From 1023.95 on the text would be "1024.0"; the next unit gives "1.0".
         if abs(size) < 1023.95 or unit == _UNITS[-1]:
             return f"{size:.1f} {unit}"
     raise AssertionError("the last unit takes every size")

@@ -1,6 +1,6 @@
 """A gzipped tar, read from front to back. Strict where tarfile ends silently.
 
-Its rules are `archiverules`'.
+The rules for names, counts and sizes are in `archiverules`.
 """
 
 import gzip
@@ -13,9 +13,9 @@ from app.core.archiverules import (
     ArchiveFile,
     ArchiveLimits,
     Census,
+    archive_errors,
     not_a_file,
-    opened,
-    refusing,
+    opened_file,
     too_large,
 )
 from app.core.errors import BadInputError
@@ -25,7 +25,7 @@ _TAR_BLOCK_BYTES = 32 << 10
 
 
 class _Metered:
-    """The unpacked tar as tarfile reads it, limited as a whole and for the headers of one entry.
+    """The unpacked tar, with one limit for all bytes and one for the headers of an entry.
 
     tarfile holds pax records, long names and sparse maps in memory, whatever their size.
     """
@@ -48,7 +48,7 @@ class _Metered:
         return chunk
 
     def next_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-        """Return tar's next entry, None at the end; its headers count against their own limit."""
+        """Return tar's next entry, None at the end; the limit for headers starts anew."""
         self._header_left_bytes = _HEADER_BYTES
         info = tar.next()
         self._header_left_bytes = None
@@ -62,7 +62,7 @@ class _Metered:
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-    """An entry whose damaged header is an error; tarfile takes it for the end of the archive."""
+    """An entry. A damaged header is an error here; tarfile takes it for the archive's end."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -77,7 +77,7 @@ class _StrictTarInfo(tarfile.TarInfo):
 def tar_files(stream: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveFile]:
     """Yield the regular files of a tar.gz; see `goarchive.iter_files`."""
     # Not tarfile's "r|gz": it never compares the checksum and length at the end of the gzip data.
-    with refusing(), gzip.GzipFile(fileobj=stream, mode="rb") as unzipped:
+    with archive_errors(), gzip.GzipFile(fileobj=stream, mode="rb") as unzipped:
         source = _Metered(cast("IO[bytes]", unzipped), limits.unpacked_bytes)
         census = Census(limits)
         with tarfile.open(
@@ -99,4 +99,4 @@ def _tar_file(tar: tarfile.TarFile, info: tarfile.TarInfo, census: Census) -> It
         raise not_a_file(info.name)
     census.admit(info.name, info.size, is_directory=info.isdir())
     if member := tar.extractfile(info):
-        yield from opened(member, info.name, info.size)
+        yield from opened_file(member, info.name, info.size)

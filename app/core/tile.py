@@ -1,27 +1,25 @@
 """Tiles, the files that a log's hashes are served in. Follows x/mod/sumdb/tlog/tile.go.
 
 A tile of height H at level L with number N lists W consecutive stored hashes, those of tree level
-H * L from position N * 2**H on, 32 raw bytes each. A full tile has 2**H of them, a partial one
-fewer. It stands for the subtree above its hashes: the levels H * L + 1 to H * (L + 1) - 1 are
-computed from them, the next one is in the parent tile. A tree of size records has
-size >> (H * L) hashes on tile level L.
+H * L from position N * 2**H on, 32 raw bytes each. A full tile has 2**H hashes, a partial tile has
+fewer. The hashes of levels H * L + 1 to H * (L + 1) - 1 are computed from the tile; the hash above
+them is in the parent tile. A tree of size records has size >> (H * L) hashes on tile level L.
 
     tile/8/0/x001/234/067?   no: each group of three digits but the last has an x
     tile/8/0/x001/x234/067   height 8, level 0, number 1234067, full (256 hashes, 8192 bytes)
     tile/8/1/000.p/5         height 8, level 1, number 0, its first 5 hashes
     tile/8/data/000          level -1: the text of records, not hashes (`record`)
 
-`go` uses height 8. What a stranger sends is `authenticate`d against a tree head before any hash
-in it is used; an `AuthenticTiles` comes from there alone. Not here: fetching and keeping.
+`go` uses height 8. Not here: checking a tile that a stranger sent (`tileproof`), fetching and
+keeping tiles (`services/publiclog`).
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 
 from app.core import tlog
 from app.core.errors import BadInputError, VerificationError
-from app.core.tlog import HASH_BYTES, Hash, HashReader, Tree
+from app.core.tlog import HASH_BYTES, Hash, HashReader
 
 HEIGHT = 8
 DATA_LEVEL = -1
@@ -29,14 +27,11 @@ MAX_HEIGHT = 30
 MAX_LEVEL = 63
 MAX_NUMBER = (1 << 63) - 1
 
-TileReader = Callable[[Sequence["Tile"]], Sequence[bytes]]
-
 _PATH = re.compile(
     r"tile/(?P<height>[1-9][0-9]?)/(?P<level>data|0|[1-9][0-9]?)/"
     r"(?P<number>(?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,9}))?",
     re.ASCII,
 )
-_SEAL = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +61,17 @@ class Tile:
 
     @property
     def is_full(self) -> bool:
-        """Whether it has all its hashes and never changes again."""
+        """Whether the tile has all its hashes; a full tile never changes."""
         return self.width == 1 << self.height
 
     @property
     def size_bytes(self) -> int:
-        """Return how long a body of hashes has to be."""
+        """Return the length of a body of hashes."""
         return self.width * HASH_BYTES
 
     @property
     def full(self) -> "Tile":
-        """Return the full tile at its place: its body's first `size_bytes` are this one's."""
+        """Return the full tile at the same place; its body begins with this tile's body."""
         return Tile(self.height, self.level, self.number, 1 << self.height)
 
     @property
@@ -97,14 +92,14 @@ def parse_tile_path(path: str) -> Tile:
     Each tile has one path: the parser is strict by printing back.
 
     Raises:
-        BadInputError: the path is malformed or names a tile that can't be.
+        BadInputError: the path is malformed, or the coordinates are out of range.
     """
-    if found := _PATH.fullmatch(path):
-        height = int(found["height"])
-        level = DATA_LEVEL if found["level"] == "data" else int(found["level"])
-        number = int(found["number"].replace("/", "").replace("x", ""))
-        # Not 1 << height for any two digits: Tile refuses heights over 30 itself.
-        width = int(found["width"] or 1 << min(height, MAX_HEIGHT))
+    if match := _PATH.fullmatch(path):
+        height = int(match["height"])
+        level = DATA_LEVEL if match["level"] == "data" else int(match["level"])
+        number = int(match["number"].replace("/", "").replace("x", ""))
+        # min() keeps the shift small; Tile itself refuses heights over 30.
+        width = int(match["width"] or 1 << min(height, MAX_HEIGHT))
         tile = Tile(height, level, number, width)
         if tile.path == path:
             return tile
@@ -114,7 +109,7 @@ def parse_tile_path(path: str) -> Tile:
 
 
 def _place(height: int, index: int) -> tuple[Tile, int, int]:
-    """Return the narrowest tile with a stored hash, and which of its hashes that one is above."""
+    """Return the narrowest tile for a stored hash, and the range of hashes that it covers there."""
     if not 1 <= height <= MAX_HEIGHT:
         raise BadInputError(f"there is no tile of height {height}")
     tree_level, n = tlog.split_stored_hash_index(index)
@@ -126,7 +121,7 @@ def _place(height: int, index: int) -> tuple[Tile, int, int]:
 
 
 def tile_for_index(height: int, index: int) -> Tile:
-    """Return the tile of least width that has, or lets compute, the stored hash of that number.
+    """Return the narrowest tile from which the stored hash of that number is read or computed.
 
     Raises:
         BadInputError: height or index is out of range.
@@ -138,7 +133,7 @@ def hash_from_tile(tile: Tile, body: bytes, index: int) -> Hash:
     """Return the stored hash of that number, read or computed from a tile's body.
 
     Args:
-        tile: `tile_for_index` or a wider one at its place.
+        tile: the tile of `tile_for_index`, or a wider one at the same place.
         body: exactly `tile.size_bytes` long.
         index: the stored hash's number.
 
@@ -150,11 +145,11 @@ def hash_from_tile(tile: Tile, body: bytes, index: int) -> Hash:
     least, start, end = _place(tile.height, index)
     if (least.level, least.number) != (tile.level, tile.number) or least.width > tile.width:
         raise BadInputError(f"stored hash {index} is in {least.path}, not in {tile.path}")
-    return _subtree_hash(body[start * HASH_BYTES : end * HASH_BYTES])
+    return subtree_hash(body[start * HASH_BYTES : end * HASH_BYTES])
 
 
-def _subtree_hash(body: bytes) -> Hash:
-    """Return the hash above a power of two of hashes."""
+def subtree_hash(body: bytes) -> Hash:
+    """Return the root of a complete subtree; body is its hashes, a power of two of them."""
     row = [Hash(body[i : i + HASH_BYTES]) for i in range(0, len(body), HASH_BYTES)]
     while len(row) > 1:
         row = [tlog.node_hash(row[i], row[i + 1]) for i in range(0, len(row), 2)]
@@ -164,8 +159,8 @@ def _subtree_hash(body: bytes) -> Hash:
 def new_tiles(height: int, old_size: int, new_size: int) -> list[Tile]:
     """Return the tiles to write when a log grows from old_size to new_size records, lowest first.
 
-    Partial ones are in the width of new_size alone. None of them is of level -1: tiles of records
-    are those of level 0 with another level.
+    Partial tiles have the width that new_size gives. Tiles of records (level -1) are not listed:
+    they have the numbers and widths of level 0.
 
     Raises:
         BadInputError: height is out of range, or not 0 <= old_size <= new_size.
@@ -184,10 +179,10 @@ def new_tiles(height: int, old_size: int, new_size: int) -> list[Tile]:
 
 
 def tile_indexes(tile: Tile) -> list[int]:
-    """Return which stored hashes a tile of hashes lists, in its order (which is ascending).
+    """Return the numbers of the stored hashes in a tile of hashes, ascending, as in the tile.
 
     Raises:
-        BadInputError: it is a tile of records.
+        BadInputError: tile is a tile of records.
     """
     if tile.level < 0:
         raise BadInputError(f"{tile.path} has records, not hashes")
@@ -199,170 +194,10 @@ def tile_body(tile: Tile, read: HashReader) -> bytes:
     """Return the body of a tile of hashes, `tile.size_bytes` long.
 
     Raises:
-        BadInputError: it is a tile of records.
-        VerificationError: read does not give the hashes.
+        BadInputError: tile is a tile of records.
+        VerificationError: `read` returned too few hashes.
     """
     body = b"".join(read(tile_indexes(tile)))
     if len(body) != tile.size_bytes:
         raise VerificationError(f"the log's stored hashes are short of those of {tile.path}")
     return body
-
-
-def _in_tree(tree: Tree, height: int, level: int, number: int) -> Tile:
-    """Return the tile at a place, as wide as it is in tree."""
-    width = min(1 << height, (tree.size >> (height * level)) - (number << height))
-    return Tile(height, level, number, width)
-
-
-def _holding(tree: Tree, height: int, index: int) -> Tile:
-    if not 0 <= index < tlog.stored_hash_count(tree.size):
-        raise BadInputError(f"stored hash {index} is not in the tree of {tree.size} records")
-    least = tile_for_index(height, index)
-    return _in_tree(tree, height, least.level, least.number)
-
-
-def _parent(tree: Tree, tile: Tile) -> Tile:
-    """Return the tile with the hash above a full tile; there is one, if only of that hash."""
-    return _in_tree(tree, tile.height, tile.level + 1, tile.number >> tile.height)
-
-
-def _edge(tree: Tree, height: int) -> dict[Tile, None]:
-    """Return the tiles from which the root is computed, higher levels first.
-
-    They are the partial ones, at most one on each level, and each of their hashes is in the
-    computation: a root that is right authenticates them wholly.
-    """
-    return {_holding(tree, height, index): None for index in tlog.tree_indexes(tree.size)}
-
-
-def tiles_needed(tree: Tree, indexes: Iterable[int], height: int = HEIGHT) -> list[Tile]:
-    """Return the tiles that prove the stored hashes of those numbers, parents before children.
-
-    Those that give the tree's root, those with the hashes, and all in between. With the indexes of
-    `tlog.tree_indexes(old.size)` or `[tlog.stored_hash_index(0, n)]` they are what a client fetches
-    to check an older head or a record.
-
-    Raises:
-        BadInputError: an index is not in the tree, or height is out of range.
-    """
-    needed = _edge(tree, height)
-    for index in indexes:
-        chain, tile = [], _holding(tree, height, index)
-        while tile not in needed:
-            chain.append(tile)
-            tile = _parent(tree, tile)
-        needed.update(dict.fromkeys(reversed(chain)))
-    return list(needed)
-
-
-@dataclass(frozen=True, slots=True)
-class AuthenticTiles:
-    """Tiles that are proven to be those of a tree; only `authenticate` makes one.
-
-    Attributes:
-        tree: the head that they were checked against.
-        height: of all of them.
-        bodies: every one was checked, and may be kept for ever if it is full.
-    """
-
-    tree: Tree
-    height: int
-    bodies: Mapping[Tile, bytes]
-    seal: InitVar[object]
-
-    def __post_init__(self, seal: object) -> None:
-        # A mistake in the program, so that no caller should catch it.
-        if seal is not _SEAL:
-            raise TypeError("AuthenticTiles come from authenticate alone")
-
-    def read(self, indexes: Sequence[int]) -> list[Hash]:
-        """Return the stored hashes of those numbers; this method is a `tlog.HashReader`.
-
-        Raises:
-            BadInputError: one is not in the tree, or its tile was not among `tiles_needed`.
-        """
-        return [self._hash(index) for index in indexes]
-
-    def _hash(self, index: int) -> Hash:
-        tile = _holding(self.tree, self.height, index)
-        if tile not in self.bodies:
-            raise BadInputError(f"stored hash {index} is in {tile.path}, which is not at hand")
-        return hash_from_tile(tile, self.bodies[tile], index)
-
-
-def authenticate(tree: Tree, bodies: Mapping[Tile, bytes], height: int = HEIGHT) -> AuthenticTiles:
-    """Return the tiles, each of which is proven to be tree's.
-
-    Those that give the root are checked against it, each other against its parent, and none is
-    left out: x/mod before 0.40 skipped some (CVE-2026-56865).
-
-    Args:
-        tree: a head whose signature was checked.
-        bodies: as they came, at least those of `tiles_needed(tree, ())`; each with its parents.
-        height: of all of them.
-
-    Raises:
-        BadInputError: a needed tile or a parent is missing, or one is no tile of that tree.
-        VerificationError: a body's length is wrong, or a tile is not the tree's.
-    """
-    for tile, body in bodies.items():
-        _check_form(tree, height, tile, body)
-    edge = _edge(tree, height)
-    _check_root(tree, edge, bodies, height)
-    # From the top, so that a parent is authentic when its children are compared with it.
-    for tile in sorted(bodies.keys() - edge.keys(), key=lambda one: -one.level):
-        parent = _parent(tree, tile)
-        if parent not in bodies:
-            raise BadInputError(f"{tile.path} can't be checked without {parent.path}")
-        index = tlog.stored_hash_index(parent.level * height, tile.number)
-        if hash_from_tile(parent, bodies[parent], index) != _subtree_hash(bodies[tile]):
-            raise VerificationError(f"{tile.path} is not the tile that {parent.path} names")
-    return AuthenticTiles(tree, height, dict(bodies), _SEAL)
-
-
-def _check_form(tree: Tree, height: int, tile: Tile, body: bytes) -> None:
-    hashes = tree.size >> (height * max(tile.level, 0))
-    if tile.height != height or tile.level < 0 or tile.number << height >= hashes:
-        raise BadInputError(f"{tile.path} is not in the tree of {tree.size} records")
-    if tile != (proper := _in_tree(tree, height, tile.level, tile.number)):
-        raise BadInputError(f"in the tree of {tree.size} records {tile.path} is {proper.path}")
-    if len(body) != tile.size_bytes:
-        raise VerificationError(f"{tile.path} has {len(body)} bytes instead of {tile.size_bytes}")
-
-
-def _check_root(
-    tree: Tree, edge: Iterable[Tile], bodies: Mapping[Tile, bytes], height: int
-) -> None:
-    if missing := [tile.path for tile in edge if tile not in bodies]:
-        raise BadInputError(f"the tree's root can't be checked without {', '.join(missing)}")
-
-    def read(indexes: Sequence[int]) -> list[Hash]:
-        tiles = [(index, _holding(tree, height, index)) for index in indexes]
-        return [hash_from_tile(tile, bodies[tile], index) for index, tile in tiles]
-
-    if tlog.tree_hash(tree.size, read) != tree.root:
-        raise VerificationError(
-            f"{', '.join(tile.path for tile in edge)} do not give the root hash "
-            f"of the log's tree of {tree.size} records"
-        )
-
-
-def tile_hash_reader(tree: Tree, read_tiles: TileReader, height: int = HEIGHT) -> HashReader:
-    """Return a reader of stored hashes that fetches tiles and authenticates them before use.
-
-    Args:
-        tree: a head whose signature was checked.
-        read_tiles: gives the body of each tile, in their order; what it raises goes through.
-        height: of the log's tiles.
-
-    The reader raises what `tiles_needed` and `authenticate` raise.
-    """
-
-    def read(indexes: Sequence[int]) -> list[Hash]:
-        needed = tiles_needed(tree, indexes, height)
-        bodies = read_tiles(needed)
-        if len(bodies) != len(needed):
-            raise VerificationError(f"{len(bodies)} tiles came instead of {len(needed)}")
-        return authenticate(tree, dict(zip(needed, bodies, strict=True)), height).read(indexes)
-
-    return read

@@ -4,13 +4,13 @@
     node   SHA-256(0x01, left, right)      of a complete subtree: 2**level records from n * 2**level
     root   of an empty tree SHA-256("")
 
-All complete subtrees' hashes are *stored hashes*, numbered in the order in which they become known,
-so that a log only appends: record 0 is stored hash 0, record 1 is 1, their node 2, record 2 is 3.
-For size records there are 2 * size - (one bits of size) of them.
+The hashes of all complete subtrees are *stored hashes*. Their numbers follow the order in which
+they become known, so that a log only appends: record 0 is stored hash 0, record 1 is 1, the node of
+both is 2, record 2 is 3. A log of size records has 2 * size - (one bits of size) stored hashes.
 
-Functions that need stored hashes take a `HashReader`; the `*_indexes` function beside each says
-which ones it will ask for, so that an asynchronous caller can fetch them first. Not here: tiles,
-which are how a client gets at stored hashes (`tile`); signatures of heads (`note`).
+A function that needs stored hashes takes a `HashReader`. The `*_indexes` function beside it returns
+the numbers that it will read, so that an asynchronous caller can fetch them first. Not here: tiles,
+from which a client gets stored hashes (`tile`); signatures of heads (`note`).
 """
 
 import base64
@@ -53,10 +53,10 @@ def hash_text(value: Hash) -> str:
 
 
 def parse_hash(text: str) -> Hash:
-    """Return the hash that a base64 of 44 characters stands for.
+    """Return the hash of a base64 text of 44 characters.
 
     Raises:
-        BadInputError: it is not the base64 of 32 bytes.
+        BadInputError: text is not the base64 of 32 bytes.
     """
     decoded = base64_exact(text)
     if decoded is None or len(decoded) != HASH_BYTES:
@@ -66,7 +66,7 @@ def parse_hash(text: str) -> Hash:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A log's head: how many records it has and their root hash.
+    """A log's head: the number of its records and their root hash.
 
     Attributes:
         size: 0 to 2**63 - 1.
@@ -91,19 +91,19 @@ def format_tree(tree: Tree) -> str:
 
 
 def parse_tree(text: str) -> Tree:
-    """Return the head that the text of a note describes; lines after the first three are ignored.
+    """Return the head in the text of a note; lines after the first three are ignored.
 
-    x/mod keeps those for additions to come. The three are strict by printing back.
+    x/mod reserves the further lines for additions. The three are strict by printing back.
 
     Raises:
-        BadInputError: the three lines are malformed, or there are over 1,000,000 characters.
+        BadInputError: the three lines are malformed, or text has over 1,000,000 characters.
     """
-    found = _TREE.match(text) if len(text) <= MAX_TREE_TEXT_CHARS else None
-    if found is None:
+    match = _TREE.match(text) if len(text) <= MAX_TREE_TEXT_CHARS else None
+    if match is None:
         raise BadInputError(
             f"{text[:80]!a} is not a tree head: go.sum database tree, size and root hash"
         )
-    return Tree(int(found[1]), parse_hash(found[2]))
+    return Tree(int(match[1]), parse_hash(match[2]))
 
 
 def stored_hash_index(level: int, n: int) -> int:
@@ -111,19 +111,19 @@ def stored_hash_index(level: int, n: int) -> int:
 
     (0, 0) is 0, (0, 1) is 1, (1, 0) is 2, (0, 2) is 3.
     """
-    # It is stored right after the last of its records, behind the lower levels' hashes.
+    # The hash follows its last record, after the hashes of lower levels that this record completes.
     return stored_hash_count(((n + 1) << level) - 1) + level
 
 
 def split_stored_hash_index(index: int) -> tuple[int, int]:
-    """Return the (level, n) whose stored hash has this number; undoes `stored_hash_index`.
+    """Return (level, n) of the stored hash with this number, the inverse of `stored_hash_index`.
 
     Raises:
         BadInputError: index is negative.
     """
     if index < 0:
         raise BadInputError(f"there is no stored hash {index}")
-    # The record it came with is index / 2 or up to log2(index) later.
+    # The record that completed the hash is number index / 2, or up to log2(index) later.
     record = index // 2
     while stored_hash_count(record + 1) <= index:
         record += 1
@@ -132,12 +132,12 @@ def split_stored_hash_index(index: int) -> tuple[int, int]:
 
 
 def stored_hash_count(size: int) -> int:
-    """Return how many stored hashes a log of size records has: 0, 1, 3, 4, 7 for 0 to 4."""
+    """Return the number of stored hashes of a log of size records: 0, 1, 3, 4, 7 for 0 to 4."""
     return 2 * size - size.bit_count()
 
 
 def append_indexes(n: int) -> list[int]:
-    """Return which stored hashes `stored_hashes` needs for record n, ascending."""
+    """Return the numbers that `stored_hashes` reads for record n, ascending."""
     completed = ((n + 1) & -(n + 1)).bit_length() - 1
     return [stored_hash_index(level, (n >> level) - 1) for level in reversed(range(completed))]
 
@@ -145,12 +145,13 @@ def append_indexes(n: int) -> list[int]:
 def stored_hashes(n: int, leaf: Hash, read: HashReader) -> list[Hash]:
     """Return the hashes to store from number `stored_hash_count(n)` on when record n is appended.
 
-    That is the leaf and a node for each subtree that it completes, at most 1 + log2(n + 1).
+    These are the leaf and one node for each subtree that record n completes, at most
+    1 + log2(n + 1) hashes.
 
     Args:
-        n: how many records the log has; the new one's number.
+        n: the number of records that the log has, and so the number of the new record.
         leaf: the new record's `leaf_hash`.
-        read: gives hashes stored before.
+        read: reads hashes that are stored already.
     """
     hashes = [leaf]
     for left in reversed(_read(read, append_indexes(n))):
@@ -166,17 +167,17 @@ def _read(read: HashReader, indexes: Sequence[int]) -> list[Hash]:
 
 
 def tree_indexes(size: int) -> list[int]:
-    """Return which stored hashes `tree_hash` needs, ascending; at most log2(size) + 1."""
+    """Return the numbers that `tree_hash` reads, ascending; at most log2(size) + 1 of them."""
     return _range_indexes(0, size)
 
 
 def tree_hash(size: int, read: HashReader) -> Hash:
-    """Return the root of the log's first size records; size may be below the log's own."""
+    """Return the root of the log's first size records; the log may have more."""
     return _join(_read(read, tree_indexes(size))) if size else EMPTY_ROOT
 
 
 def _range_indexes(low: int, high: int) -> list[int]:
-    """Return the stored hashes that cover records low to high - 1, the largest subtree first."""
+    """Return the numbers of the stored hashes over records low to high - 1, largest first."""
     indexes = []
     while low < high:
         level = (high - low).bit_length() - 1
@@ -199,10 +200,10 @@ class _Sibling:
 
 
 def _path(size: int, low_from: int, high: int) -> tuple[list[_Sibling], int]:
-    """Return what lies beside the path from the root to a subtree, and where the subtree begins.
+    """Return the siblings of the path from the root to a subtree, and the subtree's first record.
 
-    It is the first one on the path down that ends before record high and begins at record low_from
-    or later. The siblings are the lowest first.
+    The subtree is the first one on the path down that ends before record high and begins at record
+    low_from or later. The lowest sibling comes first.
     """
     low, top, beside = 0, size, []
     while top != high or low < low_from:
@@ -217,11 +218,11 @@ def _path(size: int, low_from: int, high: int) -> tuple[list[_Sibling], int]:
 
 
 def _subtrees(ranges: Sequence[tuple[int, int]], read: HashReader) -> list[Hash]:
-    """Return the hash of each range of records; read is called once, in ascending order."""
+    """Return the hash of each range of records; `read` is called once, with ascending numbers."""
     needed = [_range_indexes(*bounds) for bounds in ranges]
     order = sorted({index for indexes in needed for index in indexes})
-    found = dict(zip(order, _read(read, order), strict=True))
-    return [_join([found[index] for index in indexes]) for indexes in needed]
+    hashes = dict(zip(order, _read(read, order), strict=True))
+    return [_join([hashes[index] for index in indexes]) for indexes in needed]
 
 
 def _indexes(ranges: Sequence[tuple[int, int]]) -> list[int]:
@@ -239,7 +240,7 @@ def _record_ranges(size: int, n: int) -> list[tuple[int, int]]:
 
 
 def record_proof_indexes(size: int, n: int) -> list[int]:
-    """Return which stored hashes `prove_record` needs, ascending.
+    """Return the numbers that `prove_record` reads, ascending.
 
     Raises:
         BadInputError: the tree has no record n.
@@ -250,7 +251,7 @@ def record_proof_indexes(size: int, n: int) -> list[int]:
 def prove_record(size: int, n: int, read: HashReader) -> list[Hash]:
     """Return the proof that the tree of size records has its record n (an audit path, RFC 6962).
 
-    The hashes beside the path from the record up to the root, lowest first.
+    The proof is the hashes of the siblings on the path from the record to the root, lowest first.
 
     Raises:
         BadInputError: the tree has no record n.
@@ -259,11 +260,11 @@ def prove_record(size: int, n: int, read: HashReader) -> list[Hash]:
 
 
 def check_record(proof: Sequence[Hash], tree: Tree, n: int, leaf: Hash) -> None:
-    """Return if proof shows that tree's record n has the hash leaf.
+    """Accept a proof that tree's record n has the hash leaf.
 
     Raises:
         BadInputError: the tree has no record n.
-        VerificationError: it does not show that.
+        VerificationError: the proof does not show that.
     """
     beside = _record_path(tree.size, n)
     if len(proof) == len(beside):
@@ -285,13 +286,13 @@ def _tree_path(size: int, old_size: int) -> tuple[list[_Sibling], int]:
 
 def _tree_ranges(size: int, old_size: int) -> list[tuple[int, int]]:
     beside, low = _tree_path(size, old_size)
-    # Where the old tree is a subtree of the new one, its root is known to whoever checks.
+    # If the old tree is a subtree of the new one, the checker already has the subtree's hash.
     shared = [(low, old_size)] if low else []
     return shared + [(one.low, one.high) for one in beside]
 
 
 def tree_proof_indexes(size: int, old_size: int) -> list[int]:
-    """Return which stored hashes `prove_tree` needs, ascending.
+    """Return the numbers that `prove_tree` reads, ascending.
 
     Raises:
         BadInputError: not 1 <= old_size <= size.
@@ -309,11 +310,11 @@ def prove_tree(size: int, old_size: int, read: HashReader) -> list[Hash]:
 
 
 def check_tree(proof: Sequence[Hash], tree: Tree, old: Tree) -> None:
-    """Return if proof shows that tree begins with all the records of old.
+    """Accept a proof that tree begins with all records of old.
 
     Raises:
         BadInputError: not 1 <= old.size <= tree.size.
-        VerificationError: it does not show that: the log forked, or the proof is wrong.
+        VerificationError: the proof does not show that: the log forked, or the proof is wrong.
     """
     beside, low = _tree_path(tree.size, old.size)
     if len(proof) == len(beside) + bool(low):

@@ -1,8 +1,8 @@
 """The module golang.org/toolchain, derived from a release archive. Follows Go's cmd/distpack.
 
-Release archive and module are cut from one tree, so the h1 of the module that sum.golang.org
-records follows from the archive alone. Reading archives is `goarchive`'s, writing the module's
-zip a service's business; `module_name` is the rule for both.
+Go builds the release archive and the module from one tree, so the archive alone gives the h1 of
+the module that sum.golang.org records. Not here: reading archives (`goarchive`), writing the
+module's zip (`toolchainzip`).
 """
 
 import hashlib
@@ -44,9 +44,12 @@ _Platform = tuple[str, str]
 class ToolchainModule:
     """A version of golang.org/toolchain.
 
-    `version` is "v0.0.1-go1.23.1.linux-amd64", `h1` that of the module's zip, `files` the number
-    of entries in it. `time` is that of the VERSION file, RFC 3339 in UTC to the second
-    ("2024-08-29T21:23:13Z"), None before Go 1.21.
+    Attributes:
+        version: "v0.0.1-go1.23.1.linux-amd64".
+        h1: of the module's zip.
+        files: number of entries in the zip.
+        time: in the VERSION file, RFC 3339 in UTC to the second ("2024-08-29T21:23:13Z"); None
+            before Go 1.21.
     """
 
     version: str
@@ -63,22 +66,23 @@ def derive(
     """Return the toolchain module that a binary release archive makes.
 
     Args:
-        files: all of the archive's, named from "go/"; each content is read once, in any order.
-        goos: used where the archive does not tell its platform by pkg/tool/<goos>_<goarch>/.
-        goarch: likewise; go.dev's "armv6l" is taken for "arm".
+        files: all files of the archive, with names that begin with "go/", in any order. Each
+            content is read once.
+        goos: used if the archive has no directory pkg/tool/<goos>_<goarch>/.
+        goarch: used in the same case; go.dev's "armv6l" becomes "arm".
 
     Raises:
-        BadInputError: a file lies outside go/; go/VERSION or the go command is missing; VERSION
-            names no Go version; the platform is neither in the archive nor given, or ambiguous;
-            two files get the same name in the module.
+        BadInputError: a file is outside go/; go/VERSION or the go command is missing; VERSION has
+            no Go version; neither archive nor arguments have the platform, or they contradict
+            each other; two files get the same name in the module.
     """
     digests: list[tuple[str, bytes]] = []
     version_text: bytes | None = None
     for file in files:
         if not file.name.startswith(_ROOT):
             raise BadInputError(f"not a Go tree: {file.name[:60]!a} lies outside go/")
-        digest, kept = _hashed(file, keep=file.name == _VERSION_FILE)
-        version_text = kept if file.name == _VERSION_FILE else version_text
+        digest, content = _hash_file(file, keep=file.name == _VERSION_FILE)
+        version_text = content if file.name == _VERSION_FILE else version_text
         digests.append((file.name, digest))
     if version_text is None:
         raise BadInputError("not a Go tree: go/VERSION is missing")
@@ -91,10 +95,12 @@ def derive(
 
 
 def read_time(stream: BinaryIO, suffix: str) -> str | None:
-    """Return the time of an archive's VERSION file, as `ToolchainModule.time`; reads up to there.
+    """Return the time in an archive's VERSION file, as in `ToolchainModule.time`.
+
+    Reading ends at the VERSION file.
 
     Args:
-        stream: of the whole archive; it is closed.
+        stream: the whole archive; it is closed at the end.
         suffix: "tar.gz" or "zip".
 
     Raises:
@@ -103,7 +109,7 @@ def read_time(stream: BinaryIO, suffix: str) -> str | None:
     with stream:
         for file in iter_files(stream, suffix):
             if file.name == _VERSION_FILE:
-                _, text = _hashed(file, keep=True)
+                _, text = _hash_file(file, keep=True)
                 return _parse_version_file(text)[1]
     raise BadInputError("not a Go tree: go/VERSION is missing")
 
@@ -114,7 +120,7 @@ def module_version(release: str, goos: str, goarch: str) -> str:
 
 
 def module_name(archive_name: str, release: str, version: str) -> str | None:
-    """Return the name in the module's zip of a file in the archive, None if it is left out.
+    """Return a file's name in the module's zip, None if the module does not have the file.
 
     For release "go1.23.1" and version "v0.0.1-go1.23.1.linux-amd64", "go/src/go.mod" becomes
     "golang.org/toolchain@v0.0.1-go1.23.1.linux-amd64/src/_go.mod", and "go/doc/x" is left out.
@@ -125,7 +131,7 @@ def module_name(archive_name: str, release: str, version: str) -> str | None:
         return None
     folder, slash, base = name.rpartition("/")
     if base == "go.mod":
-        base = "_go.mod"  # else `go` would take the folder for another module and drop it
+        base = "_go.mod"  # with a go.mod the folder would be another module, which `go` drops
     return f"{MODULE_PATH}@{version}/{folder}{slash}{base}"
 
 
@@ -141,17 +147,17 @@ def _module(
     return ToolchainModule(version, hash1(lines), *platform, len(lines), time)
 
 
-def _hashed(file: ArchiveFile, *, keep: bool) -> tuple[bytes, bytes]:
-    """Return a file's digest, and its content if it is to be kept (VERSION alone)."""
+def _hash_file(file: ArchiveFile, *, keep: bool) -> tuple[bytes, bytes]:
+    """Return a file's digest, and its content if keep is set (only for VERSION)."""
     if keep and file.size_bytes > _VERSION_FILE_MAX_BYTES:
         raise BadInputError(f"go/VERSION has more than {_VERSION_FILE_MAX_BYTES} bytes")
     content_hash = hashlib.sha256()
-    kept = bytearray()
+    content = bytearray()
     for chunk in file.chunks:
         content_hash.update(chunk)
         if keep:
-            kept += chunk
-    return content_hash.digest(), bytes(kept)
+            content += chunk
+    return content_hash.digest(), bytes(content)
 
 
 def _parse_version_file(text: bytes) -> tuple[str, str | None]:
@@ -179,15 +185,15 @@ def _is_time(value: str) -> bool:
 
 
 def _platform(names: list[str], goos: str | None, goarch: str | None) -> _Platform:
-    found = {match.groups() for name in names if (match := _TOOL.match(name))}
-    if len(found) == 1:
-        ((found_os, found_arch),) = found
-        return found_os, found_arch
+    platforms = {match.groups() for name in names if (match := _TOOL.match(name))}
+    if len(platforms) == 1:
+        ((archive_goos, archive_goarch),) = platforms
+        return archive_goos, archive_goarch
     if not goos or not goarch:
-        raise BadInputError(f"the archive has {len(found)} platforms in pkg/tool, not one")
+        raise BadInputError(f"the archive has {len(platforms)} platforms in pkg/tool, not one")
     if not _PART.fullmatch(goos) or not _PART.fullmatch(goarch):
         raise BadInputError(f"{goos[:40]!a}/{goarch[:40]!a} is not a platform")
-    given = (goos, "arm" if goarch in ARM_NAMES else goarch)
-    if found and given not in found:
-        raise BadInputError(f"the archive is not one for {'/'.join(given)}")
-    return given
+    named = (goos, "arm" if goarch in ARM_NAMES else goarch)
+    if platforms and named not in platforms:
+        raise BadInputError(f"the archive is not one for {'/'.join(named)}")
+    return named

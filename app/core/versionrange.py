@@ -9,10 +9,11 @@ must hold. A term is
     v1.2.3  or  =v1.2.3                     that version; of build only "+incompatible" counts
     v1  or  v1.2                            all of that major or minor: also pre-releases,
                                             pseudo-versions and "+incompatible" ones
-    >=go1.25.3  <go1.27  go1.26  go1.25.3   likewise for versions of golang.org/toolchain, by Go's
-                                            own order and on every platform; "go1.26" is a line
+    >=go1.25.3  <go1.27  go1.26  go1.25.3   versions of golang.org/toolchain, by Go's own order
+                                            and on every platform; "go1.26" is a whole line
 
-As module versions they are in no order: v0.0.1-go1.9 is above v0.0.1-go1.10.
+Versions of golang.org/toolchain need terms of their own: by semver v0.0.1-go1.9 is above
+v0.0.1-go1.10.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _TOOLCHAIN = re.compile(r"v0\.0\.1-go([0-9][0-9A-Za-z.-]*)\.[a-z0-9]+-[a-z0-9]+"
 
 
 class Operator(StrEnum):
-    """What a term asks of a version."""
+    """The relation to a version that a term demands."""
 
     AT_LEAST = ">="
     ABOVE = ">"
@@ -48,7 +49,7 @@ class Operator(StrEnum):
 class Term:
     """One condition: (AT_LEAST, "v1.2.0"), (EQUAL, "v2.0.0+incompatible"), (LINE, "v1.2").
 
-    `version` is canonical but for LINE, where it is "vX" or "vX.Y".
+    `version` is canonical; for LINE it is "vX" or "vX.Y".
     """
 
     operator: Operator
@@ -62,17 +63,17 @@ class Term:
         bare = self.operator in {Operator.EQUAL, Operator.LINE}
         return self.version if bare else f"{self.operator}{self.version}"
 
-    def holds(self, version: str, place: semver.Precedence) -> bool:
-        """Whether a valid version, whose precedence is place, fulfils the term."""
+    def holds(self, version: str, precedence: semver.Precedence) -> bool:
+        """Whether a valid version with this precedence fulfils the term."""
         match self.operator:
             case Operator.AT_LEAST:
-                return place >= self._limit
+                return precedence >= self._limit
             case Operator.ABOVE:
-                return place > self._limit
+                return precedence > self._limit
             case Operator.AT_MOST:
-                return place <= self._limit
+                return precedence <= self._limit
             case Operator.BELOW:
-                return place < self._limit
+                return precedence < self._limit
             case Operator.EQUAL:
                 return canonical_version(version) == self.version
             case Operator.LINE:
@@ -90,12 +91,12 @@ class GoTerm:
         bare = self.operator in {Operator.EQUAL, Operator.LINE}
         return f"go{self.version}" if bare else f"{self.operator}go{self.version}"
 
-    def holds(self, version: str, _place: semver.Precedence) -> bool:
-        """Whether a version of golang.org/toolchain fulfils the term; false for all others."""
-        found = _TOOLCHAIN.fullmatch(version)
-        if found is None:
+    def holds(self, version: str, _precedence: semver.Precedence) -> bool:
+        """Whether a version of golang.org/toolchain fulfils the term; false for other versions."""
+        match = _TOOLCHAIN.fullmatch(version)
+        if match is None:
             return False
-        go = goversion.from_name(f"go{found[1]}")
+        go = goversion.from_name(f"go{match[1]}")
         order = goversion.compare(go, self.version)
         match self.operator:
             case Operator.AT_LEAST:
@@ -113,9 +114,11 @@ class GoTerm:
 
 
 _Bound = tuple[semver.Precedence, bool]
-"""A lower one with whether it is itself left out, an upper one with whether it is let in.
+"""The version at one end of a range, and a flag.
 
-So the greatest lower and the least upper bound of several are the tightest.
+For a lower bound the flag says that the version itself is not in the range; for an upper bound it
+says that the version is in the range. So the tightest of several lower bounds is the greatest, and
+the tightest of several upper bounds is the least.
 """
 
 
@@ -123,7 +126,7 @@ def _lower(term: Term) -> _Bound | None:
     if term.operator in {Operator.AT_MOST, Operator.BELOW}:
         return None
     if term.operator is Operator.LINE:
-        # "-0" is the lowest pre-release that there is.
+        # "-0" is the lowest pre-release of a version.
         return semver.precedence(f"{semver.canonical(term.version)}-0"), False
     return semver.precedence(term.version), term.operator is Operator.ABOVE
 
@@ -146,7 +149,7 @@ def _next_line(line: str) -> str:
 
 
 def _can_hold(terms: tuple[Term, ...]) -> bool:
-    """Whether terms leave room for a version between their bounds."""
+    """Whether a version can fulfil all terms."""
     lower = max(filter(None, map(_lower, terms)), default=None)
     upper = min(filter(None, map(_upper, terms)), default=None)
     if len({term.version for term in terms if term.operator is Operator.EQUAL}) > 1:
@@ -160,7 +163,7 @@ def _malformed(text: str, reason: str) -> BadInputError:
     return BadInputError(f"malformed version range {text[:_SHOWN_CHARS]!a}: {reason}")
 
 
-def _parsed_go_term(operator: str, version: str, text: str) -> GoTerm:
+def _parse_go_term(operator: str, version: str, text: str) -> GoTerm:
     if not goversion.is_valid(version):
         raise _malformed(text, f"go{version[:_SHOWN_CHARS]} is no Go version such as go1.25.3")
     if goversion.minor_of(f"go{version}") == version and not operator:
@@ -168,10 +171,10 @@ def _parsed_go_term(operator: str, version: str, text: str) -> GoTerm:
     return GoTerm(Operator(operator or "="), version)
 
 
-def _parsed_term(token: str, text: str) -> Term | GoTerm:
+def _parse_term(token: str, text: str) -> Term | GoTerm:
     of_go = _GO_TERM.fullmatch(token)
     if of_go is not None:
-        return _parsed_go_term(of_go[1], of_go[2], text)
+        return _parse_go_term(of_go[1], of_go[2], text)
     match = _TERM.fullmatch(token)
     if match is None:
         raise _malformed(
@@ -188,14 +191,14 @@ def _parsed_term(token: str, text: str) -> Term | GoTerm:
     return Term(Operator(operator or "="), version)
 
 
-def _parsed_terms(alternative: str, text: str) -> tuple[Term | GoTerm, ...]:
+def _parse_terms(alternative: str, text: str) -> tuple[Term | GoTerm, ...]:
     tokens: list[str] = []
     for part in alternative.split(","):
-        found = part.split()
-        if not found:
+        words = part.split()
+        if not words:
             raise _malformed(text, 'nothing before or after a comma or a "||"')
-        tokens += found
-    terms = tuple(_parsed_term(token, text) for token in tokens)
+        tokens += words
+    terms = tuple(_parse_term(token, text) for token in tokens)
     if not _can_hold(tuple(term for term in terms if isinstance(term, Term))):
         raise _malformed(
             text, f'no version fulfils "{alternative.strip()}"; alternatives need "||"'
@@ -205,10 +208,10 @@ def _parsed_terms(alternative: str, text: str) -> tuple[Term | GoTerm, ...]:
 
 @dataclass(frozen=True, slots=True)
 class VersionRange:
-    """Alternatives, each a tuple of terms of which all must hold; neither is empty.
+    """Alternatives; each is a tuple of terms that must all hold. No tuple is empty.
 
-    `str` gives the canonical text, ">=v1.2.0 <v2.0.0-0||v3", which parses to an equal range: it
-    is never longer than what was parsed.
+    `str` gives the canonical text, ">=v1.2.0 <v2.0.0-0||v3". The canonical text parses to an equal
+    range, and is never longer than the parsed text.
     """
 
     alternatives: tuple[tuple[Term | GoTerm, ...], ...]
@@ -218,12 +221,12 @@ class VersionRange:
 
     @classmethod
     def parse(cls, text: str) -> VersionRange:
-        """Return the range of its text, at most 512 characters.
+        """Return the range of a text of at most 512 characters.
 
         Raises:
-            BadInputError: empty, too long, a term that is none, an order or equality without full
-                canonical version (">=v1.2"), or an alternative that no version can fulfil
-                ("v1, v2"); the message has the reason.
+            BadInputError: text is empty or too long, a term is malformed, a comparison has no full
+                canonical version (">=v1.2"), or no version can fulfil an alternative ("v1, v2");
+                the message has the reason.
         """
         if len(text) > MAX_RANGE_CHARS:
             raise _malformed(text, f"longer than {MAX_RANGE_CHARS} characters")
@@ -231,14 +234,16 @@ class VersionRange:
             raise _malformed(text, "has a character that is not printable ASCII")
         if not text.strip():
             raise _malformed(text, "empty")
-        return cls(tuple(_parsed_terms(part, text) for part in text.split("||")))
+        return cls(tuple(_parse_terms(part, text) for part in text.split("||")))
 
     def contains(self, version: str) -> bool:
-        """Whether version fulfils all terms of an alternative; false where it is not valid.
+        """Whether version fulfils all terms of an alternative; false for an invalid version.
 
         ">=v1.2.0 <v2.0.0-0" contains "v1.9.0-rc.1" and neither "v1.2.0-rc.1" nor "master".
         """
         if not semver.is_valid(version):
             return False
-        place = semver.precedence(version)
-        return any(all(term.holds(version, place) for term in terms) for terms in self.alternatives)
+        precedence = semver.precedence(version)
+        return any(
+            all(term.holds(version, precedence) for term in terms) for terms in self.alternatives
+        )

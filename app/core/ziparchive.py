@@ -1,6 +1,6 @@
 """A zip, read entry by entry. Strict where zipfile ignores counts, NULs and encryption bits.
 
-Its rules are `archiverules`'.
+The rules for names, counts and sizes are in `archiverules`.
 """
 
 import io
@@ -14,9 +14,9 @@ from app.core.archiverules import (
     ArchiveFile,
     ArchiveLimits,
     Census,
+    archive_errors,
     not_a_file,
-    opened,
-    refusing,
+    opened_file,
     shown,
 )
 from app.core.errors import BadInputError
@@ -28,10 +28,10 @@ _ZIP_END = struct.Struct("<4s 6x H 10x")
 _COUNT_IN_ZIP64 = 0xFFFF
 
 
-class _Guarded:
+class _LimitedReads:
     """A seekable stream that refuses one read over _DIRECTORY_BYTES.
 
-    zipfile reads the central directory at once, as long as the archive says that it is.
+    zipfile reads the central directory in one read, of the length that the archive declares.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -48,20 +48,20 @@ class _Guarded:
 
 def zip_files(stream: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveFile]:
     """Yield the regular files of a zip; see `goarchive.iter_files`."""
-    with refusing(), zipfile.ZipFile(cast("IO[bytes]", _Guarded(stream))) as archive:
+    with archive_errors(), zipfile.ZipFile(cast("IO[bytes]", _LimitedReads(stream))) as archive:
         _check_count(stream, archive)
         census = Census(limits)
         for info in archive.infolist():
             name, is_directory = _zip_entry(info)
             census.admit(name, info.file_size, is_directory=is_directory)
             if not is_directory:
-                yield from opened(archive.open(info), name, info.file_size)
+                yield from opened_file(archive.open(info), name, info.file_size)
 
 
 def _check_count(stream: BinaryIO, archive: zipfile.ZipFile) -> None:
-    """Refuse a zip whose end record is not last, or counts other entries than its directory gave.
+    """Refuse a zip with bytes after the end record, or with a wrong count of entries in it.
 
-    zipfile ignores the count, so that a wrong length in one entry swallows those after it.
+    zipfile ignores the count: a wrong length in one entry would hide the entries after it.
     """
     stream.seek(-_ZIP_END.size - len(archive.comment), io.SEEK_END)
     signature, count = _ZIP_END.unpack(stream.read(_ZIP_END.size))

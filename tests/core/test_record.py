@@ -22,7 +22,8 @@ from app.core.record import (
     parse_record,
     record_text,
 )
-from app.core.tile import authenticate, tile_body, tiles_needed
+from app.core.tile import tile_body
+from app.core.tileproof import authenticate, tiles_needed
 from app.core.tlog import Tree
 
 MODULE, VERSION = "rsc.io/quote", "v1.5.2"

@@ -11,17 +11,14 @@ from app.core import tile as tiling
 from app.core import tlog
 from app.core.errors import BadInputError, VerificationError
 from app.core.tile import (
-    AuthenticTiles,
     Tile,
-    authenticate,
     hash_from_tile,
     new_tiles,
     parse_tile_path,
     tile_body,
     tile_for_index,
-    tile_hash_reader,
-    tiles_needed,
 )
+from app.core.tileproof import AuthenticTiles, authenticate, tile_hash_reader, tiles_needed
 from app.core.tlog import EMPTY_ROOT, HASH_BYTES, Hash, Tree
 
 

@@ -1,8 +1,8 @@
 """Ready-to-paste settings that make `go` use Moorage, for shells, images, CI and machines.
 
-`render` writes one for a `Target`; `ClientConfig` is what they are made from and is valid by
-construction. The variables and why they are set together are in `variables.py`; the texts in
-`shells.py`, `builds.py` and `machines.py`. No text holds a secret: each names where the token is.
+`render` writes the text for a `Target` from a `ClientConfig`, which is valid by construction. The
+variables, and which belong together, are in `variables.py`; the texts in `shells.py`, `builds.py`
+and `machines.py`. No text holds a secret: each names where the token is.
 
 Not here: which patterns are private and which log a tenant uses (services/tenants), and how values
 are quoted (`app.core.quoting`).
@@ -47,7 +47,7 @@ _WRITERS: Mapping[Target, Callable[[ClientConfig], str]] = {
 def render(target: Target, config: ClientConfig) -> str:
     """Return the settings as one text that ends with a line break, to paste as it is.
 
-    It sets every variable that decides where modules come from, and never GOFLAGS. Where the
-    tenant asks for a token, it also gives go a .netrc, from a secret that it names.
+    The text sets every variable that decides where modules come from, and never GOFLAGS. If the
+    tenant demands a token, the text also makes a .netrc, from a secret that it names.
     """
     return _WRITERS[target](config)

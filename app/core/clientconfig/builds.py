@@ -1,4 +1,4 @@
-"""Settings for what builds: a Dockerfile, GitHub Actions, GitLab CI.
+"""Settings for builds: a Dockerfile, GitHub Actions, GitLab CI.
 
 The token reaches .netrc through a shell's builtin printf: it is never a program's argument, and
 never a layer, a build argument or a variable of an image.

@@ -1,7 +1,7 @@
-"""Whether a value is one that go accepts for a setting, and safe to write into one.
+"""Checks of values for go's settings: go accepts the value, and it is safe in every kind of text.
 
-Stricter than go where go is lenient without need: but for the space before a log's URL in GOSUMDB,
-nothing needs white space, control or non-ASCII characters, quotes, "$", "%", "#", "{" or "!".
+Stricter than go: no value needs white space (except before a log's URL in GOSUMDB), control or
+non-ASCII characters, quotes, "$", "%", "#", "{" or "!".
 """
 
 import base64
@@ -24,7 +24,7 @@ PUBLIC_LOGS = ("sum.golang.org", "sum.golang.google.cn")
 _LOG_NAME = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*")
 _ED25519 = b"\x01"
 
-# A class of a pattern can hold any character; none beyond these is in a module path.
+# A pattern's class can hold any character; module paths have only these.
 _PATTERN = re.compile(r"[A-Za-z0-9._~/*?\[\]^\\-]+")
 
 _TOOLCHAIN = re.compile(r"(?:(local|go[0-9][A-Za-z0-9.-]*)(?:\+(?:auto|path))?)|auto|path")
@@ -44,8 +44,8 @@ def _host(text: str) -> str:
 def origin(url: str) -> tuple[str, str]:
     """Return scheme and host of a service's address: ("https", "moorage.corp.example:8443").
 
-    The host is lower-case and has its port unless that is the scheme's own, as go names it when
-    it looks for credentials.
+    The host is lower-case and has its port, unless the port is the scheme's default. go uses the
+    same form when it looks for credentials.
 
     Raises:
         BadInputError: url is not exactly scheme, host and optional port.
@@ -69,8 +69,8 @@ def pattern(text: str) -> None:
     r"""Check one GOPRIVATE pattern: "corp.example/*", "*.corp.example", "git.example/[a-f]*".
 
     Raises:
-        BadInputError: it is not one of `modulepattern`, or a class in it has a character that no
-            module path has.
+        BadInputError: `modulepattern` refuses it, or a class has a character that no module path
+            has.
     """
     Pattern.parse(text)
     if not _PATTERN.fullmatch(text):
@@ -81,7 +81,7 @@ def sumdb(value: str) -> None:
     """Check a GOSUMDB value: "off", a known log's name or a verifier key, and optionally its URL.
 
     Raises:
-        BadInputError: it is something else, "on" included: go takes that for a malformed key
+        BadInputError: value is something else; "on" too, which go calls a malformed key
             (golang/go#68782).
     """
     if value == "off":
@@ -110,12 +110,12 @@ def _verifier_key(text: str) -> None:
         key = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         key = b""
-    right = hashlib.sha256(name.encode() + b"\n" + key).hexdigest()[:8]
+    expected_hash = hashlib.sha256(name.encode() + b"\n" + key).hexdigest()[:8]
     if not (
         _LOG_NAME.fullmatch(name)
         and len(key) == 33
         and key.startswith(_ED25519)
-        and key_hash == right
+        and key_hash == expected_hash
         and base64.b64encode(key).decode() == encoded
     ):
         raise BadInputError(
@@ -128,8 +128,8 @@ def toolchain(value: str) -> None:
     """Check a GOTOOLCHAIN value: "local", "auto", "path", "go1.27.3", "go1.27.3+auto".
 
     Raises:
-        BadInputError: it is something else, or names a language version such as "go1.27", of which
-            there is no toolchain.
+        BadInputError: value is something else, or a language version such as "go1.27", which is
+            not a toolchain.
     """
     match = _TOOLCHAIN.fullmatch(value)
     if match is None:

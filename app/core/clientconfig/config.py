@@ -1,7 +1,7 @@
-"""What client settings are made from, checked once: an instance holds values that go accepts.
+"""The values for client settings, checked once: an instance holds values that go accepts.
 
 The rules are those of `go help environment` and of verifier keys (golang.org/x/mod/sumdb/note);
-`checks.py` has them. Not here: the variables that follow from it (`variables.py`).
+`checks.py` has them. Not here: the variables with these values (`variables.py`).
 """
 
 import re
@@ -21,13 +21,13 @@ class ClientConfig:
 
     Attributes:
         base_url: scheme, host and port as clients see them: "https://moorage.corp.example:8443".
-        tenant: its name: "acme".
-        tenant_in_path: whether its name is part of the URL; false where a host name names it.
-        authenticated: whether reading takes a token; needs https.
-        private_patterns: of modules that no public log may hear of, as in GOPRIVATE:
+        tenant: the tenant's name: "acme".
+        tenant_in_path: whether the URL has the tenant's name; False if the host name stands for it.
+        authenticated: whether reading needs a token; then https is needed too.
+        private_patterns: patterns of modules whose names no public log may learn, as in GOPRIVATE:
             ("corp.example/*",).
-        sumdb: GOSUMDB: a known log's name, a verifier key, either followed by a space and the
-            log's URL, or "off".
+        sumdb: GOSUMDB: "off", or a known log's name or a verifier key, with or without a space and
+            the log's URL after it.
         sumdb_covers_private: whether that log also has the private modules.
         toolchain: GOTOOLCHAIN; "local" as long as this service has no toolchain modules.
         token_name: the variable or secret that holds the token: "MOORAGE_TOKEN".
@@ -81,8 +81,8 @@ class ClientConfig:
         """The .netrc line up to the token, with the space before it.
 
         "machine moorage.corp.example:8443 login moorage password ". go compares the machine with
-        host and port (golang/go#81253), and wants a login, which we ignore, with every password
-        (golang/go#40215).
+        host and port (golang/go#81253), and needs a login with every password (golang/go#40215);
+        Moorage ignores the login.
         """
         _, host = checks.origin(self.base_url)
         return f"machine {netrc_word(host)} login {NETRC_LOGIN} password "

@@ -4,8 +4,8 @@ from app.core.clientconfig.config import ClientConfig
 from app.core.clientconfig.variables import VariableGroup, groups
 from app.core.quoting import dotenv_quote, powershell_quote, sh_quote
 
-# A here-document for sh, so that pasting works in every interactive shell: zsh takes no comments
-# there, and a failure inside ends neither the terminal nor half-way unnoticed.
+# A here-document for sh, so that pasting works in every interactive shell. Without it zsh would
+# refuse the comments, and a failure would close the terminal or pass unnoticed half-way.
 _SH_NETRC = """
 # Sign in: the token goes into .netrc, which only you can read. Type it without leaving it in the
 # shell's history:  read -r {token} && export {token}
@@ -62,8 +62,8 @@ def sh(config: ClientConfig) -> str:
 def _sh_group(group: VariableGroup) -> str:
     settings = " ".join(sh_quote(f"{name}={value}") for name, value in group.values)
     # An older go doesn't know GOAUTH, prints nothing for it, and would refuse to write it.
-    known = '[ -z "$(go env GOAUTH)" ] || ' if group.values[0][0] == "GOAUTH" else ""
-    return f"\n# {group.why}\n{known}go env -w {settings}\n"
+    guard = '[ -z "$(go env GOAUTH)" ] || ' if group.values[0][0] == "GOAUTH" else ""
+    return f"\n# {group.why}\n{guard}go env -w {settings}\n"
 
 
 def powershell(config: ClientConfig) -> str:
@@ -94,8 +94,8 @@ def _powershell_group(group: VariableGroup) -> str:
 def env(config: ClientConfig) -> str:
     """Return KEY=value lines for `set -a; . ./file`, EnvironmentFile=, docker --env-file or GOENV.
 
-    Only a value with a space, which is a GOSUMDB with a URL, or a pattern with "~" or a backslash
-    needs quotes; the text then says that the last two of those readers keep them.
+    A GOSUMDB with a URL has a space and needs quotes; so does a pattern with "~" or a backslash.
+    docker --env-file and GOENV keep the quotes; a comment in the text says so.
     """
     parts = [f"# go uses Moorage, as tenant {config.tenant}.\n"]
     for group in groups(config):

@@ -1,8 +1,8 @@
 """The go variables that belong together, in the order to set them, with the reason for a reader.
 
-Each is set explicitly, defaults included: some distributions ship no go.env (golang/go#61928), and
-an earlier setting must not survive. "none" is a pattern that matches no module: an empty variable
-would let go look in its env file, and then at GOPRIVATE.
+Each variable is set explicitly, also to its default: some distributions ship no go.env
+(golang/go#61928), and an earlier setting must not survive. "none" is a pattern that matches no
+module: with an empty variable go would read its env file, and then GOPRIVATE.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class VariableGroup:
     """Variables that make sense only together.
 
     Attributes:
-        why: what they do, one sentence for the person who pastes them.
+        why: what the variables do, one sentence for the person who pastes them.
         values: name and value, unquoted.
     """
 
@@ -26,11 +26,11 @@ class VariableGroup:
 def groups(config: ClientConfig) -> tuple[VariableGroup, ...]:
     """Return the variables of a client, GOTOOLCHAIN first.
 
-    First, because `go env -w GOTOOLCHAIN=x` alone never looks for another toolchain: it works in
-    the directory of a module that wants a newer Go than the installed one.
+    GOTOOLCHAIN is first, because only `go env -w GOTOOLCHAIN=x` never switches to another
+    toolchain: it works in the directory of a module that needs a newer Go than the installed one.
     """
-    found = (_toolchain(config), _proxy(config), _checksums(config))
-    return (*found, SIGN_IN) if config.authenticated else found
+    variables = (_toolchain(config), _proxy(config), _checksums(config))
+    return (*variables, SIGN_IN) if config.authenticated else variables
 
 
 SIGN_IN = VariableGroup(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from app.core.errors import UpstreamAbsentError, UpstreamUnavailableError, VerificationError
-from app.core.tile import AuthenticTiles, Tile, authenticate, tiles_needed
+from app.core.tile import Tile
+from app.core.tileproof import AuthenticTiles, authenticate, tiles_needed
 from app.core.tlog import Tree
 from app.db.engine import Database, Session
 from app.db.sumdb import LogTable

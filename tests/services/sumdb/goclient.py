@@ -11,7 +11,8 @@ from app.core import tlog
 from app.core.note import open_note
 from app.core.notekey import parse_vkey
 from app.core.record import Sums
-from app.core.tile import AuthenticTiles, Tile, authenticate, tiles_needed
+from app.core.tile import Tile
+from app.core.tileproof import AuthenticTiles, authenticate, tiles_needed
 from app.core.tlog import Tree
 
 AskLookup = Callable[[str, str], Awaitable[bytes]]

@@ -11,7 +11,7 @@ from app.core.errors import (
 )
 from app.core.note import open_note
 from app.core.notekey import parse_vkey
-from app.core.tile import tiles_needed
+from app.core.tileproof import tiles_needed
 from app.core.tlog import Tree
 from app.db.engine import Session
 from app.db.sumdb import LogTable
