@@ -78,7 +78,7 @@ from app.upstream.godev import GoDev
 from app.upstream.goproxy import Goproxies
 from app.upstream.gpg import Gpg
 from app.upstream.http import HttpClient
-from app.upstream.retry import Limits as UpstreamLimits
+from app.upstream.limits import UpstreamLimits
 from app.upstream.sumdb import SumdbServer
 
 

@@ -57,7 +57,7 @@ class Server:
         from app import __version__
         from app.upstream.address import AddressGuard, AllowedNetwork, Credential, Url
         from app.upstream.http import HttpClient
-        from app.upstream.retry import Limits
+        from app.upstream.limits import UpstreamLimits
 
         # The address was given by the person at the keyboard: nothing needs to be guarded.
         anywhere = [AllowedNetwork.parse("0.0.0.0/0"), AllowedNetwork.parse("::/0")]
@@ -65,7 +65,7 @@ class Server:
             guard=AddressGuard(anywhere),
             user_agent=f"moorage/{__version__}",
             random=Random(),  # noqa: S311 (jitter)
-            limits=Limits(read_s=_DEADLINE_S),
+            limits=UpstreamLimits(read_s=_DEADLINE_S),
         )
         credential = None
         if self.token:

@@ -15,7 +15,7 @@ from app.core.goproxy import RequestKind
 from app.core.routing import Upstream
 from app.upstream.address import Credential
 from app.upstream.http import HttpClient, Sink
-from app.upstream.retry import Limits
+from app.upstream.limits import UpstreamLimits
 
 CONNECTIONS = 64
 _MAX_CLIENTS = 256
@@ -75,7 +75,7 @@ class Goproxies:
         make: makes a client from limits and a CA bundle in PEM.
     """
 
-    def __init__(self, make: Callable[[Limits, str], HttpClient]) -> None:
+    def __init__(self, make: Callable[[UpstreamLimits, str], HttpClient]) -> None:
         self._make = make
         self._clients: LRUCache[tuple[int, float, str], HttpClient] = LRUCache(_MAX_CLIENTS)
         self._all: WeakSet[HttpClient] = WeakSet()
@@ -85,7 +85,7 @@ class Goproxies:
         key = (upstream.origin_id, upstream.connect_s, upstream.ca_pem)
         client = self._clients.get(key)
         if client is None:
-            limits = Limits(connect_s=upstream.connect_s, connections=CONNECTIONS)
+            limits = UpstreamLimits(connect_s=upstream.connect_s, connections=CONNECTIONS)
             client = self._make(limits, upstream.ca_pem)
             self._clients[key] = client
             # One that falls out of the cache may still be in use, and lives as long as that.

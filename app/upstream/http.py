@@ -1,15 +1,16 @@
 """The HTTP client for upstreams.
 
-One call is up to four attempts, an attempt follows up to five redirects, and each hop is one
-exchange under the circuit breaker of its own origin. What goes wrong leaves as an error of
-`core.errors` whose message names origin and path, never a query or a credential.
+A call makes up to four attempts. An attempt follows up to five redirects. Each hop is one exchange
+under the circuit breaker of its own origin. Every failure leaves as an error of `core.errors`; its
+message names origin and path, never a query or a credential.
 
-What httpx would do on its own is switched off: there is no cookie jar that tenants would share, no
-netrc, no proxy from the environment, no redirect, no default header, and no log line with a URL.
+Everything that httpx does on its own is switched off: cookies (tenants would share them), netrc,
+proxies from the environment, redirects, default headers, log lines with URLs.
 
-Not here: connections (`wire`), which addresses are allowed (`address`), what a status or a body is
-worth and when to try again (`retry`), when to leave an upstream alone (`breaker`), and whether a
-complete body is the right one (the callers).
+Not here: connections (`wire`), the check of addresses (`address`), the meaning of a status
+(`status`), the limits of a body (`body`), the waits between attempts (`retry`, `retryafter`), the
+retry budget (`budget`), the circuit breaker (`breaker`). Whether a complete body is the right one
+is judged by the callers.
 """
 
 import asyncio
@@ -29,26 +30,20 @@ from cachetools import LRUCache
 
 from app.core.errors import BadInputError, OverloadedError, UpstreamError, UpstreamTimeoutError
 from app.upstream.address import AddressGuard, Credential, Url
+from app.upstream.attempt import FailedAttempt, content_error, left_alone
+from app.upstream.body import BodyMeter, check_body_head
 from app.upstream.breaker import MAX_BREAKERS, Breaker, Breakers, BreakerState, Permit, Verdict
-from app.upstream.retry import (
-    MAX_RETRIES,
-    BodyMeter,
-    FailedAttempt,
-    Limits,
-    RetryBudget,
-    check_body_head,
-    content_error,
-    left_alone,
-    refusal,
-    retrying,
-)
+from app.upstream.budget import RetryBudget
+from app.upstream.limits import UpstreamLimits
+from app.upstream.retry import MAX_RETRIES, retrying
+from app.upstream.status import refusal
 from app.upstream.wire import GuardedTransport, drop_body
 
 MAX_REDIRECTS = 5
 
-_LIMITS = Limits()
+_LIMITS = UpstreamLimits()
 _REDIRECTS = (301, 302, 303, 307, 308)
-# What httpx is told; the transport goes by the extension "url" instead.
+# httpx needs a URL; our transport reads the extension "url" instead.
 _STAND_IN = httpx.URL("https://upstream.invalid/")
 
 # At INFO httpx logs every URL.
@@ -56,7 +51,7 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 class Sink(Protocol):
-    """Where a body goes. What it raises reaches the caller untouched, and is not retried."""
+    """Takes a body. An error of the sink reaches the caller unchanged and causes no retry."""
 
     async def restart(self) -> None:
         """Forget everything: the download begins again."""
@@ -67,7 +62,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back, the body excluded.
+    """An answer without its body.
 
     `url` is that of the last hop, without its query; `headers` have lower-case names, repeated
     ones joined by ", "; `size_bytes` is the length of the body.
@@ -94,7 +89,7 @@ class _Memory:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What stays the same over all attempts of one call."""
+    """The parameters of one call, the same in every attempt."""
 
     sink: Sink
     max_bytes: int
@@ -119,14 +114,22 @@ class _Call:
 class HttpClient:
     """Fetches from upstreams. One for the whole process; close it with `aclose`.
 
-    `clock` counts seconds and never goes back (breaker, budget, minimum rate); `wall_clock` is
-    Unix time, for Retry-After dates; deadlines go by the event loop's clock. `ca_file` holds PEM
-    certificates that are trusted besides the system's and certifi's, and so does the text `ca_pem`.
-    `observe` is told origin,
-    outcome and seconds of each exchange; the outcomes are "ok", "abandoned" (cancelled, or the
-    sink failed), "open" (the breaker refused) and the class names of `core.errors`. `on_breaker`
-    is told an origin, or "origin#credential id", with True when its breaker opens and with False
-    when it closes again.
+    Args:
+        guard: decides which addresses are allowed.
+        user_agent: the User-Agent header.
+        random: for the jitter of waits.
+        clock: seconds that never go back, for breaker, budget and minimum rate. Deadlines use the
+            event loop's clock.
+        wall_clock: Unix time in seconds, for dates in Retry-After.
+        sleep: waits between attempts.
+        ca_file: PEM certificates that are trusted besides the system's and certifi's.
+        ca_pem: more of them, as text.
+        observe: called after each exchange with origin, outcome and seconds. Outcomes are "ok",
+            "abandoned" (cancelled, or the sink failed), "open" (the breaker refused) and the class
+            names of `core.errors`.
+        on_breaker: called with "origin" or "origin#credential id"; with True when the breaker
+            opens, with False when it closes again.
+        limits: seconds, rate and connections.
 
     Every method that fetches raises
         BadInputError: url is no plain http or https URL.
@@ -154,7 +157,7 @@ class HttpClient:
         ca_pem: str = "",
         observe: Callable[[str, str, float], None] = lambda *_: None,
         on_breaker: Callable[[str, bool], None] = lambda *_: None,
-        limits: Limits = _LIMITS,
+        limits: UpstreamLimits = _LIMITS,
     ) -> None:
         self._random = random
         self._clock = clock
@@ -203,8 +206,8 @@ class HttpClient:
     ) -> Response:
         """Write a body into sink, which never gets more than max_bytes or exact_bytes.
 
-        The minimum rate of `Limits` applies. progress gets the bytes so far after each write, and
-        0 when the download begins again.
+        The minimum rate of `UpstreamLimits` applies. progress gets the bytes so far after each
+        write, and 0 when the download begins again.
 
         Raises:
             UpstreamContentError: also for a body that is not exact_bytes long.
@@ -364,7 +367,7 @@ class HttpClient:
 
 
 def _quiet_client(
-    transport: GuardedTransport, user_agent: str, limits: Limits
+    transport: GuardedTransport, user_agent: str, limits: UpstreamLimits
 ) -> httpx.AsyncClient:
     """Return an httpx client that does nothing on its own."""
     client = httpx.AsyncClient(

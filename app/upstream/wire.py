@@ -1,10 +1,10 @@
 """Connections to upstreams: an httpx transport that connects to checked addresses only.
 
 Everything that knows httpcore (the engine of httpx) is here: the pool, TLS, the connections
-themselves, and what it means when one breaks.
+themselves, and the meaning of a broken connection.
 
-Not here: what is asked for, redirects, deadlines, and what an answer's status and body are worth
-(`http`, `retry`); which addresses are allowed (`address`).
+Not here: requests, redirects and deadlines (`http`), the meaning of a status (`status`), the limits
+of a body (`body`), the check of addresses (`address`).
 """
 
 # ruff: noqa: ASYNC109 - httpcore's interface has timeout parameters
@@ -33,8 +33,9 @@ from app.core.errors import (
     UpstreamUnavailableError,
 )
 from app.upstream.address import AddressGuard, Url
+from app.upstream.attempt import FailedAttempt, content_error
 from app.upstream.breaker import Verdict
-from app.upstream.retry import FailedAttempt, Limits, content_error
+from app.upstream.limits import UpstreamLimits
 
 MAX_HEAD_BYTES = 64 * 1024
 # The body of a refusal up to this size is read and dropped, so that the connection can be used
@@ -71,7 +72,11 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(
-        self, guard: AddressGuard, limits: Limits, ca_file: Path | None = None, ca_pem: str = ""
+        self,
+        guard: AddressGuard,
+        limits: UpstreamLimits,
+        ca_file: Path | None = None,
+        ca_pem: str = "",
     ) -> None:
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=_ssl_context(ca_file, ca_pem),

@@ -18,7 +18,7 @@ from app.core.routing import Upstream
 from app.upstream.address import AddressGuard, AllowedNetwork, Credential
 from app.upstream.goproxy import _MAX_CLIENTS, Goproxies, path_of
 from app.upstream.http import HttpClient
-from app.upstream.retry import Limits
+from app.upstream.limits import UpstreamLimits
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy, basic
 from tests.fakes.modules import module
@@ -58,7 +58,7 @@ class Into(bytearray):
         self += chunk
 
 
-def make(limits: Limits, ca_pem: str) -> HttpClient:
+def make(limits: UpstreamLimits, ca_pem: str) -> HttpClient:
     async def no_wait(_seconds: float) -> None:
         pass
 

@@ -28,7 +28,7 @@ from app.upstream.address import AddressGuard, AllowedNetwork, Credential
 from app.upstream.breaker import BreakerState
 from app.upstream.godev import GoDev
 from app.upstream.http import HttpClient
-from app.upstream.retry import Limits
+from app.upstream.limits import UpstreamLimits
 from tests.upstream.server import answer, head, raw, redirect, serving
 
 SECRET = "c4nary"
@@ -86,7 +86,7 @@ class Bench:
             ca_file=ca_file,
             observe=lambda origin, outcome, seconds: self.seen.append((origin, outcome)),
             on_breaker=lambda name, is_open: self.turned.append((name, is_open)),
-            limits=limits or Limits(),
+            limits=limits or UpstreamLimits(),
         )
 
     async def resolve(self, host: str, port: int) -> list[str]:
@@ -397,7 +397,7 @@ async def test_F42_bytes_after_an_answer_never_reach_a_call_that_waits_for_its_c
         await connection.send(first + head(200, "Content-Length: 6") + b"poison")
         await connection.stall()
 
-    limits = Limits(connections=1)
+    limits = UpstreamLimits(connections=1)
     async with against(play, answer(b"good"), limits=limits) as (made, server):
         first = asyncio.create_task(made.client.send("GET", server.url("/1")))
         while not server.requests:
@@ -479,14 +479,14 @@ async def test_F43_a_download_below_the_minimum_rate_is_given_up():
 
 
 async def test_F43_a_silent_upstream_is_given_up_after_the_read_limit():
-    async with against(raw(then="stall"), limits=Limits(read_s=0.1)) as (made, server):
+    async with against(raw(then="stall"), limits=UpstreamLimits(read_s=0.1)) as (made, server):
         error = await made.failing(server.url())
         assert type(error) is UpstreamTimeoutError
         assert "went silent" in str(error)
 
 
 async def test_a_name_that_does_not_resolve_in_time_is_a_timeout_after_retries():
-    async with bench(names={"up.example": "never"}, limits=Limits(connect_s=0.05)) as made:
+    async with bench(names={"up.example": "never"}, limits=UpstreamLimits(connect_s=0.05)) as made:
         error = await made.failing("http://up.example/")
         assert type(error) is UpstreamTimeoutError
         assert "accepts no connection in time" in str(error)
@@ -510,7 +510,7 @@ async def test_cancelling_closes_the_connection_and_passes_through():
 
 
 async def test_all_connections_in_use_is_our_own_limit():
-    limits = Limits(connections=1, pool_s=0.05)
+    limits = UpstreamLimits(connections=1, pool_s=0.05)
     async with against(raw(then="stall"), limits=limits) as (made, server):
         first = asyncio.create_task(made.get(server.url()))
         while not server.requests:
@@ -523,7 +523,7 @@ async def test_all_connections_in_use_is_our_own_limit():
 
 
 async def test_all_connections_in_use_never_means_that_there_is_no_signature():
-    limits = Limits(connections=1, pool_s=0.05)
+    limits = UpstreamLimits(connections=1, pool_s=0.05)
     async with against(raw(then="stall"), limits=limits) as (made, server):
         first = asyncio.create_task(made.get(server.url()))
         while not server.requests:
@@ -597,7 +597,7 @@ async def test_F47_absent_is_told_with_its_status(status):
 @pytest.mark.parametrize("then", ["close", "stall", "reset"])
 async def test_F47_a_404_stays_a_404_when_its_body_never_comes(then):
     play = raw(head(404, "Content-Length: 8"), b"half", then=then)
-    async with against(play, limits=Limits(drop_s=0.1)) as (made, server):
+    async with against(play, limits=UpstreamLimits(drop_s=0.1)) as (made, server):
         assert type(await made.failing(server.url())) is UpstreamAbsentError
         await server.until_ended(1)
         assert server.connections == 1
@@ -734,7 +734,7 @@ async def test_an_open_breaker_is_seen_in_the_metrics(services):
         for _ in range(20):
             assert f"{gauge} 1.0" not in metrics.render().decode()
             with pytest.raises(UpstreamUnavailableError):
-                await services.client.get(server.url(), max_bytes=9, deadline_s=10.0)
+                await services.shared.client.get(server.url(), max_bytes=9, deadline_s=10.0)
         assert f"{gauge} 1.0" in metrics.render().decode()
 
 

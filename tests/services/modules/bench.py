@@ -33,7 +33,7 @@ from app.settings import Settings
 from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.goproxy import Goproxies
 from app.upstream.http import HttpClient
-from app.upstream.retry import Limits
+from app.upstream.limits import UpstreamLimits
 from app.wiring import build
 from tests.fakes.goproxy import FakeGoproxy
 from tests.installation import migrate
@@ -224,7 +224,7 @@ def _wired(
     return Bench(services, clock, seconds, files, answers, front, sources, repair)
 
 
-def _client(limits: Limits, ca_pem: str) -> HttpClient:
+def _client(limits: UpstreamLimits, ca_pem: str) -> HttpClient:
     return HttpClient(
         guard=AddressGuard([AllowedNetwork.parse("127.0.0.0/8")]),
         user_agent="tests",

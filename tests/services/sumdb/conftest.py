@@ -9,7 +9,7 @@ import pytest
 from app.core.notekey import parse_vkey
 from app.db.engine import Database
 from app.services.publiclog.relay import LogRelay
-from app.upstream.retry import Limits
+from app.upstream.limits import UpstreamLimits
 from app.upstream.sumdb import SumdbServer
 from tests.fakes.sumdb import FakeSumdb
 from tests.services.bench import WallClock
@@ -35,7 +35,7 @@ async def make_relay(database_url: str, log: FakeSumdb) -> AsyncIterator[Relay]:
         def make() -> Relaying:
             db = Database(database_url)
             stack.callback(db.close)
-            client = _client(Limits(), "")
+            client = _client(UpstreamLimits(), "")
             stack.push_async_callback(client.aclose)
             server, verifier = SumdbServer(client, log.url), parse_vkey(log.vkey)
             relay = LogRelay(log.name, verifier, server, db, WallClock())

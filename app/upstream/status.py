@@ -1,0 +1,45 @@
+"""The meaning of a status other than 200: whose fault it is, and whether a retry may help."""
+
+from collections.abc import Mapping
+
+from app.core.errors import (
+    UpstreamAbsentError,
+    UpstreamContentError,
+    UpstreamError,
+    UpstreamUnavailableError,
+)
+from app.upstream.address import Url
+from app.upstream.attempt import FailedAttempt
+from app.upstream.breaker import Verdict
+from app.upstream.retryafter import retry_after_s, whole_seconds
+
+
+def refusal(url: Url, status: int, headers: Mapping[str, str], now: float) -> FailedAttempt:
+    """Return the failure for a status that is neither 200 nor a redirect, after a full GET.
+
+    203, 204, 206 and 304 answer a request that was not made; they give an UpstreamContentError.
+
+    Args:
+        url: of the request.
+        status: 404 gives an UpstreamAbsentError, 503 an UpstreamUnavailableError.
+        headers: of the answer, names in lower case.
+        now: Unix time in seconds, for a date in Retry-After.
+    """
+    said, origin = f"{url.shown} answered {status}", url.origin
+    if status in (404, 410):
+        return FailedAttempt(
+            UpstreamAbsentError(said, origin=origin, status=status), Verdict.SUCCESS
+        )
+    if status in (408, 429) or status >= 500:
+        wait_s = retry_after_s(headers.get("retry-after"), now)
+        error = UpstreamUnavailableError(
+            said, origin=origin, status=status, retry_after_s=whole_seconds(wait_s, 30)
+        )
+        verdict = Verdict.THROTTLE if status == 429 else Verdict.FAILURE
+        return FailedAttempt(error, verdict, again=status != 501, wait_s=wait_s)
+    if status in (401, 403):
+        said += ": it refuses our credential, or wants one, or denies us access"
+    if 400 <= status < 500:
+        return FailedAttempt(UpstreamError(said, origin=origin, status=status), Verdict.SUCCESS)
+    said += " where only 200 makes sense"
+    return FailedAttempt(UpstreamContentError(said, origin=origin, status=status))
