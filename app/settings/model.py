@@ -5,7 +5,6 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.settings import files, values
 from app.settings.rules import Contradiction, contradictions
@@ -15,6 +14,7 @@ from app.settings.sections import (
     Modules,
     Network,
     Releases,
+    Section,
     Storage,
     Sumdb,
     Whole,
@@ -24,14 +24,12 @@ from app.settings.values import Form, Secret
 CONTRADICTION: Final = "contradiction"
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """Every setting, valid by itself and together with the others.
 
-    `Settings(data_dir=Path("/srv/moorage"))` sets one and takes the default of all others;
-    the environment is read by `load_settings` alone.
+    `Settings(data_dir=Path("/srv/moorage"))` sets one setting; all others have their defaults.
+    Only `load_settings` reads the environment.
     """
-
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     data_dir: Annotated[
         AnyPath,
@@ -100,27 +98,11 @@ class Settings(BaseSettings):
     storage: Annotated[Storage, Field(description="The blob store.")] = Storage()
     limits: Annotated[Limits, Field(description="Limits on load and sizes.")] = Limits()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the arguments as the only source.
-
-        The library's own sources stop at the first malformed value, pass over unknown variables
-        and read the process's environment; `sources.py` names every problem at once.
-        """
-        return (init_settings,)
-
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
-        found = [_line_error(rule) for rule in contradictions(self)]
-        if found:
-            raise ValidationError.from_exception_data("Settings", found)
+        errors = [_line_error(rule) for rule in contradictions(self)]
+        if errors:
+            raise ValidationError.from_exception_data("Settings", errors)
         return self
 
     @property
