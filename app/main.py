@@ -12,8 +12,9 @@ from app.core.errors import MoorageError
 from app.services.assembly import Services
 from app.settings import Limits, Settings, load_settings
 from app.web.admin.app import create_admin
+from app.web.admission import Admission, TenantDefaults
 from app.web.downloads import Downloads
-from app.web.goproxy import GoproxyApp, TenantDefaults
+from app.web.goproxy import GoproxyApp
 from app.web.guard import Guard
 from app.web.health import Health
 from app.web.responses import Header, plain
@@ -45,14 +46,18 @@ class Application:
         self._downloads = Downloads(
             releases.catalog, releases.ingestion, releases.freshness, sender
         )
+        gateways = Gateways(settings.network.gateways)
+        defaults = TenantDefaults(
+            streams=limits.tenant_streams, rate=limits.tenant_rate, bad_tokens=limits.bad_tokens
+        )
         self._goproxy = GoproxyApp(
             shared.policies,
             services.modules.front,
             services.sumdb.front,
             shared.usage,
             sender,
-            Gateways(settings.network.gateways),
-            TenantDefaults(limits.tenant_streams, limits.tenant_rate, limits.bad_tokens),
+            gateways,
+            Admission(shared.policies, gateways, defaults, shared.now),
             shared.now,
         )
         self._admin = create_admin(services, self.health)

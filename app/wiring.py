@@ -38,6 +38,7 @@ from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
 from app.services.modules.healing import ModuleHealing
 from app.services.modules.logpass import LogPass
+from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.refresh import ModuleRefresh
 from app.services.modules.toolchains import Toolchains
 from app.services.policy import PolicyReader
@@ -206,21 +207,22 @@ def build_modules(
     slots = Slots()
     absences = Absences(time.monotonic)
     goproxies = Goproxies(partial(_http_client, settings))
-    sources = Upstreams(goproxies, shared.box)
+    upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold)
     files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, **bounds)
     answers = ModuleAnswers(db, turns, slots, absences, now, **bounds)
     toolchains = Toolchains(
         db, store, releases.catalog, releases.ingestion, releases.freshness, shared.leases, now
     )
-    front = ModuleFront(db, files, answers, absences, sources, toolchains, now, limits.tenant_cold)
+    mirrored = MirroredToolchains(toolchains)
     return ModuleServices(
         goproxies=goproxies,
         toolchains=toolchains,
         files=files,
         answers=answers,
-        front=front,
-        healing=ModuleHealing(db, shared.policies, files, sources, toolchains, limits.tenant_cold),
-        refresh=ModuleRefresh(db, shared.policies, front, files, sources, now),
+        mirrored=mirrored,
+        front=ModuleFront(db, files, answers, absences, upstreams, mirrored, now),
+        healing=ModuleHealing(db, shared.policies, files, upstreams, toolchains),
+        refresh=ModuleRefresh(db, shared.policies, files, absences, upstreams, now),
         log_pass=LogPass(db, files, publiclog.checks, shared.policies, now),
     )
 
@@ -251,7 +253,7 @@ def build_sumdb(
     heads = HeadFiles(settings.data_dir / "keys" / "logs")
     logs = TenantLogs(db, shared.box, heads, now, settings.sumdb.log_name)
     relays = publiclog.relays
-    front = SumdbFront(relays, logs, publiclog.checks, modules.front)
+    front = SumdbFront(relays, logs, publiclog.checks, modules.front, modules.mirrored)
     return SumdbServices(
         logs=logs,
         fsck=LogFsck(db, heads),

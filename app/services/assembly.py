@@ -25,6 +25,7 @@ from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
 from app.services.modules.healing import ModuleHealing
 from app.services.modules.logpass import LogPass
+from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.refresh import ModuleRefresh
 from app.services.modules.toolchains import Toolchains
 from app.services.policy import PolicyReader
@@ -161,6 +162,7 @@ class ModuleServices:
     toolchains: Toolchains
     files: ModuleFiles
     answers: ModuleAnswers
+    mirrored: MirroredToolchains
     front: ModuleFront
     healing: ModuleHealing
     refresh: ModuleRefresh

@@ -6,7 +6,6 @@ that were authorised, for one policy generation and no longer than token and rul
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from app.core.acl import Decision, ModuleAccess
 from app.core.errors import DeniedError, UnauthenticatedError
@@ -14,23 +13,6 @@ from app.core.principal import ANONYMOUS, Principal, Scope
 from app.core.token import looks_like_token, token_hash
 from app.db.tokens import RecordedToken
 from app.services.policy import Policy, TenantPolicy
-
-
-class Operation(StrEnum):
-    """What is done with a module; `ROOT` is asking whether one may come in at all."""
-
-    ROOT = "root"
-    LIST = "list"
-    RESOLVE = "resolve"
-    FETCH = "fetch"
-
-
-_SCOPES = {
-    Operation.ROOT: Scope.READ,
-    Operation.LIST: Scope.READ,
-    Operation.RESOLVE: Scope.READ,
-    Operation.FETCH: Scope.READ,
-}
 
 
 def principal_of(token: RecordedToken) -> Principal:
@@ -105,47 +87,31 @@ class Permission:
 def permission(
     principal: Principal,
     of_tenant: TenantPolicy,
-    operation: Operation,
     module: str | None,
     now: datetime,
 ) -> Permission:
-    """Return what principal may do with a module of a tenant: `authorize` for many versions.
+    """Return what principal may do with a module of a tenant, version by version.
 
     Args:
         principal: who asks.
         of_tenant: of the tenant.
-        operation: what is asked for.
         module: plain path; None for the tenant's root.
         now: UTC; rules expire.
     """
-    refusal = _refusal(principal, of_tenant, operation)
+    refusal = _refusal(principal, of_tenant)
     access = None if module is None else of_tenant.access.to(module, now)
     return Permission(refusal, access)
 
 
-def authorize(
-    principal: Principal,
-    of_tenant: TenantPolicy,
-    operation: Operation,
-    module: str | None,
-    version: str | None,
-    now: datetime,
-) -> Decision:
-    """Return whether principal may do operation with a module of a tenant; see `permission`."""
-    return permission(principal, of_tenant, operation, module, now).decide(version)
-
-
-def _refusal(
-    principal: Principal, of_tenant: TenantPolicy, operation: Operation
-) -> Decision | None:
-    tenant, scope = of_tenant.tenant, _SCOPES[operation]
+def _refusal(principal: Principal, of_tenant: TenantPolicy) -> Decision | None:
+    tenant = of_tenant.tenant
     if not tenant.enabled:
         return Decision(False, "tenant", f"tenant {tenant.name} is switched off; ask an admin")
     if principal.tenant not in (None, tenant.name):
         return Decision(False, "token", f"this token is not one for tenant {tenant.name}")
-    if not tenant.anonymous_read and not principal.has(scope):
-        told = f"this token lacks the scope `{scope}` for {tenant.name}"
-        return Decision(False, "token", told)
+    if not tenant.anonymous_read and not principal.has(Scope.READ):
+        reason = f"this token lacks the scope `{Scope.READ}` for {tenant.name}"
+        return Decision(False, "token", reason)
     return None
 
 

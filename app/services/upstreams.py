@@ -1,28 +1,54 @@
 """Opening the upstreams of routes: the client of each, with the credential that it wants."""
 
+from dataclasses import dataclass
+
 from app.core.errors import StorageError
 from app.core.routing import Upstream
+from app.core.tenant import Tenant
 from app.services.policy import Policy
 from app.services.secrets import SecretBox, place_of
 from app.upstream.address import Credential, Url
 from app.upstream.goproxy import Goproxies, Goproxy
 
 
-class Upstreams:
-    """Upstreams, ready to be asked."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An upstream that is ready to be asked on behalf of a tenant.
 
-    def __init__(self, proxies: Goproxies, box: SecretBox) -> None:
+    Attributes:
+        proxy: the upstream's client, with its credential.
+        tenant: the name of the tenant whose slots a fetch takes.
+        slots: how many fetches of that tenant may run at once.
+    """
+
+    proxy: Goproxy
+    tenant: str
+    slots: int
+
+
+class Upstreams:
+    """Opens upstreams.
+
+    Args:
+        proxies: the clients.
+        box: opens the sealed credentials.
+        slots: fetches at once of a tenant that has no limit of its own.
+    """
+
+    def __init__(self, proxies: Goproxies, box: SecretBox, slots: int) -> None:
         self._proxies = proxies
         self._box = box
+        self._slots = slots
         self._credentials: dict[tuple[int, int, str], Credential] = {}
 
-    def open(self, upstream: Upstream, policy: Policy) -> Goproxy:
-        """Return an upstream with its credential.
+    def open(self, upstream: Upstream, policy: Policy, tenant: Tenant) -> Source:
+        """Return an upstream with its credential, to be asked on behalf of a tenant.
 
         Raises:
             StorageError: the credential can't be opened with the key of now.
         """
-        return self._proxies.open(upstream, self._credential(upstream, policy))
+        proxy = self._proxies.open(upstream, self._credential(upstream, policy))
+        return Source(proxy, tenant.name, tenant.limits.cold or self._slots)
 
     def _credential(self, upstream: Upstream, policy: Policy) -> Credential | None:
         if upstream.credential is None:

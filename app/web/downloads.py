@@ -21,6 +21,7 @@ from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.policy import raise_if_held_back
+from app.storage.blobstore import OpenBlob
 from app.web.hotcache import HotCache
 from app.web.pages import downloads_page
 from app.web.responses import (
@@ -87,7 +88,7 @@ class Downloads:
         self._hot: HotCache[Answer] = HotCache(lambda answer: len(answer.wire) + len(answer.body))
 
     def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
-        """Return what a plain GET is answered with if it lies prepared, without any await.
+        """Return the prepared answer to a plain GET, without any await; None where there is none.
 
         Args:
             url: path and query as they came over the wire.
@@ -111,19 +112,21 @@ class Downloads:
         if answer is not None and is_hit and answer.blob is None:
             status, sent = await self._sender.send(answer, scope, receive, send)
         else:
-            status, sent = await self._told(answer if is_hit else None, key, scope, receive, send)
+            hit = answer if is_hit else None
+            status, sent = await self._send_logged(hit, key, scope, receive, send)
         metrics.count_request("downloads", scope["method"], status, sent)
 
-    async def _told(
+    async def _send_logged(
         self, answer: Answer | None, key: bytes, scope: Scope, receive: Receive, send: Send
     ) -> tuple[int, int]:
         """Answer, and log it under a request id: all but small hits, which are only counted."""
         token = logs.request_id.set(token_hex(8))
         started = time.monotonic()
+        blob: OpenBlob | None = None
         try:
             if answer is None:
-                answer = await self._answer(scope, key)
-            status, sent = await self._sender.send(answer, scope, receive, send)
+                answer, blob = await self._answer(scope, key)
+            status, sent = await self._sender.send(answer, scope, receive, send, blob)
             _log.info(
                 "request",
                 method=scope["method"],
@@ -134,52 +137,56 @@ class Downloads:
                 client=scope["client"][0] if scope.get("client") else None,
             )
         finally:
+            if blob is not None:
+                blob.close()
             logs.request_id.reset(token)
         return status, sent
 
-    async def _answer(self, scope: Scope, key: bytes) -> Answer:
+    async def _answer(self, scope: Scope, key: bytes) -> tuple[Answer, OpenBlob | None]:
+        """Return the answer, kept for the next request, and the blob that was opened for it."""
         if scope["method"] not in _METHODS:
-            return plain(405, "only GET and HEAD are answered here", (b"allow", b"GET, HEAD"))
+            answer = plain(405, "only GET and HEAD are answered here", (b"allow", b"GET, HEAD"))
+            return answer, None
         path: bytes = scope["raw_path"]
         if path in (b"/dl", b"/go"):
             query = scope["query_string"].decode("ascii", "ignore")
-            return redirect(f"/dl/?{query}" if query else "/dl/")
+            return redirect(f"/dl/?{query}" if query else "/dl/"), None
         try:
-            requested = parse_request(path, scope["query_string"])
+            request = parse_request(path, scope["query_string"])
             generation = (await self._catalog.current()).generation
-            answer = await self._prepare(requested)
+            answer, blob = await self._prepare(request)
         except MoorageError as error:
-            return error_answer(error)
+            return error_answer(error), None
         # Under any other query a client could fill the cache with copies of the listings.
         if key == path or scope["query_string"] in _LISTING_QUERIES:
             self._hot.put(key, generation, answer)
-        return answer
+        return answer, blob
 
-    async def _prepare(self, requested: DownloadRequest) -> Answer:
+    async def _prepare(self, request: DownloadRequest) -> tuple[Answer, OpenBlob | None]:
         catalog = await self._catalog.current()
-        if not requested.name:
+        if not request.name:
             await self._freshness.first_index(catalog)
-            return await self._listing(requested)
-        if requested.name == "SHA256SUMS":
+            return await self._listing(request), None
+        if request.name == "SHA256SUMS":
             await self._freshness.first_index(catalog)
-            return body_answer(_sums(await self._catalog.current()), TEXT, LISTING)
-        record = await self._served(requested.name)
-        if requested.extra:
-            return _extra_answer(record, requested.extra)
-        sha256 = record.sha256
+            return body_answer(_sums(await self._catalog.current()), TEXT, LISTING), None
+        record = await self._served(request.name)
+        if request.extra:
+            return _extra_answer(record, request.extra), None
+        sha256, size_bytes = record.sha256, record.file.size_bytes
         stored_at = record.ingested_at or record.first_seen_at
-        # Opening proves the bytes before the answer is prepared, and heals them if need be.
-        (await self._sender.open(sha256, record.file.size_bytes)).close()
         kind = _CONTENT_TYPES[record.file.suffix]
-        return file_answer(sha256, record.file.size_bytes, kind, stored_at)
+        # Opening proves the bytes before the answer is prepared, and heals them if need be.
+        blob = await self._sender.open(sha256, size_bytes)
+        return file_answer(sha256, size_bytes, kind, stored_at), blob
 
-    async def _listing(self, requested: DownloadRequest) -> Answer:
+    async def _listing(self, request: DownloadRequest) -> Answer:
         catalog = await self._catalog.current()
-        if not requested.as_json:
+        if not request.as_json:
             page = await asyncio.to_thread(downloads_page, catalog)
             return body_answer(page, b"text/html; charset=utf-8", LISTING, *_PAGE_HEADERS)
         releases = catalog.releases
-        if not requested.include_all:
+        if not request.include_all:
             supported = (r for r in releases if minor_of(r.version) in catalog.minors)
             releases = newest_supported(supported)
         cors = (b"access-control-allow-origin", b"*")
@@ -211,22 +218,22 @@ _PAGE_HEADERS = (
 
 
 def parse_request(path: bytes, query: bytes) -> DownloadRequest:
-    """Return what a path below /dl/ or /go/ asks for.
+    """Return the request that a path below /dl/ or /go/ makes.
 
     Raises:
         BadInputError: the path holds what no name here can hold.
         UnknownError: the name is outside the grammar of Go's file names.
     """
-    found = _NAME.fullmatch(path)
-    if found is None:
+    match = _NAME.fullmatch(path)
+    if match is None:
         if b"%" in path or b"\\" in path or b"//" in path or b"/../" in path + b"/":
             raise BadInputError(
                 "malformed path; names are plain, for example /dl/go1.27.1.src.tar.gz"
             )
         raise UnknownError("there is nothing of that name here; see /dl/ for what there is")
-    name = found.group(1).decode("ascii")
+    name = match.group(1).decode("ascii")
     if not name:
-        return _requested_listing(query)
+        return _listing_request(query)
     extra = next((e for e in _EXTRAS if name.endswith(e)), "")
     base = name.removesuffix(extra)
     if base == "SHA256SUMS" or _HEX.fullmatch(base):
@@ -242,13 +249,13 @@ def parse_request(path: bytes, query: bytes) -> DownloadRequest:
     return DownloadRequest(base, extra)
 
 
-def _requested_listing(query: bytes) -> DownloadRequest:
+def _listing_request(query: bytes) -> DownloadRequest:
     try:
-        asked = parse_qs(query.decode("ascii", "ignore"), max_num_fields=16)
+        fields = parse_qs(query.decode("ascii", "ignore"), max_num_fields=16)
     except ValueError as error:
         raise BadInputError("the query has more than 16 fields") from error
     return DownloadRequest(
-        "", as_json=asked.get("mode") == ["json"], include_all=asked.get("include") == ["all"]
+        "", as_json=fields.get("mode") == ["json"], include_all=fields.get("include") == ["all"]
     )
 
 

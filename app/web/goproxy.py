@@ -1,18 +1,18 @@
 """`/goproxy/…`: the GOPROXY protocol of every tenant. Plain ASGI: this is the hot path.
 
-Parsing is `core/goproxy`'s, the tenant `tenancy`'s, who may do what `services/tenants`', and what
-is answered `services/modules`'. Every request is logged with the decision about it, hits too.
+A hit is a prepared answer, looked up by `answerkey` and sent. A miss goes down once and comes back
+once: `admission` says who asks, `core/goproxy` parses the path, `services/modules` or
+`services/sumdb` answers, `goproxy_answers` renders. Every request, a hit too, is logged with the
+decision about it.
 """
 
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from secrets import token_hex
 
 from cachetools import TTLCache
 
 from app import logs, metrics
-from app.core.digest import Digest
 from app.core.errors import (
     DeniedError,
     MoorageError,
@@ -20,40 +20,24 @@ from app.core.errors import (
     UnauthenticatedError,
     UnknownError,
 )
-from app.core.goproxy import CONTENT_TYPES, GoproxyRequest, RequestKind, parse_path
-from app.core.principal import Principal
-from app.core.token import looks_like_token
-from app.services.authorization import (
-    Operation,
-    authenticate,
-    authorize,
-    principal_of,
-    token_of,
-)
+from app.core.goproxy import GoproxyRequest, RequestKind, parse_path
+from app.db.modules import ModuleFile
 from app.services.clock import Now
-from app.services.modules.caller import Caller, Resolved
+from app.services.modules.caller import Caller, allowed
 from app.services.modules.front import ModuleFront
-from app.services.policy import Policy, PolicyReader, TenantPolicy
-from app.services.slots import Buckets
+from app.services.policy import PolicyReader
 from app.services.sumdb.front import SumdbFront
 from app.services.usage import UsageCounter
-from app.web.credentials import presented_token
+from app.storage.blobstore import OpenBlob
+from app.web.admission import Admission
+from app.web.answerkey import answer_key, with_gateways_tenant
 from app.web.decisions import DecisionLog, DecisionRecord
+from app.web.goproxy_answers import blob_answer, log_answer, module_answer, root_answer
 from app.web.hotcache import HotCache
-from app.web.responses import (
-    IMMUTABLE,
-    PRIVATE_IMMUTABLE,
-    TEXT,
-    Answer,
-    Header,
-    body_answer,
-    error_answer,
-    file_answer,
-    plain,
-)
+from app.web.responses import Answer, Header, error_answer, plain
 from app.web.sending import Sender
 from app.web.streaming import Receive, Scope, Send
-from app.web.tenancy import PREFIX, Gateways, TenantPath, addressed, names_tenant
+from app.web.tenancy import Gateways
 
 SUMDB = b"sumdb/"
 IN_MEMORY_BYTES = 1024 * 1024
@@ -63,32 +47,6 @@ _REFUSED_S = 5.0  # go repeats each 4xx at once; the repetition is answered from
 _MAX_REFUSED = 8192
 _STALE_S = 5.0
 _METHODS = ("GET", "HEAD")
-_KEY_BYTES = 512  # of a credential: keys are in memory too, and what is no token may be long
-_NOT_INSTANT = frozenset(
-    {
-        b"if-none-match",
-        b"if-modified-since",
-        b"range",
-        b"if-range",
-        b"x-tenant-id",
-        b"disable-module-fetch",
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class TenantDefaults:
-    """Limits of all tenants; one tenant's own take their place.
-
-    Attributes:
-        streams: zips sent to one tenant at once.
-        rate: requests a second of one tenant that are not answered from memory.
-        bad_tokens: wrong tokens a minute from one address.
-    """
-
-    streams: int
-    rate: int
-    bad_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +55,40 @@ class PreparedAnswer:
 
     Attributes:
         until: monotonic seconds from which it must be asked for again.
-        tenant: whose it is.
+        record: what the decision log says of it.
+        tenant: whose it is; "" for a refusal.
         token: the id of the token, or "".
-        line: what the decision log says of it.
         download: the module version, where it is a zip to be counted.
     """
 
     answer: Answer
     until: float
-    tenant: str
-    token: str
-    line: DecisionRecord
+    record: DecisionRecord
+    tenant: str = ""
+    token: str = ""
     download: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a service answered, rendered.
+
+    Attributes:
+        decided_by: the rule that allowed it.
+        version: the one that it is about, or "".
+        fresh_s: seconds for which the same answer may be given again; None means for ever.
+        lookup: module and version of a lookup at a checksum database.
+        download: module and version of a zip.
+        blob: the opened blob whose bytes are the body; closed once the answer is sent.
+    """
+
+    answer: Answer
+    decided_by: str
+    version: str = ""
+    fresh_s: float | None = None
+    lookup: tuple[str, str] | None = None
+    download: tuple[str, str] | None = None
+    blob: OpenBlob | None = None
 
 
 class GoproxyApp:
@@ -122,7 +102,7 @@ class GoproxyApp:
         usage: UsageCounter,
         sender: Sender,
         gateways: Gateways,
-        limits: TenantDefaults,
+        admission: Admission,
         now: Now,
     ) -> None:
         self._policies = policies
@@ -131,368 +111,213 @@ class GoproxyApp:
         self._usage = usage
         self._sender = sender
         self._gateways = gateways
-        self._limits = limits
+        self._admission = admission
         self._now = now
         self._hot: HotCache[PreparedAnswer] = HotCache(
             lambda p: len(p.answer.wire) + len(p.answer.body)
         )
-        self._refused: TTLCache[tuple[bytes, int], tuple[Answer, DecisionRecord]] = TTLCache(
+        self._refused: TTLCache[tuple[bytes, int], PreparedAnswer] = TTLCache(
             _MAX_REFUSED, _REFUSED_S
         )
-        self._buckets = Buckets(time.monotonic)
-        self._bad_tokens = Buckets(time.monotonic, burst_s=60.0)
-        self._streams: dict[str, int] = {}
         self.decisions = DecisionLog()
 
     def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
-        """Return what a plain GET is answered with if it lies prepared, without any await.
+        """Return the prepared answer to a plain GET, without any await; None where there is none.
 
         Args:
             url: path and query as they came over the wire.
             headers: of the request, with lower-case names.
             client: the peer's address.
         """
-        key = _key(url, headers, is_plain_only=True)
+        key = answer_key(url, headers, is_plain_only=True)
         if key is None:
             return None
         prepared = self._hot.get(key, self._policies.generation)
         if prepared is None or not prepared.answer.wire or time.monotonic() >= prepared.until:
             return None
+        size_bytes = prepared.answer.size_bytes
         sender = self._gateways.client_behind(client, headers)
-        self._count(prepared, sender, prepared.answer.size_bytes)
+        self._account(prepared, sender, status=200, sent=size_bytes, is_sent=True)
         metrics.count_hot(hit=True)
-        metrics.count_request("goproxy", "GET", 200, prepared.answer.size_bytes)
+        metrics.count_request("goproxy", "GET", 200, size_bytes)
         return prepared.answer.wire
-
-    def _count(self, prepared: PreparedAnswer, client: str, sent: int) -> None:
-        self.decisions.add(prepared.line, client, sent)
-        metrics.count_decision(allowed=True)
-        if prepared.download is not None:
-            self._usage.count(prepared.tenant, prepared.token, *prepared.download)
-        if prepared.token:
-            self._usage.used(prepared.token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         reset = logs.request_id.set(token_hex(8))
+        method: str = scope["method"]
+        blob: OpenBlob | None = None
         try:
             peer = scope["client"][0] if scope.get("client") else ""
             client = self._gateways.client_behind(peer, scope["headers"])
-            key = _key(_url(scope), scope["headers"], is_plain_only=False)
-            if key is not None and self._gateways.trusts(peer):
-                key += _gateways_tenant(scope["headers"])
-            prepared = self._lookup(key) if key and scope["method"] in _METHODS else None
+            key = self._key(scope, peer)
+            prepared = self._prepared(key) if key and method in _METHODS else None
             metrics.count_hot(hit=prepared is not None)
             if prepared is None:
-                prepared, line, answer = await self._prepare(scope, key, peer, client)
-            else:
-                line, answer = prepared.line, prepared.answer
-            status, sent = await self._send(prepared, answer, scope, receive, send)
-            if prepared is not None and status < 400:
-                is_sent = scope["method"] == "GET" and status != 304
-                self._count(prepared if is_sent else _uncounted(prepared), client, sent)
-            else:
-                metrics.count_decision(allowed=line.is_allowed)
-                self.decisions.add(line.with_status(status), client, sent)
-            metrics.count_request("goproxy", scope["method"], status, sent)
+                prepared, blob = await self._prepare(scope, key, peer, client)
+            status, sent = await self._send(prepared, blob, scope, receive, send)
+            is_sent = method == "GET" and status != 304
+            self._account(prepared, client, status=status, sent=sent, is_sent=is_sent)
+            metrics.count_request("goproxy", method, status, sent)
         finally:
+            if blob is not None:
+                blob.close()
             logs.request_id.reset(reset)
 
-    def _lookup(self, key: bytes) -> PreparedAnswer | None:
+    def _key(self, scope: Scope, peer: str) -> bytes | None:
+        path, query, headers = scope["raw_path"], scope["query_string"], scope["headers"]
+        key = answer_key(path + b"?" + query if query else path, headers, is_plain_only=False)
+        if key is not None and self._gateways.trusts(peer):
+            return with_gateways_tenant(key, headers)
+        return key
+
+    def _prepared(self, key: bytes) -> PreparedAnswer | None:
         prepared = self._hot.get(key, self._policies.generation)
         if prepared is not None and time.monotonic() >= prepared.until:
             self._hot.drop(key)
             return None
         return prepared
 
+    def _account(
+        self, prepared: PreparedAnswer, client: str, *, status: int, sent: int, is_sent: bool
+    ) -> None:
+        """Log and count an answer; is_sent: its body went out, or as much of it as was asked."""
+        self.decisions.add(prepared.record.with_status(status), client, sent)
+        metrics.count_decision(allowed=prepared.record.is_allowed)
+        if status >= 400:
+            return
+        if is_sent and prepared.download is not None:
+            self._usage.count(prepared.tenant, prepared.token, *prepared.download)
+        if prepared.token:
+            self._usage.used(prepared.token)
+
     async def _prepare(
         self, scope: Scope, key: bytes | None, peer: str, client: str
-    ) -> tuple[PreparedAnswer | None, DecisionRecord, Answer]:
-        """Return what to answer; Prepared where it is a success, which the next one may have."""
+    ) -> tuple[PreparedAnswer, OpenBlob | None]:
+        """Return the answer to a request, kept for the next one if it lasts, and its open blob."""
+        raw_path: bytes = scope["raw_path"]
         if scope["method"] not in _METHODS:
             answer = plain(405, "only GET and HEAD are answered here", (b"allow", b"GET, HEAD"))
-            return None, DecisionRecord.of_path(scope["raw_path"], "method"), answer
-        # Of before the look at the policy: a refusal that a change overtakes is not kept for it.
+            return PreparedAnswer(answer, 0.0, DecisionRecord.of_path(raw_path, "method")), None
+        # Read before the policy: if the policy changes in between, a refusal is kept under the old
+        # generation and never served.
         generation = self._policies.generation
-        repeated = self._refused.get((key, generation)) if key else None
-        if repeated is not None:
-            return None, repeated[1], repeated[0]
-        request: _Request | None = None
+        refusal = self._refused.get((key, generation)) if key else None
+        if refusal is not None:
+            return refusal, None
+        caller: Caller | None = None
+        record = DecisionRecord.of_path(raw_path, "request")
         try:
-            request = await self._entered(scope, peer, client)
-            prepared = await self._answered(request)
+            caller, path = await self._admission.admit(scope, peer, client)
+            record = DecisionRecord.of(path, caller.principal)
+            entry = allowed(caller.may_enter())
+            if not path.rest:
+                content = _Content(root_answer(caller.tenant), entry.by, fresh_s=0.0)
+            elif path.rest.startswith(SUMDB):
+                content = await self._log_content(caller, path.rest.removeprefix(SUMDB))
+            else:
+                request = parse_path(path.rest)
+                record = record.about(request)
+                content = await self._module_content(caller, request)
         except MoorageError as error:
-            refused = error_answer(error)
-            known = (
-                request.line if request else DecisionRecord.of_path(scope["raw_path"], "request")
-            )
-            line = known.refused(error)
+            refusal = PreparedAnswer(error_answer(error), 0.0, record.refused(error))
             is_lasting = isinstance(error, UnauthenticatedError | DeniedError | UnknownError)
-            # "Not stored here" is no answer for one who does not forbid the fetch.
-            if key and is_lasting and (request is None or request.may_keep):
-                self._refused[key, generation] = (refused, line)
-            return None, line, refused
-        is_lasting = prepared.until > time.monotonic() and not scope["query_string"]
-        if key and is_lasting and request.may_keep:
-            self._hot.put(key, request.policy.generation, prepared)
-        return prepared, prepared.line, prepared.answer
+            # "Not stored here" is no answer for a client that does not forbid the fetch.
+            if key and is_lasting and (caller is None or caller.fetch):
+                self._refused[key, generation] = refusal
+            return refusal, None
+        prepared = self._lasting(caller, record, content, is_root=not path.rest)
+        is_kept = prepared.until > time.monotonic() and not scope["query_string"] and caller.fetch
+        if key and is_kept:
+            self._hot.put(key, caller.policy.generation, prepared)
+        return prepared, content.blob
 
-    async def _entered(self, scope: Scope, peer: str, client: str) -> "_Request":
-        """Return a request that is addressed, authenticated and within its tenant's rate."""
-        policy, now = await self._policies.current(), self._now()
-        path: bytes = scope["raw_path"]
-        whole = path if path.startswith(PREFIX) else path + b"/"
-        to = addressed(whole, scope["headers"], peer, self._gateways, policy.hosts)
-        of_tenant, presented = policy.tenants.get(to.tenant), None
-        try:
-            presented = presented_token(scope["headers"])
-            if of_tenant is None:
-                raise _no_such_tenant(policy, to.tenant, presented, now)
-            principal, expires_at = authenticate(policy, of_tenant, presented, now)
-        except UnauthenticatedError:
-            if any(name == b"authorization" for name, _ in scope["headers"]):
-                self._check_bad_tokens(client)
-            raise
-        self._check_rate(of_tenant)
-        fetch = not any(
-            name == b"disable-module-fetch" and value.strip().lower() == b"true"
-            for name, value in scope["headers"]
-        )
-        asking = Caller(policy, of_tenant, principal, now, fetch)
-        return _Request(to, asking, expires_at, DecisionRecord.of(to, principal), fetch)
-
-    def _check_bad_tokens(self, client: str) -> None:
-        wait_s = self._bad_tokens.take(client, self._limits.bad_tokens / 60)
-        if wait_s:
-            raise RateLimitedError(
-                "too many wrong tokens from this address; set the right one and try again later",
-                retry_after_s=max(1, round(wait_s)),
-            )
-
-    def _check_rate(self, of_tenant: TenantPolicy) -> None:
-        tenant = of_tenant.tenant
-        wait_s = self._buckets.take(tenant.name, tenant.limits.rate or self._limits.rate)
-        if wait_s:
-            raise RateLimitedError(
-                f"tenant {tenant.name} sends more requests than it may; try again",
-                retry_after_s=max(1, round(wait_s)),
-            )
-
-    async def _answered(self, request: "_Request") -> PreparedAnswer:
-        by = self._let_in(request.asking)
-        if not request.to.rest:
-            return self._root(request, by)
-        if request.to.rest.startswith(SUMDB):
-            return await self._of_log(request)
-        requested = parse_path(request.to.rest)
-        request.line = request.line.about(requested)
-        found = await self._modules.answer(request.asking, requested)
-        answer = await self._rendered(request, requested, found)
-        line = request.line.decided(found.decided_by, found.version)
-        is_zip = requested.kind is RequestKind.ZIP
-        if is_zip:
-            self._sumdb.record_served(request.asking, requested.module, requested.version)
-        download = (requested.module, requested.version) if is_zip else None
-        return self._prepared(request, found.fresh_s, answer, line, download)
-
-    async def _of_log(self, request: "_Request") -> PreparedAnswer:
-        """Return the answer to a request about a checksum database."""
-        found = await self._sumdb.answer(request.asking, request.to.rest.removeprefix(SUMDB))
-        kind = b"application/octet-stream" if found.is_tile else TEXT
-        is_open = request.asking.of_tenant.tenant.anonymous_read
-        vary = () if is_open else ((b"vary", b"Authorization"),)
-        if found.fresh_s is None:
-            caching = IMMUTABLE if is_open else PRIVATE_IMMUTABLE
+    async def _module_content(self, caller: Caller, request: GoproxyRequest) -> _Content:
+        resolved = await self._modules.answer(caller, request)
+        download = None
+        if request.kind is RequestKind.ZIP:
+            download = (request.module, request.version)
+            self._sumdb.record_served(caller, *download)
+        blob: OpenBlob | None = None
+        if resolved.file is not None and resolved.file.body is None and not resolved.body:
+            answer, blob = await self._open(caller, request.kind, resolved.file)
         else:
-            caching = _changing(found.fresh_s, is_open=is_open)
-        answer = body_answer(found.body, kind, caching, *vary)
-        if found.module:
-            request.line = request.line.of_lookup(found.module, found.version)
-        line = request.line.decided(found.decided_by)
-        return self._prepared(request, found.fresh_s, answer, line, None)
+            answer = module_answer(caller, request.kind, resolved)
+        return _Content(
+            answer,
+            resolved.decided_by,
+            resolved.version,
+            resolved.fresh_s,
+            download=download,
+            blob=blob,
+        )
 
-    def _let_in(self, asking: Caller) -> str:
-        """Return what lets somebody in at all; nothing else is told to whom nothing does.
+    async def _open(
+        self, caller: Caller, kind: RequestKind, file: ModuleFile
+    ) -> tuple[Answer, OpenBlob | None]:
+        """Return the answer that sends a blob; one that is too large for memory stays open.
 
-        Raises:
-            DeniedError: the token is not for this tenant, or the tenant is switched off.
+        Opening proves the bytes before the answer is prepared, and heals them if need be.
         """
-        decision = authorize(
-            asking.principal, asking.of_tenant, Operation.ROOT, None, None, asking.now
-        )
-        if not decision.allowed:
-            raise DeniedError(decision.reason, decision.by)
-        return decision.by
-
-    def _root(self, request: "_Request", by: str) -> PreparedAnswer:
-        asking = request.asking
-        told = (
-            f"this is the GOPROXY of tenant {asking.tenant}; use it: go env -w GOPROXY=<this URL>"
-        )
-        answer = plain(200, told)
-        return PreparedAnswer(
-            answer, 0.0, asking.tenant, asking.principal.token, request.line.decided(by)
-        )
-
-    async def _rendered(
-        self, request: "_Request", requested: GoproxyRequest, found: Resolved
-    ) -> Answer:
-        is_open = request.asking.of_tenant.tenant.anonymous_read
-        vary = () if is_open else ((b"vary", b"Authorization"),)
-        content_type = CONTENT_TYPES[requested.kind]
-        if found.file is not None and found.fresh_s is None:
-            caching = IMMUTABLE if is_open else PRIVATE_IMMUTABLE
-            if found.file.body is not None:
-                return body_answer(found.body, content_type, caching, *vary)
-            return await self._blob(found, content_type, caching, vary)
-        caching = _changing(found.fresh_s or 0, is_open=is_open)
-        stale: tuple[Header, ...] = ()
-        if found.stale_s:
-            warning = b'111 moorage "Revalidation Failed"'
-            stale = ((b"age", b"%d" % found.stale_s), (b"warning", warning))
-        return body_answer(found.body, content_type, caching, *vary, *stale)
-
-    async def _blob(
-        self, found: Resolved, content_type: bytes, caching: bytes, vary: tuple[Header, ...]
-    ) -> Answer:
-        file = found.file
-        if file is None:
-            raise AssertionError("a blob is a file's")
-        # Opening proves the bytes before the answer is prepared, and heals them if need be.
         blob = await self._sender.open(file.sha256, file.size_bytes)
+        if file.size_bytes > IN_MEMORY_BYTES:
+            return blob_answer(caller, kind, file, None), blob
         try:
-            body = None
-            if file.size_bytes <= IN_MEMORY_BYTES:
-                body = bytes(await blob.read(0, file.size_bytes))
+            body = bytes(await blob.read(0, file.size_bytes))
         finally:
             blob.close()
-        return file_answer(
-            file.sha256,
-            file.size_bytes,
-            content_type,
-            file.stored_at,
-            *vary,
-            caching=caching,
-            body=body,
+        return blob_answer(caller, kind, file, body), None
+
+    async def _log_content(self, caller: Caller, path: bytes) -> _Content:
+        """Return the answer to a request about a checksum database."""
+        answer = await self._sumdb.answer(caller, path)
+        return _Content(
+            log_answer(caller, answer),
+            answer.decided_by,
+            fresh_s=answer.fresh_s,
+            lookup=(answer.module, answer.version) if answer.module else None,
         )
 
-    def _prepared(
-        self,
-        request: "_Request",
-        fresh_s: float | None,
-        answer: Answer,
-        line: DecisionRecord,
-        download: tuple[str, str] | None,
+    def _lasting(
+        self, caller: Caller, record: DecisionRecord, content: _Content, *, is_root: bool
     ) -> PreparedAnswer:
-        # Of now, since a fetch that took long must not lengthen what ends after it began.
-        asking, monotonic, now = request.asking, time.monotonic(), self._now()
-        ends = [asking.of_tenant.next_change(asking.now), request.expires_at]
-        left = [(end - now).total_seconds() for end in ends if end is not None]
-        if fresh_s is not None:
-            left.append(max(fresh_s, _STALE_S))
-        until = monotonic + min(left, default=float("inf"))
-        return PreparedAnswer(answer, until, asking.tenant, asking.principal.token, line, download)
+        """Return a prepared answer that ends with the caller's rights, or with its freshness."""
+        if content.lookup is not None:
+            record = record.of_lookup(*content.lookup)
+        left_s = [float("inf")]
+        if caller.valid_until is not None:
+            # By the clock of now: a fetch that took long must not lengthen what ends.
+            left_s.append((caller.valid_until - self._now()).total_seconds())
+        if content.fresh_s is not None:
+            left_s.append(max(content.fresh_s, _STALE_S))
+        return PreparedAnswer(
+            content.answer,
+            0.0 if is_root else time.monotonic() + min(left_s),
+            record.decided(content.decided_by, content.version),
+            caller.tenant,
+            caller.principal.token,
+            content.download,
+        )
 
     async def _send(
         self,
-        prepared: PreparedAnswer | None,
-        answer: Answer,
+        prepared: PreparedAnswer,
+        blob: OpenBlob | None,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> tuple[int, int]:
+        """Send an answer; return the status and how many bytes of body went out."""
+        answer = prepared.answer
         # What fits into memory is no stream: a herd at a small new zip must not end in 429.
         is_stream = answer.blob is not None and not answer.wire and scope["method"] == "GET"
-        if prepared is None or not is_stream:
-            return await self._sender.send(answer, scope, receive, send)
-        tenant = prepared.tenant
-        policy = (await self._policies.current()).tenants.get(tenant)
-        most = (policy.tenant.limits.streams if policy else None) or self._limits.streams
-        if self._streams.get(tenant, 0) >= most:
-            error = RateLimitedError(f"tenant {tenant} has {most} downloads under way; try again")
-            return await self._sender.send(error_answer(error), scope, receive, send)
-        self._streams[tenant] = self._streams.get(tenant, 0) + 1
+        if not is_stream:
+            return await self._sender.send(answer, scope, receive, send, blob)
         try:
-            return await self._sender.send(answer, scope, receive, send)
+            await self._admission.enter_stream(prepared.tenant)
+        except RateLimitedError as error:
+            return await self._sender.send(error_answer(error), scope, receive, send)
+        try:
+            return await self._sender.send(answer, scope, receive, send, blob)
         finally:
-            self._streams[tenant] -= 1
-            if not self._streams[tenant]:
-                del self._streams[tenant]
-
-
-@dataclass(slots=True)
-class _Request:
-    """A request on its way to an answer; `line` grows as more is known of it."""
-
-    to: TenantPath
-    asking: Caller
-    expires_at: datetime | None
-    line: DecisionRecord
-    may_keep: bool
-
-    @property
-    def policy(self) -> Policy:
-        return self.asking.policy
-
-
-def _url(scope: Scope) -> bytes:
-    path: bytes = scope["raw_path"]
-    query: bytes = scope["query_string"]
-    return path + b"?" + query if query else path
-
-
-def _key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> bytes | None:
-    """Return what an answer is kept under: URL, credential and, without a tenant, the Host.
-
-    None where no answer may be kept: several credentials, or a header that changes the answer.
-    """
-    authorization: bytes | None = None
-    host = b""
-    for name, value in headers:
-        if name == b"authorization":
-            if authorization is not None:
-                return None
-            # An empty one is refused where none is welcome: the two must not share an answer.
-            authorization = value if 0 < len(value) <= _KEY_BYTES else _short(value)
-        elif name == b"host":
-            host = value
-        elif is_plain_only and name in _NOT_INSTANT:
-            return None
-    if names_tenant(url.partition(b"?")[0]):
-        host = b""
-    return url + b"\n" + (authorization or b"") + b"\n" + host
-
-
-def _short(value: bytes) -> bytes:
-    """Return what stands for a long or an empty credential: no header has a line feed as this."""
-    return b"\n" + Digest.of(value).hex.encode()
-
-
-def _changing(fresh_s: float, *, is_open: bool) -> bytes:
-    """Return the Cache-Control of an answer that changes."""
-    return b"%s, max-age=%d" % (b"public" if is_open else b"private", int(min(fresh_s, 60)))
-
-
-def _gateways_tenant(headers: list[Header]) -> bytes:
-    told = b",".join(value for name, value in headers if name == b"x-tenant-id")
-    return b"\n" + told if told else b""
-
-
-def _uncounted(prepared: PreparedAnswer) -> PreparedAnswer:
-    return PreparedAnswer(
-        prepared.answer, prepared.until, prepared.tenant, prepared.token, prepared.line
-    )
-
-
-def _no_such_tenant(
-    policy: Policy, name: str, presented: str | None, now: datetime
-) -> MoorageError:
-    """Return the refusal of a tenant that is none: strangers are not told that it is none."""
-    if presented is None or not looks_like_token(presented):
-        return UnauthenticatedError(
-            f"tenant {name} needs a token, as the password in .netrc or by GOAUTH"
-        )
-    principal: Principal = principal_of(token_of(policy, presented, now))
-    if principal.tenant is not None:
-        return DeniedError(f"this token is not one for tenant {name}")
-    return UnknownError(f"there is no tenant {name[:80]}; see `moorage tenant list`")
+            self._admission.leave_stream(prepared.tenant)

@@ -38,9 +38,22 @@ class Sender:
             ) from error
 
     async def send(
-        self, answer: Answer, scope: Scope, receive: Receive, send: Send
+        self,
+        answer: Answer,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        blob: OpenBlob | None = None,
     ) -> tuple[int, int]:
-        """Send an answer; return the status and how many bytes of body went out."""
+        """Send an answer; return the status and how many bytes of body went out.
+
+        Args:
+            answer: what to send.
+            scope: of the request.
+            receive: ASGI's.
+            send: ASGI's.
+            blob: the answer's blob, where the caller has opened it; the caller closes it.
+        """
         part = for_request(answer, scope["headers"])
         wants_body = scope["method"] != "HEAD" and part.length > 0
         if answer.blob is None or not wants_body:
@@ -48,7 +61,7 @@ class Sender:
             await send(_start(part))
             await send({"type": "http.response.body", "body": body})
             return part.status, len(body)
-        return await self._send_blob(answer, answer.blob, part, scope, receive, send)
+        return await self._send_blob(answer, answer.blob, part, scope, receive, send, blob)
 
     async def _send_blob(
         self,
@@ -58,28 +71,30 @@ class Sender:
         scope: Scope,
         receive: Receive,
         send: Send,
+        opened: OpenBlob | None,
     ) -> tuple[int, int]:
         try:
             self._streams.enter()
         except MoorageError as error:
             return await self.send(error_answer(error), scope, receive, send)
         try:
-            blob = await self.open(digest, answer.size_bytes)
+            blob = opened or await self.open(digest, answer.size_bytes)
             try:
                 await send(_start(part))
                 sent = await self._streams.send(blob, part.start, part.length, scope, receive, send)
             except StorageError as error:
-                await self._told_of_cut(digest, answer.size_bytes, error)
+                await self._look_at_cut(digest, answer.size_bytes, error)
                 return part.status, 0
             finally:
-                blob.close()
+                if opened is None:
+                    blob.close()
         except MoorageError as error:  # from opening: nothing was sent yet
             return await self.send(error_answer(error), scope, receive, send)
         finally:
             self._streams.leave()
         return part.status, sent
 
-    async def _told_of_cut(self, digest: Digest, size_bytes: int, error: StorageError) -> None:
+    async def _look_at_cut(self, digest: Digest, size_bytes: int, error: StorageError) -> None:
         """Look at a blob whose sending had to be cut; nothing can be answered any more."""
         _log.error("download cut", digest=digest.hex, error=str(error))
         try:

@@ -271,7 +271,7 @@ async def test_F36_a_client_that_vanishes_leaves_no_stream_and_the_fetch_goes_on
     app = front.site.application._goproxy
 
     async def none_left() -> bool:
-        return not app._streams
+        return not app._admission._streams
 
     await until(none_left)
 
@@ -285,13 +285,13 @@ async def test_F36_a_vanished_reader_gives_its_stream_back(front: Front) -> None
         await caller.head()
 
         async def one() -> bool:
-            return app._streams.get("acme") == 1
+            return app._admission._streams.get("acme") == 1
 
         await until(one)
         caller.vanish()
 
         async def none_left() -> bool:
-            return not app._streams
+            return not app._admission._streams
 
         await until(none_left)
 

@@ -114,7 +114,7 @@ async def test_streams_of_one_tenant_are_limited_and_another_has_its_own(tmp_pat
             for caller in (one, two):
                 await caller.send(request(target.format("acme")))
                 assert (await caller.head())[0] == 200
-            assert app._streams == {"acme": 2}
+            assert app._admission._streams == {"acme": 2}
             refused = await site.ask(target.format("acme"))
             assert_one_line(refused, 429)
             assert "2 downloads under way" in refused.text

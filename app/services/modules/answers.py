@@ -32,6 +32,7 @@ from app.services.flight import Flight
 from app.services.leases import Turns
 from app.services.modules.checks import check_list, check_resolved
 from app.services.slots import Slots
+from app.services.upstreams import Source
 from app.upstream.goproxy import Goproxy, path_of
 
 LIST = "list"
@@ -43,10 +44,11 @@ _log = logs.get("modules")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question whose answer changes.
+    """One question to one origin.
 
     Attributes:
-        query: "list", "latest", or "=" and a query such as "=master".
+        query: "list", "latest", "=" and a query such as "=master", or "@" and a file's name such as
+            "@v1.0.0.zip"; the last is only ever recorded as absent.
     """
 
     origin_id: int
@@ -61,6 +63,15 @@ class Query:
         if self.query == LATEST:
             return path_of(self.module, RequestKind.LATEST)
         return path_of(self.module, RequestKind.INFO, self.query.removeprefix("="))
+
+    @property
+    def identity(self) -> tuple[int, str, str]:
+        """What tells this question from all others."""
+        return (self.origin_id, self.module, self.query)
+
+    def at(self, origin_id: int) -> "Query":
+        """Return the same question to another origin."""
+        return Query(origin_id, self.module, self.query)
 
     def __str__(self) -> str:
         return f"{self.module}@{self.query.removeprefix('=')}"
@@ -133,51 +144,41 @@ class ModuleAnswers:
         self._refreshing: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    async def get(
-        self, asked: Query, route: Route, source: Goproxy, tenant: str, slots: int
-    ) -> CachedAnswer:
+    async def get(self, query: Query, route: Route, source: Source) -> CachedAnswer:
         """Return an answer, asking upstream where it is not fresh.
 
         Raises:
             UpstreamAbsentError: upstream has no such module or query.
-            UpstreamError: it can't be asked, and there is no earlier answer.
+            UpstreamError: it can't be query, and there is no earlier answer.
             OverloadedError: too much is under way.
         """
-        known, now = await self._known(asked), self._now()
+        known, now = await self._known(query), self._now()
         ttl = timedelta(seconds=route.ttl_s)
         if known is not None and known.status == 200:
             age = now - known.fetched_at
             if age < ttl:
                 return CachedAnswer(known.body, (ttl - age).total_seconds())
             if age < 2 * ttl:
-                self._refresh(asked, known.fetched_at, source, tenant, slots)
+                self._refresh(query, known.fetched_at, source)
                 return CachedAnswer(known.body, 0.0)
-        return await self._asked_anew(asked, known, source, tenant, slots, ttl)
+        return await self._ask_anew(query, known, source, ttl)
 
-    async def stored(self, asked: Query) -> CachedAnswer | None:
+    async def stored(self, query: Query) -> CachedAnswer | None:
         """Return the last answer, however old; None where there is none."""
-        known = await self._known(asked)
+        known = await self._known(query)
         if known is None or known.status != 200:
             return None
         return CachedAnswer(known.body, 0.0)
 
-    async def _known(self, asked: Query) -> ModuleAnswer | None:
-        return await self._db.read(
-            lambda s: ModuleTable(s).answer(asked.origin_id, asked.module, asked.query)
-        )
+    async def _known(self, query: Query) -> ModuleAnswer | None:
+        return await self._db.read(lambda s: ModuleTable(s).answer(*query.identity))
 
-    async def _asked_anew(
-        self,
-        asked: Query,
-        known: ModuleAnswer | None,
-        source: Goproxy,
-        tenant: str,
-        slots: int,
-        ttl: timedelta,
+    async def _ask_anew(
+        self, query: Query, known: ModuleAnswer | None, source: Source, ttl: timedelta
     ) -> CachedAnswer:
         since = known.fetched_at if known else None
         try:
-            answer = await self._ask(asked, since, source, tenant, slots)
+            answer = await self._ask(query, since, source)
         except UpstreamAbsentError:
             raise
         except (UpstreamError, OverloadedError) as error:
@@ -185,72 +186,71 @@ class ModuleAnswers:
                 raise
             if known.status != 200:
                 raise UpstreamAbsentError(
-                    f"{asked} was not there when upstream was last asked",
+                    f"{query} was not there when upstream was last asked",
                     origin="",
                     status=known.status,
                 ) from error
             stale_s = int((self._now() - known.fetched_at).total_seconds())
-            _log.warning("stale answer", name=str(asked), age_s=stale_s, error=str(error))
+            _log.warning("stale answer", name=str(query), age_s=stale_s, error=str(error))
             return CachedAnswer(known.body, 0.0, max(stale_s, 1))
         age = self._now() - answer.fetched_at
         return CachedAnswer(answer.body, max((ttl - age).total_seconds(), 0.0))
 
-    async def _ask(
-        self, asked: Query, since: datetime | None, source: Goproxy, tenant: str, slots: int
-    ) -> ModuleAnswer:
+    async def _ask(self, query: Query, since: datetime | None, source: Source) -> ModuleAnswer:
         """Ask upstream, one at a time in all processes; since is when it was asked before."""
-        key = (asked.origin_id, asked.module, asked.query)
-        self._absences.check(key, str(asked))
+        self._absences.check(query.identity, str(query))
         if self._closing:
             raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
-        return await self._flight.do(key, lambda: self._alone(asked, since, source, tenant, slots))
+        return await self._flight.do(
+            query.identity, lambda: self._ask_in_turn(query, since, source)
+        )
 
-    async def _alone(
-        self, asked: Query, since: datetime | None, source: Goproxy, tenant: str, slots: int
+    async def _ask_in_turn(
+        self, query: Query, since: datetime | None, source: Source
     ) -> ModuleAnswer:
-        turn = f"answer:{asked.origin_id}:{asked}"
-        async with self._turns.hold(turn), self._slots.fetch(tenant, asked.origin_id, slots):
-            known = await self._known(asked)
+        """Ask when it is this process's turn, unless another one asked meanwhile."""
+        turn = f"answer:{query.origin_id}:{query}"
+        async with (
+            self._turns.hold(turn),
+            self._slots.fetch(source.tenant, query.origin_id, source.slots),
+        ):
+            known = await self._known(query)
             if known is not None and (since is None or known.fetched_at > since):
                 return known  # another process was faster
             try:
-                body = await self._fetch(asked, source)
+                body = await self._fetch(query, source.proxy)
             except UpstreamAbsentError as error:
-                key = (asked.origin_id, asked.module, asked.query)
-                self._absences.remember(key, error.status)
+                self._absences.remember(query.identity, error.status)
                 if known is not None and known.status == 200:  # it is gone, for good or for now
-                    await self._db.write(
-                        lambda s: ModuleTable(s).forget_answer(
-                            asked.origin_id, asked.module, asked.query
-                        )
-                    )
+                    await self._db.write(lambda s: ModuleTable(s).forget_answer(*query.identity))
                 raise
-            answer = ModuleAnswer(
-                asked.origin_id, asked.module, asked.query, 200, body, self._now()
-            )
+            answer = ModuleAnswer(*query.identity, 200, body, self._now())
             await self._db.write(lambda s: ModuleTable(s).save_answer(answer))
             return answer
 
-    async def _fetch(self, asked: Query, source: Goproxy) -> bytes:
-        if asked.query == LIST:
-            return check_list(asked.module, await source.get(asked.path, MAX_LIST_BYTES))
-        body = await source.get(asked.path, MAX_INFO_BYTES)
-        return check_resolved(asked.module, asked.query, body, self._now())
+    async def _fetch(self, query: Query, proxy: Goproxy) -> bytes:
+        if query.query == LIST:
+            return check_list(query.module, await proxy.get(query.path, MAX_LIST_BYTES))
+        body = await proxy.get(query.path, MAX_INFO_BYTES)
+        return check_resolved(query.module, query.query, body, self._now())
 
-    def _refresh(
-        self, asked: Query, since: datetime, source: Goproxy, tenant: str, slots: int
-    ) -> None:
-        work = self._ask(asked, since, source, tenant, slots)
-        task = asyncio.ensure_future(_unless_it_fails(str(asked), work))
+    def _refresh(self, query: Query, since: datetime, source: Source) -> None:
+        work = self._ask(query, since, source)
+        task = asyncio.ensure_future(_unless_it_fails(str(query), work))
         self._refreshing.add(task)
         task.add_done_callback(self._refreshing.discard)
 
-    async def record_absence(self, asked: Query, status: int) -> None:
+    async def is_absent(self, query: Query) -> bool:
+        """Whether it is recorded that this origin does not have what a later one has."""
+        known = await self._known(query)
+        return known is not None and known.status != 200
+
+    async def record_absence(self, query: Query, status: int) -> None:
         """Record that this origin has no such module, because the next one has it."""
-        known = await self._known(asked)
+        known = await self._known(query)
         if known is not None and known.status == status:
             return
-        answer = ModuleAnswer(asked.origin_id, asked.module, asked.query, status, b"", self._now())
+        answer = ModuleAnswer(*query.identity, status, b"", self._now())
         await self._db.write(lambda s: ModuleTable(s).save_answer(answer))
 
     def begin_drain(self) -> None:

@@ -1,4 +1,4 @@
-"""Who asks what of a tenant's modules, and what it is answered with."""
+"""Who asks something of a tenant, under which policy; and the answer to a GOPROXY request."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,8 +7,9 @@ from app.core.acl import Decision
 from app.core.errors import DeniedError
 from app.core.principal import Principal
 from app.core.routing import Route, route_for
+from app.core.toolchain import MODULE_PATH
 from app.db.modules import ModuleFile
-from app.services.authorization import Operation, Permission, permission
+from app.services.authorization import Permission, permission
 from app.services.policy import Policy, TenantPolicy
 
 
@@ -17,8 +18,10 @@ class Caller:
     """Who asks, of which tenant, under which policy.
 
     Attributes:
+        now: UTC; rules are judged at this moment.
         fetch: whether upstream may be asked; False answers with what is stored.
         is_unasked: nobody waits for the answer yet.
+        token_expires_at: the end of the token that was presented; None for no end or no token.
     """
 
     policy: Policy
@@ -27,15 +30,26 @@ class Caller:
     now: datetime
     fetch: bool = True
     is_unasked: bool = False
+    token_expires_at: datetime | None = None
 
     @property
     def tenant(self) -> str:
         """The tenant's name."""
         return self.of_tenant.tenant.name
 
-    def may(self, operation: Operation, module: str) -> Permission:
-        """Return what may be done with a module, version by version."""
-        return permission(self.principal, self.of_tenant, operation, module, self.now)
+    @property
+    def valid_until(self) -> datetime | None:
+        """When a rule or the token ends next: until then the same question has the same answer."""
+        ends = (self.of_tenant.next_change(self.now), self.token_expires_at)
+        return min((end for end in ends if end is not None), default=None)
+
+    def may_enter(self) -> Decision:
+        """Return whether the caller may ask the tenant anything; nothing else is told if not."""
+        return permission(self.principal, self.of_tenant, None, self.now).decide(None)
+
+    def may(self, module: str) -> Permission:
+        """Return what the caller may do with a module, version by version."""
+        return permission(self.principal, self.of_tenant, module, self.now)
 
     def route(self, module: str) -> Route:
         """Return the route that a module takes.
@@ -49,16 +63,26 @@ class Caller:
         """Whether upstream may be asked on a route."""
         return self.fetch and not route.off
 
+    def is_mirrored(self, module: str) -> bool:
+        """Whether a module is golang.org/toolchain and comes from the mirror's own archives.
+
+        A route of exactly that path leads to an upstream instead.
+        """
+        routes = self.of_tenant.routes
+        return module == MODULE_PATH and all(r.pattern.text != MODULE_PATH for r in routes)
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a request is answered with: a file, or a body.
+    """The answer to a GOPROXY request: a stored file, or a body.
 
     Attributes:
-        version: that the answer is about; "" for a list.
+        version: the one that the answer is about; "" for a list.
+        decided_by: the rule that allowed it.
+        body: the bytes; empty where `file` is a blob.
+        file: the stored file, where the answer is one.
         fresh_s: seconds for which the same answer may be given again; None means for ever.
         stale_s: the age in seconds of an answer that upstream could not be asked about.
-        decided_by: the rule that allowed it.
     """
 
     version: str

@@ -16,13 +16,13 @@ from app.db.modules import ModuleFile
 
 @dataclass(frozen=True, slots=True)
 class FileKey:
-    """One file of a module version that is to be brought in.
+    """One file of a module version at one origin, and what its route demands of the content.
 
     Attributes:
-        origin_id: where from.
-        log: whether the public log has to vouch for it.
-        is_private: whether its name is told to no public log.
-        forks: whether its go.mod may declare another path.
+        origin_id: the origin that the file comes from.
+        log: whether the public log has to vouch for the file.
+        is_private: whether the module's name is kept from every public log.
+        forks: whether the go.mod may declare another path.
     """
 
     origin_id: int
@@ -37,13 +37,13 @@ class FileKey:
     def of(
         cls, route: Route, origin_id: int, module: str, version: str, kind: RequestKind
     ) -> "FileKey":
-        """Return what a route wants from one of its origins."""
+        """Return the key of a file that a route fetches from one of its origins."""
         log = LogPolicy.OFF if route.private else route.log
         return cls(origin_id, module, version, kind, log, route.private, route.forks)
 
     @property
-    def key(self) -> tuple[int, str, str, str]:
-        """What makes it one and the same file."""
+    def identity(self) -> tuple[int, str, str, str]:
+        """What tells this file from all others: origin, module, version, kind."""
         return (self.origin_id, self.module, self.version, self.kind)
 
     @property
@@ -52,7 +52,7 @@ class FileKey:
         return f"{self.module}@{self.version}.{self.kind}"
 
 
-def check_small(wanted: FileKey, body: bytes, at: datetime) -> ModuleFile:
+def check_small(key: FileKey, body: bytes, at: datetime) -> ModuleFile:
     """Return the .info or .mod that a body is.
 
     Raises:
@@ -60,45 +60,45 @@ def check_small(wanted: FileKey, body: bytes, at: datetime) -> ModuleFile:
     """
     h1 = ""
     try:
-        if wanted.kind is RequestKind.INFO:
-            parse_info(body, wanted.module, asked=wanted.version, now=at)
+        if key.kind is RequestKind.INFO:
+            parse_info(body, key.module, asked=key.version, now=at)
         else:
-            _check_go_mod(wanted, body)
+            _check_go_mod(key, body)
             h1 = gomod.h1(body)
     except BadInputError as error:
-        raise refused(wanted.name, str(error)) from error
+        raise refused(key.name, str(error)) from error
     return ModuleFile(
-        wanted.origin_id,
-        wanted.module,
-        wanted.version,
-        wanted.kind,
+        key.origin_id,
+        key.module,
+        key.version,
+        key.kind,
         Digest.of(body),
         len(body),
         at,
         body,
         h1,
-        log_state=LogState.NONE if wanted.kind is RequestKind.INFO else _log_state(wanted),
+        log_state=LogState.NONE if key.kind is RequestKind.INFO else _log_state(key),
     )
 
 
-def _log_state(wanted: FileKey) -> LogState:
+def _log_state(key: FileKey) -> LogState:
     """Return what holds before the log is asked."""
-    if wanted.is_private:
+    if key.is_private:
         return LogState.PRIVATE
-    return LogState.OFF if wanted.log is LogPolicy.OFF else LogState.UNVERIFIED
+    return LogState.OFF if key.log is LogPolicy.OFF else LogState.UNVERIFIED
 
 
-def _check_go_mod(wanted: FileKey, body: bytes) -> None:
-    if wanted.forks:
+def _check_go_mod(key: FileKey, body: bytes) -> None:
+    if key.forks:
         gomod.check_form(body)
         if gomod.module_path(body) is None:
             raise BadInputError("its go.mod declares no module")
         return
     try:
-        gomod.check(body, wanted.module)
+        gomod.check(body, key.module)
     except BadInputError as error:
         declared = gomod.module_path(body)
-        if declared is None or declared == wanted.module:
+        if declared is None or declared == key.module:
             raise
         raise BadInputError(
             f"its go.mod declares {declared[:200]}; a fork that is meant for `replace` is accepted "
@@ -106,7 +106,7 @@ def _check_go_mod(wanted: FileKey, body: bytes) -> None:
         ) from error
 
 
-def check_zip(wanted: FileKey, path: Path, digest: Digest, size: int, at: datetime) -> ModuleFile:
+def check_zip(key: FileKey, path: Path, digest: Digest, size: int, at: datetime) -> ModuleFile:
     """Return the zip that a file is. Blocks: it reads and hashes the whole content.
 
     Raises:
@@ -115,25 +115,25 @@ def check_zip(wanted: FileKey, path: Path, digest: Digest, size: int, at: dateti
     """
     try:
         with path.open("rb") as stream:
-            facts = inspect(stream, wanted.module, wanted.version)
+            facts = inspect(stream, key.module, key.version)
         if facts.go_mod is not None:
-            _check_go_mod(wanted, facts.go_mod)
+            _check_go_mod(key, facts.go_mod)
     except BadInputError as error:
-        raise refused(wanted.name, str(error)) from error
+        raise refused(key.name, str(error)) from error
     except OSError as error:
-        raise StorageError(f"{wanted.name} can't be read back: {error.strerror}") from error
+        raise StorageError(f"{key.name} can't be read back: {error.strerror}") from error
     return ModuleFile(
-        wanted.origin_id,
-        wanted.module,
-        wanted.version,
-        wanted.kind,
+        key.origin_id,
+        key.module,
+        key.version,
+        key.kind,
         digest,
         size,
         at,
         None,
         facts.h1,
-        facts.go_mod_h1 or gomod.h1(gomod.synthetic(wanted.module)),
-        _log_state(wanted),
+        facts.go_mod_h1 or gomod.h1(gomod.synthetic(key.module)),
+        _log_state(key),
     )
 
 

@@ -33,11 +33,12 @@ from app.services.modules.checks import FileKey, check_small, check_zip, contrad
 from app.services.modules.troubles import contradicted
 from app.services.publiclog.checks import LogChecks, LoggedSums
 from app.services.slots import Slots
+from app.services.upstreams import Source
 from app.storage.blobstore import BlobStore
 from app.upstream.goproxy import Goproxy, path_of
 
 _MAX_BYTES = {RequestKind.INFO: MAX_INFO_BYTES, RequestKind.MOD: MAX_GO_MOD_BYTES}
-Vouching = asyncio.Future[LoggedSums | None]
+PendingSums = asyncio.Future[LoggedSums | None]
 _log = logs.get("modules")
 
 
@@ -67,22 +68,12 @@ class ModuleFiles:
         )
         self._closing = False
 
-    async def ensure(
-        self,
-        wanted: FileKey,
-        source: Goproxy,
-        tenant: str,
-        slots: int,
-        *,
-        is_unasked: bool = False,
-    ) -> ModuleFile:
+    async def ensure(self, key: FileKey, source: Source, *, is_unasked: bool = False) -> ModuleFile:
         """Return a stored file, fetched now if it is not there or damaged.
 
         Args:
-            wanted: which file.
-            source: where from.
-            tenant: who pays for the fetch.
-            slots: how many fetches of the tenant may run at once.
+            key: which file.
+            source: where from, and whose slots the fetch takes.
             is_unasked: nobody waits for it yet.
 
         Raises:
@@ -95,73 +86,75 @@ class ModuleFiles:
         if self._closing:
             raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
         return await self._flight.do(
-            (*wanted.key, wanted.log),  # who requires the log must not share what does without it
-            lambda: self._alone(wanted, source, tenant, slots),
+            (*key.identity, key.log),  # who requires the log must not share what does without it
+            lambda: self._fetch_in_turn(key, source),
             is_unasked=is_unasked,
         )
 
-    async def _alone(self, wanted: FileKey, source: Goproxy, tenant: str, slots: int) -> ModuleFile:
-        turn = f"module:{wanted.origin_id}:{wanted.name}"
+    async def _fetch_in_turn(self, key: FileKey, source: Source) -> ModuleFile:
+        """Fetch a file when it is this process's turn, unless another one stored it meanwhile."""
+        turn = f"module:{key.origin_id}:{key.name}"
         try:
-            async with self._turns.hold(turn), self._slots.fetch(tenant, wanted.origin_id, slots):
-                known = await self._stored(wanted)
+            async with (
+                self._turns.hold(turn),
+                self._slots.fetch(source.tenant, key.origin_id, source.slots),
+            ):
+                known = await self._stored(key)
                 if known is not None and not known.damaged:
                     return known
-                return await self._bring_in(wanted, source, known)
+                return await self._bring_in(key, source.proxy, known)
         except MoorageError as error:
-            metrics.count_module_fetch(wanted.kind, type(error).__name__)
+            metrics.count_module_fetch(key.kind, type(error).__name__)
             if not isinstance(error, UpstreamAbsentError):
-                _log.warning("module file not fetched", name=wanted.name, error=str(error))
+                _log.warning("module file not fetched", name=key.name, error=str(error))
             raise
 
-    async def _stored(self, wanted: FileKey) -> ModuleFile | None:
-        return await self._db.read(lambda s: ModuleTable(s).file(*wanted.key[:3], wanted.kind))
+    async def _stored(self, key: FileKey) -> ModuleFile | None:
+        return await self._db.read(lambda s: ModuleTable(s).file(*key.identity[:3], key.kind))
 
-    async def _bring_in(
-        self, wanted: FileKey, source: Goproxy, known: ModuleFile | None
-    ) -> ModuleFile:
+    async def _bring_in(self, key: FileKey, proxy: Goproxy, known: ModuleFile | None) -> ModuleFile:
         # The log is asked while the file is on its way.
-        vouching = asyncio.ensure_future(self._vouched(wanted))
+        pending_sums = asyncio.ensure_future(self._ask_log(key))
         try:
-            if wanted.kind is RequestKind.ZIP:
-                file = await self._fetch_zip(wanted, source, known, vouching)
+            if key.kind is RequestKind.ZIP:
+                file = await self._fetch_zip(key, proxy, known, pending_sums)
             else:
-                file = await self._fetch_small(wanted, source, vouching)
+                file = await self._fetch_small(key, proxy, pending_sums)
         finally:
-            vouching.cancel()
-            await asyncio.gather(vouching, return_exceptions=True)
+            pending_sums.cancel()
+            await asyncio.gather(pending_sums, return_exceptions=True)
         settled = await self._record(file)
-        metrics.count_module_fetch(wanted.kind, "ok")
-        _log.info("module file stored", name=wanted.name, h1=settled.h1, bytes=settled.size_bytes)
+        metrics.count_module_fetch(key.kind, "ok")
+        _log.info("module file stored", name=key.name, h1=settled.h1, bytes=settled.size_bytes)
         return settled
 
-    async def _vouched(self, wanted: FileKey) -> LoggedSums | None:
-        if wanted.kind is RequestKind.INFO or wanted.log is LogPolicy.OFF:
+    async def _ask_log(self, key: FileKey) -> LoggedSums | None:
+        if key.kind is RequestKind.INFO or key.log is LogPolicy.OFF:
             return None
-        return await self._log_checks.vouched(wanted.module, wanted.version, wanted.log)
+        return await self._log_checks.vouched(key.module, key.version, key.log)
 
-    async def _judged(self, file: ModuleFile, vouching: Vouching) -> ModuleFile:
+    async def _with_log_state(self, file: ModuleFile, pending_sums: PendingSums) -> ModuleFile:
         """Return the file as the log sees it.
 
         Raises:
             VerificationError: the log vouches for other content; that is kept as evidence.
             UpstreamError: the log can't be asked, and the route requires it.
         """
-        vouched = await vouching
-        if vouched is None:
+        logged = await pending_sums
+        if logged is None:
             return file
         try:
-            return replace(file, log_state=vouched.judge(file))
+            return replace(file, log_state=logged.judge(file))
         except VerificationError as error:
             await self._keep_evidence(file, str(error))
             raise
 
     async def _fetch_small(
-        self, wanted: FileKey, source: Goproxy, vouching: Vouching
+        self, key: FileKey, proxy: Goproxy, pending_sums: PendingSums
     ) -> ModuleFile:
-        path = path_of(wanted.module, wanted.kind, wanted.version)
-        body = await source.get(path, _MAX_BYTES[wanted.kind])
-        file = await self._judged(check_small(wanted, body, self._now()), vouching)
+        path = path_of(key.module, key.kind, key.version)
+        body = await proxy.get(path, _MAX_BYTES[key.kind])
+        file = await self._with_log_state(check_small(key, body, self._now()), pending_sums)
         if file.size_bytes <= INLINE_BYTES:
             return file
         await self._store.put(body)
@@ -169,22 +162,22 @@ class ModuleFiles:
 
     async def _fetch_zip(
         self,
-        wanted: FileKey,
-        source: Goproxy,
+        key: FileKey,
+        proxy: Goproxy,
         known: ModuleFile | None,
-        vouching: Vouching | None = None,
+        pending_sums: PendingSums | None = None,
     ) -> ModuleFile:
-        path = path_of(wanted.module, wanted.kind, wanted.version)
+        path = path_of(key.module, key.kind, key.version)
         async with self._store.stage() as staged:
-            await source.download(path, staged, DEFAULT_LIMITS.zip_bytes)
+            await proxy.download(path, staged, DEFAULT_LIMITS.zip_bytes)
             digest = await staged.seal()
             async with self._slots.checks:
-                check = partial(check_zip, wanted, staged.path, digest, staged.size_bytes)
+                check = partial(check_zip, key, staged.path, digest, staged.size_bytes)
                 file = await asyncio.to_thread(check, self._now())
             # What contradicts the record must not even become a blob.
             await self._refuse_contradiction(file, known)
-            if vouching is not None:
-                file = await self._judged(file, vouching)
+            if pending_sums is not None:
+                file = await self._with_log_state(file, pending_sums)
             await self._store.commit(staged, digest)
         return file
 
@@ -205,16 +198,16 @@ class ModuleFiles:
 
         def work(session: Session) -> ModuleFile | str:
             table = ModuleTable(session)
-            every = table.files([file.origin_id], file.module, file.version)
-            for other in every:
+            recorded = table.files([file.origin_id], file.module, file.version)
+            for other in recorded:
                 if (why := contradiction(other, file)) is not None:
                     return why
-            there = next((other for other in every if other.kind is file.kind), None)
-            if there is not None and not there.damaged:
-                return there
+            same = next((other for other in recorded if other.kind is file.kind), None)
+            if same is not None and not same.damaged:
+                return same
             if file.body is None:
                 Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
-            if there is None:
+            if same is None:
                 table.add(file)
             else:
                 table.replace_blob(file)
@@ -222,13 +215,13 @@ class ModuleFiles:
             return file
 
         try:
-            recorded = await self._db.write(work)
-        except ConflictError:  # another process recorded it between our look and our row
-            recorded = await self._db.write(work)
-        if isinstance(recorded, str):
-            await self._keep_evidence(file, recorded)
-            raise contradicted(recorded)
-        return recorded
+            outcome = await self._db.write(work)
+        except ConflictError:  # another process recorded the file between our query and our row
+            outcome = await self._db.write(work)
+        if isinstance(outcome, str):
+            await self._keep_evidence(file, outcome)
+            raise contradicted(outcome)
+        return outcome
 
     async def _keep_evidence(self, file: ModuleFile, why: str) -> None:
         """Alarm, and record what was seen, once for each different value."""
@@ -236,8 +229,8 @@ class ModuleFiles:
 
         def work(session: Session) -> None:
             table = ModuleTable(session)
-            there = table.files([file.origin_id], file.module, file.version)
-            recorded = " ".join(f"{o.kind}={o.h1}" for o in there if o.h1)
+            files = table.files([file.origin_id], file.module, file.version)
+            recorded = " ".join(f"{f.kind}={f.h1}" for f in files if f.h1)
             seen = f"{file.kind}={file.h1} sha256={file.sha256}"
             if table.add_conflict(file, recorded, seen, why, at):
                 AuditLog(session).append(at, "system", "module.refuse", file.name, why)
@@ -246,23 +239,23 @@ class ModuleFiles:
         metrics.count_module_conflict()
         _log.error("module contradiction", name=file.name, why=why)
 
-    async def recheck(self, wanted: FileKey, source: Goproxy) -> ModuleFile:
+    async def recheck(self, key: FileKey, source: Source) -> ModuleFile:
         """Fetch a stored file again and compare it with the record; return the record.
 
         Raises:
             VerificationError: upstream sends something else today; that is kept as evidence.
             UpstreamError: it can't be had.
         """
-        known = await self._stored(wanted)
+        known = await self._stored(key)
         if known is None:
-            raise VerificationError(f"{wanted.name} is not stored; there is nothing to compare")
-        if wanted.kind is not RequestKind.ZIP:
-            body = await source.get(
-                path_of(wanted.module, wanted.kind, wanted.version), _MAX_BYTES[wanted.kind]
+            raise VerificationError(f"{key.name} is not stored; there is nothing to compare")
+        if key.kind is not RequestKind.ZIP:
+            body = await source.proxy.get(
+                path_of(key.module, key.kind, key.version), _MAX_BYTES[key.kind]
             )
-            await self._refuse_contradiction(check_small(wanted, body, self._now()), known)
+            await self._refuse_contradiction(check_small(key, body, self._now()), known)
             return known
-        await self._fetch_zip(wanted, source, known)
+        await self._fetch_zip(key, source.proxy, known)
         return known
 
     async def settle(self, file: ModuleFile, policy: LogPolicy) -> ModuleFile:
@@ -274,9 +267,9 @@ class ModuleFiles:
             VerificationError: the log vouches for other content.
             UpstreamError: policy requires the log, and it can't be asked.
         """
-        vouched = await self._log_checks.vouched(file.module, file.version, policy, insist=True)
+        logged = await self._log_checks.vouched(file.module, file.version, policy, insist=True)
         try:
-            state = vouched.judge(file)
+            state = logged.judge(file)
         except VerificationError as error:
             await self._set_log_state(file, LogState.REFUSED)
             await self._keep_evidence(file, str(error))

@@ -3,6 +3,7 @@
 from app.core.digest import Digest
 from app.core.errors import DeniedError, MoorageError, UnknownError
 from app.core.routing import Route, Upstream, route_for
+from app.core.tenant import Tenant
 from app.db.engine import Database, Session
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.modules.checks import FileKey
@@ -21,16 +22,14 @@ class ModuleHealing(BlobOwner):
         db: Database,
         policies: PolicyReader,
         files: ModuleFiles,
-        sources: Upstreams,
+        upstreams: Upstreams,
         toolchains: Toolchains,
-        slots: int,
     ) -> None:
         self._db = db
         self._policies = policies
         self._files = files
-        self._sources = sources
+        self._upstreams = upstreams
         self._toolchains = toolchains
-        self._slots = slots
 
     def names_of(self, session: Session, digest: Digest) -> list[str]:
         """Return names such as "example.com/x@v1.0.0.zip"; see `BlobOwner.names_of`."""
@@ -61,15 +60,14 @@ class ModuleHealing(BlobOwner):
             return
         policy = await self._policies.current()
         tenant, route, upstream = self._way_to(file, policy)
-        wanted = FileKey.of(route, file.origin_id, file.module, file.version, file.kind)
-        source = self._sources.open(upstream, policy)
-        await self._files.ensure(wanted, source, tenant, self._slots)
+        key = FileKey.of(route, file.origin_id, file.module, file.version, file.kind)
+        await self._files.ensure(key, self._upstreams.open(upstream, policy, tenant))
 
-    def _way_to(self, file: ModuleFile, policy: Policy) -> tuple[str, Route, Upstream]:
+    def _way_to(self, file: ModuleFile, policy: Policy) -> tuple[Tenant, Route, Upstream]:
         for of_tenant in policy.tenants.values():
-            tenant = of_tenant.tenant.name
+            tenant = of_tenant.tenant
             try:
-                route = route_for(of_tenant.routes, policy.private_names, tenant, file.module)
+                route = route_for(of_tenant.routes, policy.private_names, tenant.name, file.module)
             except DeniedError:  # a name that has become private is asked for in public no more
                 continue
             for upstream in route.upstreams:

@@ -22,7 +22,6 @@ from app.core.module import check_path
 from app.core.routing import Route
 from app.db.engine import Database
 from app.db.modules import ModuleTable
-from app.services.authorization import Operation
 from app.services.modules.caller import Caller, allowed
 from app.services.modules.troubles import REFUSALS
 
@@ -43,7 +42,7 @@ class Probes:
         self._list_of = list_of
 
     async def is_none(
-        self, error: UpstreamError, asking: Caller, route: Route, requested: GoproxyRequest
+        self, error: UpstreamError, caller: Caller, route: Route, request: GoproxyRequest
     ) -> bool:
         """Whether a path was never seen to be a module, and has a parent that is one.
 
@@ -54,18 +53,18 @@ class Probes:
 
         Args:
             error: why upstream can't be asked.
-            asking: who asks.
+            caller: who asks.
             route: that the path takes.
-            requested: what was asked for.
+            request: what was asked for.
         """
         is_trouble = not isinstance(error, UpstreamAbsentError)
-        if not is_trouble or requested.kind not in _PROBED or route.private:
+        if not is_trouble or request.kind not in _PROBED or route.private:
             return False
-        origins, parents = [u.origin_id for u in route.upstreams], _parents(requested.module)
-        if await self._db.read(lambda s: ModuleTable(s).is_known(origins, [requested.module])):
+        origins, parents = [u.origin_id for u in route.upstreams], _parents(request.module)
+        if await self._db.read(lambda s: ModuleTable(s).is_known(origins, [request.module])):
             return False
-        if requested.kind is RequestKind.INFO and error.status not in REFUSALS:
-            version = requested.version
+        if request.kind is RequestKind.INFO and error.status not in REFUSALS:
+            version = request.version
             return await self._db.read(
                 lambda s: ModuleTable(s).is_version_known(origins, parents, version)
             )
@@ -73,12 +72,12 @@ class Probes:
             return True
         if error.status is None and not isinstance(error, UpstreamContentError):
             return False  # it gives no answer at all, and each question may take its whole deadline
-        return await self._has_parent(asking, route, parents[1:])  # a host is hardly ever a module
+        return await self._has_parent(caller, route, parents[1:])  # a host is hardly ever a module
 
-    async def _has_parent(self, asking: Caller, route: Route, parents: list[str]) -> bool:
+    async def _has_parent(self, caller: Caller, route: Route, parents: list[str]) -> bool:
         for parent in reversed(parents):
             try:
-                await self._look(asking, route, parent)
+                await self._look(caller, route, parent)
             except (UpstreamAbsentError, UnknownError, DeniedError, BadInputError):
                 continue
             except MoorageError:
@@ -86,13 +85,13 @@ class Probes:
             return True
         return False
 
-    async def _look(self, asking: Caller, route: Route, parent: str) -> None:
+    async def _look(self, caller: Caller, route: Route, parent: str) -> None:
         """Return if a parent on the same route has a list; the tenant must be allowed to see it."""
         check_path(parent)
-        allowed(asking.may(Operation.LIST, parent).decide(None))
-        if asking.route(parent).id != route.id:
+        allowed(caller.may(parent).decide(None))
+        if caller.route(parent).id != route.id:
             raise UnknownError(f"{parent} takes another route")
-        await self._list_of(asking, route, parent)
+        await self._list_of(caller, route, parent)
 
 
 def _parents(module: str) -> list[str]:

@@ -1,11 +1,12 @@
 """Asking upstream anew because an admin says so.
 
-Without a version the answers that change are forgotten (`front.refresh`). With one, its stored
-files are fetched again and compared with the record. Damaged blobs are repaired by `healing`.
+Without a version, the answers that change are forgotten. With a version, its stored files are
+fetched again and compared with the record. Damaged blobs are repaired by `healing`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.core import module as modules
 from app.core.errors import (
@@ -18,15 +19,16 @@ from app.core.errors import (
 )
 from app.core.principal import Principal
 from app.core.routing import Route, Upstream, route_for
+from app.core.tenant import Tenant
 from app.db.audit import AuditLog
-from app.db.engine import Database
+from app.db.engine import Database, Session
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.authorization import require_admin
+from app.services.changes import record
 from app.services.clock import Now
-from app.services.modules.caller import Caller
+from app.services.modules.answers import Absences
 from app.services.modules.checks import FileKey
 from app.services.modules.files import ModuleFiles
-from app.services.modules.front import ModuleFront
 from app.services.policy import Policy, PolicyReader, tenant_in
 from app.services.upstreams import Upstreams
 
@@ -57,29 +59,41 @@ class ModuleRefresh:
         self,
         db: Database,
         policies: PolicyReader,
-        front: ModuleFront,
         files: ModuleFiles,
-        sources: Upstreams,
+        absences: Absences,
+        upstreams: Upstreams,
         now: Now,
     ) -> None:
         self._db = db
         self._policies = policies
-        self._front = front
         self._files = files
-        self._sources = sources
+        self._absences = absences
+        self._upstreams = upstreams
         self._now = now
 
     async def forget(self, tenant: str, module: str, who: Principal) -> None:
         """Forget a module's list, @latest and queries: the next request asks upstream.
+
+        The last answers are kept for the case that upstream can't be asked. Every process drops
+        its prepared answers. An absence that another process holds in memory is forgotten by
+        itself, a minute after that process saw it.
 
         Raises:
             BadInputError: module is no module path.
             UnknownError: there is no such tenant.
             ConflictError: no route of the tenant leads to it.
         """
-        policy, _ = await self._way(tenant, module, who)
-        of_tenant = tenant_in(policy, tenant)
-        await self._front.refresh(Caller(policy, of_tenant, who, self._now()), module)
+        _, route = await self._way(tenant, module, who)
+        origins, at = [u.origin_id for u in route.upstreams], self._now()
+        stale = at - timedelta(seconds=2 * route.ttl_s)
+
+        def work(session: Session) -> None:
+            ModuleTable(session).expire_answers(origins, module, stale)
+            # Prepared answers go with the generation, in every process.
+            record(session, at, who, "module.refresh", f"module:{tenant}/{module}")
+
+        await self._db.write(work)
+        self._absences.forget(module)
 
     async def compare(
         self, tenant: str, module: str, version: str, who: Principal
@@ -107,7 +121,7 @@ class ModuleRefresh:
                 f"nothing of {module}@{version} is stored; there is nothing to compare"
             )
         compared = [
-            await self._compare(file, route, upstream, policy)
+            await self._compare(file, route, upstream, policy, tenant_in(policy, tenant).tenant)
             for upstream in route.upstreams
             for file in sorted(stored, key=lambda f: f.kind)
             if file.origin_id == upstream.origin_id
@@ -129,11 +143,11 @@ class ModuleRefresh:
             raise ConflictError(str(error)) from error
 
     async def _compare(
-        self, file: ModuleFile, route: Route, upstream: Upstream, policy: Policy
+        self, file: ModuleFile, route: Route, upstream: Upstream, policy: Policy, tenant: Tenant
     ) -> Comparison:
-        wanted = FileKey.of(route, file.origin_id, file.module, file.version, file.kind)
+        key = FileKey.of(route, file.origin_id, file.module, file.version, file.kind)
         try:
-            await self._files.recheck(wanted, self._sources.open(upstream, policy))
+            await self._files.recheck(key, self._upstreams.open(upstream, policy, tenant))
         except UpstreamAbsentError:
             return Comparison(file, GONE)
         except VerificationError as error:
@@ -143,9 +157,9 @@ class ModuleRefresh:
     async def _record(
         self, tenant: str, name: str, who: Principal, compared: Sequence[Comparison]
     ) -> None:
-        at, told = self._now(), ", ".join(f"{c.file.kind} {c.outcome}" for c in compared)
+        at, outcomes = self._now(), ", ".join(f"{c.file.kind} {c.outcome}" for c in compared)
         await self._db.write(
             lambda s: AuditLog(s).append(
-                at, who.actor, "module.compare", f"module:{tenant}/{name}", told
+                at, who.actor, "module.compare", f"module:{tenant}/{name}", outcomes
             )
         )

@@ -24,12 +24,12 @@ from app.core.principal import Scope
 from app.core.record import Sums
 from app.core.routing import LogPolicy
 from app.core.tile import DATA_LEVEL, Tile, parse_tile_path
-from app.core.toolchain import GO_MOD_H1, MODULE_PATH
+from app.core.toolchain import GO_MOD_H1
 from app.db.modules import ModuleFile
 from app.db.tenantlogs import TenantLog
-from app.services.authorization import Operation, permission
-from app.services.modules.caller import Caller
-from app.services.modules.front import ModuleFront, is_mirrored
+from app.services.modules.caller import Caller, allowed
+from app.services.modules.front import ModuleFront
+from app.services.modules.mirrored import MirroredToolchains
 from app.services.publiclog.checks import LogChecks
 from app.services.publiclog.relay import LogRelay
 from app.services.tenantlog.log import TenantLogs
@@ -72,14 +72,16 @@ class SumdbFront:
         logs: TenantLogs,
         checks: LogChecks,
         front: ModuleFront,
+        mirrored: MirroredToolchains,
     ) -> None:
         self._relays = relays
         self._logs = logs
         self._checks = checks
         self._front = front
+        self._mirrored = mirrored
         self._recording: set[asyncio.Task[None]] = set()
 
-    async def answer(self, asking: Caller, path: bytes) -> LogAnswer:
+    async def answer(self, caller: Caller, path: bytes) -> LogAnswer:
         """Return what a path after "sumdb/" is answered with.
 
         Raises:
@@ -94,21 +96,21 @@ class SumdbFront:
         text = path.decode("ascii").replace("%21", "!")
         if "%" in text:
             raise BadInputError("percent-encoding is not used in these paths, but for %21")
-        log, rest = self._log_in(asking, text)
+        log, rest = self._log_in(caller, text)
         if rest == "supported":
             return LogAnswer(b"", "token", fresh_s=_CHANGING_S)
         if rest.startswith("lookup/"):
-            return await self._lookup(asking, log, rest.removeprefix("lookup/"))
+            return await self._lookup(caller, log, rest.removeprefix("lookup/"))
         if rest.startswith("tile/"):
-            return await self._tile(asking, log, parse_tile_path(rest))
+            return await self._tile(caller, log, parse_tile_path(rest))
         if rest == "latest":
             latest = log.latest() if isinstance(log, LogRelay) else self._logs.latest(log)
             return LogAnswer(await latest, "token", fresh_s=5.0)
         raise UnknownError("a checksum database has supported, latest, lookup/… and tile/8/…")
 
-    def _log_in(self, asking: Caller, text: str) -> tuple[LogRelay | TenantLog, str]:
+    def _log_in(self, caller: Caller, text: str) -> tuple[LogRelay | TenantLog, str]:
         """Return the log that a path is about, and the rest: names may have slashes and ports."""
-        own = {log.name: log for log in asking.of_tenant.logs}
+        own = {log.name: log for log in caller.of_tenant.logs}
         known: dict[str, LogRelay | TenantLog] = {**self._relays, **own}
         found = [name for name in known if text.startswith(f"{name}/")]
         if not found:
@@ -120,36 +122,33 @@ class SumdbFront:
         name = max(found, key=len)
         return known[name], text.removeprefix(f"{name}/")
 
-    async def _lookup(self, asking: Caller, log: LogRelay | TenantLog, rest: str) -> LogAnswer:
+    async def _lookup(self, caller: Caller, log: LogRelay | TenantLog, rest: str) -> LogAnswer:
         module, version = _module_version(rest)
-        may = permission(asking.principal, asking.of_tenant, Operation.FETCH, module, asking.now)
-        decision = may.decide(version)
-        if not decision.allowed:
-            raise DeniedError(decision.reason, decision.by)
+        decision = allowed(caller.may(module).decide(version))
         if isinstance(log, LogRelay):
-            body = await self._relayed(asking, log, module, version)
+            body = await self._relayed(caller, log, module, version)
         else:
-            sums = await self._sums(asking, module, version)
+            sums = await self._sums(caller, module, version)
             await self._logs.append(log, module, version, sums)
             body = await self._logs.lookup(log, module, version)
         return LogAnswer(body, decision.by, fresh_s=_CHANGING_S, module=module, version=version)
 
-    def record_served(self, asking: Caller, module: str, version: str) -> None:
+    def record_served(self, caller: Caller, module: str, version: str) -> None:
         """Append what was just served to the tenant's own log, in the background.
 
         A lookup appends as well; this is for versions that nobody looks up. What can't be vouched
         for yet is appended when it is served or looked up again.
         """
-        log = asking.of_tenant.log
+        log = caller.of_tenant.log
         if log is None or len(self._recording) >= _MAX_RECORDING:
             return
-        task = asyncio.ensure_future(self._record(log, asking, module, version))
+        task = asyncio.ensure_future(self._record(log, caller, module, version))
         self._recording.add(task)
         task.add_done_callback(self._recording.discard)
 
-    async def _record(self, log: TenantLog, asking: Caller, module: str, version: str) -> None:
+    async def _record(self, log: TenantLog, caller: Caller, module: str, version: str) -> None:
         try:
-            sums = await self._sums(asking, module, version)
+            sums = await self._sums(caller, module, version)
             await self._logs.append(log, module, version, sums)
         except MoorageError as error:
             _log.warning("not recorded", log=log.name, module=module, error=str(error))
@@ -160,34 +159,34 @@ class SumdbFront:
             task.cancel()
         await asyncio.gather(*self._recording, return_exceptions=True)
 
-    async def _relayed(self, asking: Caller, log: LogRelay, module: str, version: str) -> bytes:
-        why = asking.policy.private_names.why(module)
+    async def _relayed(self, caller: Caller, log: LogRelay, module: str, version: str) -> bytes:
+        why = caller.policy.private_names.why(module)
         if why is not None:
             raise DeniedError(
                 f"{module} is a private name ({why}); {log.name} is not asked about it. Set "
                 "GONOSUMDB, or GOSUMDB to the tenant's own log",
                 "private name",
             )
-        if module != MODULE_PATH or not is_mirrored(asking):
-            asking.route(module)  # what no route serves is nobody's business to tell a public log
+        if not caller.is_mirrored(module):
+            caller.route(module)  # what no route serves is nobody's business to tell a public log
         try:
-            return await log.lookup(module, version, tenant=asking.tenant)
+            return await log.lookup(module, version, tenant=caller.tenant)
         except UpstreamAbsentError as error:
             raise UnknownError(f"{log.name} has no record of {module}@{version}") from error
         except UpstreamError as error:
             told = f"{log.name} can't be asked about {module}@{version} now; try again"
             raise type(error)(told, origin="", status=error.status) from error
 
-    async def _sums(self, asking: Caller, module: str, version: str) -> Sums:
+    async def _sums(self, caller: Caller, module: str, version: str) -> Sums:
         """Return what the tenant's own log vouches for: content that was checked here.
 
         Raises:
             NotYetError: the public log has not vouched for a public module yet.
             MoorageError: the module can't be had.
         """
-        if module == MODULE_PATH and is_mirrored(asking):
-            return Sums(await self._front.toolchain_h1(version), GO_MOD_H1)
-        file, route = await self._front.vouched_zip(asking, module, version)
+        if caller.is_mirrored(module):
+            return Sums(await self._mirrored.h1(version), GO_MOD_H1)
+        file, route = await self._front.vouched_zip(caller, module, version)
         return self._vouched(file, is_public=not route.private and route.log is not LogPolicy.OFF)
 
     def _vouched(self, file: ModuleFile, *, is_public: bool) -> Sums:
@@ -199,11 +198,11 @@ class SumdbFront:
             )
         return Sums(file.h1, file.go_mod_h1)
 
-    async def _tile(self, asking: Caller, log: LogRelay | TenantLog, tile: Tile) -> LogAnswer:
+    async def _tile(self, caller: Caller, log: LogRelay | TenantLog, tile: Tile) -> LogAnswer:
         if isinstance(log, LogRelay):
             body = await log.tile(tile)
         else:
-            if tile.level == DATA_LEVEL and not asking.principal.has(Scope.AUDIT):
+            if tile.level == DATA_LEVEL and not caller.principal.has(Scope.AUDIT):
                 raise DeniedError(
                     "tiles of records name every module; they need a token with the scope `audit`",
                     "token",

@@ -110,14 +110,14 @@ class Prefetch:
             UnknownError: there is no such tenant.
             ConflictError: no log is relayed, and the tenant has none.
         """
-        asking = await self._asking(tenant, who)
+        caller = await self._caller(tenant, who)
         items = await self._items(wanted)
         found: dict[int, PrefetchResult] = {}
         todo = iter(enumerate(items))
 
         async def work(todo: Iterator[tuple[int, GoSumEntry | str]]) -> None:
             for place, item in todo:
-                found[place] = await self._item(asking, item)
+                found[place] = await self._item(caller, item)
                 if progress is not None:
                     progress(len(found), len(items))
 
@@ -128,7 +128,7 @@ class Prefetch:
         await self._record(tenant, who, results)
         return results
 
-    async def _asking(self, tenant: str, who: Principal) -> Caller:
+    async def _caller(self, tenant: str, who: Principal) -> Caller:
         require_admin(who, tenant)
         policy = await self._policies.current(fresh=True)
         of_tenant = tenant_in(policy, tenant)
@@ -150,27 +150,27 @@ class Prefetch:
             )
         return items
 
-    async def _item(self, asking: Caller, item: GoSumEntry | str) -> PrefetchResult:
+    async def _item(self, caller: Caller, item: GoSumEntry | str) -> PrefetchResult:
         name = item if isinstance(item, str) else f"{item.module}@{item.version}"
         try:
             summed = _named(item) if isinstance(item, str) else item
-            return await self._one(asking, name, summed)
+            return await self._one(caller, name, summed)
         except DeniedError as error:
             return PrefetchResult(name, PrefetchOutcome.SKIPPED, str(error))
         except MoorageError as error:
             return PrefetchResult(name, PrefetchOutcome.FAILED, str(error))
 
-    async def _one(self, asking: Caller, name: str, summed: GoSumEntry) -> PrefetchResult:
-        private = asking.policy.private_names.why(summed.module)
-        own = asking.of_tenant.log
+    async def _one(self, caller: Caller, name: str, summed: GoSumEntry) -> PrefetchResult:
+        private = caller.policy.private_names.why(summed.module)
+        own = caller.of_tenant.log
         logs = [*([] if private else self._relays), *([own.name] if own else [])]
         if not logs:
             told = f"a private name ({private}); no public log is asked about it"
             return PrefetchResult(name, PrefetchOutcome.SKIPPED, told)
-        numbers = [f"{log} {await self._number(asking, log, summed)}" for log in logs]
+        numbers = [f"{log} {await self._number(caller, log, summed)}" for log in logs]
         return PrefetchResult(name, PrefetchOutcome.OK, "record " + ", ".join(numbers))
 
-    async def _number(self, asking: Caller, log: str, summed: GoSumEntry) -> int:
+    async def _number(self, caller: Caller, log: str, summed: GoSumEntry) -> int:
         """Return the number of a version's record in a log, which is kept from now on.
 
         Raises:
@@ -179,7 +179,7 @@ class Prefetch:
         """
         module, version = summed.module, summed.version
         escaped = f"{modules.escape_path(module)}@{modules.escape_version(version)}"
-        answer = await self._front.answer(asking, f"{log}/lookup/{escaped}".encode())
+        answer = await self._front.answer(caller, f"{log}/lookup/{escaped}".encode())
         lookup = records.parse_lookup(answer.body)
         sums = records.lines_for(lookup.text, module, version)
         if summed.contradicts(sums):

@@ -18,10 +18,9 @@ from app.core.toolchain import MODULE_PATH
 from app.db.engine import Database, Session
 from app.db.modules import ModuleConflict, ModuleFile, ModuleTable
 from app.db.routes import RouteTable
-from app.services.authorization import Operation, permission, require_admin
+from app.services.authorization import permission, require_admin
 from app.services.clock import Now
 from app.services.modules.caller import Caller
-from app.services.modules.front import is_mirrored
 from app.services.modules.toolchains import ORIGIN
 from app.services.policy import PolicyReader, TenantPolicy, tenant_in
 from app.upstream.goproxy import path_of
@@ -99,7 +98,7 @@ class ExplainService:
         of_tenant = tenant_in(policy, tenant)
         asked = None if is_query else version
         decision, steps = self._decided(of_tenant, module, asked, who)
-        if module == MODULE_PATH and is_mirrored(Caller(policy, of_tenant, who, self._now())):
+        if Caller(policy, of_tenant, who, self._now()).is_mirrored(module):
             stored = await self._built(version)
             return Explanation(
                 tenant,
@@ -148,7 +147,7 @@ class ExplainService:
     ) -> tuple[Decision, list[ExplainedStep]]:
         reader = Principal("explain", frozenset({Scope.READ}), of_tenant.tenant.name)
         now = self._now()
-        may = permission(reader, of_tenant, Operation.FETCH, module, now)
+        may = permission(reader, of_tenant, module, now)
         access = of_tenant.access.to(module, now)
         steps = explain(access, version, names_others=who.is_platform_admin)
         if may.refusal is not None:  # the tenant is switched off: no rule is looked at

@@ -24,6 +24,8 @@ from app.services.modules.caller import Caller, Resolved
 from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
 from app.services.modules.healing import ModuleHealing
+from app.services.modules.mirrored import MirroredToolchains
+from app.services.modules.refresh import ModuleRefresh
 from app.services.publiclog.checks import LogChecks
 from app.services.repair import Repair
 from app.services.slots import Slots
@@ -64,8 +66,9 @@ class Bench:
     files: ModuleFiles
     answers: ModuleAnswers
     front: ModuleFront
-    sources: Upstreams
+    upstreams: Upstreams
     repair: Repair
+    refresh: ModuleRefresh
 
     async def tenant(
         self,
@@ -194,7 +197,7 @@ async def process(
         await made.repair.aclose()
         await made.answers.aclose()
         await made.files.aclose(drain_s=0)
-        await made.sources._proxies.aclose()
+        await made.upstreams._proxies.aclose()
         await services.close()
 
 
@@ -213,15 +216,14 @@ def _wired(
     checks = LogChecks(list(services.publiclog.relays.values()))
     files = ModuleFiles(db, store, leases, slots, checks, clock, **bounds)
     answers = ModuleAnswers(db, leases, slots, absences, clock, **bounds)
-    sources = Upstreams(Goproxies(_client), services.tenants.credentials._box)
-    front = ModuleFront(
-        db, files, answers, absences, sources, services.modules.toolchains, clock, cold
-    )
-    healing = ModuleHealing(
-        db, services.shared.policies, files, sources, services.modules.toolchains, cold
-    )
+    upstreams = Upstreams(Goproxies(_client), services.tenants.credentials._box, cold)
+    toolchains, policies = services.modules.toolchains, services.shared.policies
+    mirrored = MirroredToolchains(toolchains)
+    front = ModuleFront(db, files, answers, absences, upstreams, mirrored, clock)
+    healing = ModuleHealing(db, policies, files, upstreams, toolchains)
     repair = Repair(db, store, (healing,), clock)
-    return Bench(services, clock, seconds, files, answers, front, sources, repair)
+    refresh = ModuleRefresh(db, policies, files, absences, upstreams, clock)
+    return Bench(services, clock, seconds, files, answers, front, upstreams, repair, refresh)
 
 
 def _client(limits: UpstreamLimits, ca_pem: str) -> HttpClient:

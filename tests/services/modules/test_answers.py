@@ -249,7 +249,7 @@ async def test_a_forced_refresh_asks_upstream_and_drops_what_is_prepared(
         await one.ask(INFO, NAME, "v1.1.0")
     fake.put(V2)
     before = await one.services.shared.db.read(current_generation)
-    await one.front.refresh(await one.asking(who=OPERATOR), NAME)
+    await one.refresh.forget("acme", NAME, OPERATOR)
     assert (await one.ask(LIST, NAME)).body == b"v1.0.0\nv1.1.0\n"
     assert (await one.ask(INFO, NAME, "v1.1.0")).body == V2.info
     assert await one.services.shared.db.read(current_generation) > before
@@ -262,7 +262,7 @@ async def test_a_forced_refresh_while_upstream_is_down_loses_nothing(
 ) -> None:
     await one.ask(LIST, NAME)
     fake.stop()
-    await one.front.refresh(await one.asking(who=OPERATOR), NAME)
+    await one.refresh.forget("acme", NAME, OPERATOR)
     found = await one.ask(LIST, NAME)
     assert (found.body, found.fresh_s) == (b"v1.0.0\n", 0.0)
     assert found.stale_s >= 2 * TTL_S

@@ -301,7 +301,7 @@ async def test_F74_a_recheck_that_finds_other_content_alarms_and_keeps_the_first
     asking = await one.asking()
     upstream = asking.of_tenant.routes[0].upstreams[0]
     wanted = FileKey(upstream.origin_id, NAME, V, kind)  # type: ignore[arg-type]
-    source = one.sources.open(upstream, asking.policy)
+    source = one.upstreams.open(upstream, asking.policy, asking.of_tenant.tenant)
     assert (await one.files.recheck(wanted, source)).kind is kind
     changed = module(NAME, V, {"x.go": b"package x // changed\n"}, go_mod=X.mod + b"// changed\n")
     fake.put(changed)
@@ -321,7 +321,8 @@ async def test_F74_a_repacked_zip_is_the_same_content(one: Bench, fake: FakeGopr
     asking = await one.asking()
     upstream = asking.of_tenant.routes[0].upstreams[0]
     wanted = FileKey(upstream.origin_id, NAME, V, ZIP)
-    await one.files.recheck(wanted, one.sources.open(upstream, asking.policy))
+    source = one.upstreams.open(upstream, asking.policy, asking.of_tenant.tenant)
+    await one.files.recheck(wanted, source)
     assert await one.count("module_conflicts") == 0
 
 

@@ -191,7 +191,7 @@ async def test_what_the_first_upstream_gets_later_does_not_change_a_stored_versi
     second.put(module(NAME, "v1.0.0"))
     await bench.tenant("acme", fake, second)
     before = await bench.zip_of(NAME, "v1.0.0")
-    await bench.front.refresh(await bench.asking(who=OPERATOR), NAME)
+    await bench.refresh.forget("acme", NAME, OPERATOR)
     fake.put(module(NAME, "v1.0.0", {"x.go": b"package x // another\n"}))
     bench.seconds.seconds += 3600
     assert await bench.zip_of(NAME, "v1.0.0") == before

@@ -1,0 +1,157 @@
+"""Who is let in to `/goproxy/…`: the tenant, the token, the rate, and the streams at once.
+
+What a caller may do with a module is decided by `services/authorization`; what is answered, by
+`services/modules` and `services/sumdb`.
+"""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.core.errors import (
+    DeniedError,
+    MoorageError,
+    RateLimitedError,
+    UnauthenticatedError,
+    UnknownError,
+)
+from app.core.token import looks_like_token
+from app.services.authorization import authenticate, principal_of, token_of
+from app.services.clock import Now
+from app.services.modules.caller import Caller
+from app.services.policy import Policy, PolicyReader, TenantPolicy
+from app.services.slots import Buckets
+from app.web.credentials import presented_token
+from app.web.responses import Header
+from app.web.streaming import Scope
+from app.web.tenancy import PREFIX, Gateways, TenantPath, addressed
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDefaults:
+    """Limits of every tenant that has none of its own.
+
+    Attributes:
+        streams: zips sent to one tenant at once.
+        rate: requests a second of one tenant that are not answered from memory.
+        bad_tokens: wrong tokens a minute from one address.
+    """
+
+    streams: int
+    rate: int
+    bad_tokens: int
+
+
+class Admission:
+    """Admits requests of tenants in one process."""
+
+    def __init__(
+        self, policies: PolicyReader, gateways: Gateways, defaults: TenantDefaults, now: Now
+    ) -> None:
+        self._policies = policies
+        self._gateways = gateways
+        self._defaults = defaults
+        self._now = now
+        self._rates = Buckets(time.monotonic)
+        self._bad_tokens = Buckets(time.monotonic, burst_s=60.0)
+        self._streams: Counter[str] = Counter()
+
+    async def admit(self, scope: Scope, peer: str, client: str) -> tuple[Caller, TenantPath]:
+        """Return who asks, and what of the tenant is asked for.
+
+        Args:
+            scope: of the request.
+            peer: the address that the connection came from.
+            client: the address of the client, behind a gateway or not.
+
+        Raises:
+            BadInputError: path and gateway name different tenants.
+            UnauthenticatedError: the tenant needs a token, and there is none, or no valid one.
+            DeniedError: there is no such tenant, and the token is another one's.
+            UnknownError: there is no such tenant.
+            RateLimitedError: too many requests of this tenant, or wrong tokens from this client.
+        """
+        policy, now = await self._policies.current(), self._now()
+        headers: list[Header] = scope["headers"]
+        path: bytes = scope["raw_path"]
+        whole = path if path.startswith(PREFIX) else path + b"/"
+        to = addressed(whole, headers, peer, self._gateways, policy.hosts)
+        try:
+            of_tenant, caller = _authenticated(policy, to.tenant, headers, now)
+        except UnauthenticatedError:
+            if any(name == b"authorization" for name, _ in headers):
+                self._count_bad_token(client)
+            raise
+        self._count_request(of_tenant)
+        return caller, to
+
+    def _count_bad_token(self, client: str) -> None:
+        wait_s = self._bad_tokens.take(client, self._defaults.bad_tokens / 60)
+        if wait_s:
+            raise RateLimitedError(
+                "too many wrong tokens from this address; set the right one and try again later",
+                retry_after_s=max(1, round(wait_s)),
+            )
+
+    def _count_request(self, of_tenant: TenantPolicy) -> None:
+        tenant = of_tenant.tenant
+        wait_s = self._rates.take(tenant.name, tenant.limits.rate or self._defaults.rate)
+        if wait_s:
+            raise RateLimitedError(
+                f"tenant {tenant.name} sends more requests than it may; try again",
+                retry_after_s=max(1, round(wait_s)),
+            )
+
+    async def enter_stream(self, tenant: str) -> None:
+        """Count one more body that is streamed to a tenant; `leave_stream` follows.
+
+        Raises:
+            RateLimitedError: as many as the tenant may have are under way already.
+        """
+        of_tenant = (await self._policies.current()).tenants.get(tenant)
+        most = (of_tenant.tenant.limits.streams if of_tenant else None) or self._defaults.streams
+        if self._streams[tenant] >= most:
+            raise RateLimitedError(f"tenant {tenant} has {most} downloads under way; try again")
+        self._streams[tenant] += 1
+
+    def leave_stream(self, tenant: str) -> None:
+        """Count one streamed body less."""
+        self._streams[tenant] -= 1
+        if not self._streams[tenant]:
+            del self._streams[tenant]
+
+
+def _authenticated(
+    policy: Policy, name: str, headers: list[Header], now: datetime
+) -> tuple[TenantPolicy, Caller]:
+    presented = presented_token(headers)
+    of_tenant = policy.tenants.get(name)
+    if of_tenant is None:
+        raise _no_such_tenant(policy, name, presented, now)
+    principal, expires_at = authenticate(policy, of_tenant, presented, now)
+    caller = Caller(
+        policy, of_tenant, principal, now, fetch=_wants_fetch(headers), token_expires_at=expires_at
+    )
+    return of_tenant, caller
+
+
+def _wants_fetch(headers: list[Header]) -> bool:
+    return not any(
+        name == b"disable-module-fetch" and value.strip().lower() == b"true"
+        for name, value in headers
+    )
+
+
+def _no_such_tenant(
+    policy: Policy, name: str, presented: str | None, now: datetime
+) -> MoorageError:
+    """Return the refusal for a tenant that does not exist: strangers are not told that."""
+    if presented is None or not looks_like_token(presented):
+        return UnauthenticatedError(
+            f"tenant {name} needs a token, as the password in .netrc or by GOAUTH"
+        )
+    principal = principal_of(token_of(policy, presented, now))
+    if principal.tenant is not None:
+        return DeniedError(f"this token is not one for tenant {name}")
+    return UnknownError(f"there is no tenant {name[:80]}; see `moorage tenant list`")

@@ -1,0 +1,60 @@
+"""The key that a prepared answer is kept under: URL, credential and, without a tenant, the Host.
+
+So whoever asks with another credential, or by another host name, never meets this answer.
+"""
+
+from app.core.digest import Digest
+from app.web.responses import Header
+from app.web.tenancy import names_tenant
+
+_CREDENTIAL_BYTES = 512  # keys are in memory too, and what is no token may be long
+_NOT_INSTANT = frozenset(
+    {
+        b"if-none-match",
+        b"if-modified-since",
+        b"range",
+        b"if-range",
+        b"x-tenant-id",
+        b"disable-module-fetch",
+    }
+)
+
+
+def answer_key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> bytes | None:
+    """Return the key of the answer to a request; None where no answer may be kept.
+
+    None is for a request with several credentials and, with `is_plain_only`, for one with a header
+    that changes the answer.
+
+    Args:
+        url: path and query as they came over the wire.
+        headers: of the request, with lower-case names.
+        is_plain_only: refuse headers that make the answer a 304, a part, or another tenant's.
+    """
+    authorization: bytes | None = None
+    host = b""
+    for name, value in headers:
+        if name == b"authorization":
+            if authorization is not None:
+                return None
+            # An empty credential is refused where none is welcome: the two must not share a key.
+            is_short = 0 < len(value) <= _CREDENTIAL_BYTES
+            authorization = value if is_short else _digest_key(value)
+        elif name == b"host":
+            host = value
+        elif is_plain_only and name in _NOT_INSTANT:
+            return None
+    if names_tenant(url.partition(b"?")[0]):
+        host = b""
+    return url + b"\n" + (authorization or b"") + b"\n" + host
+
+
+def with_gateways_tenant(key: bytes, headers: list[Header]) -> bytes:
+    """Return a key that also holds the X-Tenant-ID of a trusted gateway's request."""
+    tenants = b",".join(value for name, value in headers if name == b"x-tenant-id")
+    return key + b"\n" + tenants if tenants else key
+
+
+def _digest_key(value: bytes) -> bytes:
+    """Return what stands for a long or an empty credential; no header value has a line feed."""
+    return b"\n" + Digest.of(value).hex.encode()
