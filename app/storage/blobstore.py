@@ -1,8 +1,8 @@
-"""The BlobStore protocol: what every store promises, and nothing about how.
+"""The BlobStore protocol: what every store guarantees.
 
-A blob is immutable bytes under the SHA-256 of those bytes. A store never learns names: who may
-read which blob is decided above, by the row that names it. Implementations: `local.py`; the suite
-that each must pass is `tests/contracts/blobstore.py`.
+A blob is immutable bytes under the SHA-256 of those bytes. A store does not know names: services
+decide who may read a blob, by the row that names it. Implementations: `local.py`; each must pass
+the suite `tests/contracts/blobstore.py`.
 """
 
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ from typing import Protocol, TypeAlias
 from app.core.digest import Digest
 
 BlobBytes: TypeAlias = bytes | bytearray | memoryview
-"""What a read returns: the caller owns it, and it is never written again by the store."""
+"""The result of a read: the caller owns the buffer, the store never writes to it again."""
 
 
 class BlobCondition(StrEnum):
-    """What a check of one blob found."""
+    """The result of checking one blob."""
 
     OK = "ok"
     MISSING = "missing"
-    SHORT = "short"  # the size differs from the recorded one
-    DAMAGED = "damaged"  # the size is right and the bytes are not
+    SHORT = "short"  # the size differs from the recorded size
+    DAMAGED = "damaged"  # the size is right, the bytes are wrong
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """One blob as found in the store, unverified.
+    """One blob in the store, unverified.
 
     Attributes:
         size_bytes: length in bytes.
@@ -44,21 +44,21 @@ class StoredBlob:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A staged file that no live process owns: what a crash left."""
+    """A staged file whose process is dead."""
 
     path: Path
     size_bytes: int
 
 
 class StagedBlob(Protocol):
-    """Bytes on their way in: private to their writer until `BlobStore.commit`."""
+    """Bytes that are being written: private to their writer until `BlobStore.commit`."""
 
     @property
     def path(self) -> Path:
         """The local file, for gpg and for reading the archive.
 
-        Whole once sealed; valid until commit, restart or the end of the stage. A child process
-        of the same user can read it.
+        The file is complete after `seal`, and valid until commit, restart or the end of the stage.
+        A child process of the same user can read it.
         """
         ...
 
@@ -72,31 +72,31 @@ class StagedBlob(Protocol):
 
         Raises:
             StorageFullError: no space or inode is left.
-            StorageError: the file system refused otherwise.
+            StorageError: the file system refused for another reason.
         """
         ...
 
     async def restart(self) -> None:
-        """Forget everything written, also after seal or a failed write: a download begins again.
+        """Begin again with no bytes, also after seal or a failed write.
 
         Raises:
-            StorageFullError: the size hint no longer fits above the free-space floor.
+            StorageFullError: the size hint does not fit above the free-space floor any more.
             StorageError: the store can't be written.
         """
         ...
 
     async def seal(self) -> Digest:
-        """Return the digest of everything written; no write may follow, but restart may.
+        """Return the digest of everything written. After seal only restart or commit may follow.
 
         Raises:
             StorageFullError: the last bytes didn't fit.
-            StorageError: the file system refused, now or at an earlier write.
+            StorageError: this write or an earlier one failed.
         """
         ...
 
 
 class OpenBlob(Protocol):
-    """A blob open for reading, whose bytes were found to be its digest's."""
+    """A blob open for reading; its bytes were verified against its digest."""
 
     @property
     def size_bytes(self) -> int:
@@ -106,14 +106,14 @@ class OpenBlob(Protocol):
     def read_cached(self, offset: int, length: int) -> BlobBytes | None:
         """Return exactly length bytes at offset without waiting for a disk, or None.
 
-        None says nothing about the bytes: `read` has them, or the error.
+        After None, call `read`: it returns the bytes or raises the error.
         """
         ...
 
     def cached_descriptor(self, offset: int, length: int) -> int | None:
         """Return a descriptor to send these bytes from, likely without waiting for a disk.
 
-        None where there is no such file, or its bytes would have to be fetched first.
+        None if the store has no local file, or the bytes are not in the page cache.
         """
         ...
 
@@ -127,7 +127,7 @@ class OpenBlob(Protocol):
         ...
 
     def unchanged(self) -> bool:
-        """Report whether the file is still the one that was checked (identity, size, times)."""
+        """Report whether the file is the same as when it was checked (identity, size, times)."""
         ...
 
     def close(self) -> None:
@@ -138,14 +138,14 @@ class OpenBlob(Protocol):
 class BlobStore(Protocol):
     """Content-addressed bytes. Every method is safe under concurrent use, across processes too.
 
-    What the store can't know is whether a row still needs a blob: delete and quarantine against a
-    put of the same digest is for the caller to put in order.
+    The store does not know whether a row needs a blob. If a delete or quarantine can meet a put of
+    the same digest, the caller must put them in order.
     """
 
     def stage(
         self, *, size_hint_bytes: int | None = None
     ) -> AbstractAsyncContextManager[StagedBlob]:
-        """Return a context with a new staged blob; leaving it removes what was not committed.
+        """Return a context with a new staged blob; at its end an uncommitted blob is removed.
 
         Raises:
             StorageFullError: size_hint_bytes doesn't fit above the free-space floor.
@@ -154,16 +154,16 @@ class BlobStore(Protocol):
         ...
 
     async def commit(self, staged: StagedBlob, expected: Digest) -> None:
-        """Make a sealed staged blob durable under its digest; returns only when it is.
+        """Make a sealed staged blob durable under its digest; return when the blob is durable.
 
-        Idempotent: a blob that is already there stays, unless it is short or damaged, in which
-        case the new one takes its place.
+        Idempotent: an existing blob stays, unless it is short or damaged; then the new blob
+        replaces it.
 
         Raises:
-            BlobDamagedError: the sealed digest is not expected; nothing was done.
+            BlobDamagedError: the sealed digest is not `expected`; nothing was done.
             StorageFullError: no space or inode is left for the name.
-            StorageError: fsync or link failed. No row may name the blob then. Its bytes, if they
-                became visible at all, are whole: a retry adopts them, else gc removes them.
+            StorageError: fsync or link failed. No row may name the blob then. If the blob is
+                visible, its bytes are complete: a retry adopts it, or gc removes it.
         """
         ...
 
@@ -172,10 +172,10 @@ class BlobStore(Protocol):
         ...
 
     async def open(self, digest: Digest, size_bytes: int) -> OpenBlob:
-        """Open a blob for reading, its bytes known to be right.
+        """Open a blob for reading, after its bytes are verified.
 
-        The bytes are hashed when this process meets the file for the first time and again
-        whenever its inode, size, mtime or ctime changed.
+        The bytes are hashed when this process opens the file for the first time, and again after a
+        change of inode, size, mtime or ctime.
 
         Raises:
             BlobMissingError: no such blob.
@@ -202,7 +202,7 @@ class BlobStore(Protocol):
         ...
 
     async def check(self, digest: Digest, size_bytes: int, *, deep: bool) -> BlobCondition:
-        """Report the condition of one blob; deep re-hashes its bytes as the disk has them.
+        """Report the condition of one blob; deep reads all its bytes from the disk and hashes them.
 
         Raises:
             StorageError: the disk answered with an error.
@@ -210,7 +210,7 @@ class BlobStore(Protocol):
         ...
 
     async def make_durable(self, digest: Digest) -> None:
-        """Sync a blob whose writer may have been killed before it did; for adopting an orphan.
+        """Sync a blob whose writer may have been killed before the sync; for adopting an orphan.
 
         Raises:
             BlobMissingError: no such blob.
@@ -219,11 +219,11 @@ class BlobStore(Protocol):
         ...
 
     async def quarantine(self, digest: Digest) -> Path | None:
-        """Move a blob out of reach, keeping its bytes as evidence; None if there was none."""
+        """Move a blob out of reach and keep its bytes as evidence; None if the blob is missing."""
         ...
 
     async def delete(self, digest: Digest) -> None:
-        """Remove a blob; nothing happens if there is none."""
+        """Remove a blob; nothing happens if the blob is missing."""
         ...
 
     def walk(self) -> Iterator[StoredBlob]:
@@ -235,11 +235,11 @@ class BlobStore(Protocol):
         ...
 
     async def recover(self) -> int:
-        """Remove the leftovers of dead processes; return how many there were. Idempotent."""
+        """Remove the leftovers of dead processes and return their number. Idempotent."""
         ...
 
     def close(self) -> None:
-        """Release threads and locks; nothing may be called after."""
+        """Release threads and locks; no other call may follow."""
         ...
 
     async def probe(self) -> int:

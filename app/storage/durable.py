@@ -1,12 +1,12 @@
-"""The steps that outlive a crash: the one place in storage that calls fsync, link and rename-over.
+"""The steps that survive a crash: only this file of storage calls fsync, link and rename-over.
 
-Each step says what a crash right after it leaves behind, where a crash is a kill -9 or a power
-cut. Two facts of Linux file systems carry all of it (fsync(2), rename(2)): a name is durable only
-when its folder was synced, and link and rename happen wholly or not at all. The order is that of
-FiloSottile/sunlight, internal/durable/path.go, with link in the place of rename so that two writers
+The comment after a step says what a crash at that point leaves behind; a crash is a kill -9 or a
+power cut. The steps rely on two facts about Linux file systems (fsync(2), rename(2)): a name is
+durable only after a sync of its folder, and link and rename are atomic. The order is that of
+FiloSottile/sunlight, internal/durable/path.go, but with link instead of rename, so that two writers
 never replace each other's file.
 
-Not here: hashing and comparing (verified.py), and who owns a temporary file (ownership.py).
+Not here: hashing and comparing (verified.py), which process owns a temporary file (ownership.py).
 """
 
 import errno
@@ -20,7 +20,7 @@ from app.storage.blobstore import BlobCondition
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-# Each round is lost only if the blob was removed between two system calls of ours.
+# A round fails only if another process removes the blob between two system calls of this one.
 _LINK_ROUNDS = 8
 
 
@@ -28,8 +28,8 @@ _LINK_ROUNDS = 8
 def storage_errors(operation: str) -> Iterator[None]:
     """Turn an OSError of the body into the error tree, as "<operation>: <reason>".
 
-    operation names no more of a path than what lies below the store's root: the body
-    "store blobs/ab/abcd" on a full disk gives "store blobs/ab/abcd: No space left on device".
+    A path in operation begins below the store's root: "store blobs/ab/abcd" on a full disk gives
+    "store blobs/ab/abcd: No space left on device".
 
     Raises:
         StorageFullError: no space, inode or quota is left.
@@ -43,10 +43,10 @@ def storage_errors(operation: str) -> Iterator[None]:
 
 
 def sync_file(descriptor: int) -> None:
-    """Put a file's bytes and size on the disk.
+    """Make a file's bytes and size durable.
 
-    After an error the kernel may have dropped the bytes and marked them clean: a second fsync
-    would then report success. The caller gives the file up and never calls this again for it.
+    After an error the kernel may have dropped the bytes and marked them clean: a second fsync would
+    report success. So after an error the caller must drop the file and not sync it again.
 
     Raises:
         OSError: the bytes are not durable.
@@ -55,10 +55,10 @@ def sync_file(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk.
+    """Make the names in a folder durable.
 
     Raises:
-        OSError: they are not durable, or the folder is missing.
+        OSError: the names are not durable, or the folder is missing.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -68,40 +68,40 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder (0700) whose name is durable; missing parents are made likewise.
+    """Make a folder (0700) whose name is durable; missing parents are made in the same way.
 
-    A folder that is there already is synced too: whoever made it may have been killed in between.
+    An existing folder is synced too: its maker may have been killed before the sync.
 
     Raises:
-        OSError: it can't be made or synced.
+        OSError: the folder can't be made or synced.
     """
     if not folder.parent.is_dir():
         make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
-    # Crash: an empty folder, which a power cut may take back. The next writer makes or syncs it.
+    # Crash: an empty folder; a power cut may undo it. The next writer makes or syncs it.
     sync_folder(folder.parent)
     # Crash: an empty folder.
 
 
 def make_folders(parent: Path, names: Iterable[str]) -> None:
-    """Make folders (0700) in one that is there; their names are durable, as with make_folder.
+    """Make folders (0700) with durable names in an existing folder, as make_folder does.
 
     Raises:
-        OSError: they can't be made or synced.
+        OSError: a folder can't be made or synced.
     """
     for name in names:
         (parent / name).mkdir(mode=0o700, exist_ok=True)
-        # Crash: some of them, which a power cut may take back.
+        # Crash: some of the folders; a power cut may undo them.
     sync_folder(parent)
 
 
 def create_once(path: Path, content: bytes) -> None:
-    """Make a small private file (0600) durably, unless there is one of that name.
+    """Make a small private file (0600) durably; an existing file of that name stays.
 
-    However many processes try at once, all of them find the content of one of them.
+    If several processes call this at once, one content wins, and all of them read that content.
 
     Raises:
-        OSError: it can't be made.
+        OSError: the file can't be made.
     """
     if path.exists():
         return
@@ -110,7 +110,7 @@ def create_once(path: Path, content: bytes) -> None:
     try:
         os.write(descriptor, content)
         os.fsync(descriptor)
-        # Crash: a file that nobody looks at.
+        # Crash: a temporary file that nobody reads.
         with suppress(FileExistsError):
             os.link(temp, path)
         sync_folder(path.parent)
@@ -120,22 +120,23 @@ def create_once(path: Path, content: bytes) -> None:
 
 
 def publish(temp: Path, target: Path, condition: Callable[[], BlobCondition]) -> None:
-    """Give a synced file its final name, durably; temp is gone then.
+    """Give a synced file its final name, durably; temp does not exist afterwards.
 
-    A file that has the name already stays if condition() says OK, and is replaced if it says
-    SHORT or DAMAGED. A reader finds a whole file at target or none, at every moment.
+    An existing file of that name stays if condition() says OK; the new file replaces it if
+    condition() says SHORT or DAMAGED. At every moment a reader finds a complete file at target, or
+    none.
 
     Raises:
-        OSError: a step failed; what is visible at target is what a crash there leaves.
-        StorageError: the name keeps being taken and freed by others.
+        OSError: a step failed; target is as a crash at that point would leave it.
+        StorageError: other processes keep making and removing the name.
     """
-    # First, so that a lack of descriptors is found while nothing has happened.
+    # Open the folder first: a lack of descriptors must fail before anything has changed.
     folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _take_name(temp, target.name, folder, condition)
-        # Crash: whole bytes under the name, which a power cut may take back; nothing was promised
-        # yet. temp, if it is still there, is a leftover of its owner.
-        # A name that was there before is synced as well: its writer may not have got that far.
+        # Crash: complete bytes under the name; a power cut may undo the name, which no row has yet.
+        # temp may still exist, as a leftover of its owner.
+        # Sync also a name that existed before: its writer may have been killed before the sync.
         os.fsync(folder)
         # Crash: a durable blob that no row names (a retry adopts it), and temp as a leftover.
     finally:
@@ -145,17 +146,17 @@ def publish(temp: Path, target: Path, condition: Callable[[], BlobCondition]) ->
 
 
 def _take_name(temp: Path, name: str, folder: int, condition: Callable[[], BlobCondition]) -> None:
-    """Link temp as name in the open folder, or keep or replace what has that name."""
+    """Link temp as name in the open folder, or keep or replace the file of that name."""
     for _ in range(_LINK_ROUNDS):
         try:
             os.link(temp, name, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
-            found = condition()
+            existing = condition()
         else:
             return
-        if found is BlobCondition.OK:
+        if existing is BlobCondition.OK:
             return
-        if found is not BlobCondition.MISSING:
+        if existing is not BlobCondition.MISSING:
             os.replace(temp, name, dst_dir_fd=folder)
             return
     raise StorageError(f"store {name}: the name keeps being taken and freed")
@@ -164,14 +165,14 @@ def _take_name(temp: Path, name: str, folder: int, condition: Callable[[], BlobC
 def move_aside(source: Path, folder: Path) -> Path | None:
     """Move source into folder as "<name>.<n>", durably, and return its new path.
 
-    n is the first free number from 0, so that nothing kept earlier is overwritten. Returns None
+    n is the first free number from 0 on, so that no earlier evidence is overwritten. Returns None
     if source does not exist.
 
     Raises:
-        OSError: a step failed; source is at one of both places.
+        OSError: a step failed; the file is at source or in folder.
     """
     place = _reserve(folder, source.name)
-    # Crash: an empty file under place, and source where it was.
+    # Crash: an empty file at place; source is unchanged.
     try:
         source.replace(place)
     except OSError as error:
@@ -179,14 +180,14 @@ def move_aside(source: Path, folder: Path) -> Path | None:
         if isinstance(error, FileNotFoundError):
             return None
         raise
-    # Crash: a power cut may put source back; whoever moved it finds it damaged again.
+    # Crash: a power cut may move the file back to source; the next check finds the damage again.
     sync_folder(folder)
     sync_folder(source.parent)
     return place
 
 
 def _reserve(folder: Path, name: str) -> Path:
-    """Make an empty file for a rename to land on: rename itself would overwrite silently."""
+    """Make an empty file with a free name, as target of a rename, which overwrites silently."""
     number = 0
     while True:
         place = folder / f"{name}.{number}"

@@ -1,4 +1,4 @@
-"""Whether the disk has room: asked before anything is written."""
+"""Whether the disk has room: checked before every write."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from app.core.errors import StorageFullError
 
 @dataclass(frozen=True, slots=True)
 class FreeSpace:
-    """The file system's room above a floor that is kept for the database and the logs.
+    """The file system's room above a floor, which stays free for the database and the logs.
 
     Attributes:
         root: any folder in the file system.
@@ -20,20 +20,20 @@ class FreeSpace:
     min_free_fraction: float
 
     def require(self, size_bytes: int) -> int:
-        """Return the free bytes, of which size_bytes can be used.
+        """Return the number of free bytes, after checking that size_bytes more fit.
 
         Raises:
-            StorageFullError: they do not fit above the floor, or no inode is free.
+            StorageFullError: size_bytes do not fit above the floor, or no inode is free.
             OSError: the file system does not answer.
         """
-        found = os.statvfs(self.root)
-        free = found.f_bavail * found.f_frsize
-        floor = int(found.f_blocks * found.f_frsize * self.min_free_fraction)
+        status = os.statvfs(self.root)
+        free = status.f_bavail * status.f_frsize
+        floor = int(status.f_blocks * status.f_frsize * self.min_free_fraction)
         if free - size_bytes < floor:
             raise StorageFullError(
                 f"the disk has {free} bytes free: {size_bytes} more would pass the floor of {floor}"
             )
         # f_files is 0 where inodes are not counted (btrfs).
-        if found.f_files and not found.f_favail:
+        if status.f_files and not status.f_favail:
             raise StorageFullError("the disk has no free inode")
         return free

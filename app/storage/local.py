@@ -4,7 +4,7 @@
     tmp/                 staged files, see ownership.py
     quarantine/abcd….n   damaged blobs, kept as evidence
 
-The steps of a write are in durable.py; how bytes are known to be right, in verified.py.
+The steps of a write are in durable.py, the verification of bytes is in verified.py.
 """
 
 import os
@@ -43,12 +43,12 @@ _BLOB_NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class LocalBlobStore(VerifiedFiles, BlobStore):
-    """Blobs below root, a folder of mode 0700 made if missing. Used from one event loop.
+    """Blobs below root, a folder of mode 0700; a missing root is made. Used from one event loop.
 
     Args:
         root: the store's folder; everything in it is on one file system.
-        min_free_fraction: the share of the file system, 0 to 1, that no blob may fill.
-        max_threads: how many disk operations run at once.
+        min_free_fraction: the share of the file system, 0 to 1, that stays free.
+        max_threads: the largest number of concurrent disk operations.
 
     Raises:
         StorageError: root can't be made.
@@ -68,7 +68,7 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
             _make_private(root)
 
     def close(self) -> None:
-        """Give up what this process has staged, and its threads. Blocks; may be called twice."""
+        """Remove this process's staged files and end its threads. Blocks; may be called twice."""
         self._area.close()
         self._threads.close()
 
@@ -99,7 +99,7 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
         return digest
 
     async def open(self, digest: Digest, size_bytes: int) -> OpenBlob:
-        """Open a blob, its bytes known to be right; see `BlobStore.open`."""
+        """Open a blob after its bytes are verified; see `BlobStore.open`."""
         file = await self._threads.run(partial(self._open, digest), discard=FileIO.close)
         try:
             seal = await self._verify(file, digest, size_bytes)
@@ -181,28 +181,31 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
         """Prove that the store can be written; see `BlobStore.probe`."""
         return await self._threads.run(self._probe)
 
-    # Below: what runs in a thread.
+    # The methods below run in a thread.
 
     def _commit(self, staged: StagedFile) -> None:
         digest = staged.digest
         try:
-            with storage_errors(f"store {self._shown(digest)}"):
+            with storage_errors(f"store {self._relative_path(digest)}"):
                 before = staged.stat()
                 staged.sync()
                 self._make_shard(digest.hex[:2])
                 durable.publish(
-                    staged.path, self._path(digest), partial(self._present, digest, before.st_size)
+                    staged.path,
+                    self._path(digest),
+                    partial(self._existing_condition, digest, before.st_size),
                 )
                 self._seal_published(digest, staged, before)
         finally:
-            # Its file is a blob now, or may be one: nobody may write to it any more.
+            # The file is a blob now, or may be one: nobody may write to it any more.
             staged.drop()
 
     def _seal_published(self, digest: Digest, staged: StagedFile, before: os.stat_result) -> None:
-        """Take the seal of a file just written, so that its first reader need not hash it.
+        """Remember the seal of a new blob, so that its first reader need not hash it.
 
-        Only now: link and unlink each move ctime. One link left means that the file is the blob,
-        and not the twin of one that was there. A changed mtime means that somebody else wrote.
+        The seal is taken after link and unlink, which both change ctime. One link means that the
+        file is the blob, not a second copy beside an existing blob. A changed mtime means that
+        somebody else wrote to the file.
         """
         after = staged.stat()
         is_same = (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
@@ -215,19 +218,19 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
             durable.make_folder(shard)
             self._synced_shards.add(name)
 
-    def _present(self, digest: Digest, size_bytes: int) -> BlobCondition:
-        """Report whether the blob that has the name already may stay.
+    def _existing_condition(self, digest: Digest, size_bytes: int) -> BlobCondition:
+        """Report the condition of an existing blob; only an OK one stays.
 
-        One that can't be read is as good as damaged: the new file heals it.
+        A blob that can't be read counts as damaged: the new file replaces it.
         """
         try:
             with self._open(digest) as file:
                 seal = Seal.of(os.fstat(file.fileno()))
                 if not self._seals.holds(digest, seal) or seal.size_bytes != size_bytes:
-                    found = self._condition(file, digest, size_bytes)
-                    if found is not BlobCondition.OK:
-                        return found
-                # Whoever put it there (a restored backup, say) may not have waited for the disk.
+                    condition = self._condition(file, digest, size_bytes)
+                    if condition is not BlobCondition.OK:
+                        return condition
+                # The file's writer, for instance a restored backup, may not have synced it.
                 durable.sync_file(file.fileno())
                 return BlobCondition.OK
         except BlobMissingError:
@@ -237,11 +240,11 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
 
     def _check(self, digest: Digest, size_bytes: int, deep: bool) -> BlobCondition:
         try:
-            with storage_errors(f"check {self._shown(digest)}"), self._open(digest) as file:
+            with storage_errors(f"check {self._relative_path(digest)}"), self._open(digest) as file:
                 if not deep:
                     is_right = os.fstat(file.fileno()).st_size == size_bytes
                     return BlobCondition.OK if is_right else BlobCondition.SHORT
-                # The cache may still have right bytes where the disk no longer has them.
+                # The page cache may still have right bytes after the disk lost them.
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 return self._condition(file, digest, size_bytes)
         except BlobMissingError:
@@ -250,31 +253,32 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
             return BlobCondition.DAMAGED
 
     def _read(self, digest: Digest, max_bytes: int) -> bytes:
-        shown = self._shown(digest)
+        shown = self._relative_path(digest)
         with storage_errors(f"read {shown}"), self._open(digest) as file:
-            found = file.read(max_bytes + 1)
-            while len(found) <= max_bytes and (more := file.read(max_bytes + 1 - len(found))):
-                found += more
-        if len(found) > max_bytes:
+            content = file.read(max_bytes + 1)
+            while len(content) <= max_bytes and (rest := file.read(max_bytes + 1 - len(content))):
+                content += rest
+        if len(content) > max_bytes:
             raise BlobDamagedError(f"{shown} has more than {max_bytes} bytes")
-        if Digest.of(found) != digest:
+        if Digest.of(content) != digest:
             raise BlobDamagedError(f"{shown} does not have the digest's bytes")
-        return found
+        return content
 
     def _move_aside(self, digest: Digest) -> Path | None:
         self._seals.forget(digest)
-        with storage_errors(f"quarantine {self._shown(digest)}"):
+        with storage_errors(f"quarantine {self._relative_path(digest)}"):
             return durable.move_aside(self._path(digest), self._quarantine)
 
     def _delete(self, digest: Digest) -> None:
         self._seals.forget(digest)
-        with storage_errors(f"delete {self._shown(digest)}"):
-            # Not synced: after a power cut the blob may be back, and gc finds it again.
+        with storage_errors(f"delete {self._relative_path(digest)}"):
+            # No sync: after a power cut the blob may exist again, and gc removes it again.
             self._path(digest).unlink(missing_ok=True)
 
     def _recover(self) -> int:
-        # All shards for the price of one: a sync of their folder may take 10 ms, and would be
-        # waited for by those who ask for the first blob of each. Scarce inodes are left to blobs.
+        # Make all shards now, with one sync. Later each new shard would need a sync of its own, up
+        # to 10 ms, for which the first request of a shard would wait. Scarce inodes are left for
+        # blobs.
         with suppress(OSError):
             if os.statvfs(self._blobs).f_favail > _AMPLE_INODES:
                 durable.make_folders(self._blobs, _SHARDS)
@@ -296,9 +300,9 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
 
 
 def _make_private(root: Path) -> None:
-    """Take root from group and others, unless it is not ours: then its owner decides."""
-    found = root.stat()
-    if stat.S_IMODE(found.st_mode) != 0o700 and found.st_uid == os.geteuid():
+    """Remove the rights of group and others on root, if this user owns it."""
+    status = root.stat()
+    if stat.S_IMODE(status.st_mode) != 0o700 and status.st_uid == os.geteuid():
         root.chmod(0o700)
 
 
@@ -313,6 +317,6 @@ def _blob_files(shard: Path) -> list[Path]:
 
 
 def _stored_blob(path: Path) -> StoredBlob:
-    found = path.lstat()
-    stored_at = datetime.fromtimestamp(found.st_mtime, UTC)
-    return StoredBlob(Digest(path.name), found.st_size, stored_at)
+    status = path.lstat()
+    stored_at = datetime.fromtimestamp(status.st_mtime, UTC)
+    return StoredBlob(Digest(path.name), status.st_size, stored_at)

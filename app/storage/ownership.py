@@ -1,13 +1,13 @@
 """Which process a staged file belongs to, and what dead processes left behind.
 
-Below the store's `tmp/` each process has one folder, made when it first stages something:
+Below the store's `tmp/` each process has one folder; its first staged file makes the folder:
 
-    tmp/<32 hex>.lock     held with flock(2) for the life of the process
-    tmp/<32 hex>/<16 hex> its staged files
-    tmp/.new-<32 hex>     a lock file in the making
+    tmp/<32 hex>.lock     locked with flock(2) during the life of the process
+    tmp/<32 hex>/<16 hex> the staged files of the process
+    tmp/.new-<32 hex>     a lock file that does not have its final name yet
 
-The kernel drops a flock when the process dies, however it dies, and it counts across containers
-that share the file system. So a folder whose lock can be taken belongs to nobody.
+The kernel drops a flock whenever the process ends, and a flock works across containers that share
+the file system. So if the lock of a folder can be taken, the folder's process is dead.
 """
 
 import fcntl
@@ -29,7 +29,7 @@ _CLAIM_ROUNDS = 8
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """This process's folder, and the lock that keeps it."""
+    """This process's folder, and the lock that marks the folder as owned."""
 
     pid: int
     folder: Path
@@ -38,9 +38,9 @@ class _Claim:
 
 
 class StagingArea:
-    """The folder `tmp/` of a store: this process's part of it, and what dead processes left.
+    """The folder `tmp/` of a store: this process's folder, and the folders of dead processes.
 
-    Safe from several threads. Two areas over one folder are two owners, also in one process.
+    Safe from several threads. Two areas over one `tmp/` are two owners, also in one process.
     """
 
     def __init__(self, tmp: Path) -> None:
@@ -49,10 +49,10 @@ class StagingArea:
         self._claim: _Claim | None = None
 
     def folder(self) -> Path:
-        """Return this process's own folder, made at the first call.
+        """Return this process's own folder; the first call makes it.
 
         Raises:
-            OSError: it can't be made.
+            OSError: the folder can't be made.
         """
         with self._lock:
             claim = self._claim
@@ -65,7 +65,7 @@ class StagingArea:
             return claim.folder
 
     def close(self) -> None:
-        """Remove this process's folder and give up its lock; what can't be removed is left."""
+        """Remove this process's folder and release its lock; errors of removal are ignored."""
         with self._lock:
             claim, self._claim = self._claim, None
         if claim is None:
@@ -83,23 +83,23 @@ class StagingArea:
             OSError: tmp/ can't be read.
         """
         for owner in self._owners():
-            with _nobody_holds(self._lock_of(owner)) as is_dead:
-                found = list(_files_below(self._tmp / owner)) if is_dead else []
-            yield from found
+            with _locked_if_dead(self._lock_of(owner)) as is_dead:
+                files = list(_files_below(self._tmp / owner)) if is_dead else []
+            yield from files
 
     def recover(self) -> int:
-        """Remove what dead processes left; return how many staged files there were.
+        """Remove the folders and locks of dead processes; return the number of staged files.
 
-        The files go first, then their folder, then its lock: killed anywhere in between, it
-        leaves something that the next call finds in the same way.
+        The order is files, folder, lock. If the process is killed between two steps, the next call
+        finds the rest in the same way.
 
         Raises:
-            OSError: something can't be removed.
+            OSError: a file, folder or lock can't be removed.
         """
         count = 0
         for owner in self._owners():
             lock = self._lock_of(owner)
-            with _nobody_holds(lock) as is_dead:
+            with _locked_if_dead(lock) as is_dead:
                 if is_dead:
                     count += self._remove(owner)
                     lock.unlink(missing_ok=True)
@@ -110,12 +110,12 @@ class StagingArea:
         if not folder.is_dir():
             return 0
         count = sum(1 for _ in _files_below(folder))
-        with suppress(FileNotFoundError):  # somebody else recovers at the same time
+        with suppress(FileNotFoundError):  # another process recovers at the same time
             shutil.rmtree(folder)
         return count
 
     def _owners(self) -> list[str]:
-        """Return every name that a lock or a folder bears, a ".new-" one included."""
+        """Return the names of all locks and folders, also those that begin with ".new-"."""
         names = {path.name.removesuffix(".lock") for path in self._tmp.iterdir()}
         return sorted(name for name in names if _OWNER.fullmatch(name))
 
@@ -124,20 +124,20 @@ class StagingArea:
 
     def _make_claim(self) -> _Claim:
         for _ in range(_CLAIM_ROUNDS - 1):
-            # Somebody who recovers may take a ".new-" lock before we do; then another name is due.
+            # A process that recovers may take the ".new-" lock first; then try another name.
             with suppress(BlockingIOError, FileNotFoundError):
                 return self._claim_as(secrets.token_hex(16))
         return self._claim_as(secrets.token_hex(16))
 
     def _claim_as(self, name: str) -> _Claim:
         new, lock, folder = self._tmp / f".new-{name}", self._tmp / f"{name}.lock", self._tmp / name
-        # Not for writing: an open writer would keep an operator from remounting read-only.
+        # Open read-only: an open writer would prevent an operator from remounting read-only.
         descriptor = os.open(new, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             # Crash: a ".new-" file without an owner, which recover removes.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Only a lock that is held gets the final name, so there is no moment in which
-            # somebody who recovers could take this process for dead.
+            # Lock first, then give the final name: at no moment can a process that recovers
+            # find the final name unlocked, and take this process for dead.
             new.rename(lock)
             # Crash: a lock that can be taken.
             folder.mkdir(mode=0o700)
@@ -151,15 +151,19 @@ class StagingArea:
 
 
 def _is_usable(claim: _Claim) -> bool:
-    """Report whether a claim is this process's, and nobody emptied tmp/ by hand."""
+    """Report whether a claim belongs to this process and its folder still exists.
+
+    False after a fork, and after somebody emptied tmp/ by hand.
+    """
     return claim.pid == os.getpid() and claim.folder.is_dir()
 
 
 @contextmanager
-def _nobody_holds(lock: Path) -> Iterator[bool]:
-    """Yield True, holding the lock ourselves, if its owner is dead; a missing lock is a dead one's.
+def _locked_if_dead(lock: Path) -> Iterator[bool]:
+    """Yield True if the owner of the lock is dead; then this process holds the lock in the context.
 
-    An owner has its lock before its folder and removes its folder before its lock.
+    A missing lock means a dead owner: an owner makes its lock before its folder, and removes its
+    folder before its lock.
     """
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -167,12 +171,12 @@ def _nobody_holds(lock: Path) -> Iterator[bool]:
         yield True
         return
     try:
-        yield _is_taken(descriptor)
+        yield _try_lock(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _is_taken(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -181,7 +185,7 @@ def _is_taken(descriptor: int) -> bool:
 
 
 def _files_below(folder: Path) -> Iterator[Leftover]:
-    """Yield the files of a folder, sorted; nothing if it is missing or goes meanwhile."""
+    """Yield the files of a folder, sorted; missing files and folders are ignored."""
     with suppress(FileNotFoundError, NotADirectoryError):
         for path in sorted(folder.iterdir()):
             with suppress(FileNotFoundError):

@@ -1,6 +1,6 @@
 """Reading a blob's file: the open blob, and the hash of a whole file.
 
-Whether the bytes are the digest's is settled before a LocalOpenBlob is made: verified.py.
+verified.py verifies the bytes before it makes a LocalOpenBlob.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ class LocalOpenBlob(OpenBlob):
         return self._seal.size_bytes
 
     def cached_descriptor(self, offset: int, length: int) -> int | None:
-        """Return the descriptor if sending these bytes waits for no disk; see `OpenBlob`."""
-        # One byte of the last page: pages are read ahead, so it is the last to come in.
+        """Return the descriptor if the bytes are in the page cache; see `OpenBlob`."""
+        # Read the first and the last byte: the kernel reads ahead, so the last page comes last.
         last = offset + max(length, 1) - 1
         for place in (offset, last):
             if self.read_cached(place, 1) is None:
@@ -53,7 +53,7 @@ class LocalOpenBlob(OpenBlob):
         except BlockingIOError:
             return None
         except OSError:
-            # Not supported by this file system, or a disk error, which read() will report.
+            # The file system does not support this, or the disk failed; read() will report that.
             self._is_nowait_supported = False
             return None
         return buffer if count == length else None
@@ -78,12 +78,12 @@ class LocalOpenBlob(OpenBlob):
             return False
 
     def close(self) -> None:
-        """Release the file, once no thread reads from it; may be called twice."""
+        """Release the file when no thread reads from it any more; may be called twice."""
         self._is_closed = True
         self._close_when_idle()
 
     def _close_when_idle(self) -> None:
-        # Closing under a reading thread would let it read from the next file of that number.
+        # A thread that reads while its file is closed may get the next file of that number.
         if self._is_closed and not self._readers:
             self._file.close()
 

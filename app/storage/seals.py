@@ -1,8 +1,8 @@
-"""Seals: by what a file is known to be the one whose bytes were found right.
+"""Seals: what identifies a file whose bytes were verified.
 
-A seal can't see a disk that changes bytes by itself: that is for a deep check. Nor can it see a
-change within the file system's clock tick (up to 10 ms) after the hashing, which takes a writer
-with root's rights.
+A seal does not show two changes. The disk itself may change bytes: a deep check finds that. A
+writer may change the file within the file system's clock tick (up to 10 ms) after the hashing: that
+needs root's rights.
 """
 
 import os
@@ -13,14 +13,14 @@ from cachetools import LRUCache
 
 from app.core.digest import Digest
 
-_MAX_SEALS = 1 << 16  # about 20 MiB at most; a forgotten seal costs one more hashing
+_MAX_SEALS = 1 << 16  # about 20 MiB at most; without its seal a file is hashed once more
 
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """What fstat says of a file: as long as it stays the same, so do the bytes.
+    """The fstat fields of a file; while they stay the same, the bytes stay the same.
 
-    Every write, truncation, link and unlink moves ctime, which no program can set back.
+    Every write, truncation, link and unlink changes ctime, which no program can set back.
     """
 
     device: int
@@ -30,29 +30,31 @@ class Seal:
     ctime_ns: int
 
     @classmethod
-    def of(cls, found: os.stat_result) -> "Seal":
+    def of(cls, status: os.stat_result) -> "Seal":
         """Return the seal of an fstat result."""
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return cls(
+            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        )
 
 
 class Seals:
-    """The seal under which each digest's bytes were last found right. Safe from threads."""
+    """For each digest, the seal of the file whose bytes were last verified. Safe from threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._seals: LRUCache[Digest, Seal] = LRUCache(_MAX_SEALS)
 
     def holds(self, digest: Digest, seal: Seal) -> bool:
-        """Report whether the digest's bytes were last found right under this very seal."""
+        """Report whether the file with this seal is the one whose bytes were last verified."""
         with self._lock:
             return self._seals.get(digest) == seal
 
     def put(self, digest: Digest, seal: Seal) -> None:
-        """Keep what a file was found right under; an earlier seal of the digest is replaced."""
+        """Remember the seal of a verified file; it replaces an earlier seal of the digest."""
         with self._lock:
             self._seals[digest] = seal
 
     def forget(self, digest: Digest) -> None:
-        """Have the next opening hash the file again."""
+        """Forget the digest's seal, so that the next `open` hashes the file again."""
         with self._lock:
             self._seals.pop(digest, None)

@@ -1,7 +1,7 @@
-"""Staged files: bytes on their way in, hashed as they are written.
+"""Staged files: bytes that are hashed while they are written.
 
-Not here: whose they are (ownership.py), and how one becomes a blob (durable.py says in which steps,
-local.py when).
+Not here: which process owns a staged file (ownership.py), how a staged file becomes a blob (the
+steps in durable.py, called by local.py).
 """
 
 import errno
@@ -24,9 +24,9 @@ _NOT_SUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 
 class StagedFile(StagedBlob):
-    """A staged blob in a file of this process's folder; its writer is one task.
+    """A staged blob in a file of this process's folder; one task writes it.
 
-    Every restart is a new file: the old one may be a blob already, if a commit failed halfway.
+    Every restart makes a new file: after a failed commit the old file may already be a blob.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class StagedFile(StagedBlob):
     def _reset(self) -> None:
         self._buffer = bytearray()
         self._hash = hashlib.sha256()
-        self._received = 0  # bytes taken by write
-        self._written = 0  # of these, bytes in the file
-        self._reserved = 0  # bytes of disk that the file has been given
+        self._received = 0  # bytes passed to write
+        self._written = 0  # bytes of these that are in the file
+        self._reserved = 0  # bytes of disk reserved for the file
         self._digest: Digest | None = None
         self._is_broken = False
 
@@ -96,7 +96,7 @@ class StagedFile(StagedBlob):
         return self.digest
 
     def sync(self) -> None:
-        """Put the file on the disk; the file is dropped if that fails. Blocks.
+        """Make the file's bytes durable; drop the file if that fails. Blocks.
 
         Raises:
             OSError: fsync failed.
@@ -118,10 +118,10 @@ class StagedFile(StagedBlob):
         return os.fstat(self._descriptor)
 
     def drop(self) -> None:
-        """Remove the file, if it is still there. Blocks; may be called twice; never fails.
+        """Remove the file, if it still exists. Blocks; may be called twice; never fails.
 
-        A name that can't be removed now is left for recover, once this process is gone: raising
-        would hide the error, or the cancellation, that led here.
+        An error here would hide the error or cancellation before it. So a file that can't be
+        removed stays, and `recover` removes it after the end of this process.
         """
         descriptor, self._descriptor = self._descriptor, -1
         path, self._path = self._path, None
@@ -143,13 +143,13 @@ class StagedFile(StagedBlob):
             self._room.require(self._hint)
             self._path = self._area.folder() / secrets.token_hex(8)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            # Read-only for everybody else from the start; this descriptor may write all the same.
+            # Mode 0440 from the start: only this descriptor can write.
             self._descriptor = os.open(self._path, flags, 0o440)
             # Crash: an empty file in a folder that nobody holds.
             self._reserve()
 
     def _reserve(self) -> None:
-        """Take the hinted size from the disk now, so that a full disk shows before the download."""
+        """Reserve the hinted size on the disk, so that a full disk fails before the download."""
         if not self._hint:
             return
         try:

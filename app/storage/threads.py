@@ -1,8 +1,8 @@
-"""The threads that a store's disk work runs in, under cancellation.
+"""The threads for a store's disk work, safe under cancellation.
 
-Not `aiofiles`: a cancelled call of its leaves the thread behind with the descriptor, or drops a
-file that was just opened; it closes in the event loop's own pool; and each of its calls is a thread
-hop where opening, checking and reading a blob is one.
+`aiofiles` is not used for three reasons. A cancelled call leaves its thread running with the
+descriptor, or loses a file that was just opened. It closes files in the event loop's own pool. Each
+call is a thread hop, while opening, checking and reading a blob needs only one here.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ T = TypeVar("T")
 class Threads:
     """Runs blocking work in a bounded number of threads of its own.
 
-    The work always runs to its end, and a cancelled caller waits for that end. Otherwise the
-    caller would close a descriptor that a thread still writes to, and the next file to get that
-    number would receive the bytes.
+    The work always runs to its end, and a cancelled caller waits for that end. Otherwise the caller
+    would close a descriptor to which a thread still writes. The next opened file would get the same
+    number, and the bytes.
     """
 
     def __init__(self, max_threads: int) -> None:
@@ -34,7 +34,7 @@ class Threads:
     async def run(
         self, work: Callable[[], T], *, discard: Callable[[T], object] | None = None
     ) -> T:
-        """Return work(); if the caller was cancelled meanwhile, discard(its result) instead."""
+        """Return work(). If the caller is cancelled meanwhile, call discard with the result."""
         future = asyncio.get_running_loop().run_in_executor(self._executor(), work)
         cancelled: asyncio.CancelledError | None = None
         while not future.done():
@@ -49,7 +49,7 @@ class Threads:
         raise cancelled
 
     def close(self) -> None:
-        """Let the threads end once their work is done."""
+        """Wait for running work, then end the threads."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None and self._pid == os.getpid():

@@ -1,7 +1,7 @@
-"""Blob files that are found right before they are used.
+"""Blob files whose bytes are verified before use.
 
-A blob's bytes are hashed when this process meets the file for the first time; its seal then stands
-for that, until the file changes (seals.py).
+A blob's bytes are hashed when this process opens the file for the first time. After that, the
+file's seal (seals.py) shows that the file did not change.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ _VERIFY_ROUNDS = 5
 
 
 class VerifiedFiles:
-    """The files below blobs/, and which of them this process found right: the base of a store.
+    """The files below blobs/, and which of them this process has verified: the base of a store.
 
-    What is async runs in one event loop, everything else in any thread.
+    Async methods run in one event loop, the others in any thread.
     """
 
     def __init__(self, blobs: Path, threads: Threads) -> None:
@@ -38,11 +38,11 @@ class VerifiedFiles:
     def _path(self, digest: Digest) -> Path:
         return self._blobs / digest.hex[:2] / digest.hex
 
-    def _shown(self, digest: Digest) -> str:
+    def _relative_path(self, digest: Digest) -> str:
         return f"blobs/{digest.hex[:2]}/{digest.hex}"
 
     def _open(self, digest: Digest) -> FileIO:
-        shown = self._shown(digest)
+        shown = self._relative_path(digest)
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with storage_errors(f"open {shown}"):
             try:
@@ -67,7 +67,7 @@ class VerifiedFiles:
         return BlobCondition.OK if is_right else BlobCondition.DAMAGED
 
     def _hash(self, descriptor: int, digest: Digest, seal: Seal) -> bool:
-        """Hash an open file; keep the seal if the bytes are the digest's and nothing moved."""
+        """Hash an open file; keep its seal if the bytes are right and the file did not change."""
         is_right = hash_file(descriptor) == digest.hex
         if not is_right:
             self._seals.forget(digest)
@@ -76,8 +76,8 @@ class VerifiedFiles:
         return is_right
 
     async def _verify(self, file: FileIO, digest: Digest, size_bytes: int) -> Seal:
-        """Return the seal under which the open file's bytes are known to be right."""
-        shown = self._shown(digest)
+        """Verify the open file's bytes and return the seal that the file had."""
+        shown = self._relative_path(digest)
         for _ in range(_VERIFY_ROUNDS):
             with storage_errors(f"open {shown}"):
                 seal = Seal.of(os.fstat(file.fileno()))
@@ -92,12 +92,12 @@ class VerifiedFiles:
         raise StorageError(f"open {shown}: the file keeps changing")
 
     async def _hash_once(self, file: FileIO, digest: Digest, seal: Seal) -> bool:
-        """Hash a file for all who open it now: one thread reads it, however many wait."""
+        """Hash a file once for all concurrent openers: one thread reads, the others wait."""
         key = (digest, seal)
         task = self._hashing.get(key)
         if task is None:
-            # Its own descriptor: the opener that began it may be cancelled and close its file.
-            with storage_errors(f"open {self._shown(digest)}"):
+            # A descriptor of its own: the first opener may be cancelled and close its file.
+            with storage_errors(f"open {self._relative_path(digest)}"):
                 descriptor = os.dup(file.fileno())
             task = asyncio.create_task(self._hash_and_close(descriptor, digest, seal))
             self._hashing[key] = task
@@ -106,7 +106,7 @@ class VerifiedFiles:
 
     async def _hash_and_close(self, descriptor: int, digest: Digest, seal: Seal) -> bool:
         try:
-            with storage_errors(f"read {self._shown(digest)}"):
+            with storage_errors(f"read {self._relative_path(digest)}"):
                 return await self._threads.run(partial(self._hash, descriptor, digest, seal))
         finally:
             os.close(descriptor)
@@ -114,4 +114,4 @@ class VerifiedFiles:
     def _end_hashing(self, key: tuple[Digest, Seal], task: asyncio.Task[bool]) -> None:
         self._hashing.pop(key, None)
         if not task.cancelled():
-            task.exception()  # seen, even if every waiter was cancelled
+            task.exception()  # mark as retrieved, for the case that every waiter was cancelled
