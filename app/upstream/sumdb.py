@@ -1,6 +1,6 @@
 """A public checksum database over HTTP. Follows golang.org/x/mod/sumdb, server side.
 
-What it answers is verified by `services/sumdb`; nothing here trusts it.
+What it answers is verified by `services/publiclog`; nothing here trusts it.
 """
 
 from dataclasses import dataclass
