@@ -80,13 +80,14 @@ def make_settings(tmp_path: Path, fake: FakeGodev, signer: Signer) -> MakeSettin
             "retry_failed_s": 0,
             **more.pop("releases", {}),
         }
-        return Settings(
-            data_dir=tmp_path / "data",
-            port=0,
-            releases=releases,
-            network={"allow": ["127.0.0.0/8"]},
-            **{"sumdb": {"upstreams": []}, **more},
-        )
+        values = {
+            "data_dir": tmp_path / "data",
+            "port": 0,
+            "releases": releases,
+            "network": {"allow": ["127.0.0.0/8"]},
+            "sumdb": {"upstreams": []},
+        }
+        return Settings.model_validate(values | more)
 
     return make
 

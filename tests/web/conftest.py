@@ -67,9 +67,16 @@ def settings_for(fake: FakeGodev, signer: Signer, folder: Path, **more: Any) -> 
         "retry_failed_s": 0,
         **more.pop("releases", {}),
     }
-    given = {"drain_s": 0, "shutdown_s": 1, "network": {"allow": ["127.0.0.0/8"]}}
-    given |= {"sumdb": {"upstreams": []}, **more}
-    return Settings(data_dir=folder / "data", port=0, releases=releases, **given)
+    values = {
+        "data_dir": folder / "data",
+        "port": 0,
+        "drain_s": 0,
+        "shutdown_s": 1,
+        "releases": releases,
+        "network": {"allow": ["127.0.0.0/8"]},
+        "sumdb": {"upstreams": []},
+    }
+    return Settings.model_validate(values | more)
 
 
 def publish(fake: FakeGodev, signer: Signer) -> tuple[dict[str, bytes], dict[str, bytes]]:
