@@ -128,6 +128,6 @@ def _resolve(future: "asyncio.Future[None]") -> None:
 
 
 def connection_of(scope: MutableMapping[str, Any]) -> Connection | None:
-    """Return the connection of a request, or None under a server that gives none."""
-    found = scope.get("extensions", {}).get(CONNECTION, {}).get("connection")
-    return found if isinstance(found, Connection) else None
+    """Return the connection of a request; None under a server that puts none into the scope."""
+    connection = scope.get("extensions", {}).get(CONNECTION, {}).get("connection")
+    return connection if isinstance(connection, Connection) else None

@@ -21,12 +21,12 @@ def presented_token(headers: list[tuple[bytes, bytes]]) -> str | None:
         BadInputError: more than one Authorization header.
         UnauthenticatedError: the header can't be read.
     """
-    found = [value for name, value in headers if name == b"authorization"]
-    if not found:
+    values = [value for name, value in headers if name == b"authorization"]
+    if not values:
         return None
-    if len(found) > 1:
+    if len(values) > 1:
         raise BadInputError("more than one Authorization header")
-    return _token(found[0])
+    return _token(values[0])
 
 
 def _token(value: bytes) -> str:

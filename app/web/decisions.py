@@ -16,17 +16,17 @@ from app.web.tenancy import TenantPath
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """What stays the same of a line however often its answer is given.
+    """The decision about a request: a line of the log without time, client and size.
 
     Attributes:
-        asked: "example.com/x@v1.0.0.zip", or the path where it could not be parsed.
+        subject: the module path, or the path of the request where that could not be parsed.
         decided_by: "rule 7", "default", "token", …
         reason: why it was refused; "" otherwise.
     """
 
     tenant: str
     actor: str
-    asked: str
+    subject: str
     kind: str = ""
     version: str = ""
     decided_by: str = ""
@@ -36,28 +36,28 @@ class DecisionRecord:
 
     @classmethod
     def of(cls, to: TenantPath, principal: Principal) -> "DecisionRecord":
-        """Return the line of a request that was authenticated."""
+        """Return the record of a request that was authenticated."""
         return cls(to.tenant, principal.actor, to.rest.decode("ascii", "backslashreplace"))
 
     @classmethod
     def of_path(cls, path: bytes, kind: str) -> "DecisionRecord":
-        """Return the line of a request of which nothing is known yet."""
+        """Return the record of a request of which only the path is known."""
         return cls("", "", path.decode("ascii", "backslashreplace"), kind)
 
-    def about(self, requested: GoproxyRequest) -> "DecisionRecord":
-        """Return the line, now that the path is parsed."""
-        return replace(self, asked=requested.module, kind=requested.kind, version=requested.version)
+    def about(self, request: GoproxyRequest) -> "DecisionRecord":
+        """Return the record of a request whose path was parsed."""
+        return replace(self, subject=request.module, kind=request.kind, version=request.version)
 
     def of_lookup(self, module: str, version: str) -> "DecisionRecord":
-        """Return the line of a lookup at a checksum database, now that its path is parsed."""
-        return replace(self, asked=module, kind="lookup", version=version)
+        """Return the record of a lookup at a checksum database."""
+        return replace(self, subject=module, kind="lookup", version=version)
 
     def decided(self, by: str, version: str = "") -> "DecisionRecord":
-        """Return the line of a request that was allowed."""
+        """Return the record of a request that was allowed."""
         return replace(self, decided_by=by, version=version or self.version)
 
     def refused(self, error: MoorageError) -> "DecisionRecord":
-        """Return the line of a request that ends in an error."""
+        """Return the record of a request that ends in an error."""
         return replace(
             self,
             decided_by=error.by if isinstance(error, DeniedError) else "",
@@ -67,15 +67,15 @@ class DecisionRecord:
         )
 
     def with_status(self, status: int) -> "DecisionRecord":
-        """Return the line with the status that was sent."""
+        """Return the record with the status that was sent."""
         return self if status == self.status else replace(self, status=status)
 
     def facts(self) -> dict[str, object]:
-        """Return what the log says."""
+        """Return the facts of the line in the log."""
         facts: dict[str, object] = {
             "tenant": self.tenant,
             "actor": self.actor,
-            "module": self.asked,
+            "module": self.subject,
             "kind": self.kind,
             "version": self.version,
             "decision": "allow" if self.is_allowed else "deny",
@@ -87,22 +87,22 @@ class DecisionRecord:
 
 
 class DecisionLog:
-    """Takes the lines of this process; those that are not written yet fill no batch."""
+    """Collects the records of this process and writes them in batches."""
 
     def __init__(self) -> None:
         self._batch = logs.Batch("goproxy", "decision")
 
-    def add(self, line: DecisionRecord, client: str, sent_bytes: int) -> None:
-        """Take one more line; client is an address."""
+    def add(self, record: DecisionRecord, client: str, sent_bytes: int) -> None:
+        """Take one more record; client is an address."""
         self._batch.add(
             time.time(),
-            line,
-            line.facts,
+            record,
+            record.facts,
             client=client,
             bytes=sent_bytes,
             request_id=logs.request_id.get(),
         )
 
     def flush(self) -> None:
-        """Write what was taken."""
+        """Write the records that were taken."""
         self._batch.write()

@@ -205,40 +205,42 @@ def for_request(answer: Answer, request_headers: list[Header]) -> Slice:
 
     Only one range is honoured, and only of blobs; several get the full body, as RFC 9110 allows.
     """
-    given = {name: value for name, value in request_headers if name in _CONDITIONAL}
+    conditions = {name: value for name, value in request_headers if name in _CONDITIONAL}
     full = Slice(answer.status, answer.headers, 0, answer.size_bytes)
-    if not given or answer.status != 200:
+    if not conditions or answer.status != 200:
         return full
-    if _is_fresh(answer, given):
-        kept = tuple(h for h in answer.headers if h[0] not in (b"content-length", b"content-type"))
-        return Slice(304, kept, 0, 0)
-    wanted = given.get(b"range")
-    if wanted is None or answer.blob is None or not _may_range(answer, given):
+    if _is_fresh(answer, conditions):
+        headers = _without(answer, b"content-length", b"content-type")
+        return Slice(304, headers, 0, 0)
+    byte_range = conditions.get(b"range")
+    if byte_range is None or answer.blob is None or not _may_range(answer, conditions):
         return full
-    return _ranged(answer, wanted) or full
+    return _partial(answer, byte_range) or full
 
 
-def _is_fresh(answer: Answer, given: dict[bytes, bytes]) -> bool:
-    tags = given.get(b"if-none-match")
+def _is_fresh(answer: Answer, conditions: dict[bytes, bytes]) -> bool:
+    tags = conditions.get(b"if-none-match")
     if tags is not None:
         if tags.strip() == b"*":
             return True
         return any(t.strip().removeprefix(b"W/") == answer.etag for t in tags.split(b","))
     # Equality instead of an order of dates: what we send out is what comes back.
-    return bool(answer.last_modified) and given.get(b"if-modified-since") == answer.last_modified
+    since = conditions.get(b"if-modified-since")
+    return bool(answer.last_modified) and since == answer.last_modified
 
 
-def _may_range(answer: Answer, given: dict[bytes, bytes]) -> bool:
-    condition = given.get(b"if-range")
+def _may_range(answer: Answer, conditions: dict[bytes, bytes]) -> bool:
+    condition = conditions.get(b"if-range")
     return condition is None or condition in (answer.etag, answer.last_modified)
 
 
-def _ranged(answer: Answer, wanted: bytes) -> Slice | None:
-    found = _RANGE.fullmatch(wanted.strip())
-    if found is None or found.groups() == (b"", b""):
+def _partial(answer: Answer, byte_range: bytes) -> Slice | None:
+    """Return a 206 or 416; None where the header is malformed or asks for several ranges."""
+    match = _RANGE.fullmatch(byte_range.strip())
+    if match is None or match.groups() == (b"", b""):
         return None
     size = answer.size_bytes
-    first, last = found.groups()
+    first, last = match.groups()
     if first:
         start, end = int(first), min(int(last), size - 1) if last else size - 1
         if last and int(last) < int(first):
@@ -248,7 +250,7 @@ def _ranged(answer: Answer, wanted: bytes) -> Slice | None:
     if start >= size or end < start:
         # Without the file's caching and validators: this says nothing about the file's bytes.
         refused = plain(416, "", (b"content-range", b"bytes */%d" % size))
-        headers = tuple(h for h in refused.headers if h[0] != b"content-length")
+        headers = _without(refused, b"content-length")
         return Slice(416, (*headers, (b"content-length", b"0")), 0, 0)
     length = end - start + 1
     content_range = b"bytes %d-%d/%d" % (start, end, size)
@@ -258,5 +260,9 @@ def _ranged(answer: Answer, wanted: bytes) -> Slice | None:
 
 
 def _with_length(answer: Answer, length: int, *extra: Header) -> tuple[Header, ...]:
-    kept = tuple(h for h in answer.headers if h[0] not in (b"content-length", b"repr-digest"))
-    return (*kept, (b"content-length", b"%d" % length), *extra)
+    headers = _without(answer, b"content-length", b"repr-digest")
+    return (*headers, (b"content-length", b"%d" % length), *extra)
+
+
+def _without(answer: Answer, *names: bytes) -> tuple[Header, ...]:
+    return tuple(header for header in answer.headers if header[0] not in names)

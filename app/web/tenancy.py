@@ -1,7 +1,7 @@
 """Which tenant a request is for, and who sent it: from the path, the Host, or a trusted gateway.
 
-"/goproxy/acme/…" names the tenant; a first element with a dot, or "sumdb", begins what the tenant
-itself is asked, and then a gateway's X-Tenant-ID or the Host tells. Tenants' names have no dot.
+"/goproxy/acme/…" names the tenant. A first element with a dot, or "sumdb", is not a tenant's name:
+it begins the path below the tenant, whose name then comes from a gateway's X-Tenant-ID or the Host.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ _RESERVED = frozenset(name.encode() for name in RESERVED)
 
 @dataclass(frozen=True, slots=True)
 class TenantPath:
-    """What a path below /goproxy/ is addressed to.
+    """A path below /goproxy/, split at the tenant.
 
     Attributes:
-        tenant: its name.
+        tenant: the tenant's name.
         rest: the path after the tenant, without a slash at its beginning.
     """
 
@@ -59,25 +59,25 @@ class Gateways:
         """Return who sent a request: a gateway says so by the last X-Forwarded-For."""
         if not self.trusts(peer):
             return peer
-        told = [value for name, value in headers if name == b"x-forwarded-for"]
-        last = told[-1].rsplit(b",", 1)[-1].strip().decode("ascii", "replace") if told else ""
+        values = [value for name, value in headers if name == b"x-forwarded-for"]
+        hops = values[-1].rsplit(b",", 1) if values else [b""]
         try:
-            return str(ip_address(last))
+            return str(ip_address(hops[-1].strip().decode("ascii", "replace")))
         except ValueError:
             return peer
 
     def tenant_named(self, peer: str, headers: Sequence[Header]) -> str | None:
-        """Return the X-Tenant-ID of a gateway's request; anybody else's is not looked at.
+        """Return the X-Tenant-ID of a gateway's request; the header of others is not read.
 
         Raises:
-            BadInputError: it comes more than once.
+            BadInputError: the header comes more than once.
         """
         if not self.trusts(peer):
             return None
-        told = {value for name, value in headers if name == b"x-tenant-id" and value}
-        if len(told) > 1:
+        tenants = {value for name, value in headers if name == b"x-tenant-id" and value}
+        if len(tenants) > 1:
             raise BadInputError("X-Tenant-ID comes more than once")
-        return told.pop().decode("ascii", "replace") if told else None
+        return tenants.pop().decode("ascii", "replace") if tenants else None
 
 
 def in_path(path: bytes) -> TenantPath | None:
@@ -89,7 +89,7 @@ def in_path(path: bytes) -> TenantPath | None:
 
 
 def names_tenant(path: bytes) -> bool:
-    """Whether a path names its tenant; costs a fraction of `in_path`, for every hit asks it."""
+    """Whether a path names its tenant. Cheaper than `in_path`: every hit calls this."""
     first = path.removeprefix(PREFIX).partition(b"/")[0]
     return first != b"" and b"." not in first and first not in _RESERVED
 

@@ -1,6 +1,8 @@
 """Modules: what a tenant's `go` command asks for, from the store or from upstream.
 
-`front` answers a request; `files` brings in what never changes, `answers` keeps what does, `checks`
-says whether upstream's bytes are what they should be; `troubles` words upstream's failures,
-`healing` fetches damaged zips again.
+`front` answers a request, with `caller` for who asks and `walk` for the upstreams of a route;
+`mirrored` answers for golang.org/toolchain, whose files `toolchains` builds. `files` brings in what
+never changes, `answers` keeps what does, `checks` judges upstream's bytes, `troubles` words
+upstream's failures, `probes` tells packages from modules while upstream is down. `healing` fetches
+damaged zips again, `refresh` asks upstream anew, `logpass` asks the public log later.
 """

@@ -1,8 +1,8 @@
-"""Asking the public log, in the background, about what came in while it could not be asked.
+"""Asking the public log, in the background, about content that came in while the log was down.
 
-Names go to the log by the routes of now: one that has become private since is told to nobody.
-Of modules, and of the toolchains that release archives imply: there the log's record is proof also
-for the archives that carry no signature.
+The routes of now decide which names go to the log: a name that has become private is not sent. Two
+kinds of content are asked about: module files, and the toolchains that release archives imply. For
+an archive without a signature the log's record is a proof, too.
 """
 
 from app import logs
@@ -28,7 +28,7 @@ _log = logs.get("logpass")
 
 
 class LogPass:
-    """Settles, a batch at a time, what is recorded as unverified."""
+    """Asks about content that is recorded as unverified, a batch at a time."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class LogPass:
             try:
                 state = (await self._files.settle(file, LogPolicy.DEFER)).log_state
             except VerificationError:
-                continue  # told, kept as evidence, and not served any more
+                continue  # logged, kept as evidence, and not served any more
             except MoorageError as error:
                 _log.warning("log not asked", name=file.name, error=str(error))
                 continue

@@ -1,4 +1,4 @@
-"""Whether a path that upstream can't be asked about is a package below a module, and no module.
+"""Whether a path, while upstream can't be asked, is a package below a module rather than a module.
 
 `go` looks for a package at every prefix of its path at once, and fails if a longer one answers 5xx
 although a shorter one is the module. So where a parent is known to be a module, a path never seen

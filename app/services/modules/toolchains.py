@@ -112,19 +112,19 @@ class Toolchains:
             UnknownError: the mirror offers no such archive.
             MoorageError: it can't be had; see `Ingestion.ensure`.
         """
-        found = (await self._toolchains()).get(version)
-        if found is None and await self._freshness.look_again():
-            found = (await self._toolchains()).get(version)
-        found = found or await self._held_back(version)
-        if found is None:
+        toolchain = (await self._toolchains()).get(version)
+        if toolchain is None and await self._freshness.look_again():
+            toolchain = (await self._toolchains()).get(version)
+        toolchain = toolchain or await self._held_back(version)
+        if toolchain is None:
             raise UnknownError(
                 f"{MODULE_PATH}@{version} is not offered here: the mirror has no such archive; "
                 "see /dl/"
             )
-        record = await self._ingestion.ensure(found.filename)
+        record = await self._ingestion.ensure(toolchain.filename)
         raise_if_held_back(record)
         if record.toolchain is None:
-            raise VerificationError(f"{found.filename} holds no Go toolchain")
+            raise VerificationError(f"{toolchain.filename} holds no Go toolchain")
         return record
 
     async def _held_back(self, version: str) -> Toolchain | None:
@@ -150,16 +150,17 @@ class Toolchains:
     async def info(self, version: str) -> bytes:
         """Return the .info of a version. `go` asks for that of linux-amd64, whatever it runs on.
 
-        So it is there for every release of which the mirror offers an archive of any platform, and
-        fetches none of them: it has no time, which is optional, until one was ingested.
+        So the .info exists for every release of which the mirror offers an archive, whatever the
+        platform, and no archive is fetched for it. The time is optional: it is left out until an
+        archive of the release was ingested.
 
         Raises:
             UnknownError: the mirror offers no archive of that release.
             MoorageError: its archive can't be read.
         """
         time = await self._time(version)
-        told = {"Version": version} | ({"Time": time} if time else {})
-        return (json.dumps(told) + "\n").encode()
+        info = {"Version": version} | ({"Time": time} if time else {})
+        return (json.dumps(info) + "\n").encode()
 
     async def _time(self, version: str) -> str | None:
         offered = (await self._toolchains()).values()
@@ -193,14 +194,14 @@ class Toolchains:
             MoorageError: its archive can't be had, or the zip can't be stored.
         """
         record = await self._record(version)
-        return await self._flight.do(version, lambda: self._alone(version, record))
+        return await self._flight.do(version, lambda: self._build_in_turn(version, record))
 
-    async def _alone(self, version: str, record: FileRecord) -> ModuleFile:
+    async def _build_in_turn(self, version: str, record: FileRecord) -> ModuleFile:
         async with self._leases.hold(f"toolchain:{version}"), self._building:
-            there = await self._stored(version)
-            if there is not None and not there.damaged:
-                return there
-            return await self._build(version, record, there)
+            stored = await self._stored(version)
+            if stored is not None and not stored.damaged:
+                return stored
+            return await self._build(version, record, damaged=stored)
 
     async def _stored(self, version: str) -> ModuleFile | None:
         origin = await self.origin()
@@ -215,7 +216,7 @@ class Toolchains:
         return self._origin
 
     async def _build(
-        self, version: str, record: FileRecord, there: ModuleFile | None
+        self, version: str, record: FileRecord, *, damaged: ModuleFile | None
     ) -> ModuleFile:
         if record.toolchain is None or record.toolchain.version != version:
             raise VerificationError(f"{record.file.filename} is not the toolchain {version}")
@@ -243,14 +244,14 @@ class Toolchains:
                 GO_MOD_H1,
                 LogState.UNVERIFIED,
             )
-        await self._db.write(lambda s: _save(s, file, there))
+        await self._db.write(lambda s: _save(s, file, is_new=damaged is None))
         _log.info("toolchain module built", version=version, h1=file.h1, bytes=file.size_bytes)
         return file
 
 
-def _save(session: Session, file: ModuleFile, there: ModuleFile | None) -> None:
+def _save(session: Session, file: ModuleFile, *, is_new: bool) -> None:
     Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
-    if there is None:
+    if is_new:
         ModuleTable(session).add(file)
     else:
         ModuleTable(session).replace_blob(file)
@@ -276,15 +277,15 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
 
 def _toolchains_of(records: Iterable[FileRecord]) -> list[Toolchain]:
     """Return the toolchains that archives imply by their names, oldest Go first."""
-    found: dict[str, Toolchain] = {}
+    toolchains: dict[str, Toolchain] = {}
     archives = [r.file for r in records if r.file.kind is ReleaseFileKind.ARCHIVE]
     for file in sorted(archives, key=lambda f: goversion.sort_key(f.version)):
         if not goversion.is_valid(goversion.from_name(file.version)) or not file.os:
             continue
         goarch = "arm" if file.arch in ARM_NAMES else file.arch
         version = module_version(file.version, file.os, goarch)
-        found.setdefault(version, Toolchain(version, file.filename, file.version))
-    return list(found.values())
+        toolchains.setdefault(version, Toolchain(version, file.filename, file.version))
+    return list(toolchains.values())
 
 
 def _is_refused(record: FileRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Upstream's failures in words for whoever runs `go`: helpful, without a URL or a credential."""
+"""Upstream's failures in words for the person who runs `go`, without a URL or a credential."""
 
 from app.core.errors import (
     GoneError,
@@ -18,24 +18,24 @@ REFUSALS = (401, 403, 407)
 
 
 def for_client(error: MoorageError, route: Route | str, name: str) -> MoorageError:
-    """Return what a client is told: the same class, but for absence, which is a 404 or 410.
+    """Return the error for the client: of the same class, except that absence is a 404 or 410.
 
     Args:
-        error: as the upstream client or a check raised it.
-        route: that was taken, or what stands for it.
-        name: what was asked for: "example.com/x@v1.0.0".
+        error: from the upstream client or from a check.
+        route: the route that was taken, or its name.
+        name: the module, or the module version: "example.com/x@v1.0.0".
     """
     if isinstance(error, UpstreamAbsentError):
         kind = GoneError if error.status == 410 else UnknownError
         return kind(f"{name} is not found upstream ({route})")
     if not isinstance(error, UpstreamError):
         return error
-    told = f"{_trouble(error, name)} ({route})"
+    message = f"{_trouble(error, name)} ({route})"
     if isinstance(error, UpstreamUnavailableError):
         return UpstreamUnavailableError(
-            told, origin="", status=error.status, retry_after_s=error.retry_after_s
+            message, origin="", status=error.status, retry_after_s=error.retry_after_s
         )
-    return type(error)(told, origin="", status=error.status)
+    return type(error)(message, origin="", status=error.status)
 
 
 def _trouble(error: UpstreamError, name: str) -> str:
