@@ -30,12 +30,12 @@ class BlobOwner(Protocol):
         """Return the names of what a blob is the bytes of; none if it is nothing of this owner."""
         ...
 
-    async def fetch_again(self, digest: Digest, *, asked_for: bool) -> None:
+    async def fetch_again(self, digest: Digest, *, forced: bool) -> None:
         """Bring the bytes in once more.
 
         Args:
             digest: of a blob that is recorded as damaged.
-            asked_for: an admin wants it now, whatever failed a moment ago.
+            forced: an admin wants it now, whatever failed a moment ago.
 
         Raises:
             MoorageError: they can't be had now.
@@ -106,15 +106,15 @@ class Repair:
 
     async def heal(self, digest: Digest) -> bool:
         """Fetch a damaged blob again and wait for it; False if that can't be done now."""
-        return await self._fetch(digest, asked_for=True)
+        return await self._fetch(digest, forced=True)
 
-    async def _fetch(self, digest: Digest, *, asked_for: bool = False) -> bool:
+    async def _fetch(self, digest: Digest, *, forced: bool = False) -> bool:
         for owner in self._owners:
             names = await self._db.read(partial(owner.names_of, digest=digest))
             if not names:
                 continue
             try:
-                await owner.fetch_again(digest, asked_for=asked_for)
+                await owner.fetch_again(digest, forced=forced)
             except MoorageError as error:
                 _log.error("blob not repaired", name=names[0], error=str(error))
                 continue

@@ -56,7 +56,7 @@ async def test_without_on_demand_only_what_is_served_is_offered(
     services = await start_services(releases={"select": {"on_demand": False}})
     await services.releases.reader.refresh()
     assert await names_offered(services) == []
-    await services.releases.ingestion.ensure(NAME, asked_for=True)
+    await services.releases.ingestion.ensure(NAME, forced=True)
     assert await names_offered(services) == [NAME]
 
 

@@ -184,9 +184,9 @@ async def test_a_suffix_that_settings_leave_out_is_denied_and_not_fetched(
     others = [one for one in ("zip", "msi", "pkg") if one != suffix]
     services = await start_services(releases={"sha256_only": others})
     await services.releases.reader.refresh()
-    for asked_for in (False, True):
+    for forced in (False, True):
         with pytest.raises(errors.DeniedError, match=r"SHA256_ONLY") as raised:
-            await services.releases.ingestion.ensure(name, asked_for=asked_for)
+            await services.releases.ingestion.ensure(name, forced=forced)
         assert status_of(raised.value) == 403
     assert fake.hits[f"/go/{name}"] == 0
     await assert_nothing_kept(services, name)
@@ -290,9 +290,9 @@ async def test_a_file_without_hash_or_size_in_the_index_is_denied(
 ) -> None:
     fake.put_file(NAME, go_archive(), **lie)  # type: ignore[arg-type]
     await services.releases.reader.refresh()
-    for asked_for in (False, True):
+    for forced in (False, True):
         with pytest.raises(errors.DeniedError, match="can't be verified"):
-            await services.releases.ingestion.ensure(NAME, asked_for=asked_for)
+            await services.releases.ingestion.ensure(NAME, forced=forced)
     assert fake.hits[PATH] == 0
     await assert_nothing_kept(services)
 
@@ -306,7 +306,7 @@ async def test_without_on_demand_only_what_was_asked_for_is_fetched(
     with pytest.raises(errors.DeniedError, match="does not fetch on demand"):
         await services.releases.ingestion.ensure(NAME)
     assert fake.hits[PATH] == 0
-    assert (await services.releases.ingestion.ensure(NAME, asked_for=True)).served
+    assert (await services.releases.ingestion.ensure(NAME, forced=True)).served
     record = await services.releases.ingestion.ensure(NAME)
     assert await body_of(services, record) == data
 
@@ -317,7 +317,7 @@ async def test_without_on_demand_a_damaged_file_is_repaired_all_the_same(
     put_release()
     services = await start_services(releases={"select": {"on_demand": False}})
     await services.releases.reader.refresh()
-    record = await services.releases.ingestion.ensure(NAME, asked_for=True)
+    record = await services.releases.ingestion.ensure(NAME, forced=True)
     assert record.file.sha256 is not None
     await services.upkeep.repair.damaged(record.file.sha256, "test", fetch=False)
     assert (await services.releases.ingestion.ensure(NAME)).damaged is False
@@ -354,7 +354,7 @@ async def test_a_remembered_failure_does_not_stop_who_asks_for_the_file_on_purpo
     fake.fault(PATH, Fault.status(404), times=1)
     with pytest.raises(errors.UpstreamError):
         await quick.releases.ingestion.ensure(NAME)
-    assert (await quick.releases.ingestion.ensure(NAME, asked_for=True)).served
+    assert (await quick.releases.ingestion.ensure(NAME, forced=True)).served
     assert (await quick.releases.ingestion.ensure(NAME)).served
 
 

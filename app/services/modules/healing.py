@@ -35,7 +35,7 @@ class ModuleHealing(BlobOwner):
         """Return names such as "example.com/x@v1.0.0.zip"; see `BlobOwner.names_of`."""
         return [file.name for file in ModuleTable(session).of_blob(digest)]
 
-    async def fetch_again(self, digest: Digest, *, asked_for: bool) -> None:
+    async def fetch_again(self, digest: Digest, *, forced: bool) -> None:
         """Fetch every file of the blob again, each from its own origin.
 
         One that can't be had keeps no other from being healed.

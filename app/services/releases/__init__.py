@@ -1,6 +1,6 @@
 """The release mirror: read the index, select, ingest, verify, catalogue.
 
-`index` reads go.dev's list; `ingestion` brings one file in, with `fetching` and `judging`, under
-`policy`; `keyring` holds the key; `catalog` is what the web layer reads, and `freshness` decides
-when a request reads the index; `sync` mirrors a selection; `repair` and `scrub` heal blobs.
+`index` reads go.dev's index. `ingestion` brings one file in, with `fetching` and `judging`, under
+`policy`. `keyring` holds the key. The web layer reads `catalog`; `freshness` decides when a request
+reads the index. `sync` mirrors a selection. `scrub` and `healing` find and replace damaged blobs.
 """

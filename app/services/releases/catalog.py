@@ -1,6 +1,6 @@
-"""The catalogue: every file and what is offered, held in memory for one generation.
+"""The catalogue: every release file, and which ones are offered, in memory for one generation.
 
-The web layer reads this alone; between two changes of state it costs no query.
+The web layer reads only the catalogue, which needs no query while the generation stays the same.
 """
 
 from collections import Counter
@@ -24,11 +24,12 @@ from app.services.releases.policy import IngestionPolicy
 
 @dataclass(frozen=True)
 class Catalog:
-    """Everything known, at one generation.
+    """All release files at one generation.
 
     Attributes:
         records: by filename; newest release first, files in index order.
-        status: how reading the index goes.
+        status: the result of reading the index.
+        minors: the supported minors, from `supported_minors`.
     """
 
     generation: int
@@ -38,7 +39,7 @@ class Catalog:
     minors: tuple[str, ...] = field(default=())
 
     def offers(self, record: FileRecord) -> bool:
-        """Whether the file is verified here, or would be ingested when asked for."""
+        """Whether the file is served, or a request for it would start its ingestion."""
         if self.policy.serves(record):
             return True
         on_demand = record.state in {FileState.KNOWN, FileState.FETCHING} and record.listed
@@ -50,14 +51,14 @@ class Catalog:
 
     @cached_property
     def offered(self) -> tuple[FileRecord, ...]:
-        """What is offered, newest release first."""
+        """The offered files, newest release first."""
         return tuple(r for r in self.records.values() if self.offers(r))
 
     @cached_property
     def by_sha256(self) -> Mapping[str, FileRecord]:
-        """Files by the hex of their SHA-256; where two share one, an offered one."""
-        every = sorted(reversed(list(self.records.values())), key=self.offers)  # noqa: C414 (stable)
-        return {r.file.sha256.hex: r for r in every if r.file.sha256}
+        """Files by the hex of their SHA-256; of two files with one digest, an offered one."""
+        records = sorted(reversed(list(self.records.values())), key=self.offers)  # noqa: C414 (stable)
+        return {r.file.sha256.hex: r for r in records if r.file.sha256}
 
     @cached_property
     def by_version(self) -> Mapping[str, Sequence[FileRecord]]:
@@ -70,15 +71,15 @@ class Catalog:
     @cached_property
     def releases(self) -> tuple[Release, ...]:
         """Offered files grouped into releases, newest first."""
-        return _grouped(self.offered)
+        return _group_by_release(self.offered)
 
     @cached_property
     def all_releases(self) -> tuple[Release, ...]:
         """Every known file grouped into releases, newest first."""
-        return _grouped(tuple(self.records.values()))
+        return _group_by_release(tuple(self.records.values()))
 
 
-def _grouped(records: tuple[FileRecord, ...]) -> tuple[Release, ...]:
+def _group_by_release(records: tuple[FileRecord, ...]) -> tuple[Release, ...]:
     groups: dict[str, list[FileRecord]] = {}
     for record in records:
         groups.setdefault(record.file.version, []).append(record)
@@ -102,12 +103,12 @@ class CatalogReader:
 
     @property
     def generation(self) -> int:
-        """The generation that prepared answers must be of."""
+        """The present generation; prepared answers of another one are not valid."""
         return self._watch.value
 
     @property
     def policy(self) -> IngestionPolicy:
-        """What may be ingested."""
+        """The policy that says which files may be ingested."""
         return self._policy
 
     async def current(self, *, fresh: bool = False) -> Catalog:
@@ -135,7 +136,7 @@ class CatalogReader:
         )
 
     async def file(self, filename: str) -> tuple[FileRecord, list[IndexConflict]] | None:
-        """Return one file as it stands this moment, with the evidence kept about it."""
+        """Return one file as the database has it now, with the conflicts recorded for it."""
         now: datetime = self._now()
 
         def work(session: Session) -> tuple[FileRecord, list[IndexConflict]] | None:

@@ -1,4 +1,4 @@
-"""The toolchain module that an archive on disk implies; the rule itself is `core/toolchain`."""
+"""The toolchain module of an archive on disk; the rule is in `core/toolchain`."""
 
 from pathlib import Path
 

@@ -14,24 +14,25 @@ from app.services.releases.policy import Progress, Report
 from app.storage.blobstore import StagedBlob
 from app.upstream.godev import GoDev
 
-_TRIES = 2  # wrong bytes are fetched afresh once: a damaged cache on the way
+_TRIES = 2  # after wrong bytes the source is tried once more: a cache on the way may be damaged
 
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Gets the bytes of files from the sources, whom it trusts for nothing."""
+    """Downloads files from the sources, and checks all bytes: no source is trusted."""
 
     godev: GoDev
 
     async def fetch(
         self, file: ReleaseFile, sha256: Digest, staged: StagedBlob, report: Report
     ) -> str:
-        """Fill staged with the file, sealed; return the URL that the right bytes came from.
+        """Download the file into staged, seal it, and return the URL of the right bytes.
 
         Raises:
-            VerificationError: a source sent bytes with another SHA-256, and no other had the right.
-            UpstreamError: no source has it, or none could be used.
-            StorageError: it can't be stored.
+            VerificationError: a source sent bytes with a wrong SHA-256, and no source the right
+                bytes.
+            UpstreamError: no source has the file, or no source could be used.
+            StorageError: the file can't be stored.
         """
         troubles: list[MoorageError] = []
         for source in self.godev.files_urls:
@@ -62,12 +63,12 @@ class Fetcher:
         raise self._worst(file, troubles)
 
     def _worst(self, file: ReleaseFile, troubles: list[MoorageError]) -> MoorageError:
-        """Return the error to answer with; wrong bytes count more than no bytes."""
+        """Return the error for the caller; wrong bytes take precedence over no bytes."""
         wrong = next((t for t in troubles if isinstance(t, VerificationError)), None)
         if wrong is not None:
             return wrong
         if all(isinstance(t, UpstreamAbsentError) for t in troubles):
-            # The index promises it, so this is upstream's trouble and not a 404 of ours.
+            # The index lists the file, so this is a failure of upstream, never a 404.
             return UpstreamError(
                 f"the release index lists {file.filename}, but no source has it: {troubles[0]}",
                 origin=self.godev.files_urls[0],

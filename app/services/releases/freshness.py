@@ -1,7 +1,7 @@
-"""When a request makes us read the index: never read before, or too old to say "no such file".
+"""When a request reads the index: if no index was ever read, or if the index is too old for a 404.
 
-404 means known absent. While the index is older than it should be, an unknown name is unknown
-rather than absent, so the index is read first; if that fails, the failure is the answer.
+404 means known absent. An old index cannot say that a file is absent, so the index is read first.
+If that fails, the failure is the answer.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from app.services.releases.index import ReleaseIndexReader
 
 
 class Freshness:
-    """Reads the index on behalf of requests, as seldom as honesty allows.
+    """Reads the index for requests, but only if an honest answer needs a newer one.
 
     Args:
-        refresh_s: how old the index may be.
-        retry_failed_s: for how long a failed reading is answered from memory.
+        refresh_s: seconds between two reads by the background loop.
+        retry_failed_s: seconds for which a failed read is answered from memory.
     """
 
     def __init__(
@@ -35,30 +35,30 @@ class Freshness:
         self._catalog = catalog
         self._now = now
         self._monotonic = monotonic
-        # The background loop reads every refresh_s; requests step in only when that stopped.
+        # The background loop reads every refresh_s. Only if that stopped, requests read the index.
         self._max_age = timedelta(seconds=refresh_s * 1.5 + 5)
         self._retry_failed_s = retry_failed_s
         self._failed: tuple[float, MoorageError] | None = None
 
     async def first_index(self, catalog: Catalog) -> None:
-        """Return once the index was read at least once.
+        """Make sure that the index was read at least once.
 
         Raises:
-            UpstreamError: it never was, and can't be now.
+            UpstreamError: the index was never read, and can't be read now.
         """
         if catalog.status.read_at is not None:
             return
-        # What is loaded may be half a second old, and the index may have been read since.
+        # The loaded catalogue may be half a second old; another process may have read the index.
         if (await self._catalog.current(fresh=True)).status.read_at is None:
             await self._refresh()
 
     async def look_again(self) -> bool:
-        """Read the index if it is too old to say that something is absent.
+        """Read the index if it is too old to say that a file is absent.
 
-        Returns whether there is a newer one than before, whoever read it.
+        Returns whether the index is newer than the caller's, no matter which process read it.
 
         Raises:
-            UpstreamError: it is too old, and can't be read now.
+            UpstreamError: the index is too old, and can't be read now.
         """
         for fresh in (False, True):
             read_at = (await self._catalog.current(fresh=fresh)).status.read_at

@@ -8,7 +8,7 @@ from app.services.repair import BlobOwner
 
 
 class ReleaseHealing(BlobOwner):
-    """Release files, fetched again by their ingestion."""
+    """Release files as owners of blobs; ingestion fetches a damaged file again."""
 
     def __init__(self, ingestion: Ingestion) -> None:
         self._ingestion = ingestion
@@ -17,7 +17,7 @@ class ReleaseHealing(BlobOwner):
         """Return the filenames; see `BlobOwner.names_of`."""
         return ReleaseTable(session).names_of(digest)
 
-    async def fetch_again(self, digest: Digest, *, asked_for: bool) -> None:
+    async def fetch_again(self, digest: Digest, *, forced: bool) -> None:
         """Ingest the file again; see `BlobOwner.fetch_again`."""
         names = await self._ingestion.names_of(digest)
-        await self._ingestion.ensure(names[0], asked_for=asked_for)
+        await self._ingestion.ensure(names[0], forced=forced)

@@ -1,7 +1,8 @@
-"""Reading go.dev's index: take over what is new, refuse what contradicts what is recorded.
+"""Reading go.dev's index: record new files, refuse claims that contradict recorded files.
 
-A malformed document is refused whole and the old one stays. A known file whose hash or size
-changes keeps its recorded one; the claim is kept as evidence. A vanished file stays served.
+A malformed document is refused as a whole, and the old one stays. If the hash or size of a known
+file changes, the recorded values stay and the claim is kept as evidence. A file that vanishes from
+the index is still served.
 """
 
 import asyncio
@@ -30,12 +31,12 @@ _log = logs.get("index")
 
 @dataclass(frozen=True, slots=True)
 class IndexChange:
-    """What one reading changed.
+    """The changes of one read of the index.
 
     Attributes:
-        added: names of files that are new.
-        vanished: names that the document no longer lists, though the one before did.
-        conflicts: claims that contradict what is recorded, whether or not they are new.
+        added: names of new files.
+        vanished: names that the previous document lists and this one does not.
+        conflicts: claims that contradict recorded files, new or recorded before.
     """
 
     document: Digest
@@ -55,15 +56,15 @@ class ReleaseIndexReader:
         self._flight: Flight[str, IndexChange] = Flight()
 
     async def refresh(self, actor: str = "system") -> IndexChange:
-        """Read the index once, for however many callers, and return what changed.
+        """Read the index, once for all concurrent callers, and return the changes.
 
         Raises:
-            UpstreamError: it can't be had, or is refused; what was known stays.
+            UpstreamError: the index can't be read, or is refused; the recorded state stays.
         """
         return await self._flight.do("index", lambda: self._refresh(actor))
 
     async def status(self) -> IndexStatus:
-        """Return how reading goes."""
+        """Return the result of the last read."""
         return await self._db.read(lambda s: IndexLog(s).status())
 
     async def _refresh(self, actor: str) -> IndexChange:
@@ -81,7 +82,7 @@ class ReleaseIndexReader:
             lambda s: self._take_over(s, index, document, len(data), at, actor)
         )
         metrics.count_index_refresh("accepted")
-        self._tell(change)
+        self._log_change(change)
         return change
 
     def _parse(self, data: bytes) -> ReleaseIndex:
@@ -125,11 +126,11 @@ class ReleaseIndexReader:
         log.accepted(document, self._godev.index_url, at)
         seen = {f.filename: (f, r.stable) for r in index.releases for f in r.files}
         added = tuple(name for name in seen if name not in known)
-        # Oldest first, so that row order is release order for whoever reads the table.
+        # Oldest first, so that the order of rows is the order of releases.
         for name in reversed(added):
             file, stable = seen[name]
             releases.add(file, stable=stable, index=document, at=at)
-        conflicts = tuple(self._compare(releases, known, seen.values(), document, at))
+        conflicts = tuple(self._conflicts(releases, known, seen.values(), document, at))
         vanished = tuple(n for n, r in known.items() if r.listed and n not in seen)
         for name in vanished:
             releases.set_listed(name, False)
@@ -142,7 +143,7 @@ class ReleaseIndexReader:
         bump_generation(session)
         return change
 
-    def _compare(
+    def _conflicts(
         self,
         releases: ReleaseTable,
         known: dict[str, FileRecord],
@@ -198,7 +199,7 @@ class ReleaseIndexReader:
                 f"index says {conflict.seen_sha256}, {conflict.seen_size_bytes} B: refused",
             )
 
-    def _tell(self, change: IndexChange) -> None:
+    def _log_change(self, change: IndexChange) -> None:
         for conflict in change.conflicts:
             metrics.count_index_conflict()
             _log.error(

@@ -1,8 +1,8 @@
 """Ingesting one file: fetch, check size, SHA-256 and signature, make durable, then offer.
 
-The order is the crash safety: bytes are verified while staged, the blob is durable before any row
-names it, and one transaction makes the file served. A crash before that transaction leaves an
-orphaned blob at most, which the next attempt adopts instead of downloading again.
+The order makes a crash safe: bytes are verified while staged, the blob is durable before a row
+names it, and one transaction makes the file served. A crash before that transaction leaves at most
+an orphaned blob. The next attempt adopts the blob instead of downloading it again.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ _log = logs.get("ingestion")
 
 
 class Ingestion:
-    """Brings files from upstream into the store, each once."""
+    """Brings files from upstream into the store, each file once."""
 
     def __init__(
         self,
@@ -84,27 +84,27 @@ class Ingestion:
         self,
         filename: str,
         *,
-        asked_for: bool = False,
+        forced: bool = False,
         report: Report = silent,
         actor: str = "system",
     ) -> FileRecord:
-        """Return the record of a served file, ingesting it if need be.
+        """Return the record of a served file; ingest the file if it is not served yet.
 
         Args:
             filename: as in the index.
-            asked_for: an admin or the selection wants it: settings about on-demand ingestion and
+            forced: True for an admin or the selection: the setting for on-demand ingestion and
                 remembered failures don't apply.
-            report: is told how far it is; only that of the first of concurrent callers is used.
+            report: called with the progress; of concurrent callers only the first one's is used.
             actor: for the audit row.
 
         Raises:
-            UnknownError: no index ever named it.
-            DeniedError: policy doesn't let it in.
-            NotYetError: its signature is not published yet.
-            VerificationError: it is quarantined.
-            OverloadedError: too many wait already.
-            UpstreamError: it can't be had.
-            StorageError: it can't be stored.
+            UnknownError: no index has ever named the file.
+            DeniedError: policy refuses the file.
+            NotYetError: the file's signature is not published yet.
+            VerificationError: the file is quarantined.
+            OverloadedError: too many requests are waiting.
+            UpstreamError: upstream could not send the file.
+            StorageError: the file can't be stored.
         """
         record = await self._record(filename)
         if self.policy.serves(record) and not record.damaged:
@@ -112,15 +112,15 @@ class Ingestion:
         refusal = self.policy.refusal(record)
         if refusal is not None:
             raise DeniedError(refusal)
-        if not asked_for:
+        if not forced:
             self._check_on_demand(record)
-            self._raise_remembered(filename)
+            self._raise_remembered_failure(filename)
         if self._closing:
             raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
-        return await self._flight.do(filename, lambda: self._guarded(filename, report, actor))
+        return await self._flight.do(filename, lambda: self._ingest_once(filename, report, actor))
 
     async def names_of(self, digest: Digest) -> list[str]:
-        """Return the filenames whose bytes a blob is."""
+        """Return the names of the files that have this digest."""
         return await self._db.read(lambda s: ReleaseTable(s).names_of(digest))
 
     def _check_on_demand(self, record: FileRecord) -> None:
@@ -131,7 +131,7 @@ class Ingestion:
                 "`moorage releases sync`"
             )
 
-    def _raise_remembered(self, filename: str) -> None:
+    def _raise_remembered_failure(self, filename: str) -> None:
         until, error = self._failures.get(filename, (0.0, None))
         if error is not None and self._monotonic() < until:
             raise error.with_traceback(None)
@@ -142,17 +142,17 @@ class Ingestion:
             raise UnknownError(f"{filename} is in no release index that was read so far")
         return record
 
-    async def _guarded(self, filename: str, report: Report, actor: str) -> FileRecord:
-        """Do the work once; remember a failure, tell whoever watches."""
+    async def _ingest_once(self, filename: str, report: Report, actor: str) -> FileRecord:
+        """Ingest under lease and slot; remember a failure, report progress, count the result."""
         started = self._monotonic()
         try:
             async with self._leases.hold(f"ingest:{filename}") as lease, self._slots:
                 record = await self._ingest(filename, lease, report, actor)
         except MoorageError as error:
-            self._remember(filename, error)
+            self._remember_failure(filename, error)
             report(Progress(filename, "failed", 0, 0))
             metrics.observe_ingestion(type(error).__name__, self._monotonic() - started)
-            if not isinstance(error, NotYetError | VerificationError):  # those were told already
+            if not isinstance(error, NotYetError | VerificationError):  # `_settle` logged these
                 _log.error("ingestion failed", filename=filename, error=str(error))
             raise
         self._failures.pop(filename, None)
@@ -160,7 +160,7 @@ class Ingestion:
         metrics.observe_ingestion(record.state, self._monotonic() - started)
         return record
 
-    def _remember(self, filename: str, error: MoorageError) -> None:
+    def _remember_failure(self, filename: str, error: MoorageError) -> None:
         if len(self._failures) > self.policy.max_queue:
             self._failures.clear()
         self._failures[filename] = (self._monotonic() + self.policy.retry_failed_s, error)
@@ -172,7 +172,7 @@ class Ingestion:
         if self.policy.serves(record) and not record.damaged:
             return record
         if await self._is_stored(record):
-            if not record.has_bytes:  # left by a crash: its writer may not have synced it
+            if not record.has_bytes:  # a blob from before a crash: it may not be synced
                 await self._store.make_durable(record.sha256)
             async with self._store.local_file(record.sha256) as path:
                 outcome = await self._judge.judge(record, path)
@@ -180,14 +180,14 @@ class Ingestion:
             try:
                 outcome = await self._fetch(record, report)
             except VerificationError as error:
-                if self.policy.serves(record):  # its verdict stands; only the blob is to be healed
+                if self.policy.serves(record):  # the verdict is valid; only the blob needs healing
                     raise
                 outcome = IngestionOutcome(FileState.QUARANTINED, str(error), self._now())
                 return await self._settle(record, outcome, lease, actor)
         return await self._settle(record, replace(outcome, stored=True), lease, actor)
 
     async def _is_stored(self, record: FileRecord) -> bool:
-        """Report whether the blob is there and whole, recorded or left by a crash."""
+        """Report whether the store has the right bytes, recorded or from before a crash."""
         condition = await self._store.check(record.sha256, record.file.size_bytes, deep=True)
         return condition is BlobCondition.OK
 
@@ -197,20 +197,20 @@ class Ingestion:
             source = await self._fetcher.fetch(record.file, sha256, staged, report)
             report(Progress(filename, "verify", size, size))
             outcome = await self._judge.judge(record, staged.path)
-            # Durable before any row names it: a crash here leaves an orphan that is adopted later.
+            # Make it durable before a row names it: after a crash here the next attempt adopts it.
             await self._store.commit(staged, sha256)
         return replace(outcome, source_url=source)
 
     async def _settle(
         self, record: FileRecord, outcome: IngestionOutcome, lease: LeaseHolder, actor: str
     ) -> FileRecord:
-        """Record the outcome; return the record of a served file, or raise why it isn't."""
+        """Record the outcome; return the record if the file is served, else raise the reason."""
         await self._write(record, outcome, lease, actor)
         settled = await self._record(record.file.filename)
-        tell = _log.info if settled.served else _log.warning
+        log = _log.info if settled.served else _log.warning
         if settled.state is FileState.QUARANTINED:
-            tell = _log.error
-        tell(
+            log = _log.error
+        log(
             "file ingested" if settled.served else "file held back",
             filename=record.file.filename,
             state=settled.state,
@@ -226,10 +226,10 @@ class Ingestion:
 
         def work(session: Session) -> None:
             if not LeaseTable(session).holds(lease):
-                return  # too late: another process took over, and its result counts
+                return  # the lease was lost: another process took over, and its result counts
             releases = ReleaseTable(session)
             before = releases.get(filename)
-            if before is not None and _says_nothing_new(before, outcome):
+            if before is not None and _is_same_state(before, outcome):
                 return
             if outcome.stored:
                 Blobs(session).record(record.sha256, record.file.size_bytes, outcome.at)
@@ -242,48 +242,46 @@ class Ingestion:
         await self._db.write(work)
 
     async def judge_again(
-        self, actor: str = "system", *, but: frozenset[str] = frozenset()
+        self, actor: str = "system", *, skip: frozenset[str] = frozenset()
     ) -> list[FileRecord]:
-        """Judge every file that is held back again; return those served now.
+        """Judge every file that is held back again; return the files that are served now.
 
-        Where the bytes are here, nothing is downloaded again but the signature. Where wrong bytes
-        were thrown away the file is fetched anew: upstream may send the right ones by now.
+        If the bytes are stored, only the signature is downloaded again. If wrong bytes were thrown
+        away, the file is downloaded again: upstream may send the right bytes now.
 
         Args:
             actor: for the audit rows.
-            but: names to leave alone, because they were judged a moment ago.
+            skip: names of files that were judged a moment ago.
         """
-        every = await self._db.read(lambda s: ReleaseTable(s).all())
-        held = [
+        records = await self._db.read(lambda s: ReleaseTable(s).all())
+        held_back = [
             r
-            for r in every
+            for r in records
             if (r.has_bytes or r.state is FileState.QUARANTINED)
             and not self.policy.serves(r)
-            and r.file.filename not in but
+            and r.file.filename not in skip
         ]
-        released = []
-        for record in held:
+        served = []
+        for record in held_back:
             try:
-                released.append(
-                    await self.ensure(record.file.filename, asked_for=True, actor=actor)
-                )
+                served.append(await self.ensure(record.file.filename, forced=True, actor=actor))
             except (NotYetError, VerificationError, DeniedError):
-                continue  # it stays held back, and its record says why
+                continue  # the file stays held back; its record has the reason
             except (UpstreamError, StorageError, OverloadedError) as error:
                 _log.warning("not judged", filename=record.file.filename, error=str(error))
-        return released
+        return served
 
     def begin_drain(self) -> None:
-        """Start no new ingestion; those that run go on."""
+        """Start no new ingestion; running ones continue."""
         self._closing = True
 
     async def aclose(self, *, drain_s: float) -> None:
-        """Start nothing new; give running ingestions drain_s seconds, then cancel them."""
+        """Start no new ingestion; wait drain_s seconds for running ones, then cancel them."""
         self._closing = True
         await self._flight.drain(drain_s)
 
 
-def _says_nothing_new(before: FileRecord, outcome: IngestionOutcome) -> bool:
-    """Whether recording outcome would only repeat what is recorded, as when it stays pending."""
+def _is_same_state(before: FileRecord, outcome: IngestionOutcome) -> bool:
+    """Whether outcome equals the recorded state, for instance when a file stays pending."""
     same = (before.state, before.reason) == (outcome.state, outcome.reason)
     return same and not before.damaged and before.has_bytes == outcome.stored

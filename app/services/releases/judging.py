@@ -1,4 +1,4 @@
-"""Judging bytes whose size and SHA-256 are right: signature, and what the archive says it is."""
+"""Judging bytes whose size and SHA-256 are right: the signature, and the release in the archive."""
 
 import asyncio
 from dataclasses import replace
@@ -19,11 +19,11 @@ from app.services.releases.policy import SIGNED_SUFFIX, IngestionPolicy
 from app.upstream.godev import GoDev
 
 _log = logs.get("judging")
-_AT_ONCE = 2  # gpg and hashing are all CPU
+_AT_ONCE = 2  # gpg and hashing use the CPU all the time
 
 
 class Judge:
-    """Says what state a file is in, and why."""
+    """Decides the state of a file, with the reason."""
 
     def __init__(
         self, godev: GoDev, keyring: ReleaseKeyring, policy: IngestionPolicy, now: Now
@@ -35,14 +35,14 @@ class Judge:
         self._judging = asyncio.Semaphore(_AT_ONCE)
 
     async def judge(self, record: FileRecord, path: Path) -> IngestionOutcome:
-        """Return what signature and content say about bytes whose SHA-256 is right.
+        """Return the outcome for bytes whose SHA-256 is right, by signature and content.
 
         Raises:
-            KeyringError: no key was ever taken over.
+            KeyringError: no key is active.
             StorageError: the file can't be read back.
         """
         if self.policy.serves(record):
-            # Only its blob was lost: the verdict on these very bytes stands.
+            # Only the blob was lost: the verdict on the same bytes is still valid.
             return IngestionOutcome(record.state, record.reason, self._now())
         toolchain = await self._toolchain(record, path)
         if toolchain is not None and toolchain.log is LogState.REFUSED:
@@ -63,7 +63,7 @@ class Judge:
             signature, trouble = record.signature, f"its signature could not be fetched: {error}"
             if signature is None:
                 return IngestionOutcome(FileState.PENDING_SIGNATURE, trouble, at)
-        signature = signature or record.signature  # what was published once can be judged
+        signature = signature or record.signature  # a signature that was published once is enough
         if signature is None:
             if SIGNED_SUFFIX in self.policy.sha256_only:
                 return IngestionOutcome(FileState.SHA256_ONLY, "", at)
@@ -107,13 +107,13 @@ class Judge:
         try:
             return await asyncio.to_thread(derive_toolchain, record.file, path)
         except BadInputError as error:
-            # The bytes are upstream's own all the same; only the derived module can't be had.
+            # The bytes are upstream's own; only the module can't be derived.
             _log.warning("no toolchain module", filename=record.file.filename, error=str(error))
             return None
 
 
 def _is_of(toolchain: ToolchainIdentity, record: FileRecord) -> bool:
-    """Whether the archive is of the release that names it: a wrong index could mix them up."""
+    """Whether the archive holds the release of its record; a wrong index could mix them up."""
     file = record.file
     goarch = "arm" if file.arch in ARM_NAMES else file.arch
     return toolchain.version == module_version(file.version, file.os, goarch)

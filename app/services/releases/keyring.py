@@ -1,4 +1,4 @@
-"""The key that signatures are judged by: taken over from newer exports, never guessed.
+"""The keyring for verifying signatures; an admin takes over newer exports of the pinned key.
 
 The primary key is pinned, and it certifies each subkey, so a newer export is safe to take over.
 """
@@ -27,11 +27,11 @@ _log = logs.get("keyring")
 
 @dataclass(frozen=True, slots=True)
 class KeyringChange:
-    """What taking over an export changed.
+    """The changes after taking over an export.
 
     Attributes:
-        added: fingerprints that the active keyring did not have before.
-        removed: fingerprints that it has no more.
+        added: fingerprints that only the new keyring has.
+        removed: fingerprints that only the old keyring had.
     """
 
     keyring: Keyring
@@ -41,7 +41,7 @@ class KeyringChange:
 
     @property
     def changed(self) -> bool:
-        """Whether the active keyring is another one now."""
+        """Whether the new keyring has other subkeys than the old one."""
         return bool(self.added or self.removed)
 
 
@@ -56,12 +56,12 @@ class ReleaseKeyring:
         self._loading = asyncio.Lock()
 
     async def configure(self, armored: bytes, source: str) -> None:
-        """Make the configured export active if it is another one than configured last time.
+        """Make the configured export active, if it differs from the one configured last time.
 
-        A refresh that came after it stays in force over a restart.
+        If a refresh came later, its export stays active over a restart.
 
         Raises:
-            KeyringError: it is no usable export of the pinned key.
+            KeyringError: armored is not a usable export of the pinned key.
         """
         keyring = await asyncio.to_thread(self._gpg.load, armored)
 
@@ -77,17 +77,17 @@ class ReleaseKeyring:
         await self._db.write(work)
 
     async def _would_lose(self, new: Keyring) -> bool:
-        """Whether an export lacks subkeys that the active one, taken over by a refresh, has."""
+        """Whether the active export came by a refresh and has subkeys that new lacks."""
         active = await self._db.read(lambda s: Keyrings(s).active())
         if active is None or active.source != REFRESH:
             return False
         return bool(lost_subkeys(new, await self.active()))
 
     async def active(self) -> Keyring:
-        """Return the active keyring, loaded anew when another process replaced it.
+        """Return the active keyring; load it again if another process replaced the export.
 
         Raises:
-            KeyringError: none is active, or gpg can't load it.
+            KeyringError: no export is active, or gpg can't load it.
         """
         recorded = await self.recorded()
         async with self._loading:
@@ -97,10 +97,10 @@ class ReleaseKeyring:
             return self._loaded[1]
 
     async def recorded(self) -> RecordedKeyring:
-        """Return the active export as recorded.
+        """Return the row of the active export.
 
         Raises:
-            KeyringError: none is active.
+            KeyringError: no export is active.
         """
         recorded = await self._db.read(lambda s: Keyrings(s).active())
         if recorded is None:
@@ -108,7 +108,7 @@ class ReleaseKeyring:
         return recorded
 
     async def is_active(self) -> bool:
-        """Report whether an export was ever taken over."""
+        """Report whether an export is active."""
         return await self._db.read(lambda s: Keyrings(s).active()) is not None
 
     async def take_over(self, armored: bytes, actor: str, *, replace: bool) -> KeyringChange:
@@ -117,11 +117,11 @@ class ReleaseKeyring:
         Args:
             armored: the export.
             actor: for the audit row.
-            replace: accept one that lacks subkeys which the active one has.
+            replace: also accept an export that lacks subkeys of the active keyring.
 
         Raises:
-            KeyringError: it is no usable export of the pinned key.
-            ConflictError: it lacks subkeys which the active one has: an older export.
+            KeyringError: armored is not a usable export of the pinned key.
+            ConflictError: the export lacks subkeys of the active keyring, so it is older.
         """
         new = await asyncio.to_thread(self._gpg.load, armored)
         old = await self.active()
@@ -147,15 +147,15 @@ class ReleaseKeyring:
 
     @property
     def gpg(self) -> Gpg:
-        """The program that judges."""
+        """The gpg program that verifies signatures."""
         return self._gpg
 
 
 async def read_export(path: Path) -> bytes:
-    """Return a key export; of one that is too large, enough for `Gpg.load` to see that it is.
+    """Return a key export, at most one byte more than `Gpg.load` accepts.
 
     Raises:
-        KeyringError: it can't be read.
+        KeyringError: the file can't be read.
     """
     try:
         async with aiofiles.open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""What may come in and what may go out, under the settings of now; and how progress is told."""
+"""Which files may be ingested and served under the present settings; reports of progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ SIGNED_SUFFIX = "tar.gz"  # the only kind for which upstream publishes signature
 
 @dataclass(frozen=True, slots=True)
 class IngestionPolicy:
-    """What may be ingested, and how much at once.
+    """Which files may be ingested, and how many at once.
 
     Attributes:
-        sha256_only: suffixes offered without a signature where upstream publishes none.
+        sha256_only: suffixes offered without a signature if upstream publishes none.
         on_demand: whether a request may start an ingestion.
-        parallel: downloads at once in this process.
-        retry_failed_s: for how long a failure is answered from memory, in seconds.
+        parallel: concurrent downloads in this process.
+        retry_failed_s: seconds for which a failure is answered from memory.
         max_waiters: requests that may wait for one file.
-        max_queue: files that may be waited for.
+        max_queue: files for which requests may wait.
     """
 
     sha256_only: frozenset[str]
@@ -30,13 +30,13 @@ class IngestionPolicy:
     max_queue: int = 256
 
     def serves(self, record: FileRecord) -> bool:
-        """Whether the bytes may go out, under the settings of now."""
+        """Whether the file may be served under the present settings."""
         if record.state is FileState.SHA256_ONLY:
             return record.file.suffix in self.sha256_only
         return record.state is FileState.VERIFIED
 
     def refusal(self, record: FileRecord) -> str | None:
-        """Return why this file can never be offered here, or None."""
+        """Return why this file can't be offered under the present settings, or None."""
         file = record.file
         if not file.verifiable:
             return (
@@ -53,7 +53,7 @@ class IngestionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one file is.
+    """The progress of one file.
 
     Attributes:
         phase: "fetch", "verify", "done" or "failed".
@@ -69,15 +69,15 @@ Report = Callable[[Progress], None]
 
 
 def silent(_: Progress) -> None:
-    """Report to nobody."""
+    """Ignore the progress."""
 
 
 def raise_if_held_back(record: FileRecord) -> None:
-    """Return for a served file.
+    """Raise the reason unless the file is served.
 
     Raises:
-        NotYetError: its signature is not published yet.
-        VerificationError: it is quarantined.
+        NotYetError: the file's signature is not published yet.
+        VerificationError: the file is quarantined.
     """
     if record.served:
         return

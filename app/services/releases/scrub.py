@@ -1,4 +1,4 @@
-"""Re-reading what is stored, a little at a time, so that bit rot is found before a client does."""
+"""Hashing stored blobs again, a few at a time, to find bit rot before a client reads the blob."""
 
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,7 +21,7 @@ def _mark_checked(digest: Digest, at: datetime, session: Session) -> None:
 
 
 class Scrub:
-    """Hashes each blob again at least every so many days; 0 days never does."""
+    """Hashes each blob again within a number of days; 0 days turns scrubbing off."""
 
     def __init__(
         self, db: Database, store: BlobStore, repair: Repair, now: Now, days: float
@@ -33,7 +33,7 @@ class Scrub:
         self._days = days
 
     async def step(self) -> int:
-        """Check the blobs that are due, a batch at most; return how many were damaged."""
+        """Check the blobs that are due, at most a batch; return the number of damaged ones."""
         if not self._days:
             return 0
         now = self._now()
@@ -42,7 +42,7 @@ class Scrub:
         for blob in await self._db.read(lambda s: Blobs(s).checked_before(due, _BATCH)):
             try:
                 condition = await self._store.check(blob.digest, blob.size_bytes, deep=True)
-            except StorageError as error:  # says nothing about the bytes, nor about the others
+            except StorageError as error:  # the disk failed: the bytes may still be right
                 _log.error("blob can't be read", digest=blob.digest.hex, error=str(error))
                 continue
             if condition is BlobCondition.OK:

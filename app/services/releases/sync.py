@@ -1,6 +1,6 @@
-"""Mirroring a selection: what would be fetched and why, and fetching it.
+"""Mirroring a selection: the plan with its reasons, and the downloads.
 
-A second run fetches nothing twice, because `Ingestion.ensure` returns at once for what is served.
+A second run downloads nothing twice, because `Ingestion.ensure` returns at once for a served file.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ class PlannedFile:
     """One file of the selection.
 
     Attributes:
-        support: whether Go's team still supports its release.
-        reason: why it was chosen, for people.
-        refusal: why it can't be mirrored all the same, or None.
+        support: whether Go's team still supports the release.
+        reason: why the file was selected, for people.
+        refusal: why the file can't be mirrored, or None.
     """
 
     record: FileRecord
@@ -42,13 +42,13 @@ class PlannedFile:
 
     @property
     def to_fetch(self) -> bool:
-        """Whether its bytes are still to be downloaded."""
+        """Whether the file's bytes must be downloaded."""
         return self.refusal is None and (not self.record.has_bytes or self.record.damaged)
 
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """What `sync` would do.
+    """The plan of a sync.
 
     Attributes:
         unmatched_pins: pins that match no release in the index.
@@ -59,19 +59,19 @@ class SyncPlan:
 
     @property
     def fetch_bytes(self) -> int:
-        """How many bytes would be downloaded."""
+        """Number of bytes to download."""
         return sum(p.record.file.size_bytes for p in self.files if p.to_fetch)
 
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What `sync` did.
+    """The result of a sync.
 
     Attributes:
-        fetched: names of files that were not served before.
-        present: names of files that were.
-        failed: (name, why) of files that could not be mirrored.
-        index_error: why the index could not be read, "" if it was; the old one was used then.
+        fetched: names of files that are served now and were not before.
+        present: names of files that were served before.
+        failed: (name, reason) of files that could not be mirrored.
+        index_error: why the index could not be read and the old one was used; "" if it was read.
     """
 
     fetched: tuple[str, ...]
@@ -110,9 +110,9 @@ class ReleaseSync:
                 if (await self._reader.status()).read_at is None:
                     raise
                 error = str(trouble)
-        return self._planned(await self._catalog.current(fresh=True)), error
+        return self._make_plan(await self._catalog.current(fresh=True)), error
 
-    def _planned(self, catalog: Catalog) -> SyncPlan:
+    def _make_plan(self, catalog: Catalog) -> SyncPlan:
         index = ReleaseIndex(catalog.all_releases)
         try:
             chosen = select(index, self._selection)
@@ -128,7 +128,7 @@ class ReleaseSync:
         return SyncPlan(tuple(files), tuple(unmatched_pins(index, self._selection)))
 
     async def sync(self, *, actor: str = "system", report: Report = silent) -> SyncResult:
-        """Mirror the selection; one file's trouble doesn't stop the others.
+        """Mirror the selection; a file that fails doesn't stop the others.
 
         Raises:
             UpstreamError: the index was never read and can't be now.
@@ -141,16 +141,14 @@ class ReleaseSync:
         )
         failed = [(p.record.file.filename, p.refusal) for p in plan.files if p.refusal is not None]
         fetched: list[str] = []
-        # The queue of files that are waited for has an end; a selection has none.
+        # A selection may have more files than the queue of ingestions accepts: take turns.
         policy = self._ingestion.policy
         turns = asyncio.Semaphore(max(1, min(policy.parallel, policy.max_queue)))
 
-        async def one(filename: str) -> None:
+        async def mirror_file(filename: str) -> None:
             try:
                 async with turns:
-                    await self._ingestion.ensure(
-                        filename, asked_for=True, report=report, actor=actor
-                    )
+                    await self._ingestion.ensure(filename, forced=True, report=report, actor=actor)
                 fetched.append(filename)
             except MoorageError as error:
                 failed.append((filename, str(error)))
@@ -159,9 +157,9 @@ class ReleaseSync:
             for planned in plan.files:
                 name = planned.record.file.filename
                 if planned.refusal is None and name not in present:
-                    group.create_task(one(name))
+                    group.create_task(mirror_file(name))
         chosen = frozenset(p.record.file.filename for p in plan.files)
-        await self._ingestion.judge_again(actor, but=chosen)
+        await self._ingestion.judge_again(actor, skip=chosen)
         _log.info("sync done", fetched=len(fetched), present=len(present), failed=len(failed))
         return SyncResult(
             tuple(sorted(fetched)), present, tuple(sorted(failed)), plan.unmatched_pins, index_error
@@ -174,7 +172,7 @@ async def run_sync(sync: ReleaseSync, actor: str) -> dict[str, object]:
 
 
 def sync_report(result: SyncResult) -> dict[str, object]:
-    """Return what a sync did as what JSON can hold."""
+    """Return the result of a sync in types of JSON."""
     return {
         "fetched": list(result.fetched),
         "present": list(result.present),

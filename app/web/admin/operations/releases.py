@@ -128,7 +128,7 @@ async def verify_file(services: Services, filename: str, actor: str) -> FileOut:
     """
     # Where it stays held back, the state and its reason are the answer.
     with suppress(NotYetError, VerificationError):
-        await services.releases.ingestion.ensure(filename, asked_for=True, actor=actor)
+        await services.releases.ingestion.ensure(filename, forced=True, actor=actor)
     return await show_file(services, filename)
 
 
