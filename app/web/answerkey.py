@@ -1,6 +1,8 @@
-"""The key that a prepared answer is kept under: URL, credential and, without a tenant, the Host.
+"""The key that a prepared answer is kept under: path, credential and, without a tenant, the Host.
 
-So whoever asks with another credential, or by another host name, never meets this answer.
+So whoever asks with another credential, or by another host name, never meets this answer. The
+query is no part of the key: it changes no answer, and with a query in the key a client could have
+each request answered anew.
 """
 
 from app.core.digest import Digest
@@ -27,7 +29,7 @@ def answer_key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> byt
     that changes the answer.
 
     Args:
-        url: path and query as they came over the wire.
+        url: path, perhaps with a query, as they came over the wire.
         headers: of the request, with lower-case names.
         is_plain_only: refuse headers that make the answer a 304, a part, or another tenant's.
     """
@@ -44,9 +46,10 @@ def answer_key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> byt
             host = value
         elif is_plain_only and name in _NOT_INSTANT:
             return None
-    if names_tenant(url.partition(b"?")[0]):
+    path = url.partition(b"?")[0]
+    if names_tenant(path):
         host = b""
-    return url + b"\n" + (authorization or b"") + b"\n" + host
+    return path + b"\n" + (authorization or b"") + b"\n" + host
 
 
 def with_gateways_tenant(key: bytes, headers: list[Header]) -> bytes:

@@ -165,8 +165,8 @@ class GoproxyApp:
             logs.request_id.reset(reset)
 
     def _key(self, scope: Scope, peer: str) -> bytes | None:
-        path, query, headers = scope["raw_path"], scope["query_string"], scope["headers"]
-        key = answer_key(path + b"?" + query if query else path, headers, is_plain_only=False)
+        headers: list[Header] = scope["headers"]
+        key = answer_key(scope["raw_path"], headers, is_plain_only=False)
         if key is not None and self._gateways.trusts(peer):
             return with_gateways_tenant(key, headers)
         return key
@@ -227,8 +227,7 @@ class GoproxyApp:
                 self._refused[key, generation] = refusal
             return refusal, None
         prepared = self._lasting(caller, record, content, is_root=not path.rest)
-        is_kept = prepared.until > time.monotonic() and not scope["query_string"] and caller.fetch
-        if key and is_kept:
+        if key and caller.fetch and prepared.until > time.monotonic():
             self._hot.put(key, caller.policy.generation, prepared)
         return prepared, content.blob
 

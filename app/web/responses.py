@@ -200,10 +200,11 @@ def error_answer(error: errors.MoorageError) -> Answer:
     return plain(status_of(error), str(error), *extra)
 
 
-def for_request(answer: Answer, request_headers: list[Header]) -> Slice:
+def for_request(answer: Answer, request_headers: list[Header], method: str = "GET") -> Slice:
     """Return what goes out for a GET or HEAD with these headers (lower-case names).
 
     Only one range is honoured, and only of blobs; several get the full body, as RFC 9110 allows.
+    A Range means nothing for HEAD (RFC 9110, section 14.2).
     """
     conditions = {name: value for name, value in request_headers if name in _CONDITIONAL}
     full = Slice(answer.status, answer.headers, 0, answer.size_bytes)
@@ -213,7 +214,9 @@ def for_request(answer: Answer, request_headers: list[Header]) -> Slice:
         headers = _without(answer, b"content-length", b"content-type")
         return Slice(304, headers, 0, 0)
     byte_range = conditions.get(b"range")
-    if byte_range is None or answer.blob is None or not _may_range(answer, conditions):
+    if method != "GET" or byte_range is None or answer.blob is None:
+        return full
+    if not _may_range(answer, conditions):
         return full
     return _partial(answer, byte_range) or full
 

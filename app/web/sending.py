@@ -54,7 +54,7 @@ class Sender:
             send: ASGI's.
             blob: the answer's blob, where the caller has opened it; the caller closes it.
         """
-        part = for_request(answer, scope["headers"])
+        part = for_request(answer, scope["headers"], scope["method"])
         wants_body = scope["method"] != "HEAD" and part.length > 0
         if answer.blob is None or not wants_body:
             body = answer.body if wants_body else b""

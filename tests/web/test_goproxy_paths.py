@@ -143,6 +143,16 @@ async def test_F20_a_query_changes_nothing(served: Served, tenant: str, tail: st
         assert (other.status, other.body) == (plain.status, plain.body), query
 
 
+async def test_a_query_is_no_way_around_the_prepared_answers(served: Served) -> None:
+    """Else each new query would be parsed, authorised and looked up anew."""
+    path = "/goproxy/open/github.com/!azure/x/@v/list"
+    await served.site.ask(path + "?first=1")
+    app = served.site.application
+    answers = {app.instant(path.encode() + q, [(b"host", b"x")], "") for q in (b"", b"?", b"?y=2")}
+    assert len(answers) == 1
+    assert None not in answers
+
+
 METHODS = [
     ("GET", 200),
     ("HEAD", 200),
