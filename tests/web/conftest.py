@@ -126,7 +126,7 @@ async def mirror(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> As
             await site.services.releases.reader.refresh()
             for name in (*STORED, PENDING, QUARANTINED):
                 with suppress(MoorageError):
-                    await site.services.releases.ingestion.ensure(name, asked_for=True)
+                    await site.services.releases.ingestion.ensure(name, forced=True)
             await site.services.releases.catalog.current(fresh=True)
             yield Mirror(site, fake, signer, files, signatures)
 

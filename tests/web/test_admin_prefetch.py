@@ -201,7 +201,7 @@ async def test_toolchains_of_stored_archives_are_asked_about_and_no_archive_is_f
         settings = settings_for(fake, signer, tmp_path)
         async with serving(settings) as site:
             await site.services.releases.reader.refresh()
-            record = await site.services.releases.ingestion.ensure(stored, asked_for=True)
+            record = await site.services.releases.ingestion.ensure(stored, forced=True)
             await site.services.releases.catalog.current(fresh=True)
             await add_tenant(site.services, "acme")
             log = await site.services.sumdb.logs.create("acme")

@@ -65,7 +65,7 @@ async def test_what_another_process_changes_is_seen_within_the_polling_time(
 
     assert json.loads((await site.ask(ALL)).body) == []
     assert (await site.ask(f"/dl/{name}")).status in (403, 404)
-    await other.releases.ingestion.ensure(name, asked_for=True)
+    await other.releases.ingestion.ensure(name, forced=True)
     await until(listed)
     assert (await site.ask(f"/dl/{name}")).body == data
     assert POLL_S <= 1  # a revoked token must stop working within a second

@@ -241,7 +241,7 @@ async def test_without_on_demand_only_verified_files_are_listed(
     site = await start_site(releases={"select": {"on_demand": False}})
     await site.services.releases.reader.refresh()
     for name in names[1:]:
-        await site.services.releases.ingestion.ensure(name, asked_for=True)
+        await site.services.releases.ingestion.ensure(name, forced=True)
     await site.services.releases.catalog.current(fresh=True)
     assert filenames(await site.ask(ALL)) == set(names[1:])
     # The newest minors are those of the index, not those that happen to be here.
@@ -255,7 +255,7 @@ async def test_a_minor_that_is_end_of_life_is_never_among_the_newest(
     site = await start_site(releases={"select": {"on_demand": False}})
     await site.services.releases.reader.refresh()
     for name in names[1:]:
-        await site.services.releases.ingestion.ensure(name, asked_for=True)
+        await site.services.releases.ingestion.ensure(name, forced=True)
     await site.services.releases.catalog.current(fresh=True)
     assert versions(await site.ask("/dl/?mode=json")) == ["go1.98.7"]
     assert versions(await site.ask(ALL)) == ["go1.98.7", "go1.97.3"]
