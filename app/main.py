@@ -30,10 +30,16 @@ _DOWNLOAD_ROOTS = (b"/dl", b"/go")
 
 
 class Application:
-    """The outermost ASGI callable of one process."""
+    """The outermost ASGI callable of one process.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        services: of this process.
+        leads: whether the process may lead the background work; see `Worker`.
+    """
+
+    def __init__(self, services: Services, *, leads: bool = True) -> None:
         self.services = services
+        self._leads = leads
         shared, releases = services.shared, services.releases
         settings, limits = shared.settings, shared.settings.limits
         self.health = Health(shared.db, shared.store, releases.keyring)
@@ -125,7 +131,7 @@ class Application:
     async def start(self) -> None:
         """Start the services and the background work."""
         await self.services.start()
-        worker = Worker(self.services, self._goproxy.decisions.flush)
+        worker = Worker(self.services, self._goproxy.decisions.flush, leads=self._leads)
         self._background = asyncio.ensure_future(worker.run())
 
     def begin_drain(self) -> None:

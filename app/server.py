@@ -46,12 +46,19 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Do what is due every tenth of a second; once per second, look at every connection."""
         if counter % _SWEEP_TICKS == 0:
-            now_s = time.monotonic()
-            # A copy, since a connection that is given up leaves the set.
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, HttpProtocol):
-                    connection.sweep(now_s)
+            self.sweep(time.monotonic())
         return await super().on_tick(counter)
+
+    def sweep(self, now_s: float) -> None:
+        """Cut every connection whose client has kept it waiting for too long.
+
+        Args:
+            now_s: of a clock that only grows, the same one in every call.
+        """
+        # A copy, since a connection that is given up leaves the set.
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HttpProtocol):
+                connection.sweep(now_s)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first SIGTERM; stop accepting at any other signal, or the second one.

@@ -3,6 +3,7 @@
 `app/services/assembly.py` says what each group holds.
 """
 
+import asyncio
 import base64
 import secrets
 import time
@@ -28,7 +29,7 @@ from app.services.assembly import (
     UpkeepServices,
 )
 from app.services.audit import AuditReader
-from app.services.clock import Now, utc_now
+from app.services.clock import Now, Pause, utc_now
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import SYNC, JobService
@@ -110,10 +111,16 @@ def migrate(settings: Settings) -> tuple[str | None, str]:
         db.close()
 
 
-def build(settings: Settings, *, now: Now = utc_now) -> Services:
-    """Wire everything together; nothing is started and nothing is connected yet."""
+def build(settings: Settings, *, now: Now = utc_now, pause: Pause = asyncio.sleep) -> Services:
+    """Wire everything together; nothing is started and nothing is connected yet.
+
+    Args:
+        settings: of this installation.
+        now: the wall clock, UTC.
+        pause: waits so many seconds between two tries at an upstream.
+    """
     prepare_data_dir(settings)
-    shared = build_shared(settings, now)
+    shared = build_shared(settings, now, pause)
     releases = build_releases(shared)
     publiclog = build_publiclog(shared)
     modules = build_modules(shared, releases, publiclog)
@@ -123,19 +130,20 @@ def build(settings: Settings, *, now: Now = utc_now) -> Services:
     return Services(shared, releases, publiclog, modules, tenants, sumdb, upkeep)
 
 
-def build_shared(settings: Settings, now: Now) -> SharedServices:
+def build_shared(settings: Settings, now: Now, pause: Pause) -> SharedServices:
     """Return what every group uses."""
     db = Database(settings.resolved_database_url)
     watch = GenerationWatch(db)
     return SharedServices(
         settings=settings,
         now=now,
+        pause=pause,
         db=db,
         store=LocalBlobStore(
             settings.data_dir,
             min_free_fraction=settings.storage.min_free_percent / 100,
         ),
-        client=_http_client(settings),
+        client=_http_client(settings, pause),
         watch=watch,
         leases=Leases(db, now),
         locks=HostLocks(settings.data_dir / "turns.lock"),
@@ -189,7 +197,7 @@ def build_releases(shared: SharedServices) -> ReleaseServices:
 def build_publiclog(shared: SharedServices) -> PublicLogServices:
     """Return the relays of public checksum databases."""
     # Its own connections: a slow log must not hold those that archives need.
-    client = _http_client(shared.settings)
+    client = _http_client(shared.settings, shared.pause)
     relays = _relays(shared.settings, client, shared.db, shared.now)
     return PublicLogServices(client, relays, LogChecks(list(relays.values())))
 
@@ -206,7 +214,7 @@ def build_modules(
     turns: Turns = shared.locks if on_one_host else shared.leases
     slots = Slots()
     absences = Absences(time.monotonic)
-    goproxies = Goproxies(partial(_http_client, settings))
+    goproxies = Goproxies(partial(_http_client, settings, shared.pause))
     upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold)
     files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, **bounds)
     answers = ModuleAnswers(db, turns, slots, absences, now, **bounds)
@@ -294,12 +302,13 @@ def _guard(settings: Settings) -> AddressGuard:
 
 
 def _http_client(
-    settings: Settings, limits: UpstreamLimits | None = None, ca_pem: str = ""
+    settings: Settings, pause: Pause, limits: UpstreamLimits | None = None, ca_pem: str = ""
 ) -> HttpClient:
     return HttpClient(
         guard=_guard(settings),
         user_agent=f"Moorage/{__version__}",
         random=Random(),  # noqa: S311 (jitter, not secrets)
+        sleep=pause,
         ca_file=settings.network.ca_file,
         ca_pem=ca_pem,
         observe=metrics.observe_upstream,

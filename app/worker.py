@@ -26,11 +26,20 @@ _log = logs.get("worker")
 
 
 class Worker:
-    """The background work of one process."""
+    """The background work of one process.
 
-    def __init__(self, services: Services, flush_log: Callable[[], None]) -> None:
+    Args:
+        services: of this process.
+        flush_log: writes the decision records that are still in memory.
+        leads: whether the process may become the leader, which polls, syncs and scrubs.
+    """
+
+    def __init__(
+        self, services: Services, flush_log: Callable[[], None], *, leads: bool = True
+    ) -> None:
         self._services = services
         self._flush_log = flush_log
+        self._leads = leads
 
     async def run(self) -> None:
         """Watch the generation and lead when it is our turn; ends by cancellation alone."""
@@ -38,7 +47,8 @@ class Worker:
             group.create_task(self._services.shared.watch.run())
             group.create_task(_every(_FLUSH_S, self._flush))
             group.create_task(_every(FLUSH_S, self._services.shared.usage.flush))
-            group.create_task(self._campaign())
+            if self._leads:
+                group.create_task(self._campaign())
 
     async def _flush(self) -> None:
         metrics.flush()

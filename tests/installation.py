@@ -4,6 +4,7 @@ No test but those of the migrations runs them again: each starts from a copy of 
 migrations themselves make once per process. How they run is what tests/db/test_schema.py tests.
 """
 
+import asyncio
 import atexit
 import shutil
 import tempfile
@@ -46,11 +47,16 @@ def migrate(settings: Settings) -> None:
     assert url == settings.resolved_database_url, "the database is to be in the data directory"
 
 
+async def without_a_pause(_seconds: float) -> None:
+    """Stand in for asyncio.sleep between two tries at an upstream: only let others run."""
+    await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def running(settings: Settings, now: Now = utc_now) -> AsyncIterator[Services]:
     """Return a context with started services; nothing runs in the background."""
     migrate(settings)
-    services = build(settings, now=now)
+    services = build(settings, now=now, pause=without_a_pause)
     try:
         await services.start()
         yield services

@@ -136,12 +136,18 @@ StartSite = Callable[..., Awaitable[Site]]
 
 @pytest.fixture
 async def start_site(fake: FakeGodev, signer: Signer, tmp_path: Path) -> AsyncIterator[StartSite]:
-    """Return an async function that serves a fresh, empty mirror of the fake."""
+    """Return an async function that serves a fresh, empty mirror of the fake; see `serving`."""
     async with AsyncExitStack() as stack:
 
-        async def start(settings: Settings | None = None, **more: Any) -> Site:
+        async def start(
+            settings: Settings | None = None,
+            *,
+            leads: bool = False,
+            sweeps: bool = False,
+            **more: Any,
+        ) -> Site:
             settings = settings or settings_for(fake, signer, tmp_path, **more)
-            return await stack.enter_async_context(serving(settings))
+            return await stack.enter_async_context(serving(settings, leads=leads, sweeps=sweeps))
 
         yield start
 

@@ -157,7 +157,7 @@ async def test_a_sync_is_a_job_that_reaches_done_and_lists_its_result(
     start_site: StartSite, put: Put
 ) -> None:
     names = [put(version)[0] for version in ("go1.99.1", "go1.98.1", "go1.97.1")]
-    site = await start_site()
+    site = await start_site(leads=True)
     queued = await site.admin(f"{RELEASES}/sync", "POST")
     job = of(queued, 202)
     assert (job["kind"], job["state"]) == ("releases.sync", "queued")

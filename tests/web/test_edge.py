@@ -1,9 +1,9 @@
 """What is no request, and clients that keep a connection waiting: F29 to F33, F21 of CONNECT."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from itertools import chain, repeat
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ from tests.web.wire import Caller, Site, request, until
 PREPARED = f"/dl/{VERIFIED}.sha256".encode()
 HOST = b"Host: mirror.example\r\n"
 SMUGGLED = b"GET /dl/smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
-QUICK = {"header_s": 1, "body_s": 1, "send_s": 1}
 
 HOSTS = [
     (b"mirror.example", True),
@@ -171,11 +170,12 @@ async def test_F30_requests_before_a_malformed_one_are_answered_first(
 
 
 async def rest(caller: Caller) -> bytes:
-    """Return all that still comes, until the server closes."""
-    found = b""
-    while piece := await caller.read(65536):
-        found += piece
-    return found
+    """Return all that still comes, until the server closes or resets the connection."""
+    everything = b""
+    with suppress(ConnectionError):
+        while piece := await caller.read(65536):
+            everything += piece
+    return everything
 
 
 BAD_CHUNKS = [
@@ -265,24 +265,7 @@ async def test_an_upgrade_is_answered_without_one_and_ends_the_connection(
     assert raw.count(b"HTTP/1.1 ") == 1
 
 
-@asynccontextmanager
-async def trickling(caller: Caller, pieces: chain[bytes]) -> AsyncIterator[None]:
-    """Send a piece every now and then."""
-
-    async def work() -> None:
-        for piece in pieces:
-            await caller.send(piece)
-            await asyncio.sleep(0.1)
-
-    task = asyncio.ensure_future(work())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-BYTE = repeat(b"a")
+BYTE, SILENCE = repeat(b"a"), repeat(b"")
 KEYS = b"POST /api/v1/releases/keys HTTP/1.1"
 TRICKLES = [
     ("head", [GET + b"\r\n" + HOST + b"X: "], BYTE, b"408"),
@@ -294,9 +277,9 @@ TRICKLES = [
     ("body", [head(H, b"Content-Length: 1000", first=KEYS)], BYTE, b"408"),
     ("chunks", [head(H, CHUNKED, first=KEYS)], repeat(b"1\r\na\r\n"), b"408"),
     ("refused-body", [head(H, b"Content-Length: 1000")], BYTE, b""),
-    ("silence", [], [], b""),
-    ("silent-body", [head(H, b"Content-Length: 1000", first=KEYS)], [], b"408"),
-    ("half-a-head", [b"GET /dl/ HTTP/1.1\r\n"], [], b"408"),
+    ("silence", [], SILENCE, b""),
+    ("silent-body", [head(H, b"Content-Length: 1000", first=KEYS)], SILENCE, b"408"),
+    ("half-a-head", [b"GET /dl/ HTTP/1.1\r\n"], SILENCE, b"408"),
 ]
 
 
@@ -304,14 +287,25 @@ TRICKLES = [
     ("start", "more", "status"), [t[1:] for t in TRICKLES], ids=[f"F33-{t[0]}" for t in TRICKLES]
 )
 async def test_F33_a_request_that_comes_too_slowly_ends_the_connection(
-    start_site: StartSite, start: list[bytes], more: object, status: bytes
+    mirror: Mirror, start: list[bytes], more: Iterable[bytes], status: bytes
 ) -> None:
-    site = await start_site(limits=QUICK)
-    await site.ask("/dl/")
+    site, limits = mirror.site, mirror.site.services.shared.settings.limits
     token = b"Authorization: Bearer " + site.secret.encode() + b"\r\nHost: "
-    start = [piece.replace(b"Host: ", token) for piece in start]
-    async with site.calling() as caller, trickling(caller, chain(start, more)):
-        raw = await rest(caller)
+    passed_s = 0.0
+    async with site.calling() as caller:
+        for piece in start:
+            await caller.send(piece.replace(b"Host: ", token))
+        ending = asyncio.ensure_future(rest(caller))
+        for piece in more:
+            await caller.send(piece)
+            await turn()
+            if ending.done():
+                break
+            site.let_pass(0.5)
+            passed_s += 0.5
+            assert passed_s < 100
+        raw = await ending
+    assert passed_s >= min(limits.header_s, limits.body_s)
     last = raw[raw.rfind(b"HTTP/1.1 ") :]
     if status:
         assert is_a_refusal_alone(last, status)
@@ -319,16 +313,35 @@ async def test_F33_a_request_that_comes_too_slowly_ends_the_connection(
         assert b" 408 " not in raw
 
 
-async def test_F33_a_connection_that_is_used_now_and_then_stays(
-    start_site: StartSite, put: Put
-) -> None:
-    put()
-    site = await start_site(limits=QUICK)
+async def turn() -> None:
+    """Let the server take what has come."""
+    await asyncio.sleep(0.001)
+
+
+async def until_cut(site: Site, claim: Callable[[], bool]) -> None:
+    """Let time pass for the clients until a claim holds."""
+    async with asyncio.timeout(60):
+        while not claim():
+            await turn()
+            site.let_pass(0.5)
+
+
+@pytest.mark.timed
+async def test_F33_the_server_itself_looks_at_its_connections(start_site: StartSite) -> None:
+    site = await start_site(sweeps=True, limits={"header_s": 1})
     async with site.calling() as caller:
+        assert await rest(caller) == b""
+
+
+async def test_F33_a_connection_that_is_used_now_and_then_stays(mirror: Mirror) -> None:
+    header_s = mirror.site.services.shared.settings.limits.header_s
+    async with mirror.site.calling() as caller:
         for _ in range(3):
             await caller.send(request("/dl/"))
             assert (await caller.response()).status == 200
-            await asyncio.sleep(1.5)
+            for _ in range(3):
+                await turn()
+                mirror.site.let_pass(header_s + 1)
 
 
 def established(site: Site) -> int:
@@ -338,12 +351,14 @@ def established(site: Site) -> int:
     return sum(row.split()[1] == ours and row.split()[3] != "0A" for row in rows)
 
 
+@pytest.mark.slow
+@pytest.mark.timed
 async def test_F33_a_client_that_takes_no_prepared_answer_is_cut(
     start_site: StartSite, put: Put
 ) -> None:
-    """However much there is: the kernel holds all of it, or the server too."""
+    """However much there is: the kernel, which has its own clock, holds all of it or a part."""
     put()
-    site = await start_site(limits=QUICK)
+    site = await start_site(sweeps=True, limits={"send_s": 1})
     await site.ask("/dl/")
     await site.services.shared.watch.poll()
     size = len((await site.ask("/dl/")).body)
@@ -365,31 +380,31 @@ async def test_F33_a_stalled_download_is_cut_and_frees_its_descriptor(
     start_site: StartSite, put: Put
 ) -> None:
     name, data = big(put)
-    site = await start_site(limits=QUICK)
+    site = await start_site()
     await site.services.releases.reader.refresh()
     await site.services.releases.ingestion.ensure(name)
     path = blob_path(site, data).resolve()
     async with site.calling(socket_bytes=SLOW) as caller:
         await stalled_download(caller, name)
         assert descriptors(path) == 1
-
-        async def freed() -> bool:
-            return descriptors(path) == 0
-
-        await until(freed)
+        await until_cut(site, lambda: descriptors(path) == 0)
 
 
 async def test_F33_a_slow_download_that_goes_on_is_not_cut(start_site: StartSite, put: Put) -> None:
     name, data = big(put)
-    site = await start_site(limits=QUICK)
+    site = await start_site()
     await site.services.releases.reader.refresh()
     await site.services.releases.ingestion.ensure(name)
+    send_s = site.services.shared.settings.limits.send_s
     async with site.calling(socket_bytes=SLOW) as caller:
         await caller.send(request(f"/dl/{name}", headers={"Connection": "close"}))
-        raw = b""
+        raw, looked_at = b"", 0
         while piece := await caller.read(2**18):
             raw += piece
-            await asyncio.sleep(0.05)
+            # More than all buffers hold: between two looks the client has acknowledged some of it.
+            if len(raw) - looked_at >= 2**20:
+                looked_at = len(raw)
+                site.let_pass(0.9 * send_s)
     assert raw.endswith(data)
 
 

@@ -11,11 +11,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import uvicorn
+
 from app import server
-from app.main import Application, create_app
+from app.main import Application
 from app.services.assembly import Services
 from app.settings import Settings
-from tests.installation import migrate
+from app.wiring import build
+from tests.installation import migrate, without_a_pause
 
 _SECONDS = 30.0  # nothing here takes this long unless it hangs
 _PIECE_BYTES = 65536
@@ -135,17 +138,28 @@ def request(
     )
 
 
+class SweptServer(server.Server):
+    """A server that looks at its connections when a test says so, by a clock of the test's own."""
+
+    now_s = 0.0
+
+    async def on_tick(self, counter: int) -> bool:
+        return await uvicorn.Server.on_tick(self, counter)
+
+
 @dataclass(frozen=True)
 class Site:
     """A served application.
 
     Attributes:
         secret: an admin token.
+        server: sweeps by real time, or when `let_pass` is called.
     """
 
     application: Application
     port: int
     secret: str
+    server: server.Server
 
     @property
     def services(self) -> Services:
@@ -154,6 +168,12 @@ class Site:
     @property
     def base(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def let_pass(self, seconds: float) -> None:
+        """Let seconds pass for the clients that keep a connection waiting, and look at each."""
+        assert isinstance(self.server, SweptServer)
+        self.server.now_s += seconds
+        self.server.sweep(self.server.now_s)
 
     @asynccontextmanager
     async def calling(
@@ -212,12 +232,22 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Site]:
-    """Serve an application made of settings on a free port of 127.0.0.1, as the program does."""
+async def serving(
+    settings: Settings, *, leads: bool = False, sweeps: bool = False
+) -> AsyncIterator[Site]:
+    """Serve an application made of settings on a free port of 127.0.0.1, as the program does.
+
+    Args:
+        settings: of the installation.
+        leads: whether it polls the index, runs jobs and scrubs in the background. A test that
+            does not ask for this has no background pass beside it. No try at an upstream waits.
+        sweeps: whether slow clients are cut by real time, instead of by `Site.let_pass`.
+    """
     migrate(settings)
-    application = create_app(settings)
+    application = Application(build(settings, pause=without_a_pause), leads=leads)
     with server.bind(settings) as sock:
-        running = server.Server(server._config(settings, application), application, 0)
+        kind = server.Server if sweeps else SweptServer
+        running = kind(server._config(settings, application), application, 0)
         # Not serve(): it would take over the signals of the process that runs the tests.
         task = asyncio.ensure_future(running._serve([sock]))
         try:
@@ -227,7 +257,7 @@ async def serving(settings: Settings) -> AsyncIterator[Site]:
                 raise RuntimeError("the application did not start")
             port = sock.getsockname()[1]
             _, secret = await application.services.tenants.tokens.create("tests")
-            yield Site(application, port, secret)
+            yield Site(application, port, secret, running)
         finally:
             running.should_exit = True
             await task
