@@ -1,12 +1,12 @@
-"""Where a request may go: URLs, credentials bound to an origin, and the address guard.
+"""URLs of upstreams, credentials that belong to one origin, and the address guard.
 
-The guard answers server-side request forgery: an upstream's name is resolved, *every* address is
-checked, and the connection goes to a checked address, so that neither a redirect nor a second DNS
-answer leads inside. The ranges are those of the IANA special-purpose registries (RFC 6890); the
-standard library's `is_global` is not used, since on Python 3.11 it calls 64:ff9b::7f00:1,
-2002:7f00:1::, 224.0.0.1 and fec0::1 global.
+The guard prevents server-side request forgery. It resolves an upstream's name and checks *every*
+address; the connection goes to a checked address. So neither a redirect nor a second DNS answer
+leads inside. The ranges are those of the IANA special-purpose registries (RFC 6890). The standard
+library's `is_global` is not used: Python 3.11 calls 64:ff9b::7f00:1, 2002:7f00:1::, 224.0.0.1 and
+fec0::1 global.
 
-Connecting is `upstream/wire.py`'s.
+Not here: the connections themselves (`wire`).
 """
 
 import asyncio
@@ -61,8 +61,8 @@ _PRIVATE_V4 = tuple(
         "240.0.0.0/4",
     )
 )
-# All of IPv6 that is handed out to the public; ::1, fc00::/7, fe80::/10, fec0::/10, ff00::/8 and
-# the local-use NAT64 prefix 64:ff9b:1::/48 lie outside.
+# The part of IPv6 that is assigned to the public. ::1, fc00::/7, fe80::/10, fec0::/10, ff00::/8
+# and the local-use NAT64 prefix 64:ff9b:1::/48 are outside.
 _PUBLIC_V6 = IPv6Network("2000::/3")
 _PRIVATE_V6 = tuple(
     IPv6Network(text)
@@ -79,9 +79,14 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 class Url:
     """An absolute http or https URL, taken apart.
 
-    `host` is lower-case and without brackets, `port` is always set, `path` begins with "/" and is
-    as it was written (percent-encoded), `query` is None or the text after "?". There is never user
-    information and never a fragment.
+    A `Url` never has user information or a fragment.
+
+    Attributes:
+        scheme: "http" or "https".
+        host: lower case, without brackets.
+        port: always set.
+        path: begins with "/"; percent-encoded, as it was written.
+        query: the text after "?", or None.
     """
 
     scheme: str
@@ -140,10 +145,12 @@ class Url:
         return self.path if self.query is None else f"{self.path}?{self.query}"
 
     def redirect(self, location: str, follow_to: frozenset[str] | None = None) -> "Url":
-        """Return where a Location header leads: "/b" from "https://go.dev/a?x" to "…go.dev/b".
+        """Return the target of a redirect: "/b" leads from https://go.dev/a?x to https://go.dev/b.
 
-        follow_to holds the origins ("https://dl.google.com") and hosts ("dl.google.com") that may
-        be gone to besides the origin itself; None allows all.
+        Args:
+            location: the header Location.
+            follow_to: origins ("https://dl.google.com") and hosts ("dl.google.com") that are
+                allowed besides this URL's own origin; None allows all.
 
         Raises:
             BadInputError: as `parse`, or from https to http, or to an origin not in follow_to.
@@ -167,9 +174,11 @@ class Url:
 class Credential:
     """A secret header for one origin, and for no other.
 
-    `id` names it in metrics and breaker states and is no secret; `origin` is scheme, host and port
-    ("https://artifactory.corp.example:8443"); `header` and `value` are sent as they are
-    ("Authorization", "Bearer …"; "PRIVATE-TOKEN", "…").
+    Attributes:
+        id: the name in metrics and breaker states; no secret.
+        origin: scheme, host and port: "https://artifactory.corp.example:8443".
+        header: "Authorization" or "PRIVATE-TOKEN".
+        value: sent as it is: "Bearer …".
 
     Raises:
         BadInputError: origin is not an origin, or header or value can't be a header; the message
@@ -207,7 +216,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class AllowedNetwork:
-    """A network that may be connected to although it is private; port None means every port."""
+    """A private network that connections may go to; port None means every port."""
 
     network: IPv4Network | IPv6Network
     port: int | None = None
@@ -216,7 +225,7 @@ class AllowedNetwork:
     def parse(cls, text: str) -> "AllowedNetwork":
         """Return the network of "CIDR" or "CIDR:port".
 
-        "127.0.0.0/8", "10.1.2.0/24:8443", "fd00::/8" and "[::1]/128:443" are such.
+        Examples: "127.0.0.0/8", "10.1.2.0/24:8443", "fd00::/8", "[::1]/128:443".
 
         Raises:
             BadInputError: anything else, also bits set behind the prefix ("10.1.2.3/24").
@@ -238,27 +247,27 @@ class AllowedNetwork:
         return cls(network, port)
 
     def admits(self, address: Address, port: int) -> bool:
-        """Say whether address and port lie in the network."""
+        """Return whether address and port lie in the network."""
         return address in self.network and self.port in (None, port)
 
 
 async def resolve(host: str, port: int) -> list[str]:
     """Return the addresses of host, in the system's order, as getaddrinfo gives them.
 
-    "2130706433", "0x7f.1" and "127.1" are names to it and become "127.0.0.1".
+    getaddrinfo takes "2130706433", "0x7f.1" and "127.1" as names for "127.0.0.1".
 
     Raises:
         OSError: the name does not resolve.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+    results = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in results))
 
 
 def is_public(address: Address) -> bool:
-    """Say whether address is an ordinary address of the public internet.
+    """Return whether address is an ordinary address of the public internet.
 
-    An IPv6 address that holds an IPv4 address (mapped, NAT64, 6to4) is judged as that.
+    For an IPv6 address that holds an IPv4 address (mapped, NAT64, 6to4), the IPv4 address counts.
     """
     address = _unwrapped(address)
     if isinstance(address, IPv4Address):
@@ -274,9 +283,9 @@ class AddressGuard:
         self._resolver = resolver
 
     def is_allowed(self, address: str, port: int) -> bool:
-        """Say whether an address in text form ("10.0.0.1", "fe80::1%eth0") may be connected to.
+        """Return whether connections may go to an address: "10.0.0.1", "fe80::1%eth0".
 
-        What is no address is not allowed.
+        Text that is no address is not allowed.
         """
         try:
             plain = ip_address(address.partition("%")[0])
@@ -288,7 +297,7 @@ class AddressGuard:
         return is_public(plain)
 
     def is_listed(self, address: str, port: int) -> bool:
-        """Say whether an address in text form lies in a network that is allowed by name."""
+        """Return whether an address in text form lies in one of the allowed private networks."""
         try:
             plain = ip_address(address)
         except ValueError:
@@ -296,26 +305,26 @@ class AddressGuard:
         return any(network.admits(plain, port) for network in self._allow)
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """Return the addresses of host to connect to, all of them checked.
+        """Return the addresses of host, all of them checked.
 
         Raises:
-            DeniedError: at least one is not allowed. One is enough: a name that answers with a
-                public and a private address is an attempt to get inside by the second try.
+            DeniedError: at least one address is not allowed. A name with a public and a private
+                address is an attempt to get inside with the second connection.
             OSError: the name does not resolve.
         """
         try:
-            found = list(await self._resolver(host, port))
+            addresses = list(await self._resolver(host, port))
         except UnicodeError as error:
             raise OSError(f"{host[:80]!r} can't be a host name") from error
-        if not found:
+        if not addresses:
             raise OSError("the name has no address")
-        if not all(self.is_allowed(address, port) for address in found):
-            # The address itself is not told: it would map the internal DNS for whoever asks.
+        if not all(self.is_allowed(address, port) for address in addresses):
+            # The message leaves the address out: clients could map the internal DNS with it.
             raise DeniedError(
                 f"{host}:{port} has a private address; an administrator can allow its network"
                 " with the setting MOORAGE_NETWORK__ALLOW"
             )
-        return found
+        return addresses
 
 
 def _unwrapped(address: Address) -> Address:
@@ -332,7 +341,7 @@ def _unwrapped(address: Address) -> Address:
 
 
 def _is_host(host: str) -> bool:
-    """Say whether host is a name that DNS could know, or an IP address without brackets."""
+    """Return whether host is a possible DNS name, or an IP address without brackets."""
     if ":" not in host:
         return len(host) <= 253 and _HOST_NAME.fullmatch(host) is not None
     try:

@@ -1,13 +1,13 @@
 """Circuit breakers: after too many failures an upstream is left alone for a while.
 
-A pure state machine: the clock and the randomness are passed in, nothing here waits or connects.
-`upstream/http.py` names one breaker for each origin and credential and decides which verdict an
-exchange deserves.
+A pure state machine: clock and randomness are passed in; nothing here waits or connects.
+`upstream/http.py` has one breaker for each origin and credential, and gives each exchange its
+verdict.
 
-    CLOSED     everything passes; at 20 judged calls or more in the last 300 s, of which more
-               than 60 % failed, it opens
-    OPEN       nothing passes for 30 s; 60, 120, 240 and then 300 s when it reopens, each +-20 %
-    HALF_OPEN  5 trials pass, at most 2 at a time; then the same rate closes or reopens it
+    CLOSED     Every call passes. The breaker opens when more than 60 % of at least 20 calls in the
+               last 300 s failed.
+    OPEN       No call passes for 30 s; after each reopening 60, 120, 240, then 300 s; all +-20 %.
+    HALF_OPEN  5 trials pass, at most 2 at a time. Then the same rate closes or reopens the breaker.
 
 The states and their names are Michael Nygard's ("Release It!"); the spread of +-20 % keeps several
 processes from trying at the same moment.
@@ -36,7 +36,7 @@ MAX_BREAKERS = 1024
 
 
 class BreakerState(StrEnum):
-    """What the breaker does with the next call."""
+    """The states of a breaker."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -44,12 +44,12 @@ class BreakerState(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What an exchange says about the upstream's health.
+    """The outcome of an exchange, as a sign of the upstream's health.
 
-    SUCCESS: it answered, be it 200, 403, 404 or 410.
+    SUCCESS: an answer, even 403, 404 or 410.
     FAILURE: refused, reset, timed out, cut short, or 5xx.
-    THROTTLE: 429; it lives, and says nothing about its health.
-    IGNORED: nothing can be said: cancelled, blocked by us, or wrong content.
+    THROTTLE: 429. The upstream lives; its health stays unknown.
+    IGNORED: no sign of health: cancelled, blocked by us, or wrong content.
     """
 
     SUCCESS = "success"
@@ -61,8 +61,8 @@ class Verdict(StrEnum):
 class Window:
     """Counts of named events in the last 300 s, in 30 buckets of 10 s.
 
-    An event leaves with its bucket, so between 290 and 300 s after it was added: one added at
-    second 0 is counted until 300 exclusive, one added at 9.9 as well.
+    An event leaves the window together with its bucket, 290 to 300 s after it was added: events
+    of second 0 and of second 9.9 both count until second 300, exclusive.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -94,7 +94,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """The right to make one call. `period` tells the state's period in which it was given."""
+    """The right to make one call. `period` numbers the period of the breaker's state."""
 
     period: int
 
@@ -102,16 +102,19 @@ class Permit:
 class Breaker:
     """The breaker of one upstream.
 
-    Every permit that `enter` returns goes back through `leave` exactly once, also when the call
-    was cancelled (with IGNORED): in the half-open state it occupies one of two places until then.
-
         permit = breaker.enter()
         if permit is None:
             ...  # refuse, try again after breaker.retry_after_s()
         breaker.leave(permit, Verdict.SUCCESS)
 
-    on_change is told True when the breaker opens and False when it closes; in between, however
-    often it tries and reopens, it is told nothing.
+    Every permit goes back through `leave` exactly once; after a cancelled call with IGNORED. Until
+    then, the permit occupies one of two places in the half-open state.
+
+    Args:
+        clock: seconds that never go back.
+        random: for the spread of the open time.
+        on_change: called with True when the breaker opens, with False when it closes. Trials and
+            further openings in between cause no call.
     """
 
     def __init__(
@@ -130,7 +133,7 @@ class Breaker:
         self._open_s = OPEN_S
         self._open_until = 0.0
         self._running = 0
-        self._judged: Counter[Verdict] = Counter()
+        self._trials: Counter[Verdict] = Counter()
 
     @property
     def state(self) -> BreakerState:
@@ -140,29 +143,29 @@ class Breaker:
         return self._state
 
     def retry_after_s(self) -> int:
-        """Return whole seconds, at least 1, after which a refused call makes sense again.
+        """Return the whole seconds, at least 1, after which a refused call may be made again.
 
-        While open that is the rest of the open time, rounded up; in the half-open state 1.
+        In the open state: the rest of the open time, rounded up. In the half-open state: 1.
         """
         if self.state is not BreakerState.OPEN:
             return 1
         return max(1, math.ceil(self._open_until - self._clock()))
 
     def enter(self) -> Permit | None:
-        """Return a permit for one call, or None when the call must not be made."""
+        """Return a permit for one call, or None if the call must not be made."""
         state = self.state
         if state is BreakerState.OPEN:
             return None
         if state is BreakerState.HALF_OPEN:
-            if self._running >= TRIALS_AT_ONCE or self._running + self._judged.total() >= TRIALS:
+            if self._running >= TRIALS_AT_ONCE or self._running + self._trials.total() >= TRIALS:
                 return None
             self._running += 1
         return Permit(self._period)
 
     def leave(self, permit: Permit, verdict: Verdict) -> None:
-        """Give a permit back and say how the call went.
+        """Give a permit back, with the verdict on the call.
 
-        A call that began in an earlier period says nothing about this one and is forgotten.
+        A call that began in an earlier period is not counted.
         """
         state = self.state
         if permit.period != self._period:
@@ -172,22 +175,22 @@ class Breaker:
         if verdict not in (Verdict.SUCCESS, Verdict.FAILURE):
             return
         if state is BreakerState.HALF_OPEN:
-            self._judge_trial(verdict)
+            self._count_trial(verdict)
         else:
-            self._judge_call(verdict)
+            self._count_call(verdict)
 
-    def _judge_call(self, verdict: Verdict) -> None:
+    def _count_call(self, verdict: Verdict) -> None:
         self._window.add(verdict)
         failures = self._window.count(Verdict.FAILURE)
         calls = failures + self._window.count(Verdict.SUCCESS)
-        if calls >= MIN_CALLS and _is_too_bad(failures, calls):
+        if calls >= MIN_CALLS and _are_too_many(failures, calls):
             self._open(OPEN_S)
 
-    def _judge_trial(self, verdict: Verdict) -> None:
-        self._judged[verdict] += 1
-        if self._judged.total() < TRIALS:
+    def _count_trial(self, verdict: Verdict) -> None:
+        self._trials[verdict] += 1
+        if self._trials.total() < TRIALS:
             return
-        if _is_too_bad(self._judged[Verdict.FAILURE], TRIALS):
+        if _are_too_many(self._trials[Verdict.FAILURE], TRIALS):
             self._open(min(MAX_OPEN_S, 2 * self._open_s))
         else:
             self._turn(BreakerState.CLOSED)
@@ -202,17 +205,17 @@ class Breaker:
         before, self._state = self._state, state
         self._period += 1
         self._running = 0
-        self._judged.clear()
+        self._trials.clear()
         self._window.clear()
         if BreakerState.CLOSED in (before, state):
             self._on_change(state is not BreakerState.CLOSED)
 
 
 class Breakers:
-    """The breakers of all upstreams by name; past 1024 the least recently used is forgotten.
+    """The breakers of all upstreams by name; of more than 1024, the least recently used is dropped.
 
-    on_change is told a name with True when its breaker opens, and with False when it closes or is
-    forgotten.
+    on_change is called with a name and True when its breaker opens, with False when its breaker
+    closes or is dropped.
     """
 
     def __init__(
@@ -228,7 +231,7 @@ class Breakers:
         self._known: LRUCache[str, Breaker] = LRUCache(MAX_BREAKERS)
 
     def of(self, name: str) -> Breaker:
-        """Return the breaker of that name, a closed one for a new name."""
+        """Return the breaker of a name; a new name gets a closed breaker."""
         breaker = self._known.get(name)
         if breaker is None:
             self._make_room()
@@ -249,6 +252,6 @@ class Breakers:
             self._on_change(name, False)
 
 
-def _is_too_bad(failures: int, calls: int) -> bool:
-    """Say whether more than 60 % failed: 12 of 20 is not too bad, 13 of 20 is."""
+def _are_too_many(failures: int, calls: int) -> bool:
+    """Return whether more than 60 % failed: 13 of 20 are too many, 12 of 20 are not."""
     return failures * 100 > calls * MAX_FAILURE_PERCENT

@@ -1,7 +1,6 @@
-"""go.dev's index and the servers of its files. Facts: golang/website internal/dl.
+"""go.dev's index and the servers of its files. Source: golang/website, internal/dl.
 
-Metadata comes from the index alone; the file servers are trusted for bytes only, and their
-bytes are checked by the caller.
+The index is the only source of metadata. File servers give bytes alone, which the caller checks.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,10 +32,10 @@ class GoDev:
     archive_deadline_s: float
 
     async def index(self) -> bytes:
-        """Return the index document, of all releases.
+        """Return the index document of all releases.
 
         Raises:
-            UpstreamError: it can't be had, or is over MAX_INDEX_BYTES.
+            UpstreamError: the index can't be fetched, or is over MAX_INDEX_BYTES.
             OverloadedError: all of our own connections are in use.
         """
         _, body = await self.client.get(
@@ -55,11 +54,18 @@ class GoDev:
         size_bytes: int,
         progress: Callable[[int], None],
     ) -> str:
-        """Write the file's bytes into sink; return the URL they came from.
+        """Write the file's bytes into sink; return their URL.
+
+        Args:
+            source: base URL, with "/" at the end.
+            filename: "go1.27.1.linux-amd64.tar.gz".
+            sink: takes the bytes.
+            size_bytes: the length that the file must have.
+            progress: called with the bytes so far.
 
         Raises:
-            UpstreamAbsentError: this source doesn't have it.
-            UpstreamError: it can't be had, or its length is not size_bytes.
+            UpstreamAbsentError: the source doesn't have the file.
+            UpstreamError: the file can't be fetched, or its length is not size_bytes.
             OverloadedError: all of our own connections are in use.
         """
         fetched = await self.client.download(
@@ -73,14 +79,15 @@ class GoDev:
         return fetched.url
 
     async def signature(self, filename: str) -> bytes | None:
-        """Return the detached signature of a file, None where no source has one.
+        """Return the detached signature of a file, or None if no source has one.
 
-        An empty body or a page instead of a signature counts as none published yet.
+        An empty body counts as no signature. After a body that is no signature, or after a
+        failure, the next source is asked.
 
         Raises:
-            UpstreamError: no source said yes, and at least one could not say no.
-            OverloadedError: all of our own connections are in use, which says nothing about any
-                source.
+            UpstreamError: no source has a signature, and at least one failed or answered with
+                something else.
+            OverloadedError: all of our own connections are in use.
         """
         trouble: UpstreamError | None = None
         for source in self.files_urls:
@@ -110,7 +117,7 @@ class GoDev:
         """Return an armored key export.
 
         Raises:
-            UpstreamError: it can't be had.
+            UpstreamError: the export can't be fetched.
             OverloadedError: all of our own connections are in use.
         """
         _, body = await self.client.get(

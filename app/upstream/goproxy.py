@@ -1,7 +1,7 @@
-"""Upstream GOPROXY servers: one client for each, so that a slow one harms only its own routes.
+"""Upstream GOPROXY servers: one client for each, so that a slow upstream harms only its own routes.
 
-What they answer is checked by the caller; errors leave with the upstream's own words and URL, which
-are for the log and not for whoever asked.
+The caller checks their answers. Errors hold the upstream's URL and words: they are for the log, not
+for clients.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _MAX_CLIENTS = 256
 
 @dataclass(frozen=True, slots=True)
 class Goproxy:
-    """One upstream, ready to be asked."""
+    """One upstream with its client and its credential."""
 
     client: HttpClient
     upstream: Upstream
@@ -38,7 +38,7 @@ class Goproxy:
 
         Raises:
             UpstreamAbsentError: 404 or 410.
-            UpstreamError: it can't be had.
+            UpstreamError: the file can't be fetched.
             OverloadedError: all connections to this upstream are in use.
         """
         _, body = await self.client.get(
@@ -55,7 +55,7 @@ class Goproxy:
 
         Raises:
             UpstreamAbsentError: 404 or 410.
-            UpstreamError: it can't be had.
+            UpstreamError: the file can't be fetched.
             OverloadedError: all connections to this upstream are in use.
         """
         await self.client.download(
@@ -81,14 +81,14 @@ class Goproxies:
         self._all: WeakSet[HttpClient] = WeakSet()
 
     def open(self, upstream: Upstream, credential: Credential | None) -> Goproxy:
-        """Return an upstream with the client that it has for itself."""
+        """Return an upstream with its own client."""
         key = (upstream.origin_id, upstream.connect_s, upstream.ca_pem)
         client = self._clients.get(key)
         if client is None:
             limits = UpstreamLimits(connect_s=upstream.connect_s, connections=CONNECTIONS)
             client = self._make(limits, upstream.ca_pem)
             self._clients[key] = client
-            # One that falls out of the cache may still be in use, and lives as long as that.
+            # A client that leaves the cache may still be in use; aclose() must reach it.
             self._all.add(client)
         return Goproxy(client, upstream, credential)
 
@@ -103,7 +103,7 @@ def path_of(module: str, kind: RequestKind, version: str = "") -> str:
 
     Args:
         module: plain path.
-        kind: what is asked for.
+        kind: of the request.
         version: plain version or query, for INFO, MOD and ZIP.
     """
     escaped = modules.escape_path(module)

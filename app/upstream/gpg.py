@@ -1,8 +1,8 @@
 """The gpg program: takes key exports in, verifies detached signatures.
 
-What to think of gpg's answers is `app/core/signature.py`, how it is run `gpg_process.py`. Nothing
-here downloads keys: gpg runs without agent, dirmngr and configuration file, in a private home that
-holds public keys only.
+Not here: the verdict on gpg's answers (`app/core/signature.py`), and the run of the program
+(`gpg_process.py`). Nothing here downloads keys: gpg runs without agent, dirmngr and configuration
+file, in a private home that holds public keys only.
 """
 
 import os
@@ -32,11 +32,11 @@ KEYRING_MAX_BYTES = 1 << 20  # Google's export has 17 KiB
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """A key export that was found usable.
+    """A usable key export.
 
     Attributes:
-        digest: SHA-256 of the export as given.
-        armored: the export as given; it may hold more keys than are used.
+        digest: SHA-256 of `armored`.
+        armored: the whole export; it may hold more keys than are used.
         subkeys: the pinned primary keys of the export and their subkeys, nothing else.
     """
 
@@ -93,10 +93,10 @@ class Gpg:
 
     @property
     def version(self) -> str:
-        """The version of gpg, such as "2.2.40": that of the last `load`, without running it again.
+        """The version of gpg, such as "2.2.40", as the last `load` saw it.
 
         Raises:
-            NotYetError: nothing was loaded yet and gpg can't be run.
+            NotYetError: nothing was loaded yet, and gpg can't be run.
         """
         if self._version is None:
             self._program(self._root)
@@ -105,11 +105,12 @@ class Gpg:
     def load(self, armored: bytes) -> Keyring:
         """Return a keyring with the pinned keys of an export, ready for `verify`.
 
-        Other keys in the export are left out, such as the DSA key of 2007 in Google's. Proves
-        that this gpg can use the key: a newer gpg or a system's crypto policy may refuse it.
+        Other keys of the export are left out, such as the DSA key of 2007 in Google's. A success
+        proves that this gpg can use the key: a newer gpg or the system's crypto policy may refuse
+        the key.
 
         Args:
-            armored: what `gpg --armor --export` printed; the unarmored form will do.
+            armored: the output of `gpg --armor --export`, or of `gpg --export`.
 
         Raises:
             KeyringError: not a key export, over 1 MiB, without a pinned primary key, holding
@@ -129,15 +130,15 @@ class Gpg:
     def verify(self, keyring: Keyring, signature: bytes, data: Path) -> SignatureVerdict:
         """Return the verdict on a detached signature over a file.
 
-        Trouble that says nothing about the signature is never a verdict, so that an archive isn't
-        put in quarantine because of it. NotYetError is 503 for whoever asks for a new archive;
-        archives verified earlier need no gpg and are served on.
+        Trouble with gpg is never a verdict, so that no archive goes into quarantine because of it.
+        A client that asks for a new archive gets 503 for a NotYetError. Verified archives need no
+        gpg and are served all the time.
 
         Args:
             keyring: from `load` of this or another instance with the same pins.
-            signature: the .asc file; over 64 KiB is no signature and is not shown to gpg.
-            data: absolute path of a regular file that nobody changes meanwhile. Its size and
-                SHA-256 are checked already: a truncated file looks like a bad signature.
+            signature: the .asc file. More than 64 KiB are no signature, and gpg does not see them.
+            data: absolute path of a regular file that nobody changes meanwhile. The caller has
+                checked its size and SHA-256: a truncated file looks like a bad signature.
 
         Raises:
             NotYetError: gpg is missing, crashes, can't work or doesn't answer in time.
@@ -186,9 +187,10 @@ class Gpg:
         return ring
 
     def _ring(self, keyring: Keyring) -> Ring:
-        """Return the ring, made anew if another instance loaded it or a cleaner of /tmp came by.
+        """Return the ring of a keyring; make the ring if another instance loaded the keyring.
 
-        From a missing file gpg would quietly make an empty ring and call every key unknown.
+        A cleaner of /tmp may have removed the file. gpg would silently make an empty ring instead,
+        and call every key unknown.
         """
         ring = self._rings.get(keyring.digest)
         if ring is None or not ring.path.is_file():
@@ -211,10 +213,10 @@ def builtin_key() -> bytes:
 
 
 def lost_subkeys(new: Keyring, old: Keyring) -> tuple[str, ...]:
-    """Return the fingerprints that replacing old by new would lose; empty when new is no older.
+    """Return the fingerprints of old that new loses; empty if new is not older than old.
 
-    Lost is a key that new lacks, and one that was revoked and no longer is. An export that loses
-    some is older, and taking it over would undo a refresh or a revocation.
+    A key is lost if new lacks the key, or if the key is revoked in old and not in new. An export
+    that loses keys is older: it would undo a refresh or a revocation.
     """
     revoked_in_new = {key.fingerprint: key.revoked for key in new.subkeys}
     return tuple(
@@ -226,7 +228,7 @@ def lost_subkeys(new: Keyring, old: Keyring) -> tuple[str, ...]:
 
 
 def _require_regular_file(data: Path) -> None:
-    """Refuse what gpg would wait for (a pipe) or misread: it calls a folder a bad signature."""
+    """Refuse a pipe, for which gpg would wait, and a folder, which gpg calls a bad signature."""
     if not data.is_absolute():
         raise StorageError(f"{data} is not an absolute path")
     try:
@@ -238,7 +240,7 @@ def _require_regular_file(data: Path) -> None:
 
 
 def _require_readable(data: Path) -> None:
-    """Read a file to its end: to gpg, a read error is a bad signature."""
+    """Read a file to its end, since gpg calls a read error a bad signature."""
     try:
         with data.open("rb") as file:
             while file.read(1 << 20):

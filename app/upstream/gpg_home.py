@@ -1,4 +1,4 @@
-"""The private folder that gpg works in: made, locked while we live, removed when its owner died.
+"""The private folder of gpg: locked while its process lives, removed by the next one.
 
 The lock is flock(2) on the folder itself; the kernel drops it when the process dies.
 """
@@ -24,9 +24,9 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def locked_folder(parent: Path) -> tuple[Path, int]:
-    """Return a new folder "gpg-…" and the descriptor that keeps it locked while we live.
+    """Return a new folder "gpg-…", and the descriptor that keeps the folder locked.
 
-    It gets its name once it is locked, so that nobody can take it for abandoned before.
+    The folder gets its name after the lock, so that no other process takes it for abandoned.
     """
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
     descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

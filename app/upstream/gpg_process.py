@@ -1,8 +1,8 @@
-"""One run of the gpg program: started, waited for, killed in time. The only user of gnupg.
+"""One run of the gpg program, with a deadline. The only user of python-gnupg.
 
-Of python-gnupg the process plumbing is used, never `.valid` or `.status`: they call a SHA-1
-signature valid, and a release whose subkey has expired since invalid. What to think of a transcript
-is `app/core/signature.py`.
+Only python-gnupg's handling of the process is used, never `.valid` or `.status`: they call a SHA-1
+signature valid, and a release invalid whose subkey expired after signing. The verdict on a
+transcript is in `app/core/signature.py`.
 """
 
 import logging
@@ -28,12 +28,12 @@ _OPTIONS = [
     "--no-auto-key-retrieve",
 ]
 _STATUS = "[GNUPG:] "
-# It warns of every exit code but 0, and of a missing gpg with a traceback; we judge and tell.
+# python-gnupg logs every exit code but 0, and a traceback for a missing gpg. Our errors say both.
 logging.getLogger("gnupg").setLevel(logging.CRITICAL)
 
 
 class Transcript:
-    """What one run of gpg said, uninterpreted; stands in for python-gnupg's result classes.
+    """The output of one run of gpg, uninterpreted; replaces python-gnupg's result classes.
 
     Attributes:
         stderr: status lines and messages, Latin-1 as python-gnupg decodes them.
@@ -47,9 +47,10 @@ class Transcript:
         self.returncode = -1
 
     def handle_status(self, key: str, value: str) -> None:
-        """Ignore python-gnupg's idea of a status line.
+        """Ignore the status lines that python-gnupg reports.
 
-        It also breaks lines at U+0085 and other marks, so that a user ID could pose as one.
+        python-gnupg also breaks lines at U+0085 and other marks: a user ID could look like a
+        status line.
         """
 
     @property
@@ -67,7 +68,7 @@ class Transcript:
 
 
 class GpgProgram(gnupg.GPG):  # type: ignore[misc]  # python-gnupg has no annotations
-    """python-gnupg with deadlines, and with results kept raw."""
+    """python-gnupg with deadlines and raw results."""
 
     result_map: ClassVar[dict[str, Any]] = dict(gnupg.GPG.result_map, verify=Transcript)
 
@@ -91,7 +92,7 @@ class GpgProgram(gnupg.GPG):  # type: ignore[misc]  # python-gnupg has no annota
         """Run gpg to its end.
 
         Raises:
-            NotYetError: missing, out of time, or ended otherwise than with 0, 1 or 2.
+            NotYetError: gpg is missing, ran out of time, or ended with another code than 0, 1 or 2.
         """
         transcript = Transcript()
         with answering(self.gpgbinary, self._timeout_s()):
@@ -103,8 +104,8 @@ class GpgProgram(gnupg.GPG):  # type: ignore[misc]  # python-gnupg has no annota
         return transcript
 
     def _open_subprocess(self, args: list[str], passphrase: bool = False) -> Popen[bytes]:
-        # A session of its own, so that whatever gpg may start dies with it: a child that holds
-        # the pipes open would hang us.
+        # In a session of its own, the children of gpg are killed with it. A child that holds the
+        # pipes open would make us wait for ever.
         command = self.make_args(args, passphrase)
         return Popen(
             command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=self.env, start_new_session=True
@@ -133,7 +134,7 @@ class GpgProgram(gnupg.GPG):  # type: ignore[misc]  # python-gnupg has no annota
 
 @contextmanager
 def answering(binary: str, timeout_s: float) -> Iterator[None]:
-    """Turn what python-gnupg raises where gpg is missing or broken into our own error."""
+    """Turn the errors of python-gnupg, for a missing or broken gpg, into NotYetError."""
     try:
         yield
     except TimeoutError as error:
@@ -143,7 +144,7 @@ def answering(binary: str, timeout_s: float) -> Iterator[None]:
 
 
 def _kill(process: Popen[bytes]) -> None:
-    """Kill the process and all that it started, unless it has ended and was waited for."""
+    """Kill the process and its children, unless the process has ended."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

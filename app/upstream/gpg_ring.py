@@ -1,6 +1,6 @@
-"""A keyring file with the pinned keys of one export: filled, listed, checked against.
+"""A keyring file with the pinned keys of one export.
 
-From a missing file gpg would quietly make an empty ring: `gpg.py` makes a lost one anew.
+`gpg.py` makes a lost file anew, because gpg would silently make an empty ring instead.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ class Ring:
         self._pinned = pinned
 
     def fill(self, armored: bytes) -> None:
-        """Take the pinned keys over from an export; once."""
+        """Take the pinned keys from an export. Call it once."""
         export = self._home / "export.asc"
         with writing(self._home):
             export.write_bytes(armored)
@@ -35,7 +35,11 @@ class Ring:
         self._program.keyring = [str(self.path)]
 
     def usable_keys(self) -> tuple[Subkey, ...]:
-        """Return the keys of the ring; raises KeyringError where none may sign."""
+        """Return the keys of the ring.
+
+        Raises:
+            KeyringError: no key may sign.
+        """
         listed = self._program.run("--list-keys", "--fingerprint", "--fingerprint")
         keys = parse_colons(listed.data.decode("utf-8", "replace"))
         keys = tuple(key for key in keys if key.primary in self._pinned)
@@ -46,18 +50,18 @@ class Ring:
         return keys
 
     def check(self, signature: bytes, data: Path) -> Transcript:
-        """Run gpg over a detached signature and the absolute path of the signed file."""
+        """Return what gpg says of a detached signature; data is the absolute path of the file."""
         # python-gnupg would put its copy into TMPDIR, which may be missing or read-only.
         with writing(self._home), tempfile.TemporaryDirectory(dir=self._home) as folder:
             copy = Path(folder, "signature.asc")
             copy.write_bytes(signature)
-            # Else every run would check and lock the trust database, which judge ignores. Import
-            # needs one: gpg stops at a revoked key without it.
+            # Without "always", every run would check and lock the trust database, which the verdict
+            # ignores. The import needs that database: without it, gpg stops at a revoked key.
             return self._program.run("--trust-model=always", "--verify", str(copy), str(data))
 
 
 def _require_pinned_public_keys(program: GpgProgram, export: Path, pinned: frozenset[str]) -> None:
-    """Look at an export without importing it: a secret key must not get as far as the disk."""
+    """Check an export without importing it: a secret key must not reach the disk."""
     shown = program.run("--import-options", "show-only", "--import", str(export))
     listing = shown.data.decode("utf-8", "replace")
     if any(line.startswith(("sec:", "ssb:")) for line in listing.split("\n")):

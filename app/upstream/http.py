@@ -64,8 +64,11 @@ class Sink(Protocol):
 class Response:
     """An answer without its body.
 
-    `url` is that of the last hop, without its query; `headers` have lower-case names, repeated
-    ones joined by ", "; `size_bytes` is the length of the body.
+    Attributes:
+        url: of the last hop, without its query.
+        status: 200, except after `HttpClient.send`.
+        headers: names in lower case; repeated headers are joined by ", ".
+        size_bytes: the length of the body.
     """
 
     url: str
@@ -183,9 +186,14 @@ class HttpClient:
     ) -> tuple[Response, bytes]:
         """Return a body of at most max_bytes, held in memory.
 
-        deadline_s covers everything, the waits between attempts included. follow_to names the
-        origins ("https://dl.google.com") or hosts ("dl.google.com") that a redirect may lead to
-        besides its own origin; None allows every public one.
+        Args:
+            url: absolute, http or https.
+            max_bytes: of the body.
+            deadline_s: for everything, the waits between attempts included.
+            credential: sent to its own origin only.
+            accept: the Accept header.
+            follow_to: origins ("https://dl.google.com") or hosts ("dl.google.com") that redirects
+                may lead to besides the URL's own origin; None allows every public one.
         """
         sink = _Memory()
         headers = {} if accept is None else {"Accept": accept}
@@ -231,8 +239,8 @@ class HttpClient:
     ) -> tuple[Response, bytes]:
         """Return the answer to any request, whatever its status; redirects are not followed.
 
-        For our own admin API: no status raises. json_body None sends no body. Only a GET is tried
-        again, and only after a broken connection.
+        This is for our own admin API: no status raises an error. json_body None sends no body.
+        Only a GET is tried again, and only after a broken connection.
         """
         sink = _Memory()
         headers = {} if accept is None else {"Accept": accept}
@@ -260,7 +268,7 @@ class HttpClient:
             async with scope:
                 return await self._attempts(call, url, scope)
         except TimeoutError as error:
-            if not scope.expired():  # the sink's own
+            if not scope.expired():  # raised by the sink
                 raise
             raise UpstreamTimeoutError(
                 f"{url.shown} gave no complete answer within {call.deadline_s:g} s",
@@ -305,13 +313,14 @@ class HttpClient:
         if permit is None:
             self._observe(url.origin, "open", 0.0)
             raise FailedAttempt(left_alone(url, breaker.retry_after_s()))
-        with self._judged(breaker, permit, url, scope):
+        with self._metered(breaker, permit, url, scope):
             return await self._exchange(call, url)
 
     @contextmanager
-    def _judged(
+    def _metered(
         self, breaker: Breaker, permit: Permit, url: Url, scope: asyncio.Timeout
     ) -> Iterator[None]:
+        """Report the outcome of an exchange to the breaker and to `observe`."""
         began = self._clock()
         outcome, verdict = "abandoned", Verdict.IGNORED
         try:
@@ -325,7 +334,7 @@ class HttpClient:
                 outcome, verdict = UpstreamTimeoutError.__name__, Verdict.FAILURE
             raise
         finally:
-            # Also when cancelled: a place of the half-open state would be lost for ever.
+            # A cancelled call must give its place of the half-open state back, too.
             breaker.leave(permit, verdict)
             self._observe(url.origin, outcome, self._clock() - began)
 
@@ -355,14 +364,14 @@ class HttpClient:
         """Stream the body into the sink; return its length in bytes."""
         limits = self._limits if call.paced else None
         meter = BodyMeter(url, call.max_bytes, call.exact_bytes, limits)
-        asked = self._clock()
-        body = cast(AsyncGenerator[bytes, None], answer.aiter_raw())  # as which httpx writes it
+        waiting_since = self._clock()
+        body = cast(AsyncGenerator[bytes, None], answer.aiter_raw())  # httpx says AsyncIterator
         async with aclosing(body) as chunks:
             async for chunk in chunks:
-                meter.count(len(chunk), self._clock() - asked)
+                meter.count(len(chunk), self._clock() - waiting_since)
                 await call.sink.write(chunk)
                 call.progress(meter.size_bytes)
-                asked = self._clock()
+                waiting_since = self._clock()
         return meter.finish()
 
 

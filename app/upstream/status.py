@@ -25,21 +25,21 @@ def refusal(url: Url, status: int, headers: Mapping[str, str], now: float) -> Fa
         headers: of the answer, names in lower case.
         now: Unix time in seconds, for a date in Retry-After.
     """
-    said, origin = f"{url.shown} answered {status}", url.origin
+    message, origin = f"{url.shown} answered {status}", url.origin
     if status in (404, 410):
         return FailedAttempt(
-            UpstreamAbsentError(said, origin=origin, status=status), Verdict.SUCCESS
+            UpstreamAbsentError(message, origin=origin, status=status), Verdict.SUCCESS
         )
     if status in (408, 429) or status >= 500:
         wait_s = retry_after_s(headers.get("retry-after"), now)
         error = UpstreamUnavailableError(
-            said, origin=origin, status=status, retry_after_s=whole_seconds(wait_s, 30)
+            message, origin=origin, status=status, retry_after_s=whole_seconds(wait_s, 30)
         )
         verdict = Verdict.THROTTLE if status == 429 else Verdict.FAILURE
         return FailedAttempt(error, verdict, again=status != 501, wait_s=wait_s)
     if status in (401, 403):
-        said += ": it refuses our credential, or wants one, or denies us access"
+        message += ": it refuses our credential, or wants one, or denies us access"
     if 400 <= status < 500:
-        return FailedAttempt(UpstreamError(said, origin=origin, status=status), Verdict.SUCCESS)
-    said += " where only 200 makes sense"
-    return FailedAttempt(UpstreamContentError(said, origin=origin, status=status))
+        return FailedAttempt(UpstreamError(message, origin=origin, status=status), Verdict.SUCCESS)
+    message += " where only 200 makes sense"
+    return FailedAttempt(UpstreamContentError(message, origin=origin, status=status))

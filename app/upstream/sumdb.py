@@ -1,6 +1,6 @@
 """A public checksum database over HTTP. Follows golang.org/x/mod/sumdb, server side.
 
-What it answers is verified by `services/publiclog`; nothing here trusts it.
+Nothing here trusts the answers: `services/publiclog` verifies them.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class SumdbServer:
 
         Raises:
             UpstreamAbsentError: the log can't have that version.
-            UpstreamError: it can't be asked.
+            UpstreamError: the log can't be reached, or refuses.
         """
         name = f"{modules.escape_path(module)}@{modules.escape_version(version)}"
         return await self._get(f"lookup/{name}", MAX_LOOKUP_BYTES)
@@ -39,8 +39,8 @@ class SumdbServer:
         """Return the bytes of a tile, unverified; path is "tile/8/0/x001/234.p/5".
 
         Raises:
-            UpstreamAbsentError: there is no such tile.
-            UpstreamError: it can't be asked.
+            UpstreamAbsentError: the log has no such tile.
+            UpstreamError: the log can't be reached, or refuses.
         """
         return await self._get(path, MAX_TILE_BYTES)
 
@@ -48,7 +48,7 @@ class SumdbServer:
         """Return the newest signed tree head, unverified.
 
         Raises:
-            UpstreamError: it can't be asked.
+            UpstreamError: the log can't be reached, or refuses.
         """
         return await self._get("latest", MAX_HEAD_BYTES)
 

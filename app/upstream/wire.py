@@ -62,13 +62,17 @@ logging.getLogger("httpcore").setLevel(logging.WARNING)
 class GuardedTransport(httpx.AsyncBaseTransport):
     """Sends each request to the `Url` that is its extension "url"; raises only `FailedAttempt`.
 
-    The request's own URL is not looked at, for httpx changes what it parses: "/a/../b" becomes
-    "/b" and "/<" becomes "/%3C"; hosts like "127.0.0.01" and paths over 64 KiB it refuses.
-    `ca_file` and `ca_pem` hold PEM certificates that are trusted besides the system's and
-    certifi's.
+    The request's own URL is ignored, because httpx changes it: "/a/../b" becomes "/b" and "/<"
+    becomes "/%3C". httpx also refuses hosts like "127.0.0.01" and paths over 64 KiB.
+
+    Args:
+        guard: checks every address.
+        limits: the number of connections.
+        ca_file: PEM certificates that are trusted besides the system's and certifi's.
+        ca_pem: more of them, as text.
 
     Raises:
-        SettingsError: they hold no certificate, or the file can't be read.
+        SettingsError: ca_file or ca_pem holds no certificate, or the file can't be read.
     """
 
     def __init__(
@@ -87,14 +91,13 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Return the answer once its head is here; its body comes as it is read.
+        """Return the answer as soon as its head is complete; the reader fetches the body.
 
         Raises:
-            FailedAttempt: no connection, or no head that makes sense. Reading the body raises it
-                as well.
+            FailedAttempt: no connection, or a malformed head. Reading the body raises it, too.
         """
         url: Url = request.extensions["url"]
-        with _judged(url, in_body=False):
+        with _translated(url, in_body=False):
             answer = await self._pool.handle_async_request(_plain(request, url))
         response = _Response(
             answer.status,
@@ -111,7 +114,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 async def drop_body(response: httpx.Response, drop_s: float) -> None:
-    """Read a short body of known length away; a connection with any other will be closed."""
+    """Read and drop a short body of known length; any other body costs its connection."""
     declared = response.headers.get("content-length", "")
     if not declared.isdecimal() or int(declared) > MAX_DROPPED_BYTES:
         return
@@ -122,18 +125,18 @@ async def drop_body(response: httpx.Response, drop_s: float) -> None:
 
 
 class _Response(httpx.Response):
-    """An answer whose Location is left to us."""
+    """An answer whose Location httpx does not read."""
 
     @property
     def has_redirect_location(self) -> bool:
-        """False: httpx takes a Location apart, and fails on a bad one, even if not to follow it."""
+        """False: httpx would parse the Location even if it follows no redirect, and fail."""
         return False
 
 
 class _Body(httpx.AsyncByteStream):
-    """A body that tells its connection when it is complete.
+    """A body that calls `_Wire.settle` when it is complete.
 
-    That must be before the connection goes back to the pool: `aiter_raw` gives it back by itself.
+    The call comes before `aiter_raw` gives the connection back to the pool.
     """
 
     def __init__(self, url: Url, answer: httpcore.Response) -> None:
@@ -142,7 +145,7 @@ class _Body(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size_bytes = 0
-        with _judged(self._url, in_body=True):
+        with _translated(self._url, in_body=True):
             async for chunk in self._answer.aiter_stream():
                 size_bytes += len(chunk)
                 yield chunk
@@ -158,10 +161,10 @@ class _Body(httpx.AsyncByteStream):
 
 
 class _Wire(httpcore.AsyncNetworkStream):
-    """A connection that measures each answer: the length of its head, and what came after it.
+    """A connection that measures each answer: its head, and the bytes after the head.
 
-    httpcore keeps bytes that follow a complete answer and takes them for the next one's beginning,
-    which may be another tenant's; so a connection is used again only after `settle` found none.
+    httpcore keeps bytes after a complete answer and reads them as the beginning of the next answer,
+    which may be another tenant's. So a connection is used again only if `settle` saw no such bytes.
     """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
@@ -172,17 +175,17 @@ class _Wire(httpcore.AsyncNetworkStream):
         self._is_clean = True
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        got = await self._stream.read(max_bytes, timeout)
-        self._last = (self._last + got)[-5:]
+        chunk = await self._stream.read(max_bytes, timeout)
+        self._last = (self._last + chunk)[-5:]
         if self._after_head_bytes is None:
-            self._scan(got)
+            self._scan(chunk)
         else:
-            self._after_head_bytes += len(got)
-        return got
+            self._after_head_bytes += len(chunk)
+        return chunk
 
-    def _scan(self, got: bytes) -> None:
+    def _scan(self, chunk: bytes) -> None:
         start = max(0, len(self._head) - 2)
-        self._head += got
+        self._head += chunk
         end = _HEAD_END.search(self._head, start)
         if (end.end() if end else len(self._head)) > MAX_HEAD_BYTES:
             raise _HeadTooLongError
@@ -197,7 +200,7 @@ class _Wire(httpcore.AsyncNetworkStream):
         await self._stream.write(buffer, timeout)
 
     def settle(self, size_bytes: int, *, is_chunked: bool) -> None:
-        """Take note that the answer is complete with a body of size_bytes."""
+        """Note that the answer is complete with a body of size_bytes."""
         if is_chunked:
             self._is_clean = self._last == b"0\r\n\r\n"
         else:
@@ -215,14 +218,14 @@ class _Wire(httpcore.AsyncNetworkStream):
         try:
             return _Wire(await self._stream.start_tls(ssl_context, server_hostname, timeout))
         except BaseException as error:
-            # httpcore leaves the socket open when the handshake is cancelled, and drops the cause.
+            # After a cancelled handshake httpcore leaves the socket open. It also hides the cause.
             await self._stream.aclose()
             if isinstance(error.__cause__, ssl.SSLError):
                 raise error.__cause__ from None
             raise
 
     def get_extra_info(self, info: str) -> Any:
-        # To httpcore an idle connection that is readable is a closed one.
+        # httpcore drops an idle connection that is readable.
         if info == "is_readable" and not self._is_clean:
             return True
         return self._stream.get_extra_info(info)
@@ -248,7 +251,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         addresses = await self._resolve(host, port, timeout)
-        # An even share each: a dead address (IPv6 without a route) leaves time for the others.
+        # Equal shares: a dead address (IPv6 without a route) leaves time for the others.
         share_s = None if timeout is None else timeout / len(addresses)
         for address in addresses:
             try:
@@ -273,7 +276,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
 @lru_cache(maxsize=64)  # reading both stores takes 50 ms
 def _ssl_context(ca_file: Path | None, ca_pem: str = "") -> ssl.SSLContext:
-    """Return a verifying context that trusts the system's store, certifi's and the given."""
+    """Return a verifying context that trusts the system's store, certifi's and ca_file."""
     context = httpcore.default_ssl_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is not None:
@@ -305,8 +308,8 @@ def _plain(request: httpx.Request, url: Url) -> httpcore.Request:
 
 
 @contextmanager
-def _judged(url: Url, *, in_body: bool) -> Iterator[None]:
-    """Turn every way in which a connection fails into a FailedAttempt."""
+def _translated(url: Url, *, in_body: bool) -> Iterator[None]:
+    """Turn every error of a connection into a FailedAttempt."""
     try:
         yield
     except DeniedError as error:
@@ -322,25 +325,25 @@ def _judged(url: Url, *, in_body: bool) -> Iterator[None]:
 
 
 def _broken(url: Url, error: Exception, *, in_body: bool) -> FailedAttempt:
-    """Return what a broken connection means. Texts of lower layers are kept out of the message."""
+    """Return the failure for a broken connection. Its message has no text of lower layers."""
     origin, failure = url.origin, Verdict.FAILURE
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "verify_message", None) or error.reason or "handshake failed"
-        said = f"{url.shown}: no trustworthy TLS connection: {reason}"
-        return FailedAttempt(UpstreamError(said, origin=origin), failure)
+        message = f"{url.shown}: no trustworthy TLS connection: {reason}"
+        return FailedAttempt(UpstreamError(message, origin=origin), failure)
     if isinstance(error, httpcore.TimeoutException):
         is_connecting = isinstance(error, httpcore.ConnectTimeout)
-        said = "accepts no connection in time" if is_connecting else "went silent"
-        silent = UpstreamTimeoutError(f"{url.shown} {said}", origin=origin)
+        message = "accepts no connection in time" if is_connecting else "went silent"
+        silent = UpstreamTimeoutError(f"{url.shown} {message}", origin=origin)
         return FailedAttempt(silent, failure, again=is_connecting)
     if in_body and isinstance(error, httpcore.RemoteProtocolError):
         short = content_error(url, "ended before its body was complete")
         return FailedAttempt(short, failure, again=True)
     if isinstance(error, httpcore.ConnectError):
-        said = "can't be reached: its name is unknown, or it refuses or drops the connection"
+        message = "can't be reached: its name is unknown, or it refuses or drops the connection"
     elif in_body:
-        said = "broke the connection in the middle of its body"
+        message = "broke the connection in the middle of its body"
     else:
-        said = "closed the connection, or does not speak HTTP"
-    gone = UpstreamUnavailableError(f"{url.shown} {said}", origin=origin)
+        message = "closed the connection, or does not speak HTTP"
+    gone = UpstreamUnavailableError(f"{url.shown} {message}", origin=origin)
     return FailedAttempt(gone, failure, again=True)
