@@ -1,7 +1,11 @@
-"""Every setting, its unit and its default; read once, at the start, and never changed after.
+"""Every setting, its unit and its default. Settings are read once, at the start.
 
-`load_settings` is the way in. The models are in `model.py` and `sections.py`, kinds of values
-in `values.py`, where values come from in `sources.py`, the table of all in `reference.py`.
+load               `load_settings`, the way in
+model, sections    the models
+values, files      checkers of single values and of files
+rules              contradictions between settings
+sources            environment, files, TOML
+reference          the table of all settings, and docs/settings.md
 """
 
 from app.settings.load import Loaded, load, load_settings

@@ -1,7 +1,7 @@
-"""Files that settings name: where they are, who else could change or read them, their content.
+"""Files that settings name: their paths, permissions and content.
 
-A key or a secret that others can change or read is refused with the command that repairs it,
-as ssh does with its keys.
+A key file that others can change, or a secret that others can read, is refused, as ssh does it. The
+message names the command that repairs the permissions.
 """
 
 import os
@@ -15,7 +15,7 @@ _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 
 def not_empty(value: object) -> object:
-    """Return value unless it is "", which would mean the working directory.
+    """Return value unless it is "": an empty path would mean the working directory.
 
     Raises:
         ValueError: it is empty.
@@ -42,7 +42,7 @@ def directory(path: Path) -> Path:
     """Return an absolute path at which a directory is or can be made.
 
     Raises:
-        ValueError: something else is there, or it has a "?", which an SQLite URL cannot hold.
+        ValueError: the path names something else, or has a "?", which an SQLite URL cannot hold.
     """
     path = full_path(path)
     if "?" in str(path):
@@ -62,16 +62,16 @@ def trusted_file(path: Path) -> Path:
     """Return the absolute path of a file of 1 byte to 1 MiB that only its owner can change.
 
     Raises:
-        ValueError: absent, unreadable, not a file, empty, too big, or writable by its group or
-            by everybody; the message then names the chmod command.
+        ValueError: the file is absent, unreadable, no file, empty, too big, or others can change
+            it; the message then names the chmod command.
     """
     path = full_path(path)
-    found = _regular(path)
-    if not 0 < found.st_size <= MAX_FILE_BYTES:
-        raise ValueError(f"{path} has {found.st_size} bytes; 1 to {MAX_FILE_BYTES} are accepted")
+    status = _regular(path)
+    if not 0 < status.st_size <= MAX_FILE_BYTES:
+        raise ValueError(f"{path} has {status.st_size} bytes; 1 to {MAX_FILE_BYTES} are accepted")
     if not os.access(path, os.R_OK):
         raise ValueError(f"{path} can't be read by the user that Moorage runs as")
-    if found.st_mode & _OTHERS_WRITE:
+    if status.st_mode & _OTHERS_WRITE:
         raise ValueError(f"others can change {path}: run chmod go-w {shlex.quote(str(path))}")
     return path
 
@@ -80,8 +80,8 @@ def read_text(path: Path) -> str:
     """Return the UTF-8 text of a file of at most 1 MiB.
 
     Raises:
-        ValueError: absent, unreadable, not a file, too big, or not UTF-8. The message names the
-            path and never repeats content.
+        ValueError: the file is absent, unreadable, no file, too big, or not UTF-8. The message
+            names the path and never repeats content.
     """
     path = full_path(path)
     _regular(path)
@@ -99,10 +99,10 @@ def read_text(path: Path) -> str:
 
 
 def refuse_unless_private(path: Path) -> None:
-    """Return if only its owner can read and change the file that holds a secret.
+    """Refuse a file with a secret unless only its owner can read and change it.
 
     Raises:
-        ValueError: others can; the message names the chmod command.
+        ValueError: others can read or change it; the message names the chmod command.
     """
     if _regular(path).st_mode & (_OTHERS_READ | _OTHERS_WRITE):
         raise ValueError(
@@ -113,9 +113,9 @@ def refuse_unless_private(path: Path) -> None:
 
 def _regular(path: Path) -> os.stat_result:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path} is not a file")
-    return found
+    return status

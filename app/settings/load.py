@@ -11,34 +11,34 @@ from pydantic_core import ErrorDetails
 from app.core.errors import SettingsError
 from app.settings.model import CONTRADICTION, Settings
 from app.settings.reference import Setting, all_settings
-from app.settings.sources import Collected, GivenValue, Origin, Problem, collect
+from app.settings.sources import Collected, Origin, Problem, RawValue, collect
 
-_Given = Mapping[tuple[str, ...], GivenValue]
+_RawValues = Mapping[tuple[str, ...], RawValue]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings and, by the dotted name of each, where its value came from."""
+    """The settings, and the origin of each value by the setting's dotted name."""
 
     settings: Settings
     origins: Mapping[str, Origin]
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings that an environment gives; None stands for the process's own.
+    """Return the settings of an environment; None stands for the process's own.
 
     `load_settings({"MOORAGE_PORT": "8081"}).port` is 8081, and everything else the default.
 
     Raises:
         SettingsError: a setting is unknown, malformed or contradicts another. The message has a
-            line for every problem, "<name as written>: <what is wrong>; <what would be right>",
-            and holds no value.
+            line for every problem and no value: "<name as written>: <what is wrong>; <what would
+            be right>".
     """
     return load(environ).settings
 
 
 def load(environ: Mapping[str, str] | None = None) -> Loaded:
-    """Return the settings, as `load_settings` does, and where each came from.
+    """Return the settings, as `load_settings` does, and the origin of each.
 
     Raises:
         SettingsError: as in `load_settings`.
@@ -49,8 +49,8 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
     if settings is None or problems:
         raise SettingsError("\n".join(str(problem) for problem in problems))
     origins = {
-        setting.name: collected.given[setting.path].origin
-        if setting.path in collected.given
+        setting.name: collected.values[setting.path].origin
+        if setting.path in collected.values
         else Origin("default")
         for setting in all_settings()
     }
@@ -58,35 +58,35 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
 
 
 def _build(collected: Collected) -> tuple[Settings | None, list[Problem]]:
-    """Return the settings, or every problem with single values and between them.
+    """Return the settings, or all problems: malformed values, and contradictions between settings.
 
-    The rules between settings run only once each value is valid; so where one is not, a second
-    round without it finds the contradictions among the others.
+    pydantic checks for contradictions only if every value is valid. So a second round leaves the
+    malformed values out, and finds the contradictions among the others.
     """
-    given = collected.given
-    settings, errors = _try(given)
+    raw = collected.values
+    settings, errors = _try(raw)
     malformed = [error for error in errors if error["type"] != CONTRADICTION]
     failed = collected.failed | {_setting_of(error).path for error in malformed}
     if malformed:
-        _, errors = _try({path: one for path, one in given.items() if path not in failed})
+        _, errors = _try({path: one for path, one in raw.items() if path not in failed})
     clashes = [
         error
         for error in errors
         if error["type"] == CONTRADICTION and not _involved(error) & _below(failed)
     ]
-    return settings, [_problem(error, given) for error in [*malformed, *clashes]]
+    return settings, [_problem(error, raw) for error in [*malformed, *clashes]]
 
 
-def _try(given: _Given) -> tuple[Settings | None, list[ErrorDetails]]:
+def _try(raw: _RawValues) -> tuple[Settings | None, list[ErrorDetails]]:
     try:
-        return Settings(**_tree(given)), []
+        return Settings(**_tree(raw)), []
     except ValidationError as error:
         return None, error.errors(include_url=False)
 
 
-def _tree(given: _Given) -> dict[str, Any]:
+def _tree(raw: _RawValues) -> dict[str, Any]:
     root: dict[str, Any] = {}
-    for path, one in given.items():
+    for path, one in raw.items():
         table = root
         for name in path[:-1]:
             table = table.setdefault(name, {})
@@ -95,7 +95,7 @@ def _tree(given: _Given) -> dict[str, Any]:
 
 
 def _below(paths: set[tuple[str, ...]]) -> set[str]:
-    """Return the names of all settings that are, or are in a table that is, among paths."""
+    """Return the names of the settings at paths, or in a table at one of them."""
     return {
         setting.name
         for setting in all_settings()
@@ -108,15 +108,15 @@ def _involved(clash: ErrorDetails) -> set[str]:
 
 
 def _setting_of(error: ErrorDetails) -> Setting:
-    """Return the setting that an error is about; its loc may go on with the place in a list."""
+    """Return the setting of an error; the error's loc may end with a place in a list."""
     return next(
         setting for setting in all_settings() if error["loc"][: len(setting.path)] == setting.path
     )
 
 
-def _problem(error: ErrorDetails, given: _Given) -> Problem:
+def _problem(error: ErrorDetails, raw: _RawValues) -> Problem:
     setting = _setting_of(error)
-    name = given[setting.path].name if setting.path in given else setting.variable
+    name = raw[setting.path].name if setting.path in raw else setting.variable
     place = [index for index in error["loc"] if isinstance(index, int)]
     entry = f"entry {place[0] + 1}: " if place else ""
     if error["type"] == CONTRADICTION:

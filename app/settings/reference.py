@@ -1,7 +1,7 @@
 """The table of all settings, read from the models.
 
-It is what `sources.py`, `config show` and the documentation know of a setting;
-`python -m app.settings` prints it as docs/settings.md.
+`sources.py`, `config show` and the documentation know settings by this table. `python -m
+app.settings` prints it as docs/settings.md.
 """
 
 import json
@@ -50,9 +50,9 @@ class Setting:
 
     Attributes:
         path: names from the outermost: ("releases", "select", "minors").
-        default: as the model has it, before it is made canonical.
+        default: as the model has it, not yet canonical.
         meaning: one or two sentences, with the unit.
-        form: what a right value looks like, as the end of a sentence.
+        form: of a right value, as the end of a sentence.
         is_list: in the environment its value is JSON.
         is_secret: its value is never shown.
     """
@@ -141,7 +141,7 @@ def written(value: Any) -> str | None:
 
 
 def markdown() -> str:
-    """Return docs/settings.md: how settings are given, and a row for each."""
+    """Return docs/settings.md: the sources of settings, and a row for each setting."""
     return _INTRODUCTION + "".join(_row(setting) for setting in all_settings())
 
 

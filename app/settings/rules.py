@@ -1,4 +1,4 @@
-"""Rules between settings: each is right by itself and they contradict each other."""
+"""Rules between settings: values that are valid alone, and contradict each other."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Contradiction:
     """Two settings that cannot both hold.
 
     Attributes:
-        path: the setting that the message names: ("releases", "files_urls", 0).
+        path: the setting in the message: ("releases", "files_urls", 0).
         text: what is wrong, and what would be right.
         others: dotted names of the other settings involved.
     """
@@ -28,7 +28,7 @@ class Contradiction:
 
 
 class _AllSettings(Protocol):
-    """What the rules read of `Settings`, which cannot be imported here: it calls the rules."""
+    """The part of `Settings` that the rules read; importing `Settings` would make a circle."""
 
     @property
     def port(self) -> int: ...
@@ -99,7 +99,7 @@ def _inside(url: str, allow: tuple[str, ...]) -> bool:
 
 
 def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
-    """Return the addresses that host surely has; a name other than localhost has none."""
+    """Return the addresses of an IP address or of localhost; other names have none here."""
     if host == "localhost":
         return [ip_address("127.0.0.1"), ip_address("::1")]
     try:

@@ -1,7 +1,7 @@
 """The sections of the settings as frozen models: names, types, ranges, defaults, meanings.
 
-Where values come from is in `sources.py`; nothing here reads the environment. Everything pickles,
-since every worker process gets a copy. Lists are tuples, so that nothing can change them.
+Nothing here reads the environment: `sources.py` does. Everything can be pickled, because every
+worker process gets a copy. Lists are tuples, so that nothing can change them.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ _URL_FORM = Form('an https:// URL without user, query and fragment: "https://go.
 
 
 class Section(BaseModel):
-    """A frozen table of settings that knows all its names."""
+    """A frozen table of settings; unknown names are refused."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
@@ -43,7 +43,7 @@ class Section(BaseModel):
 
 
 class Select(Section):
-    """Which of upstream's files `releases sync` mirrors."""
+    """The selection of files that `releases sync` mirrors."""
 
     stable_only: Annotated[bool, Field(description="Leave out betas and release candidates.")] = (
         True
@@ -89,7 +89,7 @@ class Select(Section):
 
 
 class Releases(Section):
-    """Go releases: where from, verified how, which, how often."""
+    """Go releases: sources, verification, selection, schedule."""
 
     index_url: Annotated[
         _HttpUrl,
@@ -208,7 +208,7 @@ class Sumdb(Section):
 
 
 class Network(Section):
-    """What upstreams may be reached, and whom to trust there."""
+    """Addresses that upstreams may have, authorities of their certificates, trusted gateways."""
 
     allow: Annotated[
         tuple[_Network, ...],
@@ -258,7 +258,7 @@ class Storage(Section):
 
 
 class Limits(Section):
-    """How much may happen at once, and how big a request may be."""
+    """Limits on load, on the size of requests, and on the time of clients."""
 
     streams: Annotated[
         Whole, Field(ge=1, le=1_000_000, description="Bodies sent at once, for each process.")

@@ -1,8 +1,8 @@
 """Where values come from: the environment, files that it names, one TOML file.
 
-Nothing is checked here except that names are known and that JSON and TOML can be read; every
-problem is collected, none raised. Types and ranges are the models'. No value is ever repeated in
-a problem: it could be a secret, pasted into the wrong place.
+Checked here: names are known, JSON and TOML can be read. Every problem is collected, none raised.
+Types and ranges are checked by the models. No problem repeats a value: the value could be a secret,
+pasted into the wrong place.
 """
 
 import difflib
@@ -18,20 +18,21 @@ from app.settings import files
 from app.settings.reference import PREFIX, Setting, all_settings, all_tables, variable
 
 CONFIG = "MOORAGE_CONFIG"
-# Read by commands that work on a server; they are no settings of the service.
+# Commands that work on a server read these; they are no settings of the service.
 OF_COMMANDS = ("MOORAGE_SERVER", "MOORAGE_TOKEN", "MOORAGE_TOKEN_FILE")
 _FILE = "_FILE"
 
-# Kubernetes gives every pod such variables for a Service named "moorage" (enableServiceLinks).
+# Kubernetes sets these variables in every pod, for a Service named "moorage"
+# (enableServiceLinks).
 _OF_A_SERVICE = re.compile(r"MOORAGE_(SERVICE_(HOST|PORT)|PORT_[0-9]+_(TCP|UDP))(_\w+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value came from.
+    """The place that a value came from.
 
     Attributes:
-        source: "default", "env", or "file" (one named by `…_FILE`, or the TOML file).
+        source: "default", "env", or "file": a file named by `…_FILE`, or the TOML file.
         where: the variable, the file's path, or None for a default.
     """
 
@@ -40,8 +41,8 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenValue:
-    """One value as somebody gave it; `name` is that of the setting as it was written."""
+class RawValue:
+    """A value before it is checked; `name` is the setting's name as the source writes it."""
 
     name: str
     value: Any
@@ -50,7 +51,7 @@ class GivenValue:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a setting, and what would be right."""
+    """A setting, what is wrong with it, and what would be right."""
 
     name: str
     text: str
@@ -62,63 +63,67 @@ class Problem:
 
 @dataclass(slots=True)
 class Collected:
-    """All that was given, later sources over earlier ones.
+    """The values of all sources; a later source replaces the value of an earlier one.
 
     Attributes:
-        given: by the setting's path.
-        problems: what could not be taken.
-        failed: paths, of settings and tables, whose value could not be taken.
+        values: by the setting's path.
+        problems: one for each value that could not be used.
+        failed: paths of settings and tables whose value could not be used.
     """
 
-    given: dict[tuple[str, ...], GivenValue] = field(default_factory=dict)
+    values: dict[tuple[str, ...], RawValue] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     failed: set[tuple[str, ...]] = field(default_factory=set)
 
     def refuse(self, path: tuple[str, ...] | None, name: str, text: str) -> None:
-        """Note a problem; path is None where no setting is meant."""
+        """Add a problem; path is None if the name is no setting."""
         self.problems.append(Problem(name, text))
         if path is not None:
             self.failed.add(path)
 
 
 def collect(environ: Mapping[str, str]) -> Collected:
-    """Return what the environment, and the files that it names, say about settings."""
-    found = Collected()
+    """Return the values of the environment and of the files that it names."""
+    collected = Collected()
     if CONFIG in environ:
-        _take_toml(environ[CONFIG], found)
+        _take_toml(environ[CONFIG], collected)
     ours = {name: text for name, text in sorted(environ.items()) if name.startswith(PREFIX)}
     for name in (CONFIG, *OF_COMMANDS):
         ours.pop(name, None)
     settings = {setting.variable: setting for setting in all_settings()}
     for name, path in [(name, path) for name, path in ours.items() if name not in settings]:
         if (stem := name.removesuffix(_FILE)) != name and stem in settings:
-            _take_file(settings[stem], name, path, stem in ours, found)
+            _take_file(settings[stem], name, path, collected, is_twice=stem in ours)
     for path_of_table in sorted(all_tables(), key=len):
         if (name := variable(path_of_table)) in ours:
-            _take_json_table(path_of_table, name, ours[name], found)
+            _take_json_table(path_of_table, name, ours[name], collected)
     for name, text in ours.items():
-        _take_variable(settings, name, text, found)
-    return found
+        _take_variable(settings, name, text, collected)
+    return collected
 
 
-def _take_variable(settings: Mapping[str, Setting], name: str, text: str, found: Collected) -> None:
+def _take_variable(
+    settings: Mapping[str, Setting], name: str, text: str, collected: Collected
+) -> None:
     tables = {variable(path) for path in all_tables()}
     if _OF_A_SERVICE.fullmatch(name) or (name == "MOORAGE_PORT" and text.startswith("tcp://")):
-        found.refuse(
+        collected.refuse(
             None,
             name,
             "it comes from Kubernetes, for a Service named moorage;"
             " set enableServiceLinks: false in the pod's spec",
         )
     elif name in settings:
-        _take_text(settings[name], GivenValue(name, text, Origin("env", name)), found)
+        _take_text(settings[name], RawValue(name, text, Origin("env", name)), collected)
     elif name not in tables and name.removesuffix(_FILE) not in settings:
-        found.refuse(None, name, "unknown setting" + _hint_variable(name))
+        collected.refuse(None, name, "unknown setting" + _hint_variable(name))
 
 
-def _take_file(setting: Setting, name: str, path: str, is_twice: bool, found: Collected) -> None:
+def _take_file(
+    setting: Setting, name: str, path: str, collected: Collected, *, is_twice: bool
+) -> None:
     if is_twice:
-        found.refuse(setting.path, name, f"{setting.variable} is set too; unset one of the two")
+        collected.refuse(setting.path, name, f"{setting.variable} is set too; unset one of the two")
         return
     try:
         files.not_empty(path)
@@ -126,29 +131,29 @@ def _take_file(setting: Setting, name: str, path: str, is_twice: bool, found: Co
         if setting.is_secret:
             files.refuse_unless_private(Path(path))
     except ValueError as error:
-        found.refuse(setting.path, name, str(error))
+        collected.refuse(setting.path, name, str(error))
         return
-    _take_text(setting, GivenValue(name, text.removesuffix("\n"), Origin("file", path)), found)
+    _take_text(setting, RawValue(name, text.removesuffix("\n"), Origin("file", path)), collected)
 
 
-def _take_text(setting: Setting, given: GivenValue, found: Collected) -> None:
-    """Take a value that was given as text, which for a list is JSON."""
+def _take_text(setting: Setting, raw: RawValue, collected: Collected) -> None:
+    """Take a value in text form; the text of a list is JSON."""
     if setting.is_list:
         try:
-            given = GivenValue(given.name, _json(given.value), given.origin)
+            raw = RawValue(raw.name, _json(raw.value), raw.origin)
         except ValueError as error:
-            found.refuse(setting.path, given.name, f"{error}; give {setting.form}")
+            collected.refuse(setting.path, raw.name, f"{error}; give {setting.form}")
             return
-    found.given[setting.path] = given
+    collected.values[setting.path] = raw
 
 
-def _take_json_table(path: tuple[str, ...], name: str, text: str, found: Collected) -> None:
+def _take_json_table(path: tuple[str, ...], name: str, text: str, collected: Collected) -> None:
     try:
         table = _json(text)
     except ValueError as error:
-        found.refuse(path, name, f"{error}; give a JSON object")
+        collected.refuse(path, name, f"{error}; give a JSON object")
         return
-    _take_table(table, path, name, Origin("env", name), found)
+    _take_table(table, path, name, Origin("env", name), collected)
 
 
 def _json(text: str) -> Any:
@@ -160,47 +165,47 @@ def _json(text: str) -> Any:
         raise ValueError("it is not JSON that can be used") from None
 
 
-def _take_toml(path: str, found: Collected) -> None:
+def _take_toml(path: str, collected: Collected) -> None:
     try:
         files.not_empty(path)
         table = tomllib.loads(files.read_text(Path(path)))
     except tomllib.TOMLDecodeError as error:
-        found.refuse((), CONFIG, f"{path} is not TOML: {error}")
+        collected.refuse((), CONFIG, f"{path} is not TOML: {error}")
     except RecursionError:
-        found.refuse((), CONFIG, f"{path} is nested too deeply")
+        collected.refuse((), CONFIG, f"{path} is nested too deeply")
     except ValueError as error:
-        found.refuse((), CONFIG, f"{error}; give the path of a TOML file")
+        collected.refuse((), CONFIG, f"{error}; give the path of a TOML file")
     else:
-        _take_table(table, (), "", Origin("file", path), found)
-        _refuse_open_secrets(Path(path), found)
+        _take_table(table, (), "", Origin("file", path), collected)
+        _refuse_open_secrets(Path(path), collected)
 
 
-def _refuse_open_secrets(path: Path, found: Collected) -> None:
-    """Note a problem for each secret that the TOML file holds while others can read the file."""
+def _refuse_open_secrets(path: Path, collected: Collected) -> None:
+    """Add a problem for each secret in a TOML file that other users can read."""
     for setting in all_settings():
-        if setting.is_secret and setting.path in found.given:
+        if setting.is_secret and setting.path in collected.values:
             try:
                 files.refuse_unless_private(path)
             except ValueError as error:
-                found.refuse(setting.path, setting.name, str(error))
+                collected.refuse(setting.path, setting.name, str(error))
 
 
 def _take_table(
-    table: Any, path: tuple[str, ...], name: str, origin: Origin, found: Collected
+    table: Any, path: tuple[str, ...], name: str, origin: Origin, collected: Collected
 ) -> None:
-    """Take every value of a table; name is how whoever wrote it names the table itself."""
+    """Take every value of a table; name is the table's name as the source writes it."""
     if not isinstance(table, dict):
-        found.refuse(path, name, "it is not a table of settings")
+        collected.refuse(path, name, "it is not a table of settings")
         return
     settings = {setting.path for setting in all_settings()}
     for key, value in table.items():
         child, child_name = (*path, key), f"{name}.{key}".removeprefix(".")
         if child in settings:
-            found.given[child] = GivenValue(child_name, value, origin)
+            collected.values[child] = RawValue(child_name, value, origin)
         elif child in all_tables():
-            _take_table(value, child, child_name, origin, found)
+            _take_table(value, child, child_name, origin, collected)
         else:
-            found.refuse(None, child_name, "unknown setting" + _hint(".".join(child)))
+            collected.refuse(None, child_name, "unknown setting" + _hint(".".join(child)))
 
 
 def _hint_variable(name: str) -> str:
@@ -220,7 +225,7 @@ def _hint(dotted: str) -> str:
 
 
 def _alike(dotted: str) -> Iterator[str]:
-    """Yield known names that resemble dotted, best first: as a whole, then by the last word."""
+    """Yield known names that resemble dotted: first by the whole name, then by the last word."""
     names = [setting.name for setting in all_settings()]
     yield from difflib.get_close_matches(
         dotted, [*names, *(".".join(path) for path in all_tables()), "config"], cutoff=0.75

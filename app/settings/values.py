@@ -1,8 +1,9 @@
-"""The kinds of values that settings have: what is accepted, and the words for what would be right.
+"""The kinds of values of settings: one checker for each.
 
-A checker takes a value and returns it in canonical form. No message here repeats a value that
-could hold a credential (URLs), since messages end up in logs. Files are in `files.py`, rules
-between settings in `rules.py`.
+A checker takes a value and returns its canonical form, or raises ValueError. No message repeats a
+value that could hold a credential (a URL), because messages end in logs.
+
+Not here: files (`files.py`), and rules between settings (`rules.py`).
 """
 
 import base64
@@ -22,7 +23,7 @@ _Item = TypeVar("_Item", bound=Hashable)
 
 
 class _HasKey(Protocol):
-    """What is looked at of a relayed log."""
+    """The checked fields of a relayed log."""
 
     @property
     def name(self) -> str: ...
@@ -50,7 +51,7 @@ _NOT_IN_A_URL = re.compile(r'[\s\\<>"]')
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a right value looks like, as the end of a sentence: "an OpenPGP fingerprint"."""
+    """The form of a right value, as the end of a sentence: "an OpenPGP fingerprint"."""
 
     text: str
 
@@ -74,7 +75,7 @@ def whole_number(value: object) -> object:
 
 
 def number(value: object) -> object:
-    """Return value unless it is a truth value, which Python takes for 0 or 1.
+    """Return value unless it is a bool, which Python takes for 0 or 1.
 
     Raises:
         ValueError: it is `true` or `false`.
@@ -85,7 +86,7 @@ def number(value: object) -> object:
 
 
 def none_if_empty(value: object) -> object:
-    """Return value, or None for "": the environment and TOML have no other word for none."""
+    """Return value, or None for "": the environment and TOML cannot write None."""
     return None if value == "" else value
 
 
@@ -93,7 +94,7 @@ def no_repeats(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
     """Return items if no two are equal.
 
     Raises:
-        ValueError: an item is there twice; the message gives both places, from 1.
+        ValueError: two items are equal; the message names both places, counted from 1.
     """
     for place, item in enumerate(items):
         if item in items[:place]:
@@ -102,7 +103,7 @@ def no_repeats(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
 
 
 def at_least_one(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
-    """Return items if there is one.
+    """Return items unless the list is empty.
 
     Raises:
         ValueError: the list is empty.
@@ -120,7 +121,7 @@ def http_url(url: str) -> str:
 
     Raises:
         ValueError: another scheme, no host, a user name or password, a query, a fragment, or
-            characters that a URL has not. The message never repeats the URL.
+            characters that no URL has. The message never repeats the URL.
     """
     if not url.isascii() or not url.isprintable() or _NOT_IN_A_URL.search(url):
         raise ValueError("it has a character that a URL cannot have")
@@ -153,7 +154,7 @@ def _refuse_extras(url: str, parts: SplitResult) -> None:
 
 
 def base_url(url: str) -> str:
-    """Return an `http_url` that ends in "/": names are appended to it.
+    """Return an `http_url` that ends in "/", so that names can be appended.
 
     Raises:
         ValueError: as in `http_url`.
@@ -184,10 +185,10 @@ def public_url(url: str) -> str:
 
 
 def log_name(name: str) -> str:
-    """Return name if it can be a checksum database's: "host[:port][/path]", as in a vkey.
+    """Return the name of a checksum database: "host[:port][/path]", as in a vkey.
 
     Raises:
-        ValueError: it can't.
+        ValueError: it is no such name.
     """
     try:
         check_log_name(name)
@@ -197,10 +198,10 @@ def log_name(name: str) -> str:
 
 
 def log_name_pattern(pattern: str) -> str:
-    """Return pattern if it has {tenant} once and makes a `log_name` of any tenant's name.
+    """Return a pattern with {tenant} once, that becomes a `log_name` with any tenant's name.
 
     Raises:
-        ValueError: it does not.
+        ValueError: {tenant} is absent or repeated, or the result is no `log_name`.
     """
     if pattern.count("{tenant}") != 1:
         raise ValueError("it has not {tenant} in it, once")
@@ -209,10 +210,10 @@ def log_name_pattern(pattern: str) -> str:
 
 
 def logs_by_name(logs: tuple[_Named, ...]) -> tuple[_Named, ...]:
-    """Return logs if no two have the same name and each key is one of its name.
+    """Return logs if their names differ and each vkey holds its log's name.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: two names are equal, or a vkey is malformed or holds another name.
     """
     names = [log.name for log in logs]
     if len(set(names)) < len(names):
@@ -231,7 +232,7 @@ def secrets_key(text: str) -> str:
     """Return text if it is the base64 form of 32 bytes.
 
     Raises:
-        ValueError: it is not; the message does not repeat it.
+        ValueError: it is not base64, or has another length; the message does not repeat it.
     """
     try:
         size = len(base64.b64decode(text.strip(), validate=True))
@@ -243,11 +244,11 @@ def secrets_key(text: str) -> str:
 
 
 def database_url(url: str) -> str:
-    """Return url, unchanged, if its scheme is a database that Moorage runs on.
+    """Return url, unchanged, if Moorage can use its kind of database.
 
     Raises:
-        ValueError: another scheme, or an SQLite database without a file. The URL may hold a
-            password and is never repeated.
+        ValueError: another scheme, or an SQLite database without a file. The message does not
+            repeat the URL, which may hold a password.
     """
     if not url:
         raise ValueError("it is empty")
@@ -311,7 +312,7 @@ def parse_network(text: str) -> tuple[IPv4Network | IPv6Network, int | None]:
 def fingerprint(text: str) -> str:
     """Return an OpenPGP v4 fingerprint as 40 upper-case hex characters (RFC 9580 section 5.5.4.2).
 
-    Spaces, as gpg prints them, are dropped and lower case is raised:
+    Spaces, as gpg prints them, are dropped; letters become upper-case:
     "eb4c 1bfd 4f04 2f6d ddcc  ec91 7721 f63b d38b 4796" gives
     "EB4C1BFD4F042F6DDDCCEC917721F63BD38B4796".
 
@@ -339,7 +340,7 @@ def listen_host(text: str) -> str:
     """Return an address or host name to listen on.
 
     Raises:
-        ValueError: it is neither; an empty one would mean every interface.
+        ValueError: it is neither. An empty host would mean every interface.
     """
     try:
         return str(ip_address(text))
@@ -350,7 +351,7 @@ def listen_host(text: str) -> str:
 
 
 def zero_or_a_minute(seconds: int) -> int:
-    """Return seconds if they are 0 or at least 60.
+    """Return seconds: 0, or at least 60.
 
     Raises:
         ValueError: 1 to 59, or negative.
@@ -361,10 +362,10 @@ def zero_or_a_minute(seconds: int) -> int:
 
 
 def pin(text: str) -> str:
-    """Return text if it names a Go release or a line of releases.
+    """Return the name of a Go release or of a line of releases: "1.21.5", "1.21".
 
     Raises:
-        ValueError: it doesn't.
+        ValueError: it is neither.
     """
     try:
         check_pin(text)
