@@ -57,13 +57,16 @@ class Admission:
         self._bad_tokens = Buckets(time.monotonic, burst_s=60.0)
         self._streams: Counter[str] = Counter()
 
-    async def admit(self, scope: Scope, peer: str, client: str) -> tuple[Caller, TenantPath]:
+    async def admit(
+        self, scope: Scope, peer: str, client: str, *, is_counted: bool = True
+    ) -> tuple[Caller, TenantPath]:
         """Return who asks, and what of the tenant is asked for.
 
         Args:
             scope: of the request.
             peer: the address that the connection came from.
             client: the address of the client, behind a gateway or not.
+            is_counted: whether the request counts for the tenant's rate; False for a second look.
 
         Raises:
             BadInputError: path and gateway name different tenants.
@@ -83,7 +86,8 @@ class Admission:
             if any(name == b"authorization" for name, _ in headers):
                 self._count_bad_token(client)
             raise
-        self._count_request(of_tenant)
+        if is_counted:
+            self._count_request(of_tenant)
         return caller, to
 
     def _count_bad_token(self, client: str) -> None:

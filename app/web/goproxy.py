@@ -16,6 +16,7 @@ from app import logs, metrics
 from app.core.errors import (
     DeniedError,
     MoorageError,
+    OverloadedError,
     RateLimitedError,
     UnauthenticatedError,
     UnknownError,
@@ -37,7 +38,7 @@ from app.web.hotcache import HotCache
 from app.web.responses import Answer, Header, error_answer, plain
 from app.web.sending import Sender
 from app.web.streaming import Receive, Scope, Send
-from app.web.tenancy import Gateways
+from app.web.tenancy import Gateways, TenantPath
 
 SUMDB = b"sumdb/"
 IN_MEMORY_BYTES = 1024 * 1024
@@ -46,6 +47,7 @@ IN_MEMORY_BYTES = 1024 * 1024
 _REFUSED_S = 5.0  # go repeats each 4xx at once; the repetition is answered from here
 _MAX_REFUSED = 8192
 _STALE_S = 5.0
+_DECISIONS = 3  # of one request, where the policy changes while it is answered
 _METHODS = ("GET", "HEAD")
 
 
@@ -80,6 +82,7 @@ class _Content:
         lookup: module and version of a lookup at a checksum database.
         download: module and version of a zip.
         blob: the opened blob whose bytes are the body; closed once the answer is sent.
+        is_root: whether it is the tenant's root, which is never kept.
     """
 
     answer: Answer
@@ -89,6 +92,15 @@ class _Content:
     lookup: tuple[str, str] | None = None
     download: tuple[str, str] | None = None
     blob: OpenBlob | None = None
+    is_root: bool = False
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known of a request so far, for the log line of a refusal."""
+
+    record: DecisionRecord
+    caller: Caller | None = None
 
 
 class GoproxyApp:
@@ -181,7 +193,7 @@ class GoproxyApp:
     def _account(
         self, prepared: PreparedAnswer, client: str, *, status: int, sent: int, is_sent: bool
     ) -> None:
-        """Log and count an answer; is_sent: its body went out, or as much of it as was asked."""
+        """Log and count an answer; is_sent: its body went out, or as much of it as was progress."""
         self.decisions.add(prepared.record.with_status(status), client, sent)
         metrics.count_decision(allowed=prepared.record.is_allowed)
         if status >= 400:
@@ -205,38 +217,59 @@ class GoproxyApp:
         refusal = self._refused.get((key, generation)) if key else None
         if refusal is not None:
             return refusal, None
-        caller: Caller | None = None
-        record = DecisionRecord.of_path(raw_path, "request")
+        progress = _Progress(DecisionRecord.of_path(raw_path, "request"))
         try:
-            caller, path = await self._admission.admit(scope, peer, client)
-            record = DecisionRecord.of(path, caller.principal)
-            entry = allowed(caller.may_enter())
-            if not path.rest:
-                content = _Content(root_answer(caller.tenant), entry.by, fresh_s=0.0)
-            elif path.rest.startswith(SUMDB):
-                content = await self._log_content(caller, path.rest.removeprefix(SUMDB))
-            else:
-                request = parse_path(path.rest)
-                record = record.about(request)
-                content = await self._module_content(caller, request)
+            content, caller = await self._decided(progress, scope, peer, client)
         except MoorageError as error:
-            refusal = PreparedAnswer(error_answer(error), 0.0, record.refused(error))
+            refusal = PreparedAnswer(error_answer(error), 0.0, progress.record.refused(error))
             is_lasting = isinstance(error, UnauthenticatedError | DeniedError | UnknownError)
             # "Not stored here" is no answer for a client that does not forbid the fetch.
-            if key and is_lasting and (caller is None or caller.fetch):
+            if key and is_lasting and (progress.caller is None or progress.caller.fetch):
                 self._refused[key, generation] = refusal
             return refusal, None
-        prepared = self._lasting(caller, record, content, is_root=not path.rest)
+        if content.download is not None:
+            self._sumdb.record_served(caller, *content.download)
+        prepared = self._lasting(caller, progress.record, content)
         if key and caller.fetch and prepared.until > time.monotonic():
             self._hot.put(key, caller.policy.generation, prepared)
         return prepared, content.blob
+
+    async def _decided(
+        self, progress: "_Progress", scope: Scope, peer: str, client: str
+    ) -> tuple[_Content, Caller]:
+        """Return the content for a caller who may have it by the policy of now.
+
+        Upstream may have taken its time, and the policy may have changed meanwhile. Then the
+        request is judged again; what was fetched is stored by now.
+
+        Raises:
+            OverloadedError: the policy changed during every attempt.
+        """
+        for attempt in range(_DECISIONS):
+            caller, path = await self._admission.admit(scope, peer, client, is_counted=attempt == 0)
+            progress.caller, progress.record = caller, DecisionRecord.of(path, caller.principal)
+            content = await self._content(progress, caller, path)
+            if caller.policy.generation >= self._policies.generation:
+                return content, caller
+            if content.blob is not None:
+                content.blob.close()
+        raise OverloadedError("the rules changed again and again meanwhile; try again")
+
+    async def _content(self, progress: "_Progress", caller: Caller, path: TenantPath) -> _Content:
+        entry = allowed(caller.may_enter())
+        if not path.rest:
+            return _Content(root_answer(caller.tenant), entry.by, is_root=True)
+        if path.rest.startswith(SUMDB):
+            return await self._log_content(caller, path.rest.removeprefix(SUMDB))
+        request = parse_path(path.rest)
+        progress.record = progress.record.about(request)
+        return await self._module_content(caller, request)
 
     async def _module_content(self, caller: Caller, request: GoproxyRequest) -> _Content:
         resolved = await self._modules.answer(caller, request)
         download = None
         if request.kind is RequestKind.ZIP:
             download = (request.module, request.version)
-            self._sumdb.record_served(caller, *download)
         blob: OpenBlob | None = None
         if resolved.file is not None and resolved.file.body is None and not resolved.body:
             answer, blob = await self._open(caller, request.kind, resolved.file)
@@ -277,9 +310,7 @@ class GoproxyApp:
             lookup=(answer.module, answer.version) if answer.module else None,
         )
 
-    def _lasting(
-        self, caller: Caller, record: DecisionRecord, content: _Content, *, is_root: bool
-    ) -> PreparedAnswer:
+    def _lasting(self, caller: Caller, record: DecisionRecord, content: _Content) -> PreparedAnswer:
         """Return a prepared answer that ends with the caller's rights, or with its freshness."""
         if content.lookup is not None:
             record = record.of_lookup(*content.lookup)
@@ -291,7 +322,7 @@ class GoproxyApp:
             left_s.append(max(content.fresh_s, _STALE_S))
         return PreparedAnswer(
             content.answer,
-            0.0 if is_root else time.monotonic() + min(left_s),
+            0.0 if content.is_root else time.monotonic() + min(left_s),
             record.decided(content.decided_by, content.version),
             caller.tenant,
             caller.principal.token,

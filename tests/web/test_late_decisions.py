@@ -1,0 +1,109 @@
+"""A decision holds when the answer goes out: what changes while upstream takes its time counts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import pytest
+
+from app.core.acl import Effect
+from app.core.principal import OPERATOR
+from app.services.assembly import Services
+from app.services.tenants.drafts import TenantDraft
+from tests.fakes.faults import Fault
+from tests.fakes.goproxy import FakeGoproxy
+from tests.fakes.modules import module
+from tests.web.harbour import (
+    add_rule,
+    add_tenant,
+    add_token,
+    assert_one_line,
+    bearer,
+    cooled,
+    harbour,
+    settled,
+)
+from tests.web.wire import Got, Site
+
+NAME = "example.com/x"
+X = module(NAME, "v1.0.0")
+BIG = module("example.com/big", "v1.0.0", padding_bytes=1_500_000)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A tenant whose upstream holds back its answers until it is released."""
+
+    site: Site
+    fake: FakeGoproxy
+    token: str
+    secret: str
+
+    async def ask_while(self, path: str, change: Callable[[Services], Awaitable[object]]) -> Got:
+        """Return the answer for a path, of which something changed once upstream was asked."""
+        target = f"/goproxy/acme/{path}"
+        self.fake.fault(f"/{path}", Fault.delay_headers_until_released())
+        asking = asyncio.ensure_future(self.site.ask(target, headers=bearer(self.secret)))
+        await anyio.to_thread.run_sync(self.fake.wait_until, lambda: self.fake.stalled == 1)
+        await change(self.site.services)
+        await settled(self.site.services)
+        self.fake.release()
+        return await asking
+
+
+@pytest.fixture
+async def slow(tmp_path: Path) -> AsyncIterator[Slow]:
+    with FakeGoproxy([X, BIG]) as fake:
+        async with harbour(tmp_path) as site:
+            await add_tenant(site.services, "acme", fake, open_to_all=False)
+            token, secret = await add_token(site.services, "acme")
+            yield Slow(site, fake, token, secret)
+
+
+async def _deny(services: Services) -> None:
+    await add_rule(services, "acme", Effect.DENY, "example.com", reason="stolen release")
+
+
+async def _switch_off(services: Services) -> None:
+    draft = TenantDraft("acme", "", Effect.ALLOW, enabled=False)
+    await services.tenants.tenants.update(draft, OPERATOR)
+
+
+async def _remove(services: Services) -> None:
+    await services.tenants.tenants.remove("acme", OPERATOR)
+
+
+CHANGES = {"a denial": (_deny, 403), "switched off": (_switch_off, 401), "removed": (_remove, 401)}
+PATHS = [
+    f"{NAME}/@v/v1.0.0.zip",
+    "example.com/big/@v/v1.0.0.zip",
+    f"{NAME}/@v/v1.0.0.mod",
+    f"{NAME}/@v/list",
+    f"{NAME}/@latest",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", CHANGES)
+async def test_what_is_forbidden_meanwhile_does_not_go_out(
+    slow: Slow, name: str, path: str
+) -> None:
+    change, status = CHANGES[name]
+    got = await slow.ask_while(path, change)
+    assert_one_line(got, status)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_token_that_is_revoked_meanwhile_gets_nothing(slow: Slow, path: str) -> None:
+    got = await slow.ask_while(path, lambda s: s.tenants.tokens.revoke(slow.token))
+    assert_one_line(got, 401)
+
+
+@pytest.mark.parametrize("path", PATHS[:3])
+async def test_a_change_that_forbids_nothing_costs_no_second_fetch(slow: Slow, path: str) -> None:
+    got = await slow.ask_while(path, cooled)
+    assert got.status == 200
+    assert slow.fake.hits[f"/{path}"] == 1
+    assert not slow.site.application._goproxy._admission._streams
