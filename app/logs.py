@@ -1,9 +1,9 @@
 """Logs: one event, one line, on stdout; JSON for machines, text for people at a terminal.
 
-Events are constant lower-case words ("file ingested"), facts are keys. Everything goes through one
-chain: our loggers (structlog) and the standard library's (uvicorn, SQLAlchemy, Alembic). The
-chain takes credentials out and escapes control characters, since values come from strangers:
-paths, user agents, upstreams' errors (CWE-117). uvicorn must be started with `log_config=None`.
+Events are constant lower-case words ("file ingested"); facts are keys. One chain handles all
+events: of our loggers (structlog) and of the standard library's (uvicorn, SQLAlchemy, Alembic). The
+chain removes credentials and escapes control characters, because values come from strangers: paths,
+user agents, upstreams' errors (CWE-117). uvicorn must be started with `log_config=None`.
 """
 
 import json
@@ -27,11 +27,11 @@ Level = Literal["debug", "info", "warning", "error", "critical"]
 Format = Literal["auto", "json", "text"]
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request that this task serves; it is added to each of its events."""
+"""The id of the request that this task serves. Every event of the task has it."""
 
 REDACTED = "[redacted]"
 
-# At INFO these print whole URLs, credentials and query included; uvicorn's access log does too.
+# At INFO these loggers print whole URLs with credentials and query.
 _QUIET = ("httpx", "httpcore", "uvicorn.access")
 
 _SECRET_KEY = re.compile(r"token|secret|password|authorization|credential", re.IGNORECASE)
@@ -56,8 +56,8 @@ def get(name: str) -> FilteringBoundLogger:
 def configure(level: Level, format: Format, stream: TextIO | None = None) -> None:
     """Send all events of at least level to stream (None: stdout).
 
-    format "auto" is text when stream is a terminal and JSON otherwise. May be called again; the
-    last call holds.
+    format "auto" is text if stream is a terminal, else JSON. A later call replaces the earlier
+    one.
     """
     global _output  # noqa: PLW0603 (logging is set up once for the process, as in the library)
     out = sys.stdout if stream is None else stream
@@ -87,7 +87,7 @@ def configure(level: Level, format: Format, stream: TextIO | None = None) -> Non
 
 @dataclass(frozen=True, slots=True)
 class _Output:
-    """Where events go as they are set up now."""
+    """The current destination of events."""
 
     lines: "_Lines"
     is_text: bool
@@ -98,14 +98,14 @@ _output: _Output | None = None
 
 
 class Batch:
-    """Many events of one kind, written together; as single events they would cost ten times more.
+    """Many events of one kind, written together, at a tenth of the cost of single events.
 
-    A full batch is written by the event that fills it: one of a whole second's events would keep
-    every other request waiting.
+    The event that fills a batch writes it. A batch of a whole second's events would make all
+    requests wait.
 
     Args:
-        source: the part of the program.
-        event: what happened, constant.
+        source: the part of the program: "decisions".
+        event: the constant name of the event.
     """
 
     def __init__(self, source: str, event: str) -> None:
@@ -124,20 +124,21 @@ class Batch:
         """Take one event.
 
         Args:
-            at_s: when, Unix time.
-            key: the very object that stands for the facts, which are rendered once for each.
-            facts: returns what is the same for all events of the key.
-            more: what is not; numbers, or text that holds no credential. None is left out.
+            at_s: the time of the event, Unix time in seconds.
+            key: an object that stands for the facts, compared by identity. Facts are rendered once
+                for each key.
+            facts: returns the facts that all events of the key share.
+            more: the other facts: numbers, or text without credentials. None is left out.
         """
         if _output is None or not _output.shows_info:
             return
         if _output.is_text:
-            told = {k: v for k, v in more.items() if v is not None}
-            event = {"ts": self._time(at_s), **self._head, **facts(), **told}
+            rest = {k: v for k, v in more.items() if v is not None}
+            event = {"ts": self._time(at_s), **self._head, **facts(), **rest}
             self._lines.append(_render_text(None, "info", redact(None, "info", event)))
         else:
-            rest = self._rendered(key, facts, more)
-            self._lines.append(f'{{"ts": "{self._time(at_s)}", {rest}}}')
+            fields = self._rendered(key, facts, more)
+            self._lines.append(f'{{"ts": "{self._time(at_s)}", {fields}}}')
         if len(self._lines) >= _BATCH_LINES:
             self.write()
 
@@ -147,17 +148,17 @@ class Batch:
         facts: Callable[[], Mapping[str, Any]],
         more: Mapping[str, str | int | None],
     ) -> str:
-        # By identity, which costs less than a hash of all facts; being kept, it stays unique.
+        # id() costs less than a hash of all facts. The key is kept, so that its id stays unique.
         of_key = (id(key), *more.values())
         known = self._known.get(of_key)
         if known is not None:
             return known[1]
-        told = {k: v for k, v in more.items() if v is not None}
-        rest = json.dumps({**redact(None, "info", {**self._head, **facts()}), **told})[1:-1]
+        rest = {k: v for k, v in more.items() if v is not None}
+        fields = json.dumps({**redact(None, "info", {**self._head, **facts()}), **rest})[1:-1]
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
-        self._known[of_key] = key, rest
-        return rest
+        self._known[of_key] = key, fields
+        return fields
 
     def _time(self, at_s: float) -> str:
         second = int(at_s)
@@ -167,7 +168,7 @@ class Batch:
         return f"{self._second_text}.{int((at_s - second) * 1e6):06}Z"
 
     def write(self) -> None:
-        """Write what was taken since, in its order."""
+        """Write the events since the last write, in their order."""
         if self._lines and _output is not None:
             _output.lines.write("\n".join(self._lines))
         self._lines.clear()
@@ -188,9 +189,10 @@ def _capture_standard_library(level: Level, handler: logging.Handler) -> None:
 
 
 class _Lines:
-    """The stream; the logger at structlog's end. A line that can't be written is lost silently.
+    """The stream of lines, the last logger of structlog's chain.
 
-    A full disk or a closed pipe behind stdout must not fail the request that logs.
+    A line that can't be written is dropped without an error: a full disk or a closed pipe behind
+    stdout must not fail the request that logs.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -198,7 +200,7 @@ class _Lines:
         self._lock = threading.Lock()
 
     def write(self, line: str) -> None:
-        """Write one line, whole: no other thread's line comes between."""
+        """Write one line; lines of other threads never mix with it."""
         try:
             with self._lock:
                 self._stream.write(line + "\n")
@@ -220,7 +222,7 @@ class _LinesHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except (TypeError, ValueError, KeyError):  # a message that its arguments don't fit
+        except (TypeError, ValueError, KeyError):  # the arguments do not fit the message
             self.handleError(record)
             return
         self._lines.write(line)
@@ -276,7 +278,7 @@ def redact(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _plain(value: Any, key: str, depth: int = 0) -> Any:
-    """Return value with text for whatever JSON has no word for, since rendering comes later."""
+    """Return value as JSON can hold it; other types become text."""
     if value is None or isinstance(value, bool):
         return value
     if _is_secret(key):

@@ -1,10 +1,11 @@
 """Every metric of the service, with Prometheus' names and base units (seconds, bytes).
 
-prometheus_client decides between one process and several when it is imported, by the environment.
-So it is imported at the first use of a metric and not with this module: `prepare_multiprocess`
-comes first, in the parent of the workers, before any other call here. Names and units follow
-https://prometheus.io/docs/practices/naming/. Label values are closed sets or configured origins,
-never what a client sent.
+prometheus_client reads the environment at its import, and then counts for one process or for
+several. So the first use of a metric imports it, not this module. The parent of several workers
+calls `prepare_multiprocess` before anything else here.
+
+Names and units follow https://prometheus.io/docs/practices/naming/. Label values are closed sets or
+configured origins, never values of clients.
 """
 
 import os
@@ -31,7 +32,7 @@ _VALUES_FILE = re.compile(r"(counter|histogram|summary|gauge_[a-z]+)_[0-9]+\.db"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REFRESHED_AT = "moorage_index_refreshed_timestamp_seconds"
 
-# From a tile in the same data centre to an archive over a slow line.
+# From a tile of the same data centre to an archive over a slow line.
 _UPSTREAM_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _INGESTION_BUCKETS_S = (0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 900)
 
@@ -62,9 +63,9 @@ class _Meters:
 
 @cache
 def _meters() -> _Meters:
-    """Return all metrics, made at the first call.
+    """Return all metrics; the first call makes them.
 
-    The registry is private: a library's metrics don't get in, and tests can look at ours.
+    The registry is private, so that it holds our metrics alone.
     """
     import prometheus_client
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -76,7 +77,7 @@ def _meters() -> _Meters:
         return Counter(name, meaning, labels, registry=registry)
 
     def gauge(name: str, meaning: str, *labels: str) -> Gauge:
-        # Such a value is about the whole service, and whoever set it last knows best.
+        # The value describes the whole service; of several processes, the last one knows best.
         return Gauge(name, meaning, labels, registry=registry, multiprocess_mode="mostrecent")
 
     build = Gauge(
@@ -152,27 +153,27 @@ def registry() -> "CollectorRegistry":
 def count_request(surface: str, method: str, status: int, body_bytes: int) -> None:
     """Count an answered request and the bytes of its body that were sent.
 
-    surface is the part of the URL map ("downloads", "goproxy", "admin"); a method that HTTP
-    doesn't name is counted as "other".
+    surface is the part of the URL map: "downloads", "goproxy", "admin". A method that HTTP does
+    not define counts as "other".
     """
-    known = method if method in _METHODS else "other"
-    _pending[_request, surface, known, status] += 1
+    method_label = method if method in _METHODS else "other"
+    _pending[_request, surface, method_label, status] += 1
     _pending[_response_bytes, surface] += body_bytes
 
 
-# The hot path counts here: a dictionary costs a tenth of a counter, whose value may lie in a file
-# that processes share.
+# The hot path counts in this dictionary, at a tenth of the cost of a counter, whose value may be in
+# a file that processes share.
 _pending: dict[tuple[Any, ...], int] = defaultdict(int)
 
 
 def flush() -> None:
-    """Add what the hot path counted to the metrics; call it in the thread that counts."""
+    """Add the counts of the hot path to the metrics. Call it in the thread that counts."""
     for (child, *labels), count in _pending.items():
         child(*labels).inc(count)
     _pending.clear()
 
 
-# labels() costs more than inc(): the children that the hot path needs are kept.
+# labels() costs more than inc(), so that the children for the hot path are cached.
 @cache
 def _request(surface: str, method: str, status: int) -> "Counter":
     return _meters().requests.labels(surface, method, str(status))
@@ -194,15 +195,15 @@ def count_hot(*, hit: bool) -> None:
 
 
 def set_streams(count: int) -> None:
-    """Say how many bodies this process is sending."""
+    """Set the number of bodies that this process is sending."""
     _meters().streams.set(count)
 
 
 def observe_upstream(origin: str, outcome: str, seconds: float) -> None:
     """Count an exchange with an upstream.
 
-    origin is "https://go.dev", outcome "ok", "abandoned", "open" (the breaker refused: there was
-    no exchange, so its length isn't counted) or the class name of an error.
+    origin is "https://go.dev". outcome is "ok", "abandoned", "open" (the breaker refused, so that
+    no length is counted) or the class name of an error.
     """
     _meters().upstream_requests.labels(origin, outcome).inc()
     if outcome != "open":
@@ -210,12 +211,12 @@ def observe_upstream(origin: str, outcome: str, seconds: float) -> None:
 
 
 def set_breaker(origin: str, *, is_open: bool) -> None:
-    """Say whether this process leaves an upstream alone."""
+    """Set whether this process leaves an upstream alone."""
     _meters().breaker_open.labels(origin).set(is_open)
 
 
 def set_files(counts: Mapping[str, int]) -> None:
-    """Say how many release files there are in each state; name every state, also those with 0."""
+    """Set the number of release files by state; counts must name every state, even with 0."""
     for state, count in counts.items():
         _meters().files.labels(state).set(count)
 
@@ -232,9 +233,9 @@ def count_index_refresh(outcome: str) -> None:
 
 
 def set_index_refreshed(at_s: float) -> None:
-    """Say when the index was last read (Unix time); `render` makes the age of it.
+    """Set when the index was last read, Unix time in seconds; `render` computes the age.
 
-    An age that a process had to set would stand still with that process, and its alarm with it.
+    An age set by a process would stop growing when the process hangs, and raise no alarm.
     """
     _meters().refreshed_at.set(at_s)
 
@@ -275,18 +276,18 @@ def count_decision(*, allowed: bool) -> None:
 
 
 def set_storage_free(count_bytes: int) -> None:
-    """Say how many bytes are free where blobs are stored."""
+    """Set the number of free bytes of the file system of blobs."""
     _meters().free_bytes.set(count_bytes)
 
 
 def prepare_multiprocess(directory: Path) -> None:
     """Make this process and its children share their metrics through files in directory.
 
-    The directory is created (0700); values of an earlier run, and only those, are removed. Call it
-    once, in the parent, before anything is counted.
+    The directory is created (0700). Values of an earlier run are removed, other files are kept.
+    Call it once, in the parent, before anything is counted.
 
     Raises:
-        RuntimeError: prometheus_client is imported already and has chosen to count alone.
+        RuntimeError: prometheus_client is imported already, and counts for one process.
         OSError: the directory can't be used.
     """
     if "prometheus_client" in sys.modules:
@@ -299,7 +300,7 @@ def prepare_multiprocess(directory: Path) -> None:
 
 
 def forget_process(pid: int) -> None:
-    """Drop what a dead process was doing (its streams, its breakers); its counters stay."""
+    """Drop the streams and breakers of a dead process; its counters stay."""
     if directory := os.environ.get(_DIRECTORY):
         from prometheus_client import multiprocess
 
@@ -307,11 +308,10 @@ def forget_process(pid: int) -> None:
 
 
 def render(clock: Callable[[], float] = time.time) -> bytes:
-    """Return all metrics in Prometheus' text format, those of all processes where there are more.
+    """Return all metrics of all processes in Prometheus' text format.
 
-    Call `flush` first; other processes flush every second.
-
-    clock gives Unix time, for the age of the index.
+    Call `flush` first; other processes flush every second. clock returns Unix time in seconds, for
+    the age of the index.
     """
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
@@ -324,7 +324,7 @@ def render(clock: Callable[[], float] = time.time) -> bytes:
 
 
 class _WithAge:
-    """A registry's metrics, with the age of the index in place of when it was read."""
+    """The metrics of a registry, with the age of the index instead of the time of its reading."""
 
     def __init__(self, source: "CollectorRegistry", clock: Callable[[], float]) -> None:
         self._source = source

@@ -1,9 +1,10 @@
 """HTTP/1.1 below ASGI: prepared answers in one write, malformed requests, clients that stall.
 
-uvicorn's protocol has no time limits and takes any Host. What a head must look like is in
-`web/guard.py`; limits on sizes that need no connection are there too. A connection has no timers of
-its own: `HttpProtocol.sweep` is called for each about once per second, so that a request that
-arrives and is answered at once costs nothing more. Sources: RFC 9112, tcp(7) for TCP_INFO.
+uvicorn's protocol has no time limits and takes any Host. A connection has no timers of its own: the
+server calls `HttpProtocol.sweep` for each connection about once per second, so that an ordinary
+request costs no timer. Sources: RFC 9112; tcp(7) for TCP_INFO.
+
+Not here: the rules for a head, and the limits on its size (`web/guard.py`).
 
 uvicorn promises nothing about the attributes used here. tests/test_protocol.py lists them, and
 pyproject.toml keeps uvicorn below its next minor version.
@@ -35,20 +36,20 @@ _LINGER_S = 2
 _MALFORMED = "this is no valid HTTP/1.1 request"
 _BODILESS: Final = frozenset({b"GET", b"HEAD", b"TRACE"})
 _BYTES_ACKED: Final = slice(120, 128)  # tcpi_bytes_acked of Linux's struct tcp_info, since 4.2
-_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: what was not sent is dropped at the close
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: closing drops the bytes that are not sent yet
 
 
 class Stage(StrEnum):
-    """What a connection waits for its client to do."""
+    """The step of the client that a connection waits for."""
 
-    HEAD = "head"
-    BODY = "body"
-    TAKE = "take"  # the bytes that were sent
-    LEAVE = "leave"  # after a refusal
+    HEAD = "head"  # the client sends a head
+    BODY = "body"  # the client sends a body
+    TAKE = "take"  # the client acknowledges the bytes that were sent
+    LEAVE = "leave"  # the client closes after a refusal
 
 
 class _Dropped(list[Header]):
-    """Takes the fields of trailers, which must not become headers (RFC 9110, section 6.5.1)."""
+    """Drops the fields of trailers, which must not become headers (RFC 9110, section 6.5.1)."""
 
     def append(self, _field: Header) -> None:
         pass
@@ -78,27 +79,29 @@ class WireApplication(Protocol):
 class HttpProtocol(HttpToolsProtocol):
     """HTTP/1.1 as uvicorn speaks it, with three additions. `protocol_for` makes it usable.
 
-    A plain GET whose answer lies prepared is answered right here, in one write, without a task and
-    without ASGI. A malformed request is refused, after those before it were answered, and nothing
-    behind it is looked at. And the application can cut a connection that stopped taking bytes.
+    1. A plain GET with a prepared answer is answered here, in one write, without a task and without
+       ASGI.
+    2. A malformed request is refused after the answers to the requests before it. Nothing after it
+       is parsed.
+    3. `sweep` ends a connection whose client stalls. The application can cut a connection, too.
     """
 
     _application: WireApplication
     _answered = False
-    _head_bytes = 0  # since the last head, or the last piece of a body
-    _body_bytes = 0  # of all requests
-    _heads = 0
-    _whole_head: Any = None  # scope of the last request whose head is complete
+    _head_bytes = 0  # received since the last complete head, or the last piece of a body
+    _body_bytes = 0  # of all requests of the connection
+    _heads = 0  # complete heads so far
+    _whole_head: Any = None  # scope of the last request with a complete head
     _is_in_body = False
-    _plain_framing: list[Header] | None = None
+    _plain_framing: list[Header] | None = None  # of the last plain head
     _fault = ""
     _refusal = b""
     _is_refused = False
-    _seen: tuple[Any, ...] = ()
-    _since_s = 0.0
+    _progress: tuple[Any, ...] = ()  # at the last sweep; see _client_progress
+    _since_s = 0.0  # when _progress changed last
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; a head that grows without end is refused, since nothing else limits it."""
+        """Take bytes. A head without end is refused here; neither uvicorn nor llhttp limits it."""
         if self._refusal:
             return
         self._head_bytes += len(data)
@@ -108,15 +111,15 @@ class HttpProtocol(HttpToolsProtocol):
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
-        """Answer at once if that can be done, else hand the request to the application.
+        """Send the prepared answer, or hand the request to the application.
 
         Raises:
-            BadInputError: the head is malformed; raised through the parser, which then stops.
+            BadInputError: the head is malformed. The parser passes the error on and stops.
         """
         self._head_bytes, self._whole_head = 0, self.scope
         self._heads += 1
         framing = [field for field in self.headers if field[0] in FRAMING]
-        # A client sends the same Host again and again; only the first needs a closer look.
+        # A client repeats its Host with every request: only a new one is checked.
         is_plain = framing == self._plain_framing or self._is_plain(framing)
         self._answered = is_plain and self._answer_instantly()
         if not self._answered:
@@ -139,40 +142,41 @@ class HttpProtocol(HttpToolsProtocol):
         if self._fault:
             raise BadInputError(self._fault)
         super().on_headers_complete()
-        # What follows an upgrade is not parsed, and a body where none belongs may be a request.
+        # The parser stops at an upgrade, and the body of a GET may be a smuggled request: no
+        # further request is taken from this connection.
         if self.parser.should_upgrade() or (method in _BODILESS and announces_body(framing)):
             self.cycle.keep_alive = False
-        # The cycle's task runs later, so it finds this in its scope.
+        # The task of the cycle runs later and reads this scope.
         connection = Connection(self.transport, self.cycle)
         self.scope["extensions"] = {CONNECTION: {"connection": connection}}
         self.headers = _Dropped()
 
     def _answer_instantly(self) -> bool:
         is_idle = self.cycle is None or self.cycle.response_complete
-        # Bytes that the client has not taken yet would pile up; the ordinary way waits for them.
+        # Behind bytes that the client has not taken, answers would pile up. ASGI waits instead.
         if not is_idle or self.flow.write_paused or not self.parser.should_keep_alive():
             return False
         if self.parser.get_method() != b"GET" or self.parser.get_http_version() != "1.1":
             return False
         client = self.client[0] if self.client else ""
-        rest = self._application.instant(self.url, self.headers, client)
-        if rest is None:
+        answer = self._application.instant(self.url, self.headers, client)
+        if answer is None:
             return False
         parts = [b"HTTP/1.1 200 OK\r\n"]
         for name, value in self.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
-        if len(rest) > _ONE_WRITE_MAX_BYTES:
-            # Joined, each client would have a copy; so all of them share the bytes of the cache.
+        if len(answer) > _ONE_WRITE_MAX_BYTES:
+            # In two writes, all clients share the bytes of the cache; a join would copy them.
             self.transport.write(b"".join(parts))
-            self.transport.write(rest)
+            self.transport.write(answer)
         else:
-            self.transport.write(b"".join((*parts, rest)))
+            self.transport.write(b"".join((*parts, answer)))
         super().on_response_complete()
         return True
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
-        # Chunk extensions and trailers count as a head, for they can be endless too.
+        # The count starts again: chunk extensions and trailers count as a head.
         self._head_bytes = 0
         self._body_bytes += len(body)
         super().on_body(body)
@@ -184,17 +188,17 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or tell the refusal that waited for its turn."""
+        """Go on with the next request, or send the refusal that waited for its turn."""
         super().on_response_complete()
         if self._refusal and not self.pipeline:
             self._send_refusal()
 
     def send_400_response(self, _msg: str) -> None:
-        """Refuse what the parser did not take."""
+        """Refuse a request that the parser rejects."""
         self._refuse(400, self._fault or _MALFORMED)
 
     def _refuse(self, status: int, line: str) -> None:
-        """Take no more bytes, and end the connection with this as the last response."""
+        """Take no more bytes, and send a refusal as the last response of the connection."""
         answer = plain(status, line, (b"connection", b"close"))
         fields = (*self.server_state.default_headers, *answer.headers)
         head = b"".join(name + b": " + value + b"\r\n" for name, value in fields)
@@ -205,15 +209,21 @@ class HttpProtocol(HttpToolsProtocol):
             self._send_refusal()
 
     def _abandon(self) -> None:
-        """Let the application see the client gone whose body will not come, unless it answers."""
+        """End the request whose body will not come: for the application its client is gone.
+
+        A request whose response has begun is left alone.
+        """
         if self.pipeline:
-            self.pipeline.popleft()  # the last one that came, not yet begun
+            self.pipeline.popleft()  # the newest request; its task has not begun
         elif not self.cycle.response_started:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
 
     def _send_refusal(self) -> None:
-        """Write the refusal and half-close; closed with bytes unread, a reset could overtake it."""
+        """Write the refusal and half-close the connection.
+
+        A full close with unread bytes would send a reset, which could overtake the refusal.
+        """
         if self.transport.is_closing() or self._is_refused:
             return
         self._is_refused = True
@@ -222,13 +232,13 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.write_eof()
 
     def _is_idle(self) -> bool:
-        """Whether every request so far has its response, or will have none."""
+        """Whether no request waits for its response."""
         cycle = self.cycle
         is_over = cycle is None or cycle.response_complete or cycle.disconnected
         return is_over and not self.pipeline
 
     def shutdown(self) -> None:
-        """End soon: nobody sweeps any more, so a refused client is not waited for."""
+        """End soon. After the last sweep nothing waits for a refused client."""
         if self._is_refused:
             self.transport.close()
         super().shutdown()
@@ -240,14 +250,19 @@ class HttpProtocol(HttpToolsProtocol):
         `send_s` for any byte that the client acknowledges. now_s is the time of a clock that only
         grows, the same clock in every call.
         """
-        seen = self._awaited()
-        if seen != self._seen:
-            self._seen, self._since_s = seen, now_s
-        elif seen and now_s - self._since_s >= _patience_s(seen[0], self._application.limits):
-            self._give_up(seen[0])
+        progress = self._client_progress()
+        if progress != self._progress:
+            self._progress, self._since_s = progress, now_s
+        elif progress and now_s - self._since_s >= _patience_s(
+            progress[0], self._application.limits
+        ):
+            self._give_up(progress[0])
 
-    def _awaited(self) -> tuple[Any, ...]:
-        """Return the stage and how far the client got in it; () if nothing is awaited of it."""
+    def _client_progress(self) -> tuple[Any, ...]:
+        """Return the stage and the client's progress in it; () if the client need do nothing.
+
+        Equal values in two sweeps mean that the client did nothing in between.
+        """
         if self._is_refused:
             return (Stage.LEAVE,)
         is_idle = self._is_idle()
@@ -260,7 +275,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_in_body and not self.pipeline and not has_begun and not self.flow.read_paused:
             steps = self._body_bytes // (self._application.limits.body_s * _BODY_MIN_BYTES_PER_S)
             return Stage.BODY, self._heads, steps
-        # Between requests uvicorn's timer runs, unless bytes came: a part of a head, or newlines.
+        # Between requests uvicorn's timer runs. It stops at any byte: of a head, or a newline.
         is_quiet = self.timeout_keep_alive_task is None
         if is_idle and (is_quiet or self.scope is not self._whole_head):
             return Stage.HEAD, self._heads
@@ -295,10 +310,10 @@ def _patience_s(stage: Stage, limits: Limits) -> int:
 
 
 def _sending(transport: Any) -> tuple[int, int]:
-    """Return how many bytes the kernel still holds for the client, and how many it acknowledged.
+    """Return two counts of bytes: in the kernel's send queue, and acknowledged by the client.
 
-    Where the kernel tells neither, both are 0. Counted is what the client's side took, whichever
-    way it was sent: files go past the transport.
+    The counts include bytes that sendfile sent past the transport. Both are 0 if the kernel gives
+    none.
     """
     sock = transport.get_extra_info("socket")
     try:
@@ -310,9 +325,9 @@ def _sending(transport: Any) -> tuple[int, int]:
 
 
 def _reset(transport: Any) -> None:
-    """Cut the connection at once, for everyone who holds a descriptor of it.
+    """Cut the connection at once, for every holder of a descriptor.
 
-    Streams send through a duplicate and wait on it; the shutdown wakes them.
+    Streams send through a duplicated descriptor and wait on it; the shutdown wakes them.
     """
     with contextlib.suppress(OSError):
         copy = os.dup(transport.get_extra_info("socket").fileno())

@@ -1,7 +1,7 @@
 """Running the application under uvicorn: processes, draining on SIGTERM, sweeping.
 
-On SIGTERM a process becomes unready at once and accepts connections for `drain_s` more seconds, so
-that load balancers notice first; then it stops listening and running downloads get `shutdown_s`.
+On SIGTERM a process becomes unready at once, and accepts connections for `drain_s` more seconds, so
+that load balancers notice. Then it stops listening, and running downloads get `shutdown_s` seconds.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from app.settings import Settings
 _BACKLOG = 4096
 _OPEN_FILES = 65536
 _RESTART_PAUSE_S = 1.0
-_START_S = 30.0  # a process that ends with 1 so early could not start at all
+_START_S = 30.0  # a process that ends with code 1 in this time could not start
 _SWEEP_TICKS = 10
 _log = logs.get("server")
 
@@ -44,7 +44,7 @@ class Server(uvicorn.Server):
         self._drain_s = drain_s
 
     async def on_tick(self, counter: int) -> bool:
-        """Do what is due every tenth of a second; once per second, look at every connection."""
+        """Run the tick of uvicorn, every tenth of a second; sweep all connections every second."""
         if counter % _SWEEP_TICKS == 0:
             self.sweep(time.monotonic())
         return await super().on_tick(counter)
@@ -61,10 +61,10 @@ class Server(uvicorn.Server):
                 connection.sweep(now_s)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain at the first SIGTERM; stop accepting at any other signal, or the second one.
+        """Drain at the first SIGTERM; stop accepting at any other signal, or at the second one.
 
-        uvicorn's own handler raises the signal again at the end, which would end a clean stop with
-        the signal's exit status instead of 0.
+        uvicorn's own handler raises the signal again at the end: a clean stop would end with the
+        signal's exit status instead of 0.
         """
         first = not self._application.health.draining
         self._application.begin_drain()
@@ -85,19 +85,19 @@ def bind(settings: Settings) -> socket.socket:
     """Return the bound socket that all processes listen on.
 
     Raises:
-        SettingsError: the address is taken, or not one of this host.
+        SettingsError: the address is in use, or not an address of this host.
     """
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
-        sock = _bound(*found[0])
+        results = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        sock = _bound(*results[0])
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        advice = "another MOORAGE_PORT, or stop what listens there" if taken else "a MOORAGE_HOST"
+        in_use = error.errno == errno.EADDRINUSE
+        advice = "another MOORAGE_PORT, or stop what listens there" if in_use else "a MOORAGE_HOST"
         raise SettingsError(
             f"can't listen on {settings.host}:{settings.port}: {error.strerror}; choose {advice}"
         ) from error
-    # Accepted sockets inherit it. It reaches where no sweep does: bytes that only the kernel holds,
-    # perhaps of a connection that was closed here. Twice, so that the sweep comes first.
+    # Accepted sockets inherit this time-out. It covers bytes that only the kernel holds, such as
+    # those of a connection that is closed here. Twice send_s, so that the sweep comes first.
     with contextlib.suppress(OSError, AttributeError):
         give_up_ms = 2000 * settings.limits.send_s
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, give_up_ms)
@@ -116,7 +116,7 @@ def _bound(family: int, kind: int, protocol: int, _name: str, address: Any) -> s
 
 
 def serve(settings: Settings, sock: socket.socket) -> int:
-    """Serve until told to stop; return the exit code."""
+    """Serve until a signal; return the exit code."""
     _allow_open_files()
     if settings.workers == 1:
         return _serve_here(settings, sock)
@@ -126,11 +126,11 @@ def serve(settings: Settings, sock: socket.socket) -> int:
 
 
 def _allow_open_files() -> None:
-    """Raise the soft limit of open files, which is 1024 in most shells: a stream takes three."""
+    """Raise the soft limit of open files: most shells have 1024, and a stream needs three."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _serve_here(settings: Settings, sock: socket.socket) -> int:
@@ -141,14 +141,14 @@ def _serve_here(settings: Settings, sock: socket.socket) -> int:
 
 
 def _worker(settings: Settings, sock: socket.socket) -> None:
-    """Run in a process of its own."""
+    """Serve in a process of its own, under the supervisor."""
     logs.configure(settings.log_level, settings.log_format)
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     raise SystemExit(_serve_here(settings, sock))
 
 
 def _end_with_supervisor() -> None:
-    """Stop when the supervisor is gone: killed, it could not tell us, and we hold its port."""
+    """Stop when the supervisor is gone: a killed one sends no signal, and its port must be freed."""
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
         supervisor.join()
@@ -172,7 +172,7 @@ def _config(settings: Settings, application: Application) -> uvicorn.Config:
 
 
 class Supervisor:
-    """Several processes on one listener: restarts what dies, passes signals on."""
+    """Several processes on one listener: restarts dead processes, passes signals on."""
 
     def __init__(self, settings: Settings, sock: socket.socket) -> None:
         self._settings = settings
@@ -182,7 +182,7 @@ class Supervisor:
         self._stopping = False
 
     def run(self) -> int:
-        """Run until a signal or a process that can't start; return the exit code."""
+        """Run until a signal, or until a process can't start; return the exit code."""
         self._sock.listen(_BACKLOG)
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, self._on_signal)
@@ -190,7 +190,7 @@ class Supervisor:
         failed, began = False, time.monotonic()
         while not self._stopping and not failed:
             time.sleep(0.2)
-            # Later on, one that can't start (a full disk, say) must not end those that serve.
+            # Later a process that can't start (a full disk) must not end the others.
             is_start = time.monotonic() - began < _START_S
             failed = is_start and any(p.exitcode == 1 for p in self._processes)
             if not failed:
@@ -198,12 +198,12 @@ class Supervisor:
         if failed:
             _log.error("a process could not start; stopping all")
         self._stopping = True
-        # Held open here, it would take connections that no process accepts any more.
+        # An open listener here would take connections that no process accepts.
         self._sock.close()
         self._terminate()
         for process in self._processes:
             process.join()
-        # One that was still starting has no handler yet, and ends by the signal itself.
+        # A process that was still starting has no handler, and ends by the signal.
         clean = (0, -signal.SIGTERM)
         return int(failed or any(p.exitcode not in clean for p in self._processes))
 
@@ -224,7 +224,7 @@ class Supervisor:
             self._processes[index] = self._start()
 
     def _on_signal(self, _sig: int, _frame: FrameType | None) -> None:
-        """Begin to stop; the second signal goes straight on to the processes and ends the drain."""
+        """Begin to stop. The second signal goes to the processes and ends their drain."""
         if self._stopping:
             self._terminate()
         self._stopping = True
