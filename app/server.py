@@ -50,12 +50,12 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def sweep(self, now_s: float) -> None:
-        """Cut every connection whose client has kept it waiting for too long.
+        """Cut every connection whose client stalls for too long.
 
         Args:
-            now_s: of a clock that only grows, the same one in every call.
+            now_s: the time of a clock that only grows, the same clock in every call.
         """
-        # A copy, since a connection that is given up leaves the set.
+        # A copy: a connection that is cut leaves the set.
         for connection in list(self.server_state.connections):
             if isinstance(connection, HttpProtocol):
                 connection.sweep(now_s)
@@ -148,7 +148,7 @@ def _worker(settings: Settings, sock: socket.socket) -> None:
 
 
 def _end_with_supervisor() -> None:
-    """Stop when the supervisor is gone: a killed one sends no signal, and its port must be freed."""
+    """Stop when the supervisor is gone: a killed one sends no signal, and the port must be free."""
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
         supervisor.join()
