@@ -63,10 +63,13 @@ from app.services.sumdb.prefetch import Prefetch
 from app.services.sumdb.status import LogStatus
 from app.services.tenantlog.head import HeadFiles
 from app.services.tenantlog.log import TenantLogs
+from app.services.tenants.checks import RouteCheck
+from app.services.tenants.credentials import CredentialService
 from app.services.tenants.document import DocumentService
 from app.services.tenants.explain import ExplainService
-from app.services.tenants.routes import CredentialService, RouteService
-from app.services.tenants.rules import OwnershipService, RuleService
+from app.services.tenants.ownership import OwnershipService
+from app.services.tenants.routes import RouteService
+from app.services.tenants.rules import RuleService
 from app.services.tenants.tenants import TenantService
 from app.services.tokens import TokenService
 from app.services.upstreams import Upstreams
@@ -238,18 +241,16 @@ def build_modules(
 def build_tenants(shared: SharedServices) -> TenantServices:
     """Return the group that records tenants and what belongs to them."""
     settings, db, now = shared.settings, shared.db, shared.now
-    routes = RouteService(db, _guard(settings), now)
-    tenants = TenantService(db, routes, now, settings.modules.upstream)
-    rules, ownership = RuleService(db, now), OwnershipService(db, now)
+    check = RouteCheck(_guard(settings))
     return TenantServices(
-        tenants=tenants,
-        tokens=TokenService(db, shared.policies, now),
-        rules=rules,
-        ownership=ownership,
-        routes=routes,
+        tenants=TenantService(db, check, now, settings.modules.upstream),
+        tokens=TokenService(db, now),
+        rules=RuleService(db, now),
+        ownership=OwnershipService(db, now),
+        routes=RouteService(db, check, now),
         credentials=CredentialService(db, shared.box, now),
         explain=ExplainService(db, shared.policies, now),
-        documents=DocumentService(db, tenants, rules, ownership, routes),
+        documents=DocumentService(db, check, now),
     )
 
 

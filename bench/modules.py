@@ -17,7 +17,6 @@ from pathlib import Path
 from app.core.acl import Effect
 from app.core.principal import OPERATOR, Scope
 from app.services.assembly import Services
-from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
 from app.settings import Settings
 from app.settings.sections import Network
 from app.wiring import build, migrate
@@ -26,6 +25,7 @@ from bench.report import Bound, Comparison, Result
 from bench.servers import Load, Served, moorage, nginx, require_programs, upstream, wrk
 from bench.transfers import asking, body_of
 from tests.fakes.modules import Module, many, module
+from tests.nouns import a_route, a_rule, a_tenant
 
 _WORKERS = 2
 _CONNECTIONS = 32
@@ -144,16 +144,14 @@ async def _set_up(settings: Settings, tenants: tuple[Tenant, ...]) -> str:
 
 
 async def _record(services: Services, tenant: Tenant) -> None:
-    draft = TenantDraft(tenant.name, default=Effect.DENY, anonymous_read=tenant.is_open)
+    draft = a_tenant(tenant.name, default=Effect.DENY, anonymous_read=tenant.is_open)
     await services.tenants.tenants.create(draft, OPERATOR, catch_all=False)
-    route = RouteDraft("*", (UpstreamDraft(tenant.upstream),))
+    route = a_route("*", tenant.upstream)
     await services.tenants.routes.create(tenant.name, route, OPERATOR)
     for number in range(_RULES - 1):
-        rule = RuleDraft(Effect.DENY, f"evil{number}.example/*", "<v2.0.0", "not wanted")
+        rule = a_rule(Effect.DENY, f"evil{number}.example/*", "<v2.0.0", "not wanted")
         await services.tenants.rules.create(tenant.name, rule, OPERATOR)
-    await services.tenants.rules.create(
-        tenant.name, RuleDraft(Effect.ALLOW, "example.com"), OPERATOR
-    )
+    await services.tenants.rules.create(tenant.name, a_rule(Effect.ALLOW, "example.com"), OPERATOR)
 
 
 def _hits(ours: Served, token: str, folder: Path, rounds: int, seconds: int) -> list[Result]:

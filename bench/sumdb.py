@@ -21,7 +21,6 @@ from app.core.acl import Effect
 from app.core.principal import OPERATOR
 from app.core.record import Sums
 from app.services.assembly import Services
-from app.services.tenants.drafts import RouteDraft, TenantDraft, UpstreamDraft
 from app.settings import Settings
 from app.settings.sections import Network, PublicLog, Sumdb
 from app.wiring import build, migrate
@@ -30,6 +29,7 @@ from bench.servers import Load, Served, moorage, nginx, require_programs, wrk
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
 from tests.fakes.sumdb import FakeSumdb
+from tests.nouns import a_route, a_tenant
 
 _WORKERS = 2
 _CONNECTIONS = 32
@@ -104,11 +104,9 @@ async def _set_up(settings: Settings, upstream: str) -> str:
     """Record a tenant whose log has as many records as the relayed one; return the log's name."""
     services = build(settings)
     try:
-        draft = TenantDraft(_TENANT, default=Effect.ALLOW, anonymous_read=True)
+        draft = a_tenant(_TENANT, default=Effect.ALLOW, anonymous_read=True)
         await services.tenants.tenants.create(draft, OPERATOR, catch_all=False)
-        await services.tenants.routes.create(
-            _TENANT, RouteDraft("*", (UpstreamDraft(upstream),)), OPERATOR
-        )
+        await services.tenants.routes.create(_TENANT, a_route("*", upstream), OPERATOR)
         log = await services.sumdb.logs.create(_TENANT)
         await _append(services, range(_RECORDS))
         return log.name

@@ -184,10 +184,17 @@ def checked(model: type[M], body: Any) -> M:
     """
     from pydantic import ValidationError
 
+    from app.core.noun import CONTENT
+    from app.web.admin.answers import content_line
+
     try:
         return model.model_validate(body)
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False, include_context=False)
+    if all(e["type"] == CONTENT for e in found):
+        place = ("body", "document") if model.__name__ == "Document" else ()
+        raise BadInputError(content_line({**found[0], "loc": (*place, *found[0]["loc"])}))
+    found = [e for e in found if e["type"] != CONTENT]
     raise BadInputError(wrong_fields((".".join(map(str, e["loc"])), e["msg"]) for e in found))
 
 

@@ -16,12 +16,27 @@ Not here: who asks (services/tenants), and where a module comes from (`routing`)
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Annotated
 
-from app.core.modulepattern import Pattern
-from app.core.versionrange import VersionRange
+from app.core.errors import BadInputError
+from app.core.module import check_path
+from app.core.modulepattern import MAX_PATTERN_CHARS, Pattern
+from app.core.noun import (
+    AfterValidator,
+    Field,
+    Noun,
+    Recorded,
+    Text,
+    Words,
+    line,
+    model_validator,
+    passes,
+    refuse,
+)
+from app.core.versionrange import MAX_RANGE_CHARS, VersionRange
 
 MAX_REASON_CHARS = 300
 
@@ -33,26 +48,46 @@ class Effect(StrEnum):
     DENY = "deny"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule.
+def _in_utc(at: datetime) -> datetime:
+    """Return a time in UTC, which the years 1 and 9999 may not have."""
+    if at.tzinfo is None:
+        raise refuse('expires_at needs a zone, as in "2027-01-31T00:00:00Z"')
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("beyond the years 1 to 9999") from error
 
-    Attributes:
-        id: unique among all rules.
-        pattern: of the module paths that it is about, with GOPRIVATE's syntax.
-        versions: which versions; None means all.
-        reason: shown to whoever is denied.
-        expires_at: from then on the rule does nothing; None means never.
-        tenant: whose it is; None for a platform rule, which can only deny.
+
+def _parse_versions(text: str) -> VersionRange | None:
+    return VersionRange.parse(text) if text.strip() else None
+
+
+def _write_versions(versions: VersionRange | None) -> str:
+    return str(versions) if versions else ""
+
+
+PatternText = Annotated[Pattern, Text(Pattern, Pattern.parse, max_chars=MAX_PATTERN_CHARS)]
+_Versions = Annotated[
+    VersionRange | None,
+    Text(VersionRange | None, _parse_versions, max_chars=MAX_RANGE_CHARS, write=_write_versions),
+]
+
+
+class Rule(Noun):
+    """A rule: which modules and versions a tenant may use, or may not.
+
+    effect: a platform rule can only deny.
+    pattern: of module paths, as in GOPRIVATE, without a comma: "example.com/team/*".
+    versions: such as ">=v1.2.0 <v2.0.0-0 || v3"; "" means all.
+    reason: shown to whoever is denied.
+    expires_at: from then on it does nothing; with a zone. null means never.
     """
 
-    id: int
     effect: Effect
-    pattern: Pattern
-    versions: VersionRange | None = None
-    reason: str = ""
-    expires_at: datetime | None = None
-    tenant: str | None = None
+    pattern: PatternText
+    versions: _Versions = Field(default=None, json_schema_extra={"default": ""})
+    reason: Annotated[str, *line("reason", MAX_REASON_CHARS)] = ""
+    expires_at: Annotated[datetime, AfterValidator(_in_utc)] | None = None
 
     def is_live(self, now: datetime) -> bool:
         """Whether the rule still acts."""
@@ -69,19 +104,40 @@ class Rule:
         return f"{self.effect} {self.pattern.text}{versions}"
 
 
-@dataclass(frozen=True, slots=True)
-class Ownership:
-    """A module path prefix that belongs to one tenant.
+class RecordedRule(Rule, Recorded):
+    """One rule; tenant is null for one of the platform, revision is what its ETag says."""
 
-    Attributes:
-        prefix: whole path elements: "corp.example/team" covers "corp.example/team/x" and not
-            "corp.example/teamwork".
-        granted: other tenants that may use it.
+    tenant: str | None
+
+
+class Owner(Noun):
+    """Whose a prefix of module paths is, and who else may use it."""
+
+    tenant: Annotated[str, Field(max_length=63)]
+    granted: Annotated[frozenset[str], Words(max_words=1000, max_chars=63)] = frozenset()
+
+    @model_validator(mode="after")
+    def _needs_no_grant(self) -> "Owner":
+        if self.tenant in self.granted:
+            raise refuse("the owner needs no grant")
+        return self
+
+
+def _check_prefix(prefix: str) -> None:
+    try:
+        check_path(prefix)
+    except BadInputError as error:
+        raise BadInputError(f"an owned prefix is the beginning of module paths: {error}") from error
+
+
+class Ownership(Owner):
+    """A prefix of module paths, whose it is, and who else may use it.
+
+    prefix: whole path elements: "corp.example/team" covers "corp.example/team/x" and not
+        "corp.example/teamwork".
     """
 
-    prefix: str
-    tenant: str
-    granted: frozenset[str] = frozenset()
+    prefix: Annotated[str, Field(max_length=2000), AfterValidator(passes(_check_prefix))]
 
     def covers(self, module: str) -> bool:
         """Whether a module path lies at or below the prefix."""
@@ -90,6 +146,12 @@ class Ownership:
     def opens_to(self, tenant: str) -> bool:
         """Whether a tenant may pass."""
         return tenant == self.tenant or tenant in self.granted
+
+
+class RecordedOwnership(Ownership, Recorded):
+    """One owned prefix; revision is what its ETag says."""
+
+    id: int = Field(exclude=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +189,7 @@ class Step:
     """
 
     stage: Stage
-    subject: Rule | Ownership | None
+    subject: RecordedRule | Ownership | None
     decision: Decision | None
 
 
@@ -137,9 +199,9 @@ class Access:
 
     tenant: str
     default: Effect
-    rules: Sequence[Rule] = ()
-    platform_rules: Sequence[Rule] = ()
-    ownerships: Sequence[Ownership] = field(default=())
+    rules: Sequence[RecordedRule] = ()
+    platform_rules: Sequence[RecordedRule] = ()
+    ownerships: Sequence[Ownership] = ()
 
     def to(self, module: str, now: datetime) -> "ModuleAccess":
         """Return the rules that are about one module; decide its versions with that."""
@@ -164,10 +226,10 @@ class ModuleAccess:
     module: str
     tenant: str
     default: Effect
-    platform_denials: tuple[Rule, ...]
+    platform_denials: tuple[RecordedRule, ...]
     ownership: Ownership | None
-    denials: tuple[Rule, ...]
-    allowances: tuple[Rule, ...]
+    denials: tuple[RecordedRule, ...]
+    allowances: tuple[RecordedRule, ...]
 
     def decide(self, version: str | None) -> Decision:
         """Return whether a version may be used.
@@ -199,28 +261,30 @@ class ModuleAccess:
         if ownership.opens_to(self.tenant):
             return None
         by = f"ownership of {ownership.prefix}"
-        told = f"{name} is closed to tenant {self.tenant}: its prefix has an owner"
-        return Decision(False, by, told)
+        reason = f"{name} is closed to tenant {self.tenant}: its prefix has an owner"
+        return Decision(allowed=False, by=by, reason=reason)
 
     def _among_allowed(self, name: str, version: str | None) -> Iterator[Step]:
         is_allowed = False
         for rule in self.allowances:
             allows = version is None or rule.covers(version)
             is_allowed = is_allowed or allows
-            yield Step(Stage.ALLOW, rule, Decision(True, f"rule {rule.id}") if allows else None)
+            decision = Decision(allowed=True, by=f"rule {rule.id}") if allows else None
+            yield Step(Stage.ALLOW, rule, decision)
         if self.allowances and not is_allowed:
-            told = "; ".join(f"{r}{_because(r)}" for r in self.allowances)
-            reason = f"{name} is outside the allowed versions ({told})"
-            yield Step(Stage.ALLOW, None, Decision(False, f"rule {self.allowances[0].id}", reason))
+            allowed = "; ".join(f"{r}{_because(r)}" for r in self.allowances)
+            reason = f"{name} is outside the allowed versions ({allowed})"
+            by = f"rule {self.allowances[0].id}"
+            yield Step(Stage.ALLOW, None, Decision(allowed=False, by=by, reason=reason))
 
     def _by_default(self, name: str) -> Decision:
         if self.default is Effect.ALLOW:
-            return Decision(True, "default")
-        told = f"{name} is not allowed for tenant {self.tenant}: no rule allows it"
-        return Decision(False, "default", told)
+            return Decision(allowed=True, by="default")
+        reason = f"{name} is not allowed for tenant {self.tenant}: no rule allows it"
+        return Decision(allowed=False, by="default", reason=reason)
 
 
-def _about(rules: Iterable[Rule], module: str, now: datetime) -> list[Rule]:
+def _about(rules: Iterable[RecordedRule], module: str, now: datetime) -> list[RecordedRule]:
     return [r for r in rules if r.is_live(now) and r.pattern.matches(module)]
 
 
@@ -231,4 +295,5 @@ def _because(rule: Rule) -> str:
 def _denial(name: str, by: str, rule: Rule, version: str | None) -> Decision | None:
     if not rule.covers(version):
         return None
-    return Decision(False, by, f"{name} is denied by {by} ({rule}){_because(rule)}")
+    reason = f"{name} is denied by {by} ({rule}){_because(rule)}"
+    return Decision(allowed=False, by=by, reason=reason)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.core.acl import ModuleAccess, Ownership, Rule, Stage, Step
+from app.core.acl import ModuleAccess, Ownership, RecordedRule, Stage, Step
 
 
 class Outcome(StrEnum):
@@ -94,7 +94,7 @@ def _lines(
 
 def _what(step: Step, access: ModuleAccess, names_others: bool) -> str:
     subject = step.subject
-    if isinstance(subject, Rule):
+    if isinstance(subject, RecordedRule):
         name = "platform rule" if step.stage is Stage.PLATFORM else "rule"
         until = f" until {subject.expires_at:%Y-%m-%d %H:%M} UTC" if subject.expires_at else ""
         return f"{name} {subject.id}: {subject}{until}"
@@ -110,7 +110,7 @@ def _what(step: Step, access: ModuleAccess, names_others: bool) -> str:
 
 
 def _told(step: Step) -> str:
-    if isinstance(step.subject, Rule):
+    if isinstance(step.subject, RecordedRule):
         return step.subject.reason
     return ""
 

@@ -8,12 +8,27 @@ tenant's catch-all route can leak them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated, Any
 
-from app.core.acl import Ownership
+from app.core.acl import Ownership, PatternText
 from app.core.errors import DeniedError
 from app.core.modulepattern import Pattern
+from app.core.noun import (
+    Field,
+    Noun,
+    Recorded,
+    StrictBool,
+    StrictInt,
+    ValidationInfo,
+    Words,
+    field_validator,
+    model_validator,
+    refuse,
+)
 
-DEFAULT_TTL_S = 300
+MAX_UPSTREAMS = 10
+MAX_CA_BYTES = 256 * 1024
+_TTL_MAX_S = 7 * 24 * 3600
 
 
 class OnAbsent(StrEnum):
@@ -31,53 +46,78 @@ class LogPolicy(StrEnum):
     REQUIRE = "require"
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """A GOPROXY server in a route.
+def _seconds(least: float, most: float) -> Any:
+    return Field(ge=least, le=most, allow_inf_nan=False, strict=True)
 
-    Attributes:
-        origin_id: the origin's identity, URL and credential together; content is stored under it.
-        url: the base, without a slash at the end: "https://proxy.golang.org".
-        credential: its id, or None for anonymous access.
-        redirect_to: hosts and origins besides its own that it may redirect to.
-        connect_s: seconds that connecting may take.
-        metadata_s: seconds for a list, .info or .mod, retries included.
-        zip_s: seconds for a zip.
-        ca_pem: PEM certificates trusted for this upstream besides the usual ones; "" for none.
+
+class Upstream(Noun):
+    """A GOPROXY server; its URL alone stands for one with all defaults.
+
+    url: the base: "https://proxy.golang.org".
+    credential: the name of one of the tenant's credentials; null sends none.
+    on_absent: what its 404 means: ask the "next" upstream, or "stop".
+    redirect_to: hosts, or origins such as "https://cdn.example:8443", that it may redirect to.
+    ca_pem: certificates trusted for it besides the usual ones.
+    connect_s, metadata_s, zip_s: seconds for connecting, for a list, .info or .mod, and for a zip.
     """
 
-    origin_id: int
-    url: str
+    url: Annotated[str, Field(max_length=2000)]
+    credential: Annotated[str, Field(max_length=63)] | None = None
     on_absent: OnAbsent = OnAbsent.NEXT
-    credential: int | None = None
-    redirect_to: frozenset[str] = frozenset()
-    connect_s: float = 5.0
-    metadata_s: float = 60.0
-    zip_s: float = 900.0
-    ca_pem: str = ""
+    redirect_to: Annotated[frozenset[str], Words(max_words=20, max_chars=300)] = frozenset()
+    ca_pem: Annotated[str, Field(max_length=MAX_CA_BYTES)] = ""
+    connect_s: Annotated[float, _seconds(0.1, 60)] = 5.0
+    metadata_s: Annotated[float, _seconds(1, 600)] = 60.0
+    zip_s: Annotated[float, _seconds(1, 7200)] = 900.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_url(cls, body: Any) -> Any:
+        return {"url": body} if isinstance(body, str) else body
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where the modules of a pattern come from.
+class RecordedUpstream(Upstream):
+    """One upstream of a route."""
 
-    Attributes:
-        private: its names are asked here and nowhere else.
-        off: nothing is fetched; what is stored is served.
-        forks: accept modules whose go.mod declares another path (for `replace`).
-        ttl_s: seconds for which lists and other answers that change are fresh.
-        log: the checksum database's part.
+    # The origin's identity, URL and credential together; content is stored under it.
+    origin_id: int = Field(exclude=True)
+    credential_id: int | None = Field(exclude=True)
+
+
+class Route(Noun):
+    """A route: where the modules of a pattern come from. The longest pattern that matches is taken.
+
+    private: its names are asked here and nowhere else, by any tenant.
+    off: nothing is fetched; what is stored is served.
+    forks: accept modules whose go.mod declares another path, for `replace`.
+    ttl_s: seconds for which lists and other answers that change are fresh.
+    log: whether a zip has to be in a checksum database: "off", "defer" or "require"; null means
+        "off" for a private route, "defer" for others.
     """
 
-    id: int
+    pattern: PatternText
+    upstreams: Annotated[tuple[Upstream, ...], Field(min_length=1, max_length=MAX_UPSTREAMS)]
+    private: StrictBool = False
+    off: StrictBool = False
+    forks: StrictBool = False
+    ttl_s: Annotated[StrictInt, Field(ge=0, le=_TTL_MAX_S)] = 300
+    log: LogPolicy | None = Field(default=None, validate_default=True)
+
+    @field_validator("log")
+    @classmethod
+    def _of_privacy(cls, log: LogPolicy | None, info: ValidationInfo) -> LogPolicy:
+        is_private = info.data.get("private", False)
+        if is_private and log not in (None, LogPolicy.OFF):
+            raise refuse("a private route's modules are in no public log: log must be off")
+        return log or (LogPolicy.OFF if is_private else LogPolicy.DEFER)
+
+
+class RecordedRoute(Route, Recorded):
+    """One route; revision is what its ETag says."""
+
     tenant: str
-    pattern: Pattern
-    upstreams: tuple[Upstream, ...]
-    private: bool = False
-    off: bool = False
-    forks: bool = False
-    ttl_s: int = DEFAULT_TTL_S
-    log: LogPolicy = LogPolicy.DEFER
+    upstreams: tuple[RecordedUpstream, ...]
+    log: LogPolicy
 
     def __str__(self) -> str:
         what = "private route" if self.private else "route"
@@ -101,20 +141,20 @@ class PrivateNames:
         return None
 
 
-def matching(routes: Sequence[Route], module: str) -> list[Route]:
+def matching(routes: Sequence[RecordedRoute], module: str) -> list[RecordedRoute]:
     """Return the routes whose patterns match, the longest first; equal ones oldest first."""
-    found = [r for r in routes if r.pattern.matches(module)]
-    return sorted(found, key=lambda r: (r.pattern.specificity, -r.id), reverse=True)
+    matches = [r for r in routes if r.pattern.matches(module)]
+    return sorted(matches, key=lambda r: (r.pattern.specificity, -r.id), reverse=True)
 
 
-def choose(routes: Sequence[Route], module: str) -> Route | None:
+def choose(routes: Sequence[RecordedRoute], module: str) -> RecordedRoute | None:
     """Return the route whose pattern is the longest that matches."""
     return next(iter(matching(routes, module)), None)
 
 
 def route_for(
-    routes: Sequence[Route], private_names: PrivateNames, tenant: str, module: str
-) -> Route:
+    routes: Sequence[RecordedRoute], private_names: PrivateNames, tenant: str, module: str
+) -> RecordedRoute:
     """Return the route that a module of a tenant takes.
 
     Raises:

@@ -1,8 +1,9 @@
 """The audit log's rows: append-only, each chained to the one before by its hash."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.audit import FIRST_HASH, AuditRecord, chain_hash
@@ -41,26 +42,48 @@ class AuditLog:
             obj: what it was done to: a filename, a version, a key's fingerprint.
             detail: one line for a reader.
         """
-        # One at a time, where the database lets several write: each row follows the one before.
-        self._session.execute(select(GenerationRow.id).with_for_update())
+        self.append_all(at, actor, [(action, obj, detail)])
+
+    def append_all(self, at: datetime, actor: str, changes: Iterable[tuple[str, str, str]]) -> None:
+        """Chain one row on for each change, in their order.
+
+        Args:
+            at: when, UTC.
+            actor: "system", "cli" or a token's id.
+            changes: action, object and detail of each; see `append`.
+        """
+        self.lock()
         last = self._session.execute(
-            select(AuditRow).order_by(AuditRow.seq.desc()).limit(1)
-        ).scalar_one_or_none()
-        record = AuditRecord(last.seq + 1 if last else 1, at, actor, action, obj, detail)
-        prev_hash = last.hash if last else FIRST_HASH
-        self._session.add(
-            AuditRow(
-                seq=record.seq,
-                at=at,
-                actor=actor,
-                action=action,
-                object=obj,
-                detail=detail,
-                prev_hash=prev_hash,
-                hash=chain_hash(prev_hash, record),
+            select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)
+        ).one_or_none()
+        seq, prev_hash = (last.seq, last.hash) if last else (0, FIRST_HASH)
+        rows = []
+        for action, obj, detail in changes:
+            seq += 1
+            record = AuditRecord(seq, at, actor, action, obj, detail)
+            this_hash = chain_hash(prev_hash, record)
+            rows.append(
+                {
+                    "seq": seq,
+                    "at": at,
+                    "actor": actor,
+                    "action": action,
+                    "object": obj,
+                    "detail": detail,
+                    "prev_hash": prev_hash,
+                    "hash": this_hash,
+                }
             )
-        )
-        self._session.flush()
+            prev_hash = this_hash
+        if rows:
+            self._session.execute(insert(AuditRow), rows)
+
+    def lock(self) -> None:
+        """Let nobody else append until this transaction ends.
+
+        Where the database lets several write at once, each row has to follow the one before.
+        """
+        self._session.execute(select(GenerationRow.id).with_for_update())
 
     def rows(
         self,

@@ -1,10 +1,17 @@
-"""The declarative base: naming convention, UTC-only datetimes."""
+"""The declarative base: naming convention, UTC-only datetimes, and how rows and nouns meet.
 
+A column has the name of the noun's field, so that reading and writing need no list of fields:
+`columns_for` says what to select, `values_for` what to write.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy import DateTime, Dialect, MetaData, String, TypeDecorator, inspect, select
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
+
+from app.core.noun import Noun
 
 NAMING_CONVENTION = {
     "ix": "ix_%(column_0_label)s",
@@ -42,3 +49,50 @@ class Base(DeclarativeBase):
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map: dict[Any, Any] = {datetime: UtcDateTime}  # noqa: RUF012 (SQLAlchemy's form)
+
+
+class WordSet(TypeDecorator[list[str]]):
+    """A sorted list of words, stored as one text with spaces between them."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Iterable[str] | None, dialect: Dialect) -> str | None:
+        """Return the text."""
+        return None if value is None else " ".join(sorted(value))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> list[str] | None:
+        """Return the words."""
+        return None if value is None else value.split()
+
+
+Revisions = Sequence[tuple[int, int, datetime]]
+"""Id, revision and time of creation of each row of a table: equal only if no row has changed."""
+
+T = TypeVar("T")
+_CHUNK = 10_000  # values in one IN; SQLite takes 32,766 of them
+
+
+def columns_for(row: type[Base], noun: type[Noun]) -> list[InstrumentedAttribute[Any]]:
+    """Return the columns of a row that have the name of one of the noun's fields."""
+    names = (attribute.key for attribute in inspect(row).column_attrs)
+    return [getattr(row, name) for name in names if name in noun.model_fields]
+
+
+def values_for(row: type[Base], noun: Noun) -> dict[str, Any]:
+    """Return what a noun says, by the columns that have the names of its fields; without the id."""
+    names = {attribute.key for attribute in inspect(row).column_attrs}
+    return noun.model_dump(include=names - {"id"})
+
+
+def revisions_of(session: Session, row: Any) -> Revisions:
+    """Return the revisions of all rows of a table, in the order of their ids."""
+    columns = (row.id, row.revision, row.created_at)
+    return [tuple(r) for r in session.execute(select(*columns).order_by(row.id))]
+
+
+def chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    """Yield values in lists that fit into one statement each."""
+    listed = list(values)
+    for start in range(0, len(listed), _CHUNK):
+        yield listed[start : start + _CHUNK]

@@ -1,47 +1,17 @@
-"""Rows of routes, of the origins they lead to, and of credentials for upstreams."""
+"""Rows of routes and their upstreams: where the modules of a tenant come from."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ForeignKey, UniqueConstraint, delete, select
-from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
+from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, func, insert, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.core.modulepattern import Pattern
-from app.core.routing import LogPolicy, OnAbsent, Route, Upstream
-from app.core.tenant import Tenant
-from app.db.base import Base
-from app.db.tenants import TenantTable
-
-
-class CredentialRow(Base):
-    """A credential for an upstream; `secret` is sealed by services/secrets.py."""
-
-    __tablename__ = "credentials"
-    # An origin is known by its credential's id, which must never come again.
-    __table_args__ = (UniqueConstraint("tenant_id", "name"), {"sqlite_autoincrement": True})
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id"))
-    name: Mapped[str]
-    kind: Mapped[str]
-    username: Mapped[str]
-    secret: Mapped[bytes]
-    revision: Mapped[int]
-    created_at: Mapped[datetime]
-    changed_at: Mapped[datetime]
-
-
-class OriginRow(Base):
-    """An upstream as identity, under which content is stored; never deleted.
-
-    `key` is the URL, with "#<credential id>" where one is sent: an id is never used again; and with
-    " forks" where content may declare another name, which a route without `forks` must not serve.
-    """
-
-    __tablename__ = "origins"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(unique=True)
+from app.core.routing import RecordedRoute, RecordedUpstream
+from app.db.base import Base, Revisions, WordSet, chunks, columns_for, revisions_of, values_for
+from app.db.credentials import CredentialRow
+from app.db.origins import OriginTable, origin_key
+from app.db.tenants import TenantRow
 
 
 class RouteRow(Base):
@@ -57,17 +27,13 @@ class RouteRow(Base):
     off: Mapped[bool]
     forks: Mapped[bool]
     ttl_s: Mapped[int]
-    log_policy: Mapped[str]
+    log: Mapped[str] = mapped_column("log_policy")
     revision: Mapped[int]
     created_at: Mapped[datetime]
 
-    upstreams: Mapped[list["RouteUpstreamRow"]] = relationship(
-        lazy="raise", order_by="RouteUpstreamRow.position", cascade="all, delete-orphan"
-    )
-
 
 class RouteUpstreamRow(Base):
-    """One upstream of a route, in its place; `redirect_to` are words separated by spaces."""
+    """One upstream of a route, in its place."""
 
     __tablename__ = "route_upstreams"
 
@@ -77,232 +43,136 @@ class RouteUpstreamRow(Base):
     url: Mapped[str]
     credential_id: Mapped[int | None] = mapped_column(ForeignKey("credentials.id"), index=True)
     on_absent: Mapped[str]
-    redirect_to: Mapped[str]
+    redirect_to: Mapped[list[str]] = mapped_column(WordSet)
     connect_s: Mapped[float]
     metadata_s: Mapped[float]
     zip_s: Mapped[float]
     ca_pem: Mapped[str]
 
-    credential: Mapped[CredentialRow | None] = relationship(lazy="raise")
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedCredential:
-    """A credential as recorded.
-
-    Attributes:
-        kind: "basic" or "bearer".
-        sealed: the secret, encrypted.
-    """
-
-    id: int
-    tenant: str
-    name: str
-    kind: str
-    username: str
-    sealed: bytes
-    revision: int
-    changed_at: datetime
-
-
-class CredentialTable:
-    """The repository of credentials for upstreams."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def all(self) -> list[RecordedCredential]:
-        """Return every credential, by tenant and name."""
-        names = TenantTable(self._session).names()
-        rows = self._session.execute(
-            select(CredentialRow).order_by(CredentialRow.tenant_id, CredentialRow.name)
-        ).scalars()
-        return [
-            RecordedCredential(
-                row.id,
-                names[row.tenant_id],
-                row.name,
-                row.kind,
-                row.username,
-                row.secret,
-                row.revision,
-                row.changed_at,
-            )
-            for row in rows
-        ]
-
-    def get(self, tenant: Tenant, name: str) -> RecordedCredential | None:
-        """Return one credential of a tenant."""
-        return next((c for c in self.all() if (c.tenant, c.name) == (tenant.name, name)), None)
-
-    def save(
-        self, tenant: Tenant, name: str, *, kind: str, username: str, sealed: bytes, at: datetime
-    ) -> None:
-        """Record a credential, or the next secret of one that is there: its id stays."""
-        row = self._session.execute(
-            select(CredentialRow).where(
-                CredentialRow.tenant_id == tenant.id, CredentialRow.name == name
-            )
-        ).scalar_one_or_none()
-        if row is None:
-            row = CredentialRow(tenant_id=tenant.id, name=name, created_at=at, revision=0)
-            self._session.add(row)
-        row.kind, row.username, row.secret = kind, username, sealed
-        row.changed_at = at
-        row.revision += 1
-        self._session.flush()
-
-    def routes_of(self, credential_id: int) -> list[int]:
-        """Return the ids of the routes that use a credential."""
-        found = self._session.execute(
-            select(RouteUpstreamRow.route_id).where(RouteUpstreamRow.credential_id == credential_id)
-        ).scalars()
-        return sorted(set(found))
-
-    def remove_of(self, tenant: Tenant) -> None:
-        """Remove the credentials of a tenant that is being removed, after its routes."""
-        self._session.execute(delete(CredentialRow).where(CredentialRow.tenant_id == tenant.id))
-
-    def remove(self, credential_id: int) -> None:
-        """Remove a credential."""
-        self._session.execute(delete(CredentialRow).where(CredentialRow.id == credential_id))
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedRoute:
-    """A route, the names of its upstreams' credentials, and how often it was changed.
-
-    Attributes:
-        credentials: one for each upstream, None where access is anonymous.
-    """
-
-    route: Route
-    credentials: tuple[str | None, ...]
-    revision: int
-    created_at: datetime
-
 
 class RouteTable:
-    """The repository of routes and origins."""
+    """The repository of routes."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def all(self) -> list[RecordedRoute]:
         """Return every route, oldest first."""
-        names = TenantTable(self._session).names()
-        credentials = {c.id: c.name for c in CredentialTable(self._session).all()}
-        upstreams: dict[int, list[RouteUpstreamRow]] = {}
-        for row in self._session.execute(
-            select(RouteUpstreamRow).order_by(RouteUpstreamRow.route_id, RouteUpstreamRow.position)
-        ).scalars():
-            upstreams.setdefault(row.route_id, []).append(row)
-        rows = self._session.execute(select(RouteRow).order_by(RouteRow.id)).scalars()
-        return [_route(row, upstreams.get(row.id, []), names, credentials) for row in rows]
+        return self._routes(select(RouteRow.id))
 
-    def of(self, tenant: Tenant) -> list[RecordedRoute]:
-        """Return the routes of one tenant, oldest first."""
-        return [r for r in self.all() if r.route.tenant == tenant.name]
+    def page(self, tenant_id: int, *, after: int, limit: int | None) -> list[RecordedRoute]:
+        """Return the routes of a tenant whose ids are above one, oldest first."""
+        query = select(RouteRow.id).where(RouteRow.tenant_id == tenant_id, RouteRow.id > after)
+        return self._routes(query.order_by(RouteRow.id).limit(limit))
 
-    def save(self, route: Route, tenant: Tenant, at: datetime) -> int:
-        """Record a route, a new one where its id is 0; return its id."""
-        row = self._session.get(RouteRow, route.id) if route.id else None
-        if row is None:
-            row = RouteRow(tenant_id=tenant.id, created_at=at, revision=0)
-            self._session.add(row)
-        row.pattern, row.private, row.off = route.pattern.text, route.private, route.off
-        row.forks, row.ttl_s, row.log_policy = route.forks, route.ttl_s, route.log
-        row.revision += 1
-        self._session.flush()
-        self._session.execute(delete(RouteUpstreamRow).where(RouteUpstreamRow.route_id == row.id))
-        for position, upstream in enumerate(route.upstreams):
-            self._session.add(self._upstream_row(route, row.id, position, upstream))
-        self._session.flush()
-        return row.id
+    def get(self, tenant_id: int, route_id: int) -> RecordedRoute | None:
+        """Return one route of a tenant."""
+        query = select(RouteRow.id)
+        query = query.where(RouteRow.tenant_id == tenant_id, RouteRow.id == route_id)
+        return next(iter(self._routes(query)), None)
 
-    def _upstream_row(
-        self, route: Route, route_id: int, position: int, upstream: Upstream
-    ) -> RouteUpstreamRow:
-        return RouteUpstreamRow(
-            route_id=route_id,
-            position=position,
-            origin_id=self._origin(route, upstream),
-            url=upstream.url,
-            credential_id=upstream.credential,
-            on_absent=upstream.on_absent,
-            redirect_to=" ".join(sorted(upstream.redirect_to)),
-            connect_s=upstream.connect_s,
-            metadata_s=upstream.metadata_s,
-            zip_s=upstream.zip_s,
-            ca_pem=upstream.ca_pem,
+    def with_pattern(self, tenant_id: int, pattern: str) -> int | None:
+        """Return the id of the tenant's route of a pattern."""
+        query = select(RouteRow.id)
+        query = query.where(RouteRow.tenant_id == tenant_id, RouteRow.pattern == pattern)
+        return self._session.execute(query).scalar()
+
+    def with_credential(self, credential_id: int) -> int | None:
+        """Return the id of the oldest route that uses a credential."""
+        query = select(RouteUpstreamRow.route_id)
+        query = query.where(RouteUpstreamRow.credential_id == credential_id)
+        return self._session.execute(query.order_by(RouteUpstreamRow.route_id).limit(1)).scalar()
+
+    def count(self, tenant_id: int) -> int:
+        """Return how many routes a tenant has."""
+        query = select(func.count()).select_from(RouteRow).where(RouteRow.tenant_id == tenant_id)
+        return self._session.execute(query).scalar_one()
+
+    def revisions(self) -> Revisions:
+        """Return what tells whether any route was added, changed or removed."""
+        return revisions_of(self._session, RouteRow)
+
+    def _routes(self, ids: Select[Any]) -> list[RecordedRoute]:
+        upstreams = self._upstreams(ids)
+        columns = *columns_for(RouteRow, RecordedRoute), TenantRow.name.label("tenant")
+        query = select(*columns).join_from(RouteRow, TenantRow).where(RouteRow.id.in_(ids))
+        rows = self._session.execute(query.order_by(RouteRow.id)).mappings()
+        return [
+            RecordedRoute.model_validate({**row, "upstreams": upstreams[row["id"]]}) for row in rows
+        ]
+
+    def _upstreams(self, ids: Select[Any]) -> dict[int, list[dict[str, Any]]]:
+        """Return the upstreams of routes, in their order, by the routes' ids."""
+        columns = columns_for(RouteUpstreamRow, RecordedUpstream)
+        query = (
+            select(RouteUpstreamRow.route_id, *columns, CredentialRow.name.label("credential"))
+            .outerjoin(CredentialRow)
+            .where(RouteUpstreamRow.route_id.in_(ids))
+            .order_by(RouteUpstreamRow.route_id, RouteUpstreamRow.position)
         )
+        upstreams: dict[int, list[dict[str, Any]]] = {}
+        for row in self._session.execute(query).mappings():
+            upstream = dict(row)
+            upstreams.setdefault(upstream.pop("route_id"), []).append(upstream)
+        return upstreams
 
-    def _origin(self, route: Route, upstream: Upstream) -> int:
-        key = upstream.url
-        if upstream.credential is not None:
-            key += f"#{upstream.credential}"
-        if route.forks:
-            key += " forks"
-        return self.origin(key)
+    def add_all(self, routes: Sequence[RecordedRoute], tenant_ids: Mapping[str, int]) -> list[int]:
+        """Record new routes; return the ids that the database gave them.
 
-    def origin(self, key: str) -> int:
-        """Return the id of an origin, recording it at its first use."""
-        known = self.known_origin(key)
-        if known is not None:
-            return known
-        row = OriginRow(key=key)
-        self._session.add(row)
-        self._session.flush()
-        return row.id
+        Args:
+            routes: their own ids, and those of their origins, count for nothing.
+            tenant_ids: the tenants' ids by name.
+        """
+        if not routes:
+            return []
+        values = [
+            values_for(RouteRow, route) | {"tenant_id": tenant_ids[route.tenant]}
+            for route in routes
+        ]
+        statement = insert(RouteRow).returning(RouteRow.id, sort_by_parameter_order=True)
+        ids = list(self._session.execute(statement, values).scalars())
+        self._add_upstreams(dict(zip(ids, routes, strict=True)))
+        return ids
 
-    def known_origin(self, key: str) -> int | None:
-        """Return the id of an origin, or None if it was never used."""
-        query = select(OriginRow.id).where(OriginRow.key == key)
-        return self._session.execute(query).scalar_one_or_none()
+    def save_all(self, routes: Sequence[RecordedRoute]) -> None:
+        """Record changed routes under their ids; the ids of their origins count for nothing."""
+        if not routes:
+            return
+        values = [values_for(RouteRow, route) | {"id": route.id} for route in routes]
+        self._session.execute(update(RouteRow), values)
+        self._remove_upstreams([route.id for route in routes])
+        self._add_upstreams({route.id: route for route in routes})
 
-    def remove_of(self, tenant: Tenant) -> None:
-        """Remove the routes of a tenant that is being removed."""
-        for recorded in self.of(tenant):
-            self.remove(recorded.route.id)
+    def _add_upstreams(self, routes: Mapping[int, RecordedRoute]) -> None:
+        keys = {origin_key(route, u) for route in routes.values() for u in route.upstreams}
+        origins = OriginTable(self._session).ids_of(keys)
+        rows = [
+            values_for(RouteUpstreamRow, upstream)
+            | {
+                "route_id": route_id,
+                "position": position,
+                "origin_id": origins[origin_key(route, upstream)],
+                "credential_id": upstream.credential_id,
+            }
+            for route_id, route in routes.items()
+            for position, upstream in enumerate(route.upstreams)
+        ]
+        self._session.execute(insert(RouteUpstreamRow), rows)
 
-    def remove(self, route_id: int) -> None:
-        """Remove a route; what it brought in stays stored under its origins."""
-        self._session.execute(delete(RouteUpstreamRow).where(RouteUpstreamRow.route_id == route_id))
-        self._session.execute(delete(RouteRow).where(RouteRow.id == route_id))
+    def _remove_upstreams(self, route_ids: Collection[int]) -> None:
+        for chunk in chunks(route_ids):
+            self._session.execute(
+                delete(RouteUpstreamRow).where(RouteUpstreamRow.route_id.in_(chunk))
+            )
 
+    def remove_of(self, tenant_ids: Collection[int]) -> None:
+        """Remove the routes of tenants that are being removed."""
+        for chunk in chunks(tenant_ids):
+            query = select(RouteRow.id).where(RouteRow.tenant_id.in_(chunk))
+            self.remove_all(list(self._session.execute(query).scalars()))
 
-def _route(
-    row: RouteRow,
-    upstreams: list[RouteUpstreamRow],
-    names: dict[int, str],
-    credentials: dict[int, str],
-) -> RecordedRoute:
-    route = Route(
-        id=row.id,
-        tenant=names[row.tenant_id],
-        pattern=Pattern.parse(row.pattern),
-        upstreams=tuple(_upstream(u) for u in upstreams),
-        private=row.private,
-        off=row.off,
-        forks=row.forks,
-        ttl_s=row.ttl_s,
-        log=LogPolicy(row.log_policy),
-    )
-    shown = tuple(
-        None if u.credential_id is None else credentials[u.credential_id] for u in upstreams
-    )
-    return RecordedRoute(route, shown, row.revision, row.created_at)
-
-
-def _upstream(row: RouteUpstreamRow) -> Upstream:
-    return Upstream(
-        origin_id=row.origin_id,
-        url=row.url,
-        on_absent=OnAbsent(row.on_absent),
-        credential=row.credential_id,
-        redirect_to=frozenset(row.redirect_to.split()),
-        connect_s=row.connect_s,
-        metadata_s=row.metadata_s,
-        zip_s=row.zip_s,
-        ca_pem=row.ca_pem,
-    )
+    def remove_all(self, route_ids: Collection[int]) -> None:
+        """Remove routes; what they brought in stays stored under its origins."""
+        self._remove_upstreams(route_ids)
+        for chunk in chunks(route_ids):
+            self._session.execute(delete(RouteRow).where(RouteRow.id.in_(chunk)))

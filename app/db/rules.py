@@ -1,24 +1,35 @@
-"""Rows of rules and of owned prefixes: which modules a tenant may use."""
+"""Rows of rules: which modules a tenant may use."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ForeignKey, delete, or_, select
-from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
+from sqlalchemy import (
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Select,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.core.acl import Effect, Ownership, Rule
-from app.core.modulepattern import Pattern
-from app.core.tenant import Tenant
-from app.core.versionrange import VersionRange
-from app.db.base import Base
-from app.db.tenants import TenantTable
+from app.core.acl import RecordedRule, Rule
+from app.db.base import Base, Revisions, chunks, columns_for, revisions_of, values_for
+from app.db.tenants import TenantRow
 
 
 class RuleRow(Base):
     """One rule; a platform rule has no tenant."""
 
     __tablename__ = "rules"
-    __table_args__ = ({"sqlite_autoincrement": True},)  # an id in the audit log stays this rule's
+    __table_args__ = (
+        Index("ix_rules_tenant_id_pattern", "tenant_id", "pattern"),
+        {"sqlite_autoincrement": True},  # an id in the audit log stays this rule's
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     tenant_id: Mapped[int | None] = mapped_column(ForeignKey("tenants.id"), index=True)
@@ -31,167 +42,87 @@ class RuleRow(Base):
     created_at: Mapped[datetime]
 
 
-class OwnedPrefixRow(Base):
-    """A module path prefix and the tenant it belongs to."""
-
-    __tablename__ = "owned_prefixes"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    prefix: Mapped[str] = mapped_column(unique=True)
-    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id"), index=True)
-    revision: Mapped[int]
-    created_at: Mapped[datetime]
-
-    grants: Mapped[list["PrefixGrantRow"]] = relationship(
-        lazy="raise", cascade="all, delete-orphan"
-    )
-
-
-class PrefixGrantRow(Base):
-    """Another tenant that may use an owned prefix."""
-
-    __tablename__ = "prefix_grants"
-
-    prefix_id: Mapped[int] = mapped_column(ForeignKey("owned_prefixes.id"), primary_key=True)
-    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedRule:
-    """A rule and how often it was changed."""
-
-    rule: Rule
-    revision: int
-    created_at: datetime
-
-
 class RuleTable:
-    """The repository of rules, those of the platform among them."""
+    """The repository of rules. A tenant's id of None stands for the platform."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def all(self) -> list[RecordedRule]:
         """Return every rule, oldest first."""
-        names = TenantTable(self._session).names()
-        rows = self._session.execute(select(RuleRow).order_by(RuleRow.id)).scalars()
-        return [_rule(row, names) for row in rows]
+        return self._rules(_query())
 
-    def of(self, tenant: Tenant | None) -> list[RecordedRule]:
-        """Return the rules of one tenant, or the platform's, oldest first."""
-        return [r for r in self.all() if r.rule.tenant == (tenant.name if tenant else None)]
+    def page(self, tenant_id: int | None, *, after: int, limit: int | None) -> list[RecordedRule]:
+        """Return the rules of a tenant whose ids are above one, oldest first."""
+        query = _query().where(_is_of(tenant_id), RuleRow.id > after)
+        return self._rules(query.limit(limit))
 
-    def add(self, rule: Rule, tenant: Tenant | None, at: datetime) -> RecordedRule:
-        """Record a new rule; its id is given by the database."""
-        row = RuleRow(tenant_id=tenant.id if tenant else None, created_at=at, revision=0)
-        self._fill(row, rule)
-        self._session.add(row)
-        self._session.flush()
-        return _rule(row, {tenant.id: tenant.name} if tenant else {})
+    def get(self, tenant_id: int | None, rule_id: int) -> RecordedRule | None:
+        """Return one rule of a tenant."""
+        query = _query().where(_is_of(tenant_id), RuleRow.id == rule_id)
+        return next(iter(self._rules(query)), None)
 
-    def save(self, rule: Rule, tenant: Tenant | None) -> RecordedRule:
-        """Record a changed rule as the next revision."""
-        row = self._session.get_one(RuleRow, rule.id)
-        self._fill(row, rule)
-        self._session.flush()
-        return _rule(row, {tenant.id: tenant.name} if tenant else {})
+    def same_as(self, tenant_id: int | None, rule: Rule) -> int | None:
+        """Return the id of the tenant's rule that is about the same versions and says the same."""
+        words = values_for(RuleRow, rule)
+        query = select(RuleRow.id).where(
+            _is_of(tenant_id),
+            *(getattr(RuleRow, name) == words[name] for name in ("pattern", "effect", "versions")),
+        )
+        return self._session.execute(query.limit(1)).scalar()
 
-    def _fill(self, row: RuleRow, rule: Rule) -> None:
-        row.effect, row.pattern = rule.effect, rule.pattern.text
-        row.versions = str(rule.versions) if rule.versions else ""
-        row.reason, row.expires_at = rule.reason, rule.expires_at
-        row.revision += 1
+    def count(self, tenant_id: int | None) -> int:
+        """Return how many rules a tenant has."""
+        query = select(func.count()).select_from(RuleRow).where(_is_of(tenant_id))
+        return self._session.execute(query).scalar_one()
 
-    def remove_of(self, tenant: Tenant) -> None:
-        """Remove the rules of a tenant that is being removed."""
-        self._session.execute(delete(RuleRow).where(RuleRow.tenant_id == tenant.id))
+    def revisions(self) -> Revisions:
+        """Return what tells whether any rule was added, changed or removed."""
+        return revisions_of(self._session, RuleRow)
 
-    def remove(self, rule_id: int) -> None:
-        """Remove a rule."""
-        self._session.execute(delete(RuleRow).where(RuleRow.id == rule_id))
+    def _rules(self, query: Select[Any]) -> list[RecordedRule]:
+        rows = self._session.execute(query).mappings()
+        return [RecordedRule.model_validate(dict(row)) for row in rows]
 
-
-def _rule(row: RuleRow, names: dict[int, str]) -> RecordedRule:
-    rule = Rule(
-        id=row.id,
-        effect=Effect(row.effect),
-        pattern=Pattern.parse(row.pattern),
-        versions=VersionRange.parse(row.versions) if row.versions else None,
-        reason=row.reason,
-        expires_at=row.expires_at,
-        tenant=None if row.tenant_id is None else names[row.tenant_id],
-    )
-    return RecordedRule(rule, row.revision, row.created_at)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedOwnership:
-    """An owned prefix and how often it was changed."""
-
-    id: int
-    ownership: Ownership
-    revision: int
-    created_at: datetime
-
-
-class OwnershipTable:
-    """The repository of owned prefixes."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def all(self) -> list[RecordedOwnership]:
-        """Return every owned prefix, by prefix."""
-        names = TenantTable(self._session).names()
-        granted: dict[int, set[str]] = {}
-        for prefix_id, tenant_id in self._session.execute(
-            select(PrefixGrantRow.prefix_id, PrefixGrantRow.tenant_id)
-        ):
-            granted.setdefault(prefix_id, set()).add(names[tenant_id])
-        rows = self._session.execute(select(OwnedPrefixRow).order_by(OwnedPrefixRow.prefix))
-        return [
-            RecordedOwnership(
-                row.id,
-                Ownership(row.prefix, names[row.tenant_id], frozenset(granted.get(row.id, ()))),
-                row.revision,
-                row.created_at,
-            )
-            for row in rows.scalars()
-        ]
-
-    def save(self, ownership: Ownership, ids: dict[str, int], at: datetime) -> None:
-        """Record who owns a prefix and who may use it.
+    def add_all(self, rules: Sequence[RecordedRule], tenant_ids: Mapping[str, int]) -> list[int]:
+        """Record new rules; return the ids that the database gave them.
 
         Args:
-            ownership: what holds from now on.
-            ids: the tenants' ids by name.
-            at: UTC.
+            rules: their own ids count for nothing.
+            tenant_ids: the tenants' ids by name.
         """
-        row = self._session.execute(
-            select(OwnedPrefixRow).where(OwnedPrefixRow.prefix == ownership.prefix)
-        ).scalar_one_or_none()
-        if row is None:
-            row = OwnedPrefixRow(prefix=ownership.prefix, revision=0, created_at=at)
-            self._session.add(row)
-        row.tenant_id = ids[ownership.tenant]
-        row.revision += 1
-        self._session.flush()
-        self._session.execute(delete(PrefixGrantRow).where(PrefixGrantRow.prefix_id == row.id))
-        self._session.add_all(
-            PrefixGrantRow(prefix_id=row.id, tenant_id=ids[name]) for name in ownership.granted
-        )
-        self._session.flush()
+        if not rules:
+            return []
+        values = [
+            values_for(RuleRow, rule)
+            | {"tenant_id": None if rule.tenant is None else tenant_ids[rule.tenant]}
+            for rule in rules
+        ]
+        statement = insert(RuleRow).returning(RuleRow.id, sort_by_parameter_order=True)
+        return list(self._session.execute(statement, values).scalars())
 
-    def remove_of(self, tenant: Tenant) -> None:
-        """Remove the prefixes and grants of a tenant that is being removed."""
-        prefixes = select(OwnedPrefixRow.id).where(OwnedPrefixRow.tenant_id == tenant.id)
-        of_tenant = or_(
-            PrefixGrantRow.prefix_id.in_(prefixes), PrefixGrantRow.tenant_id == tenant.id
-        )
-        self._session.execute(delete(PrefixGrantRow).where(of_tenant))
-        self._session.execute(delete(OwnedPrefixRow).where(OwnedPrefixRow.tenant_id == tenant.id))
+    def save_all(self, rules: Sequence[RecordedRule]) -> None:
+        """Record changed rules under their ids."""
+        if rules:
+            values = [values_for(RuleRow, rule) | {"id": rule.id} for rule in rules]
+            self._session.execute(update(RuleRow), values)
 
-    def remove(self, prefix_id: int) -> None:
-        """Give a prefix back to everybody."""
-        self._session.execute(delete(PrefixGrantRow).where(PrefixGrantRow.prefix_id == prefix_id))
-        self._session.execute(delete(OwnedPrefixRow).where(OwnedPrefixRow.id == prefix_id))
+    def remove_of(self, tenant_ids: Collection[int]) -> None:
+        """Remove the rules of tenants that are being removed."""
+        for chunk in chunks(tenant_ids):
+            self._session.execute(delete(RuleRow).where(RuleRow.tenant_id.in_(chunk)))
+
+    def remove_all(self, rule_ids: Collection[int]) -> None:
+        """Remove rules."""
+        for chunk in chunks(rule_ids):
+            self._session.execute(delete(RuleRow).where(RuleRow.id.in_(chunk)))
+
+
+def _query() -> Select[Any]:
+    tenant = TenantRow.name.label("tenant")
+    query = select(*columns_for(RuleRow, RecordedRule), tenant)
+    return query.outerjoin(TenantRow, TenantRow.id == RuleRow.tenant_id).order_by(RuleRow.id)
+
+
+def _is_of(tenant_id: int | None) -> ColumnElement[bool]:
+    return RuleRow.tenant_id.is_(None) if tenant_id is None else RuleRow.tenant_id == tenant_id

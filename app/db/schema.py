@@ -14,11 +14,14 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 import app.db.audit
+import app.db.credentials
 import app.db.generation
 import app.db.jobs
 import app.db.keyrings
 import app.db.leases
 import app.db.modules
+import app.db.origins
+import app.db.ownership
 import app.db.releases
 import app.db.routes
 import app.db.rules

@@ -4,14 +4,14 @@ A record, its hashes and the head that covers them are committed together, so th
 covers what is not durable.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db.base import Base
+from app.db.base import Base, chunks
 
 
 class TenantLogRow(Base):
@@ -142,13 +142,14 @@ class TenantLogTable:
             update(TenantLogRow).where(TenantLogRow.id == log_id).values(retired=True)
         )
 
-    def release_of(self, tenant_id: int) -> None:
-        """Retire the logs of a tenant that is being removed."""
-        self._session.execute(
-            update(TenantLogRow)
-            .where(TenantLogRow.tenant_id == tenant_id)
-            .values(retired=True, tenant_id=None)
-        )
+    def release_of(self, tenant_ids: Collection[int]) -> None:
+        """Retire the logs of tenants that are being removed."""
+        for chunk in chunks(tenant_ids):
+            self._session.execute(
+                update(TenantLogRow)
+                .where(TenantLogRow.tenant_id.in_(chunk))
+                .values(retired=True, tenant_id=None)
+            )
 
     def append(
         self,

@@ -1,14 +1,14 @@
 """Rows of tenants, with the host names that lead to them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ForeignKey, delete, select
-from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
+from sqlalchemy import ForeignKey, Select, delete, insert, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.core.acl import Effect
-from app.core.tenant import Tenant, TenantLimits
-from app.db.base import Base
+from app.core.tenant import RecordedTenant, TenantLimits
+from app.db.base import Base, Revisions, chunks, columns_for, revisions_of, values_for
 
 
 class TenantRow(Base):
@@ -20,18 +20,14 @@ class TenantRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     title: Mapped[str]
-    default_effect: Mapped[str]
+    default: Mapped[str] = mapped_column("default_effect")
     anonymous_read: Mapped[bool]
     enabled: Mapped[bool]
-    max_streams: Mapped[int | None]
-    max_cold: Mapped[int | None]
-    max_rate: Mapped[int | None]
+    streams: Mapped[int | None] = mapped_column("max_streams")
+    cold: Mapped[int | None] = mapped_column("max_cold")
+    rate: Mapped[int | None] = mapped_column("max_rate")
     revision: Mapped[int]
     created_at: Mapped[datetime]
-
-    hosts: Mapped[list["TenantHostRow"]] = relationship(
-        lazy="raise", order_by="TenantHostRow.host", cascade="all, delete-orphan"
-    )
 
 
 class TenantHostRow(Base):
@@ -49,83 +45,105 @@ class TenantTable:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def row(self, name: str) -> TenantRow | None:
-        """Return a tenant's row."""
-        return self._session.execute(
-            select(TenantRow).where(TenantRow.name == name)
-        ).scalar_one_or_none()
-
-    def row_by_id(self, tenant_id: int) -> TenantRow | None:
-        """Return a tenant's row by its id."""
-        return self._session.get(TenantRow, tenant_id)
-
-    def names(self) -> dict[int, str]:
-        """Return every tenant's name by its id."""
-        rows = self._session.execute(select(TenantRow.id, TenantRow.name))
-        return {row.id: row.name for row in rows}
-
-    def all(self) -> list[Tenant]:
+    def all(self) -> list[RecordedTenant]:
         """Return every tenant, by name."""
-        hosts: dict[int, list[str]] = {}
-        for row in self._session.execute(
-            select(TenantHostRow).order_by(TenantHostRow.host)
-        ).scalars():
-            hosts.setdefault(row.tenant_id, []).append(row.host)
-        rows = self._session.execute(select(TenantRow).order_by(TenantRow.name)).scalars()
-        return [_tenant(row, hosts.get(row.id, [])) for row in rows]
+        return self._tenants(select(TenantRow.id))
 
-    def get(self, name: str) -> Tenant | None:
+    def page(self, *, after: str | None, limit: int | None) -> list[RecordedTenant]:
+        """Return the tenants that follow a name, in the order of their names.
+
+        Args:
+            after: the last name of the page before; None begins the list.
+            limit: how many at most; None takes all.
+        """
+        query = select(TenantRow.id).order_by(TenantRow.name).limit(limit)
+        return self._tenants(query if after is None else query.where(TenantRow.name > after))
+
+    def get(self, name: str) -> RecordedTenant | None:
         """Return one tenant."""
-        row = self.row(name)
-        if row is None:
-            return None
-        hosts = self._session.execute(
-            select(TenantHostRow.host)
-            .where(TenantHostRow.tenant_id == row.id)
-            .order_by(TenantHostRow.host)
-        ).scalars()
-        return _tenant(row, list(hosts))
+        query = select(TenantRow.id).where(TenantRow.name == name)
+        return next(iter(self._tenants(query)), None)
 
-    def add(self, tenant: Tenant) -> Tenant:
-        """Record a new tenant; its id and revision are given by the database."""
-        row = TenantRow(name=tenant.name, created_at=tenant.created_at, revision=0)
-        self._session.add(row)
-        self._fill(row, tenant)
-        return _tenant(row, tenant.hosts)
+    def _tenants(self, ids: Select[Any]) -> list[RecordedTenant]:
+        hosts: dict[int, list[str]] = {}
+        of_hosts = select(TenantHostRow.tenant_id, TenantHostRow.host)
+        of_hosts = of_hosts.where(TenantHostRow.tenant_id.in_(ids))
+        for tenant_id, host in self._session.execute(of_hosts):
+            hosts.setdefault(tenant_id, []).append(host)
+        columns = *columns_for(TenantRow, RecordedTenant), *columns_for(TenantRow, TenantLimits)
+        query = select(*columns).where(TenantRow.id.in_(ids)).order_by(TenantRow.name)
+        rows = self._session.execute(query).mappings()
+        return [_tenant(dict(row), hosts.get(row["id"], [])) for row in rows]
 
-    def save(self, tenant: Tenant) -> Tenant:
-        """Record a changed tenant under its id, as the next revision."""
-        row = self._session.get_one(TenantRow, tenant.id)
-        self._fill(row, tenant)
-        return _tenant(row, tenant.hosts)
+    def is_empty(self) -> bool:
+        """Whether there is no tenant at all."""
+        return self._session.execute(select(TenantRow.id).limit(1)).first() is None
 
-    def _fill(self, row: TenantRow, tenant: Tenant) -> None:
-        row.title, row.default_effect = tenant.title, tenant.default
-        row.anonymous_read, row.enabled = tenant.anonymous_read, tenant.enabled
-        row.max_streams, row.max_cold = tenant.limits.streams, tenant.limits.cold
-        row.max_rate = tenant.limits.rate
-        row.revision += 1
-        self._session.flush()
-        self._session.execute(delete(TenantHostRow).where(TenantHostRow.tenant_id == row.id))
-        self._session.add_all(TenantHostRow(host=h, tenant_id=row.id) for h in tenant.hosts)
-        self._session.flush()
+    def ids_of(self, names: Collection[str]) -> dict[str, int]:
+        """Return the ids of those of the named tenants that exist, by name."""
+        ids: dict[str, int] = {}
+        for chunk in chunks(names):
+            query = select(TenantRow.name, TenantRow.id).where(TenantRow.name.in_(chunk))
+            ids |= {row.name: row.id for row in self._session.execute(query)}
+        return ids
 
-    def remove(self, tenant: Tenant) -> None:
-        """Remove a tenant, after everything that names it."""
-        self._session.execute(delete(TenantHostRow).where(TenantHostRow.tenant_id == tenant.id))
-        self._session.execute(delete(TenantRow).where(TenantRow.id == tenant.id))
+    def taken_host(self, hosts: Collection[str], *, besides: int) -> str | None:
+        """Return the first of some hosts that leads to another tenant than `besides`, an id."""
+        query = select(TenantHostRow.host).where(
+            TenantHostRow.host.in_(hosts), TenantHostRow.tenant_id != besides
+        )
+        return self._session.execute(query.order_by(TenantHostRow.host).limit(1)).scalar()
+
+    def revisions(self) -> Revisions:
+        """Return what tells whether any tenant was added, changed or removed."""
+        return revisions_of(self._session, TenantRow)
+
+    def add_all(self, tenants: Sequence[RecordedTenant]) -> list[int]:
+        """Record new tenants; return the ids that the database gave them."""
+        if not tenants:
+            return []
+        statement = insert(TenantRow).returning(TenantRow.id, sort_by_parameter_order=True)
+        values = [_values(tenant) for tenant in tenants]
+        ids = list(self._session.execute(statement, values).scalars())
+        self._add_hosts(dict(zip(ids, tenants, strict=True)))
+        return ids
+
+    def save_all(self, tenants: Sequence[RecordedTenant]) -> None:
+        """Record changed tenants under their ids."""
+        if not tenants:
+            return
+        self._session.execute(
+            update(TenantRow), [_values(tenant) | {"id": tenant.id} for tenant in tenants]
+        )
+        by_id = {tenant.id: tenant for tenant in tenants}
+        # All hosts go before one comes: a host may move from a tenant to another.
+        self._remove_hosts(by_id)
+        self._add_hosts(by_id)
+
+    def _add_hosts(self, tenants: Mapping[int, RecordedTenant]) -> None:
+        rows = [
+            {"host": host, "tenant_id": tenant_id}
+            for tenant_id, tenant in tenants.items()
+            for host in tenant.hosts
+        ]
+        if rows:
+            self._session.execute(insert(TenantHostRow), rows)
+
+    def _remove_hosts(self, tenant_ids: Collection[int]) -> None:
+        for chunk in chunks(tenant_ids):
+            self._session.execute(delete(TenantHostRow).where(TenantHostRow.tenant_id.in_(chunk)))
+
+    def remove_all(self, tenant_ids: Collection[int]) -> None:
+        """Remove tenants, after everything that names them."""
+        self._remove_hosts(tenant_ids)
+        for chunk in chunks(tenant_ids):
+            self._session.execute(delete(TenantRow).where(TenantRow.id.in_(chunk)))
 
 
-def _tenant(row: TenantRow, hosts: Sequence[str]) -> Tenant:
-    return Tenant(
-        id=row.id,
-        name=row.name,
-        title=row.title,
-        default=Effect(row.default_effect),
-        anonymous_read=row.anonymous_read,
-        enabled=row.enabled,
-        hosts=tuple(hosts),
-        limits=TenantLimits(row.max_streams, row.max_cold, row.max_rate),
-        revision=row.revision,
-        created_at=row.created_at,
-    )
+def _values(tenant: RecordedTenant) -> dict[str, Any]:
+    return values_for(TenantRow, tenant) | values_for(TenantRow, tenant.limits)
+
+
+def _tenant(row: dict[str, Any], hosts: list[str]) -> RecordedTenant:
+    limits = {name: row.pop(name) for name in TenantLimits.model_fields}
+    return RecordedTenant.model_validate({**row, "hosts": hosts, "limits": limits})

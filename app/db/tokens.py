@@ -1,12 +1,15 @@
 """Rows for tokens: only the SHA-256 of the secret is kept."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import ForeignKey, select
+from sqlalchemy import ForeignKey, Index, Select, delete, func, or_, select, tuple_
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db.base import Base
+from app.db.base import Base, chunks
+from app.db.tenants import TenantRow
 
 
 class TokenRow(Base):
@@ -16,6 +19,7 @@ class TokenRow(Base):
     """
 
     __tablename__ = "tokens"
+    __table_args__ = (Index("ix_tokens_created_at_id", "created_at", "id"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     sha256: Mapped[str] = mapped_column(unique=True)
@@ -28,7 +32,7 @@ class TokenRow(Base):
     last_used_on: Mapped[date | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedToken:
     """A token as recorded, without anything that could be used to log in.
 
@@ -53,7 +57,7 @@ class RecordedToken:
 
 
 class Tokens:
-    """The repository of tokens."""
+    """The repository of tokens. A tenant's id of None stands for the platform."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -75,30 +79,56 @@ class Tokens:
         )
         self._session.flush()
 
-    def by_secret(self, sha256_hex: str) -> RecordedToken | None:
-        """Return the token whose secret has this SHA-256."""
-        row = self._session.execute(
-            select(TokenRow).where(TokenRow.sha256 == sha256_hex)
-        ).scalar_one_or_none()
-        return _recorded(row, self._names()) if row else None
+    def by_secret(self, sha256_hex: str) -> tuple[RecordedToken, bool] | None:
+        """Return the token whose secret has this SHA-256, and whether its tenant is switched on.
 
-    def all(self) -> list[RecordedToken]:
-        """Return every token, oldest first."""
-        return list(self.by_sha256().values())
+        A token of the platform has no tenant that could be switched off.
+        """
+        query = _query(TenantRow.enabled).where(TokenRow.sha256 == sha256_hex)
+        row = self._session.execute(query).one_or_none()
+        return None if row is None else (_recorded(row), row.enabled is not False)
+
+    def get(self, token_id: str) -> RecordedToken | None:
+        """Return a token by its public part."""
+        row = self._session.execute(_query().where(TokenRow.id == token_id)).one_or_none()
+        return None if row is None else _recorded(row)
 
     def by_sha256(self) -> dict[str, RecordedToken]:
         """Return every token by the SHA-256 of its secret, oldest first."""
-        names = self._names()
-        rows = self._session.execute(
-            select(TokenRow).order_by(TokenRow.created_at, TokenRow.id)
-        ).scalars()
-        return {row.sha256: _recorded(row, names) for row in rows}
+        query = _query(TokenRow.sha256).order_by(TokenRow.created_at, TokenRow.id)
+        return {row.sha256: _recorded(row) for row in self._session.execute(query)}
 
-    def _names(self) -> dict[int, str]:
-        # Not imported at the top: tenants' rows and tokens' rows know each other.
-        from app.db.tenants import TenantTable
+    def page(
+        self, *, tenant_id: int | None, after: tuple[datetime, str] | None, limit: int | None
+    ) -> list[RecordedToken]:
+        """Return tokens, oldest first.
 
-        return TenantTable(self._session).names()
+        Args:
+            tenant_id: whose; None stands for all tokens, those of tenants too.
+            after: time of creation and id of the last token of the page before.
+            limit: how many at most; None takes all.
+        """
+        query = _query().order_by(TokenRow.created_at, TokenRow.id).limit(limit)
+        if tenant_id is not None:
+            query = query.where(TokenRow.tenant_id == tenant_id)
+        if after is not None:
+            query = query.where(tuple_(TokenRow.created_at, TokenRow.id) > after)
+        return [_recorded(row) for row in self._session.execute(query)]
+
+    def active(self, tenant_id: int | None, name: str, now: datetime) -> list[RecordedToken]:
+        """Return the tokens of a tenant and a name that would be accepted, oldest first."""
+        query = _query().where(
+            TokenRow.tenant_id.is_(None) if tenant_id is None else TokenRow.tenant_id == tenant_id,
+            TokenRow.name == name,
+            TokenRow.revoked_at.is_(None),
+            or_(TokenRow.expires_at.is_(None), TokenRow.expires_at > now),
+        )
+        rows = self._session.execute(query.order_by(TokenRow.created_at, TokenRow.id))
+        return [_recorded(row) for row in rows]
+
+    def is_empty(self) -> bool:
+        """Whether there has never been a token."""
+        return self._session.execute(select(TokenRow.id).limit(1)).first() is None
 
     def revoke(self, token_id: str, at: datetime) -> bool:
         """Revoke a token; False if there is none or it was revoked before."""
@@ -113,27 +143,42 @@ class Tokens:
         self._session.get_one(TokenRow, token_id).expires_at = at
         self._session.flush()
 
-    def remove_of(self, tenant_id: int) -> int:
-        """Remove every token of a tenant that is being removed; return how many."""
-        rows = self._session.execute(
-            select(TokenRow).where(TokenRow.tenant_id == tenant_id)
-        ).scalars()
-        count = 0
-        for row in rows:
-            self._session.delete(row)
-            count += 1
-        self._session.flush()
-        return count
+    def remove_of(self, tenant_ids: Collection[int]) -> dict[int, int]:
+        """Remove every token of tenants that are being removed; return how many each had."""
+        counts: dict[int, int] = {}
+        for chunk in chunks(tenant_ids):
+            of_tenants = TokenRow.tenant_id.in_(chunk)
+            query = select(TokenRow.tenant_id, func.count().label("tokens")).where(of_tenants)
+            rows = self._session.execute(query.group_by(TokenRow.tenant_id))
+            counts |= {row.tenant_id: row.tokens for row in rows}
+            self._session.execute(delete(TokenRow).where(of_tenants))
+        return counts
 
 
-def _recorded(row: TokenRow, names: dict[int, str]) -> RecordedToken:
+_COLUMNS = (
+    TokenRow.id,
+    TokenRow.name,
+    TokenRow.scopes,
+    TokenRow.created_at,
+    TokenRow.expires_at,
+    TokenRow.revoked_at,
+    TokenRow.last_used_on,
+)
+
+
+def _query(*more: Any) -> Select[Any]:
+    columns = *_COLUMNS, TenantRow.name.label("tenant"), *more
+    return select(*columns).outerjoin_from(TokenRow, TenantRow)
+
+
+def _recorded(row: Any) -> RecordedToken:
     return RecordedToken(
-        row.id,
-        row.name,
-        frozenset(row.scopes.split()),
-        row.created_at,
-        row.expires_at,
-        row.revoked_at,
-        None if row.tenant_id is None else names[row.tenant_id],
-        row.last_used_on,
+        id=row.id,
+        name=row.name,
+        scopes=frozenset(row.scopes.split()),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        tenant=row.tenant,
+        last_used_on=row.last_used_on,
     )

@@ -45,10 +45,12 @@ from app.services.sumdb.fsck import LogFsck
 from app.services.sumdb.prefetch import Prefetch
 from app.services.sumdb.status import LogStatus
 from app.services.tenantlog.log import TenantLogs
+from app.services.tenants.credentials import CredentialService
 from app.services.tenants.document import DocumentService
 from app.services.tenants.explain import ExplainService
-from app.services.tenants.routes import CredentialService, RouteService
-from app.services.tenants.rules import OwnershipService, RuleService
+from app.services.tenants.ownership import OwnershipService
+from app.services.tenants.routes import RouteService
+from app.services.tenants.rules import RuleService
 from app.services.tenants.tenants import TenantService
 from app.services.tokens import TokenService
 from app.services.usage import UsageCounter

@@ -21,22 +21,39 @@ def principal_of(token: RecordedToken) -> Principal:
     return Principal(f"token:{token.id}", scopes, token.tenant, token.id)
 
 
+def secret_hash(presented: str | None) -> str:
+    """Return the hash by which the token of a secret is known.
+
+    Raises:
+        UnauthenticatedError: none, or it is malformed.
+    """
+    if presented is None:
+        raise UnauthenticatedError("this needs a token: send `Authorization: Bearer <token>`")
+    if not looks_like_token(presented):
+        raise UnauthenticatedError("that is not a Moorage token")
+    return token_hash(presented)
+
+
+def valid_token(token: RecordedToken | None, now: datetime) -> RecordedToken:
+    """Return a token that is accepted now.
+
+    Raises:
+        UnauthenticatedError: there is none, it expired or it was revoked.
+    """
+    if token is None or token.revoked_at is not None:
+        raise UnauthenticatedError("this token is unknown or revoked")
+    if token.expires_at is not None and token.expires_at <= now:
+        raise UnauthenticatedError(f"this token expired at {token.expires_at.isoformat()}")
+    return token
+
+
 def token_of(policy: Policy, presented: str | None, now: datetime) -> RecordedToken:
     """Return the token that was presented.
 
     Raises:
         UnauthenticatedError: none, malformed, unknown, expired or revoked.
     """
-    if presented is None:
-        raise UnauthenticatedError("this needs a token: send `Authorization: Bearer <token>`")
-    if not looks_like_token(presented):
-        raise UnauthenticatedError("that is not a Moorage token")
-    token = policy.tokens.get(token_hash(presented))
-    if token is None or token.revoked_at is not None:
-        raise UnauthenticatedError("this token is unknown or revoked")
-    if token.expires_at is not None and token.expires_at <= now:
-        raise UnauthenticatedError(f"this token expired at {token.expires_at.isoformat()}")
-    return token
+    return valid_token(policy.tokens.get(secret_hash(presented)), now)
 
 
 def authenticate(

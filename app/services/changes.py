@@ -7,7 +7,7 @@ from datetime import datetime
 
 from app.core.errors import StaleRevisionError, UnknownError
 from app.core.principal import Principal
-from app.core.tenant import Tenant
+from app.core.tenant import RecordedTenant
 from app.db.audit import AuditLog
 from app.db.engine import Session
 from app.db.generation import bump_generation
@@ -22,7 +22,7 @@ def record(
     bump_generation(session)
 
 
-def tenant_named(session: Session, name: str) -> Tenant:
+def tenant_named(session: Session, name: str) -> RecordedTenant:
     """Return one tenant.
 
     Raises:
@@ -35,14 +35,14 @@ def tenant_named(session: Session, name: str) -> Tenant:
     return tenant
 
 
-def check_revision(found: int, expected: int | None, what: str) -> None:
+def check_revision(present: int, expected: int | None, what: str) -> None:
     """Return if the caller knows the present revision, or asks for no check.
 
     Raises:
         StaleRevisionError: it was changed since.
     """
-    if expected is not None and expected != found:
+    if expected is not None and expected != present:
         raise StaleRevisionError(
-            f"{what} was changed meanwhile: it is at revision {found}, not {expected}; "
+            f"{what} was changed meanwhile: it is at revision {present}, not {expected}; "
             "look at it again"
         )

@@ -3,18 +3,22 @@
 Requests read this alone; between two changes it costs no query.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.core.acl import Access
+from app.core.acl import Access, RecordedRule
+from app.core.credential import RecordedCredential
 from app.core.errors import UnknownError
-from app.core.routing import PrivateNames, Route
-from app.core.tenant import Tenant
+from app.core.routing import PrivateNames, RecordedRoute
+from app.core.tenant import RecordedTenant
+from app.db.credentials import CredentialTable
 from app.db.engine import Database, Session
 from app.db.generation import current_generation
-from app.db.routes import CredentialTable, RecordedCredential, RouteTable
-from app.db.rules import OwnershipTable, RuleTable
+from app.db.ownership import OwnershipTable
+from app.db.routes import RouteTable
+from app.db.rules import RuleTable
 from app.db.tenantlogs import TenantLog, TenantLogTable
 from app.db.tenants import TenantTable
 from app.db.tokens import RecordedToken, Tokens
@@ -25,9 +29,9 @@ from app.services.generation import GenerationWatch, PerGeneration
 class TenantPolicy:
     """What holds for one tenant."""
 
-    tenant: Tenant
+    tenant: RecordedTenant
     access: Access
-    routes: tuple[Route, ...]
+    routes: tuple[RecordedRoute, ...]
     logs: tuple[TenantLog, ...] = ()
 
     @property
@@ -66,42 +70,49 @@ def tenant_in(policy: Policy, name: str) -> TenantPolicy:
     Raises:
         UnknownError: there is none of that name.
     """
-    found = policy.tenants.get(name)
-    if found is None:
+    of_tenant = policy.tenants.get(name)
+    if of_tenant is None:
         raise UnknownError(f"there is no tenant {name[:80]!a}; see `moorage tenant list`")
-    return found
+    return of_tenant
 
 
 def load_policy(session: Session) -> Policy:
     """Return the policy as the database has it."""
     tenants = TenantTable(session).all()
-    rules = [r.rule for r in RuleTable(session).all()]
-    routes = [r.route for r in RouteTable(session).all()]
-    logs = TenantLogTable(session).all()
-    ownerships = tuple(o.ownership for o in OwnershipTable(session).all())
-    platform = tuple(r for r in rules if r.tenant is None)
+    rules: defaultdict[str | None, list[RecordedRule]] = defaultdict(list)
+    for rule in RuleTable(session).all():
+        rules[rule.tenant].append(rule)
+    routes: defaultdict[str, list[RecordedRoute]] = defaultdict(list)
+    for route in RouteTable(session).all():
+        routes[route.tenant].append(route)
+    logs: defaultdict[int | None, list[TenantLog]] = defaultdict(list)
+    for log in TenantLogTable(session).all():
+        logs[log.tenant_id].append(log)
+    ownerships = tuple(OwnershipTable(session).all())
+    platform = tuple(rules[None])
     policies = {
-        t.name: TenantPolicy(
-            t,
-            Access(
-                t.name,
-                t.default,
-                tuple(r for r in rules if r.tenant == t.name),
-                platform,
-                ownerships,
+        tenant.name: TenantPolicy(
+            tenant=tenant,
+            access=Access(
+                tenant=tenant.name,
+                default=tenant.default,
+                rules=tuple(rules[tenant.name]),
+                platform_rules=platform,
+                ownerships=ownerships,
             ),
-            tuple(r for r in routes if r.tenant == t.name),
-            tuple(log for log in logs if log.tenant_id == t.id),
+            routes=tuple(routes[tenant.name]),
+            logs=tuple(logs[tenant.id]),
         )
-        for t in tenants
+        for tenant in tenants
     }
+    private = tuple(r.pattern for of_tenant in routes.values() for r in of_tenant if r.private)
     return Policy(
-        current_generation(session),
-        policies,
-        {host: t.name for t in tenants for host in t.hosts},
-        Tokens(session).by_sha256(),
-        PrivateNames(tuple(r.pattern for r in routes if r.private), ownerships),
-        {c.id: c for c in CredentialTable(session).all()},
+        generation=current_generation(session),
+        tenants=policies,
+        hosts={host: tenant.name for tenant in tenants for host in tenant.hosts},
+        tokens=Tokens(session).by_sha256(),
+        private_names=PrivateNames(private, ownerships),
+        credentials={c.id: c for c in CredentialTable(session).all()},
     )
 
 

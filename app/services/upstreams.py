@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.core.errors import StorageError
-from app.core.routing import Upstream
+from app.core.routing import RecordedUpstream
 from app.core.tenant import Tenant
 from app.services.policy import Policy
 from app.services.secrets import SecretBox, place_of
@@ -41,7 +41,7 @@ class Upstreams:
         self._slots = slots
         self._credentials: dict[tuple[int, int, str], Credential] = {}
 
-    def open(self, upstream: Upstream, policy: Policy, tenant: Tenant) -> Source:
+    def open(self, upstream: RecordedUpstream, policy: Policy, tenant: Tenant) -> Source:
         """Return an upstream with its credential, to be asked on behalf of a tenant.
 
         Raises:
@@ -50,10 +50,10 @@ class Upstreams:
         proxy = self._proxies.open(upstream, self._credential(upstream, policy))
         return Source(proxy, tenant.name, tenant.limits.cold or self._slots)
 
-    def _credential(self, upstream: Upstream, policy: Policy) -> Credential | None:
-        if upstream.credential is None:
+    def _credential(self, upstream: RecordedUpstream, policy: Policy) -> Credential | None:
+        if upstream.credential_id is None:
             return None
-        recorded = policy.credentials.get(upstream.credential)
+        recorded = policy.credentials.get(upstream.credential_id)
         if recorded is None:
             raise StorageError("the credential of an upstream is gone; an admin can set it again")
         origin = Url.parse(upstream.url).origin

@@ -12,7 +12,7 @@ from cachetools import LRUCache
 
 from app.core import module as modules
 from app.core.goproxy import RequestKind
-from app.core.routing import Upstream
+from app.core.routing import RecordedUpstream
 from app.upstream.address import Credential
 from app.upstream.http import HttpClient, Sink
 from app.upstream.limits import UpstreamLimits
@@ -26,7 +26,7 @@ class Goproxy:
     """One upstream with its client and its credential."""
 
     client: HttpClient
-    upstream: Upstream
+    upstream: RecordedUpstream
     credential: Credential | None
 
     async def get(self, path: str, max_bytes: int) -> bytes:
@@ -80,7 +80,7 @@ class Goproxies:
         self._clients: LRUCache[tuple[int, float, str], HttpClient] = LRUCache(_MAX_CLIENTS)
         self._all: WeakSet[HttpClient] = WeakSet()
 
-    def open(self, upstream: Upstream, credential: Credential | None) -> Goproxy:
+    def open(self, upstream: RecordedUpstream, credential: Credential | None) -> Goproxy:
         """Return an upstream with its own client."""
         key = (upstream.origin_id, upstream.connect_s, upstream.ca_pem)
         client = self._clients.get(key)

@@ -6,27 +6,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.acl import Access, Decision, Effect, Ownership, Rule
-from app.core.modulepattern import Pattern
-from app.core.versionrange import VersionRange
+from app.core.acl import Access, Decision, Effect, Ownership, RecordedRule
+from tests.nouns import an_owner, recorded_rule
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ALLOW, DENY = Effect.ALLOW, Effect.DENY
 X = "corp.example/team/x"
 
 
-def rule(effect: Effect, pattern: str, versions: str = "", **more: object) -> Rule:
-    given_range = VersionRange.parse(versions) if versions else None
-    facts = {"id": 1, "tenant": "acme", **more}
-    return Rule(effect=effect, pattern=Pattern.parse(pattern), versions=given_range, **facts)  # type: ignore[arg-type]
+def rule(effect: Effect, pattern: str, versions: str = "", **more: object) -> RecordedRule:
+    return recorded_rule(1, effect, pattern, versions, **more)
 
 
-def platform(pattern: str, versions: str = "", **more: object) -> Rule:
+def platform(pattern: str, versions: str = "", **more: object) -> RecordedRule:
     return rule(DENY, pattern, versions, **{"id": 9, **more, "tenant": None})
 
 
 def decided(
-    *rules: Rule,
+    *rules: RecordedRule,
     default: Effect = DENY,
     module: str = X,
     version: str | None = "v1.0.0",
@@ -38,9 +35,9 @@ def decided(
     return access.to(module, NOW).decide(version)
 
 
-OTHERS = Ownership("corp.example", "globex")
-GRANTED = Ownership("corp.example", "globex", frozenset({"acme"}))
-OWN_BELOW = Ownership("corp.example/team", "acme")
+OTHERS = an_owner("corp.example", "globex")
+GRANTED = an_owner("corp.example", "globex", "acme")
+OWN_BELOW = an_owner("corp.example/team", "acme")
 
 # What is given, whether it is allowed, what decides: design.md, section 8, in its order.
 ORDER = [
@@ -59,7 +56,7 @@ ORDER = [
     ("rules", "owned", "allowed"), [c[1:] for c in ORDER], ids=[c[0] for c in ORDER]
 )
 def test_rules_act_in_the_order_of_the_contract(
-    rules: list[Rule], owned: tuple[Ownership, ...], allowed: bool
+    rules: list[RecordedRule], owned: tuple[Ownership, ...], allowed: bool
 ) -> None:
     assert decided(*rules, owned=owned).allowed is allowed
 
@@ -86,7 +83,7 @@ VERSIONS = [
 
 @pytest.mark.parametrize(("rules", "version", "allowed"), VERSIONS, ids=range(len(VERSIONS)))
 def test_a_rule_with_versions_is_about_these_alone(
-    rules: list[Rule], version: str | None, allowed: bool
+    rules: list[RecordedRule], version: str | None, allowed: bool
 ) -> None:
     assert decided(*rules, default=ALLOW, version=version).allowed is allowed
 
@@ -110,7 +107,7 @@ def test_F17_F18_an_allow_rule_ends_at_an_element(pattern: str, module: str, all
 
 
 def test_F17_an_owned_prefix_ends_at_an_element() -> None:
-    owned = (Ownership("corp.example/team", "globex"),)
+    owned = (an_owner("corp.example/team", "globex"),)
     for module, allowed in (("corp.example/team/x", False), ("corp.example/teamevil", True)):
         assert decided(default=ALLOW, module=module, owned=owned).allowed is allowed
 
@@ -218,7 +215,7 @@ def test_every_decision_is_the_naive_evaluators(
         for number, effect, pattern, versions, is_over, is_platforms in rules
     ]
     prefixes = tuple(
-        Ownership(prefix, owner, frozenset({"acme"} if granted else ()))
+        an_owner(prefix, owner, *(["acme"] if granted and owner != "acme" else []))
         for prefix, (owner, granted) in owned.items()
     )
     found = decided(*made, default=default, module=module, version=version, owned=prefixes)

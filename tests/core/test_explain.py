@@ -6,24 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.acl import Access, Effect, Ownership, Rule, Stage
+from app.core.acl import Access, Effect, Ownership, RecordedRule, Stage
 from app.core.explain import ExplainedStep, Outcome, explain
-from app.core.modulepattern import Pattern
-from app.core.versionrange import VersionRange
+from tests.nouns import an_owner, recorded_rule
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ALLOW, DENY = Effect.ALLOW, Effect.DENY
 X = "corp.example/team/x"
 
 
-def rule(number: int, effect: Effect, pattern: str, versions: str = "", **more: object) -> Rule:
-    parsed = VersionRange.parse(versions) if versions else None
-    facts = {"tenant": "acme", **more}
-    return Rule(number, effect, Pattern.parse(pattern), parsed, **facts)  # type: ignore[arg-type]
+def rule(
+    number: int, effect: Effect, pattern: str, versions: str = "", **more: object
+) -> RecordedRule:
+    return recorded_rule(number, effect, pattern, versions, **more)
 
 
 def explained(
-    *rules: Rule,
+    *rules: RecordedRule,
     default: Effect = DENY,
     version: str | None = "v1.0.0",
     owned: tuple[Ownership, ...] = (),
@@ -55,7 +54,7 @@ def test_every_step_is_told_in_the_order_that_it_acts_and_the_first_that_decides
         rule(2, DENY, "corp.example", "v1.0.0", reason="CVE-1"),
         rule(3, DENY, "corp.example/*", ">=v3.0.0"),
         rule(4, DENY, "corp.example/team/x", "v0.9.0", tenant=None),
-        owned=(Ownership("corp.example", "globex", frozenset({"acme", "zeta"})),),
+        owned=(an_owner("corp.example", "globex", "acme", "zeta"),),
         default=ALLOW,
     )
     assert shown(lines) == [
@@ -84,7 +83,7 @@ def test_every_step_is_told_in_the_order_that_it_acts_and_the_first_that_decides
     ],
 )
 def test_no_other_tenant_is_named_to_those_who_may_not_know_them(owner: str, told: str) -> None:
-    owned = (Ownership("corp.example", owner, frozenset({"zeta"})),)
+    owned = (an_owner("corp.example", owner, "zeta"),)
     access = Access("acme", DENY, [], [], owned).to(X, NOW)
     whats = [line.what for line in explain(access, "v1.0.0", names_others=False)]
     assert whats[1] == told
@@ -125,10 +124,9 @@ RULES = st.builds(
     tenant=st.sampled_from(["acme", None]),
 )
 OWNED = st.builds(
-    Ownership,
+    lambda prefix, owner: an_owner(prefix, *owner),
     st.sampled_from(["corp.example", "corp.example/team", "other.example"]),
-    st.sampled_from(["acme", "globex"]),
-    st.sampled_from([frozenset(), frozenset({"acme"})]),
+    st.sampled_from([("acme",), ("globex",), ("globex", "acme")]),
 )
 
 
@@ -139,7 +137,7 @@ OWNED = st.builds(
     st.sampled_from(["v1.0.0", "v0.9.0", "v2.0.0", None]),
 )
 def test_what_is_marked_is_what_decides(
-    rules: list[Rule], owned: list[Ownership], default: Effect, version: str | None
+    rules: list[RecordedRule], owned: list[Ownership], default: Effect, version: str | None
 ) -> None:
     platform = [r for r in rules if r.tenant is None and r.effect is DENY]
     access = Access("acme", default, [r for r in rules if r.tenant], platform, owned).to(X, NOW)

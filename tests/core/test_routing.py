@@ -4,17 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.acl import Ownership
 from app.core.errors import DeniedError
 from app.core.modulepattern import Pattern
-from app.core.routing import OnAbsent, PrivateNames, Route, Upstream, choose, route_for
-
-UPSTREAM = Upstream(1, "https://proxy.example")
-
-
-def route(number: int, pattern: str, **more: bool) -> Route:
-    return Route(number, "acme", Pattern.parse(pattern), (UPSTREAM,), **more)
-
+from app.core.routing import OnAbsent, PrivateNames, Upstream, choose, route_for
+from tests.nouns import an_owner
+from tests.nouns import recorded_route as route
 
 ROUTES = [
     route(1, "*"),
@@ -54,7 +48,7 @@ def test_without_a_route_a_module_is_denied_and_an_admin_is_named() -> None:
         route_for(ROUTES[1:2], PrivateNames(), "acme", "a.b/c")
 
 
-PRIVATE = PrivateNames((Pattern.parse("corp.example"),), (Ownership("own.example/a", "globex"),))
+PRIVATE = PrivateNames((Pattern.parse("corp.example"),), (an_owner("own.example/a", "globex"),))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +76,7 @@ def test_a_private_name_takes_the_tenants_own_private_route() -> None:
 
 
 def test_an_upstreams_absence_means_the_next_unless_said_otherwise() -> None:
-    assert UPSTREAM.on_absent is OnAbsent.NEXT
+    assert Upstream(url="https://proxy.example").on_absent is OnAbsent.NEXT
 
 
 _ELEMENT = st.sampled_from(["corp.example", "own.example", "a", "b", "open", "x.y"])

@@ -1,48 +1,63 @@
 """Identities of tenants' rows: an id is never used again, an origin is URL and credential."""
 
-from dataclasses import replace
-from datetime import UTC, datetime
-
 import pytest
 
-from app.core.acl import Effect
+from app.core.credential import RecordedCredential
 from app.core.errors import ConflictError
-from app.core.modulepattern import Pattern
-from app.core.routing import Route, Upstream
-from app.core.tenant import Tenant, TenantLimits
+from app.core.tenant import RecordedTenant
+from app.db.credentials import CredentialTable
 from app.db.engine import Database, Session
-from app.db.routes import CredentialTable, RouteTable
+from app.db.routes import RouteTable
 from app.db.tenants import TenantTable
+from tests.nouns import AT, recorded_route, recorded_tenant, recorded_upstream
 
-AT = datetime(2026, 11, 25, tzinfo=UTC)
-ACME = Tenant(0, "acme", "", Effect.DENY, False, True, ("go.example",), TenantLimits(), 0, AT)
 URL = "https://proxy.example"
 
 
-async def added(database: Database, name: str = "acme", *hosts: str) -> Tenant:
-    tenant = replace(ACME, name=name, hosts=hosts)
-    return await database.write(lambda s: TenantTable(s).add(tenant))
+async def added(database: Database, name: str = "acme", *hosts: str) -> RecordedTenant:
+    def work(session: Session) -> RecordedTenant | None:
+        TenantTable(session).add_all([recorded_tenant(name, *hosts)])
+        return TenantTable(session).get(name)
+
+    tenant = await database.write(work)
+    assert tenant is not None
+    return tenant
 
 
-def credential(session: Session, tenant: Tenant, name: str) -> int:
+def credential(session: Session, tenant: RecordedTenant, name: str) -> int:
     table = CredentialTable(session)
-    table.save(tenant, name, kind="bearer", username="", sealed=b"sealed", at=AT)
-    found = table.get(tenant, name)
-    assert found is not None
-    return found.id
+    before = table.get(tenant.id, name)
+    after = RecordedCredential(
+        id=0,
+        tenant=tenant.name,
+        name=name,
+        kind="bearer",
+        sealed=b"sealed",
+        revision=1,
+        created_at=AT,
+        changed_at=AT,
+    ).succeeding(before)
+    if before is None:
+        table.add(after, tenant.id)
+    else:
+        table.save(after)
+    return table.ids_of(tenant.id)[name]
 
 
-def origin(session: Session, tenant: Tenant, pattern: str, credential_id: int | None) -> int:
-    upstream = Upstream(0, URL, credential=credential_id)
-    table = RouteTable(session)
-    route_id = table.save(Route(0, tenant.name, Pattern.parse(pattern), (upstream,)), tenant, AT)
-    [found] = [r.route for r in table.of(tenant) if r.route.id == route_id]
-    return found.upstreams[0].origin_id
+def origin(
+    session: Session, tenant: RecordedTenant, pattern: str, credential_id: int | None
+) -> int:
+    upstream = recorded_upstream(0, URL, credential_id=credential_id)
+    route = recorded_route(0, pattern, upstream, tenant=tenant.name)
+    [route_id] = RouteTable(session).add_all([route], {tenant.name: tenant.id})
+    recorded = RouteTable(session).get(tenant.id, route_id)
+    assert recorded is not None
+    return recorded.upstreams[0].origin_id
 
 
 async def test_a_tenants_id_is_never_used_again(database: Database) -> None:
     first = await added(database)
-    await database.write(lambda s: TenantTable(s).remove(first))
+    await database.write(lambda s: TenantTable(s).remove_all([first.id]))
     assert (await added(database)).id > first.id
 
 
@@ -52,7 +67,7 @@ async def test_a_credentials_id_is_never_used_again_or_another_would_see_its_mod
     acme, globex = await added(database), await added(database, "globex")
     first = await database.write(lambda s: credential(s, acme, "nexus"))
     seen = await database.write(lambda s: origin(s, acme, "a.b", first))
-    await database.write(lambda s: RouteTable(s).remove_of(acme))
+    await database.write(lambda s: RouteTable(s).remove_of([acme.id]))
     await database.write(lambda s: CredentialTable(s).remove(first))
     second = await database.write(lambda s: credential(s, globex, "nexus"))
     assert second > first

@@ -17,7 +17,7 @@ from app.services.authorization import (
     token_of,
 )
 from app.services.policy import Policy
-from app.services.tenants.drafts import TenantDraft
+from tests.nouns import a_tenant
 from tests.services.modules.bench import Bench, process
 
 READ, ADMIN, PUBLISH = (frozenset({s}) for s in (Scope.READ, Scope.ADMIN, Scope.PUBLISH))
@@ -27,7 +27,7 @@ READ, ADMIN, PUBLISH = (frozenset({s}) for s in (Scope.READ, Scope.ADMIN, Scope.
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async with process(tmp_path) as made:
         for name, is_open in (("open", True), ("shut", False)):
-            draft = TenantDraft(name, "", Effect.ALLOW, is_open)
+            draft = a_tenant(name, "", Effect.ALLOW, anonymous_read=is_open)
             await made.services.tenants.tenants.create(draft, OPERATOR, catch_all=False)
         yield made
 
@@ -120,7 +120,7 @@ async def test_a_token_reads_where_it_is_valid(
 async def test_a_tenant_that_is_switched_off_refuses_everybody(bench: Bench) -> None:
     _, secret = await bench.services.tenants.tokens.create("ci", tenant="open", scopes=READ)
     await bench.services.tenants.tenants.update(
-        TenantDraft("open", "", Effect.ALLOW, True, enabled=False), OPERATOR
+        a_tenant("open", "", Effect.ALLOW, anonymous_read=True, enabled=False), OPERATOR
     )
     policy, now = await policy_of(bench), bench.clock()
     off = policy.tenants["open"]

@@ -6,22 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from app.core.acl import Effect, Ownership
+from app.core.acl import Effect
 from app.core.errors import UnauthenticatedError
 from app.core.principal import OPERATOR, Scope
 from app.services.authorization import token_of
 from app.services.generation import POLL_S
 from app.services.policy import TenantPolicy
-from app.services.tenants.drafts import (
-    CredentialDraft,
-    RouteDraft,
-    RuleDraft,
-    TenantDraft,
-    UpstreamDraft,
-)
+from tests.nouns import a_credential, a_route, a_rule, a_tenant, an_owner, an_upstream
 from tests.services.modules.bench import Bench, process
 
-UPSTREAM = UpstreamDraft("https://proxy.example")
+UPSTREAM = an_upstream("https://proxy.example")
 
 
 @pytest.fixture
@@ -58,33 +52,29 @@ Change = Callable[[Bench], Awaitable[object]]
 
 async def _tenant(bench: Bench) -> object:
     return await bench.services.tenants.tenants.update(
-        TenantDraft("acme", "new", enabled=False), OPERATOR
+        a_tenant("acme", "new", enabled=False), OPERATOR
     )
 
 
 async def _rule(bench: Bench) -> object:
-    return await bench.services.tenants.rules.create(
-        "acme", RuleDraft(Effect.DENY, "a.b"), OPERATOR
-    )
+    return await bench.services.tenants.rules.create("acme", a_rule(Effect.DENY, "a.b"), OPERATOR)
 
 
 async def _platform(bench: Bench) -> object:
-    return await bench.services.tenants.rules.create(None, RuleDraft(Effect.DENY, "a.b"), OPERATOR)
+    return await bench.services.tenants.rules.create(None, a_rule(Effect.DENY, "a.b"), OPERATOR)
 
 
 async def _route(bench: Bench) -> object:
-    return await bench.services.tenants.routes.create(
-        "acme", RouteDraft("*", (UPSTREAM,)), OPERATOR
-    )
+    return await bench.services.tenants.routes.create("acme", a_route("*", UPSTREAM), OPERATOR)
 
 
 async def _owner(bench: Bench) -> object:
-    return await bench.services.tenants.ownership.put(Ownership("own.example", "acme"), OPERATOR)
+    return await bench.services.tenants.ownership.put(an_owner("own.example", "acme"), OPERATOR)
 
 
 async def _credential(bench: Bench) -> object:
-    draft = CredentialDraft("nexus", "bearer", "secret")
-    return await bench.services.tenants.credentials.put("acme", draft, OPERATOR)
+    draft = a_credential("bearer", "secret")
+    return await bench.services.tenants.credentials.put("acme", "nexus", draft, OPERATOR)
 
 
 async def _token(bench: Bench) -> object:
@@ -147,7 +137,7 @@ async def test_the_next_change_is_when_the_first_rule_expires(two: tuple[Bench, 
     now = one.clock()
     assert (await seen(one)).next_change(now) is None
     for tenant, days in (("acme", 3), (None, 2), ("acme", 5)):
-        draft = RuleDraft(Effect.DENY, f"a.b/{days}", expires_at=now + timedelta(days=days))
+        draft = a_rule(Effect.DENY, f"a.b/{days}", expires_at=now + timedelta(days=days))
         await one.services.tenants.rules.create(tenant, draft, OPERATOR)
     await one.services.shared.watch.poll()
     for passed, left in ((0, 2), (2, 3), (4, 5), (5, None)):

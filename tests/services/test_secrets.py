@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from app.core.errors import BadInputError, StorageError
 from app.core.principal import OPERATOR
 from app.services.secrets import KEY_BYTES, SecretBox, parse_key
-from app.services.tenants.drafts import CredentialDraft, UpstreamDraft
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy, basic
 from tests.fakes.modules import module
+from tests.nouns import a_credential, an_upstream
 from tests.services.modules.bench import INFO, LIST, ZIP, process
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(32)
@@ -78,9 +78,11 @@ async def test_F87_a_credential_is_in_no_file_no_log_and_no_error(
     with FakeGoproxy([X], credential=basic("ci", CANARY)) as fake:
         async with process(tmp_path) as bench:
             await bench.tenant("acme")
-            draft = CredentialDraft("nexus", "basic", CANARY, "ci")
-            recorded = await bench.services.tenants.credentials.put("acme", draft, OPERATOR)
-            await bench.route("acme", "*", UpstreamDraft(fake.url, credential="nexus"))
+            draft = a_credential("basic", CANARY, "ci")
+            recorded = await bench.services.tenants.credentials.put(
+                "acme", "nexus", draft, OPERATOR
+            )
+            await bench.route("acme", "*", an_upstream(fake.url, credential="nexus"))
             assert (await bench.ask(INFO, X.path, "v1.0.0")).body == X.info
             await bench.ask(ZIP, X.path, "v1.0.0")
             fake.credential = "Bearer another"
@@ -113,9 +115,9 @@ async def test_a_credential_goes_to_its_own_origin_alone(tmp_path: Path) -> None
         async with process(tmp_path) as bench:
             await bench.tenant("acme")
             await bench.services.tenants.credentials.put(
-                "acme", CredentialDraft("nexus", "basic", CANARY, "ci"), OPERATOR
+                "acme", "nexus", a_credential("basic", CANARY, "ci"), OPERATOR
             )
-            upstream = UpstreamDraft(fake.url, credential="nexus", redirect_to=(other.base_url,))
+            upstream = an_upstream(fake.url, credential="nexus", redirect_to=(other.base_url,))
             await bench.route("acme", "*", upstream)
             fake.fault(f"/{X.path}/@v/list", Fault.redirect(f"{other.url}/{X.path}/@v/list"))
             with pytest.raises(Exception):  # noqa: B017
@@ -129,10 +131,10 @@ async def test_a_secret_that_is_changed_is_used_at_once(tmp_path: Path) -> None:
         async with process(tmp_path) as bench:
             await bench.tenant("acme")
             for secret, works in (("old", False), ("new", True)):
-                draft = CredentialDraft("nexus", "basic", secret, "ci")
-                await bench.services.tenants.credentials.put("acme", draft, OPERATOR)
+                draft = a_credential("basic", secret, "ci")
+                await bench.services.tenants.credentials.put("acme", "nexus", draft, OPERATOR)
                 if secret == "old":
-                    await bench.route("acme", "*", UpstreamDraft(fake.url, credential="nexus"))
+                    await bench.route("acme", "*", an_upstream(fake.url, credential="nexus"))
                 if works:
                     assert (await bench.ask(LIST, X.path)).body == b"v1.0.0\n"
                     continue

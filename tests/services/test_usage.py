@@ -92,7 +92,7 @@ async def test_the_day_of_a_tokens_last_use_is_recorded_and_never_goes_back(benc
         usage.used(token.id)
         usage.used("gone")
         await usage.flush()
-        [found] = [t for t in await bench.services.tenants.tokens.all() if t.id == token.id]
+        [found] = [t for t in await bench.services.tenants.tokens.page() if t.id == token.id]
         assert found.last_used_on == expected
 
 

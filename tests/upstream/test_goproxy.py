@@ -14,7 +14,6 @@ from app.core.errors import (
     UpstreamTimeoutError,
 )
 from app.core.goproxy import RequestKind
-from app.core.routing import Upstream
 from app.upstream.address import AddressGuard, AllowedNetwork, Credential
 from app.upstream.goproxy import _MAX_CLIENTS, Goproxies, path_of
 from app.upstream.http import HttpClient
@@ -22,6 +21,7 @@ from app.upstream.limits import UpstreamLimits
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy, basic
 from tests.fakes.modules import module
+from tests.nouns import recorded_upstream
 
 X = module("example.com/Upper", "v1.0.0-RC1")
 
@@ -81,7 +81,7 @@ async def proxies() -> AsyncIterator[Goproxies]:
 
 async def test_a_base_with_a_path_is_kept(proxies: Goproxies) -> None:
     with FakeGoproxy([X], prefix="/repo/go") as fake:
-        source = proxies.open(Upstream(1, fake.url), None)
+        source = proxies.open(recorded_upstream(1, fake.url), None)
         assert await source.get(path_of(X.path, RequestKind.INFO, X.version), 1000) == X.info
         sink = Into()
         await source.download(path_of(X.path, RequestKind.ZIP, X.version), sink, 1 << 20)
@@ -91,7 +91,7 @@ async def test_a_base_with_a_path_is_kept(proxies: Goproxies) -> None:
 
 async def test_a_credential_is_sent_with_each_request(proxies: Goproxies) -> None:
     with FakeGoproxy([X], credential=basic("ci", "pw")) as fake:
-        upstream = Upstream(1, fake.url, credential=7)
+        upstream = recorded_upstream(1, fake.url, credential="nexus", credential_id=7)
         credential = Credential.basic("7", fake.base_url, "ci", "pw")
         path = path_of(X.path, RequestKind.MOD, X.version)
         assert await proxies.open(upstream, credential).get(path, 1000) == X.mod
@@ -101,17 +101,20 @@ async def test_a_credential_is_sent_with_each_request(proxies: Goproxies) -> Non
 
 
 async def test_each_upstream_has_a_client_for_itself(proxies: Goproxies) -> None:
-    one, other = Upstream(1, "http://127.0.0.1:1"), Upstream(2, "http://127.0.0.1:1")
-    slower = Upstream(1, "http://127.0.0.1:1", connect_s=9.0)
+    one, other = (
+        recorded_upstream(1, "http://127.0.0.1:1"),
+        recorded_upstream(2, "http://127.0.0.1:1"),
+    )
+    slower = recorded_upstream(1, "http://127.0.0.1:1", connect_s=9.0)
     assert proxies.open(one, None).client is proxies.open(one, None).client
     clients = {id(proxies.open(u, None).client) for u in (one, other, slower)}
     assert len(clients) == 3
 
 
 async def test_clients_of_upstreams_beyond_the_limit_are_let_go(proxies: Goproxies) -> None:
-    in_use = proxies.open(Upstream(0, "http://127.0.0.1:1"), None)
+    in_use = proxies.open(recorded_upstream(0, "http://127.0.0.1:1"), None)
     for number in range(1, 300):
-        proxies.open(Upstream(number, "http://127.0.0.1:1"), None)
+        proxies.open(recorded_upstream(number, "http://127.0.0.1:1"), None)
     gc.collect()
     assert len(proxies._all) == _MAX_CLIENTS + 1
     assert in_use.client in proxies._all
@@ -121,7 +124,7 @@ async def test_clients_of_upstreams_beyond_the_limit_are_let_go(proxies: Goproxi
 async def test_F47_an_absence_keeps_its_status(proxies: Goproxies, status: int) -> None:
     with FakeGoproxy(not_found_status=status) as fake:
         with pytest.raises(UpstreamAbsentError) as told:
-            await proxies.open(Upstream(1, fake.url), None).get("a.b/c/@v/list", 1000)
+            await proxies.open(recorded_upstream(1, fake.url), None).get("a.b/c/@v/list", 1000)
         assert told.value.status == status
 
 
@@ -129,7 +132,7 @@ async def test_F42_a_body_over_its_limit_is_refused(proxies: Goproxies) -> None:
     with FakeGoproxy() as fake:
         fake.put_raw("/a.b/c/@v/list", b"v1.0.0\n" * 1000)
         with pytest.raises(UpstreamContentError):
-            await proxies.open(Upstream(1, fake.url), None).get("a.b/c/@v/list", 6999)
+            await proxies.open(recorded_upstream(1, fake.url), None).get("a.b/c/@v/list", 6999)
 
 
 async def test_F43_an_upstream_has_its_own_deadline(proxies: Goproxies) -> None:
@@ -137,7 +140,9 @@ async def test_F43_an_upstream_has_its_own_deadline(proxies: Goproxies) -> None:
         path = "/example.com/!upper/@v/v1.0.0-!r!c1"
         for tail in (".info", ".zip"):
             fake.fault(path + tail, Fault.stall(after=1), times=None)
-        source = proxies.open(Upstream(1, fake.url, metadata_s=0.2, zip_s=0.2), None)
+        # Shorter than an admin may set them: a copy is not checked.
+        hasty = {"metadata_s": 0.2, "zip_s": 0.2}
+        source = proxies.open(recorded_upstream(1, fake.url).model_copy(update=hasty), None)
         with pytest.raises(UpstreamTimeoutError):
             await source.get(path_of(X.path, RequestKind.INFO, X.version), 1000)
         with pytest.raises(UpstreamTimeoutError):
@@ -149,7 +154,7 @@ async def test_F53_a_redirect_goes_to_its_own_origin_or_a_named_one(proxies: Gop
         path = path_of(X.path, RequestKind.INFO, X.version)
         for named, works in ((frozenset[str](), False), (frozenset({bucket.base_url}), True)):
             fake.fault(f"/{path}", Fault.redirect(f"{bucket.url}/{path}"))
-            source = proxies.open(Upstream(1, fake.url, redirect_to=named), None)
+            source = proxies.open(recorded_upstream(1, fake.url, redirect_to=named), None)
             if works:
                 assert await source.get(path, 1000) == X.info
             else:

@@ -9,11 +9,12 @@ from typing import Any
 
 from app.core.acl import Effect
 from app.core.principal import OPERATOR, Scope
+from app.core.routing import Upstream
 from app.db.generation import bump_generation
 from app.services.assembly import Services
-from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
 from app.settings import Settings
 from tests.fakes.goproxy import FakeGoproxy
+from tests.nouns import a_route, a_rule, a_tenant, an_upstream
 from tests.web.wire import Got, Site, serving
 
 READ = frozenset({Scope.READ})
@@ -55,7 +56,7 @@ async def add_tenant(
     **more: Any,
 ) -> None:
     """Make a tenant with one route of everything to an upstream, or with none."""
-    draft = TenantDraft(name, "", default, open_to_all, **more)
+    draft = a_tenant(name, "", default, anonymous_read=open_to_all, **more)
     await services.tenants.tenants.create(draft, OPERATOR, catch_all=False)
     if upstream is not None:
         await add_route(services, name, "*", upstream)
@@ -66,18 +67,18 @@ async def add_route(
     services: Services,
     tenant: str,
     pattern: str,
-    *upstreams: str | FakeGoproxy | UpstreamDraft,
+    *upstreams: str | FakeGoproxy | Upstream,
     **more: Any,
 ) -> None:
     drafts = tuple(_upstream(one) for one in upstreams)
-    await services.tenants.routes.create(tenant, RouteDraft(pattern, drafts, **more), OPERATOR)
+    await services.tenants.routes.create(tenant, a_route(pattern, *drafts, **more), OPERATOR)
     await settled(services)
 
 
-def _upstream(one: str | FakeGoproxy | UpstreamDraft) -> UpstreamDraft:
-    if isinstance(one, UpstreamDraft):
+def _upstream(one: str | FakeGoproxy | Upstream) -> Upstream:
+    if isinstance(one, Upstream):
         return one
-    return UpstreamDraft(one if isinstance(one, str) else one.url)
+    return an_upstream(one if isinstance(one, str) else one.url)
 
 
 async def add_rule(
@@ -89,10 +90,10 @@ async def add_rule(
     **more: Any,
 ) -> int:
     recorded = await services.tenants.rules.create(
-        tenant, RuleDraft(effect, pattern, versions, **more), OPERATOR
+        tenant, a_rule(effect, pattern, versions, **more), OPERATOR
     )
     await settled(services)
-    return recorded.rule.id
+    return recorded.id
 
 
 async def add_token(

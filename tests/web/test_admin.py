@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy import text
 
 import app.web.admin
-from app.core.acl import Effect, Ownership
+from app.core.acl import Effect
 from app.core.audit import AuditRecord
 from app.core.principal import OPERATOR
 from app.core.record import Sums
@@ -28,13 +28,7 @@ from app.db.sumdb import LogTable
 from app.db.tenantlogs import TenantLogTable
 from app.db.tokens import RecordedToken, Tokens
 from app.services.assembly import Services
-from app.services.tenants.drafts import (
-    CredentialDraft,
-    RouteDraft,
-    RuleDraft,
-    TenantDraft,
-    UpstreamDraft,
-)
+from tests.nouns import a_credential, a_route, a_rule, a_tenant, an_owner, an_upstream
 from tests.web.conftest import QUARANTINED, VERIFIED, Mirror
 from tests.web.wire import Got, Site, request
 
@@ -207,29 +201,25 @@ def target_of(path: str, more: Mapping[str, str] | None = None) -> str:
 async def prepared(site: Site, method: str, path: str) -> dict[str, str]:
     """Make what a route is about, where it is not there; return what its path is filled with."""
     services = site.services
-    present = {tenant.name for tenant in await services.tenants.tenants.all(OPERATOR)}
+    present = {tenant.name for tenant in await services.tenants.tenants.page(OPERATOR)}
     for tenant in {"acme", "other"} - present:
-        draft = TenantDraft(tenant, default=Effect.ALLOW, anonymous_read=True)
+        draft = a_tenant(tenant, default=Effect.ALLOW, anonymous_read=True)
         await services.tenants.tenants.create(draft, OPERATOR)
     if "{name}" in path:
         await services.tenants.credentials.put(
-            "acme", CredentialDraft("artifactory", "bearer", "s3cret"), OPERATOR
+            "acme", "artifactory", a_credential("bearer", "s3cret"), OPERATOR
         )
     if "{prefix}" in path:
-        await services.tenants.ownership.put(Ownership("corp.example/acme", "acme"), OPERATOR)
+        await services.tenants.ownership.put(an_owner("corp.example/acme", "acme"), OPERATOR)
     if "{rule_id}" in path:
-        rule = RuleDraft(Effect.DENY, f"made-{next(_count)}.example")
+        rule = a_rule(Effect.DENY, f"made-{next(_count)}.example")
         whose = "acme" if "{tenant}" in path else None
-        return {
-            "{rule_id}": str((await services.tenants.rules.create(whose, rule, OPERATOR)).rule.id)
-        }
+        return {"{rule_id}": str((await services.tenants.rules.create(whose, rule, OPERATOR)).id)}
     if "{route_id}" in path:
-        upstreams = (UpstreamDraft("https://proxy.example"),)
-        route = RouteDraft(f"made-{next(_count)}.example", upstreams)
+        upstreams = (an_upstream("https://proxy.example"),)
+        route = a_route(f"made-{next(_count)}.example", *upstreams)
         return {
-            "{route_id}": str(
-                (await services.tenants.routes.create("acme", route, OPERATOR)).route.id
-            )
+            "{route_id}": str((await services.tenants.routes.create("acme", route, OPERATOR)).id)
         }
     if "{log}" in path:
         at = services.shared.now()
@@ -284,8 +274,8 @@ SECRETS = {name: make_token(name.ljust(32).encode()) for name in RECORDED}
 async def tokens(site: Site) -> Mapping[str, str | None]:
     """Return a token of every sort; those of tenants that are there are made where they lack."""
     services, now = site.services, site.services.shared.now()
-    tenants = {tenant.name: tenant.id for tenant in await services.tenants.tenants.all(OPERATOR)}
-    present = {token.name for token in await services.tenants.tokens.all()}
+    tenants = {tenant.name: tenant.id for tenant in await services.tenants.tenants.page(OPERATOR)}
+    present = {token.name for token in await services.tenants.tokens.page()}
     missing = {
         n: of for n, of in RECORDED.items() if n not in present and of[1] in (None, *tenants)
     }

@@ -7,7 +7,7 @@ import pytest
 
 from app.core.audit import AuditRecord
 from app.core.principal import OPERATOR
-from app.services.tenants.document import Document
+from app.services.tenants.plan import Document
 from tests.services.bench import audit_rows
 from tests.web.api import ok, refused
 from tests.web.harbour import harbour
@@ -39,7 +39,9 @@ async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 async def site(port: Site) -> AsyncIterator[Site]:
     """One server for all; each test begins with nothing."""
     yield port
-    await port.services.tenants.documents.apply(Document((), (), ()), OPERATOR, prune=True)
+    await port.services.tenants.documents.apply(
+        Document(ownership=(), rules=()), OPERATOR, prune=True
+    )
 
 
 async def apply(site: Site, document: Any, **more: Any) -> Any:

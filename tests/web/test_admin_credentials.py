@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.core.principal import OPERATOR
-from app.services.tenants.drafts import RouteDraft, UpstreamDraft
+from tests.nouns import a_route, an_upstream
 from tests.web.asking import Admin, refused, rows
 from tests.web.conftest import Log
 from tests.web.harbour import harbour
@@ -72,8 +72,8 @@ async def test_another_secret_is_the_next_revision(admin: Admin) -> None:
 
 async def test_a_credential_that_a_route_uses_stays(admin: Admin) -> None:
     await admin.put(f"{PATH}/art", BASIC)
-    upstream = UpstreamDraft("https://art.corp.example/go", credential="art")
-    await admin.site.services.tenants.routes.create("acme", RouteDraft("*", (upstream,)), OPERATOR)
+    upstream = an_upstream("https://art.corp.example/go", credential="art")
+    await admin.site.services.tenants.routes.create("acme", a_route("*", upstream), OPERATOR)
     assert "uses the credential art" in refused(await admin.ask("DELETE", f"{PATH}/art"), 409)
 
 

@@ -9,17 +9,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from app.core.acl import Effect, Ownership
+from app.core.acl import Effect
 from app.core.principal import OPERATOR, Scope
-from app.services.tenants.drafts import (
-    CredentialDraft,
-    RouteDraft,
-    RuleDraft,
-    TenantDraft,
-    UpstreamDraft,
-)
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
+from tests.nouns import a_credential, a_route, a_rule, a_tenant, an_owner, an_upstream
 from tests.web.api import ok, refused
 from tests.web.harbour import add_route, add_rule, add_tenant, add_token, harbour, settled
 from tests.web.wire import Site
@@ -39,14 +33,14 @@ async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
             services = site.services
             await add_tenant(services, "acme", public)
             await services.tenants.credentials.put(
-                "acme", CredentialDraft("git", "bearer", "s3cret-canary"), OPERATOR
+                "acme", "git", a_credential("bearer", "s3cret-canary"), OPERATOR
             )
-            team = UpstreamDraft(private.url, credential="git")
+            team = an_upstream(private.url, credential="git")
             await add_route(services, "acme", "corp.example", team, private=True)
             await add_tenant(services, "other", public)
             await add_rule(services, "acme", Effect.DENY, X.path, "<v1.1.0", reason="CVE-1")
             await add_rule(services, None, Effect.DENY, "evil.example", reason="malware")
-            await services.tenants.ownership.put(Ownership("owned.example", "other"), OPERATOR)
+            await services.tenants.ownership.put(an_owner("owned.example", "other"), OPERATOR)
             await settled(services)
             yield site
 
@@ -153,7 +147,7 @@ async def test_a_query_is_said_to_be_judged_again(port: Site, query: str) -> Non
 
 
 async def test_a_tenant_that_is_switched_off_is_what_decides(port: Site) -> None:
-    await port.services.tenants.tenants.create(TenantDraft("idle", enabled=False), OPERATOR)
+    await port.services.tenants.tenants.create(a_tenant("idle", enabled=False), OPERATOR)
     found = await explained(port, X.path, "idle", X.version)
     assert (found["allowed"], found["by"]) == (False, "tenant")
     assert not any(step["decides"] for step in found["steps"])
@@ -170,7 +164,7 @@ async def test_an_expired_rule_is_not_told(port: Site) -> None:
     """Its end is a time, not a change: no generation passes."""
     await add_tenant(port.services, "brief")
     services = port.services
-    draft = RuleDraft(Effect.DENY, X.path, expires_at=services.shared.now().replace(year=2099))
+    draft = a_rule(Effect.DENY, X.path, expires_at=services.shared.now().replace(year=2099))
     await services.tenants.rules.create("brief", draft, OPERATOR)
     found = await explained(port, X.path, "brief")
     assert deciding(found) == ("deny rules", "denies")
@@ -214,7 +208,7 @@ async def test_only_admins_of_the_tenant_are_told(port: Site) -> None:
 
 async def test_a_route_that_is_off_is_shown_as_such(port: Site) -> None:
     await add_tenant(port.services, "museum")
-    draft = RouteDraft("*", (UpstreamDraft("https://proxy.example"),), off=True)
+    draft = a_route("*", an_upstream("https://proxy.example"), off=True)
     await port.services.tenants.routes.create("museum", draft, OPERATOR)
     found = await explained(port, X.path, "museum")
     assert [route["off"] for route in found["routes"]] == [True]

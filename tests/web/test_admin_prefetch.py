@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.core.acl import Effect, Ownership
+from app.core.acl import Effect
 from app.core.principal import OPERATOR
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
@@ -16,6 +16,7 @@ from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import Module, module
 from tests.fakes.signer import Signer
 from tests.fakes.sumdb import FakeSumdb
+from tests.nouns import an_owner
 from tests.services.sumdb.goclient import GoClient
 from tests.web.asking import Admin, admin_of, refused, rows
 from tests.web.conftest import settings_for
@@ -67,7 +68,7 @@ async def bench(tmp_path: Path, public: FakeSumdb) -> AsyncIterator[Bench]:
 
 
 async def keep_private(bench: Bench) -> None:
-    await bench.site.services.tenants.ownership.put(Ownership("corp.example", "acme"), OPERATOR)
+    await bench.site.services.tenants.ownership.put(an_owner("corp.example", "acme"), OPERATOR)
     await add_route(bench.site.services, "acme", "corp.example", bench.proxy, private=True)
 
 

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from app.core.acl import Ownership
 from app.core.principal import OPERATOR, Scope
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
+from tests.nouns import an_owner
 from tests.services.bench import audit_rows, count_of
 from tests.web.api import ok, refused
 from tests.web.harbour import add_route, add_tenant, add_token, harbour, settled
@@ -36,7 +36,7 @@ async def site(port: Site, upstream: FakeGoproxy) -> AsyncIterator[Site]:
     """One server for all; each test has the tenant acme anew, and an upstream of its own."""
     await add_tenant(port.services, "acme", upstream)
     yield port
-    for tenant in await port.services.tenants.tenants.all(OPERATOR):
+    for tenant in await port.services.tenants.tenants.page(OPERATOR):
         await port.services.tenants.tenants.remove(tenant.name, OPERATOR)
 
 
@@ -190,7 +190,7 @@ async def test_a_module_without_a_way_to_it_is_a_conflict_and_no_denial(
     site: Site, upstream: FakeGoproxy
 ) -> None:
     await add_tenant(site.services, "other", upstream)
-    await site.services.tenants.ownership.put(Ownership("corp.example", "other"), OPERATOR)
+    await site.services.tenants.ownership.put(an_owner("corp.example", "other"), OPERATOR)
     status, told = await refused(site, "POST", REFRESH, {"module": "corp.example/x"})
     assert (status, "is a private name" in told) == (409, True)
     assert (await audit_rows(site.services))[-1].action == "ownership.put"

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.core.acl import Ownership
 from app.core.principal import OPERATOR, Scope
-from app.services.tenants.drafts import CredentialDraft
 from tests.fakes.tls import Authority
+from tests.nouns import a_credential, an_owner
 from tests.services.bench import audit_rows
 from tests.web.api import call, ok, refused
 from tests.web.harbour import add_tenant, harbour
@@ -32,7 +31,7 @@ async def site(port: Site) -> AsyncIterator[Site]:
     """One server for all; each test has the tenant acme anew."""
     await add_tenant(port.services, "acme")
     await port.services.tenants.credentials.put(
-        "acme", CredentialDraft("artifactory", "bearer", "s3cret-canary"), OPERATOR
+        "acme", "artifactory", a_credential("bearer", "s3cret-canary"), OPERATOR
     )
     yield port
     await port.services.tenants.tenants.remove("acme", OPERATOR)
@@ -193,7 +192,7 @@ async def test_a_tenants_admin_makes_private_only_what_the_tenant_owns(site: Sit
     )
     body = {**PUBLIC, "pattern": "github.com", "private": True}
     assert (await refused(site, "POST", ROUTES, body, token=secret))[0] == 403
-    await site.services.tenants.ownership.put(Ownership("corp.example/acme", "acme"), OPERATOR)
+    await site.services.tenants.ownership.put(an_owner("corp.example/acme", "acme"), OPERATOR)
     owned = {**body, "pattern": "corp.example/acme/lib"}
     assert (await ok(site, "POST", ROUTES, owned, token=secret))["private"] is True
     for pattern in ("corp.example", "corp.example/acmes", "corp.example/*"):

@@ -30,8 +30,8 @@ async def site(port: Site) -> AsyncIterator[Site]:
     await add_tenant(port.services, "acme")
     yield port
     await port.services.tenants.tenants.remove("acme", OPERATOR)
-    for recorded in await port.services.tenants.rules.all(None, OPERATOR):
-        await port.services.tenants.rules.remove(None, recorded.rule.id, OPERATOR)
+    for recorded in await port.services.tenants.rules.page(None, OPERATOR):
+        await port.services.tenants.rules.remove(None, recorded.id, OPERATOR)
 
 
 @pytest.mark.parametrize("path", [RULES, "/rules"])

@@ -10,13 +10,13 @@ from urllib.parse import quote
 import pytest
 
 from app.core import tlog
-from app.core.acl import Ownership
 from app.core.notekey import parse_vkey
 from app.core.principal import OPERATOR, Scope
 from app.core.proof import check_proof
 from app.core.record import Sums, parse_lookup
 from app.db.sumdb import LogTable
 from tests.fakes.sumdb import FakeSumdb
+from tests.nouns import an_owner
 from tests.web.asking import Admin, admin_of, refused, rows
 from tests.web.harbour import add_tenant, harbour
 from tests.web.wire import Site
@@ -268,7 +268,7 @@ async def test_F28_relayed_logs_are_the_platforms(site: Site, public: FakeSumdb)
 async def test_clients_verify_at_the_tenants_own_log_if_it_has_one(
     site: Site, admin: Admin, public: FakeSumdb
 ) -> None:
-    await site.services.tenants.ownership.put(Ownership("corp.example", "acme"), OPERATOR)
+    await site.services.tenants.ownership.put(an_owner("corp.example", "acme"), OPERATOR)
     before = (await admin.ask("GET", "/tenants/acme/client-config?for=env")).text
     assert f"GOSUMDB={public.vkey}\n" in before
     assert "GONOSUMDB=corp.example\n" in before

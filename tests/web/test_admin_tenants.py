@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.core.acl import Ownership
 from app.core.clientconfig import Target
 from app.core.principal import OPERATOR, Scope
-from app.services.tenants.drafts import RouteDraft, UpstreamDraft
+from tests.nouns import a_route, an_owner, an_upstream
 from tests.web.asking import API, Admin, admin_of, refused, rows
 from tests.web.harbour import harbour
 from tests.web.wire import Site
@@ -46,10 +45,10 @@ async def test_a_tenant_of_a_name_alone_denies_and_wants_a_token(admin: Admin) -
     got = await admin.ask("GET", "/tenants/acme")
     assert (got.header("etag"), json.loads(got.body)) == ('"1"', made)
     assert got.header("cache-control") == "no-store"
-    [route] = await admin.site.services.tenants.routes.all("acme", OPERATOR)
-    assert route.route.pattern.text == "*"
+    [route] = await admin.site.services.tenants.routes.page("acme", OPERATOR)
+    assert route.pattern.text == "*"
     await admin.post("/tenants", {"name": "bare", "catch_all": False})
-    assert await admin.site.services.tenants.routes.all("bare", OPERATOR) == []
+    assert await admin.site.services.tenants.routes.page("bare", OPERATOR) == []
 
 
 CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -251,13 +250,13 @@ async def test_client_config_names_what_no_public_log_may_hear_of(admin: Admin) 
     services = admin.site.services
     for name in ("acme", "other"):
         await admin.post("/tenants", {"name": name, "anonymous_read": True})
-    upstream = UpstreamDraft("https://git.corp.example")
+    upstream = an_upstream("https://git.corp.example")
     await services.tenants.routes.create(
-        "acme", RouteDraft("corp.example/*", (upstream,), private=True), OPERATOR
+        "acme", a_route("corp.example/*", upstream, private=True), OPERATOR
     )
     for prefix, granted in (("a.example", ()), ("b.example", ("acme",)), ("c.example", ())):
         owner = "acme" if prefix == "a.example" else "other"
-        await services.tenants.ownership.put(Ownership(prefix, owner, frozenset(granted)), OPERATOR)
+        await services.tenants.ownership.put(an_owner(prefix, owner, *granted), OPERATOR)
     got = await admin.ask("GET", "/tenants/acme/client-config?for=env")
     assert "GONOSUMDB=a.example,b.example,corp.example/*\n" in got.text
     got = await admin.ask("GET", "/tenants/other/client-config?for=env")

@@ -158,7 +158,7 @@ async def test_downloads_are_counted_for_hits_too_and_survive_a_restart(tmp_path
                 await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip", headers=given)
             await site.services.shared.usage.flush()
             [(what, count)] = await site.services.shared.usage.downloads(OPERATOR)
-            [used] = [t for t in await site.services.tenants.tokens.all() if t.id == token]
+            [used] = [t for t in await site.services.tenants.tokens.page() if t.id == token]
     assert (what.tenant, what.token, what.module, what.version) == ("shut", token, NAME, "v1.0.0")
     assert count == 7
     assert used.last_used_on == what.day

@@ -13,12 +13,12 @@ import pytest
 from app.core.acl import Effect
 from app.core.digest import Digest
 from app.core.principal import OPERATOR
-from app.services.tenants.drafts import TenantDraft, UpstreamDraft
 from app.upstream.goproxy import path_of
 from app.web.goproxy import IN_MEMORY_BYTES
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
+from tests.nouns import a_tenant, an_upstream
 from tests.services.bench import blob_path, flipped, spoil
 from tests.web.harbour import (
     add_route,
@@ -336,7 +336,9 @@ async def test_F90_a_damaged_blob_is_503_then_whole_again(
 
 async def test_a_rule_that_expires_ends_prepared_answers(front: Front) -> None:
     services = front.site.services
-    await services.tenants.tenants.update(TenantDraft("acme", "", Effect.DENY, True), OPERATOR)
+    await services.tenants.tenants.update(
+        a_tenant("acme", "", Effect.DENY, anonymous_read=True), OPERATOR
+    )
     ends = services.shared.now() + timedelta(seconds=0.5)
     await add_rule(services, "acme", Effect.ALLOW, "example.com", expires_at=ends)
     for tail in ("@v/v1.0.0.zip", "@v/list", "@v/v1.0.0.mod"):
@@ -381,12 +383,10 @@ async def test_F26_every_change_is_seen_by_a_second_server_within_a_second(tmp_p
             await one.services.tenants.rules.remove("acme", rule, OPERATOR)
             await status(200)
             await one.services.tenants.tenants.update(
-                TenantDraft("acme", "", Effect.ALLOW, enabled=False), OPERATOR
+                a_tenant("acme", "", Effect.ALLOW, enabled=False), OPERATOR
             )
             await status(401)
-            await one.services.tenants.tenants.update(
-                TenantDraft("acme", "", Effect.ALLOW), OPERATOR
-            )
+            await one.services.tenants.tenants.update(a_tenant("acme", "", Effect.ALLOW), OPERATOR)
             await status(200)
             await one.services.tenants.tokens.revoke(token)
             await status(401)
@@ -446,7 +446,7 @@ async def test_F24_nothing_is_prepared_for_a_request_that_was_refused(front: Fro
 
 async def test_a_slow_upstream_delays_neither_hits_nor_other_routes(front: Front) -> None:
     with FakeGoproxy([module("slow.example/y", "v1.0.0")]) as slow:
-        await add_route(front.site.services, "acme", "slow.example", UpstreamDraft(slow.url))
+        await add_route(front.site.services, "acme", "slow.example", an_upstream(slow.url))
         await settled(front.site.services)
         await front.ask("@v/v1.0.0.mod")
         targets = [f"/goproxy/acme/slow.example/y/m{n}/@v/list" for n in range(20)]

@@ -12,10 +12,10 @@ import pytest
 from app.core.acl import Effect
 from app.core.principal import OPERATOR
 from app.core.tenant import TenantLimits
-from app.services.tenants.drafts import TenantDraft
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
+from tests.nouns import a_tenant
 from tests.web.harbour import add_tenant, add_token, assert_one_line, bearer, harbour, settled
 from tests.web.wire import Site, request
 
@@ -61,7 +61,9 @@ async def test_a_404_that_go_repeats_at_once_is_charged_once(tmp_path: Path) -> 
 
 async def test_a_tenants_own_limits_take_the_place_of_the_settings(tmp_path: Path) -> None:
     async with limited(tmp_path, tenant_rate=1) as (site, _):
-        draft = TenantDraft("acme", "", Effect.ALLOW, True, limits=TenantLimits(rate=1000))
+        draft = a_tenant(
+            "acme", "", Effect.ALLOW, anonymous_read=True, limits=TenantLimits(rate=1000)
+        )
         await site.services.tenants.tenants.update(draft, OPERATOR)
         await settled(site.services)
         got = await asyncio.gather(*(site.ask(f"{BASE}/m{n}/@v/list") for n in range(30)))

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import text
 
 from app.core.acl import Effect
-from app.services.tenants.drafts import UpstreamDraft
 from tests.core.test_goproxy import BAD
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
+from tests.nouns import an_upstream
 from tests.web.harbour import add_rule, add_tenant, assert_one_line, cooled, harbour
 from tests.web.wire import Site
 
@@ -36,7 +36,7 @@ class Served:
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     with FakeGoproxy([X]) as fake:
         async with harbour(tmp_path_factory.mktemp("paths")) as site:
-            await add_tenant(site.services, "open", UpstreamDraft(fake.url), hosts=("go.example",))
+            await add_tenant(site.services, "open", an_upstream(fake.url), hosts=("go.example",))
             await add_tenant(site.services, "shut", fake, default=Effect.DENY)
             await add_rule(site.services, "shut", Effect.ALLOW, "corp.example/team")
             yield Served(site, fake)

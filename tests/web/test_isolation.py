@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from app.core.acl import Ownership
 from app.core.principal import OPERATOR
-from app.services.tenants.drafts import CredentialDraft, UpstreamDraft
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy, basic
 from tests.fakes.modules import info_of, module
+from tests.nouns import a_credential, an_owner, an_upstream
 from tests.services.bench import stored
 from tests.web.harbour import add_route, add_tenant, cooled, harbour
 from tests.web.wire import Got, Site
@@ -142,11 +141,9 @@ async def test_tenants_with_different_credentials_share_nothing(tmp_path: Path) 
         async with harbour(tmp_path) as site:
             for tenant, password in (("acme", "pw1"), ("globex", "wrong")):
                 await add_tenant(site.services, tenant)
-                draft = CredentialDraft("up", "basic", password, "acme")
-                await site.services.tenants.credentials.put(tenant, draft, OPERATOR)
-                await add_route(
-                    site.services, tenant, "*", UpstreamDraft(fake.url, credential="up")
-                )
+                draft = a_credential("basic", password, "acme")
+                await site.services.tenants.credentials.put(tenant, "up", draft, OPERATOR)
+                await add_route(site.services, tenant, "*", an_upstream(fake.url, credential="up"))
             target = "/goproxy/{}/example.com/public/@v/v1.0.0.zip"
             assert (await site.ask(target.format("acme"))).status == 200
             refused = await site.ask(target.format("globex"))
@@ -203,7 +200,7 @@ async def test_F51_a_private_upstream_that_is_gone_is_503_and_never_404(two: Two
 
 
 async def test_an_owned_prefix_is_private_for_everybody(two: Two) -> None:
-    await two.site.services.tenants.ownership.put(Ownership("own.example/team", "acme"), OPERATOR)
+    await two.site.services.tenants.ownership.put(an_owner("own.example/team", "acme"), OPERATOR)
     await cooled(two.site.services)
     for tenant in ("acme", "globex", "outsider"):
         for tail in TAILS:

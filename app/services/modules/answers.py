@@ -24,7 +24,7 @@ from app.core.errors import (
     UpstreamError,
 )
 from app.core.goproxy import MAX_INFO_BYTES, MAX_LIST_BYTES, RequestKind
-from app.core.routing import Route
+from app.core.routing import RecordedRoute
 from app.db.engine import Database
 from app.db.modules import ModuleAnswer, ModuleTable
 from app.services.clock import Now
@@ -144,7 +144,7 @@ class ModuleAnswers:
         self._refreshing: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    async def get(self, query: Query, route: Route, source: Source) -> CachedAnswer:
+    async def get(self, query: Query, route: RecordedRoute, source: Source) -> CachedAnswer:
         """Return an answer, asking upstream where it is not fresh.
 
         Raises:

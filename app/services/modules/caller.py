@@ -6,7 +6,7 @@ from datetime import datetime
 from app.core.acl import Decision
 from app.core.errors import DeniedError
 from app.core.principal import Principal
-from app.core.routing import Route, route_for
+from app.core.routing import RecordedRoute, route_for
 from app.core.toolchain import MODULE_PATH
 from app.db.modules import ModuleFile
 from app.services.authorization import Permission, permission
@@ -51,7 +51,7 @@ class Caller:
         """Return what the caller may do with a module, version by version."""
         return permission(self.principal, self.of_tenant, module, self.now)
 
-    def route(self, module: str) -> Route:
+    def route(self, module: str) -> RecordedRoute:
         """Return the route that a module takes.
 
         Raises:
@@ -59,7 +59,7 @@ class Caller:
         """
         return route_for(self.of_tenant.routes, self.policy.private_names, self.tenant, module)
 
-    def may_fetch(self, route: Route) -> bool:
+    def may_fetch(self, route: RecordedRoute) -> bool:
         """Whether upstream may be asked on a route."""
         return self.fetch and not route.off
 

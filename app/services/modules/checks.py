@@ -10,7 +10,7 @@ from app.core.errors import BadInputError, StorageError, UpstreamContentError
 from app.core.goproxy import RequestKind, parse_info, versions_of
 from app.core.logstate import LogState
 from app.core.modzip import inspect
-from app.core.routing import LogPolicy, Route
+from app.core.routing import LogPolicy, RecordedRoute
 from app.db.modules import ModuleFile
 
 
@@ -35,7 +35,7 @@ class FileKey:
 
     @classmethod
     def of(
-        cls, route: Route, origin_id: int, module: str, version: str, kind: RequestKind
+        cls, route: RecordedRoute, origin_id: int, module: str, version: str, kind: RequestKind
     ) -> "FileKey":
         """Return the key of a file that a route fetches from one of its origins."""
         log = LogPolicy.OFF if route.private else route.log

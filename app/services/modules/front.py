@@ -31,7 +31,7 @@ from app.core.goproxy import (
     versions_of,
 )
 from app.core.logstate import LogState
-from app.core.routing import LogPolicy, Route, Upstream
+from app.core.routing import LogPolicy, RecordedRoute, RecordedUpstream
 from app.db.engine import Database
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.authorization import Permission
@@ -108,7 +108,7 @@ class ModuleFront:
             raise await self._client_error(error, caller, route, request) from error
 
     async def _list(
-        self, caller: Caller, route: Route, module: str, permission: Permission
+        self, caller: Caller, route: RecordedRoute, module: str, permission: Permission
     ) -> Resolved:
         """Return the versions that the tenant may see."""
         listed = await self._cached(caller, route, module, LIST)
@@ -117,7 +117,7 @@ class ModuleFront:
         return _changing("", decision, listed, render_list(visible))
 
     async def _latest(
-        self, caller: Caller, route: Route, module: str, permission: Permission
+        self, caller: Caller, route: RecordedRoute, module: str, permission: Permission
     ) -> Resolved:
         """Return upstream's @latest if the tenant may see it, else the newest visible version."""
         denial: Decision | None = None
@@ -142,7 +142,7 @@ class ModuleFront:
         return _changing(newest_visible, permission.decide(newest_visible), listed, body)
 
     async def _query(
-        self, caller: Caller, route: Route, request: GoproxyRequest, permission: Permission
+        self, caller: Caller, route: RecordedRoute, request: GoproxyRequest, permission: Permission
     ) -> Resolved:
         """Return the version that a branch, tag or commit resolves to."""
         resolved = await self._cached(caller, route, request.module, f"={request.version}")
@@ -150,7 +150,7 @@ class ModuleFront:
         return _changing(version, allowed(permission.decide(version)), resolved, resolved.body)
 
     async def _version_file(
-        self, caller: Caller, route: Route, request: GoproxyRequest, decision: Decision
+        self, caller: Caller, route: RecordedRoute, request: GoproxyRequest, decision: Decision
     ) -> Resolved:
         """Return the .info, .mod or .zip of a version."""
         file = await self._file(caller, route, request.module, request.version, request.kind)
@@ -161,7 +161,7 @@ class ModuleFront:
         body = b"" if file.body is None else await self._files.read(file)
         return Resolved(file.version, decision.by, body, file)
 
-    def _fetch_ahead(self, caller: Caller, route: Route, file: ModuleFile) -> None:
+    def _fetch_ahead(self, caller: Caller, route: RecordedRoute, file: ModuleFile) -> None:
         """Fetch the .mod of an .info that just came in, or the other way round.
 
         `go` asks for both, one after the other. Never the zip: most modules that are looked at are
@@ -183,7 +183,7 @@ class ModuleFront:
 
     async def vouched_zip(
         self, caller: Caller, module: str, version: str
-    ) -> tuple[ModuleFile, Route]:
+    ) -> tuple[ModuleFile, RecordedRoute]:
         """Return the zip of a version that the tenant may use, and its route.
 
         The zip is fetched if need be. The public log is asked about it if it was not yet.
@@ -204,19 +204,21 @@ class ModuleFront:
     def _version_in(self, body: bytes, module: str) -> str:
         return parse_info(body, module, asked=None, now=self._now()).version
 
-    async def _cached(self, caller: Caller, route: Route, module: str, query: str) -> CachedAnswer:
+    async def _cached(
+        self, caller: Caller, route: RecordedRoute, module: str, query: str
+    ) -> CachedAnswer:
         """Return the answer of the first upstream that has the module."""
         if not caller.may_fetch(route):
             return await self._last_answer(caller, route, module, query)
 
-        async def ask(upstream: Upstream) -> CachedAnswer:
+        async def ask(upstream: RecordedUpstream) -> CachedAnswer:
             source = self._open(caller, upstream)
             return await self._answers.get(Query(upstream.origin_id, module, query), route, source)
 
         return await first_answer(route, Query(_ANY_ORIGIN, module, query), ask, self._answers)
 
     async def _last_answer(
-        self, caller: Caller, route: Route, module: str, query: str
+        self, caller: Caller, route: RecordedRoute, module: str, query: str
     ) -> CachedAnswer:
         """Return the last answer of the first upstream that gave one, however old it is."""
         origins = [u.origin_id for u in route.upstreams]
@@ -231,7 +233,7 @@ class ModuleFront:
         raise _not_stored(f"{module}@{query.removeprefix('=')}", route, caller)
 
     async def _file(
-        self, caller: Caller, route: Route, module: str, version: str, kind: RequestKind
+        self, caller: Caller, route: RecordedRoute, module: str, version: str, kind: RequestKind
     ) -> ModuleFile:
         """Return a file of a version from the first upstream that has it.
 
@@ -243,7 +245,7 @@ class ModuleFront:
         stored = {file.origin_id: file for file in rows}
         query = Query(_ANY_ORIGIN, module, f"@{version}.{kind}")
 
-        async def ask(upstream: Upstream) -> ModuleFile | None:
+        async def ask(upstream: RecordedUpstream) -> ModuleFile | None:
             file = stored.get(upstream.origin_id)
             if file is None and stored:
                 at_origin = query.at(upstream.origin_id)
@@ -257,7 +259,7 @@ class ModuleFront:
         return await self._asked_about(await first_answer(route, query, ask, self._answers), route)
 
     async def _fetch(
-        self, caller: Caller, route: Route, upstream: Upstream, key: FileKey
+        self, caller: Caller, route: RecordedRoute, upstream: RecordedUpstream, key: FileKey
     ) -> ModuleFile:
         if not caller.may_fetch(route):
             raise _not_stored(key.name, route, caller)
@@ -269,7 +271,7 @@ class ModuleFront:
             self._absences.remember(key.identity, error.status)
             raise
 
-    async def _asked_about(self, file: ModuleFile, route: Route) -> ModuleFile:
+    async def _asked_about(self, file: ModuleFile, route: RecordedRoute) -> ModuleFile:
         """Return a stored file, now that the log was asked as far as the route demands.
 
         The file may have come in while the log was down, or by a route that asks no log.
@@ -280,11 +282,11 @@ class ModuleFront:
         is_due = route.log is LogPolicy.REQUIRE and file.log_state is LogState.UNVERIFIED
         return await self._files.settle(file, route.log) if is_unasked or is_due else file
 
-    def _open(self, caller: Caller, upstream: Upstream) -> Source:
+    def _open(self, caller: Caller, upstream: RecordedUpstream) -> Source:
         return self._upstreams.open(upstream, caller.policy, caller.of_tenant.tenant)
 
     async def _client_error(
-        self, error: UpstreamError, caller: Caller, route: Route, request: GoproxyRequest
+        self, error: UpstreamError, caller: Caller, route: RecordedRoute, request: GoproxyRequest
     ) -> MoorageError:
         """Return the error that tells the client of upstream's trouble."""
         if await self._probes.is_none(error, caller, route, request):
@@ -322,7 +324,7 @@ def _check_not_refused(file: ModuleFile) -> None:
         )
 
 
-def _not_stored(name: str, route: Route, caller: Caller) -> MoorageError:
+def _not_stored(name: str, route: RecordedRoute, caller: Caller) -> MoorageError:
     if not caller.fetch:
         return UnknownError(f"{name} is not stored here, and the client asked not to fetch it")
     return DeniedError(f"{name} is not stored here, and {route} is off: it fetches nothing")

@@ -2,7 +2,7 @@
 
 from app.core.digest import Digest
 from app.core.errors import DeniedError, MoorageError, UnknownError
-from app.core.routing import Route, Upstream, route_for
+from app.core.routing import RecordedRoute, RecordedUpstream, route_for
 from app.core.tenant import Tenant
 from app.db.engine import Database, Session
 from app.db.modules import ModuleFile, ModuleTable
@@ -63,7 +63,9 @@ class ModuleHealing(BlobOwner):
         key = FileKey.of(route, file.origin_id, file.module, file.version, file.kind)
         await self._files.ensure(key, self._upstreams.open(upstream, policy, tenant))
 
-    def _way_to(self, file: ModuleFile, policy: Policy) -> tuple[Tenant, Route, Upstream]:
+    def _way_to(
+        self, file: ModuleFile, policy: Policy
+    ) -> tuple[Tenant, RecordedRoute, RecordedUpstream]:
         for of_tenant in policy.tenants.values():
             tenant = of_tenant.tenant
             try:

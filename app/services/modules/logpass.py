@@ -15,8 +15,8 @@ from app.db.audit import AuditLog
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.modules import ModuleFile, ModuleTable
+from app.db.origins import OriginTable
 from app.db.releases import ReleaseTable
-from app.db.routes import RouteTable
 from app.services.clock import Now
 from app.services.modules.files import ModuleFiles
 from app.services.modules.toolchains import ORIGIN
@@ -57,7 +57,7 @@ class LogPass:
 
         def work(session: Session) -> tuple[list[tuple[int, ModuleFile]], int | None]:
             rows = ModuleTable(session).unverified(after, _BATCH)
-            return rows, RouteTable(session).known_origin(ORIGIN)
+            return rows, OriginTable(session).known_origin(ORIGIN)
 
         rows, mirror = await self._db.read(work)
         policy = await self._policies.current(fresh=True)

@@ -19,7 +19,7 @@ from app.core.errors import (
 )
 from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.module import check_path
-from app.core.routing import Route
+from app.core.routing import RecordedRoute
 from app.db.engine import Database
 from app.db.modules import ModuleTable
 from app.services.modules.caller import Caller, allowed
@@ -36,13 +36,13 @@ class Probes:
     """
 
     def __init__(
-        self, db: Database, list_of: Callable[[Caller, Route, str], Awaitable[object]]
+        self, db: Database, list_of: Callable[[Caller, RecordedRoute, str], Awaitable[object]]
     ) -> None:
         self._db = db
         self._list_of = list_of
 
     async def is_none(
-        self, error: UpstreamError, caller: Caller, route: Route, request: GoproxyRequest
+        self, error: UpstreamError, caller: Caller, route: RecordedRoute, request: GoproxyRequest
     ) -> bool:
         """Whether a path was never seen to be a module, and has a parent that is one.
 
@@ -74,7 +74,7 @@ class Probes:
             return False  # it gives no answer at all, and each question may take its whole deadline
         return await self._has_parent(caller, route, parents[1:])  # a host is hardly ever a module
 
-    async def _has_parent(self, caller: Caller, route: Route, parents: list[str]) -> bool:
+    async def _has_parent(self, caller: Caller, route: RecordedRoute, parents: list[str]) -> bool:
         for parent in reversed(parents):
             try:
                 await self._look(caller, route, parent)
@@ -85,7 +85,7 @@ class Probes:
             return True
         return False
 
-    async def _look(self, caller: Caller, route: Route, parent: str) -> None:
+    async def _look(self, caller: Caller, route: RecordedRoute, parent: str) -> None:
         """Return if a parent on the same route has a list; the tenant must be allowed to see it."""
         check_path(parent)
         allowed(caller.may(parent).decide(None))

@@ -18,7 +18,7 @@ from app.core.errors import (
     VerificationError,
 )
 from app.core.principal import Principal
-from app.core.routing import Route, Upstream, route_for
+from app.core.routing import RecordedRoute, RecordedUpstream, route_for
 from app.core.tenant import Tenant
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
@@ -132,7 +132,7 @@ class ModuleRefresh:
             raise VerificationError("; ".join(differing))
         return compared
 
-    async def _way(self, tenant: str, module: str, who: Principal) -> tuple[Policy, Route]:
+    async def _way(self, tenant: str, module: str, who: Principal) -> tuple[Policy, RecordedRoute]:
         require_admin(who, tenant)
         modules.check_path(module)
         policy = await self._policies.current(fresh=True)
@@ -143,7 +143,12 @@ class ModuleRefresh:
             raise ConflictError(str(error)) from error
 
     async def _compare(
-        self, file: ModuleFile, route: Route, upstream: Upstream, policy: Policy, tenant: Tenant
+        self,
+        file: ModuleFile,
+        route: RecordedRoute,
+        upstream: RecordedUpstream,
+        policy: Policy,
+        tenant: Tenant,
     ) -> Comparison:
         key = FileKey.of(route, file.origin_id, file.module, file.version, file.kind)
         try:

@@ -29,7 +29,7 @@ from app.db.blobs import Blobs
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.modules import ModuleFile, ModuleTable
-from app.db.routes import RouteTable
+from app.db.origins import OriginTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Leases
@@ -212,7 +212,7 @@ class Toolchains:
     async def origin(self) -> int:
         """Return the id of the origin that toolchain modules are kept under."""
         if self._origin is None:
-            self._origin = await self._db.write(lambda s: RouteTable(s).origin(ORIGIN))
+            self._origin = await self._db.write(lambda s: OriginTable(s).origin(ORIGIN))
         return self._origin
 
     async def _build(

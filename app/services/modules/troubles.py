@@ -11,13 +11,13 @@ from app.core.errors import (
     UpstreamUnavailableError,
     VerificationError,
 )
-from app.core.routing import Route
+from app.core.routing import RecordedRoute
 
 REFUSALS = (401, 403, 407)
 """Statuses by which an upstream does not let us in."""
 
 
-def for_client(error: MoorageError, route: Route | str, name: str) -> MoorageError:
+def for_client(error: MoorageError, route: RecordedRoute | str, name: str) -> MoorageError:
     """Return the error for the client: of the same class, except that absence is a 404 or 410.
 
     Args:

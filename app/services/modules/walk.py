@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from app.core.errors import UpstreamAbsentError
-from app.core.routing import OnAbsent, Route, Upstream
+from app.core.routing import OnAbsent, RecordedRoute, RecordedUpstream
 from app.services.modules.answers import ModuleAnswers, Query
 
 T = TypeVar("T")
 
 
 async def first_answer(
-    route: Route,
+    route: RecordedRoute,
     query: Query,
-    ask: Callable[[Upstream], Awaitable[T | None]],
+    ask: Callable[[RecordedUpstream], Awaitable[T | None]],
     answers: ModuleAnswers,
 ) -> T:
     """Return what the first upstream that has it answers.

@@ -19,7 +19,7 @@ from app.core.note import sign
 from app.core.notekey import Signer, generate, parse_skey
 from app.core.principal import OPERATOR, Principal
 from app.core.record import Lookup, Sums
-from app.core.tenant import Tenant
+from app.core.tenant import RecordedTenant
 from app.core.tile import DATA_LEVEL, HEIGHT, Tile, tile_body
 from app.core.tlog import Hash, Tree
 from app.db.audit import AuditLog
@@ -82,7 +82,9 @@ class TenantLogs:
         random = secrets.token_bytes(SEED_BYTES)
         return await self._db.write(lambda s: self._create(s, tenant_named(s, tenant), random, who))
 
-    def _create(self, session: Session, tenant: Tenant, random: bytes, who: Principal) -> TenantLog:
+    def _create(
+        self, session: Session, tenant: RecordedTenant, random: bytes, who: Principal
+    ) -> TenantLog:
         table = TenantLogTable(session)
         there = table.of(tenant.id)
         if there is not None:

@@ -13,11 +13,11 @@ from app.core.errors import DeniedError
 from app.core.explain import ExplainedStep, explain
 from app.core.goproxy import RequestKind, parse_path
 from app.core.principal import Principal, Scope
-from app.core.routing import Route, Upstream, matching, route_for
+from app.core.routing import RecordedRoute, RecordedUpstream, matching, route_for
 from app.core.toolchain import MODULE_PATH
 from app.db.engine import Database, Session
 from app.db.modules import ModuleConflict, ModuleFile, ModuleTable
-from app.db.routes import RouteTable
+from app.db.origins import OriginTable
 from app.services.authorization import permission, require_admin
 from app.services.clock import Now
 from app.services.modules.caller import Caller
@@ -28,19 +28,7 @@ from app.upstream.goproxy import path_of
 LATEST = "latest"
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """One upstream of the route that is taken.
-
-    Attributes:
-        credential: its name; None for anonymous access.
-    """
-
-    upstream: Upstream
-    credential: str | None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """How a tenant stands to a module.
 
@@ -52,7 +40,7 @@ class Explanation:
         routes: those whose patterns match, the first of them counts.
         route_refusal: why no upstream may be asked, "" where one may.
         private: what makes the name private; None for a public one.
-        hops: the upstreams in order.
+        upstreams: those of the route that is taken, in order.
         stored: the files of the version under these upstreams.
         conflicts: what was refused of the version because it contradicts them.
         mirrored: whether the release mirror itself serves it; then no route is taken.
@@ -64,10 +52,10 @@ class Explanation:
     is_query: bool
     decision: Decision
     steps: Sequence[ExplainedStep]
-    routes: Sequence[Route]
+    routes: Sequence[RecordedRoute]
     route_refusal: str
     private: str | None
-    hops: Sequence[Hop] = ()
+    upstreams: Sequence[RecordedUpstream] = ()
     stored: Sequence[ModuleFile] = ()
     conflicts: Sequence[ModuleConflict] = ()
     mirrored: bool = False
@@ -99,47 +87,38 @@ class ExplainService:
         asked = None if is_query else version
         decision, steps = self._decided(of_tenant, module, asked, who)
         if Caller(policy, of_tenant, who, self._now()).is_mirrored(module):
-            stored = await self._built(version)
             return Explanation(
-                tenant,
-                module,
-                version,
-                is_query,
-                decision,
-                steps,
-                (),
-                "",
-                None,
-                (),
-                stored,
-                (),
-                True,
+                tenant=tenant,
+                module=module,
+                version=version,
+                is_query=is_query,
+                decision=decision,
+                steps=steps,
+                routes=(),
+                route_refusal="",
+                private=None,
+                stored=await self._built(version),
+                mirrored=True,
             )
-        refusal, hops = "", tuple[Hop, ...]()
+        refusal, upstreams = "", tuple[RecordedUpstream, ...]()
         try:
-            route = route_for(of_tenant.routes, policy.private_names, tenant, module)
+            upstreams = route_for(of_tenant.routes, policy.private_names, tenant, module).upstreams
         except DeniedError as error:
             refusal = str(error)
-        else:
-            names = {i: c.name for i, c in policy.credentials.items()}
-            hops = tuple(
-                Hop(u, None if u.credential is None else names.get(u.credential))
-                for u in route.upstreams
-            )
-        stored, conflicts = await self._stored(hops, module, asked)
+        stored, conflicts = await self._stored(upstreams, module, asked)
         return Explanation(
-            tenant,
-            module,
-            version,
-            is_query,
-            decision,
-            steps,
-            matching(of_tenant.routes, module),
-            refusal,
-            policy.private_names.why(module),
-            hops,
-            stored,
-            conflicts,
+            tenant=tenant,
+            module=module,
+            version=version,
+            is_query=is_query,
+            decision=decision,
+            steps=steps,
+            routes=matching(of_tenant.routes, module),
+            route_refusal=refusal,
+            private=policy.private_names.why(module),
+            upstreams=upstreams,
+            stored=stored,
+            conflicts=conflicts,
         )
 
     def _decided(
@@ -155,11 +134,11 @@ class ExplainService:
         return may.decide(version), steps
 
     async def _stored(
-        self, hops: Sequence[Hop], module: str, version: str | None
+        self, upstreams: Sequence[RecordedUpstream], module: str, version: str | None
     ) -> tuple[list[ModuleFile], list[ModuleConflict]]:
-        if not hops or version is None:
+        if not upstreams or version is None:
             return [], []
-        origins = [h.upstream.origin_id for h in hops]
+        origins = [upstream.origin_id for upstream in upstreams]
 
         def work(session: Session) -> tuple[list[ModuleFile], list[ModuleConflict]]:
             table = ModuleTable(session)
@@ -173,7 +152,7 @@ class ExplainService:
         """Return what is stored of a toolchain that the mirror serves."""
 
         def work(session: Session) -> list[ModuleFile]:
-            origin = RouteTable(session).known_origin(ORIGIN)
+            origin = OriginTable(session).known_origin(ORIGIN)
             if origin is None or version is None:
                 return []
             return ModuleTable(session).files([origin], MODULE_PATH, version)

@@ -5,21 +5,59 @@ facts: what was removed and made again in the same words has not changed.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from app.core.acl import Ownership, Rule
-from app.core.routing import Route, Upstream
-from app.core.tenant import Tenant
+from app.core.acl import Ownership, RecordedOwnership, RecordedRule, Rule
+from app.core.noun import Noun, Recorded
+from app.core.routing import RecordedRoute, Route
+from app.core.tenant import RecordedTenant, Tenant
+from app.db.base import Revisions
+from app.db.credentials import CredentialTable
 from app.db.engine import Session
-from app.db.routes import RecordedRoute, RouteTable
-from app.db.rules import OwnershipTable, RuleTable
+from app.db.ownership import OwnershipTable
+from app.db.routes import RouteTable
+from app.db.rules import RuleTable
 from app.db.tenants import TenantTable
+from app.services.tenants.edits import RecordedNoun
 
 Facts = Mapping[str, object]
-State = Mapping[str, Facts]
-"""Facts by the name of what they are about: "tenant acme", "rule acme: deny example.com/x v1"."""
+RuleKey = tuple[str | None, str]
+"""A rule's tenant, and its effect, pattern and versions: "deny example.com/x v1"."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that a document can change, as one transaction sees it.
+
+    Attributes:
+        tenants: by name.
+        owned: by prefix.
+        rules: oldest first; those without a tenant are the platform's.
+        routes: by tenant and pattern, oldest first.
+        credentials: ids by tenant and name.
+        revisions: what tells whether any of it was changed since.
+    """
+
+    tenants: Mapping[str, RecordedTenant]
+    owned: Mapping[str, RecordedOwnership]
+    rules: Mapping[RuleKey, RecordedRule]
+    routes: Mapping[tuple[str, str], RecordedRoute]
+    credentials: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    revisions: tuple[Revisions, ...] = ()
+
+    def named(self) -> Iterator[tuple[str, RecordedNoun]]:
+        """Yield each noun with its name: "tenant acme", "rule acme: deny example.com/x v1"."""
+        for tenant_name, tenant in sorted(self.tenants.items()):
+            yield f"tenant {tenant_name}", tenant
+        for prefix, owned in sorted(self.owned.items()):
+            yield f"ownership {prefix}", owned
+        for (name, words), rule in self.rules.items():
+            yield f"rule {name or 'platform'}: {words}", rule
+        for (name, pattern), route in self.routes.items():
+            yield f"route {name}: {pattern}", route
 
 
 class Action(StrEnum):
@@ -46,82 +84,72 @@ class Change:
     after: Facts | None
 
 
-def snapshot(session: Session) -> State:
-    """Return everything as the transaction sees it."""
-    state: dict[str, Facts] = {}
-    for tenant in TenantTable(session).all():
-        state[f"tenant {tenant.name}"] = _tenant(tenant)
-    for owned in OwnershipTable(session).all():
-        state[f"ownership {owned.ownership.prefix}"] = _ownership(owned.ownership)
-    for found in RuleTable(session).all():
-        state[f"rule {found.rule.tenant or 'platform'}: {found.rule}"] = _rule(found.rule)
-    for recorded in RouteTable(session).all():
-        name = f"route {recorded.route.tenant}: {recorded.route.pattern}"
-        state[name] = _route(recorded)
-    return state
+def read_state(session: Session) -> State:
+    """Return the state; each table is read once."""
+    return State(
+        tenants={tenant.name: tenant for tenant in TenantTable(session).all()},
+        owned={owned.prefix: owned for owned in OwnershipTable(session).all()},
+        rules={(rule.tenant, str(rule)): rule for rule in RuleTable(session).all()},
+        routes={(r.tenant, r.pattern.text): r for r in RouteTable(session).all()},
+        credentials=CredentialTable(session).ids(),
+        revisions=read_revisions(session),
+    )
+
+
+def read_revisions(session: Session) -> tuple[Revisions, ...]:
+    """Return what differs as soon as anything of the state was changed."""
+    return (
+        TenantTable(session).revisions(),
+        OwnershipTable(session).revisions(),
+        RuleTable(session).revisions(),
+        RouteTable(session).revisions(),
+        CredentialTable(session).revisions(),
+    )
 
 
 def differences(before: State, after: State) -> list[Change]:
-    """Return what differs, by the order of `snapshot`; what is gone comes first."""
-    gone = [Change(Action.REMOVE, n, f, None) for n, f in before.items() if n not in after]
-    changed = [
-        Change(Action.UPDATE if name in before else Action.CREATE, name, before.get(name), facts)
-        for name, facts in after.items()
-        if before.get(name) != facts
+    """Return what differs, by the order of `State.named`; what is gone comes first."""
+    was, is_now = dict(before.named()), dict(after.named())
+    gone = [
+        Change(Action.REMOVE, name, before=facts_of(noun), after=None)
+        for name, noun in was.items()
+        if name not in is_now
     ]
+    changed = []
+    for name, noun in is_now.items():
+        old = was.get(name)
+        if old is None:
+            changed.append(Change(Action.CREATE, name, before=None, after=facts_of(noun)))
+        elif old is not noun and facts_of(old) != facts_of(noun):
+            changed.append(Change(Action.UPDATE, name, facts_of(old), facts_of(noun)))
     return [*gone, *changed]
 
 
-def _tenant(tenant: Tenant) -> Facts:
-    limits = tenant.limits
-    return {
-        "title": tenant.title,
-        "default": tenant.default.value,
-        "anonymous_read": tenant.anonymous_read,
-        "enabled": tenant.enabled,
-        "hosts": sorted(tenant.hosts),
-        "limits": {"streams": limits.streams, "cold": limits.cold, "rate": limits.rate},
-    }
+def facts_of(noun: RecordedNoun) -> Facts:
+    """Return what a noun says, without its name and what recording adds."""
+    match noun:
+        case RecordedTenant():
+            return _facts(noun, Tenant, without={"name"})
+        case RecordedOwnership():
+            return _facts(noun, Ownership, without={"prefix"})
+        case RecordedRule():
+            at = noun.expires_at
+            facts = _facts(noun, Rule)
+            return facts | {"expires_at": None if at is None else at.isoformat()}
+        case RecordedRoute():
+            facts = _facts(noun, Route)
+            return facts | {"upstreams": [_shortened(u) for u in facts["upstreams"]]}
 
 
-def _ownership(ownership: Ownership) -> Facts:
-    return {"tenant": ownership.tenant, "granted": sorted(ownership.granted)}
+def _facts(noun: Recorded, kind: type[Noun], without: Collection[str] = ()) -> dict[str, Any]:
+    return noun.model_dump(mode="json", include=set(kind.model_fields) - set(without))
 
 
-def _rule(rule: Rule) -> Facts:
-    return {
-        "effect": rule.effect.value,
-        "pattern": rule.pattern.text,
-        "versions": str(rule.versions) if rule.versions else "",
-        "reason": rule.reason,
-        "expires_at": rule.expires_at.isoformat() if rule.expires_at else None,
-    }
+def _shortened(upstream: dict[str, Any]) -> dict[str, Any]:
+    """Return an upstream with the digest of its certificates in their place.
 
-
-def _route(recorded: RecordedRoute) -> Facts:
-    route: Route = recorded.route
-    pairs = zip(route.upstreams, recorded.credentials, strict=True)
-    return {
-        "pattern": route.pattern.text,
-        "upstreams": [_upstream(u, credential) for u, credential in pairs],
-        "private": route.private,
-        "off": route.off,
-        "forks": route.forks,
-        "ttl_s": route.ttl_s,
-        "log": route.log.value,
-    }
-
-
-def _upstream(upstream: Upstream, credential: str | None) -> Facts:
-    # Certificates are long; whether they changed is all that a reader wants to know.
-    ca = hashlib.sha256(upstream.ca_pem.encode()).hexdigest() if upstream.ca_pem else ""
-    return {
-        "url": upstream.url,
-        "credential": credential,
-        "on_absent": upstream.on_absent.value,
-        "redirect_to": sorted(upstream.redirect_to),
-        "connect_s": upstream.connect_s,
-        "metadata_s": upstream.metadata_s,
-        "zip_s": upstream.zip_s,
-        "ca_sha256": ca,
-    }
+    Certificates are long; whether they changed is all that a reader wants to know.
+    """
+    ca_pem = upstream.pop("ca_pem")
+    digest = hashlib.sha256(ca_pem.encode()).hexdigest() if ca_pem else ""
+    return upstream | {"ca_sha256": digest}

@@ -1,46 +1,61 @@
 """Making, changing and removing tenants."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from typing import Any
 
 from app.core.acl import Effect
 from app.core.errors import ConflictError, DeniedError
+from app.core.modulepattern import Pattern
 from app.core.principal import OPERATOR, Principal
-from app.core.tenant import DEFAULT_TENANT, Tenant
+from app.core.routing import Route, Upstream
+from app.core.tenant import DEFAULT_TENANT, RecordedTenant, Tenant, TenantSettings
 from app.db.engine import Database, Session
-from app.db.routes import CredentialTable, RouteTable
-from app.db.rules import OwnershipTable, RuleTable
-from app.db.tenantlogs import TenantLogTable
 from app.db.tenants import TenantTable
-from app.db.tokens import Tokens
 from app.services.authorization import require_admin
-from app.services.changes import check_revision, record, tenant_named
+from app.services.changes import check_revision, tenant_named
 from app.services.clock import Now
-from app.services.tenants.drafts import RouteDraft, TenantDraft, UpstreamDraft, draft_of
-from app.services.tenants.routes import RouteService
+from app.services.tenants.checks import RouteCheck
+from app.services.tenants.edits import Edit, write
 
 
 class TenantService:
-    """Use cases about tenants themselves."""
+    """Use cases about tenants themselves.
 
-    def __init__(self, db: Database, routes: RouteService, now: Now, public_upstream: str) -> None:
+    Args:
+        db: the database.
+        check: checks the catch-all route of a new tenant.
+        now: the clock.
+        public_upstream: the URL that a catch-all route leads to.
+    """
+
+    def __init__(self, db: Database, check: RouteCheck, now: Now, public_upstream: str) -> None:
         self._db = db
-        self._routes = routes
+        self._check = check
         self._now = now
         self._public_upstream = public_upstream
 
-    async def all(self, who: Principal) -> list[Tenant]:
+    async def page(
+        self, who: Principal, *, after: str | None = None, limit: int | None = None
+    ) -> list[RecordedTenant]:
         """Return the tenants that an admin may see, by name.
+
+        Args:
+            who: an admin of anything.
+            after: the last name of the page before; None begins the list.
+            limit: how many at most; None takes all.
 
         Raises:
             DeniedError: who is no admin of anything.
         """
         require_admin(who, who.tenant)
-        every = await self._db.read(lambda s: TenantTable(s).all())
-        return [t for t in every if who.tenant in (None, t.name)]
+        if who.tenant is None:
+            return await self._db.read(lambda s: TenantTable(s).page(after=after, limit=limit))
+        own = who.tenant
+        tenant = await self._db.read(lambda s: TenantTable(s).get(own))
+        is_listed = tenant is not None and (after is None or tenant.name > after)
+        return [tenant] if tenant is not None and is_listed else []
 
-    async def get(self, name: str, who: Principal) -> Tenant:
+    async def get(self, name: str, who: Principal) -> RecordedTenant:
         """Return one tenant.
 
         Raises:
@@ -50,93 +65,87 @@ class TenantService:
         require_admin(who, name)
         return await self._db.read(lambda s: tenant_named(s, name))
 
-    async def create(self, draft: TenantDraft, who: Principal, *, catch_all: bool = True) -> Tenant:
+    async def create(
+        self, tenant: Tenant, who: Principal, *, catch_all: bool = True
+    ) -> RecordedTenant:
         """Return a new tenant.
 
         Args:
-            draft: what is wanted.
+            tenant: what is recorded.
             who: a platform admin.
             catch_all: with a route of everything to the public upstream of the settings.
 
         Raises:
-            BadInputError: the draft is malformed.
             ConflictError: the name or a host is taken.
         """
         require_admin(who, None)
-        return await self._db.write(lambda s: self.create_in(s, draft, who, catch_all=catch_all))
+        return await self._db.write(lambda s: self._create(s, tenant, who, catch_all=catch_all))
 
-    def create_in(
-        self, session: Session, draft: TenantDraft, who: Principal, *, catch_all: bool
-    ) -> Tenant:
-        """Create within a transaction; see `create`."""
-        draft.check()
-        table, at = TenantTable(session), self._now()
-        if table.row(draft.name) is not None:
-            raise ConflictError(f"there is a tenant {draft.name} already")
-        _check_hosts(session, draft)
-        tenant = table.add(_tenant(draft, at))
-        record(session, at, who, "tenant.create", _object(tenant), _shown(draft))
+    def _create(
+        self, session: Session, tenant: Tenant, who: Principal, *, catch_all: bool
+    ) -> RecordedTenant:
+        at = self._now()
+        if TenantTable(session).ids_of([tenant.name]):
+            raise ConflictError(f"there is a tenant {tenant.name} already")
+        _check_hosts(session, tenant, 0)
+        after = RecordedTenant.first(tenant, at)
+        edits = [Edit(None, after)]
         if catch_all:
-            route = RouteDraft("*", (UpstreamDraft(self._public_upstream),))
-            self._routes.create_in(session, tenant, route, who)
-        return tenant
+            upstream = Upstream(url=self._public_upstream)
+            route = Route(pattern=Pattern.parse("*"), upstreams=(upstream,))
+            edits.append(Edit(None, self._check.recordable(route, tenant.name, {}, at)))
+        tenant_id, *_ = write(session, edits, who, at)
+        return after.model_copy(update={"id": tenant_id})
 
     async def update(
-        self, draft: TenantDraft, who: Principal, *, revision: int | None = None
-    ) -> Tenant:
-        """Return the tenant of draft's name, changed to what the draft says.
-
-        Raises:
-            BadInputError: the draft is malformed.
-            DeniedError: who is no admin of it, or of the platform where hosts or limits change.
-            ConflictError: a host is taken.
-            StaleRevisionError: it was changed since that revision.
-        """
-        require_admin(who, draft.name)
-        return await self._db.write(lambda s: self.update_in(s, draft, who, revision))
+        self, tenant: Tenant, who: Principal, *, revision: int | None = None
+    ) -> RecordedTenant:
+        """Return the tenant of that name, changed as a whole; see `change`."""
+        settings = TenantSettings(**{name: getattr(tenant, name) for name in _SETTINGS})
+        return await self.change(tenant.name, settings, who, revision=revision)
 
     async def change(
         self,
         name: str,
-        edit: Callable[[TenantDraft], TenantDraft],
+        settings: TenantSettings,
         who: Principal,
         *,
         revision: int | None = None,
-    ) -> Tenant:
-        """Return the tenant, changed to what edit makes of it as it stands; see `update`.
+    ) -> RecordedTenant:
+        """Return a tenant after the fields that `settings` was made with are changed.
+
+        What was left out stays as it is, single limits too: it is filled in within the
+        transaction, so that nobody's change in between is lost.
 
         Args:
             name: the tenant's.
-            edit: called within the transaction, so that nobody's change in between is lost.
+            settings: what to change.
             who: an admin of it.
             revision: the one that the caller looked at; None for no check.
+
+        Raises:
+            UnknownError: there is no such tenant.
+            DeniedError: who is no admin of it, or of the platform where hosts or limits change.
+            ConflictError: a host is taken.
+            StaleRevisionError: it was changed since that revision.
         """
         require_admin(who, name)
-        return await self._db.write(
-            lambda s: self.update_in(s, edit(draft_of(tenant_named(s, name))), who, revision)
-        )
 
-    def update_in(
-        self, session: Session, draft: TenantDraft, who: Principal, revision: int | None = None
-    ) -> Tenant:
-        """Change within a transaction; see `update`."""
-        draft.check()
-        before, at = tenant_named(session, draft.name), self._now()
-        check_revision(before.revision, revision, f"tenant {before.name}")
-        is_platforms = (before.hosts, before.limits, before.enabled) != (
-            tuple(sorted(draft.hosts)),
-            draft.limits,
-            draft.enabled,
-        )
-        if is_platforms and not who.is_platform_admin:
-            raise DeniedError("hosts, limits and enabled are a platform admin's to change")
-        _check_hosts(session, draft)
-        wanted = replace(_tenant(draft, before.created_at), id=before.id, revision=before.revision)
-        if wanted == before:
-            return before
-        after = TenantTable(session).save(wanted)
-        record(session, at, who, "tenant.update", _object(after), _shown(draft))
-        return after
+        def work(session: Session) -> RecordedTenant:
+            before, at = tenant_named(session, name), self._now()
+            check_revision(before.revision, revision, f"tenant {name}")
+            after = before.model_copy(update=_changes(before, settings))
+            is_platforms = any(getattr(before, f) != getattr(after, f) for f in _PLATFORMS)
+            if is_platforms and not who.is_platform_admin:
+                raise DeniedError("hosts, limits and enabled are a platform admin's to change")
+            _check_hosts(session, after, before.id)
+            if before.says(after):
+                return before
+            after = after.succeeding(before)
+            write(session, [Edit(before, after)], who, at)
+            return after
+
+        return await self._db.write(work)
 
     async def remove(self, name: str, who: Principal, *, revision: int | None = None) -> None:
         """Remove a tenant with its tokens, rules and routes; what was stored stays stored.
@@ -150,72 +159,41 @@ class TenantService:
         def work(session: Session) -> None:
             tenant = tenant_named(session, name)
             check_revision(tenant.revision, revision, f"tenant {name}")
-            self.remove_in(session, tenant, who)
+            write(session, [Edit(tenant, None)], who, self._now())
 
         await self._db.write(work)
 
-    def remove_in(self, session: Session, tenant: Tenant, who: Principal) -> None:
-        """Remove within a transaction; see `remove`."""
-        tokens = Tokens(session).remove_of(tenant.id)
-        RouteTable(session).remove_of(tenant)
-        CredentialTable(session).remove_of(tenant)
-        RuleTable(session).remove_of(tenant)
-        OwnershipTable(session).remove_of(tenant)
-        TenantLogTable(session).release_of(tenant.id)
-        TenantTable(session).remove(tenant)
-        detail = f"with {tokens} tokens"
-        record(session, self._now(), who, "tenant.remove", _object(tenant), detail)
-
     async def create_default(self) -> bool:
         """Make the tenant of a first start, open to everybody; False if there is any tenant."""
-        draft = TenantDraft(
-            DEFAULT_TENANT, "Made at the first start", Effect.ALLOW, anonymous_read=True
+        tenant = Tenant(
+            name=DEFAULT_TENANT,
+            title="Made at the first start",
+            default=Effect.ALLOW,
+            anonymous_read=True,
         )
 
         def work(session: Session) -> bool:
-            if TenantTable(session).all():
+            if not TenantTable(session).is_empty():
                 return False
-            self.create_in(session, draft, replace(OPERATOR, actor="system"), catch_all=True)
+            self._create(session, tenant, replace(OPERATOR, actor="system"), catch_all=True)
             return True
 
         return await self._db.write(work)
 
 
-def _tenant(draft: TenantDraft, created_at: datetime) -> Tenant:
-    return Tenant(
-        id=0,
-        name=draft.name,
-        title=draft.title,
-        default=draft.default,
-        anonymous_read=draft.anonymous_read,
-        enabled=draft.enabled,
-        hosts=tuple(sorted(draft.hosts)),
-        limits=draft.limits,
-        revision=0,
-        created_at=created_at,
-    )
+_SETTINGS = tuple(TenantSettings.model_fields)
+_PLATFORMS = ("hosts", "limits", "enabled")
 
 
-def _check_hosts(session: Session, draft: TenantDraft) -> None:
-    for tenant in TenantTable(session).all():
-        taken = set(tenant.hosts) & set(draft.hosts)
-        if taken and tenant.name != draft.name:
-            raise ConflictError(f"the host {min(taken)} leads to another tenant already")
+def _changes(before: RecordedTenant, settings: TenantSettings) -> dict[str, Any]:
+    changes = {name: getattr(settings, name) for name in settings.model_fields_set}
+    if "limits" in changes:
+        limits = {name: getattr(settings.limits, name) for name in settings.limits.model_fields_set}
+        changes["limits"] = before.limits.model_copy(update=limits)
+    return changes
 
 
-def _object(tenant: Tenant) -> str:
-    return f"tenant:{tenant.name}"
-
-
-def _shown(draft: TenantDraft) -> str:
-    facts = [f"default {draft.default}"]
-    facts.append("anonymous read" if draft.anonymous_read else "tokens only")
-    if draft.hosts:
-        facts.append(f"hosts {' '.join(sorted(draft.hosts))}")
-    limits = {n: getattr(draft.limits, n) for n in ("streams", "cold", "rate")}
-    facts += [f"{name} {limit}" for name, limit in limits.items() if limit is not None]
-    if not draft.enabled:
-        facts.append("switched off")
-    if draft.title:
-        facts.append(f'"{draft.title}"')
-    return ", ".join(facts)
+def _check_hosts(session: Session, tenant: Tenant, tenant_id: int) -> None:
+    taken = TenantTable(session).taken_host(tenant.hosts, besides=tenant_id)
+    if taken is not None:
+        raise ConflictError(f"the host {taken} leads to another tenant already")

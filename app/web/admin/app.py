@@ -11,7 +11,9 @@ from starlette.exceptions import HTTPException
 
 from app import __version__, logs, metrics
 from app.core.errors import DeniedError, MoorageError
+from app.core.noun import CONTENT
 from app.services.assembly import Services
+from app.web.admin.answers import content_line
 from app.web.admin.audit import router as audit
 from app.web.admin.context import record_denial
 from app.web.admin.credentials import router as credentials
@@ -97,8 +99,11 @@ async def _on_validation_error(_: Request, error: Exception) -> Response:
     # The body stays bytes where its Content-Type is not JSON.
     if any(e["loc"] == ("body",) and isinstance(e["input"], bytes) for e in error.errors()):
         return problem(415, "this route takes JSON: send Content-Type: application/json")
+    shape = [e for e in error.errors() if e["type"] != CONTENT]
+    if not shape:
+        return problem(400, content_line(error.errors()[0]))
     # The offending input is not echoed: it may be a secret in the wrong field.
-    wrong = [{"at": ".".join(map(str, e["loc"])), "error": e["msg"]} for e in error.errors()]
+    wrong = [{"at": ".".join(map(str, e["loc"])), "error": e["msg"]} for e in shape]
     return problem(422, "the request is not what this route takes", errors=wrong)
 
 

@@ -64,6 +64,19 @@ def _not_a_cursor() -> BadInputError:
     return BadInputError("that is not a cursor of this list; take `next_cursor` as it was given")
 
 
+def page_from(rows: Sequence[M], key: Callable[[M], Key], limit: int) -> Page[M]:
+    """Return one page of a list that the database holds.
+
+    Args:
+        rows: those that follow the page before, in order; one more than a page has, if there is.
+        key: what orders them.
+        limit: how many items a page has.
+    """
+    page = list(rows[:limit])
+    more = cursor_of(key(page[-1])) if len(rows) > limit else None
+    return Page(items=page, next_cursor=more)
+
+
 def page_of(
     items: Sequence[T],
     key: Callable[[T], Key],

@@ -14,8 +14,8 @@ from typing import Any
 
 from app.core.acl import Effect
 from app.core.principal import OPERATOR, Scope
+from app.core.routing import Upstream
 from app.services.assembly import Services
-from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
 from app.settings import load_settings
 from app.wiring import build
 from tests.e2e.process import Reply, Server, Site, wait_until
@@ -24,6 +24,7 @@ from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import escape
 from tests.fakes.tls import TlsFront
 from tests.installation import migrate
+from tests.nouns import a_route, a_rule, a_tenant
 
 Arrange = Callable[[Services], Awaitable[None]]
 SIGNED_IN = "example.com/one"
@@ -139,28 +140,25 @@ async def add_tenant(services: Services, name: str, *, is_open: bool = True, **m
         services: of the installation.
         name: the tenant's.
         is_open: whether reading needs no token.
-        **more: of `TenantDraft`, and catch_all.
+        **more: of `Tenant`, and catch_all.
     """
     catch_all = more.pop("catch_all", True)
-    draft = TenantDraft(name, **{"default": Effect.ALLOW, "anonymous_read": is_open, **more})
+    draft = a_tenant(name, **{"default": Effect.ALLOW, "anonymous_read": is_open, **more})
     await services.tenants.tenants.create(draft, OPERATOR, catch_all=catch_all)
 
 
 async def add_route(
-    services: Services, tenant: str, pattern: str, *upstreams: UpstreamDraft | str, **more: Any
+    services: Services, tenant: str, pattern: str, *upstreams: Upstream | str, **more: Any
 ) -> None:
-    """Make a route to upstreams, given as drafts or as URLs."""
-    drafts = tuple(UpstreamDraft(u) if isinstance(u, str) else u for u in upstreams)
-    await services.tenants.routes.create(tenant, RouteDraft(pattern, drafts, **more), OPERATOR)
+    """Make a route to upstreams; a URL stands for one with all defaults."""
+    await services.tenants.routes.create(tenant, a_route(pattern, *upstreams, **more), OPERATOR)
 
 
 async def add_rule(
     services: Services, tenant: str, effect: Effect, pattern: str, versions: str = "", **more: Any
 ) -> None:
     """Make a rule."""
-    await services.tenants.rules.create(
-        tenant, RuleDraft(effect, pattern, versions, **more), OPERATOR
-    )
+    await services.tenants.rules.create(tenant, a_rule(effect, pattern, versions, **more), OPERATOR)
 
 
 async def add_token(services: Services, tenant: str) -> str:

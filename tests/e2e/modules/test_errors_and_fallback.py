@@ -15,7 +15,6 @@ from app.core.acl import Effect
 from app.core.principal import OPERATOR
 from app.core.routing import OnAbsent
 from app.services.assembly import Services
-from app.services.tenants.drafts import CredentialDraft, UpstreamDraft
 from tests.e2e.gocommand import Go
 from tests.e2e.modules.conftest import MakeGo
 from tests.e2e.modules.served import Served, add_route, add_rule, add_tenant, serving
@@ -26,6 +25,7 @@ from tests.fakes.goproxy import FakeGoproxy, basic
 from tests.fakes.modules import info_of, module
 from tests.fakes.tls import TlsFront
 from tests.fakes.wire import RecordedRequest
+from tests.nouns import a_credential, an_upstream
 
 V = "v1.0.0"
 REASON = "left by its author"
@@ -85,7 +85,7 @@ class Sources:
         for status, fake in self.failing.items():
             await add_route(services, "default", f"status.example/c{status}", fake.url)
         absent = self.failing[404].url
-        stopping = UpstreamDraft(absent, on_absent=OnAbsent.STOP)
+        stopping = an_upstream(absent, on_absent=OnAbsent.STOP)
         await add_route(services, "default", "next.example", absent, self.second.url)
         await add_route(services, "default", "stop.example", stopping, self.second.url)
         await add_route(
@@ -93,17 +93,15 @@ class Sources:
         )
         down = f"http://127.0.0.1:{free_port()}"
         await add_route(services, "default", "down.example", down, self.second.url)
-        secret = CredentialDraft("repo", "basic", "upstream-password", "robot")
-        await services.tenants.credentials.put("default", secret, OPERATOR)
+        secret = a_credential("basic", "upstream-password", "robot")
+        await services.tenants.credentials.put("default", "repo", secret, OPERATOR)
         elsewhere = self.elsewhere.base_url.replace("127.0.0.1", "localhost")
         await add_route(
             services, "default", "moved.example",
-            UpstreamDraft(self.second.url, "repo", redirect_to=(elsewhere,)),
+            an_upstream(self.second.url, "repo", redirect_to=(elsewhere,)),
         )  # fmt: skip
         ca = self.https.ca_file.read_text()
-        await add_route(
-            services, "default", "tls.example", UpstreamDraft(self.https.url, ca_pem=ca)
-        )
+        await add_route(services, "default", "tls.example", an_upstream(self.https.url, ca_pem=ca))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy import text
 from app.core.acl import Effect
 from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.principal import ANONYMOUS, OPERATOR, Principal
+from app.core.routing import Route, Upstream
 from app.db.engine import Session
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.assembly import Services
@@ -29,7 +30,6 @@ from app.services.modules.refresh import ModuleRefresh
 from app.services.publiclog.checks import LogChecks
 from app.services.repair import Repair
 from app.services.slots import Slots
-from app.services.tenants.drafts import RouteDraft, RuleDraft, TenantDraft, UpstreamDraft
 from app.services.upstreams import Upstreams
 from app.settings import Settings
 from app.upstream.address import AddressGuard, AllowedNetwork
@@ -39,6 +39,7 @@ from app.upstream.limits import UpstreamLimits
 from app.wiring import build
 from tests.fakes.goproxy import FakeGoproxy
 from tests.installation import migrate
+from tests.nouns import a_route, a_rule, a_tenant, an_upstream
 from tests.services.bench import Sleeps, Stopwatch, WallClock, staged, stored
 
 LIST, LATEST, INFO, MOD, ZIP = (
@@ -48,7 +49,7 @@ LIST, LATEST, INFO, MOD, ZIP = (
     RequestKind.MOD,
     RequestKind.ZIP,
 )
-UpstreamLike = str | FakeGoproxy | UpstreamDraft
+UpstreamLike = str | FakeGoproxy | Upstream
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Bench:
         default: Effect = Effect.ALLOW,
         **route: Any,
     ) -> None:
-        draft = TenantDraft(name, "", default, anonymous_read=True)
+        draft = a_tenant(name, "", default, anonymous_read=True)
         await self.services.tenants.tenants.create(draft, OPERATOR, catch_all=False)
         if upstreams:
             await self.route(name, "*", *upstreams, **route)
@@ -85,26 +86,25 @@ class Bench:
     async def route(self, tenant: str, pattern: str, *upstreams: UpstreamLike, **more: Any) -> int:
         drafts = tuple(_draft(one) for one in upstreams)
         made = await self.services.tenants.routes.create(
-            tenant, RouteDraft(pattern, drafts, **more), OPERATOR
+            tenant, a_route(pattern, *drafts, **more), OPERATOR
         )
-        return made.route.id
+        return made.id
 
     async def change_route(self, tenant: str, **change: Any) -> None:
         """Change the first route of a tenant."""
-        [recorded, *_] = await self.services.tenants.routes.all(tenant, OPERATOR)
-        route = recorded.route
-        drafts = tuple(
-            UpstreamDraft(u.url, on_absent=u.on_absent, metadata_s=u.metadata_s)
-            for u in route.upstreams
-        )
-        draft = replace(RouteDraft(route.pattern.text, drafts, route.private, route.off), **change)
-        await self.services.tenants.routes.update(tenant, route.id, draft, OPERATOR)
+        [route, *_] = await self.services.tenants.routes.page(tenant, OPERATOR)
+        words = {name: getattr(route, name) for name in Route.model_fields}
+        words["upstreams"] = [u.model_dump() for u in route.upstreams]
+        if "private" in change:
+            words["log"] = None
+        changed = Route.model_validate({**words, **change})
+        await self.services.tenants.routes.update(tenant, route.id, changed, OPERATOR)
 
     async def rule(
         self, effect: Effect, pattern: str, versions: str = "", tenant: str = "acme"
     ) -> None:
         await self.services.tenants.rules.create(
-            tenant, RuleDraft(effect, pattern, versions), OPERATOR
+            tenant, a_rule(effect, pattern, versions), OPERATOR
         )
 
     async def asking(
@@ -161,10 +161,10 @@ class Bench:
         assert await self.count("module_conflicts") == 0
 
 
-def _draft(one: UpstreamLike) -> UpstreamDraft:
-    if isinstance(one, UpstreamDraft):
+def _draft(one: UpstreamLike) -> Upstream:
+    if isinstance(one, Upstream):
         return one
-    return UpstreamDraft(one if isinstance(one, str) else one.url)
+    return an_upstream(one if isinstance(one, str) else one.url)
 
 
 def settings_in(folder: Path, **more: Any) -> Settings:

@@ -14,10 +14,10 @@ from app.core.errors import (
 )
 from app.core.principal import OPERATOR
 from app.core.routing import OnAbsent
-from app.services.tenants.drafts import UpstreamDraft
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
+from tests.nouns import an_upstream
 from tests.services.modules.bench import INFO, LATEST, LIST, MOD, ZIP, Bench
 
 NAME = "example.com/x"
@@ -135,7 +135,7 @@ async def test_an_upstream_whose_absence_means_stop_ends_the_search(
     bench: Bench, fake: FakeGoproxy, second: FakeGoproxy
 ) -> None:
     second.put(module(NAME, "v1.0.0"))
-    await bench.tenant("acme", UpstreamDraft(fake.url, on_absent=OnAbsent.STOP), second)
+    await bench.tenant("acme", an_upstream(fake.url, on_absent=OnAbsent.STOP), second)
     for kind, version in ((LIST, ""), (INFO, "v1.0.0"), (ZIP, "v1.0.0")):
         with pytest.raises(UnknownError):
             await bench.ask(kind, NAME, version)
@@ -305,7 +305,7 @@ async def test_where_nothing_is_known_of_the_parents_they_are_asked_for(
 async def test_an_upstream_that_gives_no_answer_is_asked_for_no_parents(
     bench: Bench, full: FakeGoproxy
 ) -> None:
-    await bench.tenant("acme", UpstreamDraft(full.url, metadata_s=0.2))
+    await bench.tenant("acme", an_upstream(full.url, metadata_s=1))
     deep = f"{NAME}/" + "/".join("abcdefgh")
     full.fault(f"/{deep}/@v/list", Fault.delay_headers_until_released(), times=None)
     with pytest.raises(UpstreamTimeoutError):

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from app.core.acl import Ownership
 from app.core.principal import OPERATOR
 from app.core.routing import LogPolicy
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
 from tests.fakes.sumdb import FakeSumdb
+from tests.nouns import an_owner
 from tests.services.modules.bench import MOD, ZIP, Bench, process
 
 NAME, V = "example.com/x", "v1.0.0"
@@ -49,7 +49,7 @@ async def test_what_came_in_while_the_log_was_down_is_verified_later(
 
 async def owned(bench: Bench, fake: FakeGoproxy) -> None:
     await bench.tenant("globex")
-    await bench.services.tenants.ownership.put(Ownership("example.com", "globex"), OPERATOR)
+    await bench.services.tenants.ownership.put(an_owner("example.com", "globex"), OPERATOR)
 
 
 async def routed(bench: Bench, fake: FakeGoproxy) -> None:
@@ -62,8 +62,8 @@ async def asks_no_log(bench: Bench, _: FakeGoproxy) -> None:
 
 
 async def leads_elsewhere(bench: Bench, _: FakeGoproxy) -> None:
-    [route] = await bench.services.tenants.routes.all("acme", OPERATOR)
-    await bench.services.tenants.routes.remove("acme", route.route.id, OPERATOR)
+    [route] = await bench.services.tenants.routes.page("acme", OPERATOR)
+    await bench.services.tenants.routes.remove("acme", route.id, OPERATOR)
 
 
 @pytest.mark.parametrize("change", [owned, routed, asks_no_log, leads_elsewhere])

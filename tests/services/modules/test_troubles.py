@@ -14,12 +14,11 @@ from app.core.errors import (
     UpstreamUnavailableError,
     VerificationError,
 )
-from app.core.modulepattern import Pattern
-from app.core.routing import Route
 from app.services.modules.troubles import contradicted, for_client
 from app.web.responses import status_of
+from tests.nouns import recorded_route
 
-ROUTE = Route(3, "acme", Pattern.parse("corp.example/*"), (), private=True)
+ROUTE = recorded_route(3, "corp.example/*", private=True)
 URL, ORIGIN = "https://nexus.internal/repo/x", "https://nexus.internal"
 
 NAME = "corp.example/x@v1.0.0"

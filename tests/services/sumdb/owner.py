@@ -16,10 +16,10 @@ from app.services.secrets import SecretBox
 from app.services.sumdb.fsck import LogFsck, LogReport
 from app.services.tenantlog.head import HeadFiles
 from app.services.tenantlog.log import TenantLogs
-from app.services.tenants.drafts import TenantDraft
 from app.services.tenants.routes import RouteService
 from app.services.tenants.tenants import TenantService
 from app.upstream.address import AddressGuard
+from tests.nouns import a_tenant
 from tests.services.bench import WallClock
 from tests.services.sumdb.bench import V1, sums
 from tests.services.sumdb.goclient import EMPTY, GoClient
@@ -38,8 +38,8 @@ class Owner:
 
     async def log(self, tenant: str = "acme") -> TenantLog:
         """Return a tenant's log, both made if missing."""
-        if tenant not in {one.name for one in await self.tenants.all(OPERATOR)}:
-            draft = TenantDraft(tenant, "", Effect.ALLOW, anonymous_read=True)
+        if tenant not in {one.name for one in await self.tenants.page(OPERATOR)}:
+            draft = a_tenant(tenant, "", Effect.ALLOW, anonymous_read=True)
             await self.tenants.create(draft, OPERATOR, catch_all=False)
         return await self.logs.create(tenant)
 

@@ -3,12 +3,11 @@
 from datetime import datetime
 
 from app.core.explain import ExplainedStep
-from app.core.routing import Route
+from app.core.routing import RecordedRoute, RecordedUpstream
 from app.db.modules import ModuleConflict, ModuleFile
 from app.services.modules.toolchains import ORIGIN
 from app.services.tenants.explain import Explanation
 from app.web.admin.models.base import Out
-from app.web.admin.models.routes import UpstreamOut, upstream_out
 
 
 class StepOut(Out):
@@ -79,7 +78,7 @@ class ExplainOut(Out):
     private: str | None
     routes: list[MatchingRouteOut]
     route_refusal: str
-    upstreams: list[UpstreamOut]
+    upstreams: list[RecordedUpstream]
     stored: list[StoredOut]
     conflicts: list[RefusedOut]
     mirrored: bool
@@ -87,7 +86,7 @@ class ExplainOut(Out):
 
 def explain_out(found: Explanation) -> ExplainOut:
     """Return an explanation for people and programs."""
-    urls = {hop.upstream.origin_id: hop.upstream.url for hop in found.hops}
+    urls = {upstream.origin_id: upstream.url for upstream in found.upstreams}
     return ExplainOut(
         tenant=found.tenant,
         module=found.module,
@@ -100,7 +99,7 @@ def explain_out(found: Explanation) -> ExplainOut:
         private=found.private,
         routes=[_matching(route) for route in found.routes],
         route_refusal=found.route_refusal,
-        upstreams=[upstream_out(hop.upstream, hop.credential) for hop in found.hops],
+        upstreams=list(found.upstreams),
         stored=[_stored(file, urls.get(file.origin_id, ORIGIN)) for file in found.stored],
         conflicts=[_refused(one, urls[one.origin_id]) for one in found.conflicts],
         mirrored=found.mirrored,
@@ -117,7 +116,7 @@ def _step(line: ExplainedStep) -> StepOut:
     )
 
 
-def _matching(route: Route) -> MatchingRouteOut:
+def _matching(route: RecordedRoute) -> MatchingRouteOut:
     return MatchingRouteOut(
         id=route.id, pattern=route.pattern.text, private=route.private, off=route.off
     )

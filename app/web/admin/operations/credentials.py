@@ -2,10 +2,9 @@
 
 from app.core.principal import Principal
 from app.services.assembly import Services
-from app.services.tenants.drafts import CredentialDraft
 from app.web.admin.models.base import Page
-from app.web.admin.models.credentials import CredentialIn, CredentialOut, credential_out
-from app.web.admin.paging import page_of
+from app.web.admin.models.credentials import CredentialIn, CredentialOut
+from app.web.admin.paging import key_of, page_from
 
 
 async def list_credentials(
@@ -16,10 +15,9 @@ async def list_credentials(
     Raises:
         BadInputError: the cursor is not one that a page gave.
     """
-    found = await services.tenants.credentials.all(tenant, who)
-    return page_of(
-        found, lambda c: (c.name,), credential_out, kinds=(str,), cursor=cursor, limit=limit
-    )
+    after = None if cursor is None else str(key_of(cursor, str)[0])
+    credentials = await services.tenants.credentials.page(tenant, who, after=after, limit=limit + 1)
+    return page_from(credentials, lambda credential: (credential.name,), limit)
 
 
 async def put_credential(
@@ -36,10 +34,7 @@ async def put_credential(
         BadInputError: it can't be sent as a header.
         StaleRevisionError: it is no longer at that revision.
     """
-    draft = CredentialDraft(name, wanted.kind, wanted.secret.get_secret_value(), wanted.username)
-    return credential_out(
-        await services.tenants.credentials.put(tenant, draft, who, revision=revision)
-    )
+    return await services.tenants.credentials.put(tenant, name, wanted, who, revision=revision)
 
 
 async def remove_credential(

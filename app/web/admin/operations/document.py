@@ -2,7 +2,7 @@
 
 from app.core.principal import Principal
 from app.services.assembly import Services
-from app.web.admin.models.document import AppliedOut, ApplyIn, change_out, document_of
+from app.web.admin.models.document import AppliedOut, ApplyIn, change_out
 
 
 async def apply(services: Services, who: Principal, wanted: ApplyIn) -> AppliedOut:
@@ -14,6 +14,6 @@ async def apply(services: Services, who: Principal, wanted: ApplyIn) -> AppliedO
         ConflictError: it contradicts itself.
     """
     changes = await services.tenants.documents.apply(
-        document_of(wanted.document), who, dry_run=wanted.dry_run, prune=wanted.prune
+        wanted.document, who, dry_run=wanted.dry_run, prune=wanted.prune
     )
     return AppliedOut(dry_run=wanted.dry_run, changes=[change_out(c) for c in changes])

@@ -1,11 +1,12 @@
 """What admins can do with owned prefixes."""
 
 from app.core.acl import Ownership
+from app.core.noun import checked
 from app.core.principal import Principal
 from app.services.assembly import Services
 from app.web.admin.models.base import Page
-from app.web.admin.models.ownership import OwnershipIn, OwnershipOut, ownership_out
-from app.web.admin.paging import page_of
+from app.web.admin.models.ownership import OwnershipIn, OwnershipOut
+from app.web.admin.paging import key_of, page_from
 
 
 async def list_owned(
@@ -16,15 +17,9 @@ async def list_owned(
     Raises:
         BadInputError: the cursor is not one that a page gave.
     """
-    found = await services.tenants.ownership.all(who)
-    return page_of(
-        found,
-        lambda o: (o.ownership.prefix,),
-        ownership_out,
-        kinds=(str,),
-        cursor=cursor,
-        limit=limit,
-    )
+    after = None if cursor is None else str(key_of(cursor, str)[0])
+    owned = await services.tenants.ownership.page(who, after=after, limit=limit + 1)
+    return page_from(owned, lambda one: (one.prefix,), limit)
 
 
 async def put_owned(
@@ -41,8 +36,8 @@ async def put_owned(
         UnknownError: there is no such tenant.
         StaleRevisionError: it is no longer at that revision.
     """
-    ownership = Ownership(prefix, wanted.tenant, frozenset(wanted.granted))
-    return ownership_out(await services.tenants.ownership.put(ownership, who, revision=revision))
+    ownership = checked(Ownership, {**dict(wanted), "prefix": prefix})
+    return await services.tenants.ownership.put(ownership, who, revision=revision)
 
 
 async def remove_owned(

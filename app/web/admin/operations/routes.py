@@ -3,8 +3,8 @@
 from app.core.principal import Principal
 from app.services.assembly import Services
 from app.web.admin.models.base import Page
-from app.web.admin.models.routes import RouteIn, RouteOut, route_draft, route_out
-from app.web.admin.paging import page_of
+from app.web.admin.models.routes import RouteIn, RouteOut
+from app.web.admin.paging import key_of, page_from
 
 
 async def list_routes(
@@ -16,10 +16,9 @@ async def list_routes(
         BadInputError: the cursor is not one that a page gave.
         UnknownError: there is no such tenant.
     """
-    found = await services.tenants.routes.all(tenant, who)
-    return page_of(
-        found, lambda r: (r.route.id,), route_out, kinds=(int,), cursor=cursor, limit=limit
-    )
+    after = 0 if cursor is None else int(key_of(cursor, int)[0])
+    routes = await services.tenants.routes.page(tenant, who, after=after, limit=limit + 1)
+    return page_from(routes, lambda route: (route.id,), limit)
 
 
 async def show_route(services: Services, who: Principal, tenant: str, route_id: int) -> RouteOut:
@@ -28,7 +27,7 @@ async def show_route(services: Services, who: Principal, tenant: str, route_id: 
     Raises:
         UnknownError: there is none of that id.
     """
-    return route_out(await services.tenants.routes.get(tenant, route_id, who))
+    return await services.tenants.routes.get(tenant, route_id, who)
 
 
 async def create_route(
@@ -42,7 +41,7 @@ async def create_route(
         UnknownError: the tenant has no such credential.
         ConflictError: there is a route of that pattern.
     """
-    return route_out(await services.tenants.routes.create(tenant, route_draft(wanted), who))
+    return await services.tenants.routes.create(tenant, wanted, who)
 
 
 async def update_route(
@@ -62,10 +61,7 @@ async def update_route(
         ConflictError: another route has that pattern.
         StaleRevisionError: it is no longer at that revision.
     """
-    draft = route_draft(wanted)
-    return route_out(
-        await services.tenants.routes.update(tenant, route_id, draft, who, revision=revision)
-    )
+    return await services.tenants.routes.update(tenant, route_id, wanted, who, revision=revision)
 
 
 async def remove_route(

@@ -3,8 +3,8 @@
 from app.core.principal import Principal
 from app.services.assembly import Services
 from app.web.admin.models.base import Page
-from app.web.admin.models.rules import RuleIn, RuleOut, rule_draft, rule_out
-from app.web.admin.paging import page_of
+from app.web.admin.models.rules import RuleIn, RuleOut
+from app.web.admin.paging import key_of, page_from
 
 
 async def list_rules(
@@ -16,10 +16,9 @@ async def list_rules(
         BadInputError: the cursor is not one that a page gave.
         UnknownError: there is no such tenant.
     """
-    found = await services.tenants.rules.all(tenant, who)
-    return page_of(
-        found, lambda r: (r.rule.id,), rule_out, kinds=(int,), cursor=cursor, limit=limit
-    )
+    after = 0 if cursor is None else int(key_of(cursor, int)[0])
+    rules = await services.tenants.rules.page(tenant, who, after=after, limit=limit + 1)
+    return page_from(rules, lambda rule: (rule.id,), limit)
 
 
 async def show_rule(
@@ -30,7 +29,7 @@ async def show_rule(
     Raises:
         UnknownError: there is none of that id.
     """
-    return rule_out(await services.tenants.rules.get(tenant, rule_id, who))
+    return await services.tenants.rules.get(tenant, rule_id, who)
 
 
 async def create_rule(
@@ -42,7 +41,7 @@ async def create_rule(
         BadInputError: it can't be; the message says why.
         ConflictError: there is such a rule.
     """
-    return rule_out(await services.tenants.rules.create(tenant, rule_draft(wanted), who))
+    return await services.tenants.rules.create(tenant, wanted, who)
 
 
 async def update_rule(
@@ -61,10 +60,7 @@ async def update_rule(
         ConflictError: another rule says the same.
         StaleRevisionError: it is no longer at that revision.
     """
-    draft = rule_draft(wanted)
-    return rule_out(
-        await services.tenants.rules.update(tenant, rule_id, draft, who, revision=revision)
-    )
+    return await services.tenants.rules.update(tenant, rule_id, wanted, who, revision=revision)
 
 
 async def remove_rule(

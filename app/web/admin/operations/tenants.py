@@ -1,16 +1,12 @@
 """What admins can do with tenants."""
 
-from dataclasses import replace
-
 from app.core.clientconfig import Target, render
 from app.core.principal import Principal
-from app.core.tenant import TenantLimits
 from app.services.assembly import Services
 from app.services.tenants.clients import client_config as config_of
-from app.services.tenants.drafts import TenantDraft
 from app.web.admin.models.base import Page
-from app.web.admin.models.tenants import TenantChangeIn, TenantIn, TenantOut, tenant_out
-from app.web.admin.paging import page_of
+from app.web.admin.models.tenants import TenantChangeIn, TenantIn, TenantOut
+from app.web.admin.paging import key_of, page_from
 
 
 async def list_tenants(
@@ -22,8 +18,9 @@ async def list_tenants(
         BadInputError: the cursor is not one that a page gave.
         DeniedError: who is no admin.
     """
-    found = await services.tenants.tenants.all(who)
-    return page_of(found, lambda t: (t.name,), tenant_out, kinds=(str,), cursor=cursor, limit=limit)
+    after = None if cursor is None else str(key_of(cursor, str)[0])
+    tenants = await services.tenants.tenants.page(who, after=after, limit=limit + 1)
+    return page_from(tenants, lambda tenant: (tenant.name,), limit)
 
 
 async def show_tenant(services: Services, who: Principal, tenant: str) -> TenantOut:
@@ -33,7 +30,7 @@ async def show_tenant(services: Services, who: Principal, tenant: str) -> Tenant
         DeniedError: it is not who's.
         UnknownError: there is none of that name.
     """
-    return tenant_out(await services.tenants.tenants.get(tenant, who))
+    return await services.tenants.tenants.get(tenant, who)
 
 
 async def create_tenant(services: Services, who: Principal, wanted: TenantIn) -> TenantOut:
@@ -43,16 +40,7 @@ async def create_tenant(services: Services, who: Principal, wanted: TenantIn) ->
         BadInputError: a name, host or title can't be.
         ConflictError: the name or a host is taken.
     """
-    draft = TenantDraft(
-        wanted.name,
-        wanted.title,
-        wanted.default,
-        wanted.anonymous_read,
-        wanted.enabled,
-        wanted.hosts,
-        TenantLimits(**wanted.limits.model_dump()),
-    )
-    return tenant_out(await services.tenants.tenants.create(draft, who, catch_all=wanted.catch_all))
+    return await services.tenants.tenants.create(wanted, who, catch_all=wanted.catch_all)
 
 
 async def change_tenant(
@@ -69,17 +57,7 @@ async def change_tenant(
         ConflictError: a host is taken.
         StaleRevisionError: it is no longer at that revision.
     """
-    changed = await services.tenants.tenants.change(
-        tenant, lambda draft: _edited(draft, wanted), who, revision=revision
-    )
-    return tenant_out(changed)
-
-
-def _edited(draft: TenantDraft, wanted: TenantChangeIn) -> TenantDraft:
-    given = wanted.model_dump(exclude_unset=True)
-    if "limits" in given:
-        given["limits"] = replace(draft.limits, **given["limits"])
-    return replace(draft, **given)
+    return await services.tenants.tenants.change(tenant, wanted, who, revision=revision)
 
 
 async def remove_tenant(

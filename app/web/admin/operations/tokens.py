@@ -1,7 +1,8 @@
 """What admins can do with tokens. A tenant of None stands for the platform."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+from app.core.errors import BadInputError
 from app.core.principal import Principal
 from app.services.assembly import Services
 from app.services.clock import utc_now
@@ -14,7 +15,7 @@ from app.web.admin.models.tokens import (
     made_out,
     token_out,
 )
-from app.web.admin.paging import page_of
+from app.web.admin.paging import key_of, page_from
 
 
 async def list_tokens(
@@ -31,15 +32,23 @@ async def list_tokens(
         BadInputError: the cursor is not one that a page gave.
         DeniedError: they are not who's to see.
     """
-    found = await services.tenants.tokens.all(who, tenant=tenant)
-    return page_of(
-        found,
-        lambda t: (t.created_at.isoformat(timespec="microseconds"), t.id),
-        token_out,
-        kinds=(str, str),
-        cursor=cursor,
-        limit=limit,
+    tokens = await services.tenants.tokens.page(
+        who, tenant=tenant, after=None if cursor is None else _after(cursor), limit=limit + 1
     )
+    page = page_from(
+        tokens, lambda t: (t.created_at.isoformat(timespec="microseconds"), t.id), limit
+    )
+    return Page[TokenOut](
+        items=[token_out(token) for token in page.items], next_cursor=page.next_cursor
+    )
+
+
+def _after(cursor: str) -> tuple[datetime, str]:
+    created_at, token_id = map(str, key_of(cursor, str, str))
+    try:
+        return datetime.fromisoformat(created_at).astimezone(UTC), token_id
+    except (ValueError, OverflowError) as error:
+        raise BadInputError("that is not a cursor of this list") from error
 
 
 async def create_token(

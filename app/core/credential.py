@@ -1,0 +1,65 @@
+"""Credentials for upstreams: what a tenant's routes refer to by name. Secrets go in and stay in.
+
+Sealing secrets is services/secrets.py's; what is sent to an upstream is upstream/address.py's.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+from app.core.errors import BadInputError
+from app.core.noun import Field, Noun, Recorded, SecretStr, model_validator, refuse
+
+MAX_SECRET_CHARS = 4096
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?", re.ASCII)
+_VISIBLE = re.compile(r"[\x20-\x7e]+", re.ASCII)
+
+
+class UpstreamCredential(Noun):
+    """How an upstream knows who asks; `basic` wants a username, `bearer` none."""
+
+    kind: Literal["basic", "bearer"]
+    username: Annotated[str, Field(max_length=200)] = ""
+
+    @model_validator(mode="after")
+    def _has_its_username(self) -> "UpstreamCredential":
+        if self.kind == "basic" and (not self.username or ":" in self.username):
+            raise refuse("a basic credential has a username, without a colon")
+        if self.kind == "bearer" and self.username:
+            raise refuse("a bearer credential has no username")
+        return self
+
+
+class SecretCredential(UpstreamCredential):
+    """A credential with its secret, which no answer shows."""
+
+    secret: Annotated[SecretStr, Field(max_length=MAX_SECRET_CHARS)]
+
+    @model_validator(mode="after")
+    def _has_a_secret(self) -> "SecretCredential":
+        if not _VISIBLE.fullmatch(self.secret.get_secret_value()):
+            raise refuse("the secret is empty or has characters outside visible ASCII")
+        return self
+
+
+class RecordedCredential(UpstreamCredential, Recorded):
+    """One credential without its secret; revision is what its ETag says."""
+
+    id: int = Field(exclude=True)
+    created_at: datetime = Field(exclude=True)
+    tenant: str = Field(exclude=True)
+    sealed: bytes = Field(exclude=True, repr=False)  # the secret, encrypted
+    name: str
+    changed_at: datetime
+
+
+def check_credential_name(name: str) -> None:
+    """Return if name can be a credential's.
+
+    Raises:
+        BadInputError: it can't.
+    """
+    if not _NAME.fullmatch(name):
+        raise BadInputError(
+            "a credential's name is 1 to 63 lower-case letters, digits, dots, dashes and _"
+        )

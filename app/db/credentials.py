@@ -1,0 +1,111 @@
+"""Rows of credentials for upstreams; their secrets are sealed by services/secrets.py."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, insert, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.core.credential import RecordedCredential
+from app.db.base import Base, Revisions, chunks, columns_for, revisions_of, values_for
+from app.db.tenants import TenantRow
+
+
+class CredentialRow(Base):
+    """A credential for an upstream."""
+
+    __tablename__ = "credentials"
+    # An origin is known by its credential's id, which must never come again.
+    __table_args__ = (UniqueConstraint("tenant_id", "name"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str]
+    kind: Mapped[str]
+    username: Mapped[str]
+    sealed: Mapped[bytes] = mapped_column("secret")
+    revision: Mapped[int]
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+
+
+class CredentialTable:
+    """The repository of credentials for upstreams."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def all(self) -> list[RecordedCredential]:
+        """Return every credential, by tenant and name."""
+        return self._credentials(_query())
+
+    def page(
+        self, tenant_id: int, *, after: str | None, limit: int | None
+    ) -> list[RecordedCredential]:
+        """Return the credentials of a tenant that follow a name, by name.
+
+        Args:
+            tenant_id: whose.
+            after: the last name of the page before; None begins the list.
+            limit: how many at most; None takes all.
+        """
+        query = _query().where(CredentialRow.tenant_id == tenant_id).limit(limit)
+        return self._credentials(
+            query if after is None else query.where(CredentialRow.name > after)
+        )
+
+    def get(self, tenant_id: int, name: str) -> RecordedCredential | None:
+        """Return one credential of a tenant."""
+        query = _query().where(CredentialRow.tenant_id == tenant_id, CredentialRow.name == name)
+        return next(iter(self._credentials(query)), None)
+
+    def ids_of(self, tenant_id: int) -> dict[str, int]:
+        """Return the ids of a tenant's credentials by name."""
+        query = select(CredentialRow.name, CredentialRow.id)
+        rows = self._session.execute(query.where(CredentialRow.tenant_id == tenant_id))
+        return {row.name: row.id for row in rows}
+
+    def ids(self) -> Mapping[tuple[str, str], int]:
+        """Return the ids of all credentials by the tenant's and their own name."""
+        query = select(TenantRow.name, CredentialRow.name, CredentialRow.id)
+        rows = self._session.execute(query.join_from(CredentialRow, TenantRow))
+        return {(tenant, name): credential_id for tenant, name, credential_id in rows}
+
+    def revisions(self) -> Revisions:
+        """Return what tells whether any credential was added, changed or removed."""
+        return revisions_of(self._session, CredentialRow)
+
+    def _credentials(self, query: Select[Any]) -> list[RecordedCredential]:
+        rows = self._session.execute(query).mappings()
+        return [RecordedCredential.model_validate(dict(row)) for row in rows]
+
+    def add(self, credential: RecordedCredential, tenant_id: int) -> None:
+        """Record a new credential; its id is given by the database."""
+        values = _values(credential) | {"tenant_id": tenant_id}
+        self._session.execute(insert(CredentialRow), [values])
+
+    def save(self, credential: RecordedCredential) -> None:
+        """Record a changed credential under its id."""
+        self._session.execute(update(CredentialRow), [_values(credential) | {"id": credential.id}])
+
+    def remove_of(self, tenant_ids: Collection[int]) -> None:
+        """Remove the credentials of tenants that are being removed, after their routes."""
+        for chunk in chunks(tenant_ids):
+            self._session.execute(delete(CredentialRow).where(CredentialRow.tenant_id.in_(chunk)))
+
+    def remove(self, credential_id: int) -> None:
+        """Remove a credential."""
+        self._session.execute(delete(CredentialRow).where(CredentialRow.id == credential_id))
+
+
+def _query() -> Select[Any]:
+    columns = *columns_for(CredentialRow, RecordedCredential), TenantRow.name.label("tenant")
+    query = select(*columns).join_from(CredentialRow, TenantRow)
+    return query.order_by(CredentialRow.tenant_id, CredentialRow.name)
+
+
+def _values(credential: RecordedCredential) -> dict[str, Any]:
+    # What no answer shows is no part of the dump.
+    hidden = {"sealed": credential.sealed, "created_at": credential.created_at}
+    return values_for(CredentialRow, credential) | hidden

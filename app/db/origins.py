@@ -1,0 +1,61 @@
+"""Rows of origins: an upstream as identity, under which content is stored."""
+
+from collections.abc import Collection
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.core.routing import RecordedRoute, RecordedUpstream
+from app.db.base import Base, chunks
+
+
+class OriginRow(Base):
+    """An origin; never deleted.
+
+    `key` is the URL, with "#<credential id>" where one is sent: an id is never used again; and with
+    " forks" where content may declare another name, which a route without `forks` must not serve.
+    """
+
+    __tablename__ = "origins"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+
+
+class OriginTable:
+    """The repository of origins."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def ids_of(self, keys: Collection[str]) -> dict[str, int]:
+        """Return the ids of origins by key, recording those that are used for the first time."""
+        ids = self._known(keys)
+        new = sorted(set(keys) - set(ids))
+        if new:
+            self._session.execute(insert(OriginRow), [{"key": key} for key in new])
+            ids |= self._known(new)
+        return ids
+
+    def _known(self, keys: Collection[str]) -> dict[str, int]:
+        ids: dict[str, int] = {}
+        for chunk in chunks(keys):
+            query = select(OriginRow.key, OriginRow.id).where(OriginRow.key.in_(chunk))
+            ids |= {row.key: row.id for row in self._session.execute(query)}
+        return ids
+
+    def origin(self, key: str) -> int:
+        """Return the id of an origin, recording it at its first use."""
+        return self.ids_of([key])[key]
+
+    def known_origin(self, key: str) -> int | None:
+        """Return the id of an origin, or None if it was never used."""
+        return self._known([key]).get(key)
+
+
+def origin_key(route: RecordedRoute, upstream: RecordedUpstream) -> str:
+    """Return the key of the origin that an upstream is, in a route."""
+    key = upstream.url
+    if upstream.credential_id is not None:
+        key += f"#{upstream.credential_id}"
+    return f"{key} forks" if route.forks else key

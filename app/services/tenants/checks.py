@@ -1,0 +1,145 @@
+"""Checks that need more than the noun itself: the clock, the address guard, who asks.
+
+What a noun can tell alone is checked where the noun is defined, in core.
+"""
+
+import ssl
+from collections.abc import Container, Iterable, Mapping
+from datetime import datetime
+
+from app.core.acl import Effect, Ownership, Rule
+from app.core.errors import BadInputError, DeniedError, UnknownError
+from app.core.modulepattern import Pattern
+from app.core.principal import Principal
+from app.core.routing import RecordedRoute, RecordedUpstream, Route, Upstream
+from app.upstream.address import AddressGuard, Url
+
+# proxy.golang.org sends zips from its bucket.
+_KNOWN_REDIRECTS = {"https://proxy.golang.org": frozenset({"storage.googleapis.com"})}
+
+
+def check_rule(rule: Rule, tenant: str | None, now: datetime) -> None:
+    """Return if a rule can be recorded for a tenant, or for the platform.
+
+    Raises:
+        BadInputError: it has expired, or it would allow something on the whole platform.
+    """
+    check_platform_rule(rule, tenant)
+    if rule.expires_at is not None and rule.expires_at <= now:
+        raise BadInputError("expires_at is in the past")
+
+
+def check_platform_rule(rule: Rule, tenant: str | None) -> None:
+    """Return if a rule is a tenant's, or denies.
+
+    Raises:
+        BadInputError: it would allow something on the whole platform.
+    """
+    if tenant is None and rule.effect is Effect.ALLOW:
+        raise BadInputError("a platform rule can only deny; allow it in the tenants")
+
+
+def check_owners(ownership: Ownership, tenants: Container[str]) -> None:
+    """Return if all tenants that an owned prefix names exist.
+
+    Raises:
+        UnknownError: one of them does not.
+    """
+    for name in (ownership.tenant, *sorted(ownership.granted)):
+        if name not in tenants:
+            raise UnknownError(f"there is no tenant {name[:80]!a}; see `moorage tenant list`")
+
+
+def check_private(pattern: Pattern, tenant: str, prefixes: Iterable[str], who: Principal) -> None:
+    """Return if who may make the names of a pattern private.
+
+    Args:
+        pattern: of the private route.
+        tenant: whose route.
+        prefixes: those that the tenant owns.
+        who: an admin of the tenant.
+
+    Raises:
+        DeniedError: an admin of the tenant would take public names away from all other tenants.
+    """
+    if who.is_platform_admin:
+        return
+    if not any(pattern.text == p or pattern.text.startswith(f"{p}/") for p in prefixes):
+        raise DeniedError(
+            "a private route keeps its names from being asked for in public by any tenant, so its "
+            f"pattern must lie in a prefix that {tenant} owns; a platform admin can add either"
+        )
+
+
+class RouteCheck:
+    """Checks routes, and puts the URLs of their upstreams in their one spelling.
+
+    Args:
+        guard: says which addresses are allowed by name.
+    """
+
+    def __init__(self, guard: AddressGuard) -> None:
+        self._guard = guard
+
+    def recordable(
+        self, route: Route, tenant: str, credentials: Mapping[str, int], now: datetime
+    ) -> RecordedRoute:
+        """Return the route as it can be recorded, without ids and at its first revision.
+
+        Args:
+            route: as it was asked for.
+            tenant: whose route.
+            credentials: the ids of the tenant's credentials by name.
+            now: UTC.
+
+        Raises:
+            BadInputError: a URL, a redirect or a certificate is malformed, or http is not allowed.
+            UnknownError: the tenant has no credential of a name.
+        """
+        upstreams = [self._upstream(u, tenant, credentials) for u in route.upstreams]
+        as_recorded = route.model_copy(update={"upstreams": tuple(upstreams)})
+        return RecordedRoute.first(as_recorded, now, tenant=tenant)
+
+    def _upstream(
+        self, upstream: Upstream, tenant: str, credentials: Mapping[str, int]
+    ) -> RecordedUpstream:
+        if upstream.credential is not None and upstream.credential not in credentials:
+            raise UnknownError(
+                f"tenant {tenant} has no credential {upstream.credential[:80]!a}; "
+                "see `moorage credential set`"
+            )
+        url = Url.parse(upstream.url)
+        self._check_plain_http(url)
+        if url.query is not None or "#" in upstream.url:
+            raise BadInputError("an upstream's URL has no query and no fragment")
+        _check_ca(upstream.ca_pem)
+        for target in upstream.redirect_to:
+            Url.parse(target if "://" in target else f"https://{target}")
+        base = url.origin + url.path.rstrip("/")
+        changes = {
+            "url": base,
+            "redirect_to": upstream.redirect_to or _KNOWN_REDIRECTS.get(base, frozenset()),
+        }
+        name = upstream.credential
+        return RecordedUpstream(
+            **{**dict(upstream), **changes},
+            origin_id=0,
+            credential_id=None if name is None else credentials[name],
+        )
+
+    def _check_plain_http(self, url: Url) -> None:
+        host = "127.0.0.1" if url.host == "localhost" else url.host
+        if url.scheme == "http" and not self._guard.is_listed(host, url.port):
+            raise BadInputError(
+                f"{url.origin}: http:// can be read and changed on its way, so it is accepted only "
+                "for an address in MOORAGE_NETWORK__ALLOW; use https://"
+            )
+
+
+def _check_ca(pem: str) -> None:
+    if not pem:
+        return
+    try:
+        ssl.create_default_context(cadata=pem)
+    except (ssl.SSLError, ValueError) as error:
+        raise BadInputError("ca_pem holds no PEM certificates") from error
