@@ -11,10 +11,10 @@ import pytest
 from app.core.acl import Effect
 from app.core.principal import OPERATOR
 from app.services.assembly import Services
-from app.services.tenants.drafts import TenantDraft
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
+from tests.nouns import a_tenant
 from tests.web.harbour import (
     add_rule,
     add_tenant,
@@ -67,7 +67,7 @@ async def _deny(services: Services) -> None:
 
 
 async def _switch_off(services: Services) -> None:
-    draft = TenantDraft("acme", "", Effect.ALLOW, enabled=False)
+    draft = a_tenant("acme", "", Effect.ALLOW, enabled=False)
     await services.tenants.tenants.update(draft, OPERATOR)
 
 
