@@ -1,5 +1,5 @@
 """Public checksum databases, relayed and audited.
 
-`relay` is a client of one log that passes on only what it verified; `tiles` are its proven tiles;
-`checks` asks the log about modules that come in.
+`relay` is a client of one log: it answers only with records and tiles that it has verified. `tiles`
+fetches and proves the tiles. `checks` compares fetched modules with the log.
 """

@@ -1,4 +1,4 @@
-"""Whether a public log vouches for content that comes in; the first configured log is asked."""
+"""Comparing fetched content with a public log's records; the first configured log is asked."""
 
 import asyncio
 import time
@@ -28,31 +28,32 @@ _log = logs.get("sumdb")
 
 @dataclass(frozen=True, slots=True)
 class LoggedSums:
-    """What the log said of a version.
+    """The log's answer about a version.
 
     Attributes:
-        sums: the two h1; None where it could not be asked, and need not be.
+        log: the log's name; "" if no log is asked.
+        sums: the two h1 values; None if the log was not asked, and policy accepts that.
     """
 
     log: str
     sums: Sums | None
 
     def judge(self, file: ModuleFile) -> LogState:
-        """Return what is recorded of a .mod or zip.
+        """Compare a .mod or zip with the log's answer and return the state to record.
 
         Raises:
-            VerificationError: the log vouches for other content.
+            VerificationError: the log has another h1.
         """
         if self.sums is None:
             return LogState.UNVERIFIED
-        wanted = self.sums.go_mod_h1 if file.kind is RequestKind.MOD else self.sums.zip_h1
-        pairs = [(file.h1, wanted)]
+        logged = self.sums.go_mod_h1 if file.kind is RequestKind.MOD else self.sums.zip_h1
+        pairs = [(file.h1, logged)]
         if file.kind is RequestKind.ZIP:
             pairs.append((file.go_mod_h1, self.sums.go_mod_h1))
-        for found, vouched in pairs:
-            if found != vouched:
+        for stored, logged_h1 in pairs:
+            if stored != logged_h1:
                 raise VerificationError(
-                    f"{file.name} has {found}, and {self.log} vouches for {vouched}"
+                    f"{file.name} has {stored}, and {self.log} vouches for {logged_h1}"
                 )
         return LogState.VERIFIED
 
@@ -61,8 +62,8 @@ class LogChecks:
     """Asks a public log about module versions.
 
     Args:
-        relays: of the logs that are configured; the first one is asked.
-        defer_s: how long a fetch that may do without the log waits for it.
+        relays: the relays of the configured logs; the first one is asked.
+        defer_s: seconds that a fetch waits for the log, if policy accepts no answer.
         clock: monotonic seconds.
     """
 
@@ -80,26 +81,26 @@ class LogChecks:
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a log to ask."""
+        """Whether a log is configured."""
         return self._relay is not None
 
     @property
     def is_resting(self) -> bool:
-        """Whether the log could not be asked a moment ago."""
+        """Whether the log failed within the last half minute."""
         return self._clock() < self._rests_until
 
     async def vouched(
         self, module: str, version: str, policy: LogPolicy, *, insist: bool = False
     ) -> LoggedSums:
-        """Return what the log vouches for.
+        """Return the log's answer about a version.
 
-        A log that could not be asked is left alone for half a minute by those who may do without
-        it, lest it slow down every fetch; unless they insist, in the background.
+        After a failure, callers whose policy is DEFER do not ask the log for half a minute: a slow
+        log must not slow down every fetch. Background work asks all the same, by insist.
 
         Raises:
-            UpstreamUnavailableError: policy wants it, and the log can't be asked.
-            VerificationError: the log's answer does not verify; or policy wants a record, and
-                there is none.
+            UpstreamUnavailableError: policy requires the log, and the log can't be asked.
+            VerificationError: the log's answer does not verify; or policy requires a record, and
+                the log has none.
         """
         if self._relay is None:
             if policy is LogPolicy.REQUIRE:
@@ -118,14 +119,14 @@ class LogChecks:
                 return LoggedSums(name, await self._relay.sums(module, version))
         except (UpstreamError, OverloadedError, TimeoutError) as error:
             if policy is LogPolicy.REQUIRE:
-                raise _wanted(name, module, version, error) from error
+                raise _required_log_error(name, module, version, error) from error
             if not isinstance(error, UpstreamAbsentError):
                 self._rests_until = self._clock() + _REST_S
             _log.warning("log not asked", log=name, module=module, version=version)
             return LoggedSums(name, None)
 
 
-def _wanted(name: str, module: str, version: str, error: Exception) -> MoorageError:
+def _required_log_error(name: str, module: str, version: str, error: Exception) -> MoorageError:
     if isinstance(error, UpstreamAbsentError):
         return VerificationError(f"{name} has no record of {module}@{version}")
     retry = getattr(error, "retry_after_s", 30)

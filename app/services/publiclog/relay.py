@@ -1,12 +1,12 @@
-"""A client of a public log that passes on what it verified. Follows x/mod/sumdb/client.go.
+"""A client of a public log, which answers only what it has verified. Follows x/mod/sumdb/client.go.
 
-Every lookup and tile is proven against the newest tree head that was ever seen, and every head
-against that one; a head that is on another timeline is refused, told, and kept as evidence. What
-was proven is kept: with the log out of reach all of it still verifies for any client, whatever head
-that client saw here, since growing from one head to the next fetches the tiles along both edges.
+Every lookup, tile and head is proven against the newest tree head of the log. A head on another
+timeline is refused, reported, and kept as evidence. Proven lookups and tiles are kept. While the
+log is down, every client can verify them, whichever head the client saw here: when the log grows
+from one head to the next, the tiles along both edges are fetched.
 
-Nothing that rests on a new head is kept before that head is: a fork's tiles are proven too, by the
-fork's head, and would stand in the way of the log's own ever after.
+A head is saved before, or together with, the tiles that it proves. Otherwise the tiles of a fork
+could be saved: the fork's head proves them, and they would block the log's own tiles for ever.
 """
 
 import asyncio
@@ -46,13 +46,13 @@ T = TypeVar("T")
 
 _ABSENT_S = 20.0
 _MAX_ABSENT = 8192
-_LOOKUPS = 8  # of one tenant at once; further ones wait, and can't take the places of all others
+_LOOKUPS = 8  # concurrent lookups of a tenant; more wait, so that one tenant can't block the others
 _log = logs.get("sumdb")
 
 
 @dataclass(frozen=True, slots=True)
 class PublicHead:
-    """A verified tree head: the tree, and the note that its signature is in."""
+    """A verified tree head: the tree, and the signed note."""
 
     tree: Tree
     note: bytes
@@ -65,9 +65,9 @@ class LogRelay:
     """One public log.
 
     Args:
-        name: as in its vkey.
-        verifier: its key.
-        server: where it is asked.
+        name: the log's name, as in its vkey.
+        verifier: the log's key.
+        server: the client of the log's URL.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class LogRelay:
 
     @property
     def url(self) -> str:
-        """Where the log is asked: "https://sum.golang.org"."""
+        """The log's URL: "https://sum.golang.org"."""
         return self._server.url
 
     async def aclose(self) -> None:
-        """End what is being asked."""
+        """Cancel all running requests to the log."""
         await self._lookups.aclose(cancel=True)
         await self._fetches.aclose(cancel=True)
         await self._heads.aclose(cancel=True)
@@ -105,33 +105,33 @@ class LogRelay:
         Args:
             module: plain path.
             version: canonical.
-            tenant: on whose behalf; "" is bounded by no tenant's limit.
+            tenant: the tenant whose limit counts; "" for no limit.
 
         Raises:
-            RateLimitedError: too many lookups of the tenant are under way.
-            OverloadedError: too many of all tenants are.
-            UpstreamAbsentError: the log says that there is no such version.
-            UpstreamError: it can't be asked.
-            VerificationError: what it answered does not verify.
+            RateLimitedError: too many lookups of the tenant are running.
+            OverloadedError: too many lookups of all tenants are running.
+            UpstreamAbsentError: the log has no record of the version.
+            UpstreamError: the log can't be asked.
+            VerificationError: the log's answer does not verify.
         """
         return (await self._lookup(module, version, tenant)).body
 
     async def sums(self, module: str, version: str) -> Sums:
-        """Return what the log vouches for: the h1 of a version's zip and of its go.mod.
+        """Return the log's h1 values of a version: of its zip and of its go.mod.
 
         Raises:
             MoorageError: as `lookup`.
         """
-        found = await self._lookup(module, version)
-        return records.lines_for(records.parse_lookup(found.body).text, module, version)
+        lookup = await self._lookup(module, version)
+        return records.lines_for(records.parse_lookup(lookup.body).text, module, version)
 
     async def _lookup(self, module: str, version: str, tenant: str = "") -> LogLookup:
-        known = await self._db.read(lambda s: LogTable(s, self.name).lookup(module, version))
-        if known is not None:
-            return known
+        stored = await self._db.read(lambda s: LogTable(s, self.name).lookup(module, version))
+        if stored is not None:
+            return stored
         absent = self._absent.get((module, version))
         if absent is not None:
-            raise _again(absent)
+            raise _copy_of(absent)
         ask = partial(self._ask_in_turn, module, version, tenant)
         return await self._lookups.do((module, version), ask)
 
@@ -145,26 +145,26 @@ class LogRelay:
         try:
             body = await self._server.lookup(module, version)
         except UpstreamAbsentError as error:
-            self._absent[module, version] = _again(error)
+            self._absent[module, version] = _copy_of(error)
             raise
-        shown = body
+        evidence = body
         try:
             lookup = records.parse_lookup(body)
-            shown = lookup.note
+            evidence = lookup.note
             own, newest = await self._merge(lookup.note)
-            shown = body
+            evidence = body
             await self._check(lookup, own.tree, newest.tree, module, version)
         except (BadInputError, VerificationError) as error:
-            raise await self._refused(f"lookup of {module}@{version}", shown, error) from error
-        found, at = LogLookup(module, version, lookup.number, body), self._now()
-        await self._write(lambda s: LogTable(s, self.name).save_lookup(found, at))
-        return found
+            raise await self._refused(f"lookup of {module}@{version}", evidence, error) from error
+        answered, at = LogLookup(module, version, lookup.number, body), self._now()
+        await self._write(lambda s: LogTable(s, self.name).save_lookup(answered, at))
+        return answered
 
     async def _check(
         self, lookup: Lookup, own: Tree, newest: Tree, module: str, version: str
     ) -> None:
-        """Return if a lookup holds for a client that knows no other head, and for all others."""
-        # A client that knows no newer head looks the record up in this one.
+        """Accept a lookup that verifies with its own head and with the newest head."""
+        # A client without a newer head looks for the record in the lookup's own tree.
         if lookup.number >= own.size:
             raise VerificationError(
                 f"its record {lookup.number} is beyond its tree of {own.size} records"
@@ -178,15 +178,17 @@ class LogRelay:
         """Return the bytes of a tile of hashes.
 
         Raises:
-            UnknownError: it is beyond the newest head that the log has signed.
-            UpstreamError: it is not kept here, and the log can't be asked.
-            VerificationError: what the log answered does not verify.
+            UnknownError: the tile is beyond the newest head that the log has signed.
+            UpstreamError: the tile is not kept here, and the log can't be asked.
+            VerificationError: the log's answer does not verify.
         """
         if tile.level == DATA_LEVEL or tile.height != HEIGHT:
             raise UnknownError(f"{tile.path} is not relayed; ask the log itself for it")
-        kept = await self._tiles.kept([tile])
+        stored = await self._tiles.kept([tile])
         return (
-            kept[tile] if tile in kept else await self._fetches.do(tile, lambda: self._fetch(tile))
+            stored[tile]
+            if tile in stored
+            else await self._fetches.do(tile, lambda: self._fetch(tile))
         )
 
     async def _fetch(self, tile: Tile) -> bytes:
@@ -199,13 +201,13 @@ class LogRelay:
         await self._write(partial(self._tiles.save, proven))
         whole = next(
             body
-            for one, body in proven.tiles.bodies.items()
-            if (one.level, one.number) == (tile.level, tile.number)
+            for proven_tile, body in proven.tiles.bodies.items()
+            if (proven_tile.level, proven_tile.number) == (tile.level, tile.number)
         )
         return whole[: tile.size_bytes]
 
     async def _head_with(self, tile: Tile) -> PublicHead:
-        """Return a head that covers a tile, asking for a newer one if need be."""
+        """Return a head that covers a tile; ask the log for a newer head if necessary."""
         head = await self._head()
         if head is None or not _covers(head.tree, tile):
             await self._ask_latest()
@@ -215,12 +217,12 @@ class LogRelay:
         return head
 
     async def latest(self, *, ask: bool = True) -> bytes:
-        """Return the newest signed tree head; the one that is kept if the log can't be asked.
+        """Return the newest signed tree head; if the log can't be asked, the newest one kept here.
 
         Raises:
-            UpstreamError: it can't be asked, and no head is kept.
-            UnknownError: it is not to be asked, and no head is kept.
-            VerificationError: its head does not verify.
+            UpstreamError: the log can't be asked, and no head is kept.
+            UnknownError: ask is False, and no head is kept.
+            VerificationError: the log's head does not verify.
         """
         try:
             if ask:
@@ -246,18 +248,18 @@ class LogRelay:
             raise await self._refused("tree head", note, error) from error
 
     async def _head(self) -> PublicHead | None:
-        kept = await self._db.read(lambda s: LogTable(s, self.name).head())
-        return None if kept is None else self._opened(kept.note)
+        stored = await self._db.read(lambda s: LogTable(s, self.name).head())
+        return None if stored is None else self._opened(stored.note)
 
     def _opened(self, raw: bytes) -> PublicHead:
         return PublicHead(tlog.parse_tree(open_note(raw, [self.verifier]).text), raw)
 
     async def _merge(self, raw: bytes) -> tuple[PublicHead, PublicHead]:
-        """Take a signed head into the log's one timeline; return it, and the newest one.
+        """Prove that a signed head is on the log's timeline; return this head and the newest one.
 
         Raises:
-            BadInputError: it is malformed.
-            VerificationError: it is not signed by the log, or is on another timeline.
+            BadInputError: the note is malformed.
+            VerificationError: the log did not sign the head, or the head is on another timeline.
         """
         new = self._opened(raw)
         async with self._merging:
@@ -274,13 +276,13 @@ class LogRelay:
                 head = LogHead(new.tree.size, raw, self._now())
                 if await self._write(partial(self._save_head, head, old, proven)):
                     return new, new
-                # Another process took a head meanwhile, which this one was not compared with.
+                # Another process saved a newer head meanwhile: compare with that head too.
 
     async def _continued(self, older: Tree, newer: Tree) -> ProvenTiles:
         """Return the tiles along both edges, which prove that newer grew from older.
 
         Raises:
-            VerificationError: it did not, or the tiles are not newer's.
+            VerificationError: newer did not grow from older, or the tiles do not belong to newer.
         """
         proven = await self._tiles.proven(newer, tlog.tree_indexes(older.size))
         self._check_root(older, newer, tlog.tree_hash(older.size, proven.tiles.read))
@@ -305,13 +307,13 @@ class LogRelay:
         try:
             return await self._db.write(work)
         except ConflictError:
-            # Another process inserted the same row first; now it is there to be seen.
+            # Another process inserted the same row first; the second attempt reads that row.
             return await self._db.write(work)
 
     async def _refused(
         self, what: str, answer: bytes, error: BadInputError | VerificationError
     ) -> VerificationError:
-        """Alarm, keep what was sent, and return the error for whoever asked."""
+        """Raise an alarm, keep the answer as evidence, and return the error for the caller."""
         why, at = f"{self.name}: the answer to {what} is refused: {error}", self._now()
 
         def work(session: Session) -> None:
@@ -326,8 +328,8 @@ class LogRelay:
         return VerificationError(why)
 
 
-def _again(error: UpstreamAbsentError) -> UpstreamAbsentError:
-    """Return the same error anew: one that was raised holds on to all that it passed through."""
+def _copy_of(error: UpstreamAbsentError) -> UpstreamAbsentError:
+    """Return a copy of the error: an error that was raised keeps its traceback's objects alive."""
     return UpstreamAbsentError(str(error), origin=error.origin, status=error.status)
 
 

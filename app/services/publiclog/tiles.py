@@ -1,7 +1,7 @@
-"""Proven tiles of a public log: kept ones, and those that the log is asked for.
+"""Proven tiles of a public log, kept here or fetched from the log.
 
-Not here: which head proves them, and whether that head is on the log's timeline (`relay`). What is
-kept under a head that is not would stand in the way of the log's own tiles.
+Not here: which head proves them, and whether the head is on the log's timeline (`relay`). Tiles of
+a head on another timeline must not be kept: they would block the log's own tiles.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from app.upstream.sumdb import SumdbServer
 
 @dataclass(frozen=True, slots=True)
 class ProvenTiles:
-    """Tiles of a tree, and which of them are not kept yet, or not like that."""
+    """Proven tiles of a tree. `fresh` are those that must be saved: new ones and changed ones."""
 
     tiles: AuthenticTiles
     fresh: Sequence[Tile]
@@ -35,16 +35,16 @@ class LogTiles:
         self._db = db
 
     async def proven(self, tree: Tree, indexes: Iterable[int]) -> ProvenTiles:
-        """Return the tiles that prove stored hashes, from here where kept, else from the log.
+        """Return the tiles that prove stored hashes: kept ones, and others from the log.
 
         Args:
             tree: of a head whose signature was checked.
-            indexes: of the stored hashes; the tiles that give the root are always among them.
+            indexes: numbers of the stored hashes; the tiles that give the root are always added.
 
         Raises:
             BadInputError: an index is not in the tree.
             UpstreamError: the log can't be asked.
-            VerificationError: what it answered is not the tree's.
+            VerificationError: the tiles do not belong to the tree.
         """
         needed = tiles_needed(tree, indexes)
         kept = await self.kept(needed)
@@ -55,13 +55,13 @@ class LogTiles:
         except VerificationError:
             if not kept:
                 raise
-        # What is kept belongs to another head. If the log's own tiles fit this one, they differ:
-        # the log forked, as the comparison of the heads will show, or what is kept is damaged.
+        # The kept tiles do not belong to this tree: they are damaged, or the log forked. Fetch all
+        # tiles from the log. In the case of a fork, the comparison of the heads will fail.
         bodies = await self._fetched(needed)
         return ProvenTiles(await asyncio.to_thread(authenticate, tree, bodies), needed)
 
     async def kept(self, tiles: Sequence[Tile]) -> dict[Tile, bytes]:
-        """Return the bodies of those tiles that are kept in that width or a larger one."""
+        """Return the bodies of those tiles that are kept, in their width or a larger one."""
         return await self._db.read(partial(self._kept, tiles))
 
     def _kept(self, tiles: Sequence[Tile], session: Session) -> dict[Tile, bytes]:
@@ -74,7 +74,7 @@ class LogTiles:
         }
 
     def save(self, proven: ProvenTiles, session: Session) -> None:
-        """Keep tiles that are proven by a head of the log's one timeline."""
+        """Keep tiles that a head of the log's timeline has proven."""
         table = LogTable(session, self._name)
         for tile in proven.fresh:
             table.save_tile(tile.level, tile.number, proven.tiles.bodies[tile])
@@ -84,10 +84,11 @@ class LogTiles:
         return dict(zip(tiles, bodies, strict=True))
 
     async def _body(self, tile: Tile) -> bytes:
-        """Return a tile's bytes as the log has them, unproven.
+        """Return a tile's bytes from the log, unproven.
 
         Raises:
-            UpstreamError: it can't be had. Never that of what is absent: a signed tree needs it.
+            UpstreamError: the log did not send the tile. Never UpstreamAbsentError: a signed tree
+                needs the tile, so the log has failed.
         """
         try:
             try:
@@ -95,7 +96,7 @@ class LogTiles:
             except UpstreamAbsentError:
                 if tile.is_full:
                     raise
-                # The log may have dropped the partial one, now that the tile is full.
+                # The tile is full by now; the log may have dropped the partial one.
                 return (await self._server.tile(tile.full.path))[: tile.size_bytes]
         except UpstreamAbsentError as error:
             raise UpstreamUnavailableError(

@@ -1,5 +1,6 @@
 """Checksum databases as a tenant's `go` command sees them: public logs and the tenant's own.
 
-`front` answers requests; `prefetch` asks the logs beforehand; `status` tells admins; `fsck` checks
-the tenants' logs. The logs themselves are in `services/publiclog` and `services/tenantlog`.
+`front` answers requests, `prefetch` fills lookups and tiles before a client needs them, `status`
+reports to admins, `fsck` checks the tenants' logs. Not here: the logs themselves
+(`services/publiclog`, `services/tenantlog`).
 """

@@ -1,7 +1,7 @@
-"""Answering what `go` asks of checksum databases through a tenant: relayed ones, and its own.
+"""Answers to `go`'s requests for checksum databases: relayed logs, and the tenant's own log.
 
-A module that the tenant may not use, or whose name is private, is answered here and its name goes
-nowhere; never is a record given that lacks a line.
+If the tenant may not use a module, or the module's name is private, the refusal comes from here: no
+public log gets the name. A record that lacks a line is never sent.
 """
 
 import asyncio
@@ -41,14 +41,15 @@ _log = logs.get("sumdb")
 
 @dataclass(frozen=True, slots=True)
 class LogAnswer:
-    """What a request about a log is answered with.
+    """The answer to a request about a log.
 
     Attributes:
-        body: text, but for tiles.
-        is_tile: whether it is the raw bytes of a tile.
-        fresh_s: seconds for which the same answer may be given again; None means for ever.
-        decided_by: the rule that allowed it.
-        module: that a lookup is about, with its version; "" otherwise.
+        body: text; for a tile the tile's bytes.
+        is_tile: whether body is a tile.
+        fresh_s: seconds for which the answer may be repeated; None means for ever.
+        decided_by: the rule that allowed the request.
+        module: the module of a lookup; else "".
+        version: the version of a lookup; else "".
     """
 
     body: bytes
@@ -82,14 +83,14 @@ class SumdbFront:
         self._recording: set[asyncio.Task[None]] = set()
 
     async def answer(self, caller: Caller, path: bytes) -> LogAnswer:
-        """Return what a path after "sumdb/" is answered with.
+        """Return the answer to a request; path begins after "sumdb/".
 
         Raises:
-            BadInputError: it is malformed.
-            DeniedError: policy says no, or the name is private.
-            UnknownError: there is no such log, record or tile.
-            UpstreamError: it can't be had now.
-            VerificationError: what the log answered does not verify.
+            BadInputError: the path is malformed.
+            DeniedError: policy denies the module, or its name is private.
+            UnknownError: the log, record or tile does not exist.
+            UpstreamError: the log can't be asked now.
+            VerificationError: the log's answer does not verify.
         """
         if not path.isascii():
             raise BadInputError("the path has a byte that is not ASCII")
@@ -109,18 +110,18 @@ class SumdbFront:
         raise UnknownError("a checksum database has supported, latest, lookup/… and tile/8/…")
 
     def _log_in(self, caller: Caller, text: str) -> tuple[LogRelay | TenantLog, str]:
-        """Return the log that a path is about, and the rest: names may have slashes and ports."""
+        """Return the log that a path names, and the rest; a log's name may have slashes."""
         own = {log.name: log for log in caller.of_tenant.logs}
-        known: dict[str, LogRelay | TenantLog] = {**self._relays, **own}
-        found = [name for name in known if text.startswith(f"{name}/")]
-        if not found:
-            shown = text.partition("/")[0][:80]
+        logs: dict[str, LogRelay | TenantLog] = {**self._relays, **own}
+        matching = [name for name in logs if text.startswith(f"{name}/")]
+        if not matching:
+            name_in_path = text.partition("/")[0][:80]
             raise UnknownError(
-                f"{shown} is no checksum database that is relayed here; those are "
-                f"{', '.join(sorted(known)) or 'none'}"
+                f"{name_in_path} is no checksum database that is relayed here; those are "
+                f"{', '.join(sorted(logs)) or 'none'}"
             )
-        name = max(found, key=len)
-        return known[name], text.removeprefix(f"{name}/")
+        name = max(matching, key=len)
+        return logs[name], text.removeprefix(f"{name}/")
 
     async def _lookup(self, caller: Caller, log: LogRelay | TenantLog, rest: str) -> LogAnswer:
         module, version = _module_version(rest)
@@ -134,10 +135,10 @@ class SumdbFront:
         return LogAnswer(body, decision.by, fresh_s=_CHANGING_S, module=module, version=version)
 
     def record_served(self, caller: Caller, module: str, version: str) -> None:
-        """Append what was just served to the tenant's own log, in the background.
+        """Append a version that was just served to the tenant's own log, in the background.
 
-        A lookup appends as well; this is for versions that nobody looks up. What can't be vouched
-        for yet is appended when it is served or looked up again.
+        A lookup appends too; this covers versions that nobody looks up. If the public log has not
+        confirmed the version yet, the next request or lookup appends the record.
         """
         log = caller.of_tenant.log
         if log is None or len(self._recording) >= _MAX_RECORDING:
@@ -154,7 +155,7 @@ class SumdbFront:
             _log.warning("not recorded", log=log.name, module=module, error=str(error))
 
     async def aclose(self) -> None:
-        """End what runs in the background."""
+        """Cancel the appends that run in the background."""
         for task in self._recording:
             task.cancel()
         await asyncio.gather(*self._recording, return_exceptions=True)
@@ -168,21 +169,21 @@ class SumdbFront:
                 "private name",
             )
         if not caller.is_mirrored(module):
-            caller.route(module)  # what no route serves is nobody's business to tell a public log
+            caller.route(module)  # raises: a public log learns no name that no route serves
         try:
             return await log.lookup(module, version, tenant=caller.tenant)
         except UpstreamAbsentError as error:
             raise UnknownError(f"{log.name} has no record of {module}@{version}") from error
         except UpstreamError as error:
-            told = f"{log.name} can't be asked about {module}@{version} now; try again"
-            raise type(error)(told, origin="", status=error.status) from error
+            message = f"{log.name} can't be asked about {module}@{version} now; try again"
+            raise type(error)(message, origin="", status=error.status) from error
 
     async def _sums(self, caller: Caller, module: str, version: str) -> Sums:
-        """Return what the tenant's own log vouches for: content that was checked here.
+        """Return the h1 values for the tenant's own log, of content that was checked here.
 
         Raises:
-            NotYetError: the public log has not vouched for a public module yet.
-            MoorageError: the module can't be had.
+            NotYetError: the public log has not confirmed a public module yet.
+            MoorageError: the module can't be fetched.
         """
         if caller.is_mirrored(module):
             return Sums(await self._mirrored.h1(version), GO_MOD_H1)
@@ -216,10 +217,10 @@ def _module_version(rest: str) -> tuple[str, str]:
     """Return plain module and version of "<escaped module>@<escaped version>".
 
     Raises:
-        BadInputError: it is malformed, or the version is not canonical.
+        BadInputError: text is malformed, or the version is not canonical.
     """
-    escaped_module, found, escaped_version = rest.rpartition("@")
-    if not found:
+    escaped_module, separator, escaped_version = rest.rpartition("@")
+    if not separator:
         raise BadInputError("a lookup is lookup/<module>@<version>")
     module = modules.unescape_path(escaped_module)
     version = modules.unescape_version(escaped_version)

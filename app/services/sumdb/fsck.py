@@ -22,11 +22,12 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class LogReport:
-    """What checking a log found.
+    """The result of checking a log.
 
     Attributes:
-        records: how many were looked at.
-        findings: one line for each thing that is wrong; none if the log is whole.
+        log: the log's name.
+        records: number of records that were checked.
+        findings: one line for each problem; empty if the log is correct.
     """
 
     log: str
@@ -35,34 +36,34 @@ class LogReport:
 
 
 class LogFsck:
-    """Checks logs against themselves, their head files and the stored modules."""
+    """Checks the records and hashes of logs, their head files and the stored modules."""
 
     def __init__(self, db: Database, heads: HeadFiles) -> None:
         self._db = db
         self._heads = heads
 
     async def every(self) -> list[LogReport]:
-        """Check all logs that are written to; one that is retired may lack what it once had."""
+        """Check all logs but the retired ones, which may lack records that they once had."""
         logs = await self._db.read(lambda s: TenantLogTable(s).all())
         return [await self.run(log) for log in logs if not log.retired]
 
     async def run(
         self, log: TenantLog, progress: Callable[[int, int], None] | None = None
     ) -> LogReport:
-        """Check one log from its first record to its head; appends may go on meanwhile.
+        """Check one log from its first record to its head; appends may continue meanwhile.
 
         Args:
-            log: which.
-            progress: is told (records checked, records in all).
+            log: the log to check.
+            progress: called with (records checked, records in all).
         """
         findings: list[str] = []
-        # Read before the database: appends write it after theirs.
+        # Read the file before the database: an append writes the database first, then the file.
         try:
-            kept = await asyncio.to_thread(self._heads.read, log.name)
+            filed = await asyncio.to_thread(self._heads.read, log.name)
         except StorageError as error:
-            kept, findings = None, [f"{error}; see `moorage sumdb recover`"]
-        log, beyond = await self._db.read(partial(_look, log.id))
-        findings += [f"record {beyond} is beyond the head"] if beyond >= log.size else []
+            filed, findings = None, [f"{error}; see `moorage sumdb recover`"]
+        log, last = await self._db.read(partial(_read_log, log.id))
+        findings += [f"record {last} is beyond the head"] if last >= log.size else []
         walk = _Walk(log)
         while walk.is_whole and walk.count < log.size:
             findings += await self._db.read(walk.batch)
@@ -70,17 +71,17 @@ class LogFsck:
                 progress(walk.count, log.size)
         if walk.is_whole:
             findings += _check_head(log, walk.hashes)
-            findings += await self._db.read(partial(_check_kept, log, kept))
+            findings += await self._db.read(partial(_check_head_file, log, filed))
         return LogReport(log.name, walk.count, tuple(findings))
 
 
 class _Walk:
-    """The records of a log from the first to the last, and the hashes that they give.
+    """A walk over the records of a log, which computes the hashes again.
 
     Attributes:
-        count: how many were looked at.
-        hashes: what the next records and the root need: the tree's edge.
-        is_whole: none is missing so far.
+        count: number of records that were checked.
+        hashes: the computed hashes on the tree's edge, for the next records and the root.
+        is_whole: whether no record was missing so far.
     """
 
     def __init__(self, log: TenantLog) -> None:
@@ -90,14 +91,14 @@ class _Walk:
         self.is_whole = True
 
     def batch(self, session: Session) -> list[str]:
-        """Return what is wrong with the next records."""
+        """Check the next records and return the problems."""
         end = min(self.count + _BATCH, self._log.size)
-        found = TenantLogTable(session).records(self._log.id, self.count, end - self.count)
+        rows = TenantLogTable(session).records(self._log.id, self.count, end - self.count)
         findings = []
-        for one in found:
-            if one.record != self.count:
+        for row in rows:
+            if row.record != self.count:
                 break
-            findings += _check(session, self._log, one, self.hashes)
+            findings += _check_record(session, self._log, row, self.hashes)
             self.count += 1
         if self.count < end:
             self.is_whole = False
@@ -107,7 +108,7 @@ class _Walk:
         return findings
 
 
-def _look(log_id: int, session: Session) -> tuple[TenantLog, int]:
+def _read_log(log_id: int, session: Session) -> tuple[TenantLog, int]:
     table = TenantLogTable(session)
     return table.get(log_id), table.last(log_id)
 
@@ -124,36 +125,36 @@ def _check_head(log: TenantLog, hashes: Mapping[int, Hash]) -> list[str]:
     return []
 
 
-def _check_kept(log: TenantLog, kept: Tree | None, session: Session) -> list[str]:
-    """Return whether the head outside the database is of what the database has."""
-    if kept is None:
+def _check_head_file(log: TenantLog, filed: Tree | None, session: Session) -> list[str]:
+    """Compare the head file with the records of the database; return the problems."""
+    if filed is None:
         return []
-    if kept.size > log.size:
-        return [f"a tree of {kept.size} records was signed before; see `moorage sumdb recover`"]
-    stored = TenantLogTable(session).hashes(log.id, tlog.tree_indexes(kept.size))
+    if filed.size > log.size:
+        return [f"a tree of {filed.size} records was signed before; see `moorage sumdb recover`"]
+    stored = TenantLogTable(session).hashes(log.id, tlog.tree_indexes(filed.size))
     try:
-        root = tlog.tree_hash(kept.size, lambda places: [Hash(stored[p]) for p in places])
+        root = tlog.tree_hash(filed.size, lambda places: [Hash(stored[p]) for p in places])
     except KeyError:
-        return []  # told already, of the record that it came with
-    if root == kept.root:
+        return []  # a missing hash was reported with its record
+    if root == filed.root:
         return []
-    return [f"another tree of {kept.size} records was signed before; see `moorage sumdb recover`"]
+    return [f"another tree of {filed.size} records was signed before; see `moorage sumdb recover`"]
 
 
-def _check(
-    session: Session, log: TenantLog, found: LogRecord, hashes: dict[int, Hash]
+def _check_record(
+    session: Session, log: TenantLog, row: LogRecord, hashes: dict[int, Hash]
 ) -> list[str]:
-    """Return what is wrong with one record; add its hashes to those of the tree's edge."""
-    number = found.record
-    name = f"record {number} ({found.module}@{found.version})"
+    """Check one record and return the problems; add its hashes to hashes."""
+    number = row.record
+    name = f"record {number} ({row.module}@{row.version})"
     findings = []
     try:
-        sums = records.lines_for(found.text.decode(), found.module, found.version)
-        findings += _check_content(session, found, sums, name)
+        sums = records.lines_for(row.text.decode(), row.module, row.version)
+        findings += _check_content(session, row, sums, name)
     except (MoorageError, UnicodeDecodeError) as error:
         findings.append(f"{name}: {error}")
     computed = tlog.stored_hashes(
-        number, tlog.leaf_hash(found.text), lambda places: [hashes[p] for p in places]
+        number, tlog.leaf_hash(row.text), lambda places: [hashes[p] for p in places]
     )
     start = tlog.stored_hash_count(number)
     added = {start + i: value for i, value in enumerate(computed)}
@@ -164,9 +165,9 @@ def _check(
     return findings
 
 
-def _check_content(session: Session, found: LogRecord, sums: Sums, name: str) -> list[str]:
-    """Return where stored content contradicts a record; of some origins it may come."""
-    stored = ModuleTable(session).of_version(found.module, found.version)
+def _check_content(session: Session, row: LogRecord, sums: Sums, name: str) -> list[str]:
+    """Return where stored content contradicts a record; one origin with the h1 is enough."""
+    stored = ModuleTable(session).of_version(row.module, row.version)
     zips = {f.h1 for f in stored if f.kind is RequestKind.ZIP}
     mods = {f.h1 for f in stored if f.kind is RequestKind.MOD}
     findings = []

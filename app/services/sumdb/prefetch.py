@@ -1,7 +1,7 @@
-"""Asking the logs beforehand, so that clients can verify while no log can be reached.
+"""Fetching records before a client needs them, so that clients can verify while the logs are down.
 
-Each version is asked for as a client of the tenant would ask, through `front`: policy and private
-names hold here too, and what is kept is what was verified.
+Each version is requested through `front`, as a client of the tenant would do: policy and private
+names hold here too, and only verified records are kept.
 """
 
 import asyncio
@@ -39,20 +39,20 @@ Progress = Callable[[int, int], None]
 
 
 class PrefetchOutcome(StrEnum):
-    """How it went with one version."""
+    """The outcome for one version."""
 
     OK = "ok"
-    SKIPPED = "skipped"  # policy forbids it, or its name is private
+    SKIPPED = "skipped"  # policy denies the module, or its name is private
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class PrefetchResult:
-    """How it went with one version.
+    """The result for one version.
 
     Attributes:
         name: "example.com/x@v1.0.0".
-        detail: which records vouch for it, or why there is none.
+        detail: the numbers of its records, or why there is no record.
     """
 
     name: str
@@ -62,12 +62,12 @@ class PrefetchResult:
 
 @dataclass(frozen=True, slots=True)
 class PrefetchRequest:
-    """What is to be prefetched.
+    """The versions to prefetch.
 
     Attributes:
-        summed: of a go.sum; what the file has is compared with the records.
-        names: "<module>@<version>" each; a malformed one fails by itself.
-        toolchains: those of all stored release archives, too.
+        summed: entries of a go.sum; their h1 values are compared with the records.
+        names: "<module>@<version>" each; a malformed name fails alone.
+        toolchains: whether to add the toolchains of all stored release archives.
     """
 
     summed: Sequence[GoSumEntry] = ()
@@ -95,36 +95,40 @@ class Prefetch:
         self._now = now
 
     async def run(
-        self, tenant: str, wanted: PrefetchRequest, who: Principal, progress: Progress | None = None
+        self,
+        tenant: str,
+        request: PrefetchRequest,
+        who: Principal,
+        progress: Progress | None = None,
     ) -> list[PrefetchResult]:
-        """Return how it went with each version, in the order that they were given in.
+        """Prefetch versions and return the result of each, in their order.
 
         Args:
-            tenant: whose policy holds, and whose own log takes the records, if it has one.
-            wanted: at most 10,000 versions.
+            tenant: the tenant's policy holds, and its own log, if it has one, gets the records.
+            request: at most 10,000 versions.
             who: an admin of the tenant.
-            progress: is told (versions done, versions in all).
+            progress: called with (versions done, versions in all).
 
         Raises:
-            BadInputError: there are more.
-            UnknownError: there is no such tenant.
-            ConflictError: no log is relayed, and the tenant has none.
+            BadInputError: there are more than 10,000 versions.
+            UnknownError: no tenant has that name.
+            ConflictError: no log is relayed, and the tenant has no log.
         """
         caller = await self._caller(tenant, who)
-        items = await self._items(wanted)
-        found: dict[int, PrefetchResult] = {}
+        items = await self._items(request)
+        finished: dict[int, PrefetchResult] = {}
         todo = iter(enumerate(items))
 
         async def work(todo: Iterator[tuple[int, GoSumEntry | str]]) -> None:
             for place, item in todo:
-                found[place] = await self._item(caller, item)
+                finished[place] = await self._item(caller, item)
                 if progress is not None:
-                    progress(len(found), len(items))
+                    progress(len(finished), len(items))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(_PARALLEL):
                 group.create_task(work(todo))
-        results = [found[place] for place in range(len(items))]
+        results = [finished[place] for place in range(len(items))]
         await self._record(tenant, who, results)
         return results
 
@@ -140,9 +144,9 @@ class Prefetch:
         reader = Principal(who.actor, frozenset({Scope.READ}), tenant, who.token)
         return Caller(policy, of_tenant, reader, self._now())
 
-    async def _items(self, wanted: PrefetchRequest) -> list[GoSumEntry | str]:
-        items: list[GoSumEntry | str] = [*wanted.summed, *wanted.names]
-        if wanted.toolchains:
+    async def _items(self, request: PrefetchRequest) -> list[GoSumEntry | str]:
+        items: list[GoSumEntry | str] = [*request.summed, *request.names]
+        if request.toolchains:
             items += [f"{MODULE_PATH}@{v}" for v in await self._toolchains.stored_versions()]
         if len(items) > MAX_VERSIONS:
             raise BadInputError(
@@ -153,7 +157,7 @@ class Prefetch:
     async def _item(self, caller: Caller, item: GoSumEntry | str) -> PrefetchResult:
         name = item if isinstance(item, str) else f"{item.module}@{item.version}"
         try:
-            summed = _named(item) if isinstance(item, str) else item
+            summed = _parse_name(item) if isinstance(item, str) else item
             return await self._one(caller, name, summed)
         except DeniedError as error:
             return PrefetchResult(name, PrefetchOutcome.SKIPPED, str(error))
@@ -165,13 +169,13 @@ class Prefetch:
         own = caller.of_tenant.log
         logs = [*([] if private else self._relays), *([own.name] if own else [])]
         if not logs:
-            told = f"a private name ({private}); no public log is asked about it"
-            return PrefetchResult(name, PrefetchOutcome.SKIPPED, told)
+            reason = f"a private name ({private}); no public log is asked about it"
+            return PrefetchResult(name, PrefetchOutcome.SKIPPED, reason)
         numbers = [f"{log} {await self._number(caller, log, summed)}" for log in logs]
         return PrefetchResult(name, PrefetchOutcome.OK, "record " + ", ".join(numbers))
 
     async def _number(self, caller: Caller, log: str, summed: GoSumEntry) -> int:
-        """Return the number of a version's record in a log, which is kept from now on.
+        """Return the number of a version's record in a log; the record is kept from now on.
 
         Raises:
             VerificationError: go.sum has another h1.
@@ -190,18 +194,20 @@ class Prefetch:
         return lookup.number
 
     async def _record(self, tenant: str, who: Principal, results: Sequence[PrefetchResult]) -> None:
-        counted = Counter(one.outcome for one in results)
-        told, at = ", ".join(f"{counted[o]} {o}" for o in PrefetchOutcome), self._now()
+        counted = Counter(result.outcome for result in results)
+        summary, at = ", ".join(f"{counted[o]} {o}" for o in PrefetchOutcome), self._now()
         await self._db.write(
-            lambda s: AuditLog(s).append(at, who.actor, "sumdb.prefetch", f"tenant:{tenant}", told)
+            lambda s: AuditLog(s).append(
+                at, who.actor, "sumdb.prefetch", f"tenant:{tenant}", summary
+            )
         )
 
 
-def _named(name: str) -> GoSumEntry:
-    """Return the version that "<module>@<version>" names.
+def _parse_name(name: str) -> GoSumEntry:
+    """Return the entry, without h1 values, of "<module>@<version>".
 
     Raises:
-        BadInputError: it names none, or a query.
+        BadInputError: name has another form, or its version is a query.
     """
     module, found, version = name.rpartition("@")
     if not found:

@@ -1,6 +1,6 @@
-"""What admins are told of checksum databases: the relayed ones, evidence, and a tenant's own.
+"""Reports on checksum databases for admins: relayed logs, evidence, and a tenant's own logs.
 
-Not here: checking a log (`fsck`), changing one (`tenantlog`).
+Not here: checking a log (`fsck`), changing one (`services/tenantlog`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ from app.services.publiclog.relay import LogRelay
 
 @dataclass(frozen=True, slots=True)
 class RelayedLog:
-    """A public log that is relayed, and how it stands.
+    """A relayed public log and its state.
 
     Attributes:
-        head: the newest verified one; None if none was seen yet.
-        evidence: how many of its answers were refused and kept.
+        head: the newest verified head; None before the first one.
+        evidence: number of refused answers that were kept.
     """
 
     name: str
@@ -37,14 +37,14 @@ class RelayedLog:
 
 @dataclass(frozen=True, slots=True)
 class OwnLogs:
-    """The log that a tenant writes to, and those that it wrote to before."""
+    """A tenant's present log, and its retired logs."""
 
     log: TenantLog
     retired: Sequence[TenantLog]
 
 
 class LogStatus:
-    """Use cases that only look.
+    """Use cases that only read.
 
     Args:
         relays: public logs by name, in the order of the settings.
@@ -74,13 +74,13 @@ class LogStatus:
         return await self._db.read(work)
 
     async def evidence(self, log: str, who: Principal) -> list[LogEvidence]:
-        """Return what is kept against a log, oldest first; also of one that is relayed no more.
+        """Return the evidence against a log, oldest first, also if it is not relayed any more.
 
         Raises:
-            UnknownError: no such log is relayed, and there is no evidence.
+            UnknownError: no log of that name is relayed, and there is no evidence.
         """
         require_admin(who, None)
-        # PostgreSQL takes no NUL in a text, and the name may be anybody's.
+        # PostgreSQL accepts no NUL in a text, and the name comes from the request.
         name = log if log.isprintable() else ""
         found = await self._db.read(lambda s: LogTable(s, name).evidence())
         if not found and name not in self._relays:
@@ -91,7 +91,7 @@ class LogStatus:
         """Return a tenant's own logs.
 
         Raises:
-            UnknownError: there is no such tenant, or it has no log.
+            UnknownError: no tenant has that name, or the tenant has no log.
         """
         require_admin(who, tenant)
 
@@ -110,6 +110,6 @@ def tree_of(note: bytes) -> Tree:
     """Return the tree of a head that was verified before.
 
     Raises:
-        BadInputError: the note is no tree head.
+        BadInputError: the note is not a tree head.
     """
     return tlog.parse_tree(parse_note(note).text)

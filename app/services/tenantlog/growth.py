@@ -1,6 +1,6 @@
-"""How a tenant's log grows, within one transaction, and when it must not.
+"""How a tenant's log grows, within one transaction, and when it must not grow.
 
-Not here: keys at rest, telling heads, who may ask (`tenantlog`).
+Not here: stored keys, head files before an answer, authorisation (`log`).
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from app.services.tenantlog.head import HeadFiles
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """A record to be: text is of `record_text`."""
+    """A record that is to be appended; text is that of `record_text`."""
 
     module: str
     version: str
@@ -29,22 +29,22 @@ class NewRecord:
 def append(
     session: Session, log_id: int, signer: Signer, new: NewRecord, heads: HeadFiles, at: datetime
 ) -> tuple[LogRecord, bytes]:
-    """Return the record of a version, appended unless it is there, and the head that covers it.
+    """Append a version's record unless the log has one; return the record and a covering head.
 
-    The log's row stays locked to the end of the transaction, so that no two heads have one size.
+    The log's row stays locked to the end of the transaction: no two heads have the same size.
 
     Raises:
-        ConflictError: the log is retired, or its database is behind a head that was told.
+        ConflictError: the log is retired, or its database is behind a published head.
     """
     table = TenantLogTable(session)
     log = table.locked(log_id)
-    there = table.record(log_id, new.module, new.version)
-    if there is not None:
-        return there, log.head
+    existing = table.record(log_id, new.module, new.version)
+    if existing is not None:
+        return existing, log.head
     if log.retired:
         raise ConflictError(f"the log {log.name} is retired; the tenant has another")
     check_not_behind(session, log, heads)
-    made = LogRecord(log.size, new.module, new.version, new.text)
+    appended = LogRecord(log.size, new.module, new.version, new.text)
     hashes = tlog.stored_hashes(
         log.size, tlog.leaf_hash(new.text), lambda places: read_hashes(table, log_id, places)
     )
@@ -52,35 +52,35 @@ def append(
     added = {start + i: value for i, value in enumerate(hashes)}
     root = tlog.tree_hash(log.size + 1, lambda places: read_hashes(table, log_id, places, added))
     head = sign(tlog.format_tree(Tree(log.size + 1, root)), signer)
-    table.append(log_id, made, dict(added), head, at)
-    return made, head
+    table.append(log_id, appended, dict(added), head, at)
+    return appended, head
 
 
 def check_not_behind(session: Session, log: TenantLog, heads: HeadFiles) -> None:
-    """Refuse to sign where clients may have seen a head that the database does not know.
+    """Refuse to sign if clients may have seen a head that the database does not have.
 
     Raises:
         ConflictError: the message says what to do.
     """
-    kept = heads.read(log.name)
-    if kept is None:
+    filed = heads.read(log.name)
+    if filed is None:
         return
-    known = min(kept.size, log.size)
+    common_size = min(filed.size, log.size)
     table = TenantLogTable(session)
-    root = tlog.tree_hash(known, lambda places: read_hashes(table, log.id, places))
-    if kept.size > log.size or root != kept.root:
+    root = tlog.tree_hash(common_size, lambda places: read_hashes(table, log.id, places))
+    if filed.size > log.size or root != filed.root:
         raise ConflictError(
             f"the log {log.name} is not written to: its database has {log.size} records, and a "
-            f"tree of {kept.size} was signed before; an older backup was restored. An admin "
+            f"tree of {filed.size} was signed before; an older backup was restored. An admin "
             "decides with `moorage sumdb recover`"
         )
 
 
 def open_head(log: TenantLog) -> Tree:
-    """Return the tree of a log's head, its signature checked.
+    """Return the tree of a log's head, after checking its signature.
 
     Raises:
-        VerificationError: it is not signed by the log's key.
+        VerificationError: the log's key did not sign the head.
     """
     return tlog.parse_tree(open_note(log.head, [parse_vkey(log.vkey)]).text)
 
@@ -88,14 +88,14 @@ def open_head(log: TenantLog) -> Tree:
 def read_hashes(
     table: TenantLogTable, log_id: int, places: Sequence[int], added: dict[int, Hash] | None = None
 ) -> list[Hash]:
-    """Return the hashes of stored hash indexes, from added where they are in it.
+    """Return stored hashes by their numbers: from added if it has them, else from the table.
 
     Raises:
-        VerificationError: one is missing.
+        VerificationError: a hash is missing.
     """
-    known = added or {}
-    stored = table.hashes(log_id, [p for p in places if p not in known])
-    missing = [p for p in places if p not in known and p not in stored]
+    new_hashes = added or {}
+    stored = table.hashes(log_id, [p for p in places if p not in new_hashes])
+    missing = [p for p in places if p not in new_hashes and p not in stored]
     if missing:
         raise VerificationError(f"the log's stored hash {missing[0]} is missing")
-    return [known[p] if p in known else Hash(stored[p]) for p in places]
+    return [new_hashes[p] if p in new_hashes else Hash(stored[p]) for p in places]

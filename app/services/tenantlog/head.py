@@ -1,8 +1,8 @@
-"""A log's newest head outside the database, so that a restored older database is noticed.
+"""A log's newest head outside the database, to notice that an older database was restored.
 
-A database that came back from a backup knows fewer records than clients have seen proven. Growing
-from there would sign a second timeline, which every such client refuses for ever. So a log is not
-written to while its database is behind this file.
+A restored database may lack records whose proof clients have seen. If the log grew from there, it
+would sign a second timeline, and every such client would refuse the log for ever. So nothing is
+appended to a log whose database is behind this file.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from app.storage.durable import storage_errors, sync_folder
 
 
 class HeadFiles:
-    """The head files of all logs, in one folder, which is made if missing."""
+    """The head files of all logs, in one folder; a missing folder is made."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -28,16 +28,16 @@ class HeadFiles:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
-        """Return the file of a log: its name may have slashes."""
+        """Return the path of a log's file; slashes in the log's name are escaped."""
         return self._folder / f"{quote(name, safe='')}.head"
 
     def knows(self, name: str) -> bool:
-        """Return whether a head of a log of that name was ever kept."""
+        """Return whether a log of that name has a head file."""
         with storage_errors(f"look for keys/logs/{name}.head"):
             return self.path(name).exists()
 
     def read(self, name: str) -> Tree | None:
-        """Return the tree of a log's newest head; None where there is no file.
+        """Return the tree of a log's newest head; None without a file.
 
         Raises:
             StorageError: the file can't be read, or holds no head.
@@ -53,29 +53,29 @@ class HeadFiles:
             raise StorageError(f"{self.path(name)} holds no tree head; restore it") from error
 
     def keep(self, name: str, note: bytes) -> None:
-        """Put a head in the place of an older one, durably; a newer one stays.
+        """Replace an older head by this one, durably; a newer head stays.
 
         Raises:
-            StorageError: it can't be written.
+            StorageError: the file can't be written.
         """
         size = tlog.parse_tree(parse_note(note).text).size
         with storage_errors(f"lock keys/logs/{name}.head"), self._lock(name):
-            kept = self.read(name)
-            if kept is None or kept.size < size:
+            filed = self.read(name)
+            if filed is None or filed.size < size:
                 self._put(name, note)
 
     def replace(self, name: str, note: bytes) -> None:
-        """Put a head in the place of the last one, whatever that is, durably.
+        """Replace any head by this one, durably.
 
         Raises:
-            StorageError: it can't be written.
+            StorageError: the file can't be written.
         """
         with storage_errors(f"lock keys/logs/{name}.head"), self._lock(name):
             self._put(name, note)
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
-        """Return a context that one process at a time is in; its end, even by a kill, frees it."""
+        """Return a context that holds a lock between processes; a kill releases the lock too."""
         with self.path(name).with_suffix(".lock").open("ab") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             yield
@@ -90,6 +90,6 @@ class HeadFiles:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            # Crash: a file that nobody looks at, and the head of before.
+            # Crash: a temporary file that nobody reads; the old head stays.
             temp.replace(path)
             sync_folder(path.parent)

@@ -1,9 +1,9 @@
-"""A tenant's own transparency log: one key that vouches for its private and public modules.
+"""A tenant's own transparency log: one key for the records of its private and public modules.
 
 A record is appended when a version is first served to the tenant, after its content was checked.
-The record, the hashes that it adds and the signed head that covers them are one transaction; who
-tells a head has it written outside the database first. So a head never covers what is not
-durable, and a crash at any step leaves a log from which the next append goes on.
+One transaction writes the record, its hashes and the signed head that covers them. The head goes to
+its file outside the database before a client gets it. So a head never covers records that are not
+durable, and after a crash at any step the next append continues.
 """
 
 import asyncio
@@ -38,10 +38,12 @@ _log = logs.get("sumdb")
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """That a record is in a log: what an outsider needs besides the vkey.
+    """A proof that a record is in a log, for an outsider.
 
     Attributes:
-        lookup: the record and the signed head, as a lookup answers.
+        log: the log's name.
+        vkey: the log's key.
+        lookup: the record and the signed head, in the form of a lookup's answer.
         hashes: the proof of RFC 6962, from the leaf up.
     """
 
@@ -62,21 +64,21 @@ class TenantLogs:
         self._heads = heads
         self._now = now
         self._name_pattern = name_pattern
-        self._kept: dict[str, bytes] = {}  # the last head of each log that went to its file
+        self._filed_heads: dict[str, bytes] = {}  # by log: the last head written to its file
 
     async def of(self, tenant: str, who: Principal = OPERATOR) -> TenantLog | None:
-        """Return the log that a tenant writes to, or None where it has none."""
+        """Return the tenant's log that is not retired, or None."""
         require_admin(who, tenant)
         return await self._db.read(lambda s: TenantLogTable(s).of(tenant_named(s, tenant).id))
 
     async def create(self, tenant: str, who: Principal = OPERATOR) -> TenantLog:
-        """Return a tenant's log, made with a new key if there is none.
+        """Return a tenant's log; make it with a new key if the tenant has none.
 
-        Its name is that of the settings, with a number where a log had it before: a name must never
-        be used for other records.
+        The settings give the log's name. If an earlier log had that name, a number is added: two
+        logs never have the same name.
 
         Raises:
-            UnknownError: there is no such tenant.
+            UnknownError: no tenant has that name.
         """
         require_admin(who, tenant)
         random = secrets.token_bytes(SEED_BYTES)
@@ -86,54 +88,55 @@ class TenantLogs:
         self, session: Session, tenant: RecordedTenant, random: bytes, who: Principal
     ) -> TenantLog:
         table = TenantLogTable(session)
-        there = table.of(tenant.id)
-        if there is not None:
-            return there
-        taken = {log.name for log in table.all()}
+        existing = table.of(tenant.id)
+        if existing is not None:
+            return existing
+        used_names = {log.name for log in table.all()}
         base = self._name_pattern.replace("{tenant}", tenant.name)
         names = (base if n == 1 else f"{base}-{n}" for n in count(1))
-        # A database from before the log was made does not know the name; clients may.
-        name = next(n for n in names if n not in taken and not self._heads.knows(n))
+        # A restored older database may not have a name that clients know; the head files have it.
+        name = next(n for n in names if n not in used_names and not self._heads.knows(n))
         signer = generate(name, random)
         head = sign(tlog.format_tree(Tree(0, tlog.EMPTY_ROOT)), signer)
         seed = self._box.seal(signer.skey, _place(name))
         vkey = signer.verifier.vkey
-        made = table.add(tenant.id, name, vkey, seed, head, self._now())
+        log = table.add(tenant.id, name, vkey, seed, head, self._now())
         record(session, self._now(), who, "sumdb.create", f"log:{name}", vkey)
-        return made
+        return log
 
     async def append(self, log: TenantLog, module: str, version: str, sums: Sums) -> LogRecord:
-        """Return the record of a module version, appended if it is not there.
+        """Return the record of a module version; append one if the log has none.
 
         Raises:
-            VerificationError: it is recorded with other sums; the first ones count for ever.
+            VerificationError: the log has a record with other sums, which never changes.
             ConflictError: the database is older than the log's head, or the log is retired.
         """
         text = records.record_text(module, version, sums).encode()
-        known = await self._db.read(lambda s: TenantLogTable(s).record(log.id, module, version))
-        found = known or await self._append_now(log, module, version, text)
-        if found.text != text:
-            raise await self._contradicted(log, found, text)
-        return found
+        stored = await self._db.read(lambda s: TenantLogTable(s).record(log.id, module, version))
+        appended = stored or await self._append_now(log, module, version, text)
+        if appended.text != text:
+            raise await self._contradicted(log, appended, text)
+        return appended
 
     async def _append_now(
         self, log: TenantLog, module: str, version: str, text: bytes
     ) -> LogRecord:
         signer = self._signer(log)
-        made, head = await self._db.write(
+        appended, head = await self._db.write(
             lambda s: append(
                 s, log.id, signer, NewRecord(module, version, text), self._heads, self._now()
             )
         )
-        await self._before_telling(log.name, head)
-        return made
+        await self._file_head(log.name, head)
+        return appended
 
-    async def _before_telling(self, name: str, head: bytes) -> None:
-        """Have a head's file hold it, or a newer one, before a client sees it."""
-        # Not by size: after `recover`, maybe in another process, smaller heads count again.
-        if self._kept.get(name) != head:
+    async def _file_head(self, name: str, head: bytes) -> None:
+        """Write a head to its file, unless the file has a newer one, before a client sees it."""
+        # Compare the bytes, not the size: after `recover`, maybe in another process, a smaller
+        # head is valid again.
+        if self._filed_heads.get(name) != head:
             await asyncio.to_thread(self._heads.keep, name, head)
-            self._kept[name] = head
+            self._filed_heads[name] = head
 
     async def _contradicted(
         self, log: TenantLog, known: LogRecord, text: bytes
@@ -155,33 +158,33 @@ class TenantLogs:
         return parse_skey(self._box.open(log.seed, _place(log.name)))
 
     async def lookup(self, log: TenantLog, module: str, version: str) -> bytes:
-        """Return the answer to a lookup: the record, and a head that covers it.
+        """Return the answer to a lookup: the record, and a head that covers the record.
 
         Raises:
-            UnknownError: the log has no such record.
+            UnknownError: the log has no record of the version.
         """
 
         def work(session: Session) -> tuple[LogRecord | None, TenantLog]:
             table = TenantLogTable(session)
             return table.record(log.id, module, version), table.get(log.id)
 
-        found, now = await self._db.read(work)
-        if found is None:
+        stored, now = await self._db.read(work)
+        if stored is None:
             raise UnknownError(f"{log.name} has no record of {module}@{version}")
-        await self._before_telling(log.name, now.head)
-        return records.format_lookup(Lookup(found.record, found.text.decode(), now.head))
+        await self._file_head(log.name, now.head)
+        return records.format_lookup(Lookup(stored.record, stored.text.decode(), now.head))
 
     async def latest(self, log: TenantLog) -> bytes:
         """Return the newest signed head."""
         head = (await self._db.read(lambda s: TenantLogTable(s).get(log.id))).head
-        await self._before_telling(log.name, head)
+        await self._file_head(log.name, head)
         return head
 
     async def tile(self, log: TenantLog, tile: Tile) -> bytes:
-        """Return the bytes of a tile, at any width up to the present one.
+        """Return the bytes of a tile, in any width that the log has.
 
         Raises:
-            UnknownError: the log is not that large.
+            UnknownError: the tile is beyond the newest head.
         """
 
         def work(session: Session) -> bytes | None:
@@ -204,7 +207,7 @@ class TenantLogs:
         """Return the proof that a module version's record is in the log.
 
         Raises:
-            UnknownError: it is not.
+            UnknownError: the log has no record of the version.
         """
 
         def work(session: Session) -> tuple[Proof, bytes] | None:
@@ -222,20 +225,20 @@ class TenantLogs:
         if found is None:
             raise UnknownError(f"{log.name} has no record of {module}@{version}")
         proof, head = found
-        await self._before_telling(log.name, head)
+        await self._file_head(log.name, head)
         return proof
 
     async def recover(self, tenant: str, who: Principal, *, accept: bool) -> TenantLog:
-        """Return a tenant's log in working order again after an older database was restored.
+        """Repair a tenant's log after an older database was restored; return the log to use now.
 
-        The same goes for a head file that can't be read.
+        Also repairs a log whose head file can't be read.
 
         Args:
-            tenant: whose log.
-            who: an admin of it.
-            accept: go on with the records of the database, under the same name: every client that
-                saw a newer head refuses the log until it deletes what it knows of it. False starts
-                a new log with another name and key, and retires this one.
+            tenant: the tenant's name.
+            who: an admin of the tenant.
+            accept: True continues with the records of the database, under the same name: a client
+                that saw a newer head refuses the log until the client deletes its cache of the log.
+                False retires this log and starts a new one with another name and key.
 
         Raises:
             UnknownError: the tenant has no log.
@@ -250,7 +253,7 @@ class TenantLogs:
             log = table.of(of_tenant.id)
             if log is None:
                 raise UnknownError(f"tenant {tenant} has no log; see `moorage sumdb create`")
-            # Locked, or another process's append could be what the database seems to lack.
+            # Lock the row: without the lock, an append of another process could look like a gap.
             log = table.locked(log.id)
             try:
                 check_not_behind(session, log, self._heads)

@@ -211,7 +211,7 @@ async def test_a_head_is_in_its_file_before_it_is_told(owner: Owner) -> None:
     for size, ask in enumerate((owner.logs.lookup, owner.logs.prove), 1):
         await owner.put(log, size)
         owner.heads.path(log.name).unlink()
-        owner.logs._kept.clear()
+        owner.logs._filed_heads.clear()
         await ask(log, "example.com/m1", V1)
         assert kept() == size
 
