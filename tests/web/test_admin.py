@@ -285,7 +285,14 @@ async def tokens(site: Site) -> Mapping[str, str | None]:
             sha256 = token_hash(SECRETS[name])
             expires_at = now - timedelta(seconds=1) if name == "expired" else None
             revoked_at = now if name == "revoked" else None
-            token = RecordedToken(sha256[:8], name, frozenset({scope}), now, expires_at, revoked_at)
+            token = RecordedToken(
+                id=sha256[:8],
+                name=name,
+                scopes=frozenset({scope}),
+                created_at=now,
+                expires_at=expires_at,
+                revoked_at=revoked_at,
+            )
             Tokens(session).add(token, sha256, tenants[tenant] if tenant else None)
         bump_generation(session)
 
