@@ -60,7 +60,7 @@ class WireApplication(Protocol):
 
     @property
     def limits(self) -> Limits:
-        """How long clients may take."""
+        """Seconds that clients may take, and other limits."""
 
     def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
         """Return the prepared answer to a plain GET, or None if there is none.
@@ -238,17 +238,19 @@ class HttpProtocol(HttpToolsProtocol):
         return is_over and not self.pipeline
 
     def shutdown(self) -> None:
-        """End soon. After the last sweep nothing waits for a refused client."""
+        """End soon. No sweep will end a refused connection any more, so it is closed at once."""
         if self._is_refused:
             self.transport.close()
         super().shutdown()
 
     def sweep(self, now_s: float) -> None:
-        """Cut the connection if its client has kept it waiting for longer than the limits.
+        """Cut the connection if its client stalls for longer than the limits.
 
-        The limits are `header_s` for a whole head, `body_s` for each so many KiB of a body, and
-        `send_s` for any byte that the client acknowledges. now_s is the time of a clock that only
-        grows, the same clock in every call.
+        A whole head must come within `header_s` seconds. A body must bring 1 KiB for each second,
+        counted over `body_s` seconds. Within `send_s` seconds the client must acknowledge a byte.
+
+        Args:
+            now_s: the time of a clock that only grows, the same clock in every call.
         """
         progress = self._client_progress()
         if progress != self._progress:
@@ -276,8 +278,8 @@ class HttpProtocol(HttpToolsProtocol):
             steps = self._body_bytes // (self._application.limits.body_s * _BODY_MIN_BYTES_PER_S)
             return Stage.BODY, self._heads, steps
         # Between requests uvicorn's timer runs. It stops at any byte: of a head, or a newline.
-        is_quiet = self.timeout_keep_alive_task is None
-        if is_idle and (is_quiet or self.scope is not self._whole_head):
+        has_no_timer = self.timeout_keep_alive_task is None
+        if is_idle and (has_no_timer or self.scope is not self._whole_head):
             return Stage.HEAD, self._heads
         return ()
 

@@ -106,11 +106,11 @@ async def test_F97_a_draining_process_is_alive_but_not_ready(application: Applic
 async def test_a_start_that_fails_leaves_nothing_open(make_settings: MakeSettings) -> None:
     before = len(os.listdir("/proc/self/fd"))
     application = create_app(make_settings())
-    told: list[dict] = []
+    messages: list[dict] = []
     with contextlib.suppress(RuntimeError):
-        await application({"type": "lifespan"}, _startup, _into(told))
-    assert [message["type"] for message in told] == ["lifespan.startup.failed"]
-    assert "moorage migrate" in told[0]["message"]
+        await application({"type": "lifespan"}, _startup, _into(messages))
+    assert [message["type"] for message in messages] == ["lifespan.startup.failed"]
+    assert "moorage migrate" in messages[0]["message"]
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
@@ -118,8 +118,8 @@ async def _startup() -> dict:
     return {"type": "lifespan.startup"}
 
 
-def _into(told: list[dict]):
+def _into(messages: list[dict]):
     async def send(message: dict) -> None:
-        told.append(message)
+        messages.append(message)
 
     return send

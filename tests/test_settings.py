@@ -154,8 +154,8 @@ def test_environment_beats_file_beats_toml_beats_default(tmp_path):
     workers = written(tmp_path / "workers", "4\n", 0o644)
     loaded = load({"MOORAGE_CONFIG": toml, "MOORAGE_WORKERS_FILE": workers, "MOORAGE_PORT": "5"})
     settings = loaded.settings
-    found = (settings.port, settings.workers, settings.drain_s, settings.shutdown_s)
-    assert found == (5, 4, 3, 30)
+    values = (settings.port, settings.workers, settings.drain_s, settings.shutdown_s)
+    assert values == (5, 4, 3, 30)
     origins = {n: (o.source, o.where) for n, o in loaded.origins.items() if o.source != "default"}
     assert origins == {
         "port": ("env", "MOORAGE_PORT"),
@@ -212,7 +212,7 @@ def test_a_given_database_is_used_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("variable", "given", "canonical"),
+    ("variable", "text", "canonical"),
     [
         ("MOORAGE_RELEASES__INDEX_URL", "HTTPS://Go.Dev:443/dl/", "https://go.dev/dl/"),
         ("MOORAGE_RELEASES__INDEX_URL", "https://go.dev", "https://go.dev/"),
@@ -231,8 +231,8 @@ def test_a_given_database_is_used_as_it_is():
         ("MOORAGE_RELEASES__SHA256_ONLY", "[]", ()),
     ],
 )
-def test_a_value_becomes_canonical(variable, given, canonical):
-    settings = load_settings({variable: given}).model_dump()
+def test_a_value_becomes_canonical(variable, text, canonical):
+    settings = load_settings({variable: text}).model_dump()
     for name in variable.removeprefix("MOORAGE_").lower().split("__"):
         settings = settings[name]
     assert settings == canonical

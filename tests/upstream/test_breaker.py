@@ -187,46 +187,46 @@ def test_a_call_from_an_earlier_period_is_forgotten():
 
 
 def test_a_change_is_told_when_it_opens_and_when_it_closes_but_not_in_between():
-    told: list[bool] = []
+    changes: list[bool] = []
     clock = Clock()
-    breaker = Breaker(clock=clock, random=Even(), on_change=told.append)
+    breaker = Breaker(clock=clock, random=Even(), on_change=changes.append)
     calls(breaker, failure=20)
-    assert told == [True]
+    assert changes == [True]
     clock.now += 30
     calls(breaker, failure=5)
-    assert (breaker.state, told) == (OPEN, [True])
+    assert (breaker.state, changes) == (OPEN, [True])
     clock.now += 60
     calls(breaker, success=5)
-    assert (breaker.state, told) == (CLOSED, [True, False])
+    assert (breaker.state, changes) == (CLOSED, [True, False])
 
 
 def make_breakers() -> tuple[Breakers, list[tuple[str, bool]]]:
-    told: list[tuple[str, bool]] = []
-    tell = lambda name, is_open: told.append((name, is_open))  # noqa: E731
-    return Breakers(clock=Clock(), random=Even(), on_change=tell), told
+    changes: list[tuple[str, bool]] = []
+    tell = lambda name, is_open: changes.append((name, is_open))  # noqa: E731
+    return Breakers(clock=Clock(), random=Even(), on_change=tell), changes
 
 
 def test_each_name_has_its_own_breaker():
-    breakers, told = make_breakers()
+    breakers, changes = make_breakers()
     calls(breakers.of("bad"), failure=20)
     calls(breakers.of("good"), success=20)
     assert breakers.of("bad") is breakers.of("bad")
     assert breakers.states() == {"bad": OPEN, "good": CLOSED}
-    assert told == [("bad", True)]
+    assert changes == [("bad", True)]
 
 
 def test_past_1024_names_the_least_recently_used_is_forgotten_and_told_as_closed():
-    breakers, told = make_breakers()
+    breakers, changes = make_breakers()
     calls(breakers.of("old"), failure=20)
     calls(breakers.of("kept"), failure=20)
     for number in range(MAX_BREAKERS - 2):
         breakers.of(str(number))
     breakers.of("kept")
-    assert told == [("old", True), ("kept", True)]
+    assert changes == [("old", True), ("kept", True)]
     breakers.of("one more")
-    assert told[2:] == [("old", False)]
+    assert changes[2:] == [("old", False)]
     breakers.of("and another")
-    assert told[3:] == []  # a closed one was forgotten
+    assert changes[3:] == []  # a closed one was forgotten
     assert len(breakers.states()) == MAX_BREAKERS
     assert breakers.of("old").state is CLOSED
 

@@ -95,9 +95,9 @@ async def test_a_credential_is_sent_with_each_request(proxies: Goproxies) -> Non
         credential = Credential.basic("7", fake.base_url, "ci", "pw")
         path = path_of(X.path, RequestKind.MOD, X.version)
         assert await proxies.open(upstream, credential).get(path, 1000) == X.mod
-        with pytest.raises(UpstreamError) as told:
+        with pytest.raises(UpstreamError) as caught:
             await proxies.open(upstream, None).get(path, 1000)
-        assert told.value.status == 401
+        assert caught.value.status == 401
 
 
 async def test_each_upstream_has_a_client_for_itself(proxies: Goproxies) -> None:
@@ -123,9 +123,9 @@ async def test_clients_of_upstreams_beyond_the_limit_are_let_go(proxies: Goproxi
 @pytest.mark.parametrize("status", [404, 410])
 async def test_F47_an_absence_keeps_its_status(proxies: Goproxies, status: int) -> None:
     with FakeGoproxy(not_found_status=status) as fake:
-        with pytest.raises(UpstreamAbsentError) as told:
+        with pytest.raises(UpstreamAbsentError) as caught:
             await proxies.open(recorded_upstream(1, fake.url), None).get("a.b/c/@v/list", 1000)
-        assert told.value.status == status
+        assert caught.value.status == status
 
 
 async def test_F42_a_body_over_its_limit_is_refused(proxies: Goproxies) -> None:
