@@ -211,11 +211,12 @@ def build_modules(
     """Return the group that fetches, checks and serves modules."""
     settings, db, store, now = shared.settings, shared.db, shared.store, shared.now
     limits = settings.limits
-    bounds = {"max_waiters": limits.waiters_per_key, "max_queue": limits.cold_queue}
+    # The slots bound the queue, and fairly; the flights' own bound is never met before that.
+    bounds = {"max_waiters": limits.waiters_per_key, "max_queue": 2 * limits.cold_queue}
     # Whoever shares an SQLite file is on this host, and has this data directory.
     on_one_host = is_sqlite(settings.resolved_database_url)
     turns: Turns = shared.locks if on_one_host else shared.leases
-    slots = Slots()
+    slots = Slots(places=limits.cold_queue, wait_s=float(limits.cold_wait_s))
     absences = Absences(time.monotonic)
     goproxies = Goproxies(partial(_http_client, settings, shared.pause))
     upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold)

@@ -1,61 +1,148 @@
-"""How much is fetched at once: for each tenant and upstream, and how many may wait for it.
+"""How much is done at once, shared fairly between tenants: fetches, checks, requests a second.
 
-Fetches above the limit wait their turn instead of failing: `go` asks for dozens of files at once
-and gives up at the first 429. Only a crowd beyond the queue is told to come back.
+What is above a limit waits its turn instead of failing: `go` asks for hundreds of files at once and
+gives up at the first 429. Waiting is bounded by time. The number of those that wait is bounded only
+to protect memory, and then each tenant has its share.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from cachetools import LRUCache
 
-from app.core.errors import RateLimitedError
+from app.core.errors import OverloadedError
 
-QUEUE_PER_SLOT = 16  # half of the queue of all tenants, with the defaults
-LANE_PER_SLOT = 12  # of these at one upstream: a slow one leaves places to the others
 _MAX_LANES = 4096
 
 
-class Slots:
-    """Slots for fetches; each tenant has its own at each upstream.
+class FairSemaphore:
+    """At most `permits` holders at once; waiting tenants get a permit in turn.
 
-    Args:
-        checks: zips that are checked at once; it costs CPU.
+    While there are two permits or more, one tenant never holds all of them: whoever asks rarely
+    meets a free one.
     """
 
-    def __init__(self, *, checks: int = 2) -> None:
+    def __init__(self, permits: int) -> None:
+        self._free = permits
+        self._share = max(1, permits - 1)
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by tenant, the next one first
+
+    @asynccontextmanager
+    async def hold(self, tenant: str) -> AsyncIterator[None]:
+        """Return a context that holds one permit for a tenant."""
+        if self._may_start(tenant):
+            self._start(tenant)
+        else:
+            await self._wait(tenant)
+        try:
+            yield
+        finally:
+            self._end(tenant)
+
+    def _may_start(self, tenant: str) -> bool:
+        return self._free > 0 and self._held[tenant] < self._share
+
+    def _start(self, tenant: str) -> None:
+        self._free -= 1
+        self._held[tenant] += 1
+
+    async def _wait(self, tenant: str) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(tenant, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._end(tenant)  # the permit came in the same moment
+            raise
+
+    def _end(self, tenant: str) -> None:
+        self._free += 1
+        self._held[tenant] -= 1
+        if not self._held[tenant]:
+            del self._held[tenant]
+        for name in list(self._waiting):
+            if self._may_start(name) and self._pass_on(name):
+                return
+
+    def _pass_on(self, tenant: str) -> bool:
+        """Give the free permit to the next one of a tenant; False if all of them went away."""
+        turns = self._waiting.pop(tenant)
+        while turns:
+            turn = turns.popleft()
+            if turn.done():  # cancelled
+                continue
+            self._start(tenant)
+            turn.set_result(None)
+            if turns:
+                self._waiting[tenant] = turns  # behind all others
+            return True
+        return False
+
+
+class Slots:
+    """Slots for fetches from upstreams; each tenant has its own at each upstream.
+
+    Args:
+        checks: contents that are checked at once, over all tenants; a check costs CPU.
+        wait_s: how long a fetch waits for its slot.
+        places: fetches that run or wait at once, over all tenants. Beyond that a tenant may still
+            have its share, which is half of the places divided by the tenants that wait.
+    """
+
+    def __init__(self, *, checks: int = 3, wait_s: float = 60.0, places: int = 4096) -> None:
         self._lanes: LRUCache[tuple[str, int, int], asyncio.Semaphore] = LRUCache(_MAX_LANES)
-        self._waiting: Counter[str | tuple[str, int]] = Counter()
-        self.checks = asyncio.Semaphore(checks)
+        self._wait_s = wait_s
+        self._places = places
+        self._taken: Counter[str] = Counter()
+        self._total = 0
+        self.checks = FairSemaphore(checks)
 
     @asynccontextmanager
     async def fetch(self, tenant: str, origin_id: int, limit: int) -> AsyncIterator[None]:
         """Return a context in which one fetch of a tenant from an upstream runs.
 
         Raises:
-            RateLimitedError: limit * 16 fetches of the tenant run or wait already, or limit * 12
-                at that upstream.
+            OverloadedError: no slot was free for wait_s, or the tenant's places are used up.
         """
-        places: tuple[str | tuple[str, int], ...] = (tenant, (tenant, origin_id))
-        for place, most in zip(places, (QUEUE_PER_SLOT, LANE_PER_SLOT), strict=True):
-            if self._waiting[place] >= limit * most:
-                raise RateLimitedError(
-                    f"tenant {tenant} waits for {self._waiting[place]} fetches from upstream "
-                    "already; try again"
-                )
-        key = (tenant, origin_id, limit)
-        lane = self._lanes.setdefault(key, asyncio.Semaphore(limit))
-        self._waiting.update(places)
+        if self._total >= self._places and self._taken[tenant] >= self._share():
+            raise OverloadedError(
+                f"tenant {tenant} waits for {self._taken[tenant]} fetches from upstream already; "
+                "try again"
+            )
+        lane = self._lanes.setdefault((tenant, origin_id, limit), asyncio.Semaphore(limit))
+        self._taken[tenant] += 1
+        self._total += 1
         try:
-            async with lane:
+            await self._acquire(lane, tenant)
+            try:
                 yield
+            finally:
+                lane.release()
         finally:
-            for place in places:
-                self._waiting[place] -= 1
-                if not self._waiting[place]:
-                    del self._waiting[place]
+            self._total -= 1
+            self._taken[tenant] -= 1
+            if not self._taken[tenant]:
+                del self._taken[tenant]
+
+    def _share(self) -> int:
+        return self._places // (2 * max(len(self._taken), 1))
+
+    async def _acquire(self, lane: asyncio.Semaphore, tenant: str) -> None:
+        if not lane.locked():
+            await lane.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await lane.acquire()
+        except TimeoutError as error:
+            raise OverloadedError(
+                f"tenant {tenant} has as many fetches from this upstream under way as it may, and "
+                f"none ended within {self._wait_s:g} s; try again"
+            ) from error
 
 
 class Buckets:

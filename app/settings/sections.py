@@ -298,10 +298,14 @@ class Limits(Section):
             ge=1,
             le=1_000_000,
             description="Files that are fetched, or wait for it, because of requests: of releases, "
-            "and as many of modules. How many at once is `releases.parallel`, and "
-            "`limits.tenant_cold` of each tenant.",
+            "and as many of modules, which tenants share fairly. How many at once is "
+            "`releases.parallel`, and `limits.tenant_cold` of each tenant.",
         ),
-    ] = 256
+    ] = 4096
+    cold_wait_s: Annotated[
+        Whole,
+        Field(ge=1, le=3600, description="Seconds that a module's fetch waits for its turn."),
+    ] = 60
     url_bytes: Annotated[
         Whole, Field(ge=128, le=65_536, description="Bytes of a request's path and query.")
     ] = 2048

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from app.core.errors import RateLimitedError
-from app.services.slots import LANE_PER_SLOT, QUEUE_PER_SLOT, Buckets, Slots
+from app.core.errors import OverloadedError
+from app.services.slots import Buckets, FairSemaphore, Slots
 from tests.services.bench import Stopwatch
 
 
@@ -51,31 +51,48 @@ async def test_each_upstream_and_each_tenant_has_slots_of_its_own() -> None:
     await fetches.finish()
 
 
-async def test_a_crowd_beyond_the_queue_is_told_to_come_back_and_others_are_not() -> None:
-    slots = Slots()
-    fetches = Fetches(slots)
-    await fetches.start("acme", 1, 1, LANE_PER_SLOT)
-    await fetches.start("acme", 2, 1, QUEUE_PER_SLOT - LANE_PER_SLOT)
-    with pytest.raises(RateLimitedError, match="tenant acme waits for 16 fetches"):
-        async with slots.fetch("acme", 2, 1):
-            pass
-    await fetches.start("globex", 1, 1, 1)
-    assert fetches.running == [("acme", 1), ("acme", 2), ("globex", 1)]
+async def test_a_crowd_waits_whatever_its_size_and_is_served_in_its_order() -> None:
+    fetches = Fetches(Slots())
+    await fetches.start("acme", 1, 2, 1000)
+    assert len(fetches.running) == 2
     await fetches.finish()
-    async with slots.fetch("acme", 1, 1):
-        pass
+    assert len(fetches.running) == 1000
 
 
-async def test_one_slow_upstream_leaves_places_to_the_others_of_its_tenant() -> None:
-    slots = Slots()
+async def test_waiting_ends_after_its_time() -> None:
+    slots = Slots(wait_s=0.0)
     fetches = Fetches(slots)
-    await fetches.start("acme", 1, 1, LANE_PER_SLOT)
-    with pytest.raises(RateLimitedError, match="tenant acme waits for 12 fetches"):
+    await fetches.start("acme", 1, 1, 1)
+    with pytest.raises(OverloadedError, match="none ended within 0 s"):
         async with slots.fetch("acme", 1, 1):
             pass
     async with slots.fetch("acme", 2, 1):
         pass
+    async with slots.fetch("globex", 1, 1):
+        pass
     await fetches.finish()
+    async with slots.fetch("acme", 1, 1):
+        pass
+    assert not slots._taken
+    assert slots._total == 0
+
+
+async def test_when_all_places_are_taken_each_tenant_still_has_its_share() -> None:
+    slots = Slots(places=12)
+    fetches = Fetches(slots)
+    await fetches.start("acme", 1, 1, 12)
+    with pytest.raises(OverloadedError, match="tenant acme waits for 12 fetches"):
+        async with slots.fetch("acme", 2, 1):
+            pass
+    await fetches.start("globex", 1, 8, 3)  # 12 // (2 * 2)
+    assert [tenant for tenant, _ in fetches.running].count("globex") == 3
+    with pytest.raises(OverloadedError, match="tenant globex waits for 3 fetches"):
+        async with slots.fetch("globex", 1, 8):
+            pass
+    await fetches.start("initech", 1, 1, 1)
+    assert fetches.running[-1] == ("initech", 1)
+    await fetches.finish()
+    assert not slots._taken
 
 
 async def test_whoever_stops_waiting_gives_the_place_back() -> None:
@@ -85,10 +102,93 @@ async def test_whoever_stops_waiting_gives_the_place_back() -> None:
     for task in fetches.tasks[1:]:
         task.cancel()
     await asyncio.gather(*fetches.tasks[1:], return_exceptions=True)
-    assert slots._waiting["acme"] == 1
+    assert slots._taken["acme"] == 1
     fetches.tasks = fetches.tasks[:1]
     await fetches.finish()
-    assert not slots._waiting
+    assert not slots._taken
+
+
+class Checks:
+    """Holders of a fair semaphore that end one by one, in the order that they began."""
+
+    def __init__(self, permits: int) -> None:
+        self.semaphore = FairSemaphore(permits)
+        self.began: list[str] = []
+        self.tasks: dict[str, list[asyncio.Task[None]]] = {}
+        self._ends: list[asyncio.Event] = []
+
+    async def start(self, tenant: str, count: int) -> None:
+        for _ in range(count):
+            task = asyncio.ensure_future(self._one(tenant))
+            self.tasks.setdefault(tenant, []).append(task)
+        await _quiet()
+
+    async def _one(self, tenant: str) -> None:
+        async with self.semaphore.hold(tenant):
+            self.began.append(tenant)
+            end = asyncio.Event()
+            self._ends.append(end)
+            await end.wait()
+
+    async def end_next(self) -> None:
+        self._ends.pop(0).set()
+        await _quiet()
+
+    async def end_all(self) -> None:
+        while self._ends:
+            await self.end_next()
+        await asyncio.gather(*(t for tasks in self.tasks.values() for t in tasks))
+
+
+async def _quiet() -> None:
+    """Let every task that can go on do so."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_one_tenant_never_holds_all_permits() -> None:
+    checks = Checks(3)
+    await checks.start("acme", 6)
+    assert checks.began == ["acme", "acme"]
+    await checks.start("globex", 1)
+    assert checks.began == ["acme", "acme", "globex"]
+    await checks.end_all()
+    assert checks.began.count("acme") == 6
+
+
+async def test_a_single_permit_is_anybody_s() -> None:
+    checks = Checks(1)
+    await checks.start("acme", 2)
+    assert checks.began == ["acme"]
+    await checks.end_all()
+    assert checks.began == ["acme", "acme"]
+
+
+async def test_waiting_tenants_take_turns() -> None:
+    checks = Checks(1)
+    await checks.start("acme", 4)
+    await checks.start("globex", 2)
+    await checks.start("initech", 1)
+    await checks.end_all()
+    assert checks.began == ["acme", "acme", "globex", "initech", "acme", "globex", "acme"]
+
+
+async def test_a_permit_is_not_lost_with_whoever_waited_for_it() -> None:
+    checks = Checks(1)
+    await checks.start("acme", 1)
+    await checks.start("globex", 2)
+    checks.tasks["globex"][0].cancel()
+    await _quiet()
+    # The next one is given the permit, and goes away before it can take it.
+    checks._ends.pop(0).set()
+    checks.tasks["globex"][1].cancel()
+    await _quiet()
+    await checks.start("initech", 1)
+    assert checks.began == ["acme", "initech"]
+    await checks.end_next()
+    assert not checks.semaphore._held
+    assert not checks.semaphore._waiting
+    assert checks.semaphore._free == 1
 
 
 def test_a_bucket_gives_a_burst_and_then_its_rate() -> None:

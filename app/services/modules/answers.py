@@ -211,8 +211,9 @@ class ModuleAnswers:
         """Ask when it is this process's turn, unless another one asked meanwhile."""
         turn = f"answer:{query.origin_id}:{query}"
         async with (
-            self._turns.hold(turn),
+            # The slot first: who waits for one must not hold, and renew, a lease meanwhile.
             self._slots.fetch(source.tenant, query.origin_id, source.slots),
+            self._turns.hold(turn),
         ):
             known = await self._known(query)
             if known is not None and (since is None or known.fetched_at > since):

@@ -96,13 +96,14 @@ class ModuleFiles:
         turn = f"module:{key.origin_id}:{key.name}"
         try:
             async with (
-                self._turns.hold(turn),
+                # The slot first: who waits for one must not hold, and renew, a lease meanwhile.
                 self._slots.fetch(source.tenant, key.origin_id, source.slots),
+                self._turns.hold(turn),
             ):
                 known = await self._stored(key)
                 if known is not None and not known.damaged:
                     return known
-                return await self._bring_in(key, source.proxy, known)
+                return await self._bring_in(key, source, known)
         except MoorageError as error:
             metrics.count_module_fetch(key.kind, type(error).__name__)
             if not isinstance(error, UpstreamAbsentError):
@@ -112,14 +113,14 @@ class ModuleFiles:
     async def _stored(self, key: FileKey) -> ModuleFile | None:
         return await self._db.read(lambda s: ModuleTable(s).file(*key.identity[:3], key.kind))
 
-    async def _bring_in(self, key: FileKey, proxy: Goproxy, known: ModuleFile | None) -> ModuleFile:
+    async def _bring_in(self, key: FileKey, source: Source, known: ModuleFile | None) -> ModuleFile:
         # The log is asked while the file is on its way.
         pending_sums = asyncio.ensure_future(self._ask_log(key))
         try:
             if key.kind is RequestKind.ZIP:
-                file = await self._fetch_zip(key, proxy, known, pending_sums)
+                file = await self._fetch_zip(key, source, known, pending_sums)
             else:
-                file = await self._fetch_small(key, proxy, pending_sums)
+                file = await self._fetch_small(key, source.proxy, pending_sums)
         finally:
             pending_sums.cancel()
             await asyncio.gather(pending_sums, return_exceptions=True)
@@ -163,15 +164,15 @@ class ModuleFiles:
     async def _fetch_zip(
         self,
         key: FileKey,
-        proxy: Goproxy,
+        source: Source,
         known: ModuleFile | None,
         pending_sums: PendingSums | None = None,
     ) -> ModuleFile:
         path = path_of(key.module, key.kind, key.version)
         async with self._store.stage() as staged:
-            await proxy.download(path, staged, DEFAULT_LIMITS.zip_bytes)
+            await source.proxy.download(path, staged, DEFAULT_LIMITS.zip_bytes)
             digest = await staged.seal()
-            async with self._slots.checks:
+            async with self._slots.checks.hold(source.tenant):
                 check = partial(check_zip, key, staged.path, digest, staged.size_bytes)
                 file = await asyncio.to_thread(check, self._now())
             # What contradicts the record must not even become a blob.
@@ -255,7 +256,7 @@ class ModuleFiles:
             )
             await self._refuse_contradiction(check_small(key, body, self._now()), known)
             return known
-        await self._fetch_zip(key, source.proxy, known)
+        await self._fetch_zip(key, source, known)
         return known
 
     async def settle(self, file: ModuleFile, policy: LogPolicy) -> ModuleFile:
