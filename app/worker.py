@@ -1,6 +1,6 @@
 """Background loops: poll the index, sync, run jobs, scrub. One process leads, by a lease.
 
-Every process tries for the lease; whoever holds it runs the loops until it loses it.
+Every process tries to get the lease; the process that has the lease runs the loops.
 """
 
 import asyncio
@@ -42,19 +42,19 @@ class Worker:
         self._leads = leads
 
     async def run(self) -> None:
-        """Watch the generation and lead when it is our turn; ends by cancellation alone."""
+        """Watch the generation, and lead when this process gets the lease; ends by cancellation."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._services.shared.watch.run())
             group.create_task(_every(_FLUSH_S, self._flush))
             group.create_task(_every(FLUSH_S, self._services.shared.usage.flush))
             if self._leads:
-                group.create_task(self._campaign())
+                group.create_task(self._try_to_lead())
 
     async def _flush(self) -> None:
         metrics.flush()
         self._flush_log()
 
-    async def _campaign(self) -> None:
+    async def _try_to_lead(self) -> None:
         while True:
             try:
                 lease = await self._services.shared.leases.try_acquire("leader")
@@ -63,9 +63,9 @@ class Worker:
             except MoorageError as error:
                 _log.warning("no leadership", error=str(error))
             except Exception:
-                # Nobody else would notice that this process has stopped trying.
+                # Without this, the process would never try to lead again, and nobody would notice.
                 _log.exception("leading broke")
-                if _is_cancelled():  # what broke was the tidying up at the end
+                if _is_cancelled():  # the error came from the clean-up after a cancellation
                     raise
             await asyncio.sleep(_TRY_S)
 
@@ -88,7 +88,7 @@ class Worker:
         try:
             return await self._services.shared.leases.still_mine(lease)
         except DatabaseBusyError:
-            return True  # the lease runs out by itself, and the fence guards what is recorded
+            return True  # a lost lease expires, and its fence guards everything that is recorded
 
     def _loops(self) -> list[Awaitable[None]]:
         services = self._services
@@ -133,7 +133,7 @@ def _is_cancelled() -> bool:
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Do work now and then every so many seconds; a failure is tried again within a minute."""
+    """Do work now, then after every pause of `seconds`; after a failure within a minute."""
     while True:
         pause_s = seconds
         try:

@@ -1,4 +1,4 @@
-"""The audit log's rows: append-only, each chained to the one before by its hash."""
+"""Rows of the audit log: append-only, and chained: each row's hash covers the row before it."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -33,22 +33,22 @@ class AuditLog:
         self._session = session
 
     def append(self, at: datetime, actor: str, action: str, obj: str, detail: str = "") -> None:
-        """Chain one row on.
+        """Append one row to the chain.
 
         Args:
-            at: when, UTC.
+            at: time of the change, UTC.
             actor: "system", "cli" or a token's id.
-            action: what was done, "noun.verb": "release.quarantine".
-            obj: what it was done to: a filename, a version, a key's fingerprint.
+            action: the change, "noun.verb": "release.quarantine".
+            obj: the changed object: a filename, a version, a key's fingerprint.
             detail: one line for a reader.
         """
         self.append_all(at, actor, [(action, obj, detail)])
 
     def append_all(self, at: datetime, actor: str, changes: Iterable[tuple[str, str, str]]) -> None:
-        """Chain one row on for each change, in their order.
+        """Append one row for each change to the chain, in their order.
 
         Args:
-            at: when, UTC.
+            at: time of the changes, UTC.
             actor: "system", "cli" or a token's id.
             changes: action, object and detail of each; see `append`.
         """
@@ -97,21 +97,21 @@ class AuditLog:
 
         Args:
             after: a seq.
-            limit: how many at most.
-            action: only this one.
-            actor: only actors that begin so.
+            limit: the largest number of rows.
+            action: only rows with this action.
+            actor: only rows whose actor begins with this text.
         """
         query = select(AuditRow).where(AuditRow.seq > after).order_by(AuditRow.seq).limit(limit)
         if action is not None:
             query = query.where(AuditRow.action == action)
         if actor is not None:
             query = query.where(AuditRow.actor.startswith(actor, autoescape=True))
-        found = self._session.execute(query).scalars()
+        rows = self._session.execute(query).scalars()
         return [
             (
                 AuditRecord(r.seq, r.at, r.actor, r.action, r.object, r.detail),
                 r.prev_hash,
                 r.hash,
             )
-            for r in found
+            for r in rows
         ]

@@ -1,6 +1,6 @@
-"""Rows for blobs: which digests the database vouches for.
+"""Rows of blobs: the digests that other rows may name.
 
-Order of effects: a blob is durable in the store before its row is committed, never the other way.
+A blob is durable in the store before its row is committed, never the other way.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from app.db.base import Base
 
 
 class BlobRow(Base):
-    """A blob that some other row names."""
+    """A blob that other rows may name."""
 
     __tablename__ = "blobs"
 
@@ -27,11 +27,11 @@ class BlobRow(Base):
 
 @dataclass(frozen=True, slots=True)
 class RecordedBlob:
-    """A blob as recorded.
+    """A row of a blob.
 
     Attributes:
-        damaged: its bytes were found wrong or missing, and it awaits a new fetch.
-        checked_at: when its bytes were last hashed and found right, UTC.
+        damaged: the bytes are wrong or missing, and must be fetched again.
+        checked_at: when the bytes were last hashed and right, UTC.
     """
 
     digest: Digest
@@ -47,7 +47,7 @@ class Blobs:
         self._session = session
 
     def record(self, digest: Digest, size_bytes: int, at: datetime) -> None:
-        """Record a durable blob; one that was recorded as damaged is whole again."""
+        """Record a durable blob; a blob that was damaged is not damaged any more."""
         row = self._session.get(BlobRow, digest.hex)
         if row is None:
             row = BlobRow(sha256=digest.hex, size_bytes=size_bytes, stored_at=at)
@@ -57,7 +57,7 @@ class Blobs:
         self._session.flush()
 
     def mark_damaged(self, digest: Digest) -> bool:
-        """Record that the bytes are wrong or gone; return False if that was known or no row."""
+        """Record that a blob's bytes are wrong or missing; return False if nothing changes."""
         row = self._session.get(BlobRow, digest.hex)
         if row is None or row.damaged:
             return False
@@ -65,7 +65,7 @@ class Blobs:
         return True
 
     def mark_checked(self, digest: Digest, at: datetime) -> None:
-        """Record that the bytes were hashed and found right."""
+        """Record that the bytes were hashed and are right."""
         row = self._session.get(BlobRow, digest.hex)
         if row is not None:
             row.checked_at = at

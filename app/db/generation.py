@@ -1,6 +1,6 @@
-"""The policy generation: one number that every change bumps and every process polls.
+"""The policy generation: a number that every change increments and every process polls.
 
-A prepared answer is valid for one generation, so that a hit needs no query at all.
+A prepared answer is valid for one generation, so a hit needs no query.
 """
 
 from sqlalchemy import select, update
@@ -10,7 +10,7 @@ from app.db.base import Base
 
 
 class GenerationRow(Base):
-    """The single row (id 1) that holds the number; the first migration inserts it."""
+    """The only row (id 1), with the number; the first migration inserts it."""
 
     __tablename__ = "generation"
 
@@ -24,5 +24,5 @@ def current_generation(session: Session) -> int:
 
 
 def bump_generation(session: Session) -> None:
-    """Invalidate every prepared answer in every process, once this transaction is committed."""
+    """Increment the generation: after the commit every prepared answer is invalid everywhere."""
     session.execute(update(GenerationRow).values(value=GenerationRow.value + 1))

@@ -1,4 +1,4 @@
-"""Rows for jobs: work that an admin asked for and the leader does."""
+"""Rows of jobs: work that an admin requests and the leading process does."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from app.db.base import Base
 
 
 class JobRow(Base):
-    """One job; `result` is JSON text, whatever the kind of job reports."""
+    """One job; `result` is JSON text, in the form of the job's kind."""
 
     __tablename__ = "jobs"
 
@@ -31,7 +31,7 @@ class Jobs:
         self._session = session
 
     def save(self, job: Job) -> None:
-        """Insert the job, or bring its row up to date."""
+        """Insert the job, or update its row."""
         self._session.merge(
             JobRow(
                 id=job.id,

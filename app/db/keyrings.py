@@ -1,6 +1,6 @@
-"""Rows for key exports: every one that was ever taken over; the newest is active.
+"""Rows of key exports: all that were ever taken over; the newest is active.
 
-Old ones stay, because verdicts name the export that they were made with.
+Old exports stay, because a verdict names the export with which it was made.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class KeyringRow(Base):
 
 @dataclass(frozen=True, slots=True)
 class RecordedKeyring:
-    """An export as taken over.
+    """A row of a key export.
 
     Attributes:
         source: "built-in", "setting", "refresh".

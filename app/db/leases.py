@@ -1,6 +1,7 @@
-"""Leases: who may do a thing alone, across processes; a fence tells a late holder that it lost.
+"""Leases: only one process holds a name. A fence shows a late holder that the lease is lost.
 
-A lease is economy, not safety: blobs are content-addressed, so doing a thing twice is harmless.
+A lease saves work but guarantees nothing: blobs are content-addressed, so doing work twice is
+harmless.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from app.db.base import Base
 
 
 class LeaseRow(Base):
-    """One lease; a row that has expired counts as free, and its fence lives on."""
+    """One lease. An expired row counts as free; its fence stays, so that fences only grow."""
 
     __tablename__ = "leases"
 
@@ -25,7 +26,7 @@ class LeaseRow(Base):
 
 @dataclass(frozen=True, slots=True)
 class LeaseHolder:
-    """Who holds a lease."""
+    """The holder of a lease."""
 
     name: str
     owner: str
@@ -39,21 +40,21 @@ class LeaseTable:
         self._session = session
 
     def holder(self, name: str) -> LeaseHolder | None:
-        """Return the last holder, whether or not the lease has expired."""
+        """Return the last holder, even if the lease has expired."""
         row = self._session.get(LeaseRow, name)
         return LeaseHolder(name, row.owner, row.fence) if row else None
 
     def acquire(
         self, name: str, owner: str, now: datetime, ttl: timedelta, *, dead_owner: str | None
     ) -> int | None:
-        """Take the lease and return its new fence, or None while another owner holds it.
+        """Take the lease and return its new fence; None if another owner has the lease.
 
         Args:
-            name: what is leased: "leader", "ingest:go1.27.1.src.tar.gz".
-            owner: who asks.
+            name: "leader", "ingest:go1.27.1.src.tar.gz".
+            owner: the owner who takes the lease.
             now: UTC.
-            ttl: for how long, unless renewed.
-            dead_owner: an owner known to be gone, whose lease counts as free.
+            ttl: how long the lease is valid without renewal.
+            dead_owner: an owner that is certainly dead; its lease counts as free.
         """
         row = self._session.get(LeaseRow, name, with_for_update=True)
         if row is None:
@@ -66,7 +67,7 @@ class LeaseTable:
         return row.fence
 
     def renew(self, holder: LeaseHolder, now: datetime, ttl: timedelta) -> bool:
-        """Prolong the lease; False if it was lost."""
+        """Extend the lease; return False if the lease was lost."""
         row = self._session.get(LeaseRow, holder.name, with_for_update=True)
         if row is None or (row.owner, row.fence) != (holder.owner, holder.fence):
             return False
@@ -74,12 +75,12 @@ class LeaseTable:
         return True
 
     def holds(self, holder: LeaseHolder) -> bool:
-        """Report whether nobody took the lease since; for use inside the guarded transaction."""
+        """Report whether holder still has the lease; called inside the guarded transaction."""
         row = self._session.get(LeaseRow, holder.name, with_for_update=True)
         return row is not None and (row.owner, row.fence) == (holder.owner, holder.fence)
 
     def release(self, holder: LeaseHolder, now: datetime) -> None:
-        """Let go; the row stays, expired, so that the fence keeps growing."""
+        """Release the lease; the expired row stays, so that the fence only grows."""
         if self.holds(holder):
             row = self._session.get(LeaseRow, holder.name)
             if row is not None:
@@ -93,5 +94,5 @@ class LeaseTable:
         return {row.name: row.owner for row in rows}
 
     def forget_expired(self, before: datetime) -> None:
-        """Drop rows that expired before a time long past."""
+        """Delete the rows that expired before a time."""
         self._session.execute(delete(LeaseRow).where(LeaseRow.expires_at < before))

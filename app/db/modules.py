@@ -1,7 +1,7 @@
 """Rows of stored modules: files, answers that change, and evidence of contradictions.
 
-Everything is kept under its origin. A body of up to INLINE_BYTES is in its row, a larger one and
-every zip is a blob: a `.info` or `.mod` is written in one commit, and read with its row.
+Each row belongs to an origin. A body of up to INLINE_BYTES is in its row, so that one commit writes
+a `.info` or `.mod`, and one query reads it. A larger body and every zip is a blob.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class ModuleFileRow(Base):
     __tablename__ = "module_files"
     __table_args__ = (
         UniqueConstraint("origin_id", "module", "version", "kind"),
-        # Checking a tenant's log looks each record up, whatever origin it came from.
+        # The check of a tenant's log looks for each record under every origin.
         Index("ix_module_files_module_version", "module", "version"),
     )
 
@@ -57,7 +57,7 @@ class ModuleFileRow(Base):
 
 
 class ModuleAnswerRow(Base):
-    """An answer that changes: a list, @latest, what a query resolved to, or an absence."""
+    """An answer that changes: a list, @latest, the version of a query, or an absence."""
 
     __tablename__ = "module_answers"
 
@@ -70,7 +70,7 @@ class ModuleAnswerRow(Base):
 
 
 class ModuleConflictRow(Base):
-    """Bytes that contradict what is recorded, refused: evidence."""
+    """Evidence: refused bytes that contradict a recorded file."""
 
     __tablename__ = "module_conflicts"
     __table_args__ = (UniqueConstraint("origin_id", "module", "version", "kind", "seen"),)
@@ -92,11 +92,11 @@ class ModuleFile:
 
     Attributes:
         sha256: of the bytes.
-        body: the bytes, where they are in the row; else they are a blob.
+        body: the bytes if they are in the row; None if they are a blob.
         h1: of a zip's files, or of a .mod as the single file go.mod; "" for .info.
-        go_mod_h1: of a zip's own go.mod (of the synthetic one where it has none); "" otherwise.
-        log_state: what the public log said of a .mod or zip.
-        damaged: its blob awaits a new fetch.
+        go_mod_h1: of the zip's go.mod (the synthetic one if the zip has none); "" for other kinds.
+        log_state: the public log's answer about a .mod or zip.
+        damaged: whether the blob must be fetched again.
     """
 
     origin_id: int
@@ -120,7 +120,7 @@ class ModuleFile:
 
 @dataclass(frozen=True, slots=True)
 class ModuleAnswer:
-    """An answer that changes, as an origin gave it.
+    """An answer of an origin that may change.
 
     Attributes:
         status: 200, or 404 or 410 with an empty body.
@@ -136,11 +136,11 @@ class ModuleAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ModuleConflict:
-    """Evidence of bytes that contradict what is recorded.
+    """Evidence: refused bytes that contradict a recorded file.
 
     Attributes:
-        recorded: what was known: "mod=h1:… zip=h1:…".
-        seen: what upstream sent: "zip=h1:… sha256=…".
+        recorded: the recorded hashes: "mod=h1:… zip=h1:…".
+        seen: the hashes of upstream's bytes: "zip=h1:… sha256=…".
         detail: the contradiction in words.
     """
 
@@ -154,7 +154,7 @@ class ModuleConflict:
     seen_at: datetime
 
 
-# Made once: to SQLAlchemy the same object is a known statement.
+# Made once: SQLAlchemy compiles a statement object only once.
 _FILES = (
     select(ModuleFileRow, BlobRow.damaged)
     .outerjoin(BlobRow, BlobRow.sha256 == ModuleFileRow.blob_sha256)
@@ -176,28 +176,28 @@ class ModuleTable:
     def files(
         self, origins: Sequence[int], module: str, version: str, kind: RequestKind | None = None
     ) -> list[ModuleFile]:
-        """Return what is stored of one version under some origins."""
-        query, named = _FILES, {"origins": list(origins), "module": module, "version": version}
+        """Return the stored files of one version under some origins."""
+        query, parameters = _FILES, {"origins": list(origins), "module": module, "version": version}
         if kind is not None:
-            query, named = _FILE, {**named, "kind": kind}
-        return [_file(row, damaged) for row, damaged in self._session.execute(query, named)]
+            query, parameters = _FILE, {**parameters, "kind": kind}
+        return [_file(row, damaged) for row, damaged in self._session.execute(query, parameters)]
 
     def of_version(self, module: str, version: str) -> list[ModuleFile]:
-        """Return what is stored of one version under any origin."""
-        found = self._session.execute(
+        """Return the stored files of one version under all origins."""
+        rows = self._session.execute(
             select(ModuleFileRow, BlobRow.damaged)
             .outerjoin(BlobRow, BlobRow.sha256 == ModuleFileRow.blob_sha256)
             .where(ModuleFileRow.module == module, ModuleFileRow.version == version)
         )
-        return [_file(row, damaged) for row, damaged in found]
+        return [_file(row, damaged) for row, damaged in rows]
 
     def file(self, origin: int, module: str, version: str, kind: RequestKind) -> ModuleFile | None:
         """Return one stored file."""
         return next(iter(self.files([origin], module, version, kind)), None)
 
     def versions(self, origins: Sequence[int], module: str) -> list[str]:
-        """Return the versions of which an .info is stored under some origins."""
-        found = self._session.execute(
+        """Return the versions whose .info is stored under some origins."""
+        rows = self._session.execute(
             select(ModuleFileRow.version)
             .where(
                 ModuleFileRow.origin_id.in_(origins),
@@ -206,10 +206,10 @@ class ModuleTable:
             )
             .distinct()
         )
-        return list(found.scalars())
+        return list(rows.scalars())
 
     def is_known(self, origins: Sequence[int], modules: Sequence[str]) -> bool:
-        """Report whether any of some module paths was found under some origins before."""
+        """Report whether one of the origins has ever served one of the module paths."""
         answered = select(ModuleAnswerRow.module).where(
             ModuleAnswerRow.origin_id.in_(origins),
             ModuleAnswerRow.module.in_(modules),
@@ -223,7 +223,7 @@ class ModuleTable:
     def is_version_known(
         self, origins: Sequence[int], modules: Sequence[str], version: str
     ) -> bool:
-        """Report whether any of some module paths was found to have a version, or a query."""
+        """Report whether one of the origins has ever served the version of one of the paths."""
         answered = select(ModuleAnswerRow.module).where(
             ModuleAnswerRow.origin_id.in_(origins),
             ModuleAnswerRow.module.in_(modules),
@@ -238,10 +238,10 @@ class ModuleTable:
         return any(self._session.execute(q.limit(1)).first() for q in (answered, stored))
 
     def add(self, file: ModuleFile) -> None:
-        """Record a file; its blob, if it has one, is durable already.
+        """Record a file; its blob, if it has one, must be durable.
 
         Raises:
-            IntegrityError: it is recorded already.
+            IntegrityError: the file is recorded already.
         """
         self._session.add(
             ModuleFileRow(
@@ -262,7 +262,7 @@ class ModuleTable:
         self._session.flush()
 
     def replace_blob(self, file: ModuleFile) -> None:
-        """Record other bytes of the same content: a zip with the same h1, fetched again."""
+        """Record new bytes of the same content: a zip with the same h1 that was fetched again."""
         row = self._session.execute(
             select(ModuleFileRow).where(
                 ModuleFileRow.origin_id == file.origin_id,
@@ -276,17 +276,17 @@ class ModuleTable:
         self._session.flush()
 
     def unverified(self, after: int, limit: int) -> list[tuple[int, ModuleFile]]:
-        """Return files that a log has not vouched for, with their row's id, above an id."""
-        found = self._session.execute(
+        """Return files in the state UNVERIFIED whose row's id is above after, with this id."""
+        rows = self._session.execute(
             select(ModuleFileRow)
             .where(ModuleFileRow.log_state == LogState.UNVERIFIED, ModuleFileRow.id > after)
             .order_by(ModuleFileRow.id)
             .limit(limit)
         ).scalars()
-        return [(row.id, _file(row, False)) for row in found]
+        return [(row.id, _file(row, False)) for row in rows]
 
     def set_log_state(self, file: ModuleFile, state: LogState) -> bool:
-        """Record what the log said; False if that is recorded already. A refusal stays."""
+        """Record the log's answer; return False if the row does not change. A refusal stays."""
         row = self._session.execute(
             select(ModuleFileRow).where(
                 ModuleFileRow.origin_id == file.origin_id,
@@ -302,14 +302,14 @@ class ModuleTable:
         return True
 
     def of_blob(self, digest: Digest) -> list[ModuleFile]:
-        """Return the files whose bytes are a blob."""
-        found = self._session.execute(
+        """Return the files that have this blob."""
+        rows = self._session.execute(
             select(ModuleFileRow, BlobRow.damaged)
             .join(BlobRow, BlobRow.sha256 == ModuleFileRow.blob_sha256)
             .where(ModuleFileRow.blob_sha256 == digest.hex)
             .order_by(ModuleFileRow.id)
         )
-        return [_file(row, damaged) for row, damaged in found]
+        return [_file(row, damaged) for row, damaged in rows]
 
     def answer(self, origin: int, module: str, query: str) -> ModuleAnswer | None:
         """Return the last answer of an origin to one query."""
@@ -317,7 +317,7 @@ class ModuleTable:
         return None if row is None else _answer(row)
 
     def save_answer(self, answer: ModuleAnswer) -> None:
-        """Record an answer in the place of the last one."""
+        """Record an answer; it replaces the last one."""
         self._session.merge(
             ModuleAnswerRow(
                 origin_id=answer.origin_id,
@@ -331,7 +331,7 @@ class ModuleTable:
         self._session.flush()
 
     def forget_answer(self, origin: int, module: str, query: str) -> None:
-        """Drop an answer that no longer holds."""
+        """Delete an answer that is not valid any more."""
         self._session.execute(
             delete(ModuleAnswerRow).where(
                 ModuleAnswerRow.origin_id == origin,
@@ -341,10 +341,10 @@ class ModuleTable:
         )
 
     def expire_answers(self, origins: Sequence[int], module: str, at: datetime) -> None:
-        """Date the answers of one module back to `at`, where they are younger.
+        """Set the time of a module's younger answers back to `at`.
 
-        The next request asks upstream, and still has the old answer if that fails. Recorded
-        absences stay: they are what keeps a stored version the one that is served.
+        So the next request asks upstream, and can use the old answer if upstream fails. Recorded
+        absences do not change: because of them a stored version is still served.
         """
         self._session.execute(
             update(ModuleAnswerRow)
@@ -360,8 +360,8 @@ class ModuleTable:
     def add_conflict(
         self, file: ModuleFile, recorded: str, seen: str, detail: str, at: datetime
     ) -> bool:
-        """Keep evidence of a contradiction; False if the same was kept before."""
-        known = self._session.execute(
+        """Keep evidence of a contradiction; return False if the same evidence exists."""
+        recorded_already = self._session.execute(
             select(ModuleConflictRow.id).where(
                 ModuleConflictRow.origin_id == file.origin_id,
                 ModuleConflictRow.module == file.module,
@@ -370,7 +370,7 @@ class ModuleTable:
                 ModuleConflictRow.seen == seen,
             )
         ).first()
-        if known:
+        if recorded_already:
             return False
         self._session.add(
             ModuleConflictRow(

@@ -22,7 +22,7 @@ from app.db.blobs import BlobRow
 
 
 class IndexDocumentRow(Base):
-    """An index document that was accepted; its bytes are the blob of that digest."""
+    """An accepted index document; its bytes are the blob of that digest."""
 
     __tablename__ = "index_documents"
 
@@ -32,7 +32,7 @@ class IndexDocumentRow(Base):
 
 
 class IndexStatusRow(Base):
-    """The single row (id 1) that says how reading the index goes."""
+    """The only row (id 1), with the result of reading the index."""
 
     __tablename__ = "index_status"
 
@@ -44,7 +44,7 @@ class IndexStatusRow(Base):
 
 
 class ReleaseFileRow(Base):
-    """One file that an accepted index named."""
+    """One file of an accepted index."""
 
     __tablename__ = "release_files"
 
@@ -76,7 +76,7 @@ class ReleaseFileRow(Base):
 
 
 class VerdictRow(Base):
-    """One verdict on one file's signature; the newest counts."""
+    """One verdict on a file's signature; the newest one counts."""
 
     __tablename__ = "release_verdicts"
 
@@ -94,7 +94,7 @@ class VerdictRow(Base):
 
 
 class ConflictRow(Base):
-    """A hash or size that an index claimed for a file known with another: evidence."""
+    """Evidence: an index claimed another hash or size than the recorded one."""
 
     __tablename__ = "index_conflicts"
     __table_args__ = (UniqueConstraint("filename", "seen_sha256", "seen_size_bytes"),)
@@ -111,11 +111,11 @@ class ConflictRow(Base):
 
 @dataclass(frozen=True, slots=True)
 class IngestionOutcome:
-    """What one ingestion, or one new judgement, found out about a file.
+    """The outcome of one ingestion, or of one new judgement.
 
     Attributes:
-        stored: the blob is durable; False leaves whatever was recorded of it.
-        at: when, UTC.
+        stored: whether the blob is durable; False leaves the recorded blob as it is.
+        at: time of the outcome, UTC.
     """
 
     state: FileState
@@ -135,7 +135,7 @@ class ReleaseTable:
         self._session = session
 
     def all(self) -> list[FileRecord]:
-        """Return every file in the order in which indexes named them."""
+        """Return every file, in the order in which the files were recorded."""
         rows = self._session.execute(
             select(ReleaseFileRow, BlobRow.damaged)
             .outerjoin(BlobRow, BlobRow.sha256 == ReleaseFileRow.blob_sha256)
@@ -187,7 +187,7 @@ class ReleaseTable:
         )
 
     def complete(self, file: ReleaseFile, index: Digest) -> None:
-        """Fill in a hash and size that no index had before; the bytes can't be here yet."""
+        """Record a hash and size that no index had before; a file with a blob does not change."""
         row = self._row(file.filename)
         if row is not None and row.blob_sha256 is None and file.sha256 is not None:
             row.sha256, row.size_bytes, row.index_sha256 = (
@@ -223,21 +223,21 @@ class ReleaseTable:
         self._session.flush()
 
     def set_toolchain_log(self, filename: str, state: LogState) -> None:
-        """Record what the public log said of an archive's toolchain."""
+        """Record the public log's answer about an archive's toolchain."""
         row = self._row(filename)
         if row is not None:
             row.toolchain_log = state
             self._session.flush()
 
     def refuse(self, filename: str, reason: str) -> None:
-        """Have a file that was served held back."""
+        """Quarantine a file, so that it is not served any more."""
         row = self._row(filename)
         if row is not None:
             row.state, row.reason = FileState.QUARANTINED, reason
             self._session.flush()
 
     def names_of(self, digest: Digest) -> list[str]:
-        """Return the filenames whose bytes this blob is."""
+        """Return the names of the files that have this blob."""
         return list(
             self._session.execute(
                 select(ReleaseFileRow.filename).where(ReleaseFileRow.blob_sha256 == digest.hex)
@@ -252,13 +252,13 @@ class IndexLog:
         self._session = session
 
     def status(self) -> IndexStatus:
-        """Return how reading the index goes."""
+        """Return the result of reading the index."""
         row = self._status()
         document = Digest(row.document) if row.document else None
         return IndexStatus(row.read_at, row.tried_at, row.error, document)
 
     def accepted(self, document: Digest, url: str, at: datetime) -> None:
-        """Record that a document was read and taken over; its blob row must be there."""
+        """Record that a document was accepted; its blob row must exist."""
         if self._session.get(IndexDocumentRow, document.hex) is None:
             self._session.add(IndexDocumentRow(sha256=document.hex, url=url, first_read_at=at))
             self._session.flush()
@@ -266,11 +266,11 @@ class IndexLog:
         row.read_at, row.tried_at, row.error, row.document = at, at, "", document.hex
 
     def is_document(self, digest: Digest) -> bool:
-        """Report whether a blob is an index document that was accepted."""
+        """Report whether a blob is an accepted index document."""
         return self._session.get(IndexDocumentRow, digest.hex) is not None
 
     def failed(self, error: str, at: datetime) -> None:
-        """Record that reading failed; what was accepted before stays."""
+        """Record that reading failed; the accepted document stays."""
         row = self._status()
         row.tried_at, row.error = at, error
 
@@ -278,7 +278,7 @@ class IndexLog:
         return self._session.execute(select(IndexStatusRow)).scalar_one()
 
     def add_conflict(self, conflict: IndexConflict) -> bool:
-        """Keep a contradiction as evidence; False if the very same one is kept already."""
+        """Keep a contradiction as evidence; return False if the same one exists."""
         row = ConflictRow(
             filename=conflict.filename,
             recorded_sha256=conflict.recorded_sha256,
@@ -288,20 +288,20 @@ class IndexLog:
             index_sha256=conflict.index.hex,
             seen_at=conflict.seen_at,
         )
-        known = self._session.execute(
+        recorded_already = self._session.execute(
             select(ConflictRow.id).where(
                 ConflictRow.filename == row.filename,
                 ConflictRow.seen_sha256 == row.seen_sha256,
                 ConflictRow.seen_size_bytes == row.seen_size_bytes,
             )
         ).first()
-        if known is None:
+        if recorded_already is None:
             self._session.add(row)
             self._session.flush()
-        return known is None
+        return recorded_already is None
 
     def conflicts(self, filename: str | None = None) -> list[IndexConflict]:
-        """Return the contradictions kept, oldest first, of one file or of all."""
+        """Return the recorded contradictions of one file or of all, oldest first."""
         query = select(ConflictRow).order_by(ConflictRow.id)
         if filename is not None:
             query = query.where(ConflictRow.filename == filename)
@@ -320,7 +320,7 @@ class IndexLog:
 
 
 def with_lease(record: FileRecord, *, leased: bool) -> FileRecord:
-    """Return record, shown as `fetching` while somebody holds the lease on its ingestion."""
+    """Return the record in the state `fetching` while a process has the lease of its ingestion."""
     if leased and not record.served:
         return replace(record, state=FileState.FETCHING)
     return record

@@ -1,4 +1,4 @@
-"""Rows of relayed checksum databases: heads, tiles and records that were verified, and evidence."""
+"""Rows of relayed checksum databases: verified heads, tiles and records, and evidence."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,11 +10,11 @@ from app.core.digest import Digest
 from app.db.base import Base
 
 MAX_EVIDENCE = 1000
-"""Refused answers kept of one log: the first ones prove it, and a liar must not fill the disk."""
+"""Refused answers kept for one log. More prove nothing new, and must not fill the disk."""
 
 
 class LogHeadRow(Base):
-    """The newest tree head of a log that was verified; `note` is signed, as it came."""
+    """The newest verified tree head of a log; `note` is the signed note, byte for byte."""
 
     __tablename__ = "log_heads"
 
@@ -25,7 +25,7 @@ class LogHeadRow(Base):
 
 
 class LogTileRow(Base):
-    """The widest verified tile of its place: `data` is 32 bytes for each hash."""
+    """The widest verified tile at its place; `data` has 32 bytes for each hash."""
 
     __tablename__ = "log_tiles"
 
@@ -49,9 +49,9 @@ class LogLookupRow(Base):
 
 
 class LogEvidenceRow(Base):
-    """An answer that was refused: the newest head that was known, and what came.
+    """A refused answer: `older` is the newest verified head, `newer` the refused bytes.
 
-    Of a fork both are signed heads, which no honest log could have signed both.
+    In the case of a fork both are signed heads, and an honest log would never sign both.
     """
 
     __tablename__ = "log_evidence"
@@ -68,7 +68,7 @@ class LogEvidenceRow(Base):
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
-    """A verified tree head as recorded."""
+    """A row of a verified tree head."""
 
     size: int
     note: bytes
@@ -77,7 +77,7 @@ class LogHead:
 
 @dataclass(frozen=True, slots=True)
 class LogLookup:
-    """A verified lookup as recorded; `record` is its id in the log."""
+    """A row of a verified lookup; `record` is the record's number in the log."""
 
     module: str
     version: str
@@ -87,11 +87,11 @@ class LogLookup:
 
 @dataclass(frozen=True, slots=True)
 class LogEvidence:
-    """What is kept of a log that misbehaved.
+    """Evidence against a log.
 
     Attributes:
-        older: the newest head that was known then; b"" if none was.
-        newer: what was refused: a signed head, a whole lookup, or the path of a tile.
+        older: the newest verified head at that time; b"" without one.
+        newer: the refused answer: a signed head, a whole lookup, or the path of a tile.
     """
 
     log: str
@@ -114,10 +114,9 @@ class LogTable:
         return None if row is None else LogHead(row.size, row.note, row.seen_at)
 
     def save_head(self, head: LogHead, over: bytes | None) -> bool:
-        """Record a head in the place of the note `over`; False, and nothing changed, if another is.
+        """Replace the head with the note `over`, None for no head; return False if it differs.
 
-        None stands for the first head. So a head is only ever recorded over the one that it was
-        compared with.
+        So a head only replaces the head with which it was compared.
         """
         row = self._session.get(LogHeadRow, self._log, with_for_update=True)
         if (None if row is None else row.note) != over:
@@ -130,14 +129,14 @@ class LogTable:
         return True
 
     def tile(self, level: int, number: int) -> bytes | None:
-        """Return the widest verified tile of a place."""
+        """Return the widest verified tile at a place."""
         row = self._session.get(LogTileRow, (self._log, level, number))
         return None if row is None else row.data
 
     def save_tile(self, level: int, number: int, data: bytes) -> None:
-        """Record a verified tile, unless a wider one is there.
+        """Record a verified tile, unless the row has a wider one.
 
-        One of its width is replaced, for the case that it was damaged here.
+        A tile of the same width is replaced, because the recorded one may be damaged.
         """
         row = self._session.get(LogTileRow, (self._log, level, number))
         if row is None:
@@ -167,14 +166,14 @@ class LogTable:
             self._session.flush()
 
     def add_evidence(self, older: bytes, newer: bytes, detail: str, at: datetime) -> bool:
-        """Keep evidence; False if the same was kept before, or as much as is ever kept is."""
+        """Keep evidence; return False if the same evidence exists, or MAX_EVIDENCE is reached."""
         sha256 = Digest.of(older + b"\0" + newer).hex
-        known = self._session.execute(
+        recorded_already = self._session.execute(
             select(LogEvidenceRow.id).where(
                 LogEvidenceRow.log == self._log, LogEvidenceRow.sha256 == sha256
             )
         ).first()
-        if known is not None or self.evidence_count() >= MAX_EVIDENCE:
+        if recorded_already is not None or self.evidence_count() >= MAX_EVIDENCE:
             return False
         self._session.add(
             LogEvidenceRow(
@@ -190,12 +189,12 @@ class LogTable:
         return True
 
     def evidence_count(self) -> int:
-        """Return how much evidence there is about the log."""
+        """Return the number of rows of evidence against the log."""
         query = select(func.count(LogEvidenceRow.id)).where(LogEvidenceRow.log == self._log)
         return self._session.execute(query).scalar_one()
 
     def evidence(self) -> list[LogEvidence]:
-        """Return all evidence about the log, oldest first."""
+        """Return all evidence against the log, oldest first."""
         rows = self._session.execute(
             select(LogEvidenceRow)
             .where(LogEvidenceRow.log == self._log)

@@ -1,7 +1,7 @@
 """Rows of the tenants' own logs: records, the hashes of the tree, and its signed head.
 
-A record, its hashes and the head that covers them are committed together, so that a head never
-covers what is not durable.
+One commit writes a record, its hashes and the head that covers them, so a head never covers records
+that are not durable.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,9 +15,9 @@ from app.db.base import Base, chunks
 
 
 class TenantLogRow(Base):
-    """One log; `seed` is sealed. A retired log still answers, and takes no more records.
+    """One log; `seed` is sealed. A retired log still answers, but gets no more records.
 
-    It outlives its tenant, without one: its name must never be used for other records.
+    The row stays after its tenant is deleted, with tenant_id NULL: no other log may get its name.
     """
 
     __tablename__ = "tenant_logs"
@@ -35,7 +35,7 @@ class TenantLogRow(Base):
 
 
 class LogRecordRow(Base):
-    """One record of a tenant's log, under its id from 0."""
+    """One record of a tenant's log; `record` is its number, from 0 on."""
 
     __tablename__ = "log_records"
     __table_args__ = (UniqueConstraint("log_id", "module", "version"),)
@@ -49,7 +49,7 @@ class LogRecordRow(Base):
 
 
 class LogHashRow(Base):
-    """One hash of a tree, under its stored hash index (x/mod/sumdb/tlog)."""
+    """One stored hash of a log; `place` is its number (x/mod/sumdb/tlog)."""
 
     __tablename__ = "log_hashes"
 
@@ -60,12 +60,12 @@ class LogHashRow(Base):
 
 @dataclass(frozen=True, slots=True)
 class TenantLog:
-    """A tenant's log as recorded.
+    """A row of a tenant's log.
 
     Attributes:
         vkey: the verifier key, for GOSUMDB.
         seed: the private key, sealed.
-        size: how many records there are.
+        size: number of records.
         head: the signed tree head of that size; b"" for a log without records.
     """
 
@@ -102,7 +102,7 @@ class TenantLogTable:
         return [_log(row) for row in rows]
 
     def of(self, tenant_id: int) -> TenantLog | None:
-        """Return the log that a tenant writes to."""
+        """Return a tenant's log that is not retired."""
         row = self._session.execute(
             select(TenantLogRow).where(
                 TenantLogRow.tenant_id == tenant_id, TenantLogRow.retired.is_(False)
@@ -115,7 +115,7 @@ class TenantLogTable:
         return _log(self._session.get_one(TenantLogRow, log_id))
 
     def locked(self, log_id: int) -> TenantLog:
-        """Return a log, locked for whoever appends to it."""
+        """Return a log and lock its row, for an append."""
         return _log(self._session.get_one(TenantLogRow, log_id, with_for_update=True))
 
     def add(
@@ -137,7 +137,7 @@ class TenantLogTable:
         return _log(row)
 
     def retire(self, log_id: int) -> None:
-        """Have a log take no more records."""
+        """Retire a log: it gets no more records."""
         self._session.execute(
             update(TenantLogRow).where(TenantLogRow.id == log_id).values(retired=True)
         )
@@ -159,7 +159,7 @@ class TenantLogTable:
         head: bytes,
         at: datetime,
     ) -> None:
-        """Record one more record with the hashes it adds and the head that covers it."""
+        """Append a record with its new hashes and the head that covers it."""
         self._session.add(
             LogRecordRow(
                 log_id=log_id,
@@ -189,7 +189,7 @@ class TenantLogTable:
         return None if row is None else _record(row)
 
     def records(self, log_id: int, start: int, count: int) -> list[LogRecord]:
-        """Return count records from an id on, in order; fewer at the end."""
+        """Return count records from number start on, in order; fewer at the log's end."""
         rows = self._session.execute(
             select(LogRecordRow)
             .where(LogRecordRow.log_id == log_id, LogRecordRow.record >= start)
@@ -199,14 +199,14 @@ class TenantLogTable:
         return [_record(row) for row in rows]
 
     def last(self, log_id: int) -> int:
-        """Return the id of the last record, whatever the head says; -1 if there is none."""
-        found = self._session.execute(
+        """Return the number of the last record, even if no head covers it; -1 without records."""
+        number = self._session.execute(
             select(func.max(LogRecordRow.record)).where(LogRecordRow.log_id == log_id)
         ).scalar_one()
-        return -1 if found is None else found
+        return -1 if number is None else number
 
     def hashes(self, log_id: int, places: Sequence[int]) -> dict[int, bytes]:
-        """Return the hashes of stored hash indexes that are there."""
+        """Return the stored hashes of those numbers; missing ones are left out."""
         rows = self._session.execute(
             select(LogHashRow).where(LogHashRow.log_id == log_id, LogHashRow.place.in_(places))
         ).scalars()

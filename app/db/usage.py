@@ -1,4 +1,4 @@
-"""Rows that count: what was downloaded by whom on which day, and when a token was last used."""
+"""Rows of usage: downloads by day, tenant, token and version; the last day of a token's use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from app.db.tokens import TokenRow
 
 
 class DownloadRow(Base):
-    """How often a token (or "" for nobody) of a tenant got one module version's zip on a day (UTC).
+    """Number of downloads of a module version's zip on a day (UTC), by tenant and token.
 
-    Names instead of keys: the count outlives the tenant and the token.
+    `token` is "" for a request without a token. Names instead of foreign keys: a count stays after
+    its tenant and its token are deleted.
     """
 
     __tablename__ = "downloads"
@@ -31,7 +32,7 @@ class DownloadRow(Base):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Download:
-    """What was downloaded, by whom, on which day (UTC); `token` is an id or ""."""
+    """A version, its tenant and token, and the day (UTC); `token` is an id or ""."""
 
     day: date
     tenant: str
@@ -47,18 +48,18 @@ class Usage:
         self._session = session
 
     def add(self, counts: Mapping[Download, int]) -> None:
-        """Add to the counts of days; rows appear as they are needed."""
+        """Add to the counts of days; missing rows are inserted."""
         insert = sqlite_insert
         if self._session.get_bind().dialect.name == "postgresql":
             insert = postgresql_insert  # type: ignore[assignment]
-        # In order, lest two processes wait for each other's rows.
-        for what, count in sorted(counts.items()):
+        # In a fixed order, so that two processes never wait for each other's rows.
+        for download, count in sorted(counts.items()):
             statement = insert(DownloadRow).values(
-                day=what.day,
-                tenant=what.tenant,
-                token=what.token,
-                module=what.module,
-                version=what.version,
+                day=download.day,
+                tenant=download.tenant,
+                token=download.token,
+                module=download.module,
+                version=download.version,
                 count=count,
             )
             self._session.execute(
@@ -69,7 +70,7 @@ class Usage:
             )
 
     def mark_used(self, token_ids: Mapping[str, date]) -> None:
-        """Record the day on which tokens were last used."""
+        """Record the last day on which tokens were used."""
         for token_id, day in sorted(token_ids.items()):
             row = self._session.get(TokenRow, token_id)
             if row is not None and (row.last_used_on is None or row.last_used_on < day):
@@ -108,5 +109,5 @@ class Usage:
         return [(Download(r.day, r.tenant, r.token, r.module, r.version), r.count) for r in rows]
 
     def total(self) -> int:
-        """Return how many downloads were counted in all."""
+        """Return the number of all downloads."""
         return int(self._session.execute(select(func.sum(DownloadRow.count))).scalar() or 0)

@@ -1,4 +1,4 @@
-"""Reading the audit log and checking its chain; rows are written by the changes themselves."""
+"""Reading the audit log and checking its chain. Each change of state writes its own row."""
 
 from functools import partial
 
@@ -26,9 +26,9 @@ class AuditReader:
 
         Args:
             after: a seq.
-            limit: how many at most.
-            action: only this one, "token.create".
-            actor: only actors that begin so, "token:".
+            limit: the largest number of rows.
+            action: only rows with this action, "token.create".
+            actor: only rows whose actor begins with this text, "token:".
         """
         rows = await self._db.read(
             lambda s: AuditLog(s).rows(after, limit, action=action, actor=actor)
@@ -36,7 +36,7 @@ class AuditReader:
         return [record for record, _, _ in rows]
 
     async def verify(self) -> tuple[int, int | None]:
-        """Return how many rows hold, and the seq of the first that breaks the chain, or None."""
+        """Return the number of valid rows, and the seq of the first invalid row, or None."""
         after, prev_hash = 0, FIRST_HASH
         while True:
             rows = await self._db.read(partial(_rows, after))

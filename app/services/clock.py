@@ -1,4 +1,4 @@
-"""The wall clock and the pause between two tries, as they are passed in: tests pass their own."""
+"""Types of the wall clock and of pauses between two attempts; tests pass their own."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime

@@ -1,7 +1,7 @@
-"""Single flight: many callers want one result, one task makes it.
+"""Single flight: concurrent callers with the same key share one task and its result.
 
-The task belongs to nobody: a caller that goes away, even the first, cancels nothing for the
-others. Once the last caller has gone the task still runs to its end, so that the work is not lost.
+No caller owns the task: a cancelled caller, even the first one, cancels nothing for the others.
+After the last caller has gone, the task still runs to its end, so that the work is not lost.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ class Flight(Generic[K, V]):
     """One running task per key.
 
     Args:
-        max_waiters: callers per key, beyond which OverloadedError is raised.
-        max_keys: keys in flight at once, beyond which a new key is refused.
+        max_waiters: callers per key; one more gets OverloadedError.
+        max_keys: running tasks; one more key gets OverloadedError.
     """
 
     def __init__(self, *, max_waiters: int = 1000, max_keys: int = 256) -> None:
@@ -27,33 +27,33 @@ class Flight(Generic[K, V]):
         self._max_keys = max_keys
         self._tasks: dict[K, asyncio.Task[V]] = {}
         self._waiters: dict[K, int] = {}
-        self._unasked: set[K] = set()
+        self._ahead: set[K] = set()
 
-    async def do(self, key: K, work: Callable[[], Awaitable[V]], *, is_unasked: bool = False) -> V:
-        """Return the result of the task running for key, starting work() if there is none.
+    async def do(self, key: K, work: Callable[[], Awaitable[V]], *, is_ahead: bool = False) -> V:
+        """Return the result of the task for key; start work() if no task runs for key.
 
         Args:
-            key: what is wanted.
-            work: makes it.
-            is_unasked: nobody waits for it yet: it takes no place that others want, and is not
-                begun while half of the places are taken.
+            key: identifies the result.
+            work: makes the result.
+            is_ahead: the work runs ahead of requests. Its task does not count against max_keys, and
+                is not started while half of the keys are in use.
 
         Raises:
-            OverloadedError: too many wait already.
-            Exception: whatever work() raised, for every caller alike.
+            OverloadedError: too many callers wait, or too many tasks run.
+            Exception: the error of work(), for every caller.
         """
         task = self._tasks.get(key)
         if task is None:
-            taken = len(self._tasks) - len(self._unasked)
-            if is_unasked and 2 * len(self._tasks) >= self._max_keys:
+            requested = len(self._tasks) - len(self._ahead)
+            if is_ahead and 2 * len(self._tasks) >= self._max_keys:
                 raise OverloadedError("too much is under way to fetch ahead")
-            if taken >= self._max_keys:
+            if requested >= self._max_keys:
                 raise OverloadedError(f"{self._max_keys} other fetches are under way; try again")
             task = asyncio.ensure_future(self._run(key, work))
-            task.add_done_callback(_look)
+            task.add_done_callback(_retrieve_error)
             self._tasks[key] = task
-            if is_unasked:
-                self._unasked.add(key)
+            if is_ahead:
+                self._ahead.add(key)
         if self._waiters.get(key, 0) >= self._max_waiters:
             raise OverloadedError(f"{self._max_waiters} others wait for the same file; try again")
         self._waiters[key] = self._waiters.get(key, 0) + 1
@@ -69,10 +69,10 @@ class Flight(Generic[K, V]):
             return await work()
         finally:
             del self._tasks[key]
-            self._unasked.discard(key)
+            self._ahead.discard(key)
 
     async def drain(self, drain_s: float) -> None:
-        """Give the running tasks drain_s seconds, then cancel them."""
+        """Wait drain_s seconds for the running tasks, then cancel the rest."""
         try:
             async with asyncio.timeout(drain_s):
                 await self.aclose(cancel=False)
@@ -80,7 +80,7 @@ class Flight(Generic[K, V]):
             await self.aclose(cancel=True)
 
     async def aclose(self, *, cancel: bool) -> None:
-        """Wait for the running tasks, cancelling them first if asked to."""
+        """Wait for the running tasks; with cancel, cancel them first."""
         tasks = list(self._tasks.values())
         if cancel:
             for task in tasks:
@@ -88,7 +88,7 @@ class Flight(Generic[K, V]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _look(task: asyncio.Task[V]) -> None:
-    """See a failure for which nobody waits any more, lest asyncio complain about it."""
+def _retrieve_error(task: asyncio.Task[V]) -> None:
+    """Retrieve the error of a task without callers: otherwise asyncio logs it."""
     if not task.cancelled():
         task.exception()

@@ -1,7 +1,7 @@
 """Comparing the store with the database: orphans, missing, short and damaged blobs, leftovers.
 
-Reports first; `repair=True` then does exactly what the report says it would do. The tenants' own
-logs are looked at too (`sumdb.fsck`); nothing repairs them but their operator.
+A run reports the problems; with `repair=True` it then does what the report says. The tenants' own
+logs are checked too (`sumdb.fsck`); only an operator repairs them.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from app.services.repair import Repair
 from app.services.sumdb.fsck import LogFsck
 from app.storage.blobstore import BlobCondition, BlobStore, StoredBlob
 
-# A blob is made durable before its row is committed: a young one may be about to get its row.
+# A blob becomes durable before its row is committed, so a young blob may get its row soon.
 ORPHAN_GRACE = timedelta(hours=1)
 
 
@@ -28,7 +28,7 @@ INDEX_DOCUMENT = "release index"
 
 
 class FsckProblem(StrEnum):
-    """What can be wrong."""
+    """The kinds of problems."""
 
     MISSING = "missing"
     SHORT = "short"
@@ -40,14 +40,13 @@ class FsckProblem(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FsckFinding:
-    """One thing that is wrong, or would be tidied up.
+    """One problem.
 
     Attributes:
         object: "sha256:<hex>", the path of a leftover, or "log:<name>".
-        names: the files whose bytes it should be.
-        action: what repairing does, for people; of a log, what is wrong with it.
-        healed: repairing fetched the blob again.
-        harmful: False for orphans and leftovers, which only take space.
+        names: the names of the files that have this blob.
+        action: what a repair does, for people; for a log, the problem itself.
+        healed: whether the repair fetched the blob again.
     """
 
     problem: FsckProblem
@@ -59,19 +58,19 @@ class FsckFinding:
 
     @property
     def harmful(self) -> bool:
-        """Whether something that should be served can't be."""
+        """Whether a file can't be served; orphans and leftovers only take space."""
         is_broken = self.problem not in {FsckProblem.ORPHAN, FsckProblem.LEFTOVER}
         return is_broken and not self.healed and self.names != (INDEX_DOCUMENT,)
 
 
 @dataclass(frozen=True, slots=True)
 class FsckReport:
-    """What was found.
+    """The result of a run.
 
     Attributes:
-        checked: how many recorded blobs were looked at.
+        checked: number of recorded blobs that were checked.
         deep: whether their bytes were hashed.
-        logs: how many logs of tenants were checked, record by record.
+        logs: number of tenants' logs that were checked, record by record.
     """
 
     checked: int
@@ -81,7 +80,7 @@ class FsckReport:
 
     @property
     def clean(self) -> bool:
-        """Whether everything recorded can be served."""
+        """Whether all recorded files can be served."""
         return not any(finding.harmful for finding in self.findings)
 
 
@@ -100,35 +99,35 @@ class Fsck:
     async def run(
         self, *, deep: bool, repair: bool, progress: Callable[[int, int], None] | None = None
     ) -> FsckReport:
-        """Check everything, and repair it if asked to.
+        """Check everything; with repair, also do the action of every finding.
 
         Args:
-            deep: hash every byte.
+            deep: hash all bytes.
             repair: quarantine damaged blobs and fetch them again, delete old orphans, remove
                 leftovers.
-            progress: is told (blobs checked, blobs in all).
+            progress: called with (blobs checked, blobs in all).
         """
         recorded = await self._db.read(lambda s: Blobs(s).all())
         findings = []
-        for done, blob in enumerate(recorded):
+        for index, blob in enumerate(recorded):
             condition = await self._store.check(blob.digest, blob.size_bytes, deep=deep)
             if condition is not BlobCondition.OK:
-                findings.append(await self._wrong(blob.digest, blob.size_bytes, condition))
+                findings.append(await self._bad_blob(blob.digest, blob.size_bytes, condition))
             elif deep and repair:
                 await self._mark_checked(blob.digest)
             if progress is not None:
-                progress(done + 1, len(recorded))
-        known = {blob.digest for blob in recorded}
-        findings += await self._orphans(known)
+                progress(index + 1, len(recorded))
+        recorded_digests = {blob.digest for blob in recorded}
+        findings += await self._orphans(recorded_digests)
         findings += await self._leftovers()
         if repair:
             await self._store.recover()
-            findings = [await self._repaired(finding) for finding in findings]
+            findings = [await self._repair_finding(finding) for finding in findings]
         logs = await self._logs.every()
         findings += [
-            FsckFinding(FsckProblem.LOG, f"log:{log.log}", (), 0, told)
+            FsckFinding(FsckProblem.LOG, f"log:{log.log}", (), 0, problem)
             for log in logs
-            for told in log.findings
+            for problem in log.findings
         ]
         return FsckReport(len(recorded), deep, tuple(findings), len(logs))
 
@@ -136,7 +135,7 @@ class Fsck:
         at = self._now()
         await self._db.write(lambda s: Blobs(s).mark_checked(digest, at))
 
-    async def _wrong(self, digest: Digest, size: int, condition: BlobCondition) -> FsckFinding:
+    async def _bad_blob(self, digest: Digest, size: int, condition: BlobCondition) -> FsckFinding:
         names = tuple(await self._db.read(lambda s: self._names(s, digest)))
         verb = "record it as damaged" if condition is BlobCondition.MISSING else "quarantine it"
         then = "fetch it again"
@@ -151,33 +150,33 @@ class Fsck:
             return [INDEX_DOCUMENT]
         return self._repair.names_of(session, digest)
 
-    async def _orphans(self, known: set[Digest]) -> list[FsckFinding]:
+    async def _orphans(self, recorded_digests: set[Digest]) -> list[FsckFinding]:
         stored = await asyncio.to_thread(lambda: list(self._store.walk()))
-        return [self._orphan(blob) for blob in stored if blob.digest not in known]
+        return [self._orphan(blob) for blob in stored if blob.digest not in recorded_digests]
 
     def _orphan(self, blob: StoredBlob) -> FsckFinding:
-        old = self._old_enough(blob.stored_at)
+        old = self._is_old_enough(blob.stored_at)
         action = "delete it" if old else "keep it for now: stored within the last hour"
         return FsckFinding(FsckProblem.ORPHAN, f"sha256:{blob.digest}", (), blob.size_bytes, action)
 
-    def _old_enough(self, stored_at: datetime) -> bool:
+    def _is_old_enough(self, stored_at: datetime) -> bool:
         return stored_at < self._now() - ORPHAN_GRACE
 
     async def _leftovers(self) -> list[FsckFinding]:
-        found = await asyncio.to_thread(lambda: list(self._store.leftovers()))
+        leftovers = await asyncio.to_thread(lambda: list(self._store.leftovers()))
         return [
             FsckFinding(FsckProblem.LEFTOVER, str(item.path), (), item.size_bytes, "remove it")
-            for item in found
+            for item in leftovers
         ]
 
-    async def _repaired(self, finding: FsckFinding) -> FsckFinding:
-        """Do what the finding says; return it as it stands then."""
+    async def _repair_finding(self, finding: FsckFinding) -> FsckFinding:
+        """Do the finding's action; return the finding with the result."""
         if finding.problem is FsckProblem.LEFTOVER:
             return finding
         digest = Digest(finding.object.removeprefix("sha256:"))
         if finding.problem is not FsckProblem.ORPHAN:
             if not await self._repair.suspect(digest, finding.size_bytes, "fsck", fetch=False):
-                return replace(finding, healed=True)  # somebody healed it meanwhile
+                return replace(finding, healed=True)  # the blob was healed meanwhile
             return replace(finding, healed=await self._repair.heal(digest))
         if finding.action == "delete it" and not await self._is_recorded(digest):
             await self._delete(digest)

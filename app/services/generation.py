@@ -1,4 +1,4 @@
-"""Watching the policy generation: every process polls the number and drops what it prepared."""
+"""Watching the policy generation: every process polls the number; an older answer is not valid."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _log = logs.get("generation")
 
 
 class GenerationWatch:
-    """The generation as this process last saw it."""
+    """The generation that this process read last."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -23,12 +23,12 @@ class GenerationWatch:
     async def poll(self) -> int:
         """Read the number and return it."""
         value = await self._db.read(current_generation)
-        # Two polls may finish out of order; the number only grows.
+        # Two polls may finish in the other order; the number never decreases.
         self.value = max(self.value, value)
         return self.value
 
     async def run(self) -> None:
-        """Poll for ever; a database that doesn't answer leaves the last value in force."""
+        """Poll for ever; if the database doesn't answer, the last value stays valid."""
         while True:
             await asyncio.sleep(POLL_S)
             try:
@@ -36,29 +36,29 @@ class GenerationWatch:
             except DatabaseBusyError as error:
                 _log.warning("generation not read", error=str(error))
             except Exception:
-                # Without this loop a process would answer from the past for ever.
+                # Without this loop the process would serve old answers for ever.
                 _log.exception("watching the generation broke")
 
 
-class OfGeneration(Protocol):
-    """Something that was read as a whole, and holds until the generation changes."""
+class GenerationValue(Protocol):
+    """A value that was read in one transaction, and is valid for one generation."""
 
     @property
     def generation(self) -> int:
-        """The generation that it is of."""
+        """The generation of the transaction."""
         ...
 
 
-T = TypeVar("T", bound=OfGeneration)
+T = TypeVar("T", bound=GenerationValue)
 
 
 class PerGeneration(Generic[T]):
-    """What is read from the database once for each generation, and held in memory.
+    """A value that is read once for each generation, and held in memory.
 
     Args:
-        db: where from.
-        watch: tells the present generation.
-        load: reads it.
+        db: the database.
+        watch: knows the present generation.
+        load: reads the value.
     """
 
     def __init__(self, db: Database, watch: GenerationWatch, load: Callable[[Session], T]) -> None:
@@ -69,13 +69,14 @@ class PerGeneration(Generic[T]):
         self._loading = asyncio.Lock()
 
     async def current(self, *, fresh: bool = False) -> T:
-        """Return what holds in the present generation.
+        """Return the value of the present generation.
 
         Args:
-            fresh: ask the database for the generation first, for whoever just changed something.
+            fresh: read the generation from the database first; for a caller that has just made a
+                change.
 
         Raises:
-            DatabaseBusyError: the database doesn't answer, and what is loaded is out of date.
+            DatabaseBusyError: the database doesn't answer, and the value in memory is too old.
         """
         if fresh:
             await self._watch.poll()

@@ -1,4 +1,4 @@
-"""Jobs: recorded when asked for, run by the leader, one after another."""
+"""Jobs: a request records a job, and the leading process runs the jobs one after another."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from app.db.jobs import Jobs
 from app.services.clock import Now
 
 SYNC = "releases.sync"
-Runner = Callable[[str], Awaitable[object]]  # takes the actor, returns what JSON can hold
+Runner = Callable[[str], Awaitable[object]]  # argument: the actor; result: a value for JSON
 _log = logs.get("jobs")
 
 
@@ -28,7 +28,7 @@ class JobService:
         self._now = now
 
     async def ask_for(self, kind: str, actor: str) -> Job:
-        """Return a queued job; one of the same kind that has not begun yet serves both."""
+        """Return a queued job; an earlier one of the same kind, if it has not started yet."""
         at = self._now()
         new = Job(secrets.token_hex(8), kind, JobState.QUEUED, actor, at)
 
@@ -46,7 +46,7 @@ class JobService:
         """Return one job.
 
         Raises:
-            UnknownError: there is none with this id.
+            UnknownError: no job has this id.
         """
         job = await self._db.read(lambda s: Jobs(s).get(job_id))
         if job is None:
@@ -54,7 +54,7 @@ class JobService:
         return job
 
     async def fail_abandoned(self) -> None:
-        """Mark jobs as failed whose leader died; for a leader that just took over."""
+        """Mark running jobs as failed; a new leader calls this, so their process is dead."""
         at = self._now()
 
         def work(session: Session) -> None:
@@ -67,21 +67,21 @@ class JobService:
         await self._db.write(work)
 
     async def run_next(self) -> bool:
-        """Run the oldest queued job to its end; False if there was none."""
+        """Run the oldest queued job to its end; return False if no job is queued."""
         queued = await self._db.read(lambda s: Jobs(s).unfinished())
         job = next((j for j in queued if j.state is JobState.QUEUED), None)
         if job is None:
             return False
         running = replace(job, state=JobState.RUNNING, started_at=self._now())
         await self._db.write(lambda s: self._save(s, running))
-        state, result = await self._outcome(running)
-        done = replace(running, state=state, finished_at=self._now(), result=json.dumps(result))
-        await self._save_at_last(done)
+        state, result = await self._run(running)
+        ended = replace(running, state=state, finished_at=self._now(), result=json.dumps(result))
+        await self._save_result(ended)
         _log.info("job ended", job=job.id, kind=job.kind, state=state)
         return True
 
-    async def _save_at_last(self, job: Job) -> None:
-        """Save how a job ended, however long the database is locked: somebody waits for it."""
+    async def _save_result(self, job: Job) -> None:
+        """Save the result of a job; try until the database accepts it, since a caller waits."""
         while True:
             try:
                 return await self._db.write(lambda s: self._save(s, job))
@@ -94,7 +94,7 @@ class JobService:
         at = job.finished_at or job.started_at or job.created_at
         AuditLog(session).append(at, job.actor, f"job.{job.state}", f"job:{job.id}", job.kind)
 
-    async def _outcome(self, job: Job) -> tuple[JobState, object]:
+    async def _run(self, job: Job) -> tuple[JobState, object]:
         try:
             return JobState.DONE, await self._runners[job.kind](job.actor)
         except MoorageError as error:

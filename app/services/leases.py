@@ -1,7 +1,7 @@
-"""Holding a lease: acquire, renew in the background, let go.
+"""Holding a lease: acquire, renew in the background, release.
 
-Owners are named "host/boot/pid/start", so that a process that was killed a moment ago on this host
-is known to be dead, and its lease need not run out first.
+The name of an owner is "host/boot/pid/start". If the process of an owner on this host was killed,
+another process notices that, and takes the lease without waiting for its end.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ _POLL_MAX_S = 0.5
 
 
 def _start_ticks(pid: int) -> str | None:
-    """Return the process's start time in clock ticks since boot, None if it is gone."""
+    """Return the process's start time in clock ticks since boot, None if the process is dead."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The program's name, in brackets, may hold spaces and brackets of its own.
+    # The program's name is in brackets, and may itself have spaces and brackets.
     fields = stat.rsplit(")", 1)[1].split()
-    is_zombie = fields[0] == "Z"  # dead, and only not yet waited for
+    is_zombie = fields[0] == "Z"  # dead, but its parent has not collected it yet
     return None if is_zombie else fields[19]
 
 
@@ -49,13 +49,13 @@ def _host() -> str:
 
 
 def this_owner() -> str:
-    """Return the name under which this process holds leases."""
+    """Return the owner's name of this process."""
     pid = os.getpid()
     return f"{_host()}/{pid}/{_start_ticks(pid) or 0}"
 
 
 def is_dead(owner: str) -> bool:
-    """Report whether owner is a process of this very host that is known to be gone."""
+    """Report whether owner is a process of this host that is certainly dead."""
     host, pid, ticks = owner.rsplit("/", 2)
     if host != _host() or not Path("/proc/self/stat").exists():
         return False
@@ -63,10 +63,10 @@ def is_dead(owner: str) -> bool:
 
 
 class Turns(Protocol):
-    """Lets one process at a time do a thing: leases, or the locks of one host."""
+    """Turns between processes, by leases or by locks of one host: one process holds a name."""
 
     def hold(self, name: str) -> AbstractAsyncContextManager[object]:
-        """Wait for a name's turn, and have it inside the context."""
+        """Wait for the turn of a name, then hold the name inside the context."""
 
 
 class Leases:
@@ -78,7 +78,7 @@ class Leases:
         self._owner = owner or this_owner()
 
     async def try_acquire(self, name: str) -> LeaseHolder | None:
-        """Take the lease if it is free, has expired, or its owner is dead."""
+        """Take the lease if it is free or expired, or its owner is dead; else return None."""
 
         def work(session: Session) -> int | None:
             table = LeaseTable(session)
@@ -91,10 +91,10 @@ class Leases:
 
     @contextlib.asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[LeaseHolder]:
-        """Wait for the lease, keep it renewed inside the context, and let go at its end.
+        """Wait for the lease, renew it inside the context, and release it at the end.
 
-        Losing it meanwhile (a long pause) is noticed by whoever checks the fence in the
-        transaction that records the result.
+        After a long pause of the process the lease may be lost. The transaction that records the
+        result must check the fence.
         """
         pause_s = _POLL_S
         while (holder := await self.try_acquire(name)) is None:
@@ -105,14 +105,14 @@ class Leases:
 
     @contextlib.asynccontextmanager
     async def keep(self, holder: LeaseHolder) -> AsyncIterator[None]:
-        """Renew an acquired lease inside the context and let go at its end."""
+        """Renew an acquired lease inside the context and release it at the end."""
         renewing = asyncio.ensure_future(self._renew(holder))
         try:
             yield
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
-            # A lease that can't be released runs out by itself.
+            # A lease that can't be released expires by itself.
             with contextlib.suppress(DatabaseBusyError):
                 await self._db.write(lambda s: LeaseTable(s).release(holder, self._now()))
 
@@ -126,5 +126,5 @@ class Leases:
                     return
 
     async def still_mine(self, holder: LeaseHolder) -> bool:
-        """Report whether nobody took the lease since."""
+        """Report whether holder still has the lease."""
         return await self._db.read(lambda s: LeaseTable(s).holds(holder))

@@ -1,7 +1,7 @@
-"""Healing damaged blobs: out of reach at once, fetched again when next asked for, or right away.
+"""Healing damaged blobs: quarantine at once; fetch again now, or at the next request.
 
-What a blob is to whom, and where to get it again, is the owners' business: release files'
-(`releases/healing.py`) and modules' (`modules/healing.py`).
+The owners of a blob know its names and where to fetch it: release files (`releases/healing.py`) and
+modules (`modules/healing.py`).
 """
 
 import asyncio
@@ -24,27 +24,27 @@ _log = logs.get("repair")
 
 
 class BlobOwner(Protocol):
-    """Somebody whose rows name blobs."""
+    """A group of services whose rows name blobs."""
 
     def names_of(self, session: Session, digest: Digest) -> list[str]:
-        """Return the names of what a blob is the bytes of; none if it is nothing of this owner."""
+        """Return the names of this owner's files that have the digest; may be empty."""
         ...
 
     async def fetch_again(self, digest: Digest, *, forced: bool) -> None:
-        """Bring the bytes in once more.
+        """Fetch the bytes again.
 
         Args:
             digest: of a blob that is recorded as damaged.
-            forced: an admin wants it now, whatever failed a moment ago.
+            forced: True for an admin: ignore remembered failures.
 
         Raises:
-            MoorageError: they can't be had now.
+            MoorageError: the bytes can't be fetched now.
         """
         ...
 
 
 class Repair:
-    """Takes damaged blobs out of reach and has them fetched again."""
+    """Quarantines damaged blobs and fetches them again."""
 
     def __init__(
         self, db: Database, store: BlobStore, owners: Sequence[BlobOwner], now: Now
@@ -54,33 +54,33 @@ class Repair:
         self._owners = owners
         self._now = now
         self._running: set[asyncio.Task[bool]] = set()
-        self._looking: Flight[Digest, bool] = Flight()
+        self._checks: Flight[Digest, bool] = Flight()
 
     async def suspect(
         self, digest: Digest, size_bytes: int, why: str, *, fetch: bool = True
     ) -> bool:
-        """Look at a blob once more, and treat it as `damaged` if it is; True if it is.
+        """Check a blob again; if it is damaged, call `damaged` and return True.
 
-        One at a time for each blob: whoever comes later must not take away what was healed
-        meanwhile, and a file that was only touched (linked, its mode changed) is not damaged.
+        Concurrent calls for one blob share one check: a late call must not quarantine a blob that
+        was healed meanwhile. A file that was only touched (linked, new mode) is not damaged.
         """
 
-        async def look() -> bool:
+        async def check() -> bool:
             condition = await self._store.check(digest, size_bytes, deep=True)
             if condition is BlobCondition.OK:
                 return False
             await self.damaged(digest, f"{why}: {condition}", fetch=fetch)
             return True
 
-        return await self._looking.do(digest, look)
+        return await self._checks.do(digest, check)
 
     async def damaged(self, digest: Digest, why: str, *, fetch: bool = True) -> None:
         """Quarantine the blob, record it, and fetch it again in the background.
 
         Args:
-            digest: of the blob whose bytes were found wrong or missing.
-            why: what was found, for log and audit.
-            fetch: start fetching now.
+            digest: of the blob whose bytes are wrong or missing.
+            why: the result of the check, for log and audit.
+            fetch: start to fetch now.
         """
         await self._store.quarantine(digest)
         at = self._now()
@@ -101,11 +101,11 @@ class Repair:
             task.add_done_callback(self._running.discard)
 
     def names_of(self, session: Session, digest: Digest) -> list[str]:
-        """Return the names of everything whose bytes a blob is."""
+        """Return the names of all files that have the digest."""
         return [name for owner in self._owners for name in owner.names_of(session, digest)]
 
     async def heal(self, digest: Digest) -> bool:
-        """Fetch a damaged blob again and wait for it; False if that can't be done now."""
+        """Fetch a damaged blob again and wait for it; return False if that fails."""
         return await self._fetch(digest, forced=True)
 
     async def _fetch(self, digest: Digest, *, forced: bool = False) -> bool:
@@ -122,7 +122,7 @@ class Repair:
         return False
 
     async def aclose(self) -> None:
-        """Stop what runs; the blob stays recorded as damaged and is fetched when next asked for."""
+        """Cancel running repairs; the next request for such a blob fetches it."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -1,7 +1,7 @@
-"""Keeping secrets sealed in the database: AES-256-GCM (NIST SP 800-38D) under one key.
+"""Secrets that are sealed in the database: AES-256-GCM (NIST SP 800-38D) under one key.
 
-A sealed secret is bound to its place, so that a row copied over another does not open. The key is a
-setting or a file in the data directory; it is never in the database.
+A sealed secret is bound to its place: copied into another row, it can't be opened. The key is a
+setting or a file in the data directory, never in the database.
 """
 
 import base64
@@ -22,7 +22,7 @@ def parse_key(text: str) -> bytes:
     """Return the key of its base64 form, as `openssl rand -base64 32` prints it.
 
     Raises:
-        BadInputError: it is not 32 bytes of base64; the message does not repeat it.
+        BadInputError: text is not 32 bytes of base64; the message does not have the text.
     """
     try:
         key = base64.b64decode(text.strip(), validate=True)
@@ -40,7 +40,7 @@ class SecretBox:
         self._cipher = AESGCM(key)
 
     def seal(self, secret: str, place: str) -> bytes:
-        """Return secret sealed for one place: "credential:acme:artifactory"."""
+        """Return the secret, sealed for one place: "credential:acme/artifactory"."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return _FORMAT + nonce + self._cipher.encrypt(nonce, secret.encode(), place.encode())
 
@@ -48,7 +48,8 @@ class SecretBox:
         """Return the secret that was sealed for a place.
 
         Raises:
-            StorageError: it was sealed under another key or for another place, or is damaged.
+            StorageError: the secret was sealed under another key or for another place, or is
+                damaged.
         """
         nonce, body = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:
@@ -63,5 +64,5 @@ class SecretBox:
 
 
 def place_of(tenant: str, name: str) -> str:
-    """Return the place that a credential's secret is sealed for."""
+    """Return the place of a credential's secret."""
     return f"credential:{tenant}/{name}"

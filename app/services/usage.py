@@ -1,6 +1,6 @@
-"""Who downloaded what: counted in memory, written in batches off the hot path.
+"""Counts of downloads: counted in memory, written in batches outside the hot path.
 
-A process that is killed loses the counts of its last few seconds; one that stops writes them.
+A process that is killed loses the counts of its last seconds; a process that stops writes them.
 """
 
 from collections import Counter
@@ -15,12 +15,12 @@ from app.services.authorization import require_admin
 from app.services.clock import Now
 
 FLUSH_S = 5.0
-_MAX_PENDING = 50_000  # while the database is out of reach, the oldest facts are dropped above
+_MAX_PENDING = 50_000  # if the database is down, a larger batch is dropped
 _log = logs.get("usage")
 
 
 class UsageCounter:
-    """Counts of this process that are not written yet."""
+    """The counts of this process that are not written yet."""
 
     def __init__(self, db: Database, now: Now) -> None:
         self._db = db
@@ -33,17 +33,17 @@ class UsageCounter:
         self._downloads[tenant, token, module, version] += 1
 
     def used(self, token: str) -> None:
-        """Take note that a token was used today."""
+        """Remember that a token was used today."""
         self._used.add(token)
 
     async def flush(self) -> None:
-        """Write what was counted since; what can't be written now is kept for the next time."""
+        """Write the counts since the last flush; after a failure they stay for the next one."""
         if not self._downloads and not self._used:
             return
         downloads, self._downloads = self._downloads, Counter()
         used, self._used = self._used, set()
         today = self._now().date()
-        counts = {Download(today, *what): count for what, count in downloads.items()}
+        counts = {Download(today, *key): count for key, count in downloads.items()}
         try:
             await self._db.write(lambda s: _write(Usage(s), counts, dict.fromkeys(used, today)))
         except DatabaseBusyError as error:
@@ -63,10 +63,10 @@ class UsageCounter:
         limit: int = 1000,
         after: tuple[date, str, str, str, str] | None = None,
     ) -> list[tuple[Download, int]]:
-        """Return who downloaded what, by day (UTC), tenant, token, module and version.
+        """Return the counts by day (UTC), tenant, token, module and version.
 
         Raises:
-            DeniedError: who may not see it.
+            DeniedError: `who` may not see them.
         """
         require_admin(who, tenant)
         return await self._db.read(

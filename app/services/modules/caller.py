@@ -20,7 +20,7 @@ class Caller:
     Attributes:
         now: UTC; rules are judged at this moment.
         fetch: whether upstream may be asked; False answers with what is stored.
-        is_unasked: nobody waits for the answer yet.
+        is_ahead: the work runs ahead of requests; see `Flight.do`.
         token_expires_at: the end of the token that was presented; None for no end or no token.
     """
 
@@ -29,7 +29,7 @@ class Caller:
     principal: Principal
     now: datetime
     fetch: bool = True
-    is_unasked: bool = False
+    is_ahead: bool = False
     token_expires_at: datetime | None = None
 
     @property

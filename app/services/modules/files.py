@@ -68,13 +68,13 @@ class ModuleFiles:
         )
         self._closing = False
 
-    async def ensure(self, key: FileKey, source: Source, *, is_unasked: bool = False) -> ModuleFile:
+    async def ensure(self, key: FileKey, source: Source, *, is_ahead: bool = False) -> ModuleFile:
         """Return a stored file, fetched now if it is not there or damaged.
 
         Args:
             key: which file.
             source: where from, and whose slots the fetch takes.
-            is_unasked: nobody waits for it yet.
+            is_ahead: the work runs ahead of requests; see `Flight.do`.
 
         Raises:
             UpstreamAbsentError: it is not there.
@@ -88,7 +88,7 @@ class ModuleFiles:
         return await self._flight.do(
             (*key.identity, key.log),  # who requires the log must not share what does without it
             lambda: self._fetch_in_turn(key, source),
-            is_unasked=is_unasked,
+            is_ahead=is_ahead,
         )
 
     async def _fetch_in_turn(self, key: FileKey, source: Source) -> ModuleFile:

@@ -169,7 +169,7 @@ class ModuleFront:
         """
         is_new = caller.now <= file.stored_at
         if is_new and len(self._ahead) < _MAX_AHEAD:
-            unasked, kind = replace(caller, is_unasked=True), _SIBLING[file.kind]
+            unasked, kind = replace(caller, is_ahead=True), _SIBLING[file.kind]
             work = self._file(unasked, route, file.module, file.version, kind)
             task = asyncio.ensure_future(_quietly(work))
             self._ahead.add(task)
@@ -266,7 +266,7 @@ class ModuleFront:
         self._absences.check(key.identity, key.name)
         source = self._open(caller, upstream)
         try:
-            return await self._files.ensure(key, source, is_unasked=caller.is_unasked)
+            return await self._files.ensure(key, source, is_ahead=caller.is_ahead)
         except UpstreamAbsentError as error:
             self._absences.remember(key.identity, error.status)
             raise
@@ -278,9 +278,9 @@ class ModuleFront:
         """
         if route.private or route.log is LogPolicy.OFF or file.kind is RequestKind.INFO:
             return file
-        is_unasked = file.log_state in (LogState.OFF, LogState.PRIVATE)
+        was_not_asked = file.log_state in (LogState.OFF, LogState.PRIVATE)
         is_due = route.log is LogPolicy.REQUIRE and file.log_state is LogState.UNVERIFIED
-        return await self._files.settle(file, route.log) if is_unasked or is_due else file
+        return await self._files.settle(file, route.log) if was_not_asked or is_due else file
 
     def _open(self, caller: Caller, upstream: RecordedUpstream) -> Source:
         return self._upstreams.open(upstream, caller.policy, caller.of_tenant.tenant)
