@@ -4,11 +4,11 @@ A column has the name of the noun's field, so that reading and writing need no l
 `columns_for` says what to select, `values_for` what to write.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import DateTime, Dialect, MetaData, String, TypeDecorator, inspect, select
+from sqlalchemy import DateTime, Dialect, MetaData, String, TypeDecorator, insert, inspect, select
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
 from app.core.noun import Noun
@@ -89,6 +89,36 @@ def revisions_of(session: Session, row: Any) -> Revisions:
     """Return the revisions of all rows of a table, in the order of their ids."""
     columns = (row.id, row.revision, row.created_at)
     return [tuple(r) for r in session.execute(select(*columns).order_by(row.id))]
+
+
+def insert_all(session: Session, row: type[Base], values: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows with one statement for each thousand."""
+    if values:
+        # Else the rows would be split by which of their values are None.
+        session.execute(insert(row), values, execution_options={"render_nulls": True})
+
+
+def inserted_ids(
+    session: Session,
+    row: Any,
+    values: Sequence[Mapping[str, Any]],
+    key: Sequence[InstrumentedAttribute[Any]],
+) -> list[int]:
+    """Insert rows with one statement for each thousand; return their ids in the order of values.
+
+    Args:
+        session: the transaction.
+        row: the class of the rows.
+        values: by the names of columns.
+        key: columns by which the new rows differ: SQLite returns ids in no order, but with these.
+    """
+    if not values:
+        return []
+    rows = session.execute(
+        insert(row).returning(row.id, *key), values, execution_options={"render_nulls": True}
+    )
+    ids = {tuple(rest): row_id for row_id, *rest in rows}
+    return [ids[tuple(one[column.key] for column in key)] for one in values]
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.routing import RecordedRoute, RecordedUpstream
-from app.db.base import Base, chunks
+from app.db.base import Base, chunks, insert_all
 
 
 class OriginRow(Base):
@@ -32,10 +32,8 @@ class OriginTable:
         """Return the ids of origins by key, recording those that are used for the first time."""
         ids = self._known(keys)
         new = sorted(set(keys) - set(ids))
-        if new:
-            self._session.execute(insert(OriginRow), [{"key": key} for key in new])
-            ids |= self._known(new)
-        return ids
+        insert_all(self._session, OriginRow, [{"key": key} for key in new])
+        return ids | self._known(new)
 
     def _known(self, keys: Collection[str]) -> dict[str, int]:
         ids: dict[str, int] = {}

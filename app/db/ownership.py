@@ -4,11 +4,20 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Select, delete, insert, select, update
+from sqlalchemy import ForeignKey, Select, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.acl import RecordedOwnership
-from app.db.base import Base, Revisions, chunks, columns_for, revisions_of, values_for
+from app.db.base import (
+    Base,
+    Revisions,
+    chunks,
+    columns_for,
+    insert_all,
+    inserted_ids,
+    revisions_of,
+    values_for,
+)
 from app.db.tenants import TenantRow
 
 
@@ -90,13 +99,8 @@ class OwnershipTable:
             owned: their own ids count for nothing.
             tenant_ids: the tenants' ids by name.
         """
-        if not owned:
-            return []
-        statement = insert(OwnedPrefixRow).returning(
-            OwnedPrefixRow.id, sort_by_parameter_order=True
-        )
         values = [_values(one, tenant_ids) for one in owned]
-        ids = list(self._session.execute(statement, values).scalars())
+        ids = inserted_ids(self._session, OwnedPrefixRow, values, [OwnedPrefixRow.prefix])
         self._grant(dict(zip(ids, owned, strict=True)), tenant_ids)
         return ids
 
@@ -116,8 +120,7 @@ class OwnershipTable:
             for prefix_id, one in owned.items()
             for name in one.granted
         ]
-        if rows:
-            self._session.execute(insert(PrefixGrantRow), rows)
+        insert_all(self._session, PrefixGrantRow, rows)
 
     def _withdraw(self, prefix_ids: Collection[int]) -> None:
         for chunk in chunks(prefix_ids):

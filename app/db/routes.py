@@ -4,11 +4,21 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, func, insert, select, update
+from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.routing import RecordedRoute, RecordedUpstream
-from app.db.base import Base, Revisions, WordSet, chunks, columns_for, revisions_of, values_for
+from app.db.base import (
+    Base,
+    Revisions,
+    WordSet,
+    chunks,
+    columns_for,
+    insert_all,
+    inserted_ids,
+    revisions_of,
+    values_for,
+)
 from app.db.credentials import CredentialRow
 from app.db.origins import OriginTable, origin_key
 from app.db.tenants import TenantRow
@@ -123,14 +133,12 @@ class RouteTable:
             routes: their own ids, and those of their origins, count for nothing.
             tenant_ids: the tenants' ids by name.
         """
-        if not routes:
-            return []
         values = [
             values_for(RouteRow, route) | {"tenant_id": tenant_ids[route.tenant]}
             for route in routes
         ]
-        statement = insert(RouteRow).returning(RouteRow.id, sort_by_parameter_order=True)
-        ids = list(self._session.execute(statement, values).scalars())
+        key = [RouteRow.tenant_id, RouteRow.pattern]
+        ids = inserted_ids(self._session, RouteRow, values, key)
         self._add_upstreams(dict(zip(ids, routes, strict=True)))
         return ids
 
@@ -157,7 +165,7 @@ class RouteTable:
             for route_id, route in routes.items()
             for position, upstream in enumerate(route.upstreams)
         ]
-        self._session.execute(insert(RouteUpstreamRow), rows)
+        insert_all(self._session, RouteUpstreamRow, rows)
 
     def _remove_upstreams(self, route_ids: Collection[int]) -> None:
         for chunk in chunks(route_ids):

@@ -11,14 +11,13 @@ from sqlalchemy import (
     Select,
     delete,
     func,
-    insert,
     select,
     update,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.acl import RecordedRule, Rule
-from app.db.base import Base, Revisions, chunks, columns_for, revisions_of, values_for
+from app.db.base import Base, Revisions, chunks, columns_for, inserted_ids, revisions_of, values_for
 from app.db.tenants import TenantRow
 
 
@@ -91,15 +90,13 @@ class RuleTable:
             rules: their own ids count for nothing.
             tenant_ids: the tenants' ids by name.
         """
-        if not rules:
-            return []
         values = [
             values_for(RuleRow, rule)
             | {"tenant_id": None if rule.tenant is None else tenant_ids[rule.tenant]}
             for rule in rules
         ]
-        statement = insert(RuleRow).returning(RuleRow.id, sort_by_parameter_order=True)
-        return list(self._session.execute(statement, values).scalars())
+        key = [RuleRow.tenant_id, RuleRow.effect, RuleRow.pattern, RuleRow.versions]
+        return inserted_ids(self._session, RuleRow, values, key)
 
     def save_all(self, rules: Sequence[RecordedRule]) -> None:
         """Record changed rules under their ids."""

@@ -4,11 +4,20 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Select, delete, insert, select, update
+from sqlalchemy import ForeignKey, Select, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.tenant import RecordedTenant, TenantLimits
-from app.db.base import Base, Revisions, chunks, columns_for, revisions_of, values_for
+from app.db.base import (
+    Base,
+    Revisions,
+    chunks,
+    columns_for,
+    insert_all,
+    inserted_ids,
+    revisions_of,
+    values_for,
+)
 
 
 class TenantRow(Base):
@@ -100,11 +109,8 @@ class TenantTable:
 
     def add_all(self, tenants: Sequence[RecordedTenant]) -> list[int]:
         """Record new tenants; return the ids that the database gave them."""
-        if not tenants:
-            return []
-        statement = insert(TenantRow).returning(TenantRow.id, sort_by_parameter_order=True)
         values = [_values(tenant) for tenant in tenants]
-        ids = list(self._session.execute(statement, values).scalars())
+        ids = inserted_ids(self._session, TenantRow, values, [TenantRow.name])
         self._add_hosts(dict(zip(ids, tenants, strict=True)))
         return ids
 
@@ -126,8 +132,7 @@ class TenantTable:
             for tenant_id, tenant in tenants.items()
             for host in tenant.hosts
         ]
-        if rows:
-            self._session.execute(insert(TenantHostRow), rows)
+        insert_all(self._session, TenantHostRow, rows)
 
     def _remove_hosts(self, tenant_ids: Collection[int]) -> None:
         for chunk in chunks(tenant_ids):

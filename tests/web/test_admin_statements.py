@@ -1,0 +1,67 @@
+"""A page of a list costs the same among 100 tenants as among 10, and is read by an index."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from app.services.assembly import Services
+from app.web.admin.app import create_admin
+from app.web.health import Health
+from tests.many import FEW, MANY, TENANT, installation
+from tests.statements import Seen, watched
+from tests.web.harbour import bearer
+
+LISTS = (
+    "/tenants",
+    "/rules",
+    "/ownership",
+    "/tokens",
+    "/audit",
+    "/audit/downloads",
+    f"/tenants/{TENANT}/rules",
+    f"/tenants/{TENANT}/routes",
+    f"/tenants/{TENANT}/credentials",
+    f"/tenants/{TENANT}/tokens",
+)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def sizes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[Services]]:
+    folder = tmp_path_factory.mktemp("sizes")
+    async with (
+        installation(folder / "few", FEW) as few,
+        installation(folder / "many", MANY) as many,
+    ):
+        yield [few, many]
+
+
+async def second_page(services: Services, path: str) -> tuple[Seen, int]:
+    """Return what reading the second page of a list sends, and how many items the page has.
+
+    The first page is the second of a list that has only one.
+    """
+    shared = services.shared
+    application = create_admin(services, Health(shared.db, shared.store, services.releases.keyring))
+    _, secret = await services.tenants.tokens.create(f"for {path}")
+    transport = httpx.ASGITransport(app=application)
+    url = f"http://moorage/api/v1{path}?limit=2"
+    headers = bearer(secret)
+    async with httpx.AsyncClient(transport=transport, headers=headers) as client:
+        cursor = (await client.get(url)).raise_for_status().json()["next_cursor"]
+        with watched(shared.db) as seen:
+            answer = await client.get(url if cursor is None else f"{url}&cursor={cursor}")
+    return seen, len(answer.raise_for_status().json()["items"])
+
+
+@pytest.mark.parametrize("path", LISTS)
+async def test_a_page_costs_the_same_among_many_tenants(sizes: list[Services], path: str) -> None:
+    (of_few, _), (of_many, items) = [await second_page(services, path) for services in sizes]
+    assert items
+    assert of_many.count == of_few.count <= 8
+    assert of_many.scans(sizes[1].shared.db) == []
