@@ -1,4 +1,4 @@
-"""Rows of stored modules: files, answers that change, and evidence of contradictions.
+"""Rows of stored modules: files, and evidence of contradictions; answers are in `moduleanswers`.
 
 Each row belongs to an origin. A body of up to INLINE_BYTES is in its row, so that one commit writes
 a `.info` or `.mod`, and one query reads it. A larger body and every zip is a blob.
@@ -14,9 +14,7 @@ from sqlalchemy import (
     Index,
     UniqueConstraint,
     bindparam,
-    delete,
     select,
-    update,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
@@ -25,6 +23,7 @@ from app.core.goproxy import RequestKind
 from app.core.logstate import LogState
 from app.db.base import Base
 from app.db.blobs import BlobRow
+from app.db.moduleanswers import ModuleAnswerRow
 
 INLINE_BYTES = 64 * 1024
 
@@ -54,19 +53,6 @@ class ModuleFileRow(Base):
     stored_at: Mapped[datetime]
 
     blob: Mapped[BlobRow | None] = relationship(lazy="raise")
-
-
-class ModuleAnswerRow(Base):
-    """An answer that changes: a list, @latest, the version of a query, or an absence."""
-
-    __tablename__ = "module_answers"
-
-    origin_id: Mapped[int] = mapped_column(ForeignKey("origins.id"), primary_key=True)
-    module: Mapped[str] = mapped_column(primary_key=True)
-    query: Mapped[str] = mapped_column(primary_key=True)
-    status: Mapped[int]
-    body: Mapped[bytes]
-    fetched_at: Mapped[datetime]
 
 
 class ModuleConflictRow(Base):
@@ -116,22 +102,6 @@ class ModuleFile:
     def name(self) -> str:
         """The name for messages: "example.com/x@v1.0.0.zip"."""
         return f"{self.module}@{self.version}.{self.kind}"
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleAnswer:
-    """An answer of an origin that may change.
-
-    Attributes:
-        status: 200, or 404 or 410 with an empty body.
-    """
-
-    origin_id: int
-    module: str
-    query: str
-    status: int
-    body: bytes
-    fetched_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,52 +281,6 @@ class ModuleTable:
         )
         return [_file(row, damaged) for row, damaged in rows]
 
-    def answer(self, origin: int, module: str, query: str) -> ModuleAnswer | None:
-        """Return the last answer of an origin to one query."""
-        row = self._session.get(ModuleAnswerRow, (origin, module, query))
-        return None if row is None else _answer(row)
-
-    def save_answer(self, answer: ModuleAnswer) -> None:
-        """Record an answer; it replaces the last one."""
-        self._session.merge(
-            ModuleAnswerRow(
-                origin_id=answer.origin_id,
-                module=answer.module,
-                query=answer.query,
-                status=answer.status,
-                body=answer.body,
-                fetched_at=answer.fetched_at,
-            )
-        )
-        self._session.flush()
-
-    def forget_answer(self, origin: int, module: str, query: str) -> None:
-        """Delete an answer that is not valid any more."""
-        self._session.execute(
-            delete(ModuleAnswerRow).where(
-                ModuleAnswerRow.origin_id == origin,
-                ModuleAnswerRow.module == module,
-                ModuleAnswerRow.query == query,
-            )
-        )
-
-    def expire_answers(self, origins: Sequence[int], module: str, at: datetime) -> None:
-        """Set the time of a module's younger answers back to `at`.
-
-        So the next request asks upstream, and can use the old answer if upstream fails. Recorded
-        absences do not change: because of them a stored version is still served.
-        """
-        self._session.execute(
-            update(ModuleAnswerRow)
-            .where(
-                ModuleAnswerRow.origin_id.in_(origins),
-                ModuleAnswerRow.module == module,
-                ModuleAnswerRow.status == 200,
-                ModuleAnswerRow.fetched_at > at,
-            )
-            .values(fetched_at=at)
-        )
-
     def add_conflict(
         self, file: ModuleFile, recorded: str, seen: str, detail: str, at: datetime
     ) -> bool:
@@ -428,7 +352,3 @@ def _file(row: ModuleFileRow, damaged: bool | None) -> ModuleFile:
         log_state=LogState(row.log_state),
         damaged=bool(damaged),
     )
-
-
-def _answer(row: ModuleAnswerRow) -> ModuleAnswer:
-    return ModuleAnswer(row.origin_id, row.module, row.query, row.status, row.body, row.fetched_at)

@@ -19,9 +19,11 @@ import app.db.generation
 import app.db.jobs
 import app.db.keyrings
 import app.db.leases
+import app.db.moduleanswers
 import app.db.modules
 import app.db.origins
 import app.db.ownership
+import app.db.releaseindex
 import app.db.releases
 import app.db.routes
 import app.db.rules

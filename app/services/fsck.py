@@ -14,7 +14,7 @@ from app.core.digest import Digest
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
-from app.db.releases import IndexLog
+from app.db.releaseindex import IndexLog
 from app.services.clock import Now
 from app.services.repair import Repair
 from app.services.sumdb.fsck import LogFsck

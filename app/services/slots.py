@@ -1,8 +1,8 @@
-"""How much is done at once, shared fairly between tenants: fetches, checks, requests a second.
+"""Limits that tenants share fairly: concurrent fetches, concurrent checks, requests a second.
 
-What is above a limit waits its turn instead of failing: `go` asks for hundreds of files at once and
-gives up at the first 429. Waiting is bounded by time. The number of those that wait is bounded only
-to protect memory, and then each tenant has its share.
+Work above a limit waits instead of failing: `go` requests hundreds of files at once and gives up at
+the first 429. The waiting time is bounded. The number of waiting fetches is bounded only to protect
+memory, and then each tenant has a share of the places.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ _MAX_LANES = 4096
 class FairSemaphore:
     """At most `permits` holders at once; waiting tenants get a permit in turn.
 
-    While there are two permits or more, one tenant never holds all of them: whoever asks rarely
-    meets a free one.
+    With two permits or more, one tenant never holds all of them, so that a tenant with few requests
+    finds a free permit.
     """
 
     def __init__(self, permits: int) -> None:
@@ -56,7 +56,7 @@ class FairSemaphore:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
-                self._end(tenant)  # the permit came in the same moment
+                self._end(tenant)  # the permit arrived in the same moment: pass it on
             raise
 
     def _end(self, tenant: str) -> None:
@@ -69,7 +69,7 @@ class FairSemaphore:
                 return
 
     def _pass_on(self, tenant: str) -> bool:
-        """Give the free permit to the next one of a tenant; False if all of them went away."""
+        """Give the free permit to a tenant's next task; return False if all are cancelled."""
         turns = self._waiting.pop(tenant)
         while turns:
             turn = turns.popleft()
@@ -78,19 +78,19 @@ class FairSemaphore:
             self._start(tenant)
             turn.set_result(None)
             if turns:
-                self._waiting[tenant] = turns  # behind all others
+                self._waiting[tenant] = turns  # at the end, behind all other tenants
             return True
         return False
 
 
 class Slots:
-    """Slots for fetches from upstreams; each tenant has its own at each upstream.
+    """Slots for fetches from upstreams; each tenant has its own slots at each upstream.
 
     Args:
-        checks: contents that are checked at once, over all tenants; a check costs CPU.
-        wait_s: how long a fetch waits for its slot.
-        places: fetches that run or wait at once, over all tenants. Beyond that a tenant may still
-            have its share, which is half of the places divided by the tenants that wait.
+        checks: concurrent checks of content, of all tenants together; a check costs CPU.
+        wait_s: seconds that a fetch waits for its slot.
+        places: fetches that run or wait, of all tenants together. When all places are in use, each
+            tenant may still use its share: half of the places, divided by the number of tenants.
     """
 
     def __init__(self, *, checks: int = 3, wait_s: float = 60.0, places: int = 4096) -> None:
@@ -103,7 +103,7 @@ class Slots:
 
     @asynccontextmanager
     async def fetch(self, tenant: str, origin_id: int, limit: int) -> AsyncIterator[None]:
-        """Return a context in which one fetch of a tenant from an upstream runs.
+        """Return a context for one fetch of a tenant from an upstream; wait for a slot.
 
         Raises:
             OverloadedError: no slot was free for wait_s, or the tenant's places are used up.
@@ -146,10 +146,11 @@ class Slots:
 
 
 class Buckets:
-    """Token buckets: `rate` a second, with a burst of 4 seconds' worth.
+    """Token buckets: `rate` tokens a second, and a burst of rate * burst_s tokens.
 
     Args:
         clock: monotonic seconds.
+        burst_s: seconds that fill an empty bucket.
     """
 
     def __init__(self, clock: Callable[[], float], burst_s: float = 4.0) -> None:
@@ -158,7 +159,7 @@ class Buckets:
         self._levels: LRUCache[str, tuple[float, float]] = LRUCache(_MAX_LANES)
 
     def take(self, key: str, rate: float) -> float:
-        """Take one from a bucket; return 0, or the seconds until there is one again."""
+        """Take a token and return 0; if the bucket is empty, return the seconds to the next one."""
         now, most = self._clock(), rate * self._burst_s
         level, at = self._levels.get(key, (most, now))
         level = min(most, level + (now - at) * rate)

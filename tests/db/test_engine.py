@@ -20,7 +20,7 @@ from app.db.blobs import Blobs
 from app.db.engine import Database, Session, is_sqlite, make_engine, sqlite_url
 from app.db.generation import bump_generation, current_generation
 from app.db.jobs import Jobs
-from app.db.releases import IndexLog
+from app.db.releaseindex import IndexLog
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}

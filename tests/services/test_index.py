@@ -12,7 +12,7 @@ from app.core import errors
 from app.core.digest import Digest
 from app.core.releasefile import FileState
 from app.core.releaseindex import MAX_INDEX_BYTES
-from app.db.releases import IndexLog
+from app.db.releaseindex import IndexLog
 from app.services.assembly import Services
 from app.web.responses import status_of
 from tests.conftest import MakeServices, MakeSettings, PutRelease

@@ -12,7 +12,7 @@ import pytest
 
 from app.core.digest import Digest
 from app.db.generation import bump_generation
-from app.db.releases import IndexLog
+from app.db.releaseindex import IndexLog
 from app.storage.staging import FreeSpace
 from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault

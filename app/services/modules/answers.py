@@ -26,7 +26,7 @@ from app.core.errors import (
 from app.core.goproxy import MAX_INFO_BYTES, MAX_LIST_BYTES, RequestKind
 from app.core.routing import RecordedRoute
 from app.db.engine import Database
-from app.db.modules import ModuleAnswer, ModuleTable
+from app.db.moduleanswers import ModuleAnswer, ModuleAnswerTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Turns
@@ -171,7 +171,7 @@ class ModuleAnswers:
         return CachedAnswer(known.body, 0.0)
 
     async def _known(self, query: Query) -> ModuleAnswer | None:
-        return await self._db.read(lambda s: ModuleTable(s).answer(*query.identity))
+        return await self._db.read(lambda s: ModuleAnswerTable(s).get(*query.identity))
 
     async def _ask_anew(
         self, query: Query, known: ModuleAnswer | None, source: Source, ttl: timedelta
@@ -223,10 +223,10 @@ class ModuleAnswers:
             except UpstreamAbsentError as error:
                 self._absences.remember(query.identity, error.status)
                 if known is not None and known.status == 200:  # it is gone, for good or for now
-                    await self._db.write(lambda s: ModuleTable(s).forget_answer(*query.identity))
+                    await self._db.write(lambda s: ModuleAnswerTable(s).forget(*query.identity))
                 raise
             answer = ModuleAnswer(*query.identity, 200, body, self._now())
-            await self._db.write(lambda s: ModuleTable(s).save_answer(answer))
+            await self._db.write(lambda s: ModuleAnswerTable(s).save(answer))
             return answer
 
     async def _fetch(self, query: Query, proxy: Goproxy) -> bytes:
@@ -252,7 +252,7 @@ class ModuleAnswers:
         if known is not None and known.status == status:
             return
         answer = ModuleAnswer(*query.identity, status, b"", self._now())
-        await self._db.write(lambda s: ModuleTable(s).save_answer(answer))
+        await self._db.write(lambda s: ModuleAnswerTable(s).save(answer))
 
     def begin_drain(self) -> None:
         """Ask nothing new."""

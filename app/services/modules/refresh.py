@@ -22,6 +22,7 @@ from app.core.routing import RecordedRoute, RecordedUpstream, route_for
 from app.core.tenant import Tenant
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
+from app.db.moduleanswers import ModuleAnswerTable
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.authorization import require_admin
 from app.services.changes import record
@@ -88,7 +89,7 @@ class ModuleRefresh:
         stale = at - timedelta(seconds=2 * route.ttl_s)
 
         def work(session: Session) -> None:
-            ModuleTable(session).expire_answers(origins, module, stale)
+            ModuleAnswerTable(session).expire(origins, module, stale)
             # Prepared answers go with the generation, in every process.
             record(session, at, who, "module.refresh", f"module:{tenant}/{module}")
 

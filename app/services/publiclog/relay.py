@@ -108,8 +108,7 @@ class LogRelay:
             tenant: the tenant whose limit counts; "" for no limit.
 
         Raises:
-            RateLimitedError: too many lookups of the tenant are running.
-            OverloadedError: too many lookups of all tenants are running.
+            OverloadedError: too many lookups are running or waiting.
             UpstreamAbsentError: the log has no record of the version.
             UpstreamError: the log can't be asked.
             VerificationError: the log's answer does not verify.

@@ -16,7 +16,8 @@ from app.core.releasefile import FileRecord, FileState, IndexConflict, IndexStat
 from app.db.engine import Database, Session
 from app.db.generation import current_generation
 from app.db.leases import LeaseTable
-from app.db.releases import IndexLog, ReleaseTable, with_lease
+from app.db.releaseindex import IndexLog
+from app.db.releases import ReleaseTable, with_lease
 from app.services.clock import Now
 from app.services.generation import GenerationWatch, PerGeneration
 from app.services.releases.policy import IngestionPolicy

@@ -20,7 +20,8 @@ from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
-from app.db.releases import IndexLog, ReleaseTable
+from app.db.releaseindex import IndexLog
+from app.db.releases import ReleaseTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.storage.blobstore import BlobStore
