@@ -31,8 +31,8 @@ run: $(RUN_READY) ## start the service on http://127.0.0.1:8080 (SQLite and loca
 	@exec $(BIN)/moorage serve
 
 .PHONY: test
-test: $(READY) ## run every test (loopback only)
-	$(BIN)/pytest -n 2
+test: $(READY) ## run every test (loopback only); T=tests/core runs one part
+	$(BIN)/pytest -n 2 $(T)
 
 .PHONY: check
 check: $(READY) ## ruff, mypy --strict, import-linter

@@ -171,6 +171,83 @@ def test_move_aside_of_what_cannot_be_moved_leaves_nothing(tmp_path):
     assert list(kept.iterdir()) == []
 
 
+class Syncs(list[tuple[Path, frozenset[str]]]):
+    """Each folder that was synced, with the names in it at that moment."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            real(descriptor)
+            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            if path.is_dir():
+                self.append((path, frozenset(entry.name for entry in path.iterdir())))
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.fixture
+def syncs(monkeypatch):
+    return Syncs(monkeypatch)
+
+
+def test_make_folder_makes_every_new_name_durable_from_the_top_down(tmp_path, syncs):
+    durable.make_folder(tmp_path / "a" / "b" / "c")
+    assert syncs == [(tmp_path, {"a"}), (tmp_path / "a", {"b"}), (tmp_path / "a" / "b", {"c"})]
+
+
+def test_make_folder_syncs_a_name_that_another_process_may_not_have_synced(tmp_path, syncs):
+    (tmp_path / "a").mkdir()
+    durable.make_folder(tmp_path / "a")
+    assert syncs == [(tmp_path, {"a"})]
+
+
+def test_make_folders_syncs_once_when_all_names_are_there(tmp_path, syncs):
+    durable.make_folders(tmp_path, ["00", "01", "02"])
+    assert syncs == [(tmp_path, {"00", "01", "02"})]
+
+
+def test_create_once_syncs_the_name_of_a_complete_file(tmp_path, syncs):
+    durable.create_once(tmp_path / "secrets.key", b"secret")
+    [(folder, names)] = syncs
+    assert folder == tmp_path
+    assert "secrets.key" in names
+    assert (tmp_path / "secrets.key").read_bytes() == b"secret"
+    assert stat.S_IMODE((tmp_path / "secrets.key").stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["secrets.key"]
+
+
+def test_create_once_leaves_what_is_there(tmp_path, syncs):
+    (tmp_path / "secrets.key").write_bytes(b"first")
+    durable.create_once(tmp_path / "secrets.key", b"second")
+    assert (tmp_path / "secrets.key").read_bytes() == b"first"
+    assert syncs == []
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_publish_syncs_the_name_while_the_temporary_file_is_still_there(
+    tmp_path, place, syncs, is_there
+):
+    """A name that existed before is synced too: its writer may have been killed before that."""
+    if is_there:
+        place.target.write_bytes(b"new")
+    at_sync = []
+    real = os.fsync
+    os.fsync = lambda fd: (real(fd), at_sync.append(place.temp.exists()))[0]  # undone by `syncs`
+    place.publish(BlobCondition.OK)
+    assert syncs == [(place.target.parent, {"blob"})]
+    assert at_sync == [True]
+
+
+def test_move_aside_syncs_the_new_name_and_then_the_missing_one(tmp_path, syncs):
+    """In this order a power cut leaves one name or both, never none."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (tmp_path / "blob").write_bytes(b"damaged")
+    durable.move_aside(tmp_path / "blob", kept)
+    assert syncs == [(kept, {"blob.0"}), (tmp_path, {"kept"})]
+
+
 def test_nothing_else_in_storage_syncs_links_or_renames_over():
     for path in STORAGE.glob("*.py"):
         if path.name != "durable.py":

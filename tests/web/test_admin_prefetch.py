@@ -17,7 +17,7 @@ from tests.fakes.modules import Module, module
 from tests.fakes.signer import Signer
 from tests.fakes.sumdb import FakeSumdb
 from tests.nouns import an_owner
-from tests.services.sumdb.goclient import GoClient
+from tests.services.publiclog.goclient import GoClient
 from tests.web.asking import Admin, admin_of, refused, rows
 from tests.web.conftest import settings_for
 from tests.web.harbour import add_route, add_rule, add_tenant, harbour

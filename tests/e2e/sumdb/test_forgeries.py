@@ -1,7 +1,7 @@
 """What a checksum database that lies comes to: Moorage stops it first, and go would have, too.
 
 S-numbers are rows of the acceptance table in the protocol reference, F-numbers of the threats. What
-is refused of tiles and heads without a go is in tests/services/sumdb.
+is refused of tiles and heads without a go is in tests/services/publiclog.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """A tenant's own log before the real go: one key for private and public modules.
 
-Appending, recovery and tiles without a go are in tests/services/sumdb; toolchains in
+Appending, recovery and tiles without a go are in tests/services/tenantlog; toolchains in
 `test_toolchains.py`. S-numbers are rows of the acceptance table in the protocol reference.
 """
 

@@ -1,5 +1,6 @@
 """What a tenant is answered: filtered by one decision, from upstreams in their order."""
 
+import asyncio
 import json
 
 import pytest
@@ -18,6 +19,7 @@ from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
 from tests.nouns import an_upstream
+from tests.services.bench import run_sql
 from tests.services.modules.bench import INFO, LATEST, LIST, MOD, ZIP, Bench
 
 NAME = "example.com/x"
@@ -355,3 +357,19 @@ async def test_a_synthetic_go_mod_is_passed_on_as_it_is(bench: Bench, fake: Fake
     await bench.tenant("acme", fake)
     assert (await bench.ask(MOD, NAME, "v2.3.0+incompatible")).body == f"module {NAME}\n".encode()
     assert await bench.zip_of(NAME, "v2.3.0+incompatible")
+
+
+async def test_an_info_that_was_stored_earlier_has_no_mod_fetched_ahead(
+    bench: Bench, fake: FakeGoproxy
+) -> None:
+    """Whoever asks for it again, as every build does, must cause no request of its own."""
+    fake.put(module("example.com/again", "v1.0.0"))
+    await bench.tenant("acme", fake)
+    await bench.ask(INFO, "example.com/again", "v1.0.0")
+    await asyncio.gather(*bench.front._ahead)
+    await run_sql(bench.services, "delete from module_files where kind = 'mod'")
+    fake.forget()
+    bench.clock.advance(seconds=1)
+    await bench.ask(INFO, "example.com/again", "v1.0.0")
+    assert bench.front._ahead == set()
+    assert fake.hits == {}

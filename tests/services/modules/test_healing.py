@@ -8,6 +8,8 @@ import pytest
 
 from app.core.digest import Digest
 from app.core.errors import BlobDamagedError, BlobMissingError, UpstreamError, VerificationError
+from app.db.generation import current_generation
+from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module, module_zip
 from tests.services.bench import audited, blob_path, count_of, flipped, quarantined, spoil, stored
@@ -42,6 +44,20 @@ async def found_out(bench: Bench) -> None:
         await bench.zip_of(NAME, V)
     assert await bench.repair.suspect(DIGEST, len(X.zip), "test")
     await asyncio.gather(*bench.repair._running)
+
+
+async def test_F90_healing_ends_the_refusals_of_while_the_blob_was_damaged(
+    one: Bench, fake: FakeGoproxy
+) -> None:
+    """Upstream said 404 meanwhile: a process may keep that for its generation, which must end."""
+    spoil(blob_path(one.services, DIGEST), flipped(X.zip))
+    fake.fault(ZIP_PATH, Fault.status(404))
+    await found_out(one)
+    damaged = await one.services.shared.db.read(current_generation)
+    fake.clear_faults()
+    one.seconds.seconds += 3600
+    assert await one.zip_of(NAME, V) == X.zip
+    assert await one.services.shared.db.read(current_generation) > damaged
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -14,8 +14,8 @@ from app.db.engine import Session
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.secrets import SecretBox
 from app.services.sumdb import fsck
-from tests.services.sumdb.bench import V1, run_sql, sums
-from tests.services.sumdb.owner import Owner
+from tests.services.publiclog.bench import V1, run_sql, sums
+from tests.services.tenantlog.owner import Owner
 
 SIZE = 21
 

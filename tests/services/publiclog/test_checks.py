@@ -13,7 +13,7 @@ from app.db.modules import ModuleFile
 from app.services.publiclog.checks import LogChecks, LoggedSums
 from tests.fakes.faults import Fault
 from tests.fakes.sumdb import FakeSumdb, Lie
-from tests.services.sumdb.bench import V1, Relaying, sums
+from tests.services.publiclog.bench import V1, Relaying, sums
 
 NAME = "example.com/hello"
 REQUIRE, DEFER, OFF = LogPolicy.REQUIRE, LogPolicy.DEFER, LogPolicy.OFF

@@ -19,7 +19,7 @@ from tests.fakes.faults import Fault
 from tests.fakes.modules import module
 from tests.fakes.sumdb import FakeSumdb, Lie
 from tests.services.bench import count_of
-from tests.services.sumdb.bench import (
+from tests.services.publiclog.bench import (
     HELLO,
     OTHER,
     V1,
@@ -29,7 +29,7 @@ from tests.services.sumdb.bench import (
     put,
     sums,
 )
-from tests.services.sumdb.conftest import Relay
+from tests.services.publiclog.conftest import Relay
 
 
 def tree_of(log: FakeSumdb, size: int | None = None) -> Tree:

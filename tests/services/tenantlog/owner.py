@@ -21,8 +21,8 @@ from app.services.tenants.tenants import TenantService
 from app.upstream.address import AddressGuard
 from tests.nouns import a_tenant
 from tests.services.bench import WallClock
-from tests.services.sumdb.bench import V1, sums
-from tests.services.sumdb.goclient import EMPTY, GoClient
+from tests.services.publiclog.bench import V1, sums
+from tests.services.publiclog.goclient import EMPTY, GoClient
 
 PATTERN = "sum.corp.example/{tenant}"
 

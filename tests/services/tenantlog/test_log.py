@@ -24,9 +24,9 @@ from app.core.principal import ANONYMOUS, OPERATOR, Principal, Scope
 from app.core.tile import Tile, parse_tile_path
 from app.services.secrets import SecretBox
 from tests.fakes.timeline import Timeline
-from tests.services.sumdb.bench import V1, audited, sums
-from tests.services.sumdb.goclient import GoClient
-from tests.services.sumdb.owner import Owner, process
+from tests.services.publiclog.bench import V1, audited, sums
+from tests.services.publiclog.goclient import GoClient
+from tests.services.tenantlog.owner import Owner, process
 
 MakeOwner = Callable[[], Owner]
 ROOT = Path(__file__).parents[3]
@@ -247,12 +247,13 @@ async def test_killed_appenders_leave_a_log_that_is_whole_and_one_timeline(
     """T6: what was told to be done is there, whenever both processes were killed."""
     await owner.log()
     owner.db.close()
-    command = [sys.executable, "-m", "tests.services.sumdb.crashes", database_url, str(tmp_path)]
+    module = "tests.services.tenantlog.crashes"
+    command = [sys.executable, "-m", module, database_url, str(tmp_path)]
     done = await asyncio.to_thread(
         subprocess.run, [*command, "30", "1"], cwd=ROOT, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     seen = json.loads(done.stdout.splitlines()[-1])
     assert (seen["findings"], seen["lost"]) == ([], [])
-    assert seen["told"] > 30
-    assert seen["followed"] > 30
+    assert seen["told"] >= 30  # one each round at least
+    assert seen["followed"] >= 30

@@ -12,9 +12,9 @@ from app.core.errors import (
     StorageError,
 )
 from app.core.principal import OPERATOR
-from tests.services.sumdb.bench import V1, audited, run_sql, sums
-from tests.services.sumdb.goclient import Misbehaved
-from tests.services.sumdb.owner import Owner, process
+from tests.services.publiclog.bench import V1, audited, run_sql, sums
+from tests.services.publiclog.goclient import Misbehaved
+from tests.services.tenantlog.owner import Owner, process
 
 MakeOwner = Callable[[], Owner]
 ROOT = Path(__file__).parents[3]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import anyio.to_thread
@@ -12,7 +13,8 @@ from app.core import errors
 from app.core.digest import Digest
 from app.core.gorelease import ReleaseFileKind
 from app.core.releasefile import FileState
-from app.db.engine import make_engine
+from app.db.engine import Session, make_engine
+from app.db.leases import LeaseTable
 from app.services.assembly import Services
 from app.services.releases.derive import derive_toolchain
 from app.services.releases.policy import Progress
@@ -545,6 +547,33 @@ async def test_F94_a_database_locked_at_the_end_leaves_an_orphan_that_a_retry_ad
         assert await body_of(services, record) == data
         assert fake.hits[PATH] == 1
         await assert_sound(services)
+
+
+async def test_F93_a_lease_that_was_lost_during_the_download_records_nothing(
+    services: Services, fake: FakeGodev, put_release: PutRelease
+) -> None:
+    """Another process took over and is not done: its result counts, whatever it will be."""
+    data = put_release()
+    await services.releases.reader.refresh()
+    before = await record_of(services)
+    fake.fault(PATH, Fault.stall(after="half"))
+    waiting = asyncio.ensure_future(services.releases.ingestion.ensure(NAME))
+    await until_stalled(fake)
+    later = services.shared.now() + timedelta(hours=1)
+
+    def take_over(session: Session) -> int | None:
+        name = f"ingest:{NAME}"
+        table = LeaseTable(session)
+        return table.acquire(name, "elsewhere/1/1", later, timedelta(hours=1), dead_owner=None)
+
+    assert await services.shared.db.write(take_over) is not None
+    fake.release()
+    with pytest.raises(errors.NotYetError, match="it is being fetched"):
+        await waiting
+    assert await record_of(services) == before
+    assert await audited(services, "release.verified") == []
+    assert Digest.of(data) in stored(services)  # durable: the other process adopts it
+    assert staged(services) == []
 
 
 async def test_F97_closing_cancels_a_download_and_leaves_nothing_staged(

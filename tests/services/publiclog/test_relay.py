@@ -16,7 +16,7 @@ from app.db.engine import Session
 from app.db.sumdb import LogHead, LogTable
 from tests.fakes.faults import Fault
 from tests.fakes.sumdb import FakeSumdb
-from tests.services.sumdb.bench import (
+from tests.services.publiclog.bench import (
     HELLO,
     V1,
     Relaying,
@@ -25,8 +25,8 @@ from tests.services.sumdb.bench import (
     run_sql,
     sums,
 )
-from tests.services.sumdb.conftest import Relay
-from tests.services.sumdb.goclient import GoClient
+from tests.services.publiclog.conftest import Relay
+from tests.services.publiclog.goclient import GoClient
 
 # Edges of tiles, and of levels: 256 is full, 257 begins the next, 65536 fills level 1.
 SIZES = [1, 2, 255, 256, 257, 512, 513, 700, 768, 65_535, 65_536, 65_537, 66_000, 70_001]

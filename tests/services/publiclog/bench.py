@@ -12,7 +12,7 @@ from app.db.sumdb import LogEvidence, LogHead, LogTable
 from app.services.audit import AuditReader
 from app.services.publiclog.relay import LogRelay
 from tests.fakes.sumdb import FakeSumdb
-from tests.services.sumdb.goclient import GoClient
+from tests.services.publiclog.goclient import GoClient
 
 HELLO, OTHER = "example.com/Hello", "example.com/other"
 V1 = "v1.0.0"
