@@ -69,7 +69,7 @@ def entry_chunks(stream: BinaryIO, entry: Entry, span_bytes: int) -> Iterator[by
     packed = span.chunks(entry.packed_bytes)
     crc = 0
     left_bytes = entry.size_bytes
-    for chunk in _inflated(packed, entry) if entry.method == DEFLATED else packed:
+    for chunk in _inflate(packed, entry) if entry.method == DEFLATED else packed:
         crc = zlib.crc32(chunk, crc)
         left_bytes -= len(chunk)
         if left_bytes < 0:
@@ -82,7 +82,7 @@ def entry_chunks(stream: BinaryIO, entry: Entry, span_bytes: int) -> Iterator[by
     _check_rest(span, entry)
 
 
-def _inflated(packed: Iterator[bytes], entry: Entry) -> Iterator[bytes]:
+def _inflate(packed: Iterator[bytes], entry: Entry) -> Iterator[bytes]:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     # One byte more than declared is enough to tell that the size is untrue.
     limit = min(CHUNK_BYTES, entry.size_bytes + 1)

@@ -60,7 +60,7 @@ class ProvenRecord:
 
 def format_proof(hashes: Sequence[Hash], lookup: bytes) -> bytes:
     """Return the proof's text; `parse_proof` gives both back."""
-    lines = [_FIRST, *(f"{_HASH}{tlog.hash_text(one)}" for one in hashes)]
+    lines = [_FIRST, *(f"{_HASH}{tlog.hash_text(value)}" for value in hashes)]
     return ("\n".join(lines) + "\n\n").encode() + lookup
 
 

@@ -74,11 +74,11 @@ def base_of(v: str) -> str:
     if pre != "-0":
         return base.removesuffix(".0") + build
     line, _, patch = base.removesuffix(pre).rpartition(".")
-    older = _decremented(patch)
+    older = _decrement(patch)
     return f"{line}.{older}{build}" if older else ""
 
 
-def _decremented(decimal: str) -> str:
+def _decrement(decimal: str) -> str:
     """Return a decimal of any length minus 1: "100" gives "99", "0" gives ""."""
     stem = decimal.rstrip("0")
     if not stem:

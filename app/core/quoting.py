@@ -30,7 +30,7 @@ def _printable(text: str) -> str:
     return text
 
 
-def _without(text: str, refused: tuple[str, ...], reader: str) -> str:
+def _refuse_marks(text: str, refused: tuple[str, ...], reader: str) -> str:
     for mark in refused:
         if mark in text:
             raise BadInputError(f"{text!r} holds {mark}, which {reader} would act upon")
@@ -55,7 +55,7 @@ def powershell_quote(text: str) -> str:
         BadInputError: text has a character that is not printable ASCII, or a double quote:
             Windows PowerShell 5.1 hands it to a program unescaped, so the argument would change.
     """
-    _without(_printable(text), ('"',), "Windows PowerShell")
+    _refuse_marks(_printable(text), ('"',), "Windows PowerShell")
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -86,7 +86,7 @@ def actions_quote(text: str) -> str:
         BadInputError: text has a character that is not printable ASCII, or "${{", which starts an
             expression whatever the quotes.
     """
-    return yaml_quote(_without(text, ("${{",), "GitHub Actions"))
+    return yaml_quote(_refuse_marks(text, ("${{",), "GitHub Actions"))
 
 
 def gitlab_quote(text: str) -> str:
@@ -105,7 +105,7 @@ def ansible_quote(text: str) -> str:
         BadInputError: text has a character that is not printable ASCII, or the start of a Jinja
             expression, statement or comment.
     """
-    return yaml_quote(_without(text, ("{{", "{%", "{#"), "Ansible"))
+    return yaml_quote(_refuse_marks(text, ("{{", "{%", "{#"), "Ansible"))
 
 
 def systemd_quote(text: str) -> str:
@@ -132,7 +132,7 @@ def dotenv_quote(text: str) -> str:
     """
     if _PLAIN_DOTENV.fullmatch(_printable(text)):
         return text
-    _without(text, ("'",), "a reader of such files")
+    _refuse_marks(text, ("'",), "a reader of such files")
     return f"'{text}'"
 
 

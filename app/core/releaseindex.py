@@ -108,11 +108,11 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _release(item: object, where: str) -> Release:
-    version = _take(item, "version", str, where)
+    version = _member(item, "version", str, where)
     if not _VERSION.fullmatch(version) or ".." in version:
         _refuse(f"{where}.version", f"is {shown(version)}, not a release name")
-    stable = _take(item, "stable", bool, where)
-    files = _take(item, "files", list, where)
+    stable = _member(item, "stable", bool, where)
+    files = _member(item, "files", list, where)
     if not files:
         _refuse(f"{where}.files", "is empty")
     parsed = (_file(file, version, f"{where}.files[{n}]") for n, file in enumerate(files))
@@ -120,7 +120,7 @@ def _release(item: object, where: str) -> Release:
 
 
 def _file(item: object, version: str, where: str) -> ReleaseFile:
-    own_version = _take(item, "version", str, where)
+    own_version = _member(item, "version", str, where)
     if own_version != version:
         _refuse(f"{where}.version", f"is {shown(own_version)}, not its release's")
     return ReleaseFile(
@@ -135,7 +135,7 @@ def _file(item: object, version: str, where: str) -> ReleaseFile:
 
 
 def _filename(item: object, where: str) -> str:
-    name = _take(item, "filename", str, where)
+    name = _member(item, "filename", str, where)
     try:
         parse_filename(name)
     except BadInputError as error:
@@ -144,14 +144,14 @@ def _filename(item: object, where: str) -> str:
 
 
 def _platform_part(item: object, key: str, where: str) -> str:
-    value = _take(item, key, str, where)
+    value = _member(item, key, str, where)
     if not _PLATFORM_PART.fullmatch(value):
         _refuse(f"{where}.{key}", f"is {shown(value)}, not a name")
     return value
 
 
 def _sha256(item: object, where: str) -> Digest | None:
-    value = _take(item, "sha256", str, where)
+    value = _member(item, "sha256", str, where)
     if value == "":
         return None
     if not _SHA256.fullmatch(value):
@@ -160,21 +160,21 @@ def _sha256(item: object, where: str) -> Digest | None:
 
 
 def _size_bytes(item: object, where: str) -> int:
-    value = _take(item, "size", int, where)
+    value = _member(item, "size", int, where)
     if not 0 <= value <= MAX_FILE_BYTES:
         _refuse(f"{where}.size", f"is {str(value)[:30]}, not 0 to {MAX_FILE_BYTES} bytes")
     return value
 
 
 def _kind(item: object, where: str) -> ReleaseFileKind:
-    value = _take(item, "kind", str, where)
+    value = _member(item, "kind", str, where)
     if value not in set(ReleaseFileKind):
         kinds = ", ".join(ReleaseFileKind)
         _refuse(f"{where}.kind", f"is {shown(value)}, not one of {kinds}")
     return ReleaseFileKind(value)
 
 
-def _take(item: object, key: str, json_type: type[_T], where: str) -> _T:
+def _member(item: object, key: str, json_type: type[_T], where: str) -> _T:
     """Return item[key]; refuse a missing key and another JSON type (true is not a number)."""
     if not isinstance(item, dict):
         _refuse(where, f"is {_json_type(item)}, not an object")

@@ -82,7 +82,7 @@ def unmatched_pins(index: ReleaseIndex, selection: Selection) -> tuple[str, ...]
     return tuple(
         pin
         for pin in selection.pins
-        if not (release := _pinned(index, pin))
+        if not (release := _pinned_release(index, pin))
         or not any(_is_selected(file, selection) for file in release.files)
     )
 
@@ -141,11 +141,11 @@ def _ahead(index: ReleaseIndex, selection: Selection) -> Iterator[tuple[str, str
 
 def _by_pin(index: ReleaseIndex, selection: Selection) -> Iterator[tuple[str, str]]:
     for pin in selection.pins:
-        if release := _pinned(index, pin):
+        if release := _pinned_release(index, pin):
             yield release.version, f"pinned by {pin}"
 
 
-def _pinned(index: ReleaseIndex, pin: str) -> Release | None:
+def _pinned_release(index: ReleaseIndex, pin: str) -> Release | None:
     version = check_pin(pin)
     if _MINOR.fullmatch(version):
         minor = goversion.minor_of("go" + version)

@@ -147,7 +147,7 @@ def _require_no_refusal(
 ) -> None:
     """Refuse what gpg itself refuses, with the most helpful reason."""
     if has(lines, "ERRSIG", "NO_PUBKEY"):
-        raise _unchecked(first(lines, "ERRSIG"), claim, subkeys)
+        raise _unchecked_refusal(first(lines, "ERRSIG"), claim, subkeys)
     if has(lines, "BADSIG"):
         raise _Refused(
             VerdictReason.BAD_SIGNATURE,
@@ -155,14 +155,16 @@ def _require_no_refusal(
             "or the signature belongs to another file",
         )
     if has(lines, "REVKEYSIG", "KEYREVOKED"):
-        raise _revoked(claim)
+        raise _revoked_refusal(claim)
     if has(lines, "EXPSIG"):
         raise _Refused(VerdictReason.EXPIRED_SIGNATURE, "the signature itself has expired")
     if returncode != 0 or has(lines, "FAILURE", *_UNSIGNED):
         raise _Refused(VerdictReason.GPG_FAILED, f"gpg failed with exit code {returncode}")
 
 
-def _unchecked(line: StatusLine | None, claim: Claim, subkeys: Sequence[Subkey]) -> _Refused:
+def _unchecked_refusal(
+    line: StatusLine | None, claim: Claim, subkeys: Sequence[Subkey]
+) -> _Refused:
     """Return the refusal for a signature that gpg could not check."""
     if line is not None and read_number(line.args[5]) != _NO_PUBLIC_KEY:
         if read_number(line.args[2]) not in STRONG_DIGESTS:
@@ -249,7 +251,7 @@ def _require_in_force(
     if key is None or primary is None or key.primary != primary.fingerprint or not key.can_sign:
         raise MalformedError("the signing key is not in the keyring's listing")
     if key.revoked or primary.revoked:
-        raise _revoked(claim)
+        raise _revoked_refusal(claim)
     expires_at = min((at for at in (key.expires_at, primary.expires_at) if at), default=None)
     if signed_at < key.created_at or (expires_at is not None and signed_at > expires_at):
         raise _Refused(
@@ -259,7 +261,7 @@ def _require_in_force(
     return expires_at
 
 
-def _revoked(claim: Claim) -> _Refused:
+def _revoked_refusal(claim: Claim) -> _Refused:
     return _Refused(
         VerdictReason.REVOKED_KEY,
         f"the signing subkey {_key(claim.subkey)} is revoked",

@@ -161,7 +161,7 @@ def stored_hashes(n: int, leaf: Hash, read: HashReader) -> list[Hash]:
 
 def _read(read: HashReader, indexes: Sequence[int]) -> list[Hash]:
     hashes = list(read(indexes)) if indexes else []
-    if len(hashes) != len(indexes) or any(len(one) != HASH_BYTES for one in hashes):
+    if len(hashes) != len(indexes) or any(len(value) != HASH_BYTES for value in hashes):
         raise VerificationError(f"the log's stored hashes are short of the {len(indexes)} needed")
     return hashes
 
@@ -236,7 +236,7 @@ def _record_path(size: int, n: int) -> list[_Sibling]:
 
 
 def _record_ranges(size: int, n: int) -> list[tuple[int, int]]:
-    return [(one.low, one.high) for one in _record_path(size, n)]
+    return [(sibling.low, sibling.high) for sibling in _record_path(size, n)]
 
 
 def record_proof_indexes(size: int, n: int) -> list[int]:
@@ -288,7 +288,7 @@ def _tree_ranges(size: int, old_size: int) -> list[tuple[int, int]]:
     beside, low = _tree_path(size, old_size)
     # If the old tree is a subtree of the new one, the checker already has the subtree's hash.
     shared = [(low, old_size)] if low else []
-    return shared + [(one.low, one.high) for one in beside]
+    return shared + [(sibling.low, sibling.high) for sibling in beside]
 
 
 def tree_proof_indexes(size: int, old_size: int) -> list[int]:

@@ -73,7 +73,7 @@ class Blobs:
     def all(self) -> list[RecordedBlob]:
         """Return every recorded blob, in digest order."""
         rows = self._session.execute(select(BlobRow).order_by(BlobRow.sha256)).scalars()
-        return [_recorded(row) for row in rows]
+        return [_blob_of(row) for row in rows]
 
     def checked_before(self, at: datetime, limit: int) -> list[RecordedBlob]:
         """Return undamaged blobs whose last check is older than at, the oldest first."""
@@ -83,8 +83,8 @@ class Blobs:
             .order_by(BlobRow.checked_at)
             .limit(limit)
         ).scalars()
-        return [_recorded(row) for row in rows]
+        return [_blob_of(row) for row in rows]
 
 
-def _recorded(row: BlobRow) -> RecordedBlob:
+def _blob_of(row: BlobRow) -> RecordedBlob:
     return RecordedBlob(Digest(row.sha256), row.size_bytes, row.damaged, row.checked_at)

@@ -123,7 +123,7 @@ class Fsck:
         if repair:
             await self._store.recover()
             findings = [await self._repair_finding(finding) for finding in findings]
-        logs = await self._logs.every()
+        logs = await self._logs.run_all()
         findings += [
             FsckFinding(FsckProblem.LOG, f"log:{log.log}", (), 0, problem)
             for log in logs

@@ -132,7 +132,7 @@ class ModuleFiles:
     async def _ask_log(self, key: FileKey) -> LoggedSums | None:
         if key.kind is RequestKind.INFO or key.log is LogPolicy.OFF:
             return None
-        return await self._log_checks.vouched(key.module, key.version, key.log)
+        return await self._log_checks.logged_sums(key.module, key.version, key.log)
 
     async def _with_log_state(self, file: ModuleFile, pending_sums: PendingSums) -> ModuleFile:
         """Return the file as the log sees it.
@@ -268,7 +268,7 @@ class ModuleFiles:
             VerificationError: the log vouches for other content.
             UpstreamError: policy requires the log, and it can't be asked.
         """
-        logged = await self._log_checks.vouched(file.module, file.version, policy, insist=True)
+        logged = await self._log_checks.logged_sums(file.module, file.version, policy, insist=True)
         try:
             state = logged.judge(file)
         except VerificationError as error:

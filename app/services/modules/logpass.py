@@ -101,7 +101,9 @@ class LogPass:
             return False
         version = toolchain.version
         try:
-            vouched = await self._checks.vouched(MODULE_PATH, version, LogPolicy.DEFER, insist=True)
+            vouched = await self._checks.logged_sums(
+                MODULE_PATH, version, LogPolicy.DEFER, insist=True
+            )
         except MoorageError as error:
             _log.warning("log not asked", name=record.file.filename, error=str(error))
             return False

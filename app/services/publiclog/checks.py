@@ -89,7 +89,7 @@ class LogChecks:
         """Whether the log failed within the last half minute."""
         return self._clock() < self._rests_until
 
-    async def vouched(
+    async def logged_sums(
         self, module: str, version: str, policy: LogPolicy, *, insist: bool = False
     ) -> LoggedSums:
         """Return the log's answer about a version.

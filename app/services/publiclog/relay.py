@@ -154,7 +154,9 @@ class LogRelay:
             evidence = body
             await self._check(lookup, own.tree, newest.tree, module, version)
         except (BadInputError, VerificationError) as error:
-            raise await self._refused(f"lookup of {module}@{version}", evidence, error) from error
+            raise await self._record_refusal(
+                f"lookup of {module}@{version}", evidence, error
+            ) from error
         answered, at = LogLookup(module, version, lookup.number, body), self._now()
         await self._write(lambda s: LogTable(s, self.name).save_lookup(answered, at))
         return answered
@@ -168,7 +170,7 @@ class LogRelay:
             raise VerificationError(
                 f"its record {lookup.number} is beyond its tree of {own.size} records"
             )
-        proven = await self._tiles.proven(newest, [tlog.stored_hash_index(0, lookup.number)])
+        proven = await self._tiles.prove(newest, [tlog.stored_hash_index(0, lookup.number)])
         text = records.authentic_text(lookup, proven.tiles)
         records.lines_for(text, module, version)
         await self._write(partial(self._tiles.save, proven))
@@ -183,7 +185,7 @@ class LogRelay:
         """
         if tile.level == DATA_LEVEL or tile.height != HEIGHT:
             raise UnknownError(f"{tile.path} is not relayed; ask the log itself for it")
-        stored = await self._tiles.kept([tile])
+        stored = await self._tiles.read_kept([tile])
         return (
             stored[tile]
             if tile in stored
@@ -194,9 +196,9 @@ class LogRelay:
         head = await self._head_with(tile)
         index = tile_indexes(Tile(HEIGHT, tile.level, tile.number, 1))[0]
         try:
-            proven = await self._tiles.proven(head.tree, [index])
+            proven = await self._tiles.prove(head.tree, [index])
         except (BadInputError, VerificationError) as error:
-            raise await self._refused(tile.path, tile.path.encode(), error) from error
+            raise await self._record_refusal(tile.path, tile.path.encode(), error) from error
         await self._write(partial(self._tiles.save, proven))
         whole = next(
             body
@@ -244,13 +246,13 @@ class LogRelay:
         try:
             await self._merge(note)
         except (BadInputError, VerificationError) as error:
-            raise await self._refused("tree head", note, error) from error
+            raise await self._record_refusal("tree head", note, error) from error
 
     async def _head(self) -> PublicHead | None:
         stored = await self._db.read(lambda s: LogTable(s, self.name).head())
-        return None if stored is None else self._opened(stored.note)
+        return None if stored is None else self._open_head(stored.note)
 
-    def _opened(self, raw: bytes) -> PublicHead:
+    def _open_head(self, raw: bytes) -> PublicHead:
         return PublicHead(tlog.parse_tree(open_note(raw, [self.verifier]).text), raw)
 
     async def _merge(self, raw: bytes) -> tuple[PublicHead, PublicHead]:
@@ -260,7 +262,7 @@ class LogRelay:
             BadInputError: the note is malformed.
             VerificationError: the log did not sign the head, or the head is on another timeline.
         """
-        new = self._opened(raw)
+        new = self._open_head(raw)
         async with self._merging:
             while True:
                 old = await self._head()
@@ -268,22 +270,22 @@ class LogRelay:
                     if new.tree.size == old.tree.size:
                         self._check_root(new.tree, old.tree, old.tree.root)
                     else:
-                        proven = await self._continued(new.tree, old.tree)
+                        proven = await self._prove_growth(new.tree, old.tree)
                         await self._write(partial(self._tiles.save, proven))
                     return new, old
-                proven = await self._continued((old or _START).tree, new.tree)
+                proven = await self._prove_growth((old or _START).tree, new.tree)
                 head = LogHead(new.tree.size, raw, self._now())
                 if await self._write(partial(self._save_head, head, old, proven)):
                     return new, new
                 # Another process saved a newer head meanwhile: compare with that head too.
 
-    async def _continued(self, older: Tree, newer: Tree) -> ProvenTiles:
+    async def _prove_growth(self, older: Tree, newer: Tree) -> ProvenTiles:
         """Return the tiles along both edges, which prove that newer grew from older.
 
         Raises:
             VerificationError: newer did not grow from older, or the tiles do not belong to newer.
         """
-        proven = await self._tiles.proven(newer, tlog.tree_indexes(older.size))
+        proven = await self._tiles.prove(newer, tlog.tree_indexes(older.size))
         self._check_root(older, newer, tlog.tree_hash(older.size, proven.tiles.read))
         return proven
 
@@ -309,7 +311,7 @@ class LogRelay:
             # Another process inserted the same row first; the second attempt reads that row.
             return await self._db.write(work)
 
-    async def _refused(
+    async def _record_refusal(
         self, what: str, answer: bytes, error: BadInputError | VerificationError
     ) -> VerificationError:
         """Raise an alarm, keep the answer as evidence, and return the error for the caller."""

@@ -34,7 +34,7 @@ class LogTiles:
         self._server = server
         self._db = db
 
-    async def proven(self, tree: Tree, indexes: Iterable[int]) -> ProvenTiles:
+    async def prove(self, tree: Tree, indexes: Iterable[int]) -> ProvenTiles:
         """Return the tiles that prove stored hashes: kept ones, and others from the log.
 
         Args:
@@ -47,9 +47,9 @@ class LogTiles:
             VerificationError: the tiles do not belong to the tree.
         """
         needed = tiles_needed(tree, indexes)
-        kept = await self.kept(needed)
+        kept = await self.read_kept(needed)
         fresh = [tile for tile in needed if tile not in kept]
-        bodies = kept | await self._fetched(fresh)
+        bodies = kept | await self._fetch_bodies(fresh)
         try:
             return ProvenTiles(await asyncio.to_thread(authenticate, tree, bodies), fresh)
         except VerificationError:
@@ -57,14 +57,14 @@ class LogTiles:
                 raise
         # The kept tiles do not belong to this tree: they are damaged, or the log forked. Fetch all
         # tiles from the log. In the case of a fork, the comparison of the heads will fail.
-        bodies = await self._fetched(needed)
+        bodies = await self._fetch_bodies(needed)
         return ProvenTiles(await asyncio.to_thread(authenticate, tree, bodies), needed)
 
-    async def kept(self, tiles: Sequence[Tile]) -> dict[Tile, bytes]:
+    async def read_kept(self, tiles: Sequence[Tile]) -> dict[Tile, bytes]:
         """Return the bodies of those tiles that are kept, in their width or a larger one."""
-        return await self._db.read(partial(self._kept, tiles))
+        return await self._db.read(partial(self._read_kept, tiles))
 
-    def _kept(self, tiles: Sequence[Tile], session: Session) -> dict[Tile, bytes]:
+    def _read_kept(self, tiles: Sequence[Tile], session: Session) -> dict[Tile, bytes]:
         table = LogTable(session, self._name)
         bodies = {tile: table.tile(tile.level, tile.number) for tile in tiles}
         return {
@@ -79,7 +79,7 @@ class LogTiles:
         for tile in proven.fresh:
             table.save_tile(tile.level, tile.number, proven.tiles.bodies[tile])
 
-    async def _fetched(self, tiles: Sequence[Tile]) -> dict[Tile, bytes]:
+    async def _fetch_bodies(self, tiles: Sequence[Tile]) -> dict[Tile, bytes]:
         bodies = await asyncio.gather(*map(self._body, tiles))
         return dict(zip(tiles, bodies, strict=True))
 

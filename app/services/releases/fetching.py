@@ -60,9 +60,9 @@ class Fetcher:
                         f"the release index says {sha256}"
                     )
                 )
-        raise self._worst(file, troubles)
+        raise self._worst_error(file, troubles)
 
-    def _worst(self, file: ReleaseFile, troubles: list[MoorageError]) -> MoorageError:
+    def _worst_error(self, file: ReleaseFile, troubles: list[MoorageError]) -> MoorageError:
         """Return the error for the caller; wrong bytes take precedence over no bytes."""
         wrong = next((t for t in troubles if isinstance(t, VerificationError)), None)
         if wrong is not None:

@@ -127,7 +127,7 @@ class SumdbFront:
         module, version = _module_version(rest)
         decision = allowed(caller.may(module).decide(version))
         if isinstance(log, LogRelay):
-            body = await self._relayed(caller, log, module, version)
+            body = await self._relay_lookup(caller, log, module, version)
         else:
             sums = await self._sums(caller, module, version)
             await self._logs.append(log, module, version, sums)
@@ -160,7 +160,9 @@ class SumdbFront:
             task.cancel()
         await asyncio.gather(*self._recording, return_exceptions=True)
 
-    async def _relayed(self, caller: Caller, log: LogRelay, module: str, version: str) -> bytes:
+    async def _relay_lookup(
+        self, caller: Caller, log: LogRelay, module: str, version: str
+    ) -> bytes:
         why = caller.policy.private_names.why(module)
         if why is not None:
             raise DeniedError(
@@ -188,9 +190,11 @@ class SumdbFront:
         if caller.is_mirrored(module):
             return Sums(await self._mirrored.h1(version), GO_MOD_H1)
         file, route = await self._front.vouched_zip(caller, module, version)
-        return self._vouched(file, is_public=not route.private and route.log is not LogPolicy.OFF)
+        return self._confirmed_sums(
+            file, is_public=not route.private and route.log is not LogPolicy.OFF
+        )
 
-    def _vouched(self, file: ModuleFile, *, is_public: bool) -> Sums:
+    def _confirmed_sums(self, file: ModuleFile, *, is_public: bool) -> Sums:
         if is_public and self._checks.is_on and file.log_state is not LogState.VERIFIED:
             raise NotYetError(
                 f"{file.module}@{file.version} is not vouched for by the public checksum database "

@@ -42,7 +42,7 @@ class LogFsck:
         self._db = db
         self._heads = heads
 
-    async def every(self) -> list[LogReport]:
+    async def run_all(self) -> list[LogReport]:
         """Check all logs but the retired ones, which may lack records that they once had."""
         logs = await self._db.read(lambda s: TenantLogTable(s).all())
         return [await self.run(log) for log in logs if not log.retired]

@@ -158,13 +158,15 @@ class Prefetch:
         name = item if isinstance(item, str) else f"{item.module}@{item.version}"
         try:
             summed = _parse_name(item) if isinstance(item, str) else item
-            return await self._one(caller, name, summed)
+            return await self._prefetch_version(caller, name, summed)
         except DeniedError as error:
             return PrefetchResult(name, PrefetchOutcome.SKIPPED, str(error))
         except MoorageError as error:
             return PrefetchResult(name, PrefetchOutcome.FAILED, str(error))
 
-    async def _one(self, caller: Caller, name: str, summed: GoSumEntry) -> PrefetchResult:
+    async def _prefetch_version(
+        self, caller: Caller, name: str, summed: GoSumEntry
+    ) -> PrefetchResult:
         private = caller.policy.private_names.why(summed.module)
         own = caller.of_tenant.log
         logs = [*([] if private else self._relays), *([own.name] if own else [])]
@@ -209,8 +211,8 @@ def _parse_name(name: str) -> GoSumEntry:
     Raises:
         BadInputError: name has another form, or its version is a query.
     """
-    module, found, version = name.rpartition("@")
-    if not found:
+    module, separator, version = name.rpartition("@")
+    if not separator:
         raise BadInputError(f"{name[:200]!a} is not <module>@<version>")
     modules.check(module, version)
     if not modules.is_canonical_for(module, version):

@@ -82,10 +82,10 @@ class LogStatus:
         require_admin(who, None)
         # PostgreSQL accepts no NUL in a text, and the name comes from the request.
         name = log if log.isprintable() else ""
-        found = await self._db.read(lambda s: LogTable(s, name).evidence())
-        if not found and name not in self._relays:
+        evidence = await self._db.read(lambda s: LogTable(s, name).evidence())
+        if not evidence and name not in self._relays:
             raise UnknownError(f"no log {log[:80]!a} is relayed; see `moorage sumdb logs`")
-        return found
+        return evidence
 
     async def of_tenant(self, tenant: str, who: Principal) -> OwnLogs:
         """Return a tenant's own logs.

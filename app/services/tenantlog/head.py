@@ -62,7 +62,7 @@ class HeadFiles:
         with storage_errors(f"lock keys/logs/{name}.head"), self._lock(name):
             filed = self.read(name)
             if filed is None or filed.size < size:
-                self._put(name, note)
+                self._write(name, note)
 
     def replace(self, name: str, note: bytes) -> None:
         """Replace any head by this one, durably.
@@ -71,7 +71,7 @@ class HeadFiles:
             StorageError: the file can't be written.
         """
         with storage_errors(f"lock keys/logs/{name}.head"), self._lock(name):
-            self._put(name, note)
+            self._write(name, note)
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
@@ -80,7 +80,7 @@ class HeadFiles:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             yield
 
-    def _put(self, name: str, note: bytes) -> None:
+    def _write(self, name: str, note: bytes) -> None:
         path = self.path(name)
         temp = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
         with storage_errors(f"write keys/logs/{name}.head"):

@@ -98,7 +98,7 @@ class TenantLogs:
         name = next(n for n in names if n not in used_names and not self._heads.knows(n))
         signer = generate(name, random)
         head = sign(tlog.format_tree(Tree(0, tlog.EMPTY_ROOT)), signer)
-        seed = self._box.seal(signer.skey, _place(name))
+        seed = self._box.seal(signer.skey, _seal_place(name))
         vkey = signer.verifier.vkey
         log = table.add(tenant.id, name, vkey, seed, head, self._now())
         record(session, self._now(), who, "sumdb.create", f"log:{name}", vkey)
@@ -115,7 +115,7 @@ class TenantLogs:
         stored = await self._db.read(lambda s: TenantLogTable(s).record(log.id, module, version))
         appended = stored or await self._append_now(log, module, version, text)
         if appended.text != text:
-            raise await self._contradicted(log, appended, text)
+            raise await self._record_contradiction(log, appended, text)
         return appended
 
     async def _append_now(
@@ -138,7 +138,7 @@ class TenantLogs:
             await asyncio.to_thread(self._heads.keep, name, head)
             self._filed_heads[name] = head
 
-    async def _contradicted(
+    async def _record_contradiction(
         self, log: TenantLog, known: LogRecord, text: bytes
     ) -> VerificationError:
         why = (
@@ -155,7 +155,7 @@ class TenantLogs:
         return VerificationError(why)
 
     def _signer(self, log: TenantLog) -> Signer:
-        return parse_skey(self._box.open(log.seed, _place(log.name)))
+        return parse_skey(self._box.open(log.seed, _seal_place(log.name)))
 
     async def lookup(self, log: TenantLog, module: str, version: str) -> bytes:
         """Return the answer to a lookup: the record, and a head that covers the record.
@@ -194,8 +194,8 @@ class TenantLogs:
                 return None
             if tile.level == DATA_LEVEL:
                 start = tile.number << HEIGHT
-                found = table.records(log.id, start, tile.width)
-                return records.format_data_tile(r.text.decode() for r in found)
+                rows = table.records(log.id, start, tile.width)
+                return records.format_data_tile(r.text.decode() for r in rows)
             return tile_body(tile, lambda places: read_hashes(table, log.id, places))
 
         body = await self._db.read(work)
@@ -212,19 +212,19 @@ class TenantLogs:
 
         def work(session: Session) -> tuple[Proof, bytes] | None:
             table = TenantLogTable(session)
-            found, now = table.record(log.id, module, version), table.get(log.id)
-            if found is None:
+            stored, now = table.record(log.id, module, version), table.get(log.id)
+            if stored is None:
                 return None
             hashes = tlog.prove_record(
-                now.size, found.record, lambda places: read_hashes(table, log.id, places)
+                now.size, stored.record, lambda places: read_hashes(table, log.id, places)
             )
-            lookup = records.format_lookup(Lookup(found.record, found.text.decode(), now.head))
+            lookup = records.format_lookup(Lookup(stored.record, stored.text.decode(), now.head))
             return Proof(log.name, log.vkey, lookup, tuple(hashes)), now.head
 
-        found = await self._db.read(work)
-        if found is None:
+        result = await self._db.read(work)
+        if result is None:
             raise UnknownError(f"{log.name} has no record of {module}@{version}")
-        proof, head = found
+        proof, head = result
         await self._file_head(log.name, head)
         return proof
 
@@ -274,7 +274,7 @@ class TenantLogs:
         return new
 
 
-def _place(name: str) -> str:
+def _seal_place(name: str) -> str:
     return f"log:{name}"
 
 

@@ -40,7 +40,7 @@ MOD = stored(RequestKind.MOD, sums(1).go_mod_h1)
 async def test_content_that_the_log_vouches_for_is_verified(
     checks: LogChecks, policy: LogPolicy
 ) -> None:
-    vouched = await checks.vouched(NAME, V1, policy)
+    vouched = await checks.logged_sums(NAME, V1, policy)
     assert vouched == LoggedSums("sum.fake.example", sums(1))
     assert vouched.judge(ZIP) is vouched.judge(MOD) is LogState.VERIFIED
 
@@ -60,13 +60,13 @@ async def test_content_that_the_log_vouches_for_is_verified(
 async def test_F74_other_content_than_the_log_vouches_for_is_refused(
     checks: LogChecks, policy: LogPolicy, file: ModuleFile
 ) -> None:
-    vouched = await checks.vouched(NAME, V1, policy)
+    vouched = await checks.logged_sums(NAME, V1, policy)
     with pytest.raises(VerificationError, match=r"and sum\.fake\.example vouches for h1:"):
         vouched.judge(file)
 
 
 async def test_off_asks_nobody(checks: LogChecks, log: FakeSumdb) -> None:
-    vouched = await checks.vouched(NAME, V1, OFF)
+    vouched = await checks.logged_sums(NAME, V1, OFF)
     assert vouched.judge(ZIP) is LogState.UNVERIFIED
     assert log.requests == []
 
@@ -76,17 +76,17 @@ async def test_F77_with_the_log_down_require_waits_and_defer_marks(
 ) -> None:
     log.stop()
     with pytest.raises(UpstreamUnavailableError, match=r"its route requires it") as raised:
-        await checks.vouched(NAME, V1, REQUIRE)
+        await checks.logged_sums(NAME, V1, REQUIRE)
     assert raised.value.retry_after_s > 0
-    assert (await checks.vouched(NAME, V1, DEFER)).judge(ZIP) is LogState.UNVERIFIED
+    assert (await checks.logged_sums(NAME, V1, DEFER)).judge(ZIP) is LogState.UNVERIFIED
 
 
 async def test_F77_with_the_log_down_what_was_looked_up_still_verifies(
     checks: LogChecks, log: FakeSumdb
 ) -> None:
-    await checks.vouched(NAME, V1, DEFER)
+    await checks.logged_sums(NAME, V1, DEFER)
     log.stop()
-    assert (await checks.vouched(NAME, V1, REQUIRE)).judge(ZIP) is LogState.VERIFIED
+    assert (await checks.logged_sums(NAME, V1, REQUIRE)).judge(ZIP) is LogState.VERIFIED
 
 
 async def test_F77_defer_does_not_wait_for_a_log_that_hangs(
@@ -94,17 +94,17 @@ async def test_F77_defer_does_not_wait_for_a_log_that_hangs(
 ) -> None:
     log.fault(LOOKUP, Fault.delay_headers_until_released())
     impatient = LogChecks([relaying.relay], defer_s=0.05)
-    assert (await impatient.vouched(NAME, V1, DEFER)).judge(ZIP) is LogState.UNVERIFIED
+    assert (await impatient.logged_sums(NAME, V1, DEFER)).judge(ZIP) is LogState.UNVERIFIED
     # The question was not given up with whoever asked it first.
     log.release()
-    assert (await checks.vouched(NAME, V1, REQUIRE)).judge(ZIP) is LogState.VERIFIED
+    assert (await checks.logged_sums(NAME, V1, REQUIRE)).judge(ZIP) is LogState.VERIFIED
     assert log.lookups == 1
 
 
 async def test_a_version_without_a_record_fails_where_one_is_required(checks: LogChecks) -> None:
     with pytest.raises(VerificationError, match=r"has no record of example.com/hello@v9\.0\.0"):
-        await checks.vouched(NAME, "v9.0.0", REQUIRE)
-    vouched = await checks.vouched(NAME, "v9.0.0", DEFER)
+        await checks.logged_sums(NAME, "v9.0.0", REQUIRE)
+    vouched = await checks.logged_sums(NAME, "v9.0.0", DEFER)
     assert vouched.judge(ZIP) is LogState.UNVERIFIED
 
 
@@ -114,15 +114,15 @@ async def test_F76_an_answer_that_does_not_verify_is_refused_under_any_policy(
 ) -> None:
     log.lie = Lie.BAD_SIGNATURE
     with pytest.raises(VerificationError, match="its text was altered"):
-        await checks.vouched(NAME, V1, policy)
+        await checks.logged_sums(NAME, V1, policy)
     log.heal()
-    assert (await checks.vouched(NAME, V1, policy)).judge(ZIP) is LogState.VERIFIED
+    assert (await checks.logged_sums(NAME, V1, policy)).judge(ZIP) is LogState.VERIFIED
 
 
 async def test_without_a_log_only_require_fails() -> None:
     checks = LogChecks([])
     assert not checks.is_on
     for policy in (OFF, DEFER):
-        assert (await checks.vouched(NAME, V1, policy)).judge(ZIP) is LogState.UNVERIFIED
+        assert (await checks.logged_sums(NAME, V1, policy)).judge(ZIP) is LogState.UNVERIFIED
     with pytest.raises(VerificationError, match="MOORAGE_SUMDB__UPSTREAMS is empty"):
-        await checks.vouched(NAME, V1, REQUIRE)
+        await checks.logged_sums(NAME, V1, REQUIRE)
