@@ -38,6 +38,7 @@ from app.services.modules.answers import Absences, ModuleAnswers
 from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
 from app.services.modules.healing import ModuleHealing
+from app.services.modules.lists import Lists
 from app.services.modules.logpass import LogPass
 from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.refresh import ModuleRefresh
@@ -217,11 +218,11 @@ def build_modules(
     on_one_host = is_sqlite(settings.resolved_database_url)
     turns: Turns = shared.locks if on_one_host else shared.leases
     slots = Slots(places=limits.cold_queue, wait_s=float(limits.cold_wait_s))
-    absences = Absences(time.monotonic)
+    absences, lists = Absences(time.monotonic), Lists(slots.checks)
     goproxies = Goproxies(partial(_http_client, settings, shared.pause))
     upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold)
     files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, **bounds)
-    answers = ModuleAnswers(db, turns, slots, absences, now, **bounds)
+    answers = ModuleAnswers(db, turns, slots, absences, lists, now, **bounds)
     toolchains = Toolchains(
         db, store, releases.catalog, releases.ingestion, releases.freshness, shared.leases, now
     )
@@ -232,7 +233,7 @@ def build_modules(
         files=files,
         answers=answers,
         mirrored=mirrored,
-        front=ModuleFront(db, files, answers, absences, upstreams, mirrored, now),
+        front=ModuleFront(db, files, answers, absences, upstreams, mirrored, lists, now),
         healing=ModuleHealing(db, shared.policies, files, upstreams, toolchains),
         refresh=ModuleRefresh(db, shared.policies, files, absences, upstreams, now),
         log_pass=LogPass(db, files, publiclog.checks, shared.policies, now),

@@ -18,6 +18,7 @@ from cachetools import TTLCache
 
 from app import logs
 from app.core.errors import (
+    BadInputError,
     MoorageError,
     OverloadedError,
     UpstreamAbsentError,
@@ -30,10 +31,11 @@ from app.db.moduleanswers import ModuleAnswer, ModuleAnswerTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Turns
-from app.services.modules.checks import check_list, check_resolved
+from app.services.modules.checks import check_resolved, refused
+from app.services.modules.lists import Lists
 from app.services.slots import Slots
 from app.services.upstreams import Source
-from app.upstream.goproxy import Goproxy, path_of
+from app.upstream.goproxy import path_of
 
 LIST = "list"
 LATEST = "latest"
@@ -128,6 +130,7 @@ class ModuleAnswers:
         turns: Turns,
         slots: Slots,
         absences: Absences,
+        lists: Lists,
         now: Now,
         *,
         max_waiters: int,
@@ -137,6 +140,7 @@ class ModuleAnswers:
         self._turns = turns
         self._slots = slots
         self._absences = absences
+        self._lists = lists
         self._now = now
         self._flight: Flight[tuple[int, str, str], ModuleAnswer] = Flight(
             max_waiters=max_waiters, max_keys=max_queue
@@ -219,7 +223,7 @@ class ModuleAnswers:
             if known is not None and (since is None or known.fetched_at > since):
                 return known  # another process was faster
             try:
-                body = await self._fetch(query, source.proxy)
+                body = await self._fetch(query, source)
             except UpstreamAbsentError as error:
                 self._absences.remember(query.identity, error.status)
                 if known is not None and known.status == 200:  # it is gone, for good or for now
@@ -229,9 +233,15 @@ class ModuleAnswers:
             await self._db.write(lambda s: ModuleAnswerTable(s).save(answer))
             return answer
 
-    async def _fetch(self, query: Query, proxy: Goproxy) -> bytes:
+    async def _fetch(self, query: Query, source: Source) -> bytes:
+        proxy = source.proxy
         if query.query == LIST:
-            return check_list(query.module, await proxy.get(query.path, MAX_LIST_BYTES))
+            body = await proxy.get(query.path, MAX_LIST_BYTES)
+            try:
+                await self._lists.check(body, query.module, source.tenant)
+            except BadInputError as error:
+                raise refused(f"{query.module}/@v/list", str(error)) from error
+            return body
         body = await proxy.get(query.path, MAX_INFO_BYTES)
         return check_resolved(query.module, query.query, body, self._now())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from app.core import gomod
 from app.core.digest import Digest
 from app.core.errors import BadInputError, StorageError, UpstreamContentError
-from app.core.goproxy import RequestKind, parse_info, versions_of
+from app.core.goproxy import RequestKind, parse_info
 from app.core.logstate import LogState
 from app.core.modzip import inspect
 from app.core.routing import LogPolicy, RecordedRoute
@@ -135,19 +135,6 @@ def check_zip(key: FileKey, path: Path, digest: Digest, size: int, at: datetime)
         facts.go_mod_h1 or gomod.h1(gomod.synthetic(key.module)),
         _log_state(key),
     )
-
-
-def check_list(module: str, body: bytes) -> bytes:
-    """Return body if it is a list of versions.
-
-    Raises:
-        UpstreamContentError: it is not.
-    """
-    try:
-        versions_of(body, module)
-    except BadInputError as error:
-        raise refused(f"{module}/@v/list", str(error)) from error
-    return body
 
 
 def check_resolved(module: str, query: str, body: bytes, now: datetime) -> bytes:

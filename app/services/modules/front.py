@@ -24,11 +24,8 @@ from app.core.errors import (
 from app.core.goproxy import (
     GoproxyRequest,
     RequestKind,
-    commits_of,
-    newest,
     parse_info,
     render_list,
-    versions_of,
 )
 from app.core.logstate import LogState
 from app.core.routing import LogPolicy, RecordedRoute, RecordedUpstream
@@ -47,6 +44,7 @@ from app.services.modules.answers import (
 from app.services.modules.caller import Caller, Resolved, allowed
 from app.services.modules.checks import FileKey
 from app.services.modules.files import ModuleFiles
+from app.services.modules.lists import Lists
 from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.probes import Probes
 from app.services.modules.troubles import for_client
@@ -69,6 +67,7 @@ class ModuleFront:
         absences: Absences,
         upstreams: Upstreams,
         mirrored: MirroredToolchains,
+        lists: Lists,
         now: Now,
     ) -> None:
         self._db = db
@@ -77,6 +76,7 @@ class ModuleFront:
         self._absences = absences
         self._upstreams = upstreams
         self._mirrored = mirrored
+        self._lists = lists
         self._now = now
         self._ahead: set[asyncio.Task[None]] = set()
         self._probes = Probes(db, lambda caller, route, m: self._cached(caller, route, m, LIST))
@@ -112,9 +112,8 @@ class ModuleFront:
     ) -> Resolved:
         """Return the versions that the tenant may see."""
         listed = await self._cached(caller, route, module, LIST)
-        visible = [v for v in versions_of(listed.body, module) if permission.decide(v).allowed]
-        decision = permission.decide(None)
-        return _changing("", decision, listed, render_list(visible))
+        visible = await self._lists.visible(listed.body, module, permission, caller.tenant)
+        return _changing("", permission.decide(None), listed, visible)
 
     async def _latest(
         self, caller: Caller, route: RecordedRoute, module: str, permission: Permission
@@ -132,7 +131,9 @@ class ModuleFront:
                 return _changing(version, decision, latest, latest.body)
             denial = decision
         listed = await self._cached(caller, route, module, LIST)
-        newest_visible = _newest_visible(listed.body, module, permission)
+        newest_visible = await self._lists.newest_visible(
+            listed.body, module, permission, caller.tenant
+        )
         if newest_visible is None:
             if denial is not None:
                 raise DeniedError(denial.reason, denial.by)
@@ -300,15 +301,6 @@ class ModuleFront:
 def _changing(version: str, decision: Decision, cached: CachedAnswer, body: bytes) -> Resolved:
     """Return an answer that is as fresh as the cached answer that it was made from."""
     return Resolved(version, decision.by, body, fresh_s=cached.fresh_s, stale_s=cached.stale_s)
-
-
-def _newest_visible(listed: bytes, module: str, permission: Permission) -> str | None:
-    """Return the newest version of a list that may be seen, else its last visible commit."""
-    version = newest(v for v in versions_of(listed, module) if permission.decide(v).allowed)
-    if version is not None:
-        return version
-    commits = reversed(commits_of(listed, module))
-    return next((v for v in commits if permission.decide(v).allowed), None)
 
 
 async def _quietly(work: Awaitable[ModuleFile]) -> None:

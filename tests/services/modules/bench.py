@@ -25,6 +25,7 @@ from app.services.modules.caller import Caller, Resolved
 from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
 from app.services.modules.healing import ModuleHealing
+from app.services.modules.lists import Lists
 from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.refresh import ModuleRefresh
 from app.services.publiclog.checks import LogChecks
@@ -215,11 +216,12 @@ def _wired(
     bounds = {"max_waiters": max_waiters, "max_queue": max_queue}
     checks = LogChecks(list(services.publiclog.relays.values()))
     files = ModuleFiles(db, store, leases, slots, checks, clock, **bounds)
-    answers = ModuleAnswers(db, leases, slots, absences, clock, **bounds)
+    lists = Lists(slots.checks)
+    answers = ModuleAnswers(db, leases, slots, absences, lists, clock, **bounds)
     upstreams = Upstreams(Goproxies(_client), services.tenants.credentials._box, cold)
     toolchains, policies = services.modules.toolchains, services.shared.policies
     mirrored = MirroredToolchains(toolchains)
-    front = ModuleFront(db, files, answers, absences, upstreams, mirrored, clock)
+    front = ModuleFront(db, files, answers, absences, upstreams, mirrored, lists, clock)
     healing = ModuleHealing(db, policies, files, upstreams, toolchains)
     repair = Repair(db, store, (healing,), clock)
     refresh = ModuleRefresh(db, policies, files, absences, upstreams, clock)

@@ -1,0 +1,89 @@
+"""Lists of versions: parsed once, filtered for each tenant, and off the event loop where large."""
+
+import asyncio
+import threading
+
+import pytest
+
+from app.core.acl import Decision
+from app.core.errors import BadInputError
+from app.core.goproxy import render_list
+from app.services.authorization import Permission
+from app.services.modules import lists as module_under_test
+from app.services.modules.lists import Lists
+from app.services.slots import FairSemaphore
+
+NAME = "example.com/x"
+SMALL = b"v1.1.0\nv1.0.0\nv2.0.0-rc.1\n"
+LARGE = b"".join(b"v1.%d.0\n" % n for n in range(3000))
+
+
+class Even:
+    """A permission for versions whose minor is even; notes the threads that ask."""
+
+    def __init__(self) -> None:
+        self.threads: set[threading.Thread] = set()
+
+    def decide(self, version: str) -> Decision:
+        self.threads.add(threading.current_thread())
+        return Decision(int(version.split(".")[1]) % 2 == 0, "even")
+
+
+@pytest.fixture
+def parses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the modules whose lists were parsed, in order."""
+    parsed: list[str] = []
+    parse = module_under_test.versions_of
+
+    def counting(body: bytes, module: str) -> list[str]:
+        parsed.append(module)
+        return parse(body, module)
+
+    monkeypatch.setattr(module_under_test, "versions_of", counting)
+    return parsed
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
+async def test_a_list_is_parsed_once_whoever_asks(body: bytes, parses: list[str]) -> None:
+    lists = Lists(FairSemaphore(2))
+    await lists.check(body, NAME, "acme")
+    for tenant in ("acme", "globex"):
+        await lists.visible(body, NAME, Permission(None, None), tenant)
+        await lists.newest_visible(body, NAME, Permission(None, None), tenant)
+    assert parses == [NAME]
+    await lists.check(body + b"v9.0.0\n", NAME, "acme")
+    await lists.check(body, "example.com/y", "acme")
+    assert parses == [NAME, NAME, "example.com/y"]
+
+
+async def test_a_large_list_is_worked_on_in_a_thread_and_a_small_one_is_not() -> None:
+    lists = Lists(FairSemaphore(2))
+    for body, is_here in ((SMALL, True), (LARGE, False)):
+        permission = Even()
+        await lists.visible(body, NAME, permission, "acme")
+        await lists.newest_visible(body, NAME, permission, "acme")
+        here = threading.current_thread() in permission.threads
+        assert here is is_here
+
+
+async def test_what_may_not_be_seen_is_left_out() -> None:
+    lists = Lists(FairSemaphore(2))
+    even = [f"v1.{n}.0" for n in range(0, 3000, 2)]
+    assert await lists.visible(LARGE, NAME, Even(), "acme") == render_list(even)
+    assert await lists.newest_visible(LARGE, NAME, Even(), "acme") == "v1.2998.0"
+    assert await lists.newest_visible(b"v1.1.0\n", NAME, Even(), "acme") is None
+
+
+async def test_no_list_is_refused_every_time() -> None:
+    lists = Lists(FairSemaphore(2))
+    for page in (b"<html>", b"<html>" + b" " * 10_000):
+        for _ in range(2):
+            with pytest.raises(BadInputError):
+                await lists.check(page, NAME, "acme")
+
+
+async def test_many_large_lists_take_turns() -> None:
+    lists = Lists(FairSemaphore(1))
+    bodies = [LARGE + b"v2.0.%d-rc\n" % n for n in range(8)]
+    await asyncio.gather(*(lists.check(body, NAME, f"t{n % 3}") for n, body in enumerate(bodies)))
+    assert not lists._checks._held
