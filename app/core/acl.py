@@ -15,8 +15,8 @@ The order is written once, in `ModuleAccess.steps`: the first step that decides 
 Not here: who asks (services/tenants), and where a module comes from (`routing`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
@@ -89,10 +89,6 @@ class Rule(Noun):
     reason: Annotated[str, *line("reason", MAX_REASON_CHARS)] = ""
     expires_at: Annotated[datetime, AfterValidator(_in_utc)] | None = None
 
-    def is_live(self, now: datetime) -> bool:
-        """Whether the rule still acts."""
-        return self.expires_at is None or now < self.expires_at
-
     def covers(self, version: str | None) -> bool:
         """Whether the rule is about a version; None asks whether it is about all of them."""
         if self.versions is None:
@@ -138,10 +134,6 @@ class Ownership(Owner):
     """
 
     prefix: Annotated[str, Field(max_length=2000), AfterValidator(passes(_check_prefix))]
-
-    def covers(self, module: str) -> bool:
-        """Whether a module path lies at or below the prefix."""
-        return module == self.prefix or module.startswith(self.prefix + "/")
 
     def opens_to(self, tenant: str) -> bool:
         """Whether a tenant may pass."""
@@ -193,6 +185,10 @@ class Step:
     decision: Decision | None
 
 
+_Ready = tuple[Callable[[str], bool], datetime | None, RecordedRule]
+"""Whether the rule's pattern matches a module, when the rule ends, and the rule."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """What one tenant's rules say; pure data, compiled once for each policy generation."""
@@ -202,20 +198,32 @@ class Access:
     rules: Sequence[RecordedRule] = ()
     platform_rules: Sequence[RecordedRule] = ()
     ownerships: Sequence[Ownership] = ()
+    # A field of a model is read more slowly than a value of a tuple, and each miss reads all rules.
+    _rules: tuple[_Ready, ...] = field(init=False, repr=False, compare=False)
+    _platform_rules: tuple[_Ready, ...] = field(init=False, repr=False, compare=False)
+    _owned: tuple[tuple[str, Ownership], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        owned = tuple((f"{ownership.prefix}/", ownership) for ownership in self.ownerships)
+        object.__setattr__(self, "_rules", _ready(self.rules))
+        object.__setattr__(self, "_platform_rules", _ready(self.platform_rules))
+        object.__setattr__(self, "_owned", owned)
 
     def to(self, module: str, now: datetime) -> "ModuleAccess":
         """Return the rules that are about one module; decide its versions with that."""
-        allow = [r for r in _about(self.rules, module, now) if r.effect is Effect.ALLOW]
+        rules = _about(self._rules, module, now)
+        allow = [r for r in rules if r.effect is Effect.ALLOW]
         most = max((r.pattern.specificity for r in allow), default=None)
-        owners = [o for o in self.ownerships if o.covers(module)]
+        path = f"{module}/"
+        owners = [ownership for prefix, ownership in self._owned if path.startswith(prefix)]
         return ModuleAccess(
-            module,
-            self.tenant,
-            self.default,
-            tuple(_about(self.platform_rules, module, now)),
-            max(owners, key=lambda o: len(o.prefix), default=None),
-            tuple(r for r in _about(self.rules, module, now) if r.effect is Effect.DENY),
-            tuple(r for r in allow if r.pattern.specificity == most),
+            module=module,
+            tenant=self.tenant,
+            default=self.default,
+            platform_denials=tuple(_about(self._platform_rules, module, now)),
+            ownership=max(owners, key=lambda o: len(o.prefix), default=None),
+            denials=tuple(r for r in rules if r.effect is Effect.DENY),
+            allowances=tuple(r for r in allow if r.pattern.specificity == most),
         )
 
 
@@ -284,8 +292,14 @@ class ModuleAccess:
         return Decision(allowed=False, by="default", reason=reason)
 
 
-def _about(rules: Iterable[RecordedRule], module: str, now: datetime) -> list[RecordedRule]:
-    return [r for r in rules if r.is_live(now) and r.pattern.matches(module)]
+def _ready(rules: Iterable[RecordedRule]) -> tuple[_Ready, ...]:
+    return tuple((rule.pattern.matches, rule.expires_at, rule) for rule in rules)
+
+
+def _about(rules: Iterable[_Ready], module: str, now: datetime) -> list[RecordedRule]:
+    return [
+        rule for matches, ends, rule in rules if (ends is None or now < ends) and matches(module)
+    ]
 
 
 def _because(rule: Rule) -> str:

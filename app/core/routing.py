@@ -6,7 +6,7 @@ tenant's catch-all route can leak them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -130,12 +130,15 @@ class PrivateNames:
 
     patterns: Sequence[Pattern] = ()
     ownerships: Sequence[Ownership] = ()
+    _owned: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_owned", tuple(f"{o.prefix}/" for o in self.ownerships))
 
     def why(self, module: str) -> str | None:
         """Return what makes a module's name private, or None."""
-        for ownership in self.ownerships:
-            if ownership.covers(module):
-                return "its prefix has an owner"
+        if f"{module}/".startswith(self._owned):
+            return "its prefix has an owner"
         if any(pattern.matches(module) for pattern in self.patterns):
             return "a private route covers it"
         return None

@@ -241,7 +241,7 @@ async def prepared(site: Site, method: str, path: str) -> dict[str, str]:
 async def prepared_log(services: Services, method: str, path: str) -> dict[str, str]:
     if (method, path) == ("POST", f"{T}/log"):
         acme = (await services.tenants.tenants.get("acme", OPERATOR)).id
-        await services.shared.db.write(lambda s: TenantLogTable(s).release_of(acme))
+        await services.shared.db.write(lambda s: TenantLogTable(s).release_of([acme]))
         return {}
     log = await services.sumdb.logs.create("acme")
     # Named as `HeadFiles` does; with its head unreadable a log waits for its operator.

@@ -23,15 +23,6 @@ class StepOut(Out):
     decides: bool
 
 
-class MatchingRouteOut(Out):
-    """A route whose pattern matches; the first of them is taken."""
-
-    id: int
-    pattern: str
-    private: bool
-    off: bool
-
-
 class StoredOut(Out):
     """A stored file of the version; origin is the URL that it came from."""
 
@@ -62,6 +53,7 @@ class ExplainOut(Out):
     is_query: upstream resolves the version, and what it resolves to is authorised again.
     by: what decides: "rule 7", "platform rule 3", "ownership of corp.example", "default", "tenant".
     private: what makes the name private; null for a public one.
+    routes: those whose pattern matches; the first of them is taken.
     route_refusal: why no upstream may be asked; "" where one may.
     upstreams: those of the route that is taken, in order.
     mirrored: the mirror itself serves it, from its release archives; no route is taken.
@@ -76,7 +68,7 @@ class ExplainOut(Out):
     reason: str
     steps: list[StepOut]
     private: str | None
-    routes: list[MatchingRouteOut]
+    routes: list[RecordedRoute]
     route_refusal: str
     upstreams: list[RecordedUpstream]
     stored: list[StoredOut]
@@ -97,7 +89,7 @@ def explain_out(found: Explanation) -> ExplainOut:
         reason=found.decision.reason,
         steps=[_step(line) for line in found.steps],
         private=found.private,
-        routes=[_matching(route) for route in found.routes],
+        routes=list(found.routes),
         route_refusal=found.route_refusal,
         upstreams=list(found.upstreams),
         stored=[_stored(file, urls.get(file.origin_id, ORIGIN)) for file in found.stored],
@@ -113,12 +105,6 @@ def _step(line: ExplainedStep) -> StepOut:
         outcome=line.outcome,
         reason=line.reason,
         decides=line.decides,
-    )
-
-
-def _matching(route: RecordedRoute) -> MatchingRouteOut:
-    return MatchingRouteOut(
-        id=route.id, pattern=route.pattern.text, private=route.private, off=route.off
     )
 
 
