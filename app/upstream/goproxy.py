@@ -50,6 +50,23 @@ class Goproxy:
         )
         return body
 
+    async def fetch(self, path: str, sink: Sink, max_bytes: int) -> None:
+        """Write an .info or .mod into sink, within the time for small bodies.
+
+        Raises:
+            UpstreamAbsentError: 404 or 410.
+            UpstreamError: the file can't be fetched.
+            OverloadedError: all connections to this upstream are in use.
+        """
+        await self.client.download(
+            f"{self.upstream.url}/{path}",
+            sink,
+            max_bytes=max_bytes,
+            deadline_s=self.upstream.metadata_s,
+            credential=self.credential,
+            follow_to=self.upstream.redirect_to,
+        )
+
     async def download(self, path: str, sink: Sink, max_bytes: int) -> None:
         """Write a zip into sink.
 

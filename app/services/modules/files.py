@@ -30,14 +30,16 @@ from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Turns
 from app.services.modules.checks import FileKey, check_small, check_zip, contradiction
+from app.services.modules.spill import SpillSink
 from app.services.modules.troubles import contradicted
 from app.services.publiclog.checks import LogChecks, LoggedSums
 from app.services.slots import Slots
 from app.services.upstreams import Source
 from app.storage.blobstore import BlobStore
-from app.upstream.goproxy import Goproxy, path_of
+from app.upstream.goproxy import path_of
 
 _MAX_BYTES = {RequestKind.INFO: MAX_INFO_BYTES, RequestKind.MOD: MAX_GO_MOD_BYTES}
+_SHORT_BYTES = 16 * 1024  # checked within a millisecond or two
 PendingSums = asyncio.Future[LoggedSums | None]
 _log = logs.get("modules")
 
@@ -120,7 +122,7 @@ class ModuleFiles:
             if key.kind is RequestKind.ZIP:
                 file = await self._fetch_zip(key, source, known, pending_sums)
             else:
-                file = await self._fetch_small(key, source.proxy, pending_sums)
+                file = await self._fetch_small(key, source, pending_sums)
         finally:
             pending_sums.cancel()
             await asyncio.gather(pending_sums, return_exceptions=True)
@@ -151,15 +153,24 @@ class ModuleFiles:
             raise
 
     async def _fetch_small(
-        self, key: FileKey, proxy: Goproxy, pending_sums: PendingSums
+        self, key: FileKey, source: Source, pending_sums: PendingSums
     ) -> ModuleFile:
+        async with SpillSink(self._store, INLINE_BYTES) as sink:
+            file = await self._receive_small(key, source, sink)
+            file = await self._with_log_state(file, pending_sums)
+            is_blob = await sink.commit(file.sha256)
+        return replace(file, body=None) if is_blob else file
+
+    async def _receive_small(self, key: FileKey, source: Source, sink: SpillSink) -> ModuleFile:
+        """Fetch a .info or .mod into a sink and check it, in a thread unless it is short."""
         path = path_of(key.module, key.kind, key.version)
-        body = await proxy.get(path, _MAX_BYTES[key.kind])
-        file = await self._with_log_state(check_small(key, body, self._now()), pending_sums)
-        if file.size_bytes <= INLINE_BYTES:
-            return file
-        await self._store.put(body)
-        return replace(file, body=None)
+        await source.proxy.fetch(path, sink, _MAX_BYTES[key.kind])
+        await sink.seal()
+        at = self._now()
+        if sink.size_bytes <= _SHORT_BYTES:
+            return check_small(key, sink.read(), at)
+        async with self._slots.checks.hold(source.tenant):
+            return await asyncio.to_thread(lambda: check_small(key, sink.read(), at))
 
     async def _fetch_zip(
         self,
@@ -251,10 +262,9 @@ class ModuleFiles:
         if known is None:
             raise VerificationError(f"{key.name} is not stored; there is nothing to compare")
         if key.kind is not RequestKind.ZIP:
-            body = await source.proxy.get(
-                path_of(key.module, key.kind, key.version), _MAX_BYTES[key.kind]
-            )
-            await self._refuse_contradiction(check_small(key, body, self._now()), known)
+            async with SpillSink(self._store, INLINE_BYTES) as sink:
+                file = await self._receive_small(key, source, sink)
+            await self._refuse_contradiction(file, known)
             return known
         await self._fetch_zip(key, source, known)
         return known

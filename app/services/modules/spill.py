@@ -1,0 +1,98 @@
+"""A sink for bodies of unknown length: short ones stay in memory, longer ones go to a staged blob.
+
+So a stalled download holds no more than `memory_bytes`, and a short body costs no file.
+"""
+
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from app.core.digest import Digest
+from app.core.errors import StorageError
+from app.storage.blobstore import BlobStore, StagedBlob
+
+
+class SpillSink:
+    """Takes one body. A context manager: at its end an uncommitted staged blob is removed.
+
+    Args:
+        store: where a long body is staged.
+        memory_bytes: the longest body that stays in memory.
+    """
+
+    def __init__(self, store: BlobStore, memory_bytes: int) -> None:
+        self._store = store
+        self._memory_bytes = memory_bytes
+        self._memory = bytearray()
+        self._staged: StagedBlob | None = None
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of the body so far."""
+        return len(self._memory) if self._staged is None else self._staged.size_bytes
+
+    async def restart(self) -> None:
+        """Forget everything: the download begins again."""
+        self._memory.clear()
+        if self._staged is not None:
+            await self._staged.restart()
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            StorageError: they can't be staged.
+        """
+        if self._staged is None:
+            if len(self._memory) + len(chunk) <= self._memory_bytes:
+                self._memory += chunk
+                return
+            self._staged = await self._stack.enter_async_context(self._store.stage())
+            await self._staged.write(bytes(self._memory))
+            self._memory.clear()
+        await self._staged.write(chunk)
+
+    async def seal(self) -> None:
+        """Make the whole body readable; no write follows.
+
+        Raises:
+            StorageError: the last bytes can't be staged.
+        """
+        if self._staged is not None:
+            await self._staged.seal()
+
+    def read(self) -> bytes:
+        """Return the whole body, once sealed. Blocks where the body is staged.
+
+        Raises:
+            StorageError: the staged file can't be read.
+        """
+        if self._staged is None:
+            return bytes(self._memory)
+        try:
+            return self._staged.path.read_bytes()
+        except OSError as error:
+            raise StorageError(f"a staged file can't be read back: {error.strerror}") from error
+
+    async def commit(self, digest: Digest) -> bool:
+        """Make a staged body a durable blob; False for a body in memory.
+
+        Raises:
+            StorageError: the body can't be made durable.
+        """
+        if self._staged is None:
+            return False
+        await self._store.commit(self._staged, digest)
+        return True

@@ -1,0 +1,71 @@
+"""Bodies of unknown length: in memory up to a limit, beyond it in a staged blob."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.core.digest import Digest
+from app.core.errors import StorageError
+from app.services.modules.spill import SpillSink
+from tests.services.bench import staged, stored
+from tests.services.modules.bench import Bench, process
+
+LIMIT = 100
+SHORT, LONG = b"s" * LIMIT, b"l" * (LIMIT + 1)
+
+
+@pytest.fixture
+async def one(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with process(tmp_path) as bench:
+        yield bench
+
+
+async def write(sink: SpillSink, body: bytes, step: int) -> None:
+    for start in range(0, len(body), step):
+        await sink.write(body[start : start + step])
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+@pytest.mark.parametrize("body", [b"", b"x", SHORT, LONG, LONG * 50], ids=len)
+async def test_the_body_is_what_was_written_wherever_it_lies(
+    one: Bench, body: bytes, step: int
+) -> None:
+    async with SpillSink(one.services.shared.store, LIMIT) as sink:
+        await write(sink, body, step)
+        assert sink.size_bytes == len(body)
+        await sink.seal()
+        assert sink.read() == body
+        assert (staged(one.services) == []) is (len(body) <= LIMIT)
+        assert await sink.commit(Digest.of(body)) is (len(body) > LIMIT)
+    assert stored(one.services) == ({Digest.of(body)} if len(body) > LIMIT else set())
+    assert staged(one.services) == []
+
+
+@pytest.mark.parametrize("first", [SHORT, LONG], ids=["short", "long"])
+@pytest.mark.parametrize("second", [SHORT, LONG], ids=["short", "long"])
+async def test_a_download_that_begins_again_forgets_what_came(
+    one: Bench, first: bytes, second: bytes
+) -> None:
+    async with SpillSink(one.services.shared.store, LIMIT) as sink:
+        await write(sink, first, 9)
+        await sink.restart()
+        await write(sink, second.upper(), 9)
+        await sink.seal()
+        assert sink.read() == second.upper()
+
+
+async def test_what_is_not_committed_leaves_nothing(one: Bench) -> None:
+    async with SpillSink(one.services.shared.store, LIMIT) as sink:
+        await write(sink, LONG, 9)
+    await one.assert_untouched()
+
+
+async def test_a_staged_body_that_is_gone_is_an_error_of_the_storage(one: Bench) -> None:
+    async with SpillSink(one.services.shared.store, LIMIT) as sink:
+        await write(sink, LONG, 9)
+        await sink.seal()
+        [path] = staged(one.services)
+        path.unlink()
+        with pytest.raises(StorageError, match="can't be read back"):
+            sink.read()
