@@ -56,7 +56,7 @@ class ArchiveFile:
     """A regular file: its plain name ("go/VERSION"), its size, its content.
 
     `chunks` yields at most CHUNK_BYTES at a time, and must be read before the next file. Chunks
-    that nobody reads are read and checked all the same.
+    that the consumer does not read are still read and checked.
     """
 
     name: str

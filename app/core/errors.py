@@ -8,7 +8,7 @@
     │   └── GoneError            known absent for good                               410
     ├── DeniedError              policy says no; the message is the reason           403
     ├── UnauthenticatedError     no valid token                                      401
-    ├── ConflictError            the change contradicts what is recorded             409
+    ├── ConflictError            the change contradicts recorded state             409
     │   └── StaleRevisionError   the object changed since the caller read it         412
     ├── OverloadedError          a limit of the service is reached; retry_after_s    503
     │   └── RateLimitedError     a limit of the caller is reached                    429

@@ -24,7 +24,7 @@ def read_fingerprint(text: str) -> str:
     """Return text, which must be a whole fingerprint: 40 or 64 upper-case hex characters.
 
     Raises:
-        MalformedError: it is not.
+        MalformedError: text is something else.
     """
     if not is_fingerprint(text):
         raise MalformedError(f"{text[:80]!r} is not a fingerprint")

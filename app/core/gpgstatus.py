@@ -34,7 +34,7 @@ def parse_line(line: str) -> StatusLine:
     """Return the parts of a line; single spaces separate them.
 
     Raises:
-        MalformedError: it does not begin with a keyword.
+        MalformedError: the line does not begin with a keyword.
     """
     keyword, *args = line.split(" ")
     if not _KEYWORD.fullmatch(keyword):
@@ -43,7 +43,7 @@ def parse_line(line: str) -> StatusLine:
 
 
 def first(lines: Sequence[StatusLine], keyword: str) -> StatusLine | None:
-    """Return the first line with the keyword, None if there is none."""
+    """Return the first line with the keyword, or None."""
     return next((line for line in lines if line.keyword == keyword), None)
 
 

@@ -1,6 +1,6 @@
 """The public keys that gpg lists. Format: doc/DETAILS of GnuPG, "Format of the colon listings".
 
-Which of them may vouch for a release is `signature`'s business.
+Not here: whose signature is accepted (`signature`).
 """
 
 from collections.abc import Iterator, Sequence

@@ -84,7 +84,7 @@ def entry_chunks(stream: BinaryIO, entry: Entry, span_bytes: int) -> Iterator[by
 
 def _inflate(packed: Iterator[bytes], entry: Entry) -> Iterator[bytes]:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    # One byte more than declared is enough to tell that the size is untrue.
+    # One byte more than declared is enough to prove that the declared size is wrong.
     limit = min(CHUNK_BYTES, entry.size_bytes + 1)
     for chunk in packed:
         if inflater.eof:

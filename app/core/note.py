@@ -7,8 +7,8 @@
     — sum.golang.org Az3grr4J9x4SApup87osj...   one line for each signature
 
 A line is U+2014, a space, the key's name, a space, and the base64 of the key hash (4 bytes) and
-the signature. The text is what is signed, its last newline included. There are at most 100
-signatures, and no control character but the newline. Strict by printing back.
+the signature. Keys sign the text with its last newline. A note has at most 100 signatures, and no
+control character except the newline. Strict by printing back.
 
 Anybody may have written a `Note`. Only `open_note` makes a `VerifiedNote`. Not here: keys
 (`notekey`), the meaning of a text (`tlog.parse_tree`).
@@ -78,7 +78,7 @@ class VerifiedNote:
     """A note that at least one known key signed; only `open_note` makes one.
 
     Attributes:
-        text: what was signed.
+        text: the signed text.
         raw: the whole note as it came, for storing or sending.
         verified_by: the known keys with a valid signature, each once, in the order of their lines.
     """

@@ -4,7 +4,7 @@
     hash cnaPfgaSs5ifThYTpXK1+SXIeMsLPIOLeQLphnx7ZF8=   the hashes of RFC 6962, from the leaf up;
     hash T2Dnl1lQXpyh7ecjO2YxbAc+5qNbrGSpsPY+uMqLGCc=   none for a log of one record
                                                         a blank line
-    42                                                  what follows is a lookup's answer (`record`)
+    42                                                  from here on a lookup's answer (`record`)
     rsc.io/quote v1.5.2 h1:w5fcysjrx7yq...
     ...
 

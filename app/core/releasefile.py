@@ -134,7 +134,7 @@ class IndexStatus:
 
 @dataclass(frozen=True, slots=True)
 class IndexConflict:
-    """An index that contradicts what is recorded of a file: refused, and kept as evidence."""
+    """A refused claim of an index that contradicts a recorded file, kept as evidence."""
 
     filename: str
     recorded_sha256: str

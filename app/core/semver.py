@@ -1,8 +1,8 @@
 """Semantic versions of modules, with "v". Follows golang.org/x/mod/semver/semver.go.
 
 vMAJOR[.MINOR[.PATCH[-PRERELEASE][+BUILD]]]; "v1" and "v1.2" stand for v1.0.0 and v1.2.0. Numbers
-are decimals of any length and stay strings. Go's own versions ("1.27.1") are `goversion`'s;
-"+incompatible" and a path's major version are `module`'s.
+are decimals of any length and stay strings. Not here: Go's own versions, "1.27.1" (`goversion`);
+"+incompatible" and a path's major version (`module`).
 """
 
 import re

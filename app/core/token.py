@@ -1,7 +1,7 @@
 """Tokens: a recognisable prefix, 256 random bits and a checksum, so that scanners find leaked ones.
 
-"moor_" + 43 base62 characters of randomness + 6 base62 characters of CRC-32 over what precedes.
-Only SHA-256 of the whole is stored: the randomness needs no slow hash.
+"moor_" + 43 base62 characters of randomness + 6 base62 characters of CRC-32 over the text before.
+The database has only the SHA-256 of a token: 256 random bits need no slow hash.
 """
 
 import hashlib
@@ -42,5 +42,5 @@ def looks_like_token(text: str) -> bool:
 
 
 def token_hash(token: str) -> str:
-    """Return what is stored of a token: hex SHA-256."""
+    """Return the stored form of a token, its SHA-256 in hex."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""Bringing a database to the schema of this program, or refusing to use it.
+"""Upgrading a database to the schema of this program, or refusing to use the database.
 
-The revisions are in `migrations/`; this file only runs them and compares.
+The revisions are in `migrations/`; this file runs them and compares revisions.
 """
 
 import logging
@@ -36,7 +36,7 @@ from app.core.errors import DatabaseBusyError, SchemaError
 
 _PACKAGED = Path(app.__file__).parent / "_migrations"
 _SOURCE_TREE = Path(app.__file__).parents[1] / "migrations"
-# Alembic tells at INFO which dialect it found, at every look.
+# At INFO, Alembic logs the dialect each time a revision is read.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 MIGRATIONS = _PACKAGED if _PACKAGED.is_dir() else _SOURCE_TREE
 
@@ -72,10 +72,10 @@ def present_revision(engine: Engine) -> str | None:
 
 
 def check_schema(engine: Engine) -> None:
-    """Return if the database has exactly the schema that this program needs.
+    """Accept a database that has exactly the schema that this program needs.
 
     Raises:
-        SchemaError: it is empty, older or newer; the message says which and what to do.
+        SchemaError: the database is empty, older or newer; the message says what to do.
     """
     needed, present = needed_revision(), present_revision(engine)
     if present == needed:
@@ -97,10 +97,10 @@ def check_schema(engine: Engine) -> None:
 
 
 def upgrade(engine: Engine) -> tuple[str | None, str]:
-    """Bring the database to the needed revision; return (before, after).
+    """Upgrade the database to the needed revision; return (before, after).
 
     Raises:
-        SchemaError: a newer program has migrated it.
+        SchemaError: a newer program has migrated the database.
     """
     before, needed = present_revision(engine), needed_revision()
     if before == needed:

@@ -9,10 +9,10 @@ Groups, each of which imports only those before it:
                            (authorization)
     releases               the release mirror
     publiclog, tenantlog   checksum databases: public ones relayed, and the tenants' own
-    modules                what the `go` command asks a tenant for
-    sumdb                  what it asks a checksum database for
-    tenants                what admins change, apply and have explained
-    fsck, tokens           files of this folder: the check of everything stored; tokens
+    modules                answers to the `go` command's GOPROXY requests
+    sumdb                  answers to its requests for checksum databases
+    tenants                changes by admins, `apply`, `explain`
+    fsck, tokens           files of this folder: the check of all stored data; tokens
 
 A contract in pyproject.toml holds the order. A new file or group needs a place in it.
 """

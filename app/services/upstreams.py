@@ -1,4 +1,4 @@
-"""Opening the upstreams of routes: the client of each, with the credential that it wants."""
+"""Opening the upstreams of routes: the client of each upstream, with its credential."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ from app.upstream.goproxy import Goproxies, Goproxy
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An upstream that is ready to be asked on behalf of a tenant.
+    """An upstream that is ready for requests of a tenant.
 
     Attributes:
         proxy: the upstream's client, with its credential.
-        tenant: the name of the tenant whose slots a fetch takes.
-        slots: how many fetches of that tenant may run at once.
+        tenant: the name of the tenant whose slots a fetch uses.
+        slots: number of concurrent fetches of that tenant.
     """
 
     proxy: Goproxy
@@ -32,7 +32,7 @@ class Upstreams:
     Args:
         proxies: the clients.
         box: opens the sealed credentials.
-        slots: fetches at once of a tenant that has no limit of its own.
+        slots: concurrent fetches of a tenant without an own limit.
     """
 
     def __init__(self, proxies: Goproxies, box: SecretBox, slots: int) -> None:
@@ -42,10 +42,10 @@ class Upstreams:
         self._credentials: dict[tuple[int, int, str], Credential] = {}
 
     def open(self, upstream: RecordedUpstream, policy: Policy, tenant: Tenant) -> Source:
-        """Return an upstream with its credential, to be asked on behalf of a tenant.
+        """Return an upstream with its credential, for requests of a tenant.
 
         Raises:
-            StorageError: the credential can't be opened with the key of now.
+            StorageError: the credential can't be opened with the present key.
         """
         proxy = self._proxies.open(upstream, self._credential(upstream, policy))
         return Source(proxy, tenant.name, tenant.limits.cold or self._slots)
@@ -70,7 +70,7 @@ def credential_for(identity: str, origin: str, kind: str, username: str, secret:
     """Return the credential to send to an origin.
 
     Raises:
-        BadInputError: it can't be a header.
+        BadInputError: the credential has a character that a header can't have.
     """
     if kind == "basic":
         return Credential.basic(identity, origin, username, secret)

@@ -231,7 +231,7 @@ class BlobStore(Protocol):
         ...
 
     def leftovers(self) -> Iterator[Leftover]:
-        """Yield staged files whose process is gone. Blocks: call it from a thread."""
+        """Yield staged files whose process is dead. Blocks: call it from a thread."""
         ...
 
     async def recover(self) -> int:

@@ -161,7 +161,7 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
                         yield _stored_blob(path)
 
     def leftovers(self) -> Iterator[Leftover]:
-        """Yield staged files whose process is gone; see `BlobStore.leftovers`.
+        """Yield staged files whose process is dead; see `BlobStore.leftovers`.
 
         Raises:
             StorageError: the folder tmp can't be read.

@@ -69,7 +69,7 @@ class LocalOpenBlob(OpenBlob):
             self._close_when_idle()
 
     def unchanged(self) -> bool:
-        """Report whether the file is still the one that was checked."""
+        """Report whether the file did not change since the check."""
         if self._is_closed:
             return False
         try:

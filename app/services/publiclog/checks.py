@@ -95,7 +95,7 @@ class LogChecks:
         """Return the log's answer about a version.
 
         After a failure, callers whose policy is DEFER do not ask the log for half a minute: a slow
-        log must not slow down every fetch. Background work asks all the same, by insist.
+        log must not slow down every fetch. Background work sets insist, and asks in any case.
 
         Raises:
             UpstreamUnavailableError: policy requires the log, and the log can't be asked.
