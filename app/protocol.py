@@ -39,7 +39,7 @@ _BYTES_ACKED: Final = slice(120, 128)  # tcpi_bytes_acked of Linux's struct tcp_
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: closing drops the bytes that are not sent yet
 
 
-class Stage(StrEnum):
+class ConnectionStage(StrEnum):
     """The step of the client that a connection waits for."""
 
     HEAD = "head"  # the client sends a head
@@ -266,29 +266,29 @@ class HttpProtocol(HttpToolsProtocol):
         Equal values in two sweeps mean that the client did nothing in between.
         """
         if self._is_refused:
-            return (Stage.LEAVE,)
+            return (ConnectionStage.LEAVE,)
         is_idle = self._is_idle()
         queued = self.transport.get_write_buffer_size()
         if queued or not is_idle:
             in_kernel, acknowledged = _sending(self.transport)
             if queued or in_kernel:
-                return Stage.TAKE, queued, in_kernel, acknowledged
+                return ConnectionStage.TAKE, queued, in_kernel, acknowledged
         has_begun = self.cycle is not None and self.cycle.response_started and not is_idle
         if self._is_in_body and not self.pipeline and not has_begun and not self.flow.read_paused:
             steps = self._body_bytes // (self._application.limits.body_s * _BODY_MIN_BYTES_PER_S)
-            return Stage.BODY, self._heads, steps
+            return ConnectionStage.BODY, self._heads, steps
         # Between requests uvicorn's timer runs. It stops at any byte: of a head, or a newline.
         has_no_timer = self.timeout_keep_alive_task is None
         if is_idle and (has_no_timer or self.scope is not self._whole_head):
-            return Stage.HEAD, self._heads
+            return ConnectionStage.HEAD, self._heads
         return ()
 
-    def _give_up(self, stage: Stage) -> None:
-        if stage in (Stage.TAKE, Stage.LEAVE):
+    def _give_up(self, stage: ConnectionStage) -> None:
+        if stage in (ConnectionStage.TAKE, ConnectionStage.LEAVE):
             _reset(self.transport)
-        elif stage is Stage.HEAD and self.scope is not self._whole_head:
+        elif stage is ConnectionStage.HEAD and self.scope is not self._whole_head:
             self._refuse(408, "the head of the request took too long")
-        elif stage is Stage.BODY and not self._is_idle():
+        elif stage is ConnectionStage.BODY and not self._is_idle():
             self._refuse(408, "the body of the request took too long")
         else:
             self.transport.close()
@@ -303,12 +303,12 @@ def protocol_for(application: WireApplication) -> type[HttpProtocol]:
     return _Connected
 
 
-def _patience_s(stage: Stage, limits: Limits) -> int:
-    if stage is Stage.HEAD:
+def _patience_s(stage: ConnectionStage, limits: Limits) -> int:
+    if stage is ConnectionStage.HEAD:
         return limits.header_s
-    if stage is Stage.BODY:
+    if stage is ConnectionStage.BODY:
         return limits.body_s
-    return limits.send_s if stage is Stage.TAKE else _LINGER_S
+    return limits.send_s if stage is ConnectionStage.TAKE else _LINGER_S
 
 
 def _sending(transport: Any) -> tuple[int, int]:
