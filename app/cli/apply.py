@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.api import WrongFieldsError
 from app.cli.output import colours_are_wanted, emit, one_line
-from app.cli.session import Json, ServerUrl, ask, checked
+from app.cli.session import Json, ServerUrl, ask
 from app.core.errors import BadInputError
-from app.core.principal import OPERATOR
 
 _SIGNS = {"create": ("+", "green"), "remove": ("-", "red"), "update": ("~", "yellow")}
 _IN_THE_NAME = {"pattern", "effect", "versions"}
-# An upstream is told by its URL and by what is not as usual.
+# An upstream is shown as its URL and the values that differ from these.
 _USUAL: dict[str, object] = {
     "credential": None,
     "on_absent": "next",
@@ -40,21 +40,14 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Make tenants, rules, routes and owned prefixes match a file, all or nothing."""
-    from app.web.admin.models.document import ApplyIn, DocumentIn
-    from app.web.admin.operations import document as operations
-
     try:
-        document = checked(DocumentIn, _read(file))
+        body = {"document": _read(file), "dry_run": dry_run, "prune": prune}
     except BadInputError as error:
         raise BadInputError(f"{file}: {error}") from error
-    wanted = ApplyIn(document=document, dry_run=dry_run, prune=prune)
-    result = ask(
-        server_url,
-        "POST",
-        "/apply",
-        lambda c: operations.apply(c, OPERATOR, wanted),
-        wanted.model_dump(mode="json"),
-    )
+    try:
+        result = ask(server_url, "POST", "/apply", body)
+    except WrongFieldsError as error:
+        raise BadInputError(f"{file}: {error.below('document')}") from error
     emit(result, as_json, lambda r: "\n".join(_lines(r)))
 
 
@@ -94,8 +87,8 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         yield "nothing to change"
         return
     counts = [(a, sum(c["action"] == a for c in changes)) for a in ("create", "update", "remove")]
-    told = ", ".join(f"{count} {action}d" for action, count in counts if count)
-    yield f"{'would be ' if result['dry_run'] else ''}{told}"
+    summary = ", ".join(f"{count} {action}d" for action, count in counts if count)
+    yield f"{'would be ' if result['dry_run'] else ''}{summary}"
 
 
 def _facts(change: dict[str, Any]) -> Iterator[str]:

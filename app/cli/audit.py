@@ -9,16 +9,16 @@ import typer
 from app.cli import tenants_text as text
 from app.cli.output import Exit, complain, emit
 from app.cli.session import Json, ServerUrl, ask, ask_all
-from app.core.principal import OPERATOR
+from app.core.cursor import cursor_of
 
 audit = typer.Typer(name="audit", help="The record of changes.", no_args_is_help=True)
 
 _Most = Annotated[int, typer.Option("--limit", min=1, max=10000, help="How many at most.")]
 
 
-def _query(path: str, **given: object) -> str:
-    """Return the path with those parameters that are given."""
-    query = urlencode({name: value for name, value in given.items() if value is not None})
+def _query(path: str, **parameters: object) -> str:
+    """Return the path with those parameters that are not None."""
+    query = urlencode({name: value for name, value in parameters.items() if value is not None})
     return f"{path}?{query}" if query else path
 
 
@@ -36,30 +36,22 @@ def list_rows(
     as_json: Json = False,
 ) -> None:
     """List changes, oldest first."""
-    from app.web.admin.operations import audit as operations
-    from app.web.admin.paging import cursor_of
-
-    found = ask_all(
+    rows = ask_all(
         server_url,
         _query("/audit", action=action, actor=actor),
-        lambda c, cursor: operations.list_changes(
-            c, cursor=cursor, limit=200, action=action, actor=actor
-        ),
         cursor=cursor_of((after,)) if after else None,
         most=limit,
         may_be_new=False,
     )
-    emit(found, as_json, text.changes)
-    if len(found) == limit:
-        complain(f"there may be more: --after {found[-1]['seq']}, or a larger --limit")
+    emit(rows, as_json, text.changes)
+    if len(rows) == limit:
+        complain(f"there may be more: --after {rows[-1]['seq']}, or a larger --limit")
 
 
 @audit.command()
 def verify(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Check the hash chain; ends with 1 at the first row that was changed, removed or moved."""
-    from app.web.admin.operations import audit as operations
-
-    result = ask(server_url, "GET", "/audit/verify", operations.verify, may_be_new=False)
+    result = ask(server_url, "GET", "/audit/verify", may_be_new=False)
     emit(result, as_json, text.verified)
     if not result["intact"]:
         raise typer.Exit(Exit.FAILED)
@@ -79,15 +71,11 @@ def downloads(
     as_json: Json = False,
 ) -> None:
     """List who downloaded what on which day; counted within seconds."""
-    from app.web.admin.operations import audit as operations
-
     day = since.date() if since else None
-    asked = operations.DownloadsAsked(module, version, tenant, day)
-    found = ask_all(
+    days = ask_all(
         server_url,
         _query("/audit/downloads", module=module, version=version, tenant=tenant, since=day),
-        lambda c, cursor: operations.list_downloads(c, OPERATOR, asked, cursor=cursor, limit=200),
         most=limit,
         may_be_new=False,
     )
-    emit(found, as_json, text.downloads)
+    emit(days, as_json, text.downloads)

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from app.cli import tenants_text as text
+from app.cli.api import path_of
 from app.cli.output import emit
-from app.cli.session import Json, ServerUrl, ask, ask_all, checked, path_of
+from app.cli.session import Json, ServerUrl, ask, ask_all
 from app.core.errors import BadInputError
-from app.core.principal import OPERATOR
 
 credential = typer.Typer(
     name="credential", help="What a tenant's upstreams are shown.", no_args_is_help=True
@@ -37,19 +37,9 @@ def put(
     as_json: Json = False,
 ) -> None:
     """Record a credential, or give it another secret; a terminal is asked without echo."""
-    from app.web.admin.models.credentials import CredentialIn
-    from app.web.admin.operations import credentials as operations
-
     kind = "basic" if username else "bearer"
     body = {"kind": kind, "username": username, "secret": _secret(name, secret_file)}
-    wanted = checked(CredentialIn, body)
-    result = ask(
-        server_url,
-        "PUT",
-        path_of("tenants", tenant, "credentials", name),
-        lambda c: operations.put_credential(c, OPERATOR, tenant, name, wanted),
-        body,
-    )
+    result = ask(server_url, "PUT", path_of("tenants", tenant, "credentials", name), body)
     emit(result, as_json, lambda r: _recorded(r, tenant))
 
 
@@ -65,31 +55,23 @@ def _secret(name: str, path: Path | None) -> str:
     """Return the secret without the line break at its end."""
     if path is not None:
         try:
-            found = path.read_text("ascii")
+            secret = path.read_text("ascii")
         except OSError as error:
             raise BadInputError(f"{path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise BadInputError(f"{path}: a secret is visible ASCII") from error
     elif sys.stdin.isatty():
-        found = getpass.getpass(f"Secret of {name}: ")
+        secret = getpass.getpass(f"Secret of {name}: ")
     else:
-        found = sys.stdin.read(_MAX_BYTES)
-    return found.rstrip("\r\n")
+        secret = sys.stdin.read(_MAX_BYTES)
+    return secret.rstrip("\r\n")
 
 
 @credential.command("list")
 def list_credentials(tenant: _Tenant, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """List a tenant's credentials; secrets are never shown."""
-    from app.web.admin.operations import credentials as operations
-
-    found = ask_all(
-        server_url,
-        path_of("tenants", tenant, "credentials"),
-        lambda c, cursor: operations.list_credentials(
-            c, OPERATOR, tenant, cursor=cursor, limit=200
-        ),
-    )
-    emit(found, as_json, text.credentials)
+    credentials = ask_all(server_url, path_of("tenants", tenant, "credentials"))
+    emit(credentials, as_json, text.credentials)
 
 
 @credential.command()
@@ -97,12 +79,5 @@ def remove(
     name: _Name, tenant: _Tenant, server_url: ServerUrl = None, as_json: Json = False
 ) -> None:
     """Remove a credential that no route uses."""
-    from app.web.admin.operations import credentials as operations
-
-    ask(
-        server_url,
-        "DELETE",
-        path_of("tenants", tenant, "credentials", name),
-        lambda c: operations.remove_credential(c, OPERATOR, tenant, name),
-    )
+    ask(server_url, "DELETE", path_of("tenants", tenant, "credentials", name))
     emit({"name": name, "removed": True}, as_json, lambda _: f"credential {name} is removed")

@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 
 import typer
 
+from app.cli.api import path_of
 from app.cli.output import emit, one_line
-from app.cli.session import Json, ServerUrl, ask, checked, path_of
-from app.core.principal import OPERATOR
+from app.cli.session import Json, ServerUrl, ask
 
 Tenant = Annotated[str, typer.Option("--tenant", help="For which tenant.")]
 Name = Annotated[str, typer.Argument(metavar="MODULE[@VERSION]", help="As in `go get`.")]
@@ -18,16 +18,9 @@ def explain(
     name: Name, tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False
 ) -> None:
     """Tell which rule and which route decide about a module, in order, and what is stored."""
-    from app.web.admin.operations import modules as operations
-
     module, version = _split(name)
-    asked = {"module": module} | ({} if version is None else {"version": version})
-    result = ask(
-        server_url,
-        "GET",
-        f"{path_of('tenants', tenant, 'explain')}?{urlencode(asked)}",
-        lambda c: operations.explain(c, OPERATOR, tenant, module, version),
-    )
+    query = {"module": module} | ({} if version is None else {"version": version})
+    result = ask(server_url, "GET", f"{path_of('tenants', tenant, 'explain')}?{urlencode(query)}")
     emit(result, as_json, lambda r: "\n".join(map(one_line, _lines(r))))
 
 
@@ -35,18 +28,9 @@ def refresh(
     name: Name, tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False
 ) -> None:
     """Forget a module's list and queries; or compare a stored version with upstream's of today."""
-    from app.web.admin.models.refresh import RefreshIn
-    from app.web.admin.operations import modules as operations
-
     module, version = _split(name)
-    wanted = checked(RefreshIn, {"module": module, "version": version})
-    result = ask(
-        server_url,
-        "POST",
-        path_of("tenants", tenant, "refresh"),
-        lambda c: operations.refresh(c, OPERATOR, tenant, wanted),
-        wanted.model_dump(mode="json"),
-    )
+    body = {"module": module, "version": version}
+    result = ask(server_url, "POST", path_of("tenants", tenant, "refresh"), body)
     emit(result, as_json, _refreshed)
 
 
@@ -58,9 +42,12 @@ def _split(name: str) -> tuple[str, str | None]:
 def _refreshed(result: dict[str, Any]) -> str:
     if result["version"] is None:
         return f"forgotten; the next request for {result['module']} asks upstream"
-    told = {"same": "upstream sends the same", "gone": "upstream has it no more; it stays served"}
+    outcomes = {
+        "same": "upstream sends the same",
+        "gone": "upstream has it no more; it stays served",
+    }
     return "\n".join(
-        f".{f['kind']:<5}{told[f['outcome']]}  {f['h1']}".rstrip() for f in result["files"]
+        f".{f['kind']:<5}{outcomes[f['outcome']]}  {f['h1']}".rstrip() for f in result["files"]
     )
 
 

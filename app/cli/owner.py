@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from app.cli import tenants_text as text
+from app.cli.api import path_of
 from app.cli.output import emit
-from app.cli.session import Json, ServerUrl, ask, ask_all, checked, path_of
-from app.core.principal import OPERATOR
+from app.cli.session import Json, ServerUrl, ask, ask_all
 
 owner = typer.Typer(
     name="owner", help="Module path prefixes that belong to one tenant.", no_args_is_help=True
@@ -29,43 +29,20 @@ def put(
     as_json: Json = False,
 ) -> None:
     """Close a prefix to all tenants but its owner and those granted; its names become private."""
-    from app.web.admin.models.ownership import OwnershipIn
-    from app.web.admin.operations import ownership as operations
-
     body = {"tenant": tenant, "granted": granted or []}
-    wanted = checked(OwnershipIn, body)
-    result = ask(
-        server_url,
-        "PUT",
-        path_of("ownership") + path_of(*prefix.split("/")),
-        lambda c: operations.put_owned(c, OPERATOR, prefix, wanted),
-        body,
-    )
+    result = ask(server_url, "PUT", path_of("ownership") + path_of(*prefix.split("/")), body)
     emit(result, as_json, text.owner)
 
 
 @owner.command("list")
 def list_owned(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """List the prefixes that have an owner."""
-    from app.web.admin.operations import ownership as operations
-
-    found = ask_all(
-        server_url,
-        "/ownership",
-        lambda c, cursor: operations.list_owned(c, OPERATOR, cursor=cursor, limit=200),
-    )
-    emit(found, as_json, text.owned)
+    owned = ask_all(server_url, "/ownership")
+    emit(owned, as_json, text.owned)
 
 
 @owner.command()
 def remove(prefix: _Prefix, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Give a prefix back to everybody."""
-    from app.web.admin.operations import ownership as operations
-
-    ask(
-        server_url,
-        "DELETE",
-        path_of("ownership") + path_of(*prefix.split("/")),
-        lambda c: operations.remove_owned(c, OPERATOR, prefix),
-    )
+    ask(server_url, "DELETE", path_of("ownership") + path_of(*prefix.split("/")))
     emit({"prefix": prefix, "removed": True}, as_json, lambda _: f"{prefix} is everybody's")

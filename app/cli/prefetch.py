@@ -1,4 +1,4 @@
-"""`moorage sumdb prefetch`: asking the logs beforehand, here or in batches through a server."""
+"""`moorage sumdb prefetch`: asking the logs beforehand, in batches."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import sumdb_text as text
+from app.cli.api import path_of
 from app.cli.output import Exit, emit
 from app.cli.progress import counted
-from app.cli.session import Json, ServerUrl, ask, checked, path_of
+from app.cli.session import Json, ServerUrl, admin_api
 from app.core.errors import BadInputError
-from app.core.principal import OPERATOR
 
 if TYPE_CHECKING:
     from app.core.gosum import GoSumEntry
-    from app.web.admin.models.sumdb import PrefetchIn
 
-_BATCH = 500  # versions in one request to a server, so that there is progress to show
+_BATCH = 500  # versions in one request, so that there is progress to show
 
 
 def prefetch(
@@ -40,14 +39,13 @@ def prefetch(
     summed = _go_sum(go_sum) if go_sum is not None else ()
     if not (names or summed or toolchains):
         raise typer.BadParameter("give MODULE@VERSION, --go-sum FILE or --toolchains")
-    with counted("versions") as progress:
-        size = _BATCH if server_url else len(summed) + len(names or ()) + 1
-        batches = _batches(summed, names or [], toolchains, size)
-        total = sum(len(batch) for _, batch in batches)
-        items: list[dict[str, Any]] = []
-        for wanted, _ in batches:
-            result = _prefetched(tenant, wanted, server_url, progress)
-            items += result["items"]
+    batches = _batches(summed, names or [], toolchains=toolchains)
+    total = sum(size for _, size in batches)
+    path = path_of("tenants", tenant, "sumdb", "prefetch")
+    items: list[dict[str, Any]] = []
+    with counted("versions") as progress, admin_api(server_url, may_be_new=False) as api:
+        for body, _ in batches:
+            items += api.ask("POST", path, body)["items"]
             progress(len(items), max(total, len(items)))
     outcomes = {o: sum(i["outcome"] == o for i in items) for o in ("ok", "skipped", "failed")}
     emit({**outcomes, "items": items}, as_json, text.prefetched)
@@ -66,36 +64,21 @@ def _go_sum(path: Path) -> "tuple[GoSumEntry, ...]":
 
 
 def _batches(
-    summed: "tuple[GoSumEntry, ...]", names: list[str], toolchains: bool, size: int
-) -> "list[tuple[PrefetchIn, list[object]]]":
-    """Return requests of at most size versions, with the versions; toolchains by themselves."""
+    summed: "tuple[GoSumEntry, ...]", names: list[str], *, toolchains: bool
+) -> list[tuple[dict[str, Any], int]]:
+    """Return the bodies of the requests, with the number of versions in each.
+
+    Toolchains are a request of their own, whose number of versions is not known.
+    """
     from app.core.gosum import format_go_sum
-    from app.web.admin.models.sumdb import PrefetchIn
 
-    found: list[tuple[PrefetchIn, list[object]]] = []
-    for start in range(0, len(summed), size):
-        part = summed[start : start + size]
-        body: dict[str, Any] = {"go_sum": format_go_sum(part)}
-        found.append((checked(PrefetchIn, body), list(part)))
-    for start in range(0, len(names), size):
-        some = names[start : start + size]
-        found.append((checked(PrefetchIn, {"modules": some}), list(some)))
+    batches: list[tuple[dict[str, Any], int]] = []
+    for start in range(0, len(summed), _BATCH):
+        part = summed[start : start + _BATCH]
+        batches.append(({"go_sum": format_go_sum(part)}, len(part)))
+    for start in range(0, len(names), _BATCH):
+        some = names[start : start + _BATCH]
+        batches.append(({"modules": some}, len(some)))
     if toolchains:
-        found.append((checked(PrefetchIn, {"toolchains": True}), []))
-    return found
-
-
-def _prefetched(
-    tenant: str, wanted: "PrefetchIn", server_url: str | None, progress: Any
-) -> dict[str, Any]:
-    from app.web.admin.operations import sumdb as operations
-
-    result = ask(
-        server_url,
-        "POST",
-        path_of("tenants", tenant, "sumdb", "prefetch"),
-        lambda c: operations.prefetch(c, OPERATOR, tenant, wanted, progress),
-        wanted.model_dump(mode="json"),
-        may_be_new=False,
-    )
-    return dict(result)
+        batches.append(({"toolchains": True}, 0))
+    return batches

@@ -3,18 +3,16 @@
 import time
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from app.cli import releases_text as text
+from app.cli.api import path_of
 from app.cli.output import Exit, complain, emit
-from app.cli.remote import server
-from app.cli.session import Json, ServerUrl, ask, local
+from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all, local
 from app.core.errors import KeyringError
 
 _POLL_S = 1.0
-_API = "/api/v1"
 
 releases = typer.Typer(name="releases", help="Mirror and verify Go releases.", no_args_is_help=True)
 keys = typer.Typer(name="keys", help="The key that signatures are judged by.", no_args_is_help=True)
@@ -24,9 +22,7 @@ releases.add_typer(keys)
 @releases.command()
 def plan(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Tell what `sync` would fetch, how many bytes, and why each file is chosen."""
-    from app.web.admin.operations import releases as operations
-
-    result = ask(server_url, "GET", "/releases/plan", operations.plan)
+    result = ask(server_url, "GET", "/releases/plan")
     emit(result, as_json, text.plan)
     if result["index_error"]:
         complain(f"the index could not be read anew: {result['index_error']}")
@@ -45,24 +41,26 @@ def sync(server_url: ServerUrl = None, as_json: Json = False) -> None:
 
 def _sync_here() -> Any:
     from app.cli.progress import downloads
+    from app.core.principal import OPERATOR
     from app.services.releases.sync import sync_report
-    from app.web.admin.operations import releases as operations
 
     with downloads() as report:
-        return sync_report(local(lambda s: operations.sync_now(s, "cli", report)))
+        return sync_report(
+            local(lambda services: services.releases.sync.sync(actor=OPERATOR.actor, report=report))
+        )
 
 
 def _sync_there(server_url: str) -> Any:
-    there = server(server_url)
-    job = there.call("POST", f"{_API}/releases/sync")
-    complain(f"job {job['id']} was queued; waiting for it (Ctrl-C leaves it running)")
-    try:
-        while job["state"] in {"queued", "running"}:
-            time.sleep(_POLL_S)
-            job = there.call("GET", f"{_API}/jobs/{job['id']}")
-    except KeyboardInterrupt:
-        complain("interrupted; the job goes on there")
-        raise typer.Exit(Exit.FAILED) from None
+    with admin_api(server_url) as api:
+        job = api.ask("POST", "/releases/sync")
+        complain(f"job {job['id']} was queued; waiting for it (Ctrl-C leaves it running)")
+        try:
+            while job["state"] in {"queued", "running"}:
+                time.sleep(_POLL_S)
+                job = api.ask("GET", path_of("jobs", job["id"]))
+        except KeyboardInterrupt:
+            complain("interrupted; the job goes on there")
+            raise typer.Exit(Exit.FAILED) from None
     if job["state"] == "failed":
         complain(job["result"]["error"])
         raise typer.Exit(Exit.FAILED)
@@ -76,53 +74,23 @@ def list_releases(
     known: Annotated[bool, typer.Option("--all", help="Also what is not offered.")] = False,
 ) -> None:
     """List releases, newest first: support, and how many files are here."""
-    pages: list[Any] = []
-    cursor: str | None = None
-    while True:
-        page = _page(server_url, cursor, offered=not known)
-        pages += page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            break
-    emit(pages, as_json, text.releases)
-
-
-def _page(server_url: str | None, cursor: str | None, *, offered: bool) -> Any:
-    from app.web.admin.operations import releases as operations
-
-    limit = operations.PAGE_MAX
-    after = f"&cursor={quote(cursor)}" if cursor else ""
-    path = f"/releases?limit={limit}&offered={str(offered).lower()}{after}"
-    return ask(
-        server_url,
-        "GET",
-        path,
-        lambda c: operations.list_releases(c, cursor=cursor, limit=limit, offered_only=offered),
-    )
+    path = f"/releases?offered={str(not known).lower()}"
+    emit(ask_all(server_url, path), as_json, text.releases)
 
 
 @releases.command()
 def show(name: str, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Show a release ("1.27.1"), or one file with its verdict and where it came from."""
-    from app.web.admin.operations import releases as operations
-
     is_file = name.endswith((".gz", ".zip", ".msi", ".pkg"))
-    if is_file:
-        request = ("GET", f"/releases/files/{quote(name)}")
-        result = ask(server_url, *request, lambda c: operations.show_file(c, name))
-    else:
-        request = ("GET", f"/releases/{quote(name)}")
-        result = ask(server_url, *request, lambda c: operations.show_release(c, name))
+    path = path_of("releases", "files", name) if is_file else path_of("releases", name)
+    result = ask(server_url, "GET", path)
     emit(result, as_json, text.file if is_file else text.release)
 
 
 @releases.command()
 def verify(filename: str, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Fetch and verify a file, or judge it again if it is held back."""
-    from app.web.admin.operations import releases as operations
-
-    request = ("POST", f"/releases/files/{quote(filename)}/verify")
-    result = ask(server_url, *request, lambda c: operations.verify_file(c, filename, "cli"))
+    result = ask(server_url, "POST", path_of("releases", "files", filename, "verify"))
     emit(result, as_json, text.file)
     if not result["offered"]:
         raise typer.Exit(Exit.FAILED)
@@ -131,9 +99,7 @@ def verify(filename: str, server_url: ServerUrl = None, as_json: Json = False) -
 @keys.command("list")
 def list_keys(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Show the active keyring and its signing subkeys."""
-    from app.web.admin.operations import releases as operations
-
-    result = ask(server_url, "GET", "/releases/keys", operations.show_keyring)
+    result = ask(server_url, "GET", "/releases/keys")
     emit(result, as_json, text.keyring)
 
 
@@ -152,17 +118,8 @@ def refresh(
     as_json: Json = False,
 ) -> None:
     """Take over a newer export of the pinned key, and judge again what was held back."""
-    from app.web.admin.models.releases import KeyringIn
-    from app.web.admin.operations import releases as operations
-
-    wanted = KeyringIn(armored=_armored(export), fetch=fetch, replace=replace)
-    result = ask(
-        server_url,
-        "POST",
-        "/releases/keys",
-        lambda c: operations.refresh_keyring(c, wanted, "cli"),
-        wanted.model_dump(mode="json"),
-    )
+    body = {"armored": _armored(export), "fetch": fetch, "replace": replace}
+    result = ask(server_url, "POST", "/releases/keys", body)
     emit(result, as_json, text.key_change)
 
 

@@ -1,132 +1,119 @@
-"""A server's admin API as commands use it: requests, answers, and refusals as errors."""
+"""The transport of `--server`: the admin API of a server over the network.
 
-import asyncio
-import json
+It uses the standard library alone: httpx would cost more than all the rest of a command.
+"""
+
+import http.client
 import os
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
 from pathlib import Path
-from random import Random
-from typing import Any
+from typing import TYPE_CHECKING
 
-from app.core.errors import (
-    BadInputError,
-    ConflictError,
-    DeniedError,
-    KeyringError,
-    MoorageError,
-    SettingsError,
-    StaleRevisionError,
-    UnauthenticatedError,
-    UnknownError,
-)
+from app import __version__
+from app.core.errors import MoorageError, SettingsError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from app.upstream.address import Url
 
 _ANSWER_MAX_BYTES = 64 * 1024 * 1024
-# What pydantic says that people at a terminal would not.
-_PLAIN = {"Extra inputs are not permitted": "there is no such key"}
 _DEADLINE_S = 1200.0  # an ingestion may take a quarter of an hour
+_PAUSES_S = (0.25, 1.0, 2.0)  # before a GET is tried again
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server's admin API."""
+class Remote:
+    """A server's admin API; one connection, opened at the first request."""
 
-    url: str
-    token: str | None
+    is_remote = True
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
-        """Return the JSON that the server answers.
-
-        Raises:
-            MoorageError: the class that the status stands for, with the server's words.
-        """
-        status, answer = asyncio.run(self._call(method, path, body))
-        return _result(status, answer)
-
-    def text(self, path: str) -> str:
-        """Return the text that the server answers.
+    def __init__(self, url: str, token: str | None) -> None:
+        """Take the server's address and a token.
 
         Raises:
-            MoorageError: the class that the status stands for, with the server's words.
+            SettingsError: url is not the URL of a server.
+            BadInputError: url or token has a character that can't be sent.
         """
-        status, answer = asyncio.run(self._call("GET", path, None))
-        return answer.decode() if status < 400 else str(_result(status, answer))
+        from app.upstream.address import Credential, Url
 
-    async def _call(self, method: str, path: str, body: object) -> tuple[int, bytes]:
-        from app import __version__
-        from app.upstream.address import AddressGuard, AllowedNetwork, Credential, Url
-        from app.upstream.http import HttpClient
-        from app.upstream.limits import UpstreamLimits
+        if not url.startswith(("http://", "https://")):
+            raise SettingsError(f"--server {url}: must begin with http:// or https://")
+        self._url = Url.parse(url.rstrip("/"))
+        self._base = "" if self._url.path == "/" else self._url.path
+        self._headers = {"User-Agent": f"moorage/{__version__}"}
+        if token:
+            credential = Credential.bearer("cli", self._url.origin, token)
+            self._headers |= credential.headers_for(self._url)
+        self._connection = _connection(self._url)
 
-        # The address was given by the person at the keyboard: nothing needs to be guarded.
-        anywhere = [AllowedNetwork.parse("0.0.0.0/0"), AllowedNetwork.parse("::/0")]
-        client = HttpClient(
-            guard=AddressGuard(anywhere),
-            user_agent=f"moorage/{__version__}",
-            random=Random(),  # noqa: S311 (jitter)
-            limits=UpstreamLimits(read_s=_DEADLINE_S),
-        )
-        credential = None
-        if self.token:
-            credential = Credential.bearer("cli", Url.parse(self.url).origin, self.token)
-        try:
-            fetched, answer = await client.send(
-                method,
-                self.url.rstrip("/") + path,
-                json_body=body,
-                max_bytes=_ANSWER_MAX_BYTES,
-                deadline_s=_DEADLINE_S,
-                credential=credential,
-            )
-        finally:
-            await client.aclose()
-        return fetched.status, answer
+    def send(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        """Return status and body of the answer; redirects are not followed.
 
+        A GET is tried again after a broken connection; nothing else is.
 
-def _result(status: int, answer: bytes) -> Any:
-    if status == 204:
-        return None
-    try:
-        data = json.loads(answer)
-    except ValueError as error:
-        raise MoorageError(
-            f"the server answered {status} and something that is not JSON; "
-            "is --server the address of a Moorage?"
-        ) from error
-    if status < 400:
-        return data
-    told = data.get("detail", status) if isinstance(data, dict) else status
-    if isinstance(data, dict) and data.get("errors"):
-        wrong = ((e["at"].removeprefix("body."), e["error"]) for e in data["errors"])
-        raise BadInputError(wrong_fields(wrong))
-    detail = f"the server says: {told}" if status >= 500 else str(told)
-    if status == 401:
-        detail += "; set MOORAGE_TOKEN or MOORAGE_TOKEN_FILE (`moorage token create` makes one)"
-    raise _error_of(status)(detail)
+        Raises:
+            MoorageError: the server can't be reached, or its answer is too long.
+        """
+        pauses_s = list(_PAUSES_S) if method == "GET" else []
+        while True:
+            try:
+                return self._exchange(method, self._base + path, body)
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                if not pauses_s:
+                    raise MoorageError(self._unreachable(path, error)) from error
+            time.sleep(pauses_s.pop(0))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        headers = dict(self._headers)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        self._connection.request(method, path, body, headers)
+        with self._connection.getresponse() as response:
+            answer = response.read(_ANSWER_MAX_BYTES + 1)
+        if len(answer) > _ANSWER_MAX_BYTES:
+            raise MoorageError(f"{self._url.origin} answers more than {_ANSWER_MAX_BYTES} bytes")
+        return response.status, answer
+
+    def _unreachable(self, path: str, error: Exception) -> str:
+        where = f"{self._url.origin}{self._base}{path.partition('?')[0]}"
+        if isinstance(error, TimeoutError):
+            return f"{where} gave no answer within {_DEADLINE_S:g} s"
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return f"{where} can't be reached: {reason}"
 
 
-def _error_of(status: int) -> type[MoorageError]:
-    classes: dict[int, type[MoorageError]] = {
-        400: BadInputError,
-        401: UnauthenticatedError,
-        403: DeniedError,
-        404: UnknownError,
-        409: ConflictError,
-        412: StaleRevisionError,
-        422: KeyringError,
-    }
-    return classes.get(status, MoorageError)
+def _connection(url: "Url") -> http.client.HTTPConnection:
+    """Return a connection that is not open yet."""
+    if url.scheme == "http":
+        return http.client.HTTPConnection(url.host, url.port, timeout=_DEADLINE_S)
+    return http.client.HTTPSConnection(
+        url.host, url.port, timeout=_DEADLINE_S, context=_ssl_context()
+    )
 
 
-def server(url: str) -> Server:
-    """Return the server at url, with the token of the environment.
+def _ssl_context() -> "ssl.SSLContext":
+    """Return a verifying context that trusts the system's store and certifi's."""
+    import ssl
+
+    import certifi
+
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def environment_token() -> str | None:
+    """Return the token of MOORAGE_TOKEN or MOORAGE_TOKEN_FILE; None without one.
 
     Raises:
-        SettingsError: the token file can't be read, or the URL is none.
+        SettingsError: the token file can't be read.
     """
-    if not url.startswith(("http://", "https://")):
-        raise SettingsError(f"--server {url}: must begin with http:// or https://")
     token = os.environ.get("MOORAGE_TOKEN") or None
     path = os.environ.get("MOORAGE_TOKEN_FILE")
     if token is None and path is not None:
@@ -134,13 +121,4 @@ def server(url: str) -> Server:
             token = Path(path).read_text().strip()
         except OSError as error:
             raise SettingsError(f"MOORAGE_TOKEN_FILE: {path}: {error.strerror}") from error
-    return Server(url, token)
-
-
-def wrong_fields(errors: Iterable[tuple[str, str]]) -> str:
-    """Return one line of (where, what is wrong): "rules[2].effect: Input should be …; title: …"."""
-    return "; ".join(f"{_placed(at)}: {_PLAIN.get(told, told)}" for at, told in errors)
-
-
-def _placed(at: str) -> str:
-    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", at)
+    return token

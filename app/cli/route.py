@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.api import path_of
 from app.cli.output import emit, table
-from app.cli.session import Json, ServerUrl, ask, ask_all, checked, path_of
+from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all
 from app.core.errors import BadInputError
-from app.core.principal import OPERATOR
 
 if TYPE_CHECKING:
     from app.cli.output import Shown
@@ -62,35 +62,27 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Say where the modules of a pattern come from; the longest pattern that matches is taken."""
-    from app.web.admin.models.routes import RouteIn
-    from app.web.admin.operations import routes as operations
-
     upstreams = [
         _changed(u, credential=c, stop=stop, redirect_to=redirect_to, ca_file=ca_file)
         for u, c in _paired([{"url": url} for url in urls], credential)
     ]
-    body = {"pattern": pattern, "upstreams": upstreams, "private": private, "off": off}
-    wanted = checked(RouteIn, {**body, "forks": forks, "ttl_s": ttl_s, "log": log})
-    result = ask(
-        server_url,
-        "POST",
-        path_of("tenants", tenant, "routes"),
-        lambda c: operations.create_route(c, OPERATOR, tenant, wanted),
-        wanted.model_dump(mode="json"),
-    )
+    body: dict[str, Any] = {
+        "pattern": pattern,
+        "upstreams": upstreams,
+        "private": private,
+        "off": off,
+        "forks": forks,
+        "ttl_s": ttl_s,
+        "log": log,
+    }
+    result = ask(server_url, "POST", path_of("tenants", tenant, "routes"), body)
     emit(result, as_json, lambda r: f"route {r['id']} added: {_words(r)}")
 
 
 @route.command("list")
 def list_routes(tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """List routes, oldest first."""
-    from app.web.admin.operations import routes as operations
-
-    result = ask_all(
-        server_url,
-        path_of("tenants", tenant, "routes"),
-        lambda c, cursor: operations.list_routes(c, OPERATOR, tenant, cursor=cursor, limit=200),
-    )
+    result = ask_all(server_url, path_of("tenants", tenant, "routes"))
     emit(result, as_json, _listed)
 
 
@@ -99,7 +91,8 @@ def show(
     route_id: RouteId, tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False
 ) -> None:
     """Show one route, a fact a line."""
-    emit(_shown(server_url, tenant, route_id), as_json, _told)
+    path = path_of("tenants", tenant, "routes", route_id)
+    emit(ask(server_url, "GET", path), as_json, _facts)
 
 
 @route.command()
@@ -123,28 +116,28 @@ def update(
     as_json: Json = False,
 ) -> None:
     """Change what is given of a route; the rest stays."""
-    from app.web.admin.models.routes import RouteIn
-    from app.web.admin.operations import routes as operations
-
-    before = _shown(server_url, tenant, route_id)
-    found = [{"url": url} for url in urls] if urls else before["upstreams"]
-    upstreams = [
-        _changed(u, credential=c, stop=stop, redirect_to=redirect_to, ca_file=ca_file)
-        for u, c in _paired(found, credential)
-    ]
-    given = {"pattern": pattern, "private": private, "off": off, "forks": forks, "ttl_s": ttl_s}
-    if log is None and private not in (None, before["private"]):
-        before["log"] = None  # the default is another for a private route
-    body = {name: before[name] for name in (*given, "log")} | {"upstreams": upstreams}
-    body |= {name: value for name, value in {**given, "log": log}.items() if value is not None}
-    wanted = checked(RouteIn, body)
-    result = ask(
-        server_url,
-        "PUT",
-        path_of("tenants", tenant, "routes", route_id),
-        lambda c: operations.update_route(c, OPERATOR, tenant, route_id, wanted),
-        wanted.model_dump(mode="json"),
-    )
+    path = path_of("tenants", tenant, "routes", route_id)
+    with admin_api(server_url) as api:
+        before = api.ask("GET", path)
+        upstreams = [
+            _changed(u, credential=c, stop=stop, redirect_to=redirect_to, ca_file=ca_file)
+            for u, c in _paired(
+                [{"url": url} for url in urls] if urls else before["upstreams"], credential
+            )
+        ]
+        options = {
+            "pattern": pattern,
+            "private": private,
+            "off": off,
+            "forks": forks,
+            "ttl_s": ttl_s,
+            "log": log,
+        }
+        if log is None and private not in (None, before["private"]):
+            before["log"] = None  # the default is another for a private route
+        body = {name: before[name] for name in options} | {"upstreams": upstreams}
+        body |= {name: value for name, value in options.items() if value is not None}
+        result = api.ask("PUT", path, body)
     emit(result, as_json, lambda r: f"route {r['id']} is now: {_words(r)}")
 
 
@@ -153,26 +146,8 @@ def remove(
     route_id: RouteId, tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False
 ) -> None:
     """Remove a route; what it brought in stays stored."""
-    from app.web.admin.operations import routes as operations
-
-    ask(
-        server_url,
-        "DELETE",
-        path_of("tenants", tenant, "routes", route_id),
-        lambda c: operations.remove_route(c, OPERATOR, tenant, route_id),
-    )
+    ask(server_url, "DELETE", path_of("tenants", tenant, "routes", route_id))
     emit({"id": route_id, "removed": True}, as_json, lambda r: f"route {r['id']} is removed")
-
-
-def _shown(server_url: str | None, tenant: str, route_id: int) -> Any:
-    from app.web.admin.operations import routes as operations
-
-    return ask(
-        server_url,
-        "GET",
-        path_of("tenants", tenant, "routes", route_id),
-        lambda c: operations.show_route(c, OPERATOR, tenant, route_id),
-    )
 
 
 def _paired(
@@ -243,7 +218,7 @@ def _listed(result: list[dict[str, Any]]) -> "Shown":
     return table(("ID", "PATTERN", "UPSTREAMS", "TTL", "LOG", ""), rows)
 
 
-def _told(shown: dict[str, Any]) -> str:
+def _facts(shown: dict[str, Any]) -> str:
     lines = [
         ("route", f"{shown['id']} of {shown['tenant']}"),
         ("pattern", shown["pattern"]),

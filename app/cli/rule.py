@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.api import path_of
 from app.cli.output import emit, table
-from app.cli.session import Json, ServerUrl, ask, ask_all, checked, path_of
+from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all
 from app.core.errors import BadInputError
-from app.core.principal import OPERATOR
 
 if TYPE_CHECKING:
     from app.cli.output import Shown
@@ -49,19 +49,15 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Allow or deny something."""
-    from app.web.admin.models.rules import RuleIn
-    from app.web.admin.operations import rules as operations
-
     whose = _whose(tenant, platform)
-    body = {"effect": effect, "pattern": pattern, "versions": versions, "reason": reason}
-    wanted = checked(RuleIn, {**body, "expires_at": _time(until)})
-    result = ask(
-        server_url,
-        "POST",
-        _path(whose),
-        lambda c: operations.create_rule(c, OPERATOR, whose, wanted),
-        wanted.model_dump(mode="json"),
-    )
+    body = {
+        "effect": effect,
+        "pattern": pattern,
+        "versions": versions,
+        "reason": reason,
+        "expires_at": _time(until),
+    }
+    result = ask(server_url, "POST", _path(whose), body)
     emit(result, as_json, lambda r: f"rule {r['id']} added: {_words(r)}")
 
 
@@ -73,14 +69,8 @@ def list_rules(
     as_json: Json = False,
 ) -> None:
     """List rules, oldest first; `explain` tells in which order they act."""
-    from app.web.admin.operations import rules as operations
-
     whose = _whose(tenant, platform)
-    result = ask_all(
-        server_url,
-        _path(whose),
-        lambda c, cursor: operations.list_rules(c, OPERATOR, whose, cursor=cursor, limit=200),
-    )
+    result = ask_all(server_url, _path(whose))
     emit(result, as_json, _listed)
 
 
@@ -93,7 +83,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one rule."""
-    emit(_shown(server_url, _whose(tenant, platform), rule_id), as_json, lambda r: _listed([r]))
+    path = _path(_whose(tenant, platform), rule_id)
+    emit(ask(server_url, "GET", path), as_json, lambda r: _listed([r]))
 
 
 @rule.command()
@@ -110,25 +101,15 @@ def update(
     as_json: Json = False,
 ) -> None:
     """Change what is given of a rule; the rest stays."""
-    from app.web.admin.models.rules import RuleIn
-    from app.web.admin.operations import rules as operations
-
-    whose = _whose(tenant, platform)
-    before = _shown(server_url, whose, rule_id)
-    fields = ("effect", "pattern", "versions", "reason", "expires_at")
-    given = {"effect": effect, "pattern": pattern, "versions": versions, "reason": reason}
-    body = {name: before[name] for name in fields}
-    body |= {name: value for name, value in given.items() if value is not None}
-    if until is not None:
-        body["expires_at"] = _time(until)
-    wanted = checked(RuleIn, body)
-    result = ask(
-        server_url,
-        "PUT",
-        _path(whose, rule_id),
-        lambda c: operations.update_rule(c, OPERATOR, whose, rule_id, wanted),
-        wanted.model_dump(mode="json"),
-    )
+    path = _path(_whose(tenant, platform), rule_id)
+    options = {"effect": effect, "pattern": pattern, "versions": versions, "reason": reason}
+    with admin_api(server_url) as api:
+        before = api.ask("GET", path)
+        body = {name: before[name] for name in (*options, "expires_at")}
+        body |= {name: value for name, value in options.items() if value is not None}
+        if until is not None:
+            body["expires_at"] = _time(until)
+        result = api.ask("PUT", path, body)
     emit(result, as_json, lambda r: f"rule {r['id']} is now: {_words(r)}")
 
 
@@ -141,27 +122,9 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Remove a rule."""
-    from app.web.admin.operations import rules as operations
-
     whose = _whose(tenant, platform)
-    ask(
-        server_url,
-        "DELETE",
-        _path(whose, rule_id),
-        lambda c: operations.remove_rule(c, OPERATOR, whose, rule_id),
-    )
+    ask(server_url, "DELETE", _path(whose, rule_id))
     emit({"id": rule_id, "removed": True}, as_json, lambda r: f"rule {r['id']} is removed")
-
-
-def _shown(server_url: str | None, whose: str | None, rule_id: int) -> Any:
-    from app.web.admin.operations import rules as operations
-
-    return ask(
-        server_url,
-        "GET",
-        _path(whose, rule_id),
-        lambda c: operations.show_rule(c, OPERATOR, whose, rule_id),
-    )
 
 
 def _time(text: str | None) -> str | None:

@@ -1,6 +1,5 @@
 """`moorage serve` and `moorage migrate`."""
 
-import socket
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,16 +54,10 @@ async def _first_start(services: "Services") -> str | None:
     return secret
 
 
-def base_url(settings: "Settings", port: int) -> str:
-    """Return where this machine reaches the service: "http://127.0.0.1:8080"."""
-    everywhere = settings.host in {"0.0.0.0", "::"}  # noqa: S104 (compared, not bound)
-    name = socket.gethostname() if everywhere else settings.host
-    host = f"[{name}]" if ":" in name else name
-    return f"http://{host}:{port}"
-
-
 def _greet(settings: "Settings", port: int) -> None:
     """Tell what to do next."""
+    from app.cli.inprocess import base_url
+
     here = base_url(settings, port)
     base = settings.public_url or here
     print(

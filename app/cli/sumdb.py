@@ -1,22 +1,18 @@
 """`moorage sumdb`: tenants' own logs, proofs from them, and the public logs that are relayed."""
 
 import sys
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from app.cli import sumdb_text as text
+from app.cli.api import Api, path_of
 from app.cli.output import Exit, emit
 from app.cli.prefetch import prefetch
 from app.cli.progress import counted
-from app.cli.session import PAGE, Json, ServerUrl, ask, ask_all, checked, path_of
+from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all
 from app.core.errors import BadInputError, UnknownError, VerificationError
-from app.core.principal import OPERATOR
-
-if TYPE_CHECKING:
-    from app.services.assembly import Services
 
 sumdb = typer.Typer(
     name="sumdb", help="Checksum databases: tenants' own, and relayed ones.", no_args_is_help=True
@@ -30,26 +26,14 @@ sumdb.command()(prefetch)
 @sumdb.command()
 def create(tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Make a tenant's own log with a new key, or show the one that is there."""
-    from app.web.admin.operations import sumdb as operations
-
-    async def work(services: "Services") -> Any:
-        return (await operations.create_log(services, OPERATOR, tenant))[0]
-
-    result = ask(server_url, "POST", path_of("tenants", tenant, "log"), work)
+    result = ask(server_url, "POST", path_of("tenants", tenant, "log"))
     emit(result, as_json, text.made)
 
 
 @sumdb.command()
 def show(tenant: Tenant, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Show a tenant's own log: its vkey, size and signed head."""
-    from app.web.admin.operations import sumdb as operations
-
-    result = ask(
-        server_url,
-        "GET",
-        path_of("tenants", tenant, "log"),
-        lambda c: operations.show_log(c, OPERATOR, tenant),
-    )
+    result = ask(server_url, "GET", path_of("tenants", tenant, "log"))
     emit(result, as_json, text.log)
 
 
@@ -66,18 +50,11 @@ def prove(
     """Print the proof that a version is in the log; `sumdb check` needs only it and the vkey."""
     from urllib.parse import urlencode
 
-    from app.web.admin.operations import sumdb as operations
-
     module, _, version = name.rpartition("@")
     if not module:
         raise BadInputError(f"{name[:200]!a} is not MODULE@VERSION")
     query = urlencode({"module": module, "version": version})
-    result = ask(
-        server_url,
-        "GET",
-        f"{path_of('tenants', tenant, 'log', 'proof')}?{query}",
-        lambda c: operations.prove(c, OPERATOR, tenant, module, version),
-    )
+    result = ask(server_url, "GET", f"{path_of('tenants', tenant, 'log', 'proof')}?{query}")
     if out is None:
         emit(result, as_json, lambda r: str(r["text"]).removesuffix("\n"))
         return
@@ -120,45 +97,28 @@ def verify(
     """Check whole logs against themselves and what is stored; ends with 1 if one is not whole."""
     if every is (tenant is not None):
         raise typer.BadParameter("give --tenant NAME, or --all")
-    with counted("records") as progress:
-        if tenant is not None:
-            found = [_verified(tenant, server_url, progress)]
-        else:
-            found = list(_all_verified(server_url, progress))
-    emit(found if every else found[0], as_json, lambda _: text.reports(found))
-    if not all(report["intact"] for report in found):
+    with (
+        counted("records") as progress,
+        admin_api(server_url, may_be_new=False, progress=progress) as api,
+    ):
+        reports = _all_verified(api) if tenant is None else [_verified(api, tenant)]
+    emit(reports if every else reports[0], as_json, lambda _: text.reports(reports))
+    if not all(report["intact"] for report in reports):
         raise typer.Exit(Exit.FAILED)
 
 
-def _verified(tenant: str, server_url: str | None, progress: Any) -> dict[str, Any]:
-    from app.web.admin.operations import sumdb as operations
-
-    result = ask(
-        server_url,
-        "POST",
-        path_of("tenants", tenant, "log", "verify"),
-        lambda c: operations.verify(c, OPERATOR, tenant, progress),
-        may_be_new=False,
-    )
-    return dict(result)
+def _verified(api: Api, tenant: str) -> dict[str, Any]:
+    return dict(api.ask("POST", path_of("tenants", tenant, "log", "verify")))
 
 
-def _all_verified(server_url: str | None, progress: Any) -> list[dict[str, Any]]:
-    from app.web.admin.operations import tenants as operations
-
-    tenants = ask_all(
-        server_url,
-        "/tenants",
-        lambda c, cursor: operations.list_tenants(c, OPERATOR, cursor=cursor, limit=PAGE),
-        may_be_new=False,
-    )
-    found = []
-    for tenant in tenants:
+def _all_verified(api: Api) -> list[dict[str, Any]]:
+    reports = []
+    for tenant in api.list("/tenants"):
         try:
-            found.append(_verified(tenant["name"], server_url, progress))
+            reports.append(_verified(api, tenant["name"]))
         except UnknownError:
-            continue  # it has no log
-    return found
+            continue  # the tenant has no log
+    return reports
 
 
 @sumdb.command()
@@ -177,22 +137,17 @@ def recover(
     --accept goes on with the records that the database has, under the same name and key. --new-log
     starts another log; the old one answers, and takes no more records.
     """
-    from app.web.admin.models.sumdb import RecoverIn
-    from app.web.admin.operations import sumdb as operations
-
     if accept is None:
         typer.echo(text.BOTH_WAYS, err=True)
         raise typer.BadParameter("give --accept or --new-log")
     if not yes and sys.stdin.isatty():
         typer.echo(text.ACCEPTING if accept else text.STARTING_ANEW, err=True)
         typer.confirm("Go on?", abort=True, err=True)
-    wanted = checked(RecoverIn, {"accept": accept})
     result = ask(
         server_url,
         "POST",
         path_of("tenants", tenant, "log", "recover"),
-        lambda c: operations.recover(c, OPERATOR, tenant, wanted),
-        wanted.model_dump(mode="json"),
+        {"accept": accept},
         may_be_new=False,
     )
     emit(result, as_json, text.log if accept else text.made)
@@ -201,17 +156,7 @@ def recover(
 @sumdb.command()
 def logs(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """List the public logs that are relayed, and their newest heads."""
-    emit(_relayed(server_url), as_json, text.relayed)
-
-
-def _relayed(server_url: str | None) -> list[Any]:
-    from app.web.admin.operations import sumdb as operations
-
-    return ask_all(
-        server_url,
-        "/sumdb",
-        lambda c, cursor: operations.list_relayed(c, OPERATOR, cursor=cursor, limit=PAGE),
-    )
+    emit(ask_all(server_url, "/sumdb"), as_json, text.relayed)
 
 
 @sumdb.command()
@@ -221,15 +166,9 @@ def evidence(
     as_json: Json = False,
 ) -> None:
     """Show what relayed logs answered that was refused, with the signed heads that prove it."""
-    asked = [name] if name else [one["name"] for one in _relayed(server_url) if one["evidence"]]
-    found = []
-    for log in asked:
-        work = partial(_evidence_page, log)
-        found += ask_all(server_url, path_of("sumdb", log, "evidence"), work)
-    emit(found, as_json, text.evidence)
-
-
-async def _evidence_page(log: str, services: "Services", cursor: str | None) -> Any:
-    from app.web.admin.operations import sumdb as operations
-
-    return await operations.list_evidence(services, OPERATOR, log, cursor=cursor, limit=PAGE)
+    items = []
+    with admin_api(server_url) as api:
+        names = [name] if name else [log["name"] for log in api.list("/sumdb") if log["evidence"]]
+        for log in names:
+            items += api.list(path_of("sumdb", log, "evidence"))
+    emit(items, as_json, text.evidence)

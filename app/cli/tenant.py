@@ -1,28 +1,16 @@
 """`moorage tenant`: making, changing and removing tenants, and what their clients paste."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from app.cli import tenants_text as text
+from app.cli.api import path_of
 from app.cli.output import emit
-from app.cli.remote import server
-from app.cli.session import (
-    Json,
-    ServerUrl,
-    ask,
-    ask_all,
-    checked,
-    local,
-    path_of,
-)
+from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all
 from app.core.acl import Effect
 from app.core.clientconfig import Target
-from app.core.principal import OPERATOR
-
-if TYPE_CHECKING:
-    from app.services.assembly import Services
 
 tenant = typer.Typer(
     name="tenant", help="Teams and customers, each with its own view.", no_args_is_help=True
@@ -55,8 +43,8 @@ def _fields(
     hosts: list[str] | None,
     **limits: int | None,
 ) -> dict[str, Any]:
-    """Return what was given on the command line, as the API takes it."""
-    given: dict[str, Any] = {
+    """Return the options of the command line as the API takes them, without those not used."""
+    options: dict[str, Any] = {
         "title": title,
         "default": default,
         "anonymous_read": anonymous_read,
@@ -64,7 +52,7 @@ def _fields(
         "hosts": [host for host in hosts if host] if hosts else None,
         "limits": {name: value or None for name, value in limits.items() if value is not None},
     }
-    return {name: value for name, value in given.items() if value not in (None, {})}
+    return {name: value for name, value in options.items() if value not in (None, {})}
 
 
 @tenant.command()
@@ -86,47 +74,24 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a tenant; without options it denies what no rule allows and wants a token."""
-    from app.web.admin.models.tenants import TenantIn
-    from app.web.admin.operations import tenants as operations
-
     limits = {"streams": streams, "cold": cold, "rate": rate}
     body = _fields(title, default, anonymous_read, enabled, hosts, **limits)
     body |= {"name": name, "catch_all": catch_all}
-    wanted = checked(TenantIn, body)
-    result = ask(
-        server_url,
-        "POST",
-        "/tenants",
-        lambda c: operations.create_tenant(c, OPERATOR, wanted),
-        body,
-    )
+    result = ask(server_url, "POST", "/tenants", body)
     emit(result, as_json, text.made)
 
 
 @tenant.command("list")
 def list_tenants(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """List tenants, by name."""
-    from app.web.admin.operations import tenants as operations
-
-    found = ask_all(
-        server_url,
-        "/tenants",
-        lambda c, cursor: operations.list_tenants(c, OPERATOR, cursor=cursor, limit=200),
-    )
-    emit(found, as_json, text.tenants)
+    tenants = ask_all(server_url, "/tenants")
+    emit(tenants, as_json, text.tenants)
 
 
 @tenant.command()
 def show(name: Name, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Show one tenant."""
-    from app.web.admin.operations import tenants as operations
-
-    result = ask(
-        server_url,
-        "GET",
-        path_of("tenants", name),
-        lambda c: operations.show_tenant(c, OPERATOR, name),
-    )
+    result = ask(server_url, "GET", path_of("tenants", name))
     emit(result, as_json, text.tenant)
 
 
@@ -145,21 +110,11 @@ def update(
     as_json: Json = False,
 ) -> None:
     """Change what is given and nothing else."""
-    from app.web.admin.models.tenants import TenantChangeIn
-    from app.web.admin.operations import tenants as operations
-
     limits = {"streams": streams, "cold": cold, "rate": rate}
     body = _fields(title, default, anonymous_read, enabled, hosts, **limits)
     if not body:
         raise typer.BadParameter("nothing to change was given; see --help")
-    wanted = checked(TenantChangeIn, body)
-    result = ask(
-        server_url,
-        "PATCH",
-        path_of("tenants", name),
-        lambda c: operations.change_tenant(c, OPERATOR, name, wanted),
-        body,
-    )
+    result = ask(server_url, "PATCH", path_of("tenants", name), body)
     emit(result, as_json, text.tenant)
 
 
@@ -171,17 +126,10 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Remove a tenant with its tokens, rules, routes and credentials; stored modules stay."""
-    from app.web.admin.operations import tenants as operations
-
     if not yes and sys.stdin.isatty():
-        told = f"Remove tenant {name} with its tokens, rules, routes and credentials?"
-        typer.confirm(told, abort=True)
-    ask(
-        server_url,
-        "DELETE",
-        path_of("tenants", name),
-        lambda c: operations.remove_tenant(c, OPERATOR, name),
-    )
+        question = f"Remove tenant {name} with its tokens, rules, routes and credentials?"
+        typer.confirm(question, abort=True)
+    ask(server_url, "DELETE", path_of("tenants", name))
     emit({"name": name, "removed": True}, as_json, lambda _: f"tenant {name} is removed")
 
 
@@ -193,18 +141,7 @@ def client_config(
     as_json: Json = False,
 ) -> None:
     """Print what clients paste to use this tenant; the address is MOORAGE_PUBLIC_URL."""
-    if server_url:
-        path = f"/api/v1{path_of('tenants', name)}/client-config?for={target}"
-        told = server(server_url).text(path)
-    else:
-        told = local(lambda services: _client_config(services, name, target))
-    result = {"tenant": name, "for": target, "text": told}
-    emit(result, as_json, lambda _: told.removesuffix("\n"))
-
-
-async def _client_config(services: "Services", name: str, target: Target) -> str:
-    from app.cli.serve import base_url
-    from app.web.admin.operations import tenants as operations
-
-    address = base_url(services.shared.settings, services.shared.settings.port)
-    return await operations.client_config(services, OPERATOR, name, target, address)
+    with admin_api(server_url) as api:
+        config = api.text(f"{path_of('tenants', name, 'client-config')}?for={target}")
+    result = {"tenant": name, "for": target, "text": config}
+    emit(result, as_json, lambda _: config.removesuffix("\n"))

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from app.cli import tenants_text as text
+from app.cli.api import path_of
 from app.cli.output import complain, emit
-from app.cli.session import Json, ServerUrl, ask, ask_all, checked, path_of
-from app.core.principal import OPERATOR, Scope
+from app.cli.session import Json, ServerUrl, ask, ask_all
+from app.core.principal import Scope
 
 token = typer.Typer(name="token", help="Tokens of admins and of clients.", no_args_is_help=True)
 
@@ -40,19 +41,9 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a token and print it, this once; only its hash is stored."""
-    from app.web.admin.models.tokens import TokenIn
-    from app.web.admin.operations import tokens as operations
-
-    wanted_scopes = scopes or [Scope.READ if tenant else Scope.ADMIN]
-    body = {"name": name or wanted_scopes[0], "scopes": wanted_scopes, "days": days}
-    wanted = checked(TokenIn, body)
-    made = ask(
-        server_url,
-        "POST",
-        _path(tenant),
-        lambda c: operations.create_token(c, OPERATOR, tenant, wanted),
-        body,
-    )
+    named_scopes = scopes or [Scope.READ if tenant else Scope.ADMIN]
+    body = {"name": name or named_scopes[0], "scopes": named_scopes, "days": days}
+    made = ask(server_url, "POST", _path(tenant), body)
     emit(made, as_json, lambda result: str(result["token"]))
     _explain(text.token_facts(made))
 
@@ -66,15 +57,8 @@ def list_tokens(
     as_json: Json = False,
 ) -> None:
     """List tokens; their secrets are not known to anybody but their owners."""
-    from app.web.admin.operations import tokens as operations
-
-    found = ask_all(
-        server_url,
-        _path(tenant),
-        lambda c, cursor: operations.list_tokens(c, OPERATOR, tenant, cursor=cursor, limit=200),
-        may_be_new=False,
-    )
-    emit(found, as_json, text.tokens)
+    tokens = ask_all(server_url, _path(tenant), may_be_new=False)
+    emit(tokens, as_json, text.tokens)
 
 
 @token.command()
@@ -91,19 +75,8 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Make the successor of a token and print it, this once; the old one ends after the grace."""
-    from app.web.admin.models.tokens import RotationIn
-    from app.web.admin.operations import tokens as operations
-
     body = {"grace_hours": grace_hours}
-    wanted = checked(RotationIn, body)
-    made = ask(
-        server_url,
-        "POST",
-        _path(tenant, token_id, "rotate"),
-        lambda c: operations.rotate_token(c, OPERATOR, tenant, token_id, wanted),
-        body,
-        may_be_new=False,
-    )
+    made = ask(server_url, "POST", _path(tenant, token_id, "rotate"), body, may_be_new=False)
     emit(made, as_json, lambda result: str(result["token"]))
     _explain(text.token_facts(made))
 
@@ -116,15 +89,7 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """Revoke a token at once."""
-    from app.web.admin.operations import tokens as operations
-
-    ask(
-        server_url,
-        "DELETE",
-        _path(tenant, token_id),
-        lambda c: operations.revoke_token(c, OPERATOR, tenant, token_id),
-        may_be_new=False,
-    )
+    ask(server_url, "DELETE", _path(tenant, token_id), may_be_new=False)
     emit({"id": token_id, "revoked": True}, as_json, lambda _: f"token {token_id} is revoked")
 
 

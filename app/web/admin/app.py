@@ -15,7 +15,7 @@ from app.core.noun import CONTENT
 from app.services.assembly import Services
 from app.web.admin.answers import content_line
 from app.web.admin.audit import router as audit
-from app.web.admin.context import record_denial
+from app.web.admin.context import operator_of, record_denial
 from app.web.admin.credentials import router as credentials
 from app.web.admin.document import router as document
 from app.web.admin.jobs import router as jobs
@@ -142,7 +142,9 @@ class _Outer:
             await send(message)
 
         try:
-            if _declared_length(scope) > self._max_body_bytes:
+            if operator_of(scope) is not None:
+                await self._api(scope, receive, sending)  # reads the body from this process
+            elif _declared_length(scope) > self._max_body_bytes:
                 too_large = problem(413, f"the body is larger than {self._max_body_bytes} bytes")
                 await too_large(scope, receive, sending)
             else:

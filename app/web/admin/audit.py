@@ -5,11 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from app.core.cursor import cursor_of, key_of
+from app.core.errors import BadInputError
 from app.web.admin.answers import MALFORMED, REFUSED
 from app.web.admin.context import Admin, Caller, Site
-from app.web.admin.models.audit import AuditOut, DownloadOut, VerifiedOut
+from app.web.admin.models.audit import AuditOut, DownloadOut, VerifiedOut, audit_out, download_out
 from app.web.admin.models.base import Page
-from app.web.admin.operations import audit as operations
 from app.web.admin.paging import Cursor, Limit
 
 router = APIRouter(tags=["audit"])
@@ -27,15 +28,20 @@ async def list_changes(
     actor: _Words = None,
 ) -> Page[AuditOut]:
     """List changes, oldest first; of one action, or by actors that begin so."""
-    return await operations.list_changes(
-        services, cursor=cursor, limit=limit, action=action, actor=actor
+    after = 0 if cursor is None else int(key_of(cursor, int)[0])
+    rows = await services.shared.audit.list(
+        after=after, limit=limit + 1, action=action, actor=actor
     )
+    page = rows[:limit]
+    more = cursor_of((page[-1].seq,)) if len(rows) > limit else None
+    return Page[AuditOut](items=[audit_out(r) for r in page], next_cursor=more)
 
 
 @router.get("/audit/verify", responses=REFUSED)
 async def verify(services: Site, _: Admin) -> VerifiedOut:
     """Check the hash chain."""
-    return await operations.verify(services)
+    rows, first_break = await services.shared.audit.verify()
+    return VerifiedOut(rows=rows, intact=first_break is None, first_break=first_break)
 
 
 @router.get("/audit/downloads", responses={**REFUSED, **MALFORMED})
@@ -50,5 +56,28 @@ async def list_downloads(
     limit: Limit = 50,
 ) -> Page[DownloadOut]:
     """List who downloaded what on which day (UTC); a tenant's admin sees that tenant's."""
-    asked = operations.DownloadsAsked(module, version, tenant, since)
-    return await operations.list_downloads(services, caller, asked, cursor=cursor, limit=limit)
+    downloads = await services.shared.usage.downloads(
+        caller,
+        module=module,
+        version=version,
+        tenant=tenant or caller.tenant,
+        since=since,
+        limit=limit + 1,
+        after=None if cursor is None else _last_download(cursor),
+    )
+    page = downloads[:limit]
+    more = None
+    if len(downloads) > limit:
+        last = page[-1][0]
+        key = (last.day.isoformat(), last.tenant, last.token, last.module, last.version)
+        more = cursor_of(key)
+    return Page[DownloadOut](items=[download_out(*one) for one in page], next_cursor=more)
+
+
+def _last_download(cursor: str) -> tuple[date, str, str, str, str]:
+    """Return what the cursor of a list of downloads stands for: the key of the last one."""
+    day, tenant, token, module, version = map(str, key_of(cursor, str, str, str, str, str))
+    try:
+        return date.fromisoformat(day), tenant, token, module, version
+    except ValueError as error:
+        raise BadInputError("that is not a cursor of this list") from error

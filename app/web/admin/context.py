@@ -1,20 +1,48 @@
 """How admin routes get at the services, and at whoever asks."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from app import logs
 from app.core.errors import DatabaseBusyError
-from app.core.principal import Principal
+from app.core.principal import OPERATOR, Principal
 from app.services.assembly import Services
 from app.services.authorization import require_admin
 from app.web.credentials import presented_token
+from app.web.streaming import Scope
 
 _log = logs.get("admin")
+_OPERATOR_KEY = "moorage.operator"
 
 
-def _services(request: Request) -> Services:
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Says that a request comes from a command in this process, on this data directory.
+
+    No network request can say that: a server fills the ASGI scope with texts and bytes, and only
+    code of this process can put an object of this class there.
+
+    Attributes:
+        progress: is called with (done, in all) by work that counts; None where nobody looks.
+    """
+
+    progress: Callable[[int, int], None] | None = None
+
+    def sign(self, scope: Scope) -> Scope:
+        """Return the scope of a request that the operator makes."""
+        return {**scope, _OPERATOR_KEY: self}
+
+
+def operator_of(scope: Scope) -> Operator | None:
+    """Return the operator who makes a request; None for every request over the network."""
+    operator = scope.get(_OPERATOR_KEY)
+    return operator if isinstance(operator, Operator) else None
+
+
+async def _services(request: Request) -> Services:
     services = request.app.state.services
     if not isinstance(services, Services):
         raise TypeError("the admin API was created without services")
@@ -26,9 +54,10 @@ Site = Annotated[Services, Depends(_services)]
 
 
 async def _caller(request: Request, services: Site) -> Principal:
-    principal = await services.tenants.tokens.authenticate(
-        presented_token(request.scope["headers"])
-    )
+    if operator_of(request.scope) is not None:
+        return OPERATOR
+    token = presented_token(request.scope["headers"])
+    principal = await services.tenants.tokens.authenticate(token)
     # Whoever is denied from here on is known, and leaves an audit row; see `record_denial`.
     request.state.caller = principal
     return principal
@@ -47,6 +76,15 @@ Admin = Annotated[Principal, Depends(_admin)]
 """An admin of the platform."""
 
 
+async def _progress(request: Request) -> Callable[[int, int], None] | None:
+    operator = operator_of(request.scope)
+    return None if operator is None else operator.progress
+
+
+ShownProgress = Annotated[Callable[[int, int], None] | None, Depends(_progress)]
+"""Shows to the operator how far the work is; None for requests over the network."""
+
+
 async def record_denial(request: Request, why: str) -> None:
     """Leave an audit row of what a caller with a valid token may not do.
 
@@ -55,7 +93,7 @@ async def record_denial(request: Request, why: str) -> None:
     caller = getattr(request.state, "caller", None)
     if not isinstance(caller, Principal):
         return
-    services = _services(request)
+    services = request.app.state.services
     # As it came: decoded, a path may hold line breaks.
     path = request.scope["raw_path"].decode("ascii", "backslashreplace")
     what = f"{request.method} {path}"

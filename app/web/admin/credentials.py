@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter, Response
 
+from app.core.cursor import key_of
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, TenantName
 from app.web.admin.context import Caller, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.credentials import CredentialIn, CredentialOut
-from app.web.admin.operations import credentials as operations
-from app.web.admin.paging import Cursor, Limit
+from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
 router = APIRouter(tags=["credentials"])
@@ -22,7 +22,11 @@ async def list_credentials(
     limit: Limit = 50,
 ) -> Page[CredentialOut]:
     """List a tenant's credentials by name; no answer has a secret."""
-    return await operations.list_credentials(services, caller, tenant, cursor=cursor, limit=limit)
+    after = None if cursor is None else str(key_of(cursor, str)[0])
+    credentials = await services.tenants.credentials.page(
+        tenant, caller, after=after, limit=limit + 1
+    )
+    return page_from(credentials, lambda credential: (credential.name,), limit)
 
 
 @router.put(
@@ -34,12 +38,12 @@ async def put_credential(
     caller: Caller,
     tenant: TenantName,
     name: str,
-    wanted: CredentialIn,
+    body: CredentialIn,
     revision: IfMatch,
     response: Response,
 ) -> CredentialOut:
     """Record a credential, or give it another secret; routes refer to it by its name."""
-    recorded = await operations.put_credential(services, caller, tenant, name, wanted, revision)
+    recorded = await services.tenants.credentials.put(tenant, name, body, caller, revision=revision)
     put_etag(response, recorded.revision)
     return recorded
 
@@ -53,4 +57,4 @@ async def remove_credential(
     services: Site, caller: Caller, tenant: TenantName, name: str, revision: IfMatch
 ) -> None:
     """Remove a credential that no route uses."""
-    await operations.remove_credential(services, caller, tenant, name, revision)
+    await services.tenants.credentials.remove(tenant, name, caller, revision=revision)

@@ -4,13 +4,15 @@ from fastapi import APIRouter
 
 from app.web.admin.answers import MALFORMED, REFUSED, TAKEN, UNKNOWN
 from app.web.admin.context import Admin, Site
-from app.web.admin.models.document import AppliedOut, ApplyIn
-from app.web.admin.operations import document as operations
+from app.web.admin.models.document import AppliedOut, ApplyIn, change_out
 
 router = APIRouter(tags=["apply"])
 
 
 @router.post("/apply", responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN})
-async def apply(services: Site, admin: Admin, wanted: ApplyIn) -> AppliedOut:
+async def apply(services: Site, admin: Admin, body: ApplyIn) -> AppliedOut:
     """Make tenants, rules, routes and owned prefixes match a document, all or nothing."""
-    return await operations.apply(services, admin, wanted)
+    changes = await services.tenants.documents.apply(
+        body.document, admin, dry_run=body.dry_run, prune=body.prune
+    )
+    return AppliedOut(dry_run=body.dry_run, changes=[change_out(c) for c in changes])

@@ -5,8 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from app.web.admin.context import Admin, Site
-from app.web.admin.models.releases import JobOut
-from app.web.admin.operations import releases as operations
+from app.web.admin.models.releases import JobOut, job_out
 
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
 
@@ -23,4 +22,4 @@ router = APIRouter(tags=["jobs"])
 )
 async def show_job(services: Site, _: Admin, job_id: str) -> JobOut:
     """Show one job and, once it has ended, what it did."""
-    return await operations.show_job(services, job_id)
+    return job_out(await services.upkeep.jobs.get(job_id))

@@ -14,9 +14,8 @@ from app.web.admin.answers import (
     TenantName,
 )
 from app.web.admin.context import Caller, Site
-from app.web.admin.models.explain import ExplainOut
-from app.web.admin.models.refresh import RefreshIn, RefreshOut
-from app.web.admin.operations import modules as operations
+from app.web.admin.models.explain import ExplainOut, explain_out
+from app.web.admin.models.refresh import RefreshIn, RefreshOut, compared_out
 
 _UPSTREAM: Responses = {
     502: {**PROBLEM, "description": "Upstream sends something else today, or nothing usable"},
@@ -38,7 +37,7 @@ async def explain(
     ] = None,
 ) -> ExplainOut:
     """Tell which rule and which route decide, in order, and what is stored of the version."""
-    return await operations.explain(services, caller, tenant, module, version)
+    return explain_out(await services.tenants.explain.explain(tenant, module, version, caller))
 
 
 @router.post(
@@ -46,7 +45,12 @@ async def explain(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **_UPSTREAM},
 )
 async def refresh(
-    services: Site, caller: Caller, tenant: TenantName, wanted: RefreshIn
+    services: Site, caller: Caller, tenant: TenantName, body: RefreshIn
 ) -> RefreshOut:
     """Forget a module's list, @latest and queries; or compare a stored version with upstream."""
-    return await operations.refresh(services, caller, tenant, wanted)
+    module, version = body.module, body.version
+    if version is None:
+        await services.modules.refresh.forget(tenant, module, caller)
+        return RefreshOut(module=module, version=None, files=[])
+    compared = await services.modules.refresh.compare(tenant, module, version, caller)
+    return RefreshOut(module=module, version=version, files=[compared_out(c) for c in compared])

@@ -2,12 +2,14 @@
 
 from fastapi import APIRouter, Response
 
+from app.core.acl import Ownership
+from app.core.cursor import key_of
+from app.core.noun import checked
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, UNKNOWN
 from app.web.admin.context import Admin, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.ownership import OwnershipIn, OwnershipOut
-from app.web.admin.operations import ownership as operations
-from app.web.admin.paging import Cursor, Limit
+from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
 router = APIRouter(tags=["ownership"])
@@ -18,7 +20,9 @@ async def list_owned(
     services: Site, admin: Admin, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[OwnershipOut]:
     """List the owned prefixes."""
-    return await operations.list_owned(services, admin, cursor=cursor, limit=limit)
+    after = None if cursor is None else str(key_of(cursor, str)[0])
+    owned = await services.tenants.ownership.page(admin, after=after, limit=limit + 1)
+    return page_from(owned, lambda one: (one.prefix,), limit)
 
 
 @router.put("/ownership/{prefix:path}", responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE})
@@ -26,12 +30,13 @@ async def put_owned(
     services: Site,
     admin: Admin,
     prefix: str,
-    wanted: OwnershipIn,
+    body: OwnershipIn,
     revision: IfMatch,
     response: Response,
 ) -> OwnershipOut:
     """Close a prefix to all tenants but its owner and those granted."""
-    recorded = await operations.put_owned(services, admin, prefix, wanted, revision)
+    ownership = checked(Ownership, {**dict(body), "prefix": prefix})
+    recorded = await services.tenants.ownership.put(ownership, admin, revision=revision)
     put_etag(response, recorded.revision)
     return recorded
 
@@ -43,4 +48,4 @@ async def put_owned(
 )
 async def remove_owned(services: Site, admin: Admin, prefix: str, revision: IfMatch) -> None:
     """Give a prefix back to everybody."""
-    await operations.remove_owned(services, admin, prefix, revision)
+    await services.tenants.ownership.remove(prefix, admin, revision=revision)

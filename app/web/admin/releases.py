@@ -1,9 +1,22 @@
 """`/api/v1/releases…`: what is mirrored, how it was verified, and mirroring more."""
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from app.core.errors import (
+    BadInputError,
+    KeyringError,
+    NotYetError,
+    UnknownError,
+    VerificationError,
+)
+from app.core.goversion import sort_key
+from app.services.assembly import Services
+from app.services.jobs import SYNC
+from app.services.releases.keyring import read_export, signing_subkeys
+from app.upstream.gpg import builtin_key
 from app.web.admin.context import Admin, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.releases import (
@@ -14,8 +27,14 @@ from app.web.admin.models.releases import (
     KeyringOut,
     PlanOut,
     ReleaseOut,
+    change_out,
+    file_out,
+    job_out,
+    plan_out,
+    release_out,
+    subkey_out,
 )
-from app.web.admin.operations import releases as operations
+from app.web.admin.paging import PAGE_MAX
 
 _Responses = dict[int | str, dict[str, Any]]
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
@@ -36,31 +55,47 @@ router = APIRouter(tags=["releases"])
 async def list_releases(
     services: Site,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
-    limit: Annotated[int, Query(ge=1, le=operations.PAGE_MAX)] = 20,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 20,
     offered: Annotated[bool, Query(description="Only what is offered")] = False,
 ) -> Page[ReleaseOut]:
-    """List releases, newest first."""
-    return await operations.list_releases(
-        services, cursor=cursor, limit=limit, offered_only=offered
-    )
+    """List releases, newest first; the cursor is the last version of the page before."""
+    catalog = await services.releases.catalog.current(fresh=True)
+    groups = catalog.releases if offered else catalog.all_releases
+    versions = [r.version for r in groups]
+    if cursor is not None:
+        if all(r.version != cursor for r in catalog.all_releases):
+            raise BadInputError(f"{cursor[:40]!r} is not a cursor of this list")
+        versions = [v for v in versions if sort_key(v) < sort_key(cursor)]
+    page = [r for v in versions[:limit] if (r := release_out(catalog, v)) is not None]
+    more = len(versions) > limit
+    return Page[ReleaseOut](items=page, next_cursor=page[-1].version if more and page else None)
 
 
 @router.get("/releases/plan", responses={**_REFUSED, **_UPSTREAM})
 async def plan(services: Site, _: Admin) -> PlanOut:
     """Tell what a sync would fetch, and why; reads the index first."""
-    return await operations.plan(services)
+    planned, index_error = await services.releases.sync.plan()
+    return plan_out(planned, index_error)
 
 
 @router.post("/releases/sync", status_code=202, responses=_REFUSED)
 async def sync(services: Site, admin: Admin) -> JobOut:
     """Queue a sync of the selection; ask for the job to see how it goes."""
-    return await operations.ask_for_sync(services, admin.actor)
+    return job_out(await services.upkeep.jobs.ask_for(SYNC, admin.actor))
 
 
 @router.get("/releases/keys")
 async def show_keyring(services: Site) -> KeyringOut:
     """Show the active keyring."""
-    return await operations.show_keyring(services)
+    ring = services.releases.keyring
+    recorded, keyring = await ring.recorded(), await ring.active()
+    return KeyringOut(
+        sha256=recorded.digest.hex,
+        source=recorded.source,
+        taken_at=recorded.taken_at,
+        primary=sorted({key.primary for key in keyring.subkeys}),
+        subkeys=[subkey_out(key) for key in signing_subkeys(keyring)],
+    )
 
 
 @router.post(
@@ -72,24 +107,69 @@ async def show_keyring(services: Site) -> KeyringOut:
         422: {**_PROBLEM, "description": "Not a usable export of the pinned key"},
     },
 )
-async def refresh_keyring(services: Site, admin: Admin, wanted: KeyringIn) -> KeyringChangeOut:
+async def refresh_keyring(services: Site, admin: Admin, body: KeyringIn) -> KeyringChangeOut:
     """Take over another export of the pinned key, and judge again what was held back."""
-    return await operations.refresh_keyring(services, wanted, admin.actor)
+    releases = services.releases
+    armored = await _export(services, body)
+    change = await releases.keyring.take_over(armored, admin.actor, replace=body.replace)
+    return change_out(change, await releases.ingestion.judge_again(admin.actor))
+
+
+async def _export(services: Services, body: KeyringIn) -> bytes:
+    """Return the armored export that a request has or names; else that of the settings.
+
+    Raises:
+        KeyringError: the file can't be read, or no URL is configured.
+    """
+    settings = services.shared.settings.releases
+    if body.armored is not None:
+        return body.armored.encode()
+    if body.fetch:
+        if settings.keyring_url is None:
+            raise KeyringError("MOORAGE_RELEASES__KEYRING_URL is not set")
+        return await services.releases.godev.key_export(settings.keyring_url)
+    if settings.keyring is None:
+        return builtin_key()
+    return await read_export(settings.keyring)
 
 
 @router.get("/releases/files/{filename}", responses=_UNKNOWN)
 async def show_file(services: Site, filename: str) -> FileOut:
     """Show one file: state, verdict, provenance."""
-    return await operations.show_file(services, filename)
+    return await _file(services, filename)
 
 
 @router.post("/releases/files/{filename}/verify", responses={**_REFUSED, **_UNKNOWN, **_UPSTREAM})
 async def verify_file(services: Site, admin: Admin, filename: str) -> FileOut:
     """Ingest a file, or judge it again if it is held back."""
-    return await operations.verify_file(services, filename, admin.actor)
+    # A file that stays held back is no error here: its state and the reason are the answer.
+    with suppress(NotYetError, VerificationError):
+        await services.releases.ingestion.ensure(filename, forced=True, actor=admin.actor)
+    return await _file(services, filename)
+
+
+async def _file(services: Services, filename: str) -> FileOut:
+    """Return a file as it is now, with the evidence kept about it.
+
+    Raises:
+        UnknownError: no index ever named it.
+    """
+    known = await services.releases.catalog.file(filename)
+    if known is None:
+        raise UnknownError(f"no release file {filename[:100]} in the index")
+    record, conflicts = known
+    return file_out(await services.releases.catalog.current(fresh=True), record, conflicts)
 
 
 @router.get("/releases/{version}", responses=_UNKNOWN)
 async def show_release(services: Site, version: str) -> ReleaseOut:
-    """Show one release and all of its files."""
-    return await operations.show_release(services, version)
+    """Show one release and all of its files; "1.27.1" and "go1.27.1" are the same."""
+    catalog = await services.releases.catalog.current(fresh=True)
+    name = version if version.startswith("go") else f"go{version}"
+    release = release_out(catalog, name)
+    if release is None:
+        raise UnknownError(
+            f"no release {name[:40]} in the index as it was last read; "
+            "`moorage releases list --all` shows what is, `moorage releases plan` reads it anew"
+        )
+    return release

@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter, Response
 
+from app.core.cursor import key_of
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, RecordId, TenantName
 from app.web.admin.context import Caller, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.routes import RouteIn, RouteOut
-from app.web.admin.operations import routes as operations
-from app.web.admin.paging import Cursor, Limit
+from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
 router = APIRouter(tags=["routes"])
@@ -22,7 +22,9 @@ async def list_routes(
     limit: Limit = 50,
 ) -> Page[RouteOut]:
     """List a tenant's routes, oldest first; the longest pattern that matches is taken."""
-    return await operations.list_routes(services, caller, tenant, cursor=cursor, limit=limit)
+    after = 0 if cursor is None else int(key_of(cursor, int)[0])
+    routes = await services.tenants.routes.page(tenant, caller, after=after, limit=limit + 1)
+    return page_from(routes, lambda route: (route.id,), limit)
 
 
 @router.post(
@@ -31,10 +33,10 @@ async def list_routes(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN},
 )
 async def create_route(
-    services: Site, caller: Caller, tenant: TenantName, wanted: RouteIn, response: Response
+    services: Site, caller: Caller, tenant: TenantName, body: RouteIn, response: Response
 ) -> RouteOut:
     """Say where the modules of a pattern come from."""
-    made = await operations.create_route(services, caller, tenant, wanted)
+    made = await services.tenants.routes.create(tenant, body, caller)
     put_etag(response, made.revision)
     return made
 
@@ -44,9 +46,9 @@ async def show_route(
     services: Site, caller: Caller, tenant: TenantName, route_id: RecordId, response: Response
 ) -> RouteOut:
     """Show one route of a tenant."""
-    found = await operations.show_route(services, caller, tenant, route_id)
-    put_etag(response, found.revision)
-    return found
+    recorded = await services.tenants.routes.get(tenant, route_id, caller)
+    put_etag(response, recorded.revision)
+    return recorded
 
 
 @router.put(
@@ -58,12 +60,14 @@ async def update_route(
     caller: Caller,
     tenant: TenantName,
     route_id: RecordId,
-    wanted: RouteIn,
+    body: RouteIn,
     revision: IfMatch,
     response: Response,
 ) -> RouteOut:
     """Change a route as a whole: what is left out gets its default."""
-    changed = await operations.update_route(services, caller, tenant, route_id, wanted, revision)
+    changed = await services.tenants.routes.update(
+        tenant, route_id, body, caller, revision=revision
+    )
     put_etag(response, changed.revision)
     return changed
 
@@ -77,4 +81,4 @@ async def remove_route(
     services: Site, caller: Caller, tenant: TenantName, route_id: RecordId, revision: IfMatch
 ) -> None:
     """Remove a route; what it brought in stays stored."""
-    await operations.remove_route(services, caller, tenant, route_id, revision)
+    await services.tenants.routes.remove(tenant, route_id, caller, revision=revision)

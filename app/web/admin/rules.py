@@ -2,12 +2,14 @@
 
 from fastapi import APIRouter, Response
 
+from app.core.cursor import key_of
+from app.core.principal import Principal
+from app.services.assembly import Services
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, RecordId, TenantName
 from app.web.admin.context import Admin, Caller, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.rules import RuleIn, RuleOut
-from app.web.admin.operations import rules as operations
-from app.web.admin.paging import Cursor, Limit
+from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
 router = APIRouter(tags=["rules"])
@@ -18,15 +20,15 @@ async def list_platform_rules(
     services: Site, admin: Admin, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[RuleOut]:
     """List the rules of the platform, which hold for every tenant, oldest first."""
-    return await operations.list_rules(services, admin, None, cursor=cursor, limit=limit)
+    return await _page(services, admin, None, cursor, limit)
 
 
 @router.post("/rules", status_code=201, responses={**REFUSED, **MALFORMED, **TAKEN})
 async def create_platform_rule(
-    services: Site, admin: Admin, wanted: RuleIn, response: Response
+    services: Site, admin: Admin, body: RuleIn, response: Response
 ) -> RuleOut:
     """Deny something to every tenant."""
-    made = await operations.create_rule(services, admin, None, wanted)
+    made = await services.tenants.rules.create(None, body, admin)
     put_etag(response, made.revision)
     return made
 
@@ -36,9 +38,9 @@ async def show_platform_rule(
     services: Site, admin: Admin, rule_id: RecordId, response: Response
 ) -> RuleOut:
     """Show one rule of the platform."""
-    found = await operations.show_rule(services, admin, None, rule_id)
-    put_etag(response, found.revision)
-    return found
+    recorded = await services.tenants.rules.get(None, rule_id, admin)
+    put_etag(response, recorded.revision)
+    return recorded
 
 
 @router.put("/rules/{rule_id}", responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **STALE})
@@ -46,12 +48,12 @@ async def update_platform_rule(
     services: Site,
     admin: Admin,
     rule_id: RecordId,
-    wanted: RuleIn,
+    body: RuleIn,
     revision: IfMatch,
     response: Response,
 ) -> RuleOut:
     """Put a rule of the platform in other words."""
-    changed = await operations.update_rule(services, admin, None, rule_id, wanted, revision)
+    changed = await services.tenants.rules.update(None, rule_id, body, admin, revision=revision)
     put_etag(response, changed.revision)
     return changed
 
@@ -63,7 +65,7 @@ async def remove_platform_rule(
     services: Site, admin: Admin, rule_id: RecordId, revision: IfMatch
 ) -> None:
     """Remove a rule of the platform."""
-    await operations.remove_rule(services, admin, None, rule_id, revision)
+    await services.tenants.rules.remove(None, rule_id, admin, revision=revision)
 
 
 @router.get("/tenants/{tenant}/rules", responses={**REFUSED, **MALFORMED, **UNKNOWN})
@@ -75,7 +77,7 @@ async def list_rules(
     limit: Limit = 50,
 ) -> Page[RuleOut]:
     """List a tenant's rules, oldest first."""
-    return await operations.list_rules(services, caller, tenant, cursor=cursor, limit=limit)
+    return await _page(services, caller, tenant, cursor, limit)
 
 
 @router.post(
@@ -84,10 +86,10 @@ async def list_rules(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN},
 )
 async def create_rule(
-    services: Site, caller: Caller, tenant: TenantName, wanted: RuleIn, response: Response
+    services: Site, caller: Caller, tenant: TenantName, body: RuleIn, response: Response
 ) -> RuleOut:
     """Allow or deny something to a tenant."""
-    made = await operations.create_rule(services, caller, tenant, wanted)
+    made = await services.tenants.rules.create(tenant, body, caller)
     put_etag(response, made.revision)
     return made
 
@@ -97,9 +99,9 @@ async def show_rule(
     services: Site, caller: Caller, tenant: TenantName, rule_id: RecordId, response: Response
 ) -> RuleOut:
     """Show one rule of a tenant."""
-    found = await operations.show_rule(services, caller, tenant, rule_id)
-    put_etag(response, found.revision)
-    return found
+    recorded = await services.tenants.rules.get(tenant, rule_id, caller)
+    put_etag(response, recorded.revision)
+    return recorded
 
 
 @router.put(
@@ -111,12 +113,12 @@ async def update_rule(
     caller: Caller,
     tenant: TenantName,
     rule_id: RecordId,
-    wanted: RuleIn,
+    body: RuleIn,
     revision: IfMatch,
     response: Response,
 ) -> RuleOut:
     """Put a rule of a tenant in other words."""
-    changed = await operations.update_rule(services, caller, tenant, rule_id, wanted, revision)
+    changed = await services.tenants.rules.update(tenant, rule_id, body, caller, revision=revision)
     put_etag(response, changed.revision)
     return changed
 
@@ -130,4 +132,13 @@ async def remove_rule(
     services: Site, caller: Caller, tenant: TenantName, rule_id: RecordId, revision: IfMatch
 ) -> None:
     """Remove a rule of a tenant."""
-    await operations.remove_rule(services, caller, tenant, rule_id, revision)
+    await services.tenants.rules.remove(tenant, rule_id, caller, revision=revision)
+
+
+async def _page(
+    services: Services, who: Principal, tenant: str | None, cursor: str | None, limit: int
+) -> Page[RuleOut]:
+    """Return a page of a tenant's rules; a tenant of None stands for the platform."""
+    after = 0 if cursor is None else int(key_of(cursor, int)[0])
+    rules = await services.tenants.rules.page(tenant, who, after=after, limit=limit + 1)
+    return page_from(rules, lambda rule: (rule.id,), limit)

@@ -5,13 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from app.core.clientconfig import Target
+from app.core.clientconfig import Target, render
+from app.core.cursor import key_of
+from app.services.tenants.clients import client_config as client_config_of
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, TenantName
 from app.web.admin.context import Admin, Caller, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.tenants import TenantChangeIn, TenantIn, TenantOut
-from app.web.admin.operations import tenants as operations
-from app.web.admin.paging import Cursor, Limit
+from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
 router = APIRouter(tags=["tenants"])
@@ -22,15 +23,17 @@ async def list_tenants(
     services: Site, caller: Caller, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[TenantOut]:
     """List the tenants that you are an admin of, by name."""
-    return await operations.list_tenants(services, caller, cursor=cursor, limit=limit)
+    after = None if cursor is None else str(key_of(cursor, str)[0])
+    tenants = await services.tenants.tenants.page(caller, after=after, limit=limit + 1)
+    return page_from(tenants, lambda tenant: (tenant.name,), limit)
 
 
 @router.post("/tenants", status_code=201, responses={**REFUSED, **MALFORMED, **TAKEN})
 async def create_tenant(
-    services: Site, admin: Admin, wanted: TenantIn, response: Response
+    services: Site, admin: Admin, body: TenantIn, response: Response
 ) -> TenantOut:
     """Make a tenant."""
-    made = await operations.create_tenant(services, admin, wanted)
+    made = await services.tenants.tenants.create(body, admin, catch_all=body.catch_all)
     put_etag(response, made.revision)
     return made
 
@@ -40,9 +43,9 @@ async def show_tenant(
     services: Site, caller: Caller, tenant: TenantName, response: Response
 ) -> TenantOut:
     """Show one tenant."""
-    found = await operations.show_tenant(services, caller, tenant)
-    put_etag(response, found.revision)
-    return found
+    recorded = await services.tenants.tenants.get(tenant, caller)
+    put_etag(response, recorded.revision)
+    return recorded
 
 
 @router.patch("/tenants/{tenant}", responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **STALE})
@@ -50,12 +53,12 @@ async def change_tenant(
     services: Site,
     caller: Caller,
     tenant: TenantName,
-    wanted: TenantChangeIn,
+    body: TenantChangeIn,
     revision: IfMatch,
     response: Response,
 ) -> TenantOut:
     """Change the fields that are given; hosts, limits and enabled are a platform admin's."""
-    changed = await operations.change_tenant(services, caller, tenant, wanted, revision)
+    changed = await services.tenants.tenants.change(tenant, body, caller, revision=revision)
     put_etag(response, changed.revision)
     return changed
 
@@ -67,7 +70,7 @@ async def remove_tenant(
     services: Site, admin: Admin, tenant: TenantName, revision: IfMatch
 ) -> None:
     """Remove a tenant with its tokens, rules, routes, credentials and owned prefixes."""
-    await operations.remove_tenant(services, admin, tenant, revision)
+    await services.tenants.tenants.remove(tenant, admin, revision=revision)
 
 
 @router.get(
@@ -83,5 +86,9 @@ async def client_config(
     target: Annotated[Target, Query(alias="for", description="Who reads it")] = Target.SH,
 ) -> str:
     """Show what clients paste to use this tenant; the address is MOORAGE_PUBLIC_URL."""
-    base_url = f"http://{request.headers.get('host', '')}"
-    return await operations.client_config(services, caller, tenant, target, base_url)
+    public_url = services.shared.settings.public_url
+    base_url = public_url or f"http://{request.headers.get('host', '')}"
+    config = await client_config_of(
+        services.shared.policies, services.publiclog.relays, tenant, base_url, caller
+    )
+    return render(target, config)

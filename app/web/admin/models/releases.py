@@ -1,5 +1,6 @@
 """Releases, keys and jobs."""
 
+import json
 from datetime import datetime
 
 from pydantic import Field
@@ -259,7 +260,7 @@ def change_out(change: KeyringChange, released: list[FileRecord]) -> KeyringChan
     )
 
 
-def job_out(job: Job, result: object) -> JobOut:
+def job_out(job: Job) -> JobOut:
     """Return one job."""
     return JobOut(
         id=job.id,
@@ -268,5 +269,5 @@ def job_out(job: Job, result: object) -> JobOut:
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
-        result=result,
+        result=json.loads(job.result),
     )

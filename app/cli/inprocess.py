@@ -1,0 +1,156 @@
+"""The services and the application in this process, on the local data directory.
+
+`InProcess` is the transport of commands without `--server`: it gives a request to the ASGI
+application itself, as the operator. Nothing runs in the background but what a request starts.
+"""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
+
+from app.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from app.services.assembly import Services
+    from app.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Started services on the local data directory, and the event loop that they run on."""
+
+    services: "Services"
+    runner: asyncio.Runner
+
+    def run(self, work: "Callable[[Services], Awaitable[T]]") -> T:
+        """Return what work makes of the services."""
+
+        async def working() -> T:
+            return await work(self.services)
+
+        return self.runner.run(working())
+
+
+@contextlib.contextmanager
+def started(settings: "Settings") -> Iterator[Local]:
+    """Return a context with started services, which are closed at its end."""
+    with asyncio.Runner() as runner:
+        services = runner.run(_start(settings))
+        try:
+            yield Local(services, runner)
+        finally:
+            runner.run(services.close())
+
+
+async def _start(settings: "Settings") -> "Services":
+    from app.wiring import build
+
+    services = build(settings)
+    try:
+        await services.start(owns_key=False)
+    except BaseException:
+        await services.close()
+        raise
+    return services
+
+
+def command_settings(*, may_be_new: bool) -> "Settings":
+    """Return the settings of the environment; on SQLite, bring the database up to date first.
+
+    Args:
+        may_be_new: False for commands that mean nothing where no Moorage has run yet.
+
+    Raises:
+        SettingsError: a setting is wrong, or names a data directory without a database.
+    """
+    from app import logs
+    from app.db.engine import is_sqlite
+    from app.settings import load_settings
+    from app.wiring import migrate
+
+    settings = load_settings()
+    # The result and its exit code say what went wrong; a log would say it twice.
+    logs.configure("critical", settings.log_format, sys.stderr)
+    if is_sqlite(settings.resolved_database_url):
+        if not may_be_new and not (settings.data_dir / "moorage.db").exists():
+            raise SettingsError(
+                f"MOORAGE_DATA_DIR: there is no Moorage database in {settings.data_dir}; "
+                "name the directory that the service uses"
+            )
+        migrate(settings)
+    return settings
+
+
+class InProcess:
+    """The admin API of the application in this process, asked as the operator."""
+
+    is_remote = False
+
+    def __init__(self, local: Local, progress: "Callable[[int, int], None] | None" = None) -> None:
+        from app.main import Application
+        from app.web.admin.context import Operator
+
+        settings = local.services.shared.settings
+        self._runner = local.runner
+        self._application: Application = Application(local.services)
+        self._operator: Operator = Operator(progress)
+        self._host = base_url(settings, settings.port).removeprefix("http://")
+
+    def send(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        """Return status and body of the answer."""
+        return self._runner.run(self._exchange(method, path, body or b""))
+
+    async def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        requests: list[dict[str, Any]] = [
+            {"type": "http.request", "body": body, "more_body": False}
+        ]
+        status, answer = 0, bytearray()
+
+        async def receive() -> Any:
+            return requests.pop() if requests else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            answer.extend(message.get("body", b""))
+
+        await self._application(self._scope(method, path, body), receive, send)
+        return status, bytes(answer)
+
+    def _scope(self, method: str, path: str, body: bytes) -> Any:
+        raw_path, _, query = path.partition("?")
+        headers = [(b"host", self._host.encode()), (b"content-length", str(len(body)).encode())]
+        if body:
+            headers.append((b"content-type", b"application/json"))
+        return self._operator.sign(
+            {
+                "type": "http",
+                "asgi": {"version": "3.0", "spec_version": "2.4"},
+                "http_version": "1.1",
+                "method": method,
+                "scheme": "http",
+                "path": unquote(raw_path),
+                "raw_path": raw_path.encode(),
+                "query_string": query.encode(),
+                "root_path": "",
+                "headers": headers,
+                "client": None,
+                "server": None,
+            }
+        )
+
+
+def base_url(settings: "Settings", port: int) -> str:
+    """Return where this machine reaches the service: "http://127.0.0.1:8080"."""
+    everywhere = settings.host in {"0.0.0.0", "::"}  # noqa: S104 (compared, not bound)
+    name = socket.gethostname() if everywhere else settings.host
+    host = f"[{name}]" if ":" in name else name
+    return f"http://{host}:{port}"

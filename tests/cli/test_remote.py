@@ -1,0 +1,207 @@
+"""The transport of `--server`: what a command imports, and how it speaks to a server."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from app.cli import remote
+from app.cli.remote import Remote
+from app.core.errors import BadInputError, MoorageError, SettingsError
+from tests.cli.port import Port
+
+LOCAL = ["fastapi", "starlette", "sqlalchemy", "alembic", "httpx"]
+"""What only a command without `--server` needs."""
+PROGRAM = """
+import contextlib, io, json, sys
+from app.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code or 0
+heavy = [name for name in json.loads(sys.stdin.read()) if name in sys.modules]
+print(json.dumps([code, heavy, len(out.getvalue())]))
+"""
+
+
+def imported(environ: dict[str, str], *arguments: str, look_for: list[str]) -> list[str]:
+    """Run a command that must end well; return which of these packages it has imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env={"LC_ALL": "C.UTF-8", **environ},
+        input=json.dumps(look_for),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    code, heavy, printed = json.loads(done.stdout)
+    assert (code, printed > 0) == (0, True), done
+    return list(heavy)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tenant", "list"),
+        ("tenant", "list", "--json"),
+        ("route", "list", "--tenant", "default"),
+        ("rule", "list", "--platform"),
+        ("explain", "--tenant", "default", "example.com/x@v1.0.0"),
+        ("releases", "list"),
+        ("audit", "list"),
+        ("sumdb", "logs"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_with_a_server_imports_nothing_that_is_only_needed_without(
+    port: Port, arguments: tuple[str, ...]
+) -> None:
+    environ = {"MOORAGE_SERVER": port.server.url, "MOORAGE_TOKEN": port.server.token}
+    assert imported(environ, *arguments, look_for=LOCAL) == []
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_help_imports_nothing_heavy(argument: str) -> None:
+    assert imported({}, argument, look_for=[*LOCAL, "pydantic", "asyncio"]) == []
+
+
+def test_a_command_without_a_server_does_import_them(port: Port) -> None:
+    """So that the tests above look for names that there are."""
+    environ = dict(port.site.environ)
+    assert imported(environ, "tenant", "list", look_for=LOCAL) == LOCAL
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers by the path, and drops the first connections of /broken."""
+
+    protocol_version = "HTTP/1.1"
+    server: "_Server"
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.command, self.path, self.headers["Authorization"]))
+        length = int(self.headers["Content-Length"] or 0)
+        self.rfile.read(length)
+        if self.path.startswith("/broken") and self.server.to_drop:
+            self.server.to_drop -= 1
+            self.close_connection = True
+            return
+        if self.path == "/moved":
+            self._answer(302, b"", location="/elsewhere")
+        elif self.path == "/long":
+            self._answer(200, b"x" * 101)
+        else:
+            self._answer(200, self.path.encode())
+
+    do_POST = do_GET
+
+    def _answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[tuple[str, str, str | None]] = []
+        self.to_drop = 0
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
+    monkeypatch.setattr(remote, "_PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(remote, "_ANSWER_MAX_BYTES", 100)
+    with _Server() as made:
+        thread = Thread(target=made.serve_forever, args=(0.01,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(server: _Server) -> Iterator[Remote]:
+    made = Remote(server.url, "t0ken")
+    yield made
+    made.close()
+
+
+def test_the_path_of_the_servers_address_comes_first_and_the_token_goes_along(
+    server: _Server,
+) -> None:
+    client = Remote(f"{server.url}/behind/a/proxy/", "t0ken")
+    assert client.send("GET", "/api/v1/x?a=%20", None) == (200, b"/behind/a/proxy/api/v1/x?a=%20")
+    client.close()
+    assert server.asked == [("GET", "/behind/a/proxy/api/v1/x?a=%20", "Bearer t0ken")]
+
+
+def test_without_a_token_none_is_sent(server: _Server) -> None:
+    client = Remote(server.url, None)
+    client.send("GET", "/", None)
+    client.close()
+    assert server.asked == [("GET", "/", None)]
+
+
+def test_a_get_is_tried_again_after_a_broken_connection(server: _Server, client: Remote) -> None:
+    server.to_drop = 3
+    assert client.send("GET", "/broken", None) == (200, b"/broken")
+    assert len(server.asked) == 4
+
+
+def test_a_get_that_keeps_breaking_is_an_error(server: _Server, client: Remote) -> None:
+    server.to_drop = 99
+    with pytest.raises(MoorageError, match=rf"{server.url}/broken can't be reached: "):
+        client.send("GET", "/broken?secret=x", None)
+    assert len(server.asked) == 4
+
+
+def test_a_post_is_sent_once(server: _Server, client: Remote) -> None:
+    server.to_drop = 99
+    with pytest.raises(MoorageError, match="can't be reached"):
+        client.send("POST", "/broken", b"{}")
+    assert len(server.asked) == 1
+
+
+def test_a_redirect_is_an_answer(server: _Server, client: Remote) -> None:
+    assert client.send("GET", "/moved", None) == (302, b"")
+    assert len(server.asked) == 1
+
+
+def test_an_answer_that_is_too_long_is_refused(server: _Server, client: Remote) -> None:
+    with pytest.raises(MoorageError, match="more than 100 bytes"):
+        client.send("GET", "/long", None)
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "error"),
+    [
+        ("ftp://host", None, SettingsError),
+        ("host:8080", None, SettingsError),
+        ("http://", None, BadInputError),
+        ("http://a b", None, BadInputError),
+        ("http://user:password@host", None, BadInputError),
+        ("http://host", "two\nlines", BadInputError),
+        ("http://host", "é", BadInputError),
+    ],
+)
+def test_what_cannot_be_an_address_or_a_token_is_refused_and_not_repeated(
+    url: str, token: str | None, error: type[MoorageError]
+) -> None:
+    with pytest.raises(error) as raised:
+        Remote(url, token)
+    assert "password" not in str(raised.value)
+    assert not token or token not in str(raised.value)
