@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.principal import OPERATOR, Scope
 from app.services.assembly import Services
 from app.settings import Settings

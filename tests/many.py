@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.principal import OPERATOR, Scope
 from app.db.usage import Download, Usage
 from app.services.assembly import Services

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from app.core.acl import Effect, Ownership, RecordedRule, Rule
+from app.core.acl import Ownership, RecordedRule, Rule
 from app.core.credential import SecretCredential
+from app.core.effect import Effect
 from app.core.routing import LogPolicy, RecordedRoute, RecordedUpstream, Route, Upstream
 from app.core.tenant import RecordedTenant, Tenant
 

@@ -9,8 +9,8 @@ from app.cli import tenants_text as text
 from app.cli.api import path_of
 from app.cli.output import emit
 from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all
-from app.core.acl import Effect
 from app.core.clientconfig import Target
+from app.core.effect import Effect
 
 tenant = typer.Typer(
     name="tenant", help="Teams and customers, each with its own view.", no_args_is_help=True

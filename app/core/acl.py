@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
+from app.core.effect import Effect
 from app.core.errors import BadInputError
 from app.core.module import check_path
 from app.core.modulepattern import MAX_PATTERN_CHARS, Pattern
@@ -39,13 +40,6 @@ from app.core.noun import (
 from app.core.versionrange import MAX_RANGE_CHARS, VersionRange
 
 MAX_REASON_CHARS = 300
-
-
-class Effect(StrEnum):
-    """What a rule, or a tenant's default, does."""
-
-    ALLOW = "allow"
-    DENY = "deny"
 
 
 def _in_utc(at: datetime) -> datetime:

@@ -1,14 +1,11 @@
-"""A tenant: a team, business unit or customer with its own view. Its rules are `acl`'s.
+"""A tenant: a team, business unit or customer with its own view.
 
-Names are lower-case letters, digits and dashes, 1 to 63 of them, and have no dot: so the first
-element after "/goproxy/" is either a tenant or, having a dot, a module path's beginning.
+Not here: its rules (`acl`), and what a name may be (`tenantname`).
 """
 
-import re
 from typing import Annotated
 
-from app.core.acl import Effect
-from app.core.errors import BadInputError
+from app.core.effect import Effect
 from app.core.noun import (
     AfterValidator,
     Field,
@@ -20,41 +17,12 @@ from app.core.noun import (
     passes,
     refuse,
 )
+from app.core.tenantname import check_host, check_tenant_name
 
 DEFAULT_TENANT = "default"
-RESERVED = frozenset({"sumdb", "cached-only", "platform"})
 MAX_TITLE_CHARS = 200
 MAX_HOSTS = 20
 MAX_LIMIT = 1_000_000
-
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-
-
-def check_tenant_name(name: str) -> None:
-    """Return if name can be a tenant's.
-
-    Raises:
-        BadInputError: the message says what is wrong.
-    """
-    if not _NAME.fullmatch(name):
-        raise BadInputError(
-            f"{name[:80]!a} can't be a tenant's name: 1 to 63 lower-case letters, digits and "
-            "dashes, no dash at either end"
-        )
-    if name in RESERVED:
-        raise BadInputError(f"{name!r} has a meaning in URLs and can't be a tenant's name")
-
-
-def check_host(host: str) -> None:
-    """Return if host is a lower-case host name without a port.
-
-    Raises:
-        BadInputError: it is not.
-    """
-    if len(host) > 253 or not _HOST.fullmatch(host):
-        raise BadInputError(f"{host[:80]!a} is not a lower-case host name without a port")
 
 
 def _each_once(hosts: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from app.core.errors import BadInputError, UnknownError
-from app.core.tenant import RESERVED
+from app.core.tenantname import RESERVED
 from app.web.responses import Header
 
 PREFIX = b"/goproxy/"

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.acl import Access, Decision, Effect, Ownership, RecordedRule
+from app.core.acl import Access, Decision, Ownership, RecordedRule
+from app.core.effect import Effect
 from tests.nouns import an_owner, recorded_rule
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

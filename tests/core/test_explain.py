@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.acl import Access, Effect, Ownership, RecordedRule, Stage
+from app.core.acl import Access, Ownership, RecordedRule, Stage
+from app.core.effect import Effect
 from app.core.explain import ExplainedStep, Outcome, explain
 from tests.nouns import an_owner, recorded_rule
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.core.token import token_hash
 from app.db.credentials import CredentialTable

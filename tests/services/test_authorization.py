@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.errors import DeniedError, UnauthenticatedError
 from app.core.principal import ANONYMOUS, OPERATOR, Principal, Scope
 from app.services.authorization import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.errors import UnauthenticatedError
 from app.core.principal import OPERATOR, Scope
 from app.services.authorization import token_of

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.principal import OPERATOR, Scope
 from app.core.routing import Upstream
 from app.db.generation import bump_generation

@@ -17,8 +17,8 @@ from fastapi.routing import APIRoute
 from sqlalchemy import text
 
 import app.web.admin
-from app.core.acl import Effect
 from app.core.audit import AuditRecord
+from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.core.record import Sums
 from app.core.token import make_token, token_hash

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.principal import OPERATOR, Scope
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev

@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from app.core.acl import Effect
 from app.core.digest import Digest
+from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.upstream.goproxy import path_of
 from app.web.goproxy import IN_MEMORY_BYTES

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.core.tenant import TenantLimits
 from tests.fakes.faults import Fault

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import text
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from tests.core.test_goproxy import BAD
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.services.assembly import Services
 from tests.fakes.faults import Fault

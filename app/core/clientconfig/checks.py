@@ -13,7 +13,7 @@ import re
 from app.core import goversion
 from app.core.errors import BadInputError
 from app.core.modulepattern import Pattern
-from app.core.tenant import check_host
+from app.core.tenantname import check_host
 
 _ORIGIN = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from app.core.clientconfig import checks
 from app.core.errors import BadInputError
 from app.core.quoting import netrc_word
-from app.core.tenant import check_tenant_name
+from app.core.tenantname import check_tenant_name
 
 NETRC_LOGIN = "moorage"
 

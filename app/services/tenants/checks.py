@@ -7,7 +7,8 @@ import ssl
 from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 
-from app.core.acl import Effect, Ownership, Rule
+from app.core.acl import Ownership, Rule
+from app.core.effect import Effect
 from app.core.errors import BadInputError, DeniedError, UnknownError
 from app.core.modulepattern import Pattern
 from app.core.principal import Principal

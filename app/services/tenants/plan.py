@@ -14,7 +14,8 @@ from app.core.acl import Ownership, RecordedOwnership, RecordedRule, Rule
 from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownError
 from app.core.noun import Field, Noun
 from app.core.routing import RecordedRoute, Route
-from app.core.tenant import RecordedTenant, Tenant, TenantSettings, check_tenant_name
+from app.core.tenant import RecordedTenant, Tenant, TenantSettings
+from app.core.tenantname import check_tenant_name
 from app.services.tenants.checks import (
     RouteCheck,
     check_owners,

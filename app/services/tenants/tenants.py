@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.errors import ConflictError, DeniedError
 from app.core.modulepattern import Pattern
 from app.core.principal import OPERATOR, Principal

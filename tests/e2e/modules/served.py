@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.principal import OPERATOR, Scope
 from app.core.routing import Upstream
 from app.services.assembly import Services

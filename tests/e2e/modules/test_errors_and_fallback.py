@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.core.routing import OnAbsent
 from app.services.assembly import Services

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.services.assembly import Services
 from tests.e2e.modules.conftest import MakeGo
 from tests.e2e.modules.served import Served, add_route, add_rule, add_tenant, serving

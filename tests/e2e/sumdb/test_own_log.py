@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.principal import Scope
 from app.services.assembly import Services
 from tests.e2e.gocommand import Go

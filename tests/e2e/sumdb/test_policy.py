@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.logstate import LogState
 from app.db.audit import AuditLog
 from app.db.modules import ModuleFileRow

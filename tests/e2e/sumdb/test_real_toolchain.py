@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.services.assembly import Services
 from tests.e2e.modules.served import add_rule, add_tenant
 from tests.e2e.process import wait_until

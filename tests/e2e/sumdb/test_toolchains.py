@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.services.assembly import Services
 from tests.e2e.gocommand import Go
 from tests.e2e.modules.served import add_route, add_rule, add_tenant

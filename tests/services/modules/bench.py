@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.principal import ANONYMOUS, OPERATOR, Principal
 from app.core.routing import Route, Upstream

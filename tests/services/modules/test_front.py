@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from app.core.acl import Effect
+from app.core.effect import Effect
 from app.core.errors import (
     DeniedError,
     MoorageError,

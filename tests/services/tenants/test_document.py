@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.core.acl import Effect, Rule
+from app.core.acl import Rule
+from app.core.effect import Effect
 from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownError
 from app.core.principal import OPERATOR, Principal, Scope
 from app.core.routing import OnAbsent

@@ -3,7 +3,7 @@
 import pytest
 
 from app.core.errors import BadInputError
-from app.core.tenant import RESERVED, check_host, check_tenant_name
+from app.core.tenantname import RESERVED, check_host, check_tenant_name
 
 NAMES = ["a", "0", "acme", "team-7", "a" * 63, "default", "x--y"]
 BAD_NAMES = [
