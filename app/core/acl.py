@@ -6,6 +6,9 @@
     4. the tenant's allow rules of the most specific matching pattern
     5. the tenant's default
 
+Steps 1 to 3 match without regard to case, since GitHub and others serve one repository under many
+spellings: `Evil/pkg` is no way around a rule about `evil/pkg`. Step 4 matches exactly.
+
 Step 4: where the most specific allow rules name versions, other versions are denied; an admin who
 writes "allow example.com/x <v2" in an open tenant wants no v2 there.
 
@@ -198,7 +201,7 @@ class Access:
     _owned: tuple[tuple[str, Ownership], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        owned = tuple((f"{ownership.prefix}/", ownership) for ownership in self.ownerships)
+        owned = tuple((f"{o.prefix.lower()}/", o) for o in self.ownerships)
         object.__setattr__(self, "_rules", _ready(self.rules))
         object.__setattr__(self, "_platform_rules", _ready(self.platform_rules))
         object.__setattr__(self, "_owned", owned)
@@ -208,7 +211,7 @@ class Access:
         rules = _about(self._rules, module, now)
         allow = [r for r in rules if r.effect is Effect.ALLOW]
         most = max((r.pattern.specificity for r in allow), default=None)
-        path = f"{module}/"
+        path = f"{module.lower()}/"
         owners = [ownership for prefix, ownership in self._owned if path.startswith(prefix)]
         return ModuleAccess(
             module=module,
@@ -287,7 +290,12 @@ class ModuleAccess:
 
 
 def _ready(rules: Iterable[RecordedRule]) -> tuple[_Ready, ...]:
-    return tuple((rule.pattern.matches, rule.expires_at, rule) for rule in rules)
+    return tuple((_matcher(rule), rule.expires_at, rule) for rule in rules)
+
+
+def _matcher(rule: RecordedRule) -> Callable[[str], bool]:
+    is_denial = rule.effect is Effect.DENY
+    return rule.pattern.matches_folded if is_denial else rule.pattern.matches
 
 
 def _about(rules: Iterable[_Ready], module: str, now: datetime) -> list[RecordedRule]:

@@ -31,18 +31,34 @@ _IN_NO_PATH = re.compile(r"[^A-Za-z0-9\-._~/]")
 
 @dataclass(frozen=True, slots=True)
 class _CompiledGlob:
-    """A compiled glob: its expression, its number of slashes and its literal characters."""
+    """A compiled glob: its expressions, its number of slashes and its literal characters.
+
+    Attributes:
+        folded: as `expression`, but ASCII letters of both cases are the same.
+    """
 
     expression: re.Pattern[str]
+    folded: re.Pattern[str]
     slashes: int
     literals: str
 
     def matches(self, target: str) -> bool:
+        prefix = self._prefix(target)
+        return prefix is not None and self.expression.fullmatch(prefix) is not None
+
+    def matches_folded(self, target: str) -> bool:
+        prefix = self._prefix(target)
+        if prefix is None:
+            return False
+        # "[^A-Z]" matches "a" exactly, and not where case is ignored: either is a match.
+        return bool(self.folded.fullmatch(prefix) or self.expression.fullmatch(prefix))
+
+    def _prefix(self, target: str) -> str | None:
+        """Return as many leading elements as the glob has; None where there are fewer."""
         elements = target.split("/", self.slashes + 1)
         if len(elements) <= self.slashes:
-            return False
-        prefix = "/".join(elements[: self.slashes + 1])
-        return self.expression.fullmatch(prefix) is not None
+            return None
+        return "/".join(elements[: self.slashes + 1])
 
 
 def _class_expression(negated: bool, ranges: str) -> str:
@@ -84,7 +100,13 @@ def _compile_glob(glob: str) -> _CompiledGlob | None:
     first, *others = chunks
     last = f"[^/]*?{others.pop()}" if others else ""
     middle = "".join(f"(?>[^/]*?{chunk})" for chunk in others)
-    return _CompiledGlob(re.compile(first + middle + last), glob.count("/"), "".join(literals))
+    expression = first + middle + last
+    return _CompiledGlob(
+        re.compile(expression),
+        re.compile(expression, re.ASCII | re.IGNORECASE),
+        glob.count("/"),
+        "".join(literals),
+    )
 
 
 def _pattern_trouble(text: str) -> str | None:
@@ -152,6 +174,15 @@ class Pattern:
         "*.io" matches "rsc.io/quote"; "rsc" and "*quo*" don't.
         """
         return self._matcher.matches(path)
+
+    def matches_folded(self, path: str) -> bool:
+        """Whether some spelling of the path in capitals and small letters matches.
+
+        "corp.example/team" matches "corp.example/Team/x": for what must not be got around, since
+        GitHub and others serve one repository under many spellings. Only ASCII letters fold; a
+        module path has no others.
+        """
+        return self._matcher.matches_folded(path)
 
     @property
     def specificity(self) -> tuple[int, int]:

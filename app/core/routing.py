@@ -133,13 +133,14 @@ class PrivateNames:
     _owned: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_owned", tuple(f"{o.prefix}/" for o in self.ownerships))
+        owned = tuple(f"{o.prefix.lower()}/" for o in self.ownerships)
+        object.__setattr__(self, "_owned", owned)
 
     def why(self, module: str) -> str | None:
-        """Return what makes a module's name private, or None."""
-        if f"{module}/".startswith(self._owned):
+        """Return what makes a module's name private in any spelling, or None."""
+        if f"{module.lower()}/".startswith(self._owned):
             return "its prefix has an owner"
-        if any(pattern.matches(module) for pattern in self.patterns):
+        if any(pattern.matches_folded(module) for pattern in self.patterns):
             return "a private route covers it"
         return None
 

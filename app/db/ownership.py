@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Select, delete, select, update
+from sqlalchemy import ForeignKey, Select, delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.acl import RecordedOwnership
@@ -66,6 +66,12 @@ class OwnershipTable:
         """Return one owned prefix."""
         query = select(OwnedPrefixRow.id).where(OwnedPrefixRow.prefix == prefix)
         return next(iter(self._owned(query)), None)
+
+    def other_spelling(self, prefix: str) -> str | None:
+        """Return an owned prefix that differs from this one in the case of letters alone."""
+        folded = func.lower(OwnedPrefixRow.prefix) == prefix.lower()
+        query = select(OwnedPrefixRow.prefix).where(folded, OwnedPrefixRow.prefix != prefix)
+        return self._session.execute(query.limit(1)).scalar_one_or_none()
 
     def prefixes_of(self, tenant_id: int) -> list[str]:
         """Return the prefixes that a tenant owns."""

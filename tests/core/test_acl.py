@@ -240,3 +240,25 @@ def test_a_module_is_refused_as_a_whole_only_if_no_version_is_allowed(
     if not whole.allowed:
         for version in _INSIDE[None]:
             assert not decided(*made, default=default, module=module, version=version).allowed
+
+
+SPELLINGS = ["corp.example/team/x", "corp.example/Team/x", "CORP.example/TEAM/X"]
+
+
+@pytest.mark.parametrize("module", SPELLINGS)
+@pytest.mark.parametrize("pattern", ["corp.example/team", "Corp.Example/team"])
+def test_F19_a_denial_holds_for_every_spelling(module: str, pattern: str) -> None:
+    for denial in (rule(DENY, pattern), platform(pattern)):
+        assert not decided(denial, default=ALLOW, module=module).allowed
+
+
+@pytest.mark.parametrize("module", SPELLINGS)
+@pytest.mark.parametrize("prefix", ["corp.example/team", "corp.example/TEAM"])
+def test_F19_an_owned_prefix_is_owned_in_every_spelling(module: str, prefix: str) -> None:
+    owned = (an_owner(prefix, "globex"),)
+    assert not decided(rule(ALLOW, "*"), default=ALLOW, module=module, owned=owned).allowed
+
+
+def test_F19_an_allow_rule_is_for_its_own_spelling() -> None:
+    allow = rule(ALLOW, "corp.example/team")
+    assert [decided(allow, module=m).allowed for m in SPELLINGS] == [True, False, False]

@@ -215,6 +215,31 @@ def test_capitals_are_told_apart() -> None:
     assert not Pattern.parse("github.com/Azure").matches("github.com/azure/x")
 
 
+FOLDED = [
+    # glob, path, whether some spelling of the path matches
+    ("corp.example/Team", "corp.example/team/x", True),
+    ("corp.example/team", "Corp.Example/TEAM", True),
+    ("corp.example/team", "corp.example/teams", False),
+    ("corp.example/[a-m]*", "corp.example/Kit", True),
+    ("corp.example/[A-M]*", "corp.example/kit", True),
+    ("corp.example/[^A-Z]it", "corp.example/kit", True),
+    ("corp.example/x-[0-9]", "corp.example/X-7", True),
+    ("corp.example/x", "corp.example/y", False),
+    ("corp.example/team/sub", "CORP.example", False),
+]
+
+
+@pytest.mark.parametrize(("glob", "path", "matches"), FOLDED)
+def test_F19_without_case_a_pattern_matches_every_spelling(
+    glob: str, path: str, matches: bool
+) -> None:
+    assert Pattern.parse(glob).matches_folded(path) is matches
+
+
+def test_F19_only_ascii_letters_fold() -> None:
+    assert not Pattern.parse("example.com/k").matches_folded("example.com/\u212a")
+
+
 def test_patterns_are_equal_by_their_text() -> None:
     assert Pattern.parse("a.b/*") == Pattern("a.b/*")
     assert len({Pattern("a.b/*"), Pattern("a.b/*"), Pattern("a.b")}) == 2
@@ -256,3 +281,15 @@ def test_any_text_is_a_pattern_or_refused_and_a_pattern_matches_as_in_a_list(
         match_prefix_patterns(text, target)
     else:
         assert pattern.matches(target) is match_prefix_patterns(text, target)
+
+
+@settings(deadline=None)
+@given(globs, targets)
+def test_F19_what_matches_exactly_matches_without_case(glob: str, target: str) -> None:
+    try:
+        pattern = Pattern.parse(glob)
+    except BadInputError:
+        return
+    if pattern.matches(target):
+        for spelling in (target, target.upper(), target.lower(), target.swapcase()):
+            assert pattern.matches_folded(spelling) or "[" in glob

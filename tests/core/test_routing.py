@@ -71,6 +71,14 @@ def test_a_longer_public_route_does_not_open_a_private_name(module: str) -> None
         assert route_for(ROUTES, PRIVATE, "acme", module).id == 1
 
 
+@pytest.mark.parametrize("name", ["Corp.example/x", "corp.example/X", "OWN.example/a"])
+def test_F19_a_private_name_is_private_in_every_spelling(name: str) -> None:
+    assert PRIVATE.why(name)
+    if name != "corp.example/X":  # the tenant's own private route is for its spelling alone
+        with pytest.raises(DeniedError):
+            route_for(ROUTES, PRIVATE, "acme", name)
+
+
 def test_a_private_name_takes_the_tenants_own_private_route() -> None:
     assert route_for(ROUTES, PRIVATE, "acme", "corp.example/x").id == 2
 

@@ -18,7 +18,7 @@ from app.web.goproxy import IN_MEMORY_BYTES
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
-from tests.nouns import a_tenant, an_upstream
+from tests.nouns import a_tenant, an_owner, an_upstream
 from tests.services.bench import blob_path, flipped, spoil
 from tests.web.harbour import (
     add_route,
@@ -396,13 +396,27 @@ async def test_F19_a_denied_module_is_denied_in_every_spelling(front: Front) -> 
     await add_rule(
         front.site.services, "acme", Effect.DENY, "example.com/Evil", reason="CVE-2026-1"
     )
-    await add_rule(front.site.services, "acme", Effect.DENY, "example.com/evil")
-    for path in ("!evil", "%21evil", "evil", "!evil/sub", "evil/v2"):
+    for path in ("!evil", "%21evil", "evil", "!evil/sub", "evil/v2", "!e!v!i!l", "e!vil"):
         got = await front.site.ask(f"/goproxy/acme/example.com/{path}/@v/list")
         assert_one_line(got, 403)
     for path in ("Evil", "EVIL", "%45vil", "!!evil"):
         assert (await front.site.ask(f"/goproxy/acme/example.com/{path}/@v/list")).status == 400
     assert not front.fake.asked_for("evil")
+
+
+async def test_F19_an_owned_prefix_is_closed_and_asked_nowhere_in_every_spelling(
+    front: Front,
+) -> None:
+    services = front.site.services
+    await add_tenant(services, "globex")
+    await services.tenants.ownership.put(an_owner("example.com/corp-inc", "globex"), OPERATOR)
+    await settled(services)
+    for path in ("corp-inc/a", "!corp-!inc/a", "!c!o!r!p-inc", "corp-!inc/v2"):
+        for tail in ("@v/list", "@latest", "@v/v1.0.0.info", "@v/main.info", "@v/v1.0.0.zip"):
+            got = await front.site.ask(f"/goproxy/acme/example.com/{path}/{tail}")
+            if got.status != 400:  # a version that does not fit the path
+                assert_one_line(got, 403)
+    assert not front.fake.asked_for("corp-inc")
 
 
 async def test_a_denial_beats_what_is_stored_and_prepared(front: Front) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from app.core.acl import Ownership, Rule
 from app.core.effect import Effect
-from app.core.errors import BadInputError, DeniedError, UnknownError
+from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownError
 from app.core.modulepattern import Pattern
 from app.core.principal import Principal
 from app.core.routing import RecordedRoute, RecordedUpstream, Route, Upstream
@@ -38,6 +38,18 @@ def check_platform_rule(rule: Rule, tenant: str | None) -> None:
     """
     if tenant is None and rule.effect is Effect.ALLOW:
         raise BadInputError("a platform rule can only deny; allow it in the tenants")
+
+
+def check_spelling(prefix: str, other: str | None) -> None:
+    """Return if no other owned prefix is the same but for capitals: ownership ignores case.
+
+    Raises:
+        ConflictError: there is one; the message names it.
+    """
+    if other is not None:
+        raise ConflictError(
+            f"{other} is owned already, and ownership ignores case; change or remove that one"
+        )
 
 
 def check_owners(ownership: Ownership, tenants: Container[str]) -> None:

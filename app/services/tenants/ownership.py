@@ -9,7 +9,7 @@ from app.db.tenants import TenantTable
 from app.services.authorization import require_admin
 from app.services.changes import check_revision
 from app.services.clock import Now
-from app.services.tenants.checks import check_owners
+from app.services.tenants.checks import check_owners, check_spelling
 from app.services.tenants.edits import Edit, write
 
 
@@ -40,6 +40,7 @@ class OwnershipService:
 
         Raises:
             UnknownError: there is no such tenant.
+            ConflictError: the prefix is owned in another spelling.
             StaleRevisionError: it was changed since that revision.
         """
         require_admin(who, None)
@@ -47,7 +48,9 @@ class OwnershipService:
         def work(session: Session) -> RecordedOwnership:
             names = {ownership.tenant, *ownership.granted}
             check_owners(ownership, TenantTable(session).ids_of(names))
-            before, at = OwnershipTable(session).get(ownership.prefix), self._now()
+            owned = OwnershipTable(session)
+            check_spelling(ownership.prefix, owned.other_spelling(ownership.prefix))
+            before, at = owned.get(ownership.prefix), self._now()
             check_revision(before.revision if before else 0, revision, ownership.prefix)
             if before is not None and before.says(ownership):
                 return before

@@ -21,6 +21,7 @@ from app.services.tenants.checks import (
     check_owners,
     check_platform_rule,
     check_rule,
+    check_spelling,
 )
 from app.services.tenants.edits import Edit, N
 from app.services.tenants.routes import MAX_ROUTES
@@ -174,13 +175,15 @@ class _Planner:
         prefixes = {ownership.prefix for ownership in ownerships}
         for prefix in [prefix for prefix in self._owned if prefix not in prefixes]:
             self.edits.append(Edit(before=self._owned.pop(prefix), after=None))
-        seen: set[str] = set()
+        seen: dict[str, str] = {}  # by the spelling in small letters
         for number, ownership in enumerate(ownerships):
+            prefix = ownership.prefix
             with _within(f"ownership[{number}]"):
-                if ownership.prefix in seen:
-                    raise ConflictError(f"the prefix {ownership.prefix} comes twice")
+                if prefix in seen.values():
+                    raise ConflictError(f"the prefix {prefix} comes twice")
+                check_spelling(prefix, seen.get(prefix.lower()))
                 check_owners(ownership, self._tenants)
-            seen.add(ownership.prefix)
+            seen[prefix.lower()] = prefix
             before = self._owned.get(ownership.prefix)
             after = RecordedOwnership.first(ownership, self._now).succeeding(before)
             self._owned[ownership.prefix] = self._edited(before, after)

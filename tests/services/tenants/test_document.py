@@ -277,6 +277,13 @@ BAD: list[tuple[Document, type[Exception], str]] = [
         r"ownership\[1\]: the prefix x\.y comes twice",
     ),
     (
+        with_acme().model_copy(
+            update={"ownership": (an_owner("x.y/a", "acme"), an_owner("x.y/A", "acme"))}
+        ),
+        ConflictError,
+        r"ownership\[1\]: x\.y/a is owned already, and ownership ignores case",
+    ),
+    (
         with_acme().model_copy(update={"ownership": (an_owner("x.y", "nobody"),)}),
         UnknownError,
         r"ownership\[0\]: there is no tenant 'nobody'",
