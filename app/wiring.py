@@ -64,6 +64,7 @@ from app.services.sumdb.prefetch import Prefetch
 from app.services.sumdb.status import LogStatus
 from app.services.tenantlog.head import HeadFiles
 from app.services.tenantlog.log import TenantLogs
+from app.services.tenantlog.recover import LogRecovery
 from app.services.tenants.checks import RouteCheck
 from app.services.tenants.credentials import CredentialService
 from app.services.tenants.document import DocumentService
@@ -267,6 +268,7 @@ def build_sumdb(
     front = SumdbFront(relays, logs, publiclog.checks, modules.front, modules.mirrored)
     return SumdbServices(
         logs=logs,
+        recovery=LogRecovery(db, logs, heads, now),
         fsck=LogFsck(db, heads),
         front=front,
         status=LogStatus(db, relays),

@@ -45,6 +45,7 @@ from app.services.sumdb.fsck import LogFsck
 from app.services.sumdb.prefetch import Prefetch
 from app.services.sumdb.status import LogStatus
 from app.services.tenantlog.log import TenantLogs
+from app.services.tenantlog.recover import LogRecovery
 from app.services.tenants.credentials import CredentialService
 from app.services.tenants.document import DocumentService
 from app.services.tenants.explain import ExplainService
@@ -198,6 +199,7 @@ class SumdbServices:
     """Checksum databases as clients see them: tenants' own logs, and the front for all logs."""
 
     logs: TenantLogs
+    recovery: LogRecovery
     fsck: LogFsck
     front: SumdbFront
     status: LogStatus

@@ -14,7 +14,7 @@ from itertools import count
 from app import logs, metrics
 from app.core import record as records
 from app.core import tlog
-from app.core.errors import ConflictError, StorageError, UnknownError, VerificationError
+from app.core.errors import UnknownError, VerificationError
 from app.core.note import sign
 from app.core.notekey import Signer, generate, parse_skey
 from app.core.principal import OPERATOR, Principal
@@ -29,7 +29,7 @@ from app.services.authorization import require_admin
 from app.services.changes import record, tenant_named
 from app.services.clock import Now
 from app.services.secrets import SecretBox
-from app.services.tenantlog.growth import NewRecord, append, check_not_behind, read_hashes
+from app.services.tenantlog.growth import NewRecord, append, read_hashes
 from app.services.tenantlog.head import HeadFiles
 
 SEED_BYTES = 32
@@ -82,11 +82,14 @@ class TenantLogs:
         """
         require_admin(who, tenant)
         random = secrets.token_bytes(SEED_BYTES)
-        return await self._db.write(lambda s: self._create(s, tenant_named(s, tenant), random, who))
+        return await self._db.write(
+            lambda s: self.create_in(s, tenant_named(s, tenant), random, who)
+        )
 
-    def _create(
+    def create_in(
         self, session: Session, tenant: RecordedTenant, random: bytes, who: Principal
     ) -> TenantLog:
+        """Create within a transaction; see `create`."""
         table = TenantLogTable(session)
         existing = table.of(tenant.id)
         if existing is not None:
@@ -227,51 +230,6 @@ class TenantLogs:
         proof, head = result
         await self._file_head(log.name, head)
         return proof
-
-    async def recover(self, tenant: str, who: Principal, *, accept: bool) -> TenantLog:
-        """Repair a tenant's log after an older database was restored; return the log to use now.
-
-        Also repairs a log whose head file can't be read.
-
-        Args:
-            tenant: the tenant's name.
-            who: an admin of the tenant.
-            accept: True continues with the records of the database, under the same name: a client
-                that saw a newer head refuses the log until the client deletes its cache of the log.
-                False retires this log and starts a new one with another name and key.
-
-        Raises:
-            UnknownError: the tenant has no log.
-            ConflictError: nothing is wrong with the log.
-        """
-        require_admin(who, tenant)
-        random = secrets.token_bytes(SEED_BYTES)
-
-        def work(session: Session) -> tuple[TenantLog, TenantLog]:
-            of_tenant = tenant_named(session, tenant)
-            table = TenantLogTable(session)
-            log = table.of(of_tenant.id)
-            if log is None:
-                raise UnknownError(f"tenant {tenant} has no log; see `moorage sumdb create`")
-            # Lock the row: without the lock, an append of another process could look like a gap.
-            log = table.locked(log.id)
-            try:
-                check_not_behind(session, log, self._heads)
-            except (ConflictError, StorageError):
-                pass
-            else:
-                raise ConflictError(f"nothing is wrong with the log {log.name}")
-            detail = "accepted as it is" if accept else "retired"
-            record(session, self._now(), who, "sumdb.recover", f"log:{log.name}", detail)
-            if accept:
-                return log, log
-            table.retire(log.id)
-            return log, self._create(session, of_tenant, random, who)
-
-        old, new = await self._db.write(work)
-        if accept:
-            await asyncio.to_thread(self._heads.replace, old.name, old.head)
-        return new
 
 
 def _seal_place(name: str) -> str:

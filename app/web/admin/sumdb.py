@@ -81,7 +81,7 @@ async def recover(
     services: Site, caller: Caller, tenant: TenantName, body: RecoverIn
 ) -> TenantLogOut:
     """Decide how a log goes on after an older database was restored; 409 if nothing is wrong."""
-    await services.sumdb.logs.recover(tenant, caller, accept=body.accept)
+    await services.sumdb.recovery.recover(tenant, caller, accept=body.accept)
     return await _log_of(services, tenant, caller)
 
 

@@ -16,6 +16,7 @@ from app.services.secrets import SecretBox
 from app.services.sumdb.fsck import LogFsck, LogReport
 from app.services.tenantlog.head import HeadFiles
 from app.services.tenantlog.log import TenantLogs
+from app.services.tenantlog.recover import LogRecovery
 from app.services.tenants.routes import RouteService
 from app.services.tenants.tenants import TenantService
 from app.upstream.address import AddressGuard
@@ -33,6 +34,7 @@ class Owner:
 
     db: Database
     logs: TenantLogs
+    recovery: LogRecovery
     heads: HeadFiles
     tenants: TenantService
 
@@ -77,7 +79,9 @@ def process(url: str, folder: Path, pattern: str = PATTERN) -> Iterator[Owner]:
     heads = HeadFiles(folder / "logs")
     logs = TenantLogs(db, SecretBox(b"k" * 32), heads, clock, pattern)
     routes = RouteService(db, AddressGuard([]), clock)
+    recovery = LogRecovery(db, logs, heads, clock)
+    tenants = TenantService(db, routes, clock, "https://x.example")
     try:
-        yield Owner(db, logs, heads, TenantService(db, routes, clock, "https://x.example"))
+        yield Owner(db, logs, recovery, heads, tenants)
     finally:
         db.close()

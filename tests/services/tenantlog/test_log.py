@@ -63,7 +63,7 @@ async def test_only_admins_of_the_tenant_make_and_mend_its_log(owner: Owner) -> 
         for denied in (
             owner.logs.of("acme", who),
             owner.logs.create("acme", who),
-            owner.logs.recover("acme", who, accept=True),
+            owner.recovery.recover("acme", who, accept=True),
         ):
             with pytest.raises(DeniedError):
                 await denied

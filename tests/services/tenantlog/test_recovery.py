@@ -60,7 +60,7 @@ async def test_F80_a_new_log_leaves_clients_of_the_old_one_in_peace(
     backup = await backed_up(owner, tmp_path)
     await owner.put_up_to(log, 13)
     with process(backup, tmp_path) as restored:
-        new = await restored.logs.recover("acme", OPERATOR, accept=False)
+        new = await restored.recovery.recover("acme", OPERATOR, accept=False)
         assert (new.name, new.size) == ("sum.corp.example/acme-2", 0)
         assert new.vkey != log.vkey
         assert await restored.log() == new
@@ -87,7 +87,9 @@ async def test_F80_going_on_with_the_old_log_is_a_fork_for_those_who_saw_more(
     with process(backup, tmp_path) as restored:
         # The very process that saw the larger head: what it remembers of the file is outdated.
         await restored.logs.latest(log)
-        assert await restored.logs.recover("acme", OPERATOR, accept=True) == await restored.log()
+        assert (
+            await restored.recovery.recover("acme", OPERATOR, accept=True) == await restored.log()
+        )
         for number in range(20, 25):
             await restored.put(log, number)
         tree = restored.heads.read(log.name)
@@ -115,7 +117,7 @@ async def test_F80_other_processes_keep_smaller_heads_again_after_a_recovery(
     await run_sql(one.db, "delete from log_records where record = 2")
     statement = "update tenant_logs set size = 2, head = :head"
     await run_sql(one.db, statement, head=head_of_two)
-    await one.logs.recover("acme", OPERATOR, accept=True)
+    await one.recovery.recover("acme", OPERATOR, accept=True)
     await two.put(log, 5)
     tree = two.heads.read(log.name)
     assert tree is not None
@@ -139,7 +141,7 @@ async def test_F80_a_damaged_head_file_stops_the_log_until_an_admin_decides(owne
     owner.heads.path(log.name).write_bytes(b"")
     with pytest.raises(StorageError, match="holds no tree head; restore it"):
         await owner.put(log, 3)
-    await owner.logs.recover("acme", OPERATOR, accept=True)
+    await owner.recovery.recover("acme", OPERATOR, accept=True)
     await owner.put(log, 3)
     assert (await owner.fsck(log)).findings == ()
 
@@ -148,6 +150,6 @@ async def test_there_is_nothing_to_recover_in_a_log_that_is_well(owner: Owner) -
     log = await owner.log()
     await owner.put(log, 1)
     with pytest.raises(ConflictError, match="nothing is wrong with the log"):
-        await owner.logs.recover("acme", OPERATOR, accept=True)
+        await owner.recovery.recover("acme", OPERATOR, accept=True)
     await owner.logs.create("acme")
     assert (await owner.fresh(log)).retired is False
