@@ -53,7 +53,7 @@ def add(
     private: Annotated[bool, typer.Option("--private", help=_PRIVATE)] = False,
     off: Annotated[bool, typer.Option("--off", help=_OFF)] = False,
     forks: Annotated[bool, typer.Option("--forks", help=_FORKS)] = False,
-    ttl_s: Annotated[int, typer.Option("--ttl", min=0, help=_TTL)] = 300,
+    ttl_s: Annotated[int | None, typer.Option("--ttl", min=0, help=_TTL)] = None,
     stop: Annotated[bool, typer.Option("--stop", help=_STOP)] = False,
     redirect_to: Redirects = None,
     ca_file: CaFile = None,
@@ -72,9 +72,10 @@ def add(
         "private": private,
         "off": off,
         "forks": forks,
-        "ttl_s": ttl_s,
-        "log": log,
     }
+    # What is left out has the server's default.
+    options = {"ttl_s": ttl_s, "log": log}
+    body |= {name: value for name, value in options.items() if value is not None}
     result = ask(server_url, "POST", path_of("tenants", tenant, "routes"), body)
     emit(result, as_json, lambda r: f"route {r['id']} added: {_words(r)}")
 

@@ -72,10 +72,9 @@ class Action(StrEnum):
 class Change:
     """One object that differs.
 
-    Attributes:
-        object: its name in a `State`.
-        before: its facts; None where it is new.
-        after: its facts; None where it is gone.
+    object: its name in a `State`: "rule acme: deny example.com/x v1".
+    before: its facts; null where it is new.
+    after: its facts; null where it is gone.
     """
 
     action: Action

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Response
 
+from app.core.credential import RecordedCredential, SecretCredential
 from app.core.cursor import key_of
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, TenantName
 from app.web.admin.context import Caller, Site
 from app.web.admin.models.base import Page
-from app.web.admin.models.credentials import CredentialIn, CredentialOut
 from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
@@ -20,7 +20,7 @@ async def list_credentials(
     tenant: TenantName,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> Page[CredentialOut]:
+) -> Page[RecordedCredential]:
     """List a tenant's credentials by name; no answer has a secret."""
     after = None if cursor is None else str(key_of(cursor, str)[0])
     credentials = await services.tenants.credentials.page(
@@ -38,10 +38,10 @@ async def put_credential(
     caller: Caller,
     tenant: TenantName,
     name: str,
-    body: CredentialIn,
+    body: SecretCredential,
     revision: IfMatch,
     response: Response,
-) -> CredentialOut:
+) -> RecordedCredential:
     """Record a credential, or give it another secret; routes refer to it by its name."""
     recorded = await services.tenants.credentials.put(tenant, name, body, caller, revision=revision)
     put_etag(response, recorded.revision)

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from app.web.admin.answers import MALFORMED, REFUSED, TAKEN, UNKNOWN
 from app.web.admin.context import Admin, Site
-from app.web.admin.models.document import AppliedOut, ApplyIn, change_out
+from app.web.admin.models.document import AppliedOut, ApplyIn
 
 router = APIRouter(tags=["apply"])
 
@@ -15,4 +15,4 @@ async def apply(services: Site, admin: Admin, body: ApplyIn) -> AppliedOut:
     changes = await services.tenants.documents.apply(
         body.document, admin, dry_run=body.dry_run, prune=body.prune
     )
-    return AppliedOut(dry_run=body.dry_run, changes=[change_out(c) for c in changes])
+    return AppliedOut(dry_run=body.dry_run, changes=changes)

@@ -2,13 +2,12 @@
 
 from fastapi import APIRouter, Response
 
-from app.core.acl import Ownership
+from app.core.acl import Owner, Ownership, RecordedOwnership
 from app.core.cursor import key_of
 from app.core.noun import checked
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, UNKNOWN
 from app.web.admin.context import Admin, Site
 from app.web.admin.models.base import Page
-from app.web.admin.models.ownership import OwnershipIn, OwnershipOut
 from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
@@ -18,7 +17,7 @@ router = APIRouter(tags=["ownership"])
 @router.get("/ownership", responses={**REFUSED, **MALFORMED})
 async def list_owned(
     services: Site, admin: Admin, cursor: Cursor = None, limit: Limit = 50
-) -> Page[OwnershipOut]:
+) -> Page[RecordedOwnership]:
     """List the owned prefixes."""
     after = None if cursor is None else str(key_of(cursor, str)[0])
     owned = await services.tenants.ownership.page(admin, after=after, limit=limit + 1)
@@ -30,10 +29,10 @@ async def put_owned(
     services: Site,
     admin: Admin,
     prefix: str,
-    body: OwnershipIn,
+    body: Owner,
     revision: IfMatch,
     response: Response,
-) -> OwnershipOut:
+) -> RecordedOwnership:
     """Close a prefix to all tenants but its owner and those granted."""
     ownership = checked(Ownership, {**dict(body), "prefix": prefix})
     recorded = await services.tenants.ownership.put(ownership, admin, revision=revision)

@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Response
 
 from app.core.cursor import key_of
+from app.core.routing import RecordedRoute, Route
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, RecordId, TenantName
 from app.web.admin.context import Caller, Site
 from app.web.admin.models.base import Page
-from app.web.admin.models.routes import RouteIn, RouteOut
 from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
@@ -20,7 +20,7 @@ async def list_routes(
     tenant: TenantName,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> Page[RouteOut]:
+) -> Page[RecordedRoute]:
     """List a tenant's routes, oldest first; the longest pattern that matches is taken."""
     after = 0 if cursor is None else int(key_of(cursor, int)[0])
     routes = await services.tenants.routes.page(tenant, caller, after=after, limit=limit + 1)
@@ -33,8 +33,8 @@ async def list_routes(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN},
 )
 async def create_route(
-    services: Site, caller: Caller, tenant: TenantName, body: RouteIn, response: Response
-) -> RouteOut:
+    services: Site, caller: Caller, tenant: TenantName, body: Route, response: Response
+) -> RecordedRoute:
     """Say where the modules of a pattern come from."""
     made = await services.tenants.routes.create(tenant, body, caller)
     put_etag(response, made.revision)
@@ -44,7 +44,7 @@ async def create_route(
 @router.get("/tenants/{tenant}/routes/{route_id}", responses={**REFUSED, **UNKNOWN})
 async def show_route(
     services: Site, caller: Caller, tenant: TenantName, route_id: RecordId, response: Response
-) -> RouteOut:
+) -> RecordedRoute:
     """Show one route of a tenant."""
     recorded = await services.tenants.routes.get(tenant, route_id, caller)
     put_etag(response, recorded.revision)
@@ -60,10 +60,10 @@ async def update_route(
     caller: Caller,
     tenant: TenantName,
     route_id: RecordId,
-    body: RouteIn,
+    body: Route,
     revision: IfMatch,
     response: Response,
-) -> RouteOut:
+) -> RecordedRoute:
     """Change a route as a whole: what is left out gets its default."""
     changed = await services.tenants.routes.update(
         tenant, route_id, body, caller, revision=revision

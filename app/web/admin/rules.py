@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter, Response
 
+from app.core.acl import RecordedRule, Rule
 from app.core.cursor import key_of
 from app.core.principal import Principal
 from app.services.assembly import Services
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, RecordId, TenantName
 from app.web.admin.context import Admin, Caller, Site
 from app.web.admin.models.base import Page
-from app.web.admin.models.rules import RuleIn, RuleOut
 from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
@@ -18,15 +18,15 @@ router = APIRouter(tags=["rules"])
 @router.get("/rules", responses={**REFUSED, **MALFORMED})
 async def list_platform_rules(
     services: Site, admin: Admin, cursor: Cursor = None, limit: Limit = 50
-) -> Page[RuleOut]:
+) -> Page[RecordedRule]:
     """List the rules of the platform, which hold for every tenant, oldest first."""
     return await _page(services, admin, None, cursor, limit)
 
 
 @router.post("/rules", status_code=201, responses={**REFUSED, **MALFORMED, **TAKEN})
 async def create_platform_rule(
-    services: Site, admin: Admin, body: RuleIn, response: Response
-) -> RuleOut:
+    services: Site, admin: Admin, body: Rule, response: Response
+) -> RecordedRule:
     """Deny something to every tenant."""
     made = await services.tenants.rules.create(None, body, admin)
     put_etag(response, made.revision)
@@ -36,7 +36,7 @@ async def create_platform_rule(
 @router.get("/rules/{rule_id}", responses={**REFUSED, **UNKNOWN})
 async def show_platform_rule(
     services: Site, admin: Admin, rule_id: RecordId, response: Response
-) -> RuleOut:
+) -> RecordedRule:
     """Show one rule of the platform."""
     recorded = await services.tenants.rules.get(None, rule_id, admin)
     put_etag(response, recorded.revision)
@@ -48,10 +48,10 @@ async def update_platform_rule(
     services: Site,
     admin: Admin,
     rule_id: RecordId,
-    body: RuleIn,
+    body: Rule,
     revision: IfMatch,
     response: Response,
-) -> RuleOut:
+) -> RecordedRule:
     """Put a rule of the platform in other words."""
     changed = await services.tenants.rules.update(None, rule_id, body, admin, revision=revision)
     put_etag(response, changed.revision)
@@ -75,7 +75,7 @@ async def list_rules(
     tenant: TenantName,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> Page[RuleOut]:
+) -> Page[RecordedRule]:
     """List a tenant's rules, oldest first."""
     return await _page(services, caller, tenant, cursor, limit)
 
@@ -86,8 +86,8 @@ async def list_rules(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN},
 )
 async def create_rule(
-    services: Site, caller: Caller, tenant: TenantName, body: RuleIn, response: Response
-) -> RuleOut:
+    services: Site, caller: Caller, tenant: TenantName, body: Rule, response: Response
+) -> RecordedRule:
     """Allow or deny something to a tenant."""
     made = await services.tenants.rules.create(tenant, body, caller)
     put_etag(response, made.revision)
@@ -97,7 +97,7 @@ async def create_rule(
 @router.get("/tenants/{tenant}/rules/{rule_id}", responses={**REFUSED, **UNKNOWN})
 async def show_rule(
     services: Site, caller: Caller, tenant: TenantName, rule_id: RecordId, response: Response
-) -> RuleOut:
+) -> RecordedRule:
     """Show one rule of a tenant."""
     recorded = await services.tenants.rules.get(tenant, rule_id, caller)
     put_etag(response, recorded.revision)
@@ -113,10 +113,10 @@ async def update_rule(
     caller: Caller,
     tenant: TenantName,
     rule_id: RecordId,
-    body: RuleIn,
+    body: Rule,
     revision: IfMatch,
     response: Response,
-) -> RuleOut:
+) -> RecordedRule:
     """Put a rule of a tenant in other words."""
     changed = await services.tenants.rules.update(tenant, rule_id, body, caller, revision=revision)
     put_etag(response, changed.revision)
@@ -137,7 +137,7 @@ async def remove_rule(
 
 async def _page(
     services: Services, who: Principal, tenant: str | None, cursor: str | None, limit: int
-) -> Page[RuleOut]:
+) -> Page[RecordedRule]:
     """Return a page of a tenant's rules; a tenant of None stands for the platform."""
     after = 0 if cursor is None else int(key_of(cursor, int)[0])
     rules = await services.tenants.rules.page(tenant, who, after=after, limit=limit + 1)

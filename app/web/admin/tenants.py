@@ -7,11 +7,12 @@ from fastapi.responses import PlainTextResponse
 
 from app.core.clientconfig import Target, render
 from app.core.cursor import key_of
+from app.core.tenant import RecordedTenant, TenantSettings
 from app.services.tenants.clients import client_config as client_config_of
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, TenantName
 from app.web.admin.context import Admin, Caller, Site
 from app.web.admin.models.base import Page
-from app.web.admin.models.tenants import TenantChangeIn, TenantIn, TenantOut
+from app.web.admin.models.tenants import NewTenant
 from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
@@ -21,7 +22,7 @@ router = APIRouter(tags=["tenants"])
 @router.get("/tenants", responses={**REFUSED, **MALFORMED})
 async def list_tenants(
     services: Site, caller: Caller, cursor: Cursor = None, limit: Limit = 50
-) -> Page[TenantOut]:
+) -> Page[RecordedTenant]:
     """List the tenants that you are an admin of, by name."""
     after = None if cursor is None else str(key_of(cursor, str)[0])
     tenants = await services.tenants.tenants.page(caller, after=after, limit=limit + 1)
@@ -30,8 +31,8 @@ async def list_tenants(
 
 @router.post("/tenants", status_code=201, responses={**REFUSED, **MALFORMED, **TAKEN})
 async def create_tenant(
-    services: Site, admin: Admin, body: TenantIn, response: Response
-) -> TenantOut:
+    services: Site, admin: Admin, body: NewTenant, response: Response
+) -> RecordedTenant:
     """Make a tenant."""
     made = await services.tenants.tenants.create(body, admin, catch_all=body.catch_all)
     put_etag(response, made.revision)
@@ -41,7 +42,7 @@ async def create_tenant(
 @router.get("/tenants/{tenant}", responses={**REFUSED, **UNKNOWN})
 async def show_tenant(
     services: Site, caller: Caller, tenant: TenantName, response: Response
-) -> TenantOut:
+) -> RecordedTenant:
     """Show one tenant."""
     recorded = await services.tenants.tenants.get(tenant, caller)
     put_etag(response, recorded.revision)
@@ -53,10 +54,10 @@ async def change_tenant(
     services: Site,
     caller: Caller,
     tenant: TenantName,
-    body: TenantChangeIn,
+    body: TenantSettings,
     revision: IfMatch,
     response: Response,
-) -> TenantOut:
+) -> RecordedTenant:
     """Change the fields that are given; hosts, limits and enabled are a platform admin's."""
     changed = await services.tenants.tenants.change(tenant, body, caller, revision=revision)
     put_etag(response, changed.revision)

@@ -10,19 +10,6 @@ from app.services.tenants.explain import Explanation
 from app.web.admin.models.base import Out
 
 
-class StepOut(Out):
-    """One step towards the decision.
-
-    outcome: "denies", "allows" or "does not apply", by itself; the first one that decides counts.
-    """
-
-    stage: str
-    what: str
-    outcome: str
-    reason: str
-    decides: bool
-
-
 class StoredOut(Out):
     """A stored file of the version; origin is the URL that it came from."""
 
@@ -66,7 +53,7 @@ class ExplainOut(Out):
     allowed: bool
     by: str
     reason: str
-    steps: list[StepOut]
+    steps: list[ExplainedStep]
     private: str | None
     routes: list[RecordedRoute]
     route_refusal: str
@@ -76,35 +63,25 @@ class ExplainOut(Out):
     mirrored: bool
 
 
-def explain_out(found: Explanation) -> ExplainOut:
+def explain_out(explanation: Explanation) -> ExplainOut:
     """Return an explanation for people and programs."""
-    urls = {upstream.origin_id: upstream.url for upstream in found.upstreams}
+    urls = {upstream.origin_id: upstream.url for upstream in explanation.upstreams}
     return ExplainOut(
-        tenant=found.tenant,
-        module=found.module,
-        version=found.version,
-        is_query=found.is_query,
-        allowed=found.decision.allowed,
-        by=found.decision.by,
-        reason=found.decision.reason,
-        steps=[_step(line) for line in found.steps],
-        private=found.private,
-        routes=list(found.routes),
-        route_refusal=found.route_refusal,
-        upstreams=list(found.upstreams),
-        stored=[_stored(file, urls.get(file.origin_id, ORIGIN)) for file in found.stored],
-        conflicts=[_refused(one, urls[one.origin_id]) for one in found.conflicts],
-        mirrored=found.mirrored,
-    )
-
-
-def _step(line: ExplainedStep) -> StepOut:
-    return StepOut(
-        stage=line.stage,
-        what=line.what,
-        outcome=line.outcome,
-        reason=line.reason,
-        decides=line.decides,
+        tenant=explanation.tenant,
+        module=explanation.module,
+        version=explanation.version,
+        is_query=explanation.is_query,
+        allowed=explanation.decision.allowed,
+        by=explanation.decision.by,
+        reason=explanation.decision.reason,
+        steps=list(explanation.steps),
+        private=explanation.private,
+        routes=list(explanation.routes),
+        route_refusal=explanation.route_refusal,
+        upstreams=list(explanation.upstreams),
+        stored=[_stored(file, urls.get(file.origin_id, ORIGIN)) for file in explanation.stored],
+        conflicts=[_refused(one, urls[one.origin_id]) for one in explanation.conflicts],
+        mirrored=explanation.mirrored,
     )
 
 

@@ -1,14 +1,10 @@
-"""Tenants."""
+"""What making a tenant takes besides the tenant."""
 
 from app.core.noun import StrictBool
-from app.core.tenant import RecordedTenant as TenantOut
 from app.core.tenant import Tenant
-from app.core.tenant import TenantSettings as TenantChangeIn
-
-__all__ = ["TenantChangeIn", "TenantIn", "TenantOut"]
 
 
-class TenantIn(Tenant):
+class NewTenant(Tenant):
     """A new tenant.
 
     default: what happens to modules that no rule is about.
