@@ -50,8 +50,14 @@ class Goproxy:
         )
         return body
 
-    async def fetch(self, path: str, sink: Sink, max_bytes: int) -> None:
-        """Write an .info or .mod into sink, within the time for small bodies.
+    async def download(self, path: str, sink: Sink, max_bytes: int, deadline_s: float) -> None:
+        """Write a file of a version into sink.
+
+        Args:
+            path: escaped, below the base.
+            sink: takes the body.
+            max_bytes: a longer body is refused.
+            deadline_s: for everything, retries included.
 
         Raises:
             UpstreamAbsentError: 404 or 410.
@@ -62,24 +68,7 @@ class Goproxy:
             f"{self.upstream.url}/{path}",
             sink,
             max_bytes=max_bytes,
-            deadline_s=self.upstream.metadata_s,
-            credential=self.credential,
-            follow_to=self.upstream.redirect_to,
-        )
-
-    async def download(self, path: str, sink: Sink, max_bytes: int) -> None:
-        """Write a zip into sink.
-
-        Raises:
-            UpstreamAbsentError: 404 or 410.
-            UpstreamError: the file can't be fetched.
-            OverloadedError: all connections to this upstream are in use.
-        """
-        await self.client.download(
-            f"{self.upstream.url}/{path}",
-            sink,
-            max_bytes=max_bytes,
-            deadline_s=self.upstream.zip_s,
+            deadline_s=deadline_s,
             credential=self.credential,
             follow_to=self.upstream.redirect_to,
         )
