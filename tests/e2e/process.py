@@ -107,7 +107,7 @@ class Site:
         """Blobs, database, keys."""
         return Path(self.environ["MOORAGE_DATA_DIR"])
 
-    def run(self, *arguments: str, timeout_s: float = 60) -> Ended:
+    def run(self, *arguments: str, timeout_s: float = 120) -> Ended:
         """Run the real program to its end."""
         done = subprocess.run(
             [str(MOORAGE), *arguments],
@@ -286,12 +286,12 @@ class Server:
         """Send a signal to its own process."""
         self.process.send_signal(number)
 
-    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 45) -> None:
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 120) -> None:
         """Stop it; its exit code must be 0, and nothing that it started may be left."""
         self.send(number)
         self.wait_stopped(timeout_s)
 
-    def wait_stopped(self, timeout_s: float = 45) -> None:
+    def wait_stopped(self, timeout_s: float = 120) -> None:
         """Wait for a clean end."""
         try:
             code = self.process.wait(timeout_s)
@@ -368,7 +368,7 @@ def forget_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def wait_until(claim: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
+def wait_until(claim: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
     """Return once claim holds."""
     deadline = time.monotonic() + timeout_s
     while not claim():

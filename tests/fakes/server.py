@@ -86,7 +86,7 @@ class FakeServer:
             for record in (self._journal.hits, self._journal.bytes_sent, self._journal.requests):
                 record.clear()
 
-    def wait_until(self, claim: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    def wait_until(self, claim: Callable[[], bool], timeout_s: float = 120.0) -> None:
         """Block until the claim about this fake holds: `wait_until(lambda: fake.stalled == 3)`.
 
         In async code call it by `anyio.to_thread.run_sync`.

@@ -45,7 +45,7 @@ async def test_two_processes_never_have_the_same_turn_at_once(tmp_path):
 
 async def test_turns_of_different_names_do_not_wait_for_each_other(tmp_path):
     one, other = HostLocks(tmp_path / "turns.lock"), HostLocks(tmp_path / "turns.lock")
-    async with asyncio.timeout(10), one.hold(NAME), one.hold("b"), other.hold("c"):
+    async with asyncio.timeout(120), one.hold(NAME), one.hold("b"), other.hold("c"):
         pass
     one.close()
     other.close()
@@ -56,7 +56,7 @@ async def test_a_turn_ends_however_its_work_ends(tmp_path):
     with pytest.raises(ZeroDivisionError):
         async with one.hold(NAME):
             raise ZeroDivisionError
-    async with asyncio.timeout(10), other.hold(NAME):
+    async with asyncio.timeout(120), other.hold(NAME):
         pass
     one.close()
     other.close()
@@ -72,7 +72,7 @@ async def test_the_turn_of_a_killed_process_is_free(tmp_path):
         await asyncio.sleep(0.05)
         assert not waiting.done()
         process.kill()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await waiting
 
 
@@ -104,7 +104,7 @@ async def test_a_file_that_cannot_be_made_is_a_storage_error():
 
 async def test_where_the_system_has_no_locks_the_turn_is_had_at_once(tmp_path):
     locks = HostLocks(tmp_path / "turns.lock")
-    async with asyncio.timeout(10), locks.hold(NAME):
+    async with asyncio.timeout(120), locks.hold(NAME):
         os.close(locks._descriptor)  # every further call on it fails with EBADF
         async with locks.hold("b"):
             pass

@@ -12,6 +12,7 @@ from app.core.principal import OPERATOR, Scope
 from app.core.routing import Upstream
 from app.db.generation import bump_generation
 from app.services.assembly import Services
+from app.services.clock import Now, utc_now
 from app.settings import Settings
 from tests.fakes.goproxy import FakeGoproxy
 from tests.nouns import a_route, a_rule, a_tenant, an_upstream
@@ -40,9 +41,9 @@ def proxy_settings(folder: Path, **more: Any) -> Settings:
 
 
 @asynccontextmanager
-async def harbour(folder: Path, **more: Any) -> AsyncIterator[Site]:
+async def harbour(folder: Path, *, now: Now = utc_now, **more: Any) -> AsyncIterator[Site]:
     """Serve without any tenant."""
-    async with serving(proxy_settings(folder, **more)) as site:
+    async with serving(proxy_settings(folder, **more), now=now) as site:
         yield site
 
 

@@ -108,7 +108,7 @@ async def answer(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await application(scope, receive, send)
     assert sent[0]["type"] == "http.response.start"
     whole = b"".join(m.get("body", b"") for m in sent[1:])

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -14,12 +15,13 @@ from app.core.digest import Digest
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.upstream.goproxy import path_of
+from app.web import goproxy as web_goproxy
 from app.web.goproxy import IN_MEMORY_BYTES
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
 from tests.nouns import a_tenant, an_owner, an_upstream
-from tests.services.bench import blob_path, flipped, spoil
+from tests.services.bench import WallClock, blob_path, flipped, spoil
 from tests.web.harbour import (
     add_route,
     add_rule,
@@ -334,31 +336,70 @@ async def test_F90_a_damaged_blob_is_503_then_whole_again(
     assert front.fake.hits[f"/{path}"] == 2
 
 
-async def test_a_rule_that_expires_ends_prepared_answers(front: Front) -> None:
-    services = front.site.services
+@dataclass
+class Clocks:
+    """The wall clock and the monotonic one of a site, which only a test moves, both alike."""
+
+    wall: WallClock
+    seconds: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.wall.advance(seconds=seconds)
+        self.seconds += seconds
+
+
+@pytest.fixture
+async def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    made = Clocks(WallClock())
+    monkeypatch.setattr(web_goproxy, "time", SimpleNamespace(monotonic=made.monotonic))
+    return made
+
+
+@pytest.fixture
+async def timed_front(tmp_path: Path, clocks: Clocks) -> AsyncIterator[Front]:
+    """A front whose clocks are those of the test."""
+    with FakeGoproxy([X, BIG]) as fake:
+        async with harbour(tmp_path, now=clocks.wall) as site:
+            await add_tenant(site.services, "acme", fake)
+            yield Front(site, fake)
+
+
+async def test_a_rule_that_expires_ends_prepared_answers(
+    timed_front: Front, clocks: Clocks
+) -> None:
+    services = timed_front.site.services
     await services.tenants.tenants.update(
         a_tenant("acme", "", Effect.DENY, anonymous_read=True), OPERATOR
     )
-    ends = services.shared.now() + timedelta(seconds=0.5)
+    ends = clocks.wall() + timedelta(seconds=60)
     await add_rule(services, "acme", Effect.ALLOW, "example.com", expires_at=ends)
-    for tail in ("@v/v1.0.0.zip", "@v/list", "@v/v1.0.0.mod"):
-        for _ in range(2):
-            assert (await front.ask(tail)).status == 200
-    await asyncio.sleep(max((ends - services.shared.now()).total_seconds(), 0) + 0.02)
-    for tail in ("@v/v1.0.0.zip", "@v/list", "@v/v1.0.0.mod"):
-        assert (await front.ask(tail)).status == 403
+    tails = ("@v/v1.0.0.zip", "@v/list", "@v/v1.0.0.mod")
+    for seconds, status in ((59.9, 200), (0.2, 403)):
+        for tail in tails:
+            for _ in range(2):
+                assert (await timed_front.ask(tail)).status == 200
+        clocks.advance(seconds)
+        for tail in tails:
+            assert (await timed_front.ask(tail)).status == status
 
 
-async def test_F22_a_token_that_expires_ends_prepared_answers(front: Front) -> None:
-    services = front.site.services
-    await add_tenant(services, "shut", front.fake, open_to_all=False)
-    ends = services.shared.now() + timedelta(seconds=0.5)
-    _, secret = await add_token(services, "shut", expires_at=ends)
+async def test_F22_a_token_that_expires_ends_prepared_answers(
+    timed_front: Front, clocks: Clocks
+) -> None:
+    site = timed_front.site
+    await add_tenant(site.services, "shut", timed_front.fake, open_to_all=False)
+    ends = clocks.wall() + timedelta(seconds=60)
+    _, secret = await add_token(site.services, "shut", expires_at=ends)
     target = f"/goproxy/shut/{NAME}/@v/v1.0.0.zip"
-    for _ in range(2):
-        assert (await front.site.ask(target, headers=bearer(secret))).status == 200
-    await asyncio.sleep(max((ends - services.shared.now()).total_seconds(), 0) + 0.02)
-    assert_one_line(await front.site.ask(target, headers=bearer(secret)), 401)
+    for seconds in (0.0, 59.9):
+        clocks.advance(seconds)
+        for _ in range(2):
+            assert (await site.ask(target, headers=bearer(secret))).status == 200
+    clocks.advance(0.2)
+    assert_one_line(await site.ask(target, headers=bearer(secret)), 401)
 
 
 async def test_F26_every_change_is_seen_by_a_second_server_within_a_second(tmp_path: Path) -> None:

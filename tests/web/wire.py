@@ -16,11 +16,12 @@ import uvicorn
 from app import server
 from app.main import Application
 from app.services.assembly import Services
+from app.services.clock import Now, utc_now
 from app.settings import Settings
 from app.wiring import build
 from tests.installation import migrate, without_a_pause
 
-_SECONDS = 30.0  # nothing here takes this long unless it hangs
+_SECONDS = 120.0  # nothing here takes this long unless it hangs
 _PIECE_BYTES = 65536
 
 
@@ -233,7 +234,7 @@ class Site:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, *, leads: bool = False, sweeps: bool = False
+    settings: Settings, *, leads: bool = False, sweeps: bool = False, now: Now = utc_now
 ) -> AsyncIterator[Site]:
     """Serve an application made of settings on a free port of 127.0.0.1, as the program does.
 
@@ -242,9 +243,10 @@ async def serving(
         leads: whether it polls the index, runs jobs and scrubs in the background. A test that
             does not ask for this has no background pass beside it. No try at an upstream waits.
         sweeps: whether slow clients are cut by real time, instead of by `Site.let_pass`.
+        now: the wall clock.
     """
     migrate(settings)
-    application = Application(build(settings, pause=without_a_pause), leads=leads)
+    application = Application(build(settings, now=now, pause=without_a_pause), leads=leads)
     with server.bind(settings) as sock:
         kind = server.Server if sweeps else SweptServer
         running = kind(server._config(settings, application), application, 0)

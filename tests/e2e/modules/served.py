@@ -9,12 +9,15 @@ import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from app.core.effect import Effect
 from app.core.principal import OPERATOR, Scope
 from app.core.routing import Upstream
+from app.db.engine import Session
+from app.db.leases import LeaseTable
 from app.services.assembly import Services
 from app.settings import load_settings
 from app.wiring import build
@@ -131,6 +134,18 @@ def arranged(site: Site, arrange: Arrange) -> None:
             await services.close()
 
     asyncio.run(run())
+
+
+async def keep_from_leading(services: Services) -> None:
+    """Let no server of this installation lead, so that no background pass runs beside a test."""
+
+    def work(session: Session) -> None:
+        ttl = timedelta(days=3650)
+        LeaseTable(session).acquire(
+            "leader", "elsewhere/1/1", services.shared.now(), ttl, dead_owner=None
+        )
+
+    await services.shared.db.write(work)
 
 
 async def add_tenant(services: Services, name: str, *, is_open: bool = True, **more: Any) -> None:

@@ -16,7 +16,14 @@ from app.db.sumdb import LogEvidence, LogTable
 from app.services.assembly import Services
 from app.settings import load_settings
 from app.wiring import build
-from tests.e2e.modules.served import Arrange, Served, add_route, add_tenant, serving
+from tests.e2e.modules.served import (
+    Arrange,
+    Served,
+    add_route,
+    add_tenant,
+    keep_from_leading,
+    serving,
+)
 from tests.e2e.process import Site
 from tests.e2e.warm import Warm
 from tests.fakes.goproxy import FakeGoproxy
@@ -82,9 +89,13 @@ def relaying(
     arrange: Arrange | None = None,
     **settings: Any,
 ) -> Iterator[Relayed]:
-    """Serve the tenants of POLICIES from the proxy, and relay the log."""
+    """Serve the tenants of POLICIES from the proxy, and relay the log.
+
+    The server runs no background pass: `pass_of_the_log` is one, when a test wants it.
+    """
 
     async def prepare(services: Services) -> None:
+        await keep_from_leading(services)
         for name, policy in POLICIES.items():
             await add_tenant(services, name, catch_all=False)
             await add_route(services, name, "*", proxy.url, log=policy)
