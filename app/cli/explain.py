@@ -99,6 +99,7 @@ def _routes(result: dict[str, Any]) -> Iterator[str]:
                 f"route {r['id']}",
                 r["pattern"],
                 " ".join(flag for flag in ("private", "off") if r[flag]),
+                r["note"],
             )
             for number, r in enumerate(result["routes"])
         ]

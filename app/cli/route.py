@@ -36,6 +36,7 @@ CaFile = Annotated[
 Log = Annotated[
     str | None, typer.Option("--log", help="off, defer or require: the checksum database's part.")
 ]
+Note = Annotated[str | None, typer.Option("--note", help="One line for people.")]
 _STOP = "A 404 of an upstream ends the search, instead of asking the next."
 _PRIVATE = "Its names are asked here and nowhere else, by any tenant."
 _OFF = "Fetch nothing; serve what is stored."
@@ -58,6 +59,7 @@ def add(
     redirect_to: Redirects = None,
     ca_file: CaFile = None,
     log: Log = None,
+    note: Note = None,
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -74,7 +76,7 @@ def add(
         "forks": forks,
     }
     # What is left out has the server's default.
-    options = {"ttl_s": ttl_s, "log": log}
+    options = {"ttl_s": ttl_s, "log": log, "note": note}
     body |= {name: value for name, value in options.items() if value is not None}
     result = ask(server_url, "POST", path_of("tenants", tenant, "routes"), body)
     emit(result, as_json, lambda r: f"route {r['id']} added: {_words(r)}")
@@ -113,6 +115,7 @@ def update(
     redirect_to: Redirects = None,
     ca_file: CaFile = None,
     log: Log = None,
+    note: Note = None,
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -133,6 +136,7 @@ def update(
             "forks": forks,
             "ttl_s": ttl_s,
             "log": log,
+            "note": note,
         }
         if log is None and private not in (None, before["private"]):
             before["log"] = None  # the default is another for a private route
@@ -213,10 +217,11 @@ def _listed(result: list[dict[str, Any]]) -> "Shown":
             r["ttl_s"],
             r["log"],
             _flags(r),
+            r["note"],
         )
         for r in result
     ]
-    return table(("ID", "PATTERN", "UPSTREAMS", "TTL", "LOG", ""), rows)
+    return table(("ID", "PATTERN", "UPSTREAMS", "TTL", "LOG", "", "NOTE"), rows)
 
 
 def _facts(shown: dict[str, Any]) -> str:
@@ -226,6 +231,7 @@ def _facts(shown: dict[str, Any]) -> str:
         ("is", _flags(shown)),
         ("ttl", f"{shown['ttl_s']} s"),
         ("log", shown["log"]),
+        ("note", shown["note"]),
     ]
     for number, upstream in enumerate(shown["upstreams"], 1):
         lines += [

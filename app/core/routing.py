@@ -22,12 +22,14 @@ from app.core.noun import (
     ValidationInfo,
     Words,
     field_validator,
+    line,
     model_validator,
     refuse,
 )
 
 MAX_UPSTREAMS = 10
 MAX_CA_BYTES = 256 * 1024
+MAX_NOTE_CHARS = 300
 _TTL_MAX_S = 7 * 24 * 3600
 
 
@@ -93,6 +95,7 @@ class Route(Noun):
     ttl_s: seconds for which lists and other answers that change are fresh.
     log: whether a zip has to be in a checksum database: "off", "defer" or "require"; null means
         "off" for a private route, "defer" for others.
+    note: one line for people.
     """
 
     pattern: PatternText
@@ -102,6 +105,7 @@ class Route(Noun):
     forks: StrictBool = False
     ttl_s: Annotated[StrictInt, Field(ge=0, le=_TTL_MAX_S)] = 300
     log: LogPolicy | None = Field(default=None, validate_default=True)
+    note: Annotated[str, *line("note", MAX_NOTE_CHARS)] = ""
 
     @field_validator("log")
     @classmethod

@@ -38,6 +38,7 @@ class RouteRow(Base):
     forks: Mapped[bool]
     ttl_s: Mapped[int]
     log: Mapped[str] = mapped_column("log_policy")
+    note: Mapped[str]
     revision: Mapped[int]
     created_at: Mapped[datetime]
 

@@ -42,6 +42,7 @@ def port(
                                 "upstreams": [{"url": fake_proxy.url, "on_absent": "stop"}],
                                 "private": True,
                                 "off": True,
+                                "note": "moves in May",
                             },
                         ],
                     }
@@ -89,7 +90,7 @@ def test_a_private_name_and_its_route_are_told(port: Port) -> None:
     assert "corp.example/x for acme: allowed by default\n" in out
     assert "  this is about the module as a whole; each version is judged by itself\n" in out
     assert "  a private name: its prefix has an owner\n" in out
-    assert "  ->  route 3  corp.example  private off\n" in out
+    assert "  ->  route 3  corp.example  private off  moves in May\n" in out
     assert "a 404 ends the search" in out
     elsewhere = port.both("explain", "corp.example/x", "--tenant", "default").out
     assert "corp.example/x for default: DENIED by ownership of corp.example\n" in elsewhere

@@ -32,7 +32,7 @@ def test_a_route_lives_from_add_to_remove(port: Port, way: str) -> None:
         return ended
 
     pattern = f"{way}.example"
-    flags = ("--private", "--ttl", "60", "--stop", "--credential", "git")
+    flags = ("--private", "--ttl", "60", "--stop", "--credential", "git", "--note", "for-tests")
     told = run("add", pattern, f"{A}/", *flags, "--redirect-to", "cdn.example").out
     number = re.fullmatch(rf"route (\d+) added: {pattern} -> {re.escape(A)} private\n", told)
     assert number, told
@@ -43,10 +43,12 @@ def test_a_route_lives_from_add_to_remove(port: Port, way: str) -> None:
         "60",
         "off",
         "private",
+        "for-tests",
     ]
     shown = run("show", number[1]).out
     for line in (
         f"route         {number[1]} of default",
+        "note          for-tests",
         f"upstream 1    {A}",
         "  credential  git",
         "  on 404      stop",
@@ -68,6 +70,7 @@ def test_a_route_lives_from_add_to_remove(port: Port, way: str) -> None:
         ("nexus", "next"),
         (None, "next"),
     ]
+    assert run("update", number[1], "--note", "", "--json").json["note"] == ""
     assert run("update", number[1], "--public", "--off", "--json").json["log"] == "defer"
     assert run("remove", number[1]).out == f"route {number[1]} is removed\n"
 
@@ -92,6 +95,7 @@ BAD = [
     (("add", "x.y", "http://x.example", *OF), 2, "use https://"),
     (("add", "x.y", A, "--log", "maybe", *OF), 2, "log: Input should be 'off', 'defer' or"),
     (("add", "x.y", A, "--ttl", "604801", *OF), 2, "ttl_s: Input should be less than or equal"),
+    (("add", "x.y", A, "--note", "a\tb", *OF), 2, "the note has a control character"),
     (("add", "x.y", A, "--ca-file", "/absent", *OF), 2, "/absent: No such file or directory"),
     (("add", "x.y", A, "--credential", "nobody", *OF), 1, "see `moorage credential set`"),
     (

@@ -208,10 +208,10 @@ async def test_only_admins_of_the_tenant_are_told(port: Site) -> None:
 
 async def test_a_route_that_is_off_is_shown_as_such(port: Site) -> None:
     await add_tenant(port.services, "museum")
-    draft = a_route("*", an_upstream("https://proxy.example"), off=True)
+    draft = a_route("*", an_upstream("https://proxy.example"), off=True, note="kept for audits")
     await port.services.tenants.routes.create("museum", draft, OPERATOR)
     found = await explained(port, X.path, "museum")
-    assert [route["off"] for route in found["routes"]] == [True]
+    assert [(r["off"], r["note"]) for r in found["routes"]] == [(True, "kept for audits")]
 
 
 TOOLCHAIN = "golang.org/toolchain"

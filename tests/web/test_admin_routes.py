@@ -63,9 +63,24 @@ async def test_a_url_alone_is_an_upstream_with_all_defaults(site: Site) -> None:
         "forks": False,
         "ttl_s": 300,
         "log": "defer",
+        "note": "",
         "revision": 1,
         "created_at": made["created_at"],
     }
+
+
+async def test_a_note_is_one_short_line_that_stays_until_it_is_changed(site: Site) -> None:
+    made = await ok(site, "POST", ROUTES, {**PUBLIC, "note": "é" * 300})
+    one = f"{ROUTES}/{made['id']}"
+    assert (await ok(site, "GET", one))["note"] == "é" * 300
+    assert await refused(site, "PUT", one, {**PUBLIC, "note": "two\nlines"}) == (
+        400,
+        "the note has a control character or a line break",
+    )
+    assert (await refused(site, "PUT", one, {**PUBLIC, "note": "x" * 301}))[0] == 422
+    changed = await ok(site, "PUT", one, {**PUBLIC, "note": "moves in May"})
+    assert (changed["note"], changed["revision"]) == ("moves in May", 2)
+    assert (await ok(site, "PUT", one, PUBLIC))["note"] == ""
 
 
 async def test_a_route_lives_from_post_to_delete(site: Site) -> None:

@@ -186,6 +186,11 @@ CHANGES: list[tuple[str, Document, list[tuple[str, str]]]] = [
         [("update", "route acme: *")],
     ),
     (
+        "a route's note",
+        with_acme(routes=(a_route("*", TO_PROXY, note="moves in May"), ACME.routes[1])),
+        [("update", "route acme: *")],
+    ),
+    (
         "a route less",
         with_acme(routes=ACME.routes[:1]),
         [("remove", "route acme: corp.example")],
