@@ -218,12 +218,16 @@ def build_modules(
     # Whoever shares an SQLite file is on this host, and has this data directory.
     on_one_host = is_sqlite(settings.resolved_database_url)
     turns: Turns = shared.locks if on_one_host else shared.leases
-    slots = Slots(places=limits.cold_queue, wait_s=float(limits.cold_wait_s))
+    slots = Slots(
+        memory_bytes=limits.memory_bytes,
+        wait_s=float(limits.cold_wait_s),
+        places=limits.cold_queue,
+    )
     absences, lists = Absences(time.monotonic), Lists(slots.checks)
     goproxies = Goproxies(partial(_http_client, settings, shared.pause))
     upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold)
     files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, **bounds)
-    answers = ModuleAnswers(db, turns, slots, absences, lists, now, **bounds)
+    answers = ModuleAnswers(db, store, turns, slots, absences, lists, now, **bounds)
     toolchains = Toolchains(
         db, store, releases.catalog, releases.ingestion, releases.freshness, shared.leases, now
     )

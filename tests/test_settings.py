@@ -66,6 +66,7 @@ DEFAULTS = {
     "limits.send_s": 60,
     "limits.waiters_per_key": 1000,
     "limits.cold_queue": 4096,
+    "limits.memory_bytes": 134217728,
     "limits.cold_wait_s": 60,
     "limits.url_bytes": 2048,
     "limits.header_bytes": 16384,

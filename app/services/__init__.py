@@ -4,7 +4,7 @@ Takes its collaborators in the constructor and returns values of `core`, never r
 
 Groups, each of which imports only those before it:
 
-    files of this folder   mechanisms that groups share: flight, slots, leases, generation,
+    files of this folder   mechanisms that groups share: flight, slots, memory, leases, generation,
                            upstreams, secrets, repair; the policy, and who may do what
                            (authorization)
     releases               the release mirror

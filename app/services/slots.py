@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from cachetools import LRUCache
 
 from app.core.errors import OverloadedError
+from app.services.memory import MemoryBudget
 
 _MAX_LANES = 4096
 
@@ -88,18 +89,27 @@ class Slots:
 
     Args:
         checks: concurrent checks of content, of all tenants together; a check costs CPU.
+        memory_bytes: what the bodies of requests under way may hold in memory together.
         wait_s: seconds that a fetch waits for its slot.
         places: fetches that run or wait, of all tenants together. When all places are in use, each
             tenant may still use its share: half of the places, divided by the number of tenants.
     """
 
-    def __init__(self, *, checks: int = 3, wait_s: float = 60.0, places: int = 4096) -> None:
+    def __init__(
+        self,
+        *,
+        checks: int = 3,
+        memory_bytes: int = 128 * 1024 * 1024,
+        wait_s: float = 60.0,
+        places: int = 4096,
+    ) -> None:
         self._lanes: LRUCache[tuple[str, int, int], asyncio.Semaphore] = LRUCache(_MAX_LANES)
         self._wait_s = wait_s
         self._places = places
         self._taken: Counter[str] = Counter()
         self._total = 0
         self.checks = FairSemaphore(checks)
+        self.memory = MemoryBudget(memory_bytes)
 
     @asynccontextmanager
     async def fetch(self, tenant: str, origin_id: int, limit: int) -> AsyncIterator[None]:

@@ -302,6 +302,15 @@ class Limits(Section):
             "`releases.parallel`, and `limits.tenant_cold` of each tenant.",
         ),
     ] = 4096
+    memory_bytes: Annotated[
+        Whole,
+        Field(
+            ge=1 << 20,
+            le=1 << 40,
+            description="Bytes that lists, .info and .mod files on their way from upstreams hold in"
+            " memory together, for each process; beyond it they are staged on disk.",
+        ),
+    ] = 128 * 1024 * 1024
     cold_wait_s: Annotated[
         Whole,
         Field(ge=1, le=3600, description="Seconds that a module's fetch waits for its turn."),

@@ -28,13 +28,16 @@ from app.core.goproxy import MAX_INFO_BYTES, MAX_LIST_BYTES, RequestKind
 from app.core.routing import RecordedRoute
 from app.db.engine import Database
 from app.db.moduleanswers import ModuleAnswer, ModuleAnswerTable
+from app.db.modules import INLINE_BYTES
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Turns
 from app.services.modules.checks import check_resolved, refused
 from app.services.modules.lists import Lists
+from app.services.modules.spill import SpillSink
 from app.services.slots import Slots
 from app.services.upstreams import Source
+from app.storage.blobstore import BlobStore
 from app.upstream.goproxy import path_of
 
 LIST = "list"
@@ -127,6 +130,7 @@ class ModuleAnswers:
     def __init__(
         self,
         db: Database,
+        store: BlobStore,
         turns: Turns,
         slots: Slots,
         absences: Absences,
@@ -137,6 +141,7 @@ class ModuleAnswers:
         max_queue: int,
     ) -> None:
         self._db = db
+        self._store = store
         self._turns = turns
         self._slots = slots
         self._absences = absences
@@ -235,15 +240,19 @@ class ModuleAnswers:
 
     async def _fetch(self, query: Query, source: Source) -> bytes:
         proxy = source.proxy
-        if query.query == LIST:
-            body = await proxy.get(query.path, MAX_LIST_BYTES)
-            try:
-                await self._lists.check(body, query.module, source.tenant)
-            except BadInputError as error:
-                raise refused(f"{query.module}/@v/list", str(error)) from error
-            return body
-        body = await proxy.get(query.path, MAX_INFO_BYTES)
-        return check_resolved(query.module, query.query, body, self._now())
+        if query.query != LIST:
+            body = await proxy.get(query.path, MAX_INFO_BYTES)
+            return check_resolved(query.module, query.query, body, self._now())
+        async with SpillSink(self._store, self._slots.memory, INLINE_BYTES) as sink:
+            deadline_s = proxy.upstream.metadata_s
+            await proxy.download(query.path, sink, MAX_LIST_BYTES, deadline_s)
+            await sink.seal()
+            body = await asyncio.to_thread(sink.read) if sink.is_staged else sink.read()
+        try:
+            await self._lists.check(body, query.module, source.tenant)
+        except BadInputError as error:
+            raise refused(f"{query.module}/@v/list", str(error)) from error
+        return body
 
     def _refresh(self, query: Query, since: datetime, source: Source) -> None:
         work = self._ask(query, since, source)

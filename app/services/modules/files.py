@@ -155,11 +155,13 @@ class ModuleFiles:
     async def _fetch_small(
         self, key: FileKey, source: Source, pending_sums: PendingSums
     ) -> ModuleFile:
-        async with SpillSink(self._store, INLINE_BYTES) as sink:
+        async with SpillSink(self._store, self._slots.memory, INLINE_BYTES) as sink:
             file = await self._receive_small(key, source, sink)
             file = await self._with_log_state(file, pending_sums)
-            is_blob = await sink.commit(file.sha256)
-        return replace(file, body=None) if is_blob else file
+            if file.size_bytes <= INLINE_BYTES:
+                return file
+            await sink.commit(file.sha256)
+        return replace(file, body=None)
 
     async def _receive_small(self, key: FileKey, source: Source, sink: SpillSink) -> ModuleFile:
         """Fetch a .info or .mod into a sink and check it, in a thread unless it is short."""
@@ -264,7 +266,7 @@ class ModuleFiles:
         if known is None:
             raise VerificationError(f"{key.name} is not stored; there is nothing to compare")
         if key.kind is not RequestKind.ZIP:
-            async with SpillSink(self._store, INLINE_BYTES) as sink:
+            async with SpillSink(self._store, self._slots.memory, INLINE_BYTES) as sink:
                 file = await self._receive_small(key, source, sink)
             await self._refuse_contradiction(file, known)
             return known

@@ -1,6 +1,7 @@
 """A sink for bodies of unknown length: short ones stay in memory, longer ones go to a staged blob.
 
-So a stalled download holds no more than `memory_bytes`, and a short body costs no file.
+So a stalled download holds little memory, and a short body costs no file. What is held in memory is
+taken from the budget of the process; where that is used up, a short body is staged, too.
 """
 
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ from typing import Self
 
 from app.core.digest import Digest
 from app.core.errors import StorageError
+from app.services.memory import MemoryBudget
 from app.storage.blobstore import BlobStore, StagedBlob
 
 
@@ -17,11 +19,13 @@ class SpillSink:
 
     Args:
         store: where a long body is staged.
+        budget: of the process.
         memory_bytes: the longest body that stays in memory.
     """
 
-    def __init__(self, store: BlobStore, memory_bytes: int) -> None:
+    def __init__(self, store: BlobStore, budget: MemoryBudget, memory_bytes: int) -> None:
         self._store = store
+        self._budget = budget
         self._memory_bytes = memory_bytes
         self._memory = bytearray()
         self._staged: StagedBlob | None = None
@@ -36,7 +40,17 @@ class SpillSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._empty()
         await self._stack.__aexit__(kind, error, trace)
+
+    def _empty(self) -> None:
+        self._budget.give_back(len(self._memory))
+        self._memory.clear()
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether the body lies on disk, so that `read` blocks."""
+        return self._staged is not None
 
     @property
     def size_bytes(self) -> int:
@@ -45,7 +59,7 @@ class SpillSink:
 
     async def restart(self) -> None:
         """Forget everything: the download begins again."""
-        self._memory.clear()
+        self._empty()
         if self._staged is not None:
             await self._staged.restart()
 
@@ -56,12 +70,13 @@ class SpillSink:
             StorageError: they can't be staged.
         """
         if self._staged is None:
-            if len(self._memory) + len(chunk) <= self._memory_bytes:
+            is_short = len(self._memory) + len(chunk) <= self._memory_bytes
+            if is_short and self._budget.take(len(chunk)):
                 self._memory += chunk
                 return
             self._staged = await self._stack.enter_async_context(self._store.stage())
             await self._staged.write(bytes(self._memory))
-            self._memory.clear()
+            self._empty()
         await self._staged.write(chunk)
 
     async def seal(self) -> None:
@@ -86,13 +101,13 @@ class SpillSink:
         except OSError as error:
             raise StorageError(f"a staged file can't be read back: {error.strerror}") from error
 
-    async def commit(self, digest: Digest) -> bool:
-        """Make a staged body a durable blob; False for a body in memory.
+    async def commit(self, digest: Digest) -> None:
+        """Make the sealed body a durable blob.
 
         Raises:
             StorageError: the body can't be made durable.
         """
         if self._staged is None:
-            return False
-        await self._store.commit(self._staged, digest)
-        return True
+            await self._store.put(self.read())
+        else:
+            await self._store.commit(self._staged, digest)

@@ -217,7 +217,7 @@ def _wired(
     checks = LogChecks(list(services.publiclog.relays.values()))
     files = ModuleFiles(db, store, leases, slots, checks, clock, **bounds)
     lists = Lists(slots.checks)
-    answers = ModuleAnswers(db, leases, slots, absences, lists, clock, **bounds)
+    answers = ModuleAnswers(db, store, leases, slots, absences, lists, clock, **bounds)
     upstreams = Upstreams(Goproxies(_client), services.tenants.credentials._box, cold)
     toolchains, policies = services.modules.toolchains, services.shared.policies
     mirrored = MirroredToolchains(toolchains)

@@ -7,11 +7,13 @@ import pytest
 
 from app.core.digest import Digest
 from app.core.errors import StorageError
+from app.services.memory import MemoryBudget
 from app.services.modules.spill import SpillSink
 from tests.services.bench import staged, stored
 from tests.services.modules.bench import Bench, process
 
 LIMIT = 100
+BUDGET = MemoryBudget(1 << 20)
 SHORT, LONG = b"s" * LIMIT, b"l" * (LIMIT + 1)
 
 
@@ -31,14 +33,15 @@ async def write(sink: SpillSink, body: bytes, step: int) -> None:
 async def test_the_body_is_what_was_written_wherever_it_lies(
     one: Bench, body: bytes, step: int
 ) -> None:
-    async with SpillSink(one.services.shared.store, LIMIT) as sink:
+    async with SpillSink(one.services.shared.store, BUDGET, LIMIT) as sink:
         await write(sink, body, step)
         assert sink.size_bytes == len(body)
         await sink.seal()
         assert sink.read() == body
         assert (staged(one.services) == []) is (len(body) <= LIMIT)
-        assert await sink.commit(Digest.of(body)) is (len(body) > LIMIT)
-    assert stored(one.services) == ({Digest.of(body)} if len(body) > LIMIT else set())
+        assert sink.is_staged is (len(body) > LIMIT)
+        await sink.commit(Digest.of(body))
+    assert stored(one.services) == {Digest.of(body)}
     assert staged(one.services) == []
 
 
@@ -47,7 +50,7 @@ async def test_the_body_is_what_was_written_wherever_it_lies(
 async def test_a_download_that_begins_again_forgets_what_came(
     one: Bench, first: bytes, second: bytes
 ) -> None:
-    async with SpillSink(one.services.shared.store, LIMIT) as sink:
+    async with SpillSink(one.services.shared.store, BUDGET, LIMIT) as sink:
         await write(sink, first, 9)
         await sink.restart()
         await write(sink, second.upper(), 9)
@@ -56,16 +59,34 @@ async def test_a_download_that_begins_again_forgets_what_came(
 
 
 async def test_what_is_not_committed_leaves_nothing(one: Bench) -> None:
-    async with SpillSink(one.services.shared.store, LIMIT) as sink:
+    async with SpillSink(one.services.shared.store, BUDGET, LIMIT) as sink:
         await write(sink, LONG, 9)
     await one.assert_untouched()
 
 
 async def test_a_staged_body_that_is_gone_is_an_error_of_the_storage(one: Bench) -> None:
-    async with SpillSink(one.services.shared.store, LIMIT) as sink:
+    async with SpillSink(one.services.shared.store, BUDGET, LIMIT) as sink:
         await write(sink, LONG, 9)
         await sink.seal()
         [path] = staged(one.services)
         path.unlink()
         with pytest.raises(StorageError, match="can't be read back"):
             sink.read()
+
+
+async def test_what_lies_in_memory_comes_out_of_the_budget_and_goes_back(one: Bench) -> None:
+    store, budget = one.services.shared.store, MemoryBudget(2 * LIMIT)
+    async with SpillSink(store, budget, LIMIT) as first, SpillSink(store, budget, LIMIT) as second:
+        await write(first, SHORT, 9)
+        await write(second, SHORT, 9)
+        assert budget.left_bytes == 0
+        async with SpillSink(store, budget, LIMIT) as third:
+            await write(third, b"x", 1)
+            assert third.is_staged
+        await second.restart()
+        assert budget.left_bytes == LIMIT
+        await write(first, b"more", 9)
+        assert first.is_staged
+        assert budget.left_bytes == 2 * LIMIT
+        await write(second, SHORT, 9)
+    assert budget.left_bytes == 2 * LIMIT
