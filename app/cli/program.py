@@ -48,8 +48,8 @@ program.command("apply")(apply)
 program.add_typer(audit)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_set: bool) -> None:
+    if is_set:
         print(f"moorage {__version__}")
         raise typer.Exit
 

@@ -94,12 +94,12 @@ def holds(result: dict[str, Any]) -> str:
     )
 
 
-def reports(found: list[dict[str, Any]]) -> str:
+def reports(log_reports: list[dict[str, Any]]) -> str:
     """Return what checking logs found, and each finding on a line."""
-    if not found:
+    if not log_reports:
         return "no tenant has a log"
     lines = []
-    for one in found:
+    for one in log_reports:
         state = "whole" if one["intact"] else "NOT WHOLE"
         lines.append(f"{one['log']}: {state}, {one['records']} records")
         lines += [f"  {one_line(finding)}" for finding in one["findings"]]
@@ -110,9 +110,9 @@ def prefetched(result: dict[str, Any]) -> "Shown":
     """Return what did not go well as a table, and a summary."""
     if not result["items"]:
         return "no release archive is mirrored yet, so no toolchain; see `moorage releases sync`"
-    told = ", ".join(f"{result[o]} {o}" for o in ("ok", "skipped", "failed"))
+    summary = ", ".join(f"{result[o]} {o}" for o in ("ok", "skipped", "failed"))
     rows = [(i["name"], i["outcome"], i["detail"]) for i in result["items"] if i["outcome"] != "ok"]
-    return (table(("VERSION", "OUTCOME", "WHY"), rows), told) if rows else told
+    return (table(("VERSION", "OUTCOME", "WHY"), rows), summary) if rows else summary
 
 
 def relayed(result: list[dict[str, Any]]) -> "str | Table":

@@ -111,8 +111,8 @@ def owned(result: list[dict[str, Any]]) -> "str | Table":
 
 def owner(result: dict[str, Any]) -> str:
     """Return whose a prefix is."""
-    told = f"{result['prefix']} is tenant {result['tenant']}'s"
-    return f"{told}, granted to {' '.join(result['granted'])}" if result["granted"] else told
+    line = f"{result['prefix']} is tenant {result['tenant']}'s"
+    return f"{line}, granted to {' '.join(result['granted'])}" if result["granted"] else line
 
 
 def changes(result: list[dict[str, Any]]) -> "str | Table":

@@ -34,7 +34,7 @@ _GO_TERM = re.compile(r"(>=|>|<=|<|=|)go([0-9a-z.]+)")
 _TOOLCHAIN = re.compile(r"v0\.0\.1-go([0-9][0-9A-Za-z.-]*)\.[a-z0-9]+-[a-z0-9]+")
 
 
-class Operator(StrEnum):
+class RangeOperator(StrEnum):
     """The relation to a version that a term demands."""
 
     AT_LEAST = ">="
@@ -52,7 +52,7 @@ class Term:
     `version` is canonical; for LINE it is "vX" or "vX.Y".
     """
 
-    operator: Operator
+    operator: RangeOperator
     version: str
     _limit: semver.Precedence = field(init=False, repr=False, compare=False)
 
@@ -60,23 +60,23 @@ class Term:
         object.__setattr__(self, "_limit", semver.precedence(self.version))
 
     def __str__(self) -> str:
-        bare = self.operator in {Operator.EQUAL, Operator.LINE}
+        bare = self.operator in {RangeOperator.EQUAL, RangeOperator.LINE}
         return self.version if bare else f"{self.operator}{self.version}"
 
     def holds(self, version: str, precedence: semver.Precedence) -> bool:
         """Whether a valid version with this precedence fulfils the term."""
         match self.operator:
-            case Operator.AT_LEAST:
+            case RangeOperator.AT_LEAST:
                 return precedence >= self._limit
-            case Operator.ABOVE:
+            case RangeOperator.ABOVE:
                 return precedence > self._limit
-            case Operator.AT_MOST:
+            case RangeOperator.AT_MOST:
                 return precedence <= self._limit
-            case Operator.BELOW:
+            case RangeOperator.BELOW:
                 return precedence < self._limit
-            case Operator.EQUAL:
+            case RangeOperator.EQUAL:
                 return canonical_version(version) == self.version
-            case Operator.LINE:
+            case RangeOperator.LINE:
                 return self.version in {semver.major(version), semver.major_minor(version)}
 
 
@@ -84,11 +84,11 @@ class Term:
 class GoTerm:
     """One condition on the Go version of a toolchain: (AT_LEAST, "1.25.3"), (LINE, "1.26")."""
 
-    operator: Operator
+    operator: RangeOperator
     version: str
 
     def __str__(self) -> str:
-        bare = self.operator in {Operator.EQUAL, Operator.LINE}
+        bare = self.operator in {RangeOperator.EQUAL, RangeOperator.LINE}
         return f"go{self.version}" if bare else f"{self.operator}go{self.version}"
 
     def holds(self, version: str, _precedence: semver.Precedence) -> bool:
@@ -99,17 +99,17 @@ class GoTerm:
         go = goversion.from_name(f"go{match[1]}")
         order = goversion.compare(go, self.version)
         match self.operator:
-            case Operator.AT_LEAST:
+            case RangeOperator.AT_LEAST:
                 return order >= 0
-            case Operator.ABOVE:
+            case RangeOperator.ABOVE:
                 return order > 0
-            case Operator.AT_MOST:
+            case RangeOperator.AT_MOST:
                 return order <= 0
-            case Operator.BELOW:
+            case RangeOperator.BELOW:
                 return order < 0
-            case Operator.EQUAL:
+            case RangeOperator.EQUAL:
                 return order == 0
-            case Operator.LINE:
+            case RangeOperator.LINE:
                 return goversion.minor_of(f"go{go}") == self.version
 
 
@@ -123,20 +123,20 @@ the tightest of several upper bounds is the least.
 
 
 def _lower(term: Term) -> _Bound | None:
-    if term.operator in {Operator.AT_MOST, Operator.BELOW}:
+    if term.operator in {RangeOperator.AT_MOST, RangeOperator.BELOW}:
         return None
-    if term.operator is Operator.LINE:
+    if term.operator is RangeOperator.LINE:
         # "-0" is the lowest pre-release of a version.
         return semver.precedence(f"{semver.canonical(term.version)}-0"), False
-    return semver.precedence(term.version), term.operator is Operator.ABOVE
+    return semver.precedence(term.version), term.operator is RangeOperator.ABOVE
 
 
 def _upper(term: Term) -> _Bound | None:
-    if term.operator in {Operator.AT_LEAST, Operator.ABOVE}:
+    if term.operator in {RangeOperator.AT_LEAST, RangeOperator.ABOVE}:
         return None
-    if term.operator is Operator.LINE:
+    if term.operator is RangeOperator.LINE:
         return semver.precedence(f"{semver.canonical(_next_line(term.version))}-0"), False
-    return semver.precedence(term.version), term.operator is not Operator.BELOW
+    return semver.precedence(term.version), term.operator is not RangeOperator.BELOW
 
 
 def _next_line(line: str) -> str:
@@ -152,7 +152,7 @@ def _can_hold(terms: tuple[Term, ...]) -> bool:
     """Whether a version can fulfil all terms."""
     lower = max(filter(None, map(_lower, terms)), default=None)
     upper = min(filter(None, map(_upper, terms)), default=None)
-    if len({term.version for term in terms if term.operator is Operator.EQUAL}) > 1:
+    if len({term.version for term in terms if term.operator is RangeOperator.EQUAL}) > 1:
         return False
     if lower is None or upper is None or lower[0] != upper[0]:
         return lower is None or upper is None or lower[0] < upper[0]
@@ -167,8 +167,8 @@ def _parse_go_term(operator: str, version: str, text: str) -> GoTerm:
     if not goversion.is_valid(version):
         raise _malformed(text, f"go{version[:_SHOWN_CHARS]} is no Go version such as go1.25.3")
     if goversion.minor_of(f"go{version}") == version and not operator:
-        return GoTerm(Operator.LINE, version)
-    return GoTerm(Operator(operator or "="), version)
+        return GoTerm(RangeOperator.LINE, version)
+    return GoTerm(RangeOperator(operator or "="), version)
 
 
 def _parse_term(token: str, text: str) -> Term | GoTerm:
@@ -183,12 +183,12 @@ def _parse_term(token: str, text: str) -> Term | GoTerm:
     operator, version = match.groups()
     line = version in {semver.major(version), semver.major_minor(version)}
     if line and not operator:
-        return Term(Operator.LINE, version)
+        return Term(RangeOperator.LINE, version)
     if canonical_version(version) != version:
         example = f"{operator}{canonical_version(version) or 'v1.2.3'}"
         reason = f"{token[:_SHOWN_CHARS]!a} needs a full version, such as {example[:_SHOWN_CHARS]}"
         raise _malformed(text, reason)
-    return Term(Operator(operator or "="), version)
+    return Term(RangeOperator(operator or "="), version)
 
 
 def _parse_terms(alternative: str, text: str) -> tuple[Term | GoTerm, ...]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from app.core import semver
 from app.core.errors import BadInputError
-from app.core.versionrange import MAX_RANGE_CHARS, Operator, Term, VersionRange
+from app.core.versionrange import MAX_RANGE_CHARS, RangeOperator, Term, VersionRange
 
 PSEUDO = "v1.3.0-0.20060102150405-abcdef123456"
 
@@ -130,7 +130,7 @@ def test_the_longest_range_is_accepted() -> None:
 
 def test_terms_are_told_apart() -> None:
     (alternative,) = VersionRange.parse("v1.2 >=v1.2.3").alternatives
-    assert alternative == (Term(Operator.LINE, "v1.2"), Term(Operator.AT_LEAST, "v1.2.3"))
+    assert alternative == (Term(RangeOperator.LINE, "v1.2"), Term(RangeOperator.AT_LEAST, "v1.2.3"))
 
 
 @given(range_texts, versions)

@@ -26,10 +26,10 @@ def parse_if_match(value: str | None) -> int | None:
     """
     if value is None or value.strip() == "*":
         return None
-    found = _TAG.fullmatch(value.strip())
-    if found is None:
+    match = _TAG.fullmatch(value.strip())
+    if match is None:
         raise BadInputError('If-Match takes one ETag as it was given, such as "3" with its quotes')
-    return int(found[1])
+    return int(match[1])
 
 
 async def _revision(if_match: Annotated[list[str] | None, Header()] = None) -> int | None:
