@@ -49,6 +49,8 @@ class LeaseTable:
     ) -> int | None:
         """Take the lease and return its new fence; None if another owner has the lease.
 
+        A lease that ends further ahead than twice its length counts as free.
+
         Args:
             name: "leader", "ingest:go1.27.1.src.tar.gz".
             owner: the owner who takes the lease.
@@ -61,7 +63,10 @@ class LeaseTable:
             self._session.add(LeaseRow(name=name, owner=owner, fence=1, expires_at=now + ttl))
             self._session.flush()
             return 1
-        if row.expires_at > now and row.owner != dead_owner:
+        # Taken while a clock was ahead, a lease would last until that time comes. Twice its length
+        # leaves room for hosts whose clocks differ.
+        is_held = now < row.expires_at <= now + 2 * ttl
+        if is_held and row.owner != dead_owner:
             return None
         row.owner, row.fence, row.expires_at = owner, row.fence + 1, now + ttl
         return row.fence

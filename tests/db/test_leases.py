@@ -65,3 +65,14 @@ def test_live_leases_are_those_of_a_prefix_that_have_not_ended(session: Session)
     table.forget_expired(later(seconds=35))
     assert table.holder("ingest:a") is None
     assert table.holder("ingest:b") is not None
+
+
+def test_a_lease_taken_by_a_clock_that_was_ahead_is_free(session: Session) -> None:
+    assert acquire(session, "a", 24 * 3600) == 1
+    assert acquire(session, "b") == 2
+    assert not LeaseTable(session).holds(LeaseHolder("leader", "a", 1))
+
+
+def test_a_lease_of_a_host_whose_clock_is_a_little_ahead_is_held(session: Session) -> None:
+    assert acquire(session, "a", 30) == 1
+    assert acquire(session, "b") is None

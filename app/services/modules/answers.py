@@ -164,7 +164,10 @@ class ModuleAnswers:
         known, now = await self._known(query), self._now()
         ttl = timedelta(seconds=route.ttl_s)
         if known is not None and known.status == 200:
+            # Below zero where a clock was ahead when upstream was asked: then the age is unknown.
             age = now - known.fetched_at
+            if age < timedelta(0):
+                age = 2 * ttl
             if age < ttl:
                 return CachedAnswer(known.body, (ttl - age).total_seconds())
             if age < 2 * ttl:

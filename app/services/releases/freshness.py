@@ -12,6 +12,8 @@ from app.services.clock import Now
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.index import ReleaseIndexReader
 
+_ZERO = timedelta(0)
+
 
 class Freshness:
     """Reads the index for requests, but only if an honest answer needs a newer one.
@@ -62,7 +64,9 @@ class Freshness:
         """
         for fresh in (False, True):
             read_at = (await self._catalog.current(fresh=fresh)).status.read_at
-            if read_at is not None and self._now() - read_at < self._max_age:
+            # An age below zero: a clock was ahead when the index was read, and nobody knows how old
+            # the index is.
+            if read_at is not None and _ZERO <= self._now() - read_at < self._max_age:
                 return fresh
         await self._refresh()
         return True

@@ -301,3 +301,19 @@ async def test_F49_a_long_wait_is_passed_on_and_a_short_one_waited(
     with pytest.raises(UpstreamUnavailableError) as told:
         await one.ask(LIST, NAME)
     assert told.value.retry_after_s >= least
+
+
+@pytest.mark.parametrize("is_down", [False, True], ids=["upstream answers", "upstream is down"])
+async def test_an_answer_of_a_clock_that_was_ahead_is_asked_for_anew(
+    one: Bench, fake: FakeGoproxy, is_down: bool
+) -> None:
+    one.clock.advance(days=1)
+    await one.ask(LIST, NAME)
+    one.clock.advance(days=-1)
+    fake.put(V2)
+    if is_down:
+        fake.stop()
+    listed = await one.ask(LIST, NAME)
+    versions = b"v1.0.0\n" if is_down else b"v1.0.0\nv1.1.0\n"
+    assert (listed.body, bool(listed.stale_s)) == (versions, is_down)
+    assert listed.fresh_s == (0.0 if is_down else TTL_S)

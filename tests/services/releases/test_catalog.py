@@ -186,3 +186,15 @@ async def test_an_old_index_that_cannot_be_read_anew_is_an_error_and_no_absence(
     with pytest.raises(errors.UpstreamUnavailableError):
         await bench.freshness.look_again()
     assert NAME in (await bench.services.releases.catalog.current()).records
+
+
+async def test_an_index_read_by_a_clock_that_was_ahead_is_read_again(
+    bench: Bench, fake: FakeGodev, put_release: PutRelease
+) -> None:
+    put_release()
+    bench.clock.advance(days=1)
+    assert await bench.freshness.look_again()
+    bench.clock.advance(days=-1)
+    assert await bench.freshness.look_again()
+    assert not await bench.freshness.look_again()
+    assert fake.hits[INDEX_PATH] == 2
