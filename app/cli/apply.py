@@ -13,6 +13,7 @@ from app.cli.api import WrongFieldsError
 from app.cli.output import colours_are_wanted, emit, one_line
 from app.cli.session import Json, ServerUrl, ask
 from app.core.errors import BadInputError
+from app.core.timeouts import CONNECT_S, METADATA_S, ZIP_S
 
 _SIGNS = {"create": ("+", "green"), "remove": ("-", "red"), "update": ("~", "yellow")}
 _IN_THE_NAME = {"pattern", "effect", "versions"}
@@ -21,9 +22,9 @@ _USUAL: dict[str, object] = {
     "credential": None,
     "on_absent": "next",
     "redirect_to": [],
-    "connect_s": 5.0,
-    "metadata_s": 60.0,
-    "zip_s": 900.0,
+    "connect_s": CONNECT_S,
+    "metadata_s": METADATA_S,
+    "zip_s": ZIP_S,
     "ca_sha256": "",
 }
 

@@ -26,6 +26,7 @@ from app.core.noun import (
     model_validator,
     refuse,
 )
+from app.core.timeouts import CONNECT_S, METADATA_S, ZIP_S
 
 MAX_UPSTREAMS = 10
 MAX_CA_BYTES = 256 * 1024
@@ -68,9 +69,9 @@ class Upstream(Noun):
     on_absent: OnAbsent = OnAbsent.NEXT
     redirect_to: Annotated[frozenset[str], Words(max_words=20, max_chars=300)] = frozenset()
     ca_pem: Annotated[str, Field(max_length=MAX_CA_BYTES)] = ""
-    connect_s: Annotated[float, _seconds(0.1, 60)] = 5.0
-    metadata_s: Annotated[float, _seconds(1, 600)] = 60.0
-    zip_s: Annotated[float, _seconds(1, 7200)] = 900.0
+    connect_s: Annotated[float, _seconds(0.1, 60)] = CONNECT_S
+    metadata_s: Annotated[float, _seconds(1, 600)] = METADATA_S
+    zip_s: Annotated[float, _seconds(1, 7200)] = ZIP_S
 
     @model_validator(mode="before")
     @classmethod
