@@ -143,7 +143,7 @@ class RecordedOwnership(Ownership, Recorded):
     id: int = Field(exclude=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """The outcome for one tenant, module and version.
 
@@ -186,7 +186,7 @@ _Ready = tuple[Callable[[str], bool], datetime | None, RecordedRule]
 """Whether the rule's pattern matches a module, when the rule ends, and the rule."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """What one tenant's rules say; pure data, compiled once for each policy generation."""
 
@@ -224,7 +224,7 @@ class Access:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleAccess:
     """The rules about one module, in the order they act."""
 

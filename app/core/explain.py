@@ -19,7 +19,7 @@ class Outcome(StrEnum):
     PASSES = "does not apply"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedStep:
     """One step in words.
 
@@ -65,9 +65,15 @@ def explain(
         of_stage = [s for s in steps if s.stage is stage]
         if not of_stage:
             lines.append(
-                ExplainedStep(stage, _NONE_IS_ABOUT_IT[stage], Outcome.PASSES, "", decides=False)
+                ExplainedStep(
+                    stage=stage,
+                    what=_NONE_IS_ABOUT_IT[stage],
+                    outcome=Outcome.PASSES,
+                    reason="",
+                    decides=False,
+                )
             )
-        for line in _lines(of_stage, access, version, is_open, names_others):
+        for line in _lines(of_stage, access, version, is_open=is_open, names_others=names_others):
             is_open = is_open and not line.decides
             lines.append(line)
     return lines
@@ -77,22 +83,29 @@ def _lines(
     steps: list[Step],
     access: ModuleAccess,
     version: str | None,
+    *,
     is_open: bool,
     names_others: bool,
 ) -> Iterator[ExplainedStep]:
     for step in steps:
-        what = _what(step, access, names_others)
+        what = _what(step, access, names_others=names_others)
         if step.decision is None:
             yield ExplainedStep(
-                step.stage, what, Outcome.PASSES, _passed(step, version), decides=False
+                stage=step.stage,
+                what=what,
+                outcome=Outcome.PASSES,
+                reason=_passed(step, version),
+                decides=False,
             )
             continue
         outcome = Outcome.ALLOWS if step.decision.allowed else Outcome.DENIES
-        yield ExplainedStep(step.stage, what, outcome, _told(step), decides=is_open)
+        yield ExplainedStep(
+            stage=step.stage, what=what, outcome=outcome, reason=_reason(step), decides=is_open
+        )
         is_open = False
 
 
-def _what(step: Step, access: ModuleAccess, names_others: bool) -> str:
+def _what(step: Step, access: ModuleAccess, *, names_others: bool) -> str:
     subject = step.subject
     if isinstance(subject, RecordedRule):
         name = "platform rule" if step.stage is Stage.PLATFORM else "rule"
@@ -109,7 +122,7 @@ def _what(step: Step, access: ModuleAccess, names_others: bool) -> str:
     return f"default of {access.tenant}: {access.default}"
 
 
-def _told(step: Step) -> str:
+def _reason(step: Step) -> str:
     if isinstance(step.subject, RecordedRule):
         return step.subject.reason
     return ""

@@ -98,7 +98,11 @@ class Permission:
         """Return the decision about a canonical version; None asks for the module as a whole."""
         if self.refusal is not None:
             return self.refusal
-        return Decision(True, "token") if self.access is None else self.access.decide(version)
+        return (
+            Decision(allowed=True, by="token")
+            if self.access is None
+            else self.access.decide(version)
+        )
 
 
 def permission(
@@ -123,12 +127,16 @@ def permission(
 def _refusal(principal: Principal, of_tenant: TenantPolicy) -> Decision | None:
     tenant = of_tenant.tenant
     if not tenant.enabled:
-        return Decision(False, "tenant", f"tenant {tenant.name} is switched off; ask an admin")
+        return Decision(
+            allowed=False, by="tenant", reason=f"tenant {tenant.name} is switched off; ask an admin"
+        )
     if principal.tenant not in (None, tenant.name):
-        return Decision(False, "token", f"this token is not one for tenant {tenant.name}")
+        return Decision(
+            allowed=False, by="token", reason=f"this token is not one for tenant {tenant.name}"
+        )
     if not tenant.anonymous_read and not principal.has(Scope.READ):
         reason = f"this token lacks the scope `{Scope.READ}` for {tenant.name}"
-        return Decision(False, "token", reason)
+        return Decision(allowed=False, by="token", reason=reason)
     return None
 
 

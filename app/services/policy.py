@@ -25,7 +25,7 @@ from app.db.tokens import RecordedToken, Tokens
 from app.services.generation import GenerationWatch, PerGeneration
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TenantPolicy:
     """What holds for one tenant."""
 
@@ -46,7 +46,7 @@ class TenantPolicy:
         return min(ends, default=None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What holds for everybody, at one generation.
 

@@ -32,7 +32,9 @@ def decided(
 ) -> Decision:
     own = [r for r in rules if r.tenant is not None]
     others = [r for r in rules if r.tenant is None]
-    access = Access("acme", default, own, others, owned)
+    access = Access(
+        tenant="acme", default=default, rules=own, platform_rules=others, ownerships=owned
+    )
     return access.to(module, NOW).decide(version)
 
 

@@ -1,5 +1,6 @@
 """What an explanation shows, against the decision itself: it can't tell another story."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,6 +23,17 @@ def rule(
     return recorded_rule(number, effect, pattern, versions, **more)
 
 
+def _access(
+    own: list[RecordedRule],
+    platform: list[RecordedRule],
+    owned: Sequence[Ownership],
+    default: Effect,
+) -> Access:
+    return Access(
+        tenant="acme", default=default, rules=own, platform_rules=platform, ownerships=owned
+    )
+
+
 def explained(
     *rules: RecordedRule,
     default: Effect = DENY,
@@ -29,7 +41,7 @@ def explained(
     owned: tuple[Ownership, ...] = (),
 ) -> list[ExplainedStep]:
     own = [r for r in rules if r.tenant is not None]
-    access = Access("acme", default, own, [r for r in rules if r.tenant is None], owned)
+    access = _access(own, [r for r in rules if r.tenant is None], owned, default)
     return explain(access.to(X, NOW), version)
 
 
@@ -85,7 +97,7 @@ def test_every_step_is_told_in_the_order_that_it_acts_and_the_first_that_decides
 )
 def test_no_other_tenant_is_named_to_those_who_may_not_know_them(owner: str, told: str) -> None:
     owned = (an_owner("corp.example", owner, "zeta"),)
-    access = Access("acme", DENY, [], [], owned).to(X, NOW)
+    access = _access([], [], owned, DENY).to(X, NOW)
     whats = [line.what for line in explain(access, "v1.0.0", names_others=False)]
     assert whats[1] == told
 
@@ -141,7 +153,7 @@ def test_what_is_marked_is_what_decides(
     rules: list[RecordedRule], owned: list[Ownership], default: Effect, version: str | None
 ) -> None:
     platform = [r for r in rules if r.tenant is None and r.effect is DENY]
-    access = Access("acme", default, [r for r in rules if r.tenant], platform, owned).to(X, NOW)
+    access = _access([r for r in rules if r.tenant], platform, owned, default).to(X, NOW)
     lines, decision = explain(access, version), access.decide(version)
     [decides] = [line for line in lines if line.decides]
     assert (decides.outcome is Outcome.ALLOWS) is decision.allowed

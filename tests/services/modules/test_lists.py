@@ -26,7 +26,7 @@ class Even:
 
     def decide(self, version: str) -> Decision:
         self.threads.add(threading.current_thread())
-        return Decision(int(version.split(".")[1]) % 2 == 0, "even")
+        return Decision(allowed=int(version.split(".")[1]) % 2 == 0, by="even")
 
 
 @pytest.fixture
