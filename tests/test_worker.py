@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 import anyio
+import pytest
 
 from app import worker
 from app.core.job import Job, JobState
@@ -89,6 +90,7 @@ async def test_nobody_leads_beside_a_living_leader(services, fake: FakeGodev) ->
         await seen(lambda: fake.hits["/dl/"] == 1)
 
 
+@pytest.mark.slow
 async def test_F93_whoever_lost_the_lease_stops_working(
     start_services, fake: FakeGodev, put_release, monkeypatch
 ) -> None:

@@ -117,6 +117,7 @@ def test_json_has_every_fact(port: Port) -> None:
     assert found["changes"][3]["after"]["upstreams"][0]["zip_s"] == 60.0
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_no_colours_and_a_terminal_does(port: Port) -> None:
     file = write(port, FILE)
     piped = port.here("apply", "-f", file, "--dry-run").out

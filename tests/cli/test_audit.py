@@ -5,6 +5,7 @@ import pytest
 from tests.cli.port import Port
 
 
+@pytest.mark.slow
 def test_the_record_is_the_same_here_and_there(port: Port) -> None:
     for command in (
         ("audit", "list", "--limit", "3"),

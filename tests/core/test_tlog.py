@@ -218,6 +218,7 @@ def test_hashes_and_proofs_are_those_of_rfc_6962(log: Log) -> None:
             assert prove_tree(size, n + 1, log.read) == consistency(n + 1, 0, size, True)
 
 
+@pytest.mark.slow
 def test_records_and_growth_of_all_trees_of_up_to_600_are_proven(log: Log) -> None:
     # Every place of a tree of up to 256 and of 600 records, every fifth one of those between.
     stored = log.stored

@@ -41,6 +41,7 @@ def _herd(server: Server, fake: FakeGodev, expected: Path, clients: int) -> dict
         return result
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_F38_500_cold_requests_cause_one_download_and_flat_memory(
     site: Site, fake: FakeGodev, put_release, tmp_path: Path
@@ -61,6 +62,7 @@ def test_F38_500_cold_requests_cause_one_download_and_flat_memory(
         assert growth < 100 * MIB, f"{growth / MIB:.0f} MiB"
 
 
+@pytest.mark.slow
 def test_F38_two_processes_share_one_download(
     site: Site, fake: FakeGodev, put_release, tmp_path: Path
 ) -> None:

@@ -91,6 +91,8 @@ def kill_after(warm: Warm, site: Site, seconds: float, *arguments: str) -> bool:
     return run.wait(10).code == -signal.SIGKILL
 
 
+@pytest.mark.slow
+@pytest.mark.timed
 @pytest.mark.timeout(240)
 def test_F91_fifty_kills_at_random_moments_of_ingestion(
     everything: Site, fake: FakeGodev, signer: Signer, warm: Warm
@@ -142,6 +144,8 @@ def assert_every_row_has_its_blob(site: Site, files: int) -> None:
     assert {row[0] for row in served} <= {path.name for path in blobs(site.data_dir)}
 
 
+@pytest.mark.slow
+@pytest.mark.timed
 @pytest.mark.timeout(240)
 def test_F91_a_server_killed_while_it_fetches_on_demand_starts_clean(
     everything: Site, fake: FakeGodev, signer: Signer, warm: Warm
@@ -177,6 +181,8 @@ def quietly(server: Server, name: str) -> None:
         return
 
 
+@pytest.mark.slow
+@pytest.mark.timed
 @pytest.mark.timeout(120)
 def test_F91_the_recovery_may_be_killed_too(
     everything: Site, fake: FakeGodev, signer: Signer, warm: Warm

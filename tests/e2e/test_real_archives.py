@@ -51,6 +51,7 @@ def state(shown: Ended) -> tuple[str, str | None]:
     return shown.json["state"], verdict and verdict["subkey"]
 
 
+@pytest.mark.slow
 def test_a_sync_mirrors_verifies_and_fetches_nothing_twice(
     real: Site, godev: FakeGodev, warm: Warm
 ) -> None:
@@ -119,6 +120,7 @@ def sums_are_right(folder: Path, name: str) -> bool:
     return (done.returncode, done.stdout) == (0, f"{name}: OK\n")
 
 
+@pytest.mark.slow
 def test_curl_sha256sum_and_gpg_are_content_and_an_interrupted_download_resumes(
     real: Site, godev: FakeGodev, tmp_path: Path
 ) -> None:
@@ -187,6 +189,7 @@ def refresh_there(server: Server, warm: Warm, export: Path) -> Ended:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refresh", [refresh_here, refresh_there])
 def test_F65_a_key_refresh_releases_what_was_quarantined_without_a_second_download(
     with_the_2024_key: Site, godev: FakeGodev, real_upstream: Path, warm: Warm, refresh

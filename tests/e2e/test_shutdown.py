@@ -78,6 +78,7 @@ def with_workers(site: Site, workers: int, **more: int) -> Site:
     return site.but(workers=workers, port=free_port(), **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_F97_SIGTERM_while_clients_download_drains_and_ends_with_0(
     site: Site, fake: FakeGodev, put_release, warm: Warm, workers: int
@@ -114,6 +115,7 @@ def assert_clean_start(site: Site, expected: str) -> None:
     assert site.run("fsck", "--deep", "--json").json["findings"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "to_group", "drain_s"),
     [(1, True, 600), (1, False, 600), (2, True, 600), (2, False, 1)],
@@ -140,6 +142,7 @@ def test_a_second_SIGTERM_ends_the_drain(site: Site, put_release) -> None:
         server.stop()
 
 
+@pytest.mark.slow
 def test_downloads_that_take_too_long_are_cut(site: Site, put_release) -> None:
     put_release(extra_bytes=BIG)
     with site.but(shutdown_s=1).serve() as server:
@@ -149,6 +152,7 @@ def test_downloads_that_take_too_long_are_cut(site: Site, put_release) -> None:
         assert short != hashlib.sha256(put_release(extra_bytes=BIG)).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_F97_a_signal_during_an_ingestion_leaves_nothing_half_done(
     site: Site, fake: FakeGodev, put_release, warm: Warm, number: int
@@ -177,6 +181,7 @@ def ask_in_vain(server: Server) -> None:
         assert server.get(f"/dl/{NAME}").status >= 500
 
 
+@pytest.mark.slow
 def test_F97_an_ingestion_that_ends_in_time_is_kept_although_it_was_told_to_stop(
     site: Site, fake: FakeGodev, put_release
 ) -> None:
@@ -196,6 +201,7 @@ def test_F97_an_ingestion_that_ends_in_time_is_kept_although_it_was_told_to_stop
     assert len(blobs(site.data_dir)) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_requests_keep_working(site: Site, put_release) -> None:
     expected = hashlib.sha256(put_release()).hexdigest()
     with with_workers(site, 2).serve() as server:
@@ -212,6 +218,7 @@ def test_a_killed_worker_is_replaced_and_requests_keep_working(site: Site, put_r
         assert any(e["event"] == "process died; starting another" for e in server.events)
 
 
+@pytest.mark.slow
 def test_the_whole_server_is_gone_when_its_supervisor_is_killed(site: Site, put_release) -> None:
     put_release()
     with with_workers(site, 2).serve() as server:
@@ -222,6 +229,7 @@ def test_the_whole_server_is_gone_when_its_supervisor_is_killed(site: Site, put_
         assert refuses(server)
 
 
+@pytest.mark.slow
 def test_nothing_of_another_run_disturbs_a_start(site: Site, put_release, tmp_path: Path) -> None:
     put_release()
     with site.serve() as killed:

@@ -186,6 +186,7 @@ def test_a_clean_run_makes_each_call_that_the_protocol_names(tracer, tmp_path):
     assert {"openat", "write", "fsync", "fallocate", "ftruncate", "flock"} <= made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_opening_traced", [False, True], ids=["put", "open and put"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_F88_F89_F91_a_fault_at_each_call_of_a_put(tracer, tmp_path, fault, is_opening_traced):
@@ -223,6 +224,7 @@ def test_F89_EIO_at_each_call_of_a_read_is_a_storage_error(tracer, tmp_path):
     assert asyncio.run(violations(case)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["EIO", "KILL"])
 def test_F90_F91_a_fault_while_a_damaged_blob_is_replaced(tracer, tmp_path, fault):
     clean = Case(tmp_path / "clean")
@@ -238,6 +240,7 @@ def test_F90_F91_a_fault_while_a_damaged_blob_is_replaced(tracer, tmp_path, faul
     assert {point: wrong for point, wrong in found.items() if wrong} == {}
 
 
+@pytest.mark.slow
 def test_F91_recover_killed_at_each_call_is_ended_by_the_next_recover(tracer, tmp_path):
     clean = Case(tmp_path / "clean")
     clean.place_leftovers()

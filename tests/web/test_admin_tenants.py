@@ -263,6 +263,7 @@ async def test_client_config_names_what_no_public_log_may_hear_of(admin: Admin) 
     assert "GONOSUMDB=b.example,c.example\n" in got.text
 
 
+@pytest.mark.slow
 async def test_a_tenant_with_tokens_has_no_client_config_over_http(admin: Admin) -> None:
     await admin.post("/tenants", {"name": "acme"})
     told = refused(await admin.ask("GET", "/tenants/acme/client-config"), 400)

@@ -87,6 +87,7 @@ def test_go_mod_tidy_finds_modules_for_imports_and_writes_go_sum(go: Go) -> None
     assert go.out("mod", "why", LEAF).splitlines()[1:] == ["m", TREE, LEAF]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["-mod=mod", "-mod=readonly", None])
 def test_goflags_are_of_no_matter_once_go_sum_is_complete(go: Go, flags: str | None) -> None:
     go.program(f"_ {TREE}")
@@ -109,6 +110,7 @@ def test_go_mod_vendor_makes_a_module_that_needs_no_proxy(go: Go) -> None:
     go.but(GOFLAGS="-mod=vendor", GOPROXY="off").out("vet", ".")
 
 
+@pytest.mark.slow
 def test_go_install_makes_a_program_of_a_version(go: Go) -> None:
     go.out("install", f"{TOOL}/cmd/tool@{V}")
     assert _printed(go, str(go.bin / "tool")) == "tool says example.com/leaf@v1.0.0"
@@ -187,6 +189,7 @@ def real(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]
         yield Real(served)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [False, True], ids=["go", "old go"])
 def test_a_program_builds_with_real_modules(make_go: MakeGo, real: Real, old: bool) -> None:
     go = make_go(real.url(old=old), old=old)

@@ -53,6 +53,7 @@ def closed(warm: Warm, tmp_path: Path, real_upstream: Path) -> Iterator[tuple[Re
                 upstream.start()
 
 
+@pytest.mark.slow
 def test_S56_go_1_23_1_runs_and_compiles_with_every_public_upstream_down(
     closed: tuple[Relayed, str], make_go: MakeGo, tmp_path: Path
 ) -> None:

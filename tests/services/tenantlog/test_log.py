@@ -241,6 +241,7 @@ async def test_a_removed_tenant_s_log_keeps_its_name_and_answers(owner: Owner) -
     assert await owner.logs.of("acme") == again
 
 
+@pytest.mark.slow
 async def test_killed_appenders_leave_a_log_that_is_whole_and_one_timeline(
     owner: Owner, database_url: str, tmp_path: Path
 ) -> None:
