@@ -74,6 +74,7 @@ class Journal:
         finally:
             with self.changed:
                 self.stalled -= 1
+                self.changed.notify_all()
 
 
 class Wire:
