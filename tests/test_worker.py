@@ -19,6 +19,7 @@ from app.db.leases import LeaseTable
 from app.services.assembly import Services
 from app.services.clock import utc_now
 from app.services.jobs import SYNC
+from app.services.leases import TTL
 from app.worker import Worker
 from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
@@ -101,11 +102,9 @@ async def test_F93_whoever_lost_the_lease_stops_working(
         await seen(lambda: fake.hits["/dl/"] >= 1)
         assert len(loops()) > 2
         # Another process takes over, as after a long pause of this one.
-        later = utc_now() + timedelta(hours=1)
+        later = utc_now() + TTL
         await services.shared.db.write(
-            lambda s: LeaseTable(s).acquire(
-                "leader", "host/1/1", later, timedelta(hours=1), dead_owner=None
-            )
+            lambda s: LeaseTable(s).acquire("leader", "host/1/1", later, TTL, dead_owner=None)
         )
         await seen(lambda: len(loops()) == 2)  # those of a process that does not lead
         hits = fake.hits["/dl/"]
