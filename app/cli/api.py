@@ -48,7 +48,7 @@ class WrongFieldsError(BadInputError):
         self.fields = fields
 
     def below(self, name: str) -> "WrongFieldsError":
-        """Return the same error with its places told from a part of the body on."""
+        """Return the same error, with places relative to one part of the body."""
         return WrongFieldsError([(at.removeprefix(f"{name}."), e) for at, e in self.fields])
 
 

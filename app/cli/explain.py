@@ -1,4 +1,4 @@
-"""`moorage explain` and `moorage refresh`: how a tenant stands to a module."""
+"""`moorage explain` and `moorage refresh`: what a tenant may have of a module."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any

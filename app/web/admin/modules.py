@@ -1,4 +1,4 @@
-"""`/api/v1/tenants/{tenant}/explain` and `…/refresh`: how a tenant stands to a module."""
+"""`/api/v1/tenants/{tenant}/explain` and `…/refresh`: what a tenant may have of a module."""
 
 from typing import Annotated
 
