@@ -19,6 +19,7 @@ from app.services.authorization import (
 from app.services.policy import Policy
 from tests.nouns import a_tenant
 from tests.services.modules.bench import Bench, process
+from tests.web.harbour import replace_tenant
 
 READ, ADMIN, PUBLISH = (frozenset({s}) for s in (Scope.READ, Scope.ADMIN, Scope.PUBLISH))
 
@@ -119,8 +120,8 @@ async def test_a_token_reads_where_it_is_valid(
 
 async def test_a_tenant_that_is_switched_off_refuses_everybody(bench: Bench) -> None:
     _, secret = await bench.services.tenants.tokens.create("ci", tenant="open", scopes=READ)
-    await bench.services.tenants.tenants.update(
-        a_tenant("open", "", Effect.ALLOW, anonymous_read=True, enabled=False), OPERATOR
+    await replace_tenant(
+        bench.services, a_tenant("open", "", Effect.ALLOW, anonymous_read=True, enabled=False)
     )
     policy, now = await policy_of(bench), bench.clock()
     off = policy.tenants["open"]

@@ -14,6 +14,7 @@ from app.services.generation import POLL_S
 from app.services.policy import TenantPolicy
 from tests.nouns import a_credential, a_route, a_rule, a_tenant, an_owner, an_upstream
 from tests.services.modules.bench import Bench, process
+from tests.web.harbour import replace_tenant
 
 UPSTREAM = an_upstream("https://proxy.example")
 
@@ -51,9 +52,7 @@ Change = Callable[[Bench], Awaitable[object]]
 
 
 async def _tenant(bench: Bench) -> object:
-    return await bench.services.tenants.tenants.update(
-        a_tenant("acme", "new", enabled=False), OPERATOR
-    )
+    return await replace_tenant(bench.services, a_tenant("acme", "new", enabled=False))
 
 
 async def _rule(bench: Bench) -> object:

@@ -10,6 +10,7 @@ from typing import Any
 from app.core.effect import Effect
 from app.core.principal import OPERATOR, Scope
 from app.core.routing import Upstream
+from app.core.tenant import RecordedTenant, Tenant, TenantSettings
 from app.db.generation import bump_generation
 from app.services.assembly import Services
 from app.services.clock import Now, utc_now
@@ -62,6 +63,14 @@ async def add_tenant(
     if upstream is not None:
         await add_route(services, name, "*", upstream)
     await settled(services)
+
+
+async def replace_tenant(services: Services, tenant: Tenant) -> RecordedTenant:
+    """Give the tenant of that name all settings of another; return it."""
+    settings = TenantSettings(
+        **{name: getattr(tenant, name) for name in TenantSettings.model_fields}
+    )
+    return await services.tenants.tenants.change(tenant.name, settings, OPERATOR)
 
 
 async def add_route(

@@ -32,6 +32,7 @@ from tests.web.harbour import (
     cooled,
     harbour,
     proxy_settings,
+    replace_tenant,
     settled,
 )
 from tests.web.wire import Got, Site, request, serving, until
@@ -371,9 +372,7 @@ async def test_a_rule_that_expires_ends_prepared_answers(
     timed_front: Front, clocks: Clocks
 ) -> None:
     services = timed_front.site.services
-    await services.tenants.tenants.update(
-        a_tenant("acme", "", Effect.DENY, anonymous_read=True), OPERATOR
-    )
+    await replace_tenant(services, a_tenant("acme", "", Effect.DENY, anonymous_read=True))
     ends = clocks.wall() + timedelta(seconds=60)
     await add_rule(services, "acme", Effect.ALLOW, "example.com", expires_at=ends)
     tails = ("@v/v1.0.0.zip", "@v/list", "@v/v1.0.0.mod")
@@ -423,11 +422,9 @@ async def test_F26_every_change_is_seen_by_a_second_server_within_a_second(tmp_p
             await status(403)
             await one.services.tenants.rules.remove("acme", rule, OPERATOR)
             await status(200)
-            await one.services.tenants.tenants.update(
-                a_tenant("acme", "", Effect.ALLOW, enabled=False), OPERATOR
-            )
+            await replace_tenant(one.services, a_tenant("acme", "", Effect.ALLOW, enabled=False))
             await status(401)
-            await one.services.tenants.tenants.update(a_tenant("acme", "", Effect.ALLOW), OPERATOR)
+            await replace_tenant(one.services, a_tenant("acme", "", Effect.ALLOW))
             await status(200)
             await one.services.tenants.tokens.revoke(token)
             await status(401)

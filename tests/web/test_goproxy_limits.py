@@ -10,13 +10,20 @@ import anyio
 import pytest
 
 from app.core.effect import Effect
-from app.core.principal import OPERATOR
 from app.core.tenant import TenantLimits
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
 from tests.nouns import a_tenant
-from tests.web.harbour import add_tenant, add_token, assert_one_line, bearer, harbour, settled
+from tests.web.harbour import (
+    add_tenant,
+    add_token,
+    assert_one_line,
+    bearer,
+    harbour,
+    replace_tenant,
+    settled,
+)
 from tests.web.wire import Site, request
 
 X = module("example.com/x", "v1.0.0")
@@ -64,7 +71,7 @@ async def test_a_tenants_own_limits_take_the_place_of_the_settings(tmp_path: Pat
         draft = a_tenant(
             "acme", "", Effect.ALLOW, anonymous_read=True, limits=TenantLimits(rate=1000)
         )
-        await site.services.tenants.tenants.update(draft, OPERATOR)
+        await replace_tenant(site.services, draft)
         await settled(site.services)
         got = await asyncio.gather(*(site.ask(f"{BASE}/m{n}/@v/list") for n in range(30)))
         assert {one.status for one in got} == {404}

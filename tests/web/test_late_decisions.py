@@ -23,6 +23,7 @@ from tests.web.harbour import (
     bearer,
     cooled,
     harbour,
+    replace_tenant,
     settled,
 )
 from tests.web.wire import Got, Site
@@ -68,7 +69,7 @@ async def _deny(services: Services) -> None:
 
 async def _switch_off(services: Services) -> None:
     draft = a_tenant("acme", "", Effect.ALLOW, enabled=False)
-    await services.tenants.tenants.update(draft, OPERATOR)
+    await replace_tenant(services, draft)
 
 
 async def _remove(services: Services) -> None:

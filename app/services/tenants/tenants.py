@@ -97,13 +97,6 @@ class TenantService:
         tenant_id, *_ = write(session, edits, who, at)
         return after.model_copy(update={"id": tenant_id})
 
-    async def update(
-        self, tenant: Tenant, who: Principal, *, revision: int | None = None
-    ) -> RecordedTenant:
-        """Return the tenant of that name, changed as a whole; see `change`."""
-        settings = TenantSettings(**{name: getattr(tenant, name) for name in _SETTINGS})
-        return await self.change(tenant.name, settings, who, revision=revision)
-
     async def change(
         self,
         name: str,
@@ -181,7 +174,6 @@ class TenantService:
         return await self._db.write(work)
 
 
-_SETTINGS = tuple(TenantSettings.model_fields)
 _PLATFORMS = ("hosts", "limits", "enabled")
 
 

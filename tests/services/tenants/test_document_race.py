@@ -16,7 +16,7 @@ from app.services.tenants.snapshot import State, read_state
 from tests.installation import running
 from tests.nouns import a_credential, a_route, a_rule, a_tenant, an_owner
 from tests.services.bench import audited
-from tests.web.harbour import proxy_settings
+from tests.web.harbour import proxy_settings, replace_tenant
 
 TO_PROXY = a_route("*", "https://proxy.example")
 KEPT = TenantPart(title="kept", rules=(a_rule(Effect.DENY, "a.b"),), routes=(TO_PROXY,))
@@ -33,7 +33,7 @@ async def services(tmp_path: Path) -> AsyncIterator[Services]:
 
 
 async def _rename(services: Services) -> object:
-    return await services.tenants.tenants.update(a_tenant("acme", "renamed"), OPERATOR)
+    return await replace_tenant(services, a_tenant("acme", "renamed"))
 
 
 async def _add_rule(services: Services) -> object:
@@ -129,7 +129,7 @@ async def test_who_is_overtaken_each_time_is_told_and_nothing_of_his_is_written(
     titles = iter("abcdefgh")
 
     def rename(services: Services) -> Awaitable[object]:
-        return services.tenants.tenants.update(a_tenant("acme", next(titles)), OPERATOR)
+        return replace_tenant(services, a_tenant("acme", next(titles)))
 
     planned = between(services, monkeypatch, rename, times=99)
     with pytest.raises(ConflictError, match="changed during each of 5 tries"):
