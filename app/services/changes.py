@@ -35,6 +35,18 @@ def tenant_named(session: Session, name: str) -> RecordedTenant:
     return tenant
 
 
+def tenant_id_named(session: Session, name: str) -> int:
+    """Return the id of one tenant, without reading the tenant.
+
+    Raises:
+        UnknownError: there is none of that name.
+    """
+    ids = TenantTable(session).ids_of([name]) if name.isprintable() else {}
+    if name not in ids:
+        raise UnknownError(f"there is no tenant {name[:80]!a}; see `moorage tenant list`")
+    return ids[name]
+
+
 def check_revision(present: int, expected: int | None, what: str) -> None:
     """Return if the caller knows the present revision, or asks for no check.
 

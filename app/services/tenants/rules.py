@@ -6,7 +6,7 @@ from app.core.principal import Principal
 from app.db.engine import Database, Session
 from app.db.rules import RuleTable
 from app.services.authorization import require_admin
-from app.services.changes import check_revision, tenant_named
+from app.services.changes import check_revision, tenant_id_named
 from app.services.clock import Now
 from app.services.tenants.checks import check_rule
 from app.services.tenants.edits import Edit, write
@@ -119,7 +119,7 @@ class RuleService:
 
 
 def _tenant_id(session: Session, name: str | None) -> int | None:
-    return None if name is None else tenant_named(session, name).id
+    return None if name is None else tenant_id_named(session, name)
 
 
 def _rule(session: Session, tenant: str | None, rule_id: int) -> RecordedRule:
