@@ -6,6 +6,7 @@ application itself, as the operator. Nothing runs in the background but what a r
 
 import asyncio
 import contextlib
+import gc
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -47,6 +48,15 @@ def started(settings: "Settings") -> Iterator[Local]:
             yield Local(services, runner)
         finally:
             runner.run(services.close())
+
+
+def end_start() -> None:
+    """Have the garbage collector work again, which `program.main` paused for the imports.
+
+    What was imported stays for good and is not looked through any more.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 async def _start(settings: "Settings") -> "Services":

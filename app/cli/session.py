@@ -84,10 +84,12 @@ def admin_api(
         with contextlib.closing(Remote(server_url, environment_token())) as remote:
             yield Api(remote)
         return
-    from app.cli.inprocess import InProcess, command_settings, started
+    from app.cli.inprocess import InProcess, command_settings, end_start, started
 
     with _interruptible(), started(command_settings(may_be_new=may_be_new)) as services:
-        yield Api(InProcess(services, progress))
+        api = Api(InProcess(services, progress))
+        end_start()
+        yield api
 
 
 def local(work: "Callable[[Services], Awaitable[T]]", *, may_be_new: bool = True) -> T:
@@ -99,9 +101,10 @@ def local(work: "Callable[[Services], Awaitable[T]]", *, may_be_new: bool = True
 
 def run_local(settings: "Settings", work: "Callable[[Services], Awaitable[T]]") -> T:
     """Return what work makes of the services that these settings make."""
-    from app.cli.inprocess import started
+    from app.cli.inprocess import end_start, started
 
     with _interruptible(), started(settings) as services:
+        end_start()
         return services.run(work)
 
 
