@@ -32,7 +32,7 @@ run: $(RUN_READY) ## start the service on http://127.0.0.1:8080 (SQLite and loca
 
 .PHONY: test
 test: $(READY) ## run every test (loopback only); T=tests/core runs one part
-	$(BIN)/pytest -n 3 $(T)
+	$(BIN)/pytest -n 2 $(T)
 
 .PHONY: check
 check: $(READY) ## ruff, mypy --strict, import-linter
