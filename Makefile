@@ -51,7 +51,7 @@ bench: $(READY) ## run the benchmarks (needs nginx and wrk)
 	$(BIN)/python -m bench
 
 .PHONY: lock
-lock: $(READY) ## resolve both locks anew from pyproject.toml (needs uv)
+lock: $(READY) ## resolve the locks anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --extra postgres pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url requirements-build.in -o requirements-build.lock
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --all-extras requirements-build.in pyproject.toml -o requirements-dev.lock

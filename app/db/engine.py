@@ -8,6 +8,7 @@ unit of work is of one moment, and of two that insert the same row the later one
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -29,11 +30,12 @@ _READERS = 4
 _TRIES = 5  # of a unit of work that another one's row came before
 # Durability first: FULL survives power loss, which WAL's NORMAL does not for the last commits.
 _PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
     "PRAGMA busy_timeout=5000",
 )
+_WAL_TRIES = 50
+_WAL_PAUSE_S = 0.1
 
 
 def sqlite_url(path: Path) -> str:
@@ -64,8 +66,26 @@ def make_engine(url: str, *, read_only: bool = False) -> Engine:
 def _prepare_sqlite(read_only: bool, connection: sqlite3.Connection, _record: object) -> None:
     # None hands BEGIN to us: sqlite3's own implicit BEGIN is deferred.
     connection.isolation_level = None
+    _enter_wal(connection)
     for pragma in (*_PRAGMAS, *(["PRAGMA query_only=ON"] if read_only else [])):
         connection.execute(pragma)
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Change the file to WAL, which it stays in.
+
+    Where several open a new file at once, all but one are told "database is locked" at once: the
+    busy time-out does not hold for this change.
+    """
+    for tries_left in reversed(range(_WAL_TRIES)):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if not tries_left:
+                raise
+            time.sleep(_WAL_PAUSE_S)
+        else:
+            return
 
 
 def _begin_write(connection: Connection) -> None:

@@ -50,20 +50,29 @@ class Goproxy:
         )
         return body
 
-    async def download(self, path: str, sink: Sink, max_bytes: int, deadline_s: float) -> None:
-        """Write a file of a version into sink.
-
-        Args:
-            path: escaped, below the base.
-            sink: takes the body.
-            max_bytes: a longer body is refused.
-            deadline_s: for everything, retries included.
+    async def fetch_small(self, path: str, sink: Sink, max_bytes: int) -> None:
+        """Write a list, .info or .mod into sink; the deadline is that of `get`.
 
         Raises:
             UpstreamAbsentError: 404 or 410.
             UpstreamError: the file can't be fetched.
             OverloadedError: all connections to this upstream are in use.
         """
+        await self._download(path, sink, max_bytes, self.upstream.metadata_s, is_paced=False)
+
+    async def download(self, path: str, sink: Sink, max_bytes: int) -> None:
+        """Write a zip into sink; it must come at a minimum rate.
+
+        Raises:
+            UpstreamAbsentError: 404 or 410.
+            UpstreamError: the file can't be fetched.
+            OverloadedError: all connections to this upstream are in use.
+        """
+        await self._download(path, sink, max_bytes, self.upstream.zip_s, is_paced=True)
+
+    async def _download(
+        self, path: str, sink: Sink, max_bytes: int, deadline_s: float, *, is_paced: bool
+    ) -> None:
         await self.client.download(
             f"{self.upstream.url}/{path}",
             sink,
@@ -71,6 +80,7 @@ class Goproxy:
             deadline_s=deadline_s,
             credential=self.credential,
             follow_to=self.upstream.redirect_to,
+            is_paced=is_paced,
         )
 
 

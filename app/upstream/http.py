@@ -211,18 +211,19 @@ class HttpClient:
         credential: Credential | None = None,
         follow_to: frozenset[str] | None = None,
         progress: Callable[[int], None] | None = None,
+        is_paced: bool = True,
     ) -> Response:
         """Write a body into sink, which never gets more than max_bytes or exact_bytes.
 
-        The minimum rate of `UpstreamLimits` applies. progress gets the bytes so far after each
-        write, and 0 when the download begins again.
+        The minimum rate of `UpstreamLimits` applies if is_paced. progress gets the bytes so far
+        after each write, and 0 when the download begins again.
 
         Raises:
             UpstreamContentError: also for a body that is not exact_bytes long.
         """
         call = _Call(
             sink, max_bytes, deadline_s, "GET", {}, b"", exact_bytes, credential, follow_to,
-            paced=True, progress=progress or (lambda _: None),
+            paced=is_paced, progress=progress or (lambda _: None),
         )  # fmt: skip
         return await self._run(call, url)
 

@@ -197,11 +197,10 @@ class ModuleAnswers:
             if known is None:
                 raise
             if known.status != 200:
-                raise UpstreamAbsentError(
-                    f"{query} was not there when upstream was last asked",
-                    origin="",
-                    status=known.status,
-                ) from error
+                # That this server has too much to do says nothing about upstream.
+                if isinstance(error, OverloadedError):
+                    raise
+                raise _absent(query, known.status) from error
             stale_s = int((self._now() - known.fetched_at).total_seconds())
             _log.warning("stale answer", name=str(query), age_s=stale_s, error=str(error))
             return CachedAnswer(known.body, 0.0, max(stale_s, 1))
@@ -229,7 +228,10 @@ class ModuleAnswers:
         ):
             known = await self._known(query)
             if known is not None and (since is None or known.fetched_at > since):
-                return known  # another process was faster
+                # Another process was faster. It may have recorded that a later upstream has it.
+                if known.status != 200:
+                    raise _absent(query, known.status)
+                return known
             try:
                 body = await self._fetch(query, source)
             except UpstreamAbsentError as error:
@@ -247,15 +249,11 @@ class ModuleAnswers:
             body = await proxy.get(query.path, MAX_INFO_BYTES)
             return check_resolved(query.module, query.query, body, self._now())
         async with SpillSink(self._store, self._slots.memory, INLINE_BYTES) as sink:
-            deadline_s = proxy.upstream.metadata_s
-            await proxy.download(query.path, sink, MAX_LIST_BYTES, deadline_s)
-            await sink.seal()
-            body = await asyncio.to_thread(sink.read) if sink.is_staged else sink.read()
-        try:
-            await self._lists.check(body, query.module, source.tenant)
-        except BadInputError as error:
-            raise refused(f"{query.module}/@v/list", str(error)) from error
-        return body
+            await proxy.fetch_small(query.path, sink, MAX_LIST_BYTES)
+            try:
+                return await self._lists.read_checked(sink, query.module, source.tenant)
+            except BadInputError as error:
+                raise refused(f"{query.module}/@v/list", str(error)) from error
 
     def _refresh(self, query: Query, since: datetime, source: Source) -> None:
         work = self._ask(query, since, source)
@@ -287,6 +285,12 @@ class ModuleAnswers:
             task.cancel()
         await asyncio.gather(*self._refreshing, return_exceptions=True)
         await self._flight.aclose(cancel=True)
+
+
+def _absent(query: Query, status: int) -> UpstreamAbsentError:
+    return UpstreamAbsentError(
+        f"{query} was not there when upstream was last asked", origin="", status=status
+    )
 
 
 async def _unless_it_fails(name: str, work: Awaitable[ModuleAnswer]) -> None:

@@ -166,8 +166,7 @@ class ModuleFiles:
     async def _receive_small(self, key: FileKey, source: Source, sink: SpillSink) -> ModuleFile:
         """Fetch a .info or .mod into a sink and check it, in a thread unless it is short."""
         path = path_of(key.module, key.kind, key.version)
-        deadline_s = source.proxy.upstream.metadata_s
-        await source.proxy.download(path, sink, _MAX_BYTES[key.kind], deadline_s)
+        await source.proxy.fetch_small(path, sink, _MAX_BYTES[key.kind])
         await sink.seal()
         at = self._now()
         if sink.size_bytes <= _SHORT_BYTES:
@@ -184,8 +183,7 @@ class ModuleFiles:
     ) -> ModuleFile:
         path = path_of(key.module, key.kind, key.version)
         async with self._store.stage() as staged:
-            deadline_s = source.proxy.upstream.zip_s
-            await source.proxy.download(path, staged, DEFAULT_LIMITS.zip_bytes, deadline_s)
+            await source.proxy.download(path, staged, DEFAULT_LIMITS.zip_bytes)
             digest = await staged.seal()
             async with self._slots.checks.hold(source.tenant):
                 check = partial(check_zip, key, staged.path, digest, staged.size_bytes)

@@ -14,6 +14,7 @@ from cachetools import LRUCache
 from app.core.digest import Digest
 from app.core.goproxy import commits_of, newest, render_list, versions_of
 from app.services.authorization import Permission
+from app.services.modules.spill import SpillSink
 from app.services.slots import FairSemaphore
 
 T = TypeVar("T")
@@ -36,13 +37,21 @@ class Lists:
         )
         self._lock = Lock()
 
-    async def check(self, body: bytes, module: str, tenant: str) -> None:
-        """Return if a body is a list of versions of a module.
+    async def read_checked(self, sink: SpillSink, module: str, tenant: str) -> bytes:
+        """Return the body of a finished download, which is a list of versions of a module.
 
         Raises:
-            BadInputError: it is not.
+            BadInputError: the body is no such list.
+            StorageError: the body can't be read back.
         """
-        await self._work(body, tenant, lambda: self._versions(body, module))
+        await sink.seal()
+
+        def work() -> bytes:
+            body = sink.read()
+            self._versions(body, module)
+            return body
+
+        return await self._work(sink.size_bytes, tenant, work)
 
     async def visible(self, body: bytes, module: str, permission: Permission, tenant: str) -> bytes:
         """Return a list without the versions that may not be seen."""
@@ -51,7 +60,7 @@ class Lists:
             versions = self._versions(body, module)
             return render_list(v for v in versions if permission.decide(v).allowed)
 
-        return await self._work(body, tenant, work)
+        return await self._work(len(body), tenant, work)
 
     async def newest_visible(
         self, body: bytes, module: str, permission: Permission, tenant: str
@@ -66,10 +75,10 @@ class Lists:
             commits = reversed(commits_of(body, module))
             return next((v for v in commits if permission.decide(v).allowed), None)
 
-        return await self._work(body, tenant, work)
+        return await self._work(len(body), tenant, work)
 
-    async def _work(self, body: bytes, tenant: str, work: Callable[[], T]) -> T:
-        if len(body) <= _INLINE_BYTES:
+    async def _work(self, size_bytes: int, tenant: str, work: Callable[[], T]) -> T:
+        if size_bytes <= _INLINE_BYTES:
             return work()
         async with self._checks.hold(tenant):
             return await asyncio.to_thread(work)

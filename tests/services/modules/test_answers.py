@@ -11,13 +11,14 @@ from app.core.errors import (
     MoorageError,
     OverloadedError,
     UnknownError,
+    UpstreamAbsentError,
     UpstreamContentError,
     UpstreamError,
     UpstreamUnavailableError,
 )
 from app.core.principal import OPERATOR
 from app.db.generation import current_generation
-from app.services.modules.answers import MAX_ABSENT_S, Absences
+from app.services.modules.answers import MAX_ABSENT_S, Absences, Query
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
@@ -317,3 +318,32 @@ async def test_an_answer_of_a_clock_that_was_ahead_is_asked_for_anew(
     versions = b"v1.0.0\n" if is_down else b"v1.0.0\nv1.1.0\n"
     assert (listed.body, bool(listed.stale_s)) == (versions, is_down)
     assert listed.fresh_s == (0.0 if is_down else TTL_S)
+
+
+@pytest.mark.parametrize("query", [LIST, "=master"])
+async def test_what_another_process_recorded_as_absent_is_absent_and_no_empty_answer(
+    one: Bench, fake: FakeGoproxy, query: str
+) -> None:
+    """A process that waits for its turn meets the absence that a faster one has recorded."""
+    caller = await one.asking()
+    route = caller.of_tenant.routes[0]
+    upstream = route.upstreams[0]
+    source = one.upstreams.open(upstream, caller.policy, caller.of_tenant.tenant)
+    question = Query(upstream.origin_id, "example.com/elsewhere", query)
+    await one.answers.record_absence(question, 404)
+    with pytest.raises(UpstreamAbsentError):
+        await one.answers._ask_in_turn(question, None, source)
+    assert not fake.asked_for("elsewhere")
+
+
+async def test_too_much_to_do_here_is_no_absence(one: Bench, fake: FakeGoproxy) -> None:
+    caller = await one.asking()
+    route = caller.of_tenant.routes[0]
+    upstream = route.upstreams[0]
+    source = one.upstreams.open(upstream, caller.policy, caller.of_tenant.tenant)
+    question = Query(upstream.origin_id, "example.com/elsewhere", LIST)
+    await one.answers.record_absence(question, 404)
+    one.clock.advance(days=1)
+    one.answers.begin_drain()
+    with pytest.raises(OverloadedError):
+        await one.answers.get(question, route, source)

@@ -9,8 +9,10 @@ from app.core.acl import Decision
 from app.core.errors import BadInputError
 from app.core.goproxy import render_list
 from app.services.authorization import Permission
+from app.services.memory import MemoryBudget
 from app.services.modules import lists as module_under_test
 from app.services.modules.lists import Lists
+from app.services.modules.spill import SpillSink
 from app.services.slots import FairSemaphore
 
 NAME = "example.com/x"
@@ -27,6 +29,17 @@ class Even:
     def decide(self, version: str) -> Decision:
         self.threads.add(threading.current_thread())
         return Decision(allowed=int(version.split(".")[1]) % 2 == 0, by="even")
+
+
+class Store:
+    """The bodies of these tests never go to disk."""
+
+
+async def checked(lists: Lists, body: bytes, module: str = NAME, tenant: str = "acme") -> bytes:
+    """Have a body checked as a download that has ended."""
+    async with SpillSink(Store(), MemoryBudget(len(body)), len(body)) as sink:
+        await sink.write(body)
+        return await lists.read_checked(sink, module, tenant)
 
 
 @pytest.fixture
@@ -46,13 +59,13 @@ def parses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
 async def test_a_list_is_parsed_once_whoever_asks(body: bytes, parses: list[str]) -> None:
     lists = Lists(FairSemaphore(2))
-    await lists.check(body, NAME, "acme")
+    await checked(lists, body)
     for tenant in ("acme", "globex"):
         await lists.visible(body, NAME, Permission(None, None), tenant)
         await lists.newest_visible(body, NAME, Permission(None, None), tenant)
     assert parses == [NAME]
-    await lists.check(body + b"v9.0.0\n", NAME, "acme")
-    await lists.check(body, "example.com/y", "acme")
+    await checked(lists, body + b"v9.0.0\n")
+    await checked(lists, body, "example.com/y")
     assert parses == [NAME, NAME, "example.com/y"]
 
 
@@ -79,11 +92,13 @@ async def test_no_list_is_refused_every_time() -> None:
     for page in (b"<html>", b"<html>" + b" " * 10_000):
         for _ in range(2):
             with pytest.raises(BadInputError):
-                await lists.check(page, NAME, "acme")
+                await checked(lists, page)
 
 
 async def test_many_large_lists_take_turns() -> None:
     lists = Lists(FairSemaphore(1))
     bodies = [LARGE + b"v2.0.%d-rc\n" % n for n in range(8)]
-    await asyncio.gather(*(lists.check(body, NAME, f"t{n % 3}") for n, body in enumerate(bodies)))
+    await asyncio.gather(
+        *(checked(lists, body, tenant=f"t{n % 3}") for n, body in enumerate(bodies))
+    )
     assert not lists._checks._held
