@@ -33,9 +33,9 @@ class Port:
 
     def both(self, *arguments: str) -> Ended:
         """Run a command that only looks in both ways, and return what both printed."""
-        here, there = self.here(*arguments), self.there(*arguments)
-        assert here == there
-        return here
+        local, remote = self.here(*arguments), self.there(*arguments)
+        assert local == remote
+        return local
 
     def done(self, *arguments: str) -> Any:
         """Return the JSON of a command that must end well."""

@@ -105,16 +105,16 @@ would be 1 created, 3 updated, 1 removed
 
 def test_prune_removes_what_the_file_does_not_name(port: Port) -> None:
     file = write(port, FILE)
-    told = port.both("apply", "-f", file, "--dry-run", "--prune").out
-    assert told.startswith("- tenant default\n")
-    assert told.endswith("would be 4 created, 1 removed\n")
+    output = port.both("apply", "-f", file, "--dry-run", "--prune").out
+    assert output.startswith("- tenant default\n")
+    assert output.endswith("would be 4 created, 1 removed\n")
 
 
 def test_json_has_every_fact(port: Port) -> None:
-    found = port.both("apply", "-f", write(port, FILE), "--dry-run", "--json").json
-    assert found["dry_run"] is True
-    assert [c["action"] for c in found["changes"]] == ["create"] * 4
-    assert found["changes"][3]["after"]["upstreams"][0]["zip_s"] == 60.0
+    report = port.both("apply", "-f", write(port, FILE), "--dry-run", "--json").json
+    assert report["dry_run"] is True
+    assert [c["action"] for c in report["changes"]] == ["create"] * 4
+    assert report["changes"][3]["after"]["upstreams"][0]["zip_s"] == 60.0
 
 
 @pytest.mark.slow
@@ -176,22 +176,22 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("text", "code", "told"), BAD, ids=range(len(BAD)))
+@pytest.mark.parametrize(("text", "code", "message"), BAD, ids=range(len(BAD)))
 def test_a_bad_file_is_refused_in_one_line_and_the_same_everywhere(
-    port: Port, text: str, code: int, told: str
+    port: Port, text: str, code: int, message: str
 ) -> None:
     ended = port.both("apply", "-f", write(port, text))
     assert (ended.code, ended.out) == (code, ""), ended
-    assert told in ended.err
+    assert message in ended.err
     assert ended.err.startswith("moorage: ")
     assert ended.err.count("\n") == 1
 
 
 def test_a_file_that_cannot_be_read_is_bad_usage(port: Port) -> None:
-    for path, told in (("absent.toml", "No such file"), (str(port.site.folder), "directory")):
+    for path, message in (("absent.toml", "No such file"), (str(port.site.folder), "directory")):
         ended = port.both("apply", "-f", path)
         assert (ended.code, ended.out) == (2, "")
-        assert told in ended.err
+        assert message in ended.err
 
 
 def test_the_example_of_the_manual_can_be_applied(port: Port, tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ def test_the_record_is_the_same_here_and_there(port: Port) -> None:
         ("credential", "list", "--tenant", "default"),
     ):
         for more in ((), ("--json",)):
-            here, there = port.here(*command, *more), port.there(*command, *more)
+            local, remote = port.here(*command, *more), port.there(*command, *more)
             is_cut = "--limit" in command
-            assert (here.code, "there may be more" in here.err) == (0, is_cut), here
-            assert here == there
-            assert here.out.strip()
+            assert (local.code, "there may be more" in local.err) == (0, is_cut), local
+            assert local == remote
+            assert local.out.strip()
     for ended in (port.here("audit", "verify"), port.there("audit", "verify")):
         assert (ended.code, ended.err) == (0, "")  # how many rows: the server may add some
         assert ended.out.startswith("intact: ")
@@ -65,17 +65,17 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "told"), WRONG, ids=[" ".join(w[0])[:40] for w in WRONG]
+    ("command", "code", "message"), WRONG, ids=[" ".join(w[0])[:40] for w in WRONG]
 )
 def test_an_expected_error_is_one_line_and_the_same_everywhere(
-    port: Port, command: tuple[str, ...], code: int, told: str
+    port: Port, command: tuple[str, ...], code: int, message: str
 ) -> None:
-    here, there = port.here(*command), port.there(*command)
-    assert here == there
-    assert (here.code, here.out) == (code, "")
-    assert here.err.startswith("moorage: ")
-    assert here.err.count("\n") == 1
-    assert told in here.err
+    local, remote = port.here(*command), port.there(*command)
+    assert local == remote
+    assert (local.code, local.out) == (code, "")
+    assert local.err.startswith("moorage: ")
+    assert local.err.count("\n") == 1
+    assert message in local.err
 
 
 @pytest.mark.parametrize(

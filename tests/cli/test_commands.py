@@ -38,8 +38,8 @@ class Mirror:
 
     def there(self, *arguments: str, **environ: str) -> Ended:
         """Run a command through the server; its environment names nothing but the token."""
-        given = {"MOORAGE_TOKEN": self.server.token, "LC_ALL": "C.UTF-8", **environ}
-        remote = Site(self.site.folder, {k: v for k, v in given.items() if v})
+        environment = {"MOORAGE_TOKEN": self.server.token, "LC_ALL": "C.UTF-8", **environ}
+        remote = Site(self.site.folder, {k: v for k, v in environment.items() if v})
         return self.warm.run(remote, *arguments, "--server", self.server.url)
 
 
@@ -108,13 +108,13 @@ def test_local_and_remote_print_the_same_and_end_alike(
     mirror: Mirror, command: tuple[str, ...]
 ) -> None:
     for more in ((), ("--json",)):
-        here, there = mirror.here(*command, *more), mirror.there(*command, *more)
-        assert here.code == there.code == int(command in NOT_ALL_WELL), (here, there)
-        assert here.out == there.out
-        assert here.out.strip()
-        assert not CONTROL.search(here.out + here.err + there.err)
-        assert "Traceback" not in here.err + there.err
-    assert here.json is not None
+        local, remote = mirror.here(*command, *more), mirror.there(*command, *more)
+        assert local.code == remote.code == int(command in NOT_ALL_WELL), (local, remote)
+        assert local.out == remote.out
+        assert local.out.strip()
+        assert not CONTROL.search(local.out + local.err + remote.err)
+        assert "Traceback" not in local.err + remote.err
+    assert local.json is not None
 
 
 @pytest.mark.parametrize("command", LOCAL, ids=" ".join)
@@ -178,23 +178,23 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("command", "code", "told"), WRONG, ids=[" ".join(w[0]) for w in WRONG])
+@pytest.mark.parametrize(("command", "code", "message"), WRONG, ids=[" ".join(w[0]) for w in WRONG])
 def test_an_expected_error_is_one_line_and_the_same_everywhere(
-    mirror: Mirror, command: tuple[str, ...], code: int, told: str
+    mirror: Mirror, command: tuple[str, ...], code: int, message: str
 ) -> None:
     (mirror.site.folder / "older.asc").write_bytes(mirror.signer.older_export)
     (mirror.site.folder / "notes.txt").write_text("not a key\n")
-    here, there = mirror.here(*command), mirror.there(*command)
-    assert here.code == there.code == code
-    assert told in here.err
-    assert here.err == there.err
-    assert here.err.startswith("moorage: ")
-    assert here.err.count("\n") == 1
-    assert here.out == there.out == ""
+    local, remote = mirror.here(*command), mirror.there(*command)
+    assert local.code == remote.code == code
+    assert message in local.err
+    assert local.err == remote.err
+    assert local.err.startswith("moorage: ")
+    assert local.err.count("\n") == 1
+    assert local.out == remote.out == ""
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         (("nonsense",), "No such command"),
         (("releases", "nonsense"), "No such command"),
@@ -206,10 +206,10 @@ def test_an_expected_error_is_one_line_and_the_same_everywhere(
         (("releases", "list", "--server", "host:8080"), "must begin with http:// or https://"),
     ],
 )
-def test_wrong_usage_ends_with_2(mirror: Mirror, command: tuple[str, ...], told: str) -> None:
+def test_wrong_usage_ends_with_2(mirror: Mirror, command: tuple[str, ...], message: str) -> None:
     ended = mirror.here(*command)
     assert (ended.code, ended.out) == (2, "")
-    assert told in re.sub(r"\s+", " ", ended.err)
+    assert message in re.sub(r"\s+", " ", ended.err)
 
 
 @pytest.mark.parametrize("command", [("releases", "list"), ("fsck",), ("token", "list")])
@@ -236,9 +236,9 @@ def test_help_names_every_command_and_says_what_it_does(mirror: Mirror) -> None:
     for name in ("serve", "migrate", "config", "releases", "fsck", *nested):
         assert re.search(rf"^\W*{name}  +\S+", top.out, re.MULTILINE), name
     for group, commands in nested.items():
-        told = mirror.here(group, "--help").out
+        help_text = mirror.here(group, "--help").out
         for name in commands:
-            assert re.search(rf"^\W*{name}  +\S+", told, re.MULTILINE), f"{group} {name}"
+            assert re.search(rf"^\W*{name}  +\S+", help_text, re.MULTILINE), f"{group} {name}"
 
 
 def test_the_version_is_told(mirror: Mirror) -> None:
@@ -349,9 +349,9 @@ def test_fsck_ends_with_1_for_damage_and_repairs_it(
     blob.write_bytes(b"!" + whole[1:])
 
     assert warm.run(site, "fsck").code == 0  # the size is right
-    found = warm.run(site, "fsck", "--deep", "--json")
-    assert (found.code, found.json["clean"]) == (1, False)
-    [finding] = found.json["findings"]
+    ended = warm.run(site, "fsck", "--deep", "--json")
+    assert (ended.code, ended.json["clean"]) == (1, False)
+    [finding] = ended.json["findings"]
     assert (finding["problem"], finding["files"]) == ("damaged", [VERIFIED])
     text = warm.run(site, "fsck", "--deep")
     assert (text.code, "nothing was changed" in text.out) == (1, True)

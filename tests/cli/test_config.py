@@ -129,8 +129,8 @@ def test_a_secret_is_never_printed(options, tmp_path):
     secret = tmp_path / "db"
     secret.write_text(DATABASE)
     secret.chmod(0o600)
-    given = ({"MOORAGE_DATABASE_URL": DATABASE}, {"MOORAGE_DATABASE_URL_FILE": str(secret)})
-    for environ in given:
+    environments = ({"MOORAGE_DATABASE_URL": DATABASE}, {"MOORAGE_DATABASE_URL_FILE": str(secret)})
+    for environ in environments:
         result = run(*options, **environ)
         assert result.exit_code == 0
         assert CANARY not in result.output

@@ -34,8 +34,8 @@ def test_credentials_are_set_from_a_file_and_never_shown(way: Way, tenant: str) 
     assert SECRET not in everything
     assert way("credential", "remove", "art", "--tenant", tenant).code == 0
     # No way to give it as an argument, where `ps` shows it.
-    given = way("credential", "set", "art", "--tenant", tenant, "--secret", SECRET)
-    assert (given.code, given.out) == (2, "")
+    refusal = way("credential", "set", "art", "--tenant", tenant, "--secret", SECRET)
+    assert (refusal.code, refusal.out) == (2, "")
 
 
 def test_a_secret_may_come_on_stdin(port: Port) -> None:

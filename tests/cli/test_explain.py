@@ -125,9 +125,9 @@ def test_what_is_stored_and_what_was_refused_are_told(port: Port, fake_proxy: Fa
     for ended in (port.here("refresh", name, *OF), port.there("refresh", name, *OF)):
         assert (ended.code, ended.out) == (1, "")
         assert f"recorded with {one.h1}, and upstream sent {other.h1}" in ended.err
-    told = port.both("explain", name, *OF).out
-    assert "refused, since it contradicts what is stored\n" in told
-    assert told.count(other.h1) == 1
+    output = port.both("explain", name, *OF).out
+    assert "refused, since it contradicts what is stored\n" in output
+    assert output.count(other.h1) == 1
 
 
 def test_refreshing_a_module_forgets_its_list(port: Port, fake_proxy: FakeGoproxy) -> None:

@@ -33,9 +33,9 @@ def test_a_route_lives_from_add_to_remove(port: Port, way: str) -> None:
 
     pattern = f"{way}.example"
     flags = ("--private", "--ttl", "60", "--stop", "--credential", "git", "--note", "for-tests")
-    told = run("add", pattern, f"{A}/", *flags, "--redirect-to", "cdn.example").out
-    number = re.fullmatch(rf"route (\d+) added: {pattern} -> {re.escape(A)} private\n", told)
-    assert number, told
+    output = run("add", pattern, f"{A}/", *flags, "--redirect-to", "cdn.example").out
+    number = re.fullmatch(rf"route (\d+) added: {pattern} -> {re.escape(A)} private\n", output)
+    assert number, output
     assert run("list").out.splitlines()[-1].split() == [
         number[1],
         pattern,
@@ -108,12 +108,12 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "told"), BAD, ids=[b[2][:40] for b in BAD])
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=[b[2][:40] for b in BAD])
 def test_a_bad_route_is_refused_in_one_line_and_the_same_everywhere(
-    port: Port, arguments: tuple[str, ...], code: int, told: str
+    port: Port, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     ended = port.both("route", *arguments)
     assert (ended.code, ended.out) == (code, "")
-    assert told in ended.err
+    assert message in ended.err
     assert ended.err.startswith("moorage: ")
     assert ended.err.count("\n") == 1

@@ -28,9 +28,9 @@ def test_a_rule_lives_from_add_to_remove(port: Port, way: str, whose: tuple[str,
         return ended
 
     pattern = f"{way}.example/x"
-    told = run("add", "deny", pattern, "--versions", "<v1.2.0", "--reason", "CVE-1").out
-    number = re.fullmatch(rf"rule (\d+) added: deny {pattern} <v1\.2\.0 \(CVE-1\)\n", told)
-    assert number, told
+    output = run("add", "deny", pattern, "--versions", "<v1.2.0", "--reason", "CVE-1").out
+    number = re.fullmatch(rf"rule (\d+) added: deny {pattern} <v1\.2\.0 \(CVE-1\)\n", output)
+    assert number, output
     listed = run("list").out.splitlines()
     assert listed[0].split() == ["ID", "EFFECT", "PATTERN", "VERSIONS", "UNTIL", "REASON"]
     assert listed[-1].split() == [number[1], "deny", pattern, "<v1.2.0", "CVE-1"]
@@ -65,13 +65,13 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "told"), BAD, ids=[b[2][:40] for b in BAD])
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=[b[2][:40] for b in BAD])
 def test_a_bad_rule_is_refused_in_one_line_and_the_same_everywhere(
-    port: Port, arguments: tuple[str, ...], code: int, told: str
+    port: Port, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     ended = port.both("rule", *arguments)
     assert (ended.code, ended.out) == (code, "")
-    assert told in ended.err
+    assert message in ended.err
     assert ended.err.startswith("moorage: ")
     assert ended.err.count("\n") == 1
 

@@ -86,8 +86,8 @@ def test_a_proof_is_checked_where_no_settings_and_no_data_are(
     printed = port.both("sumdb", "prove", name, *OF)
     path = tmp_path / "proof"
     written = port.here("sumdb", "prove", name, *OF, "--out", str(path))
-    told = f"{name} is record 1 of moorage.internal/acme, in its tree of 2 records"
-    assert written.out.splitlines()[0] == f"{path}: {told}"
+    statement = f"{name} is record 1 of moorage.internal/acme, in its tree of 2 records"
+    assert written.out.splitlines()[0] == f"{path}: {statement}"
     assert path.read_text() == printed.out
     outsider = Site(tmp_path, {"LC_ALL": "C.UTF-8", "MOORAGE_DATA_DIR": "/nonexistent"})
 
@@ -101,8 +101,8 @@ def test_a_proof_is_checked_where_no_settings_and_no_data_are(
         f"{Y.path} {Y.version} {Y.h1}\n{Y.path} {Y.version}/go.mod {Y.mod_h1}\n",
         "",
     )
-    found = json.loads(check(path, vkey, "--json")[1])
-    assert (found["holds"], found["zip_h1"]) == (True, Y.h1)
+    result = json.loads(check(path, vkey, "--json")[1])
+    assert (result["holds"], result["zip_h1"]) == (True, Y.h1)
 
     raw = path.read_bytes()
     forged = tmp_path / "forged"
@@ -180,9 +180,9 @@ def test_relayed_logs_and_evidence_against_them(port: Port, public: FakeSumdb, v
     public.forge_record(other.path, other.version)
     assert port.here("sumdb", "prefetch", *OF, f"{other.path}@{other.version}").code == 1
     public.heal()
-    told = port.both("sumdb", "evidence").out
-    assert "  the newest head known then\n    go.sum database tree\n" in told
-    assert port.both("sumdb", "evidence", public.name).out == told
+    evidence = port.both("sumdb", "evidence").out
+    assert "  the newest head known then\n    go.sum database tree\n" in evidence
+    assert port.both("sumdb", "evidence", public.name).out == evidence
 
 
 BAD = [

@@ -118,14 +118,14 @@ def test_F97_an_interrupted_sync_leaves_nothing_and_the_next_one_completes(
         assert staged(site.data_dir)
         if how == "Ctrl-C":
             screen.press_ctrl_c()
-            code, told = screen.ended(run), screen.read()
+            code, output = screen.ended(run), screen.read()
         else:
             run.send(signal.SIGINT)
             ended = run.wait()
-            code, told = ended.code, ended.err
+            code, output = ended.code, ended.err
     assert code == 1
-    assert "interrupted; nothing is left half done" in told
-    assert "Traceback" not in told
+    assert "interrupted; nothing is left half done" in output
+    assert "Traceback" not in output
     assert staged(site.data_dir) == []
     assert list((site.data_dir / "keys").glob("gpg-*")) == []
     assert warm.run(site, "fsck", "--deep").code == 0

@@ -41,13 +41,13 @@ def test_a_tenant_that_is_open_needs_no_token_next(way: Way) -> None:
 
 
 def test_client_config_is_what_a_shell_takes(way: Way, tenant: str) -> None:
-    told = way("tenant", "client-config", tenant, "--for", "env")
-    assert (told.code, told.err) == (0, "")
-    assert f"GOPROXY=https://moorage.example/goproxy/{tenant}\n" in told.out
-    assert told.out.endswith("\n")
-    assert not told.out.endswith("\n\n")
+    ended = way("tenant", "client-config", tenant, "--for", "env")
+    assert (ended.code, ended.err) == (0, "")
+    assert f"GOPROXY=https://moorage.example/goproxy/{tenant}\n" in ended.out
+    assert ended.out.endswith("\n")
+    assert not ended.out.endswith("\n\n")
     as_json = way.json("tenant", "client-config", tenant, "--for", "env")
-    assert as_json == {"tenant": tenant, "for": "env", "text": told.out}
+    assert as_json == {"tenant": tenant, "for": "env", "text": ended.out}
     sh = way("tenant", "client-config", tenant)
     subprocess.run(["sh", "-n"], input=sh.out, text=True, check=True)
 
@@ -68,8 +68,8 @@ def test_F28_a_tenants_admin_works_through_the_server_within_its_tenant(
 ) -> None:
     assert port.here("tenant", "create", "inside").code == 0
     made = port.here("token", "create", "--tenant", "inside", "--scope", "admin").out
-    given = {"MOORAGE_TOKEN": made.strip(), "LC_ALL": "C.UTF-8"}
-    remote = Site(tmp_path, given)
+    environ = {"MOORAGE_TOKEN": made.strip(), "LC_ALL": "C.UTF-8"}
+    remote = Site(tmp_path, environ)
 
     def run(*arguments: str) -> Ended:
         return port.warm.run(remote, *arguments, "--server", port.server.url)
