@@ -221,14 +221,14 @@ def test_every_decision_is_the_naive_evaluators(
         an_owner(prefix, owner, *(["acme"] if granted and owner != "acme" else []))
         for prefix, (owner, granted) in owned.items()
     )
-    found = decided(*made, default=default, module=module, version=version, owned=prefixes)
-    assert found.allowed is naive(rules, owned, default, module, version)
-    assert bool(found.reason) is not found.allowed
+    decision = decided(*made, default=default, module=module, version=version, owned=prefixes)
+    assert decision.allowed is naive(rules, owned, default, module, version)
+    assert bool(decision.reason) is not decision.allowed
     assert (
         decided(
             *reversed(made), default=default, module=module, version=version, owned=prefixes[::-1]
         ).allowed
-        is found.allowed
+        is decision.allowed
     )
 
 

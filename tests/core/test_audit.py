@@ -47,9 +47,9 @@ def test_the_hash_covers_the_previous_hash_and_the_row_as_canonical_json() -> No
 
 
 def test_the_zone_in_which_a_time_is_written_does_not_matter() -> None:
-    there = timezone(timedelta(hours=5, minutes=30))
+    india = timezone(timedelta(hours=5, minutes=30))
     assert chain_hash(FIRST_HASH, record(1)) == chain_hash(
-        FIRST_HASH, record(1, at=record(1).at.astimezone(there))
+        FIRST_HASH, record(1, at=record(1).at.astimezone(india))
     )
 
 
@@ -113,9 +113,9 @@ def test_a_row_put_in_between_is_found_there(place: int) -> None:
     prev = rows[place - 1][2]
     extra = record(place + 1, object="slipped in")
     rows.insert(place, (extra, prev, chain_hash(prev, extra)))
-    found = first_break(rows, FIRST_HASH, 0)
+    first_broken = first_break(rows, FIRST_HASH, 0)
     # Behind the last row an honest one looks just the same.
-    assert found == (place + 2 if place < 6 else None)
+    assert first_broken == (place + 2 if place < 6 else None)
 
 
 @pytest.mark.parametrize("of", [1, 2])
@@ -129,12 +129,13 @@ def test_every_changed_hash_is_found(place: int, of: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seqs", "found"), [((1, 2, 4), 3), ((2, 3), 1), ((1, 1), 2), ((0, 1), 1), ((1, 2, 3, 2), 4)]
+    ("seqs", "first_broken"),
+    [((1, 2, 4), 3), ((2, 3), 1), ((1, 1), 2), ((0, 1), 1), ((1, 2, 3, 2), 4)],
 )
 def test_a_gap_or_a_repeat_in_the_numbers_is_found_though_all_hashes_are_right(
-    seqs: tuple[int, ...], found: int
+    seqs: tuple[int, ...], first_broken: int
 ) -> None:
-    assert first_break(chained(*seqs), FIRST_HASH, 0) == found
+    assert first_break(chained(*seqs), FIRST_HASH, 0) == first_broken
 
 
 def test_no_two_rows_have_one_hash_by_moving_text_between_fields() -> None:

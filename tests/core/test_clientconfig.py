@@ -66,8 +66,8 @@ def variables(text: str) -> dict[str, str]:
 def test_the_variables_follow_from_the_configuration(
     changes: dict[str, Any], expected: dict[str, str]
 ) -> None:
-    found = variables(render(Target.ENV, config(**changes)))
-    assert expected.items() <= found.items()
+    rendered = variables(render(Target.ENV, config(**changes)))
+    assert expected.items() <= rendered.items()
 
 
 def test_every_variable_is_set_explicitly_and_goflags_never() -> None:
@@ -206,9 +206,9 @@ def test_a_real_sh_gives_go_every_pattern_unchanged(
 ) -> None:
     one = config(private_patterns=patterns, authenticated=authenticated)
     with tempfile.TemporaryDirectory() as home:
-        told = told_to_go(render(Target.SH, one), Path(home))
-    assert told["GONOSUMDB"] == ",".join(patterns)
-    assert told["GOPROXY"] == PROXY
+        go_env = told_to_go(render(Target.SH, one), Path(home))
+    assert go_env["GONOSUMDB"] == ",".join(patterns)
+    assert go_env["GOPROXY"] == PROXY
 
 
 @given(patterns=LEGAL)

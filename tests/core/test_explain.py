@@ -89,17 +89,17 @@ def test_every_step_is_told_in_the_order_that_it_acts_and_the_first_that_decides
 
 
 @pytest.mark.parametrize(
-    ("owner", "told"),
+    ("owner", "expected"),
     [
         ("globex", "corp.example belongs to another tenant"),
         ("acme", "corp.example belongs to acme"),
     ],
 )
-def test_no_other_tenant_is_named_to_those_who_may_not_know_them(owner: str, told: str) -> None:
+def test_no_other_tenant_is_named_to_those_who_may_not_know_them(owner: str, expected: str) -> None:
     owned = (an_owner("corp.example", owner, "zeta"),)
     access = _access([], [], owned, DENY).to(X, NOW)
     whats = [line.what for line in explain(access, "v1.0.0", names_others=False)]
-    assert whats[1] == told
+    assert whats[1] == expected
 
 
 def test_allow_rules_that_name_other_versions_deny_this_one_in_a_line_of_their_own() -> None:

@@ -80,15 +80,15 @@ def a_zip_info(name: str, **changes: Any) -> zipfile.ZipInfo:
 
 def read(data: bytes, suffix: str, limits: ArchiveLimits | None = None) -> dict[str, bytes]:
     """Return name → content of all files, checking what holds for every file."""
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     stream = io.BytesIO(data)
     for file in iter_files(stream, suffix, limits or ArchiveLimits()):
         content = b"".join(file.chunks)
         assert len(content) == file.size_bytes
-        assert file.name not in found
-        found[file.name] = content
+        assert file.name not in files
+        files[file.name] = content
     assert not stream.closed
-    return found
+    return files
 
 
 def read_or_refused(data: bytes, suffix: str) -> dict[str, bytes] | None:

@@ -31,12 +31,12 @@ def test_the_two_lines_of_a_version_are_one_however_they_are_written(text: str) 
 
 
 def test_a_version_may_have_its_go_mod_alone_and_is_written_as_it_was_read() -> None:
-    found = parse_go_sum(ONLY_MOD + QUOTE)
-    assert found == (
+    sums = parse_go_sum(ONLY_MOD + QUOTE)
+    assert sums == (
         GoSumEntry("rsc.io/x", "v1.0.0", "", MOD_H1),
         GoSumEntry("rsc.io/quote", "v1.5.2", ZIP_H1, ""),
     )
-    assert format_go_sum(found) == ONLY_MOD + QUOTE
+    assert format_go_sum(sums) == ONLY_MOD + QUOTE
     assert parse_go_sum("") == ()
 
 

@@ -152,8 +152,10 @@ def reference_match(pattern: str, name: str) -> bool:
 
 def reference_prefix_match(glob: str, target: str) -> bool:
     elements = target.split("/")
-    wanted = glob.count("/") + 1
-    return len(elements) >= wanted and reference_match(glob, "/".join(elements[:wanted]))
+    element_count = glob.count("/") + 1
+    return len(elements) >= element_count and reference_match(
+        glob, "/".join(elements[:element_count])
+    )
 
 
 globs = st.lists(

@@ -52,9 +52,13 @@ def proof_of(n: int, records: list[str] | None = None, signer: Signer = SIGNER) 
 def test_a_proof_holds_for_every_record_with_the_key_alone(size: int) -> None:
     for n in range(size):
         raw = proof_of(n, texts(size))
-        found = check_proof(raw, SIGNER.verifier)
-        assert (found.log, found.number, found.tree.size) == (SIGNER.name, n, size)
-        assert (found.module, found.version, found.sums) == (f"example.com/m{n}", "v1.0.0", SUMS)
+        checked = check_proof(raw, SIGNER.verifier)
+        assert (checked.log, checked.number, checked.tree.size) == (SIGNER.name, n, size)
+        assert (checked.module, checked.version, checked.sums) == (
+            f"example.com/m{n}",
+            "v1.0.0",
+            SUMS,
+        )
         parsed = parse_proof(raw)
         assert format_proof(parsed.hashes, parsed.lookup) == raw
 

@@ -97,8 +97,8 @@ def test_digits_that_are_no_time_give_none(digits: str) -> None:
 @given(st.datetimes(min_value=datetime(1, 1, 1), max_value=datetime(9999, 12, 31)))
 def test_every_time_is_read_back(when: datetime) -> None:
     digits = f"{when.year:04}{when:%m%d%H%M%S}"
-    wanted = when.replace(microsecond=0, tzinfo=UTC)
-    assert pseudo.time_of(f"v1.2.4-0.{digits}-abcdef123456") == wanted
+    expected = when.replace(microsecond=0, tzinfo=UTC)
+    assert pseudo.time_of(f"v1.2.4-0.{digits}-abcdef123456") == expected
 
 
 @given(st.from_regex(r"(0|[1-9][0-9]{0,30})", fullmatch=True))

@@ -32,15 +32,15 @@ CHOICES = [
 @pytest.mark.parametrize(("module", "number"), CHOICES)
 def test_the_longest_pattern_wins(module: str, number: int) -> None:
     for routes in (ROUTES, ROUTES[::-1]):
-        found = choose(routes, module)
-        assert found is not None
-        assert found.id == number
+        chosen = choose(routes, module)
+        assert chosen is not None
+        assert chosen.id == number
 
 
 def test_of_two_equally_long_patterns_the_older_wins() -> None:
-    found = choose([route(8, "a.?/c"), route(7, "a.b/?")], "a.b/c")
-    assert found is not None
-    assert found.id == 7
+    chosen = choose([route(8, "a.?/c"), route(7, "a.b/?")], "a.b/c")
+    assert chosen is not None
+    assert chosen.id == 7
 
 
 def test_without_a_route_a_module_is_denied_and_an_admin_is_named() -> None:

@@ -130,10 +130,10 @@ def test_numbers_of_any_length_are_compared_by_value() -> None:
 
 
 def test_sorting_puts_invalid_first_and_breaks_ties_by_text() -> None:
-    wanted = ["", "bad", "v1.0.0-rc.1", "v1", "v1.0.0", "v1.0.0+meta", "v1.10.0"]
-    backwards = list(reversed(wanted))
-    assert sorted(backwards, key=semver.sort_key) == wanted
-    assert max(wanted, key=semver.sort_key) == "v1.10.0"
+    expected = ["", "bad", "v1.0.0-rc.1", "v1", "v1.0.0", "v1.0.0+meta", "v1.10.0"]
+    backwards = list(reversed(expected))
+    assert sorted(backwards, key=semver.sort_key) == expected
+    assert max(expected, key=semver.sort_key) == "v1.10.0"
 
 
 @given(texts, texts, texts)

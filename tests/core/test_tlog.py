@@ -293,7 +293,7 @@ def test_what_a_reader_is_asked_for_can_be_told_before(log: Log) -> None:
 
     for size in range(1, 40):
         for n in range(size):
-            for told, act in (
+            for expected, act in (
                 (tlog.append_indexes(n), lambda n=n: tlog.stored_hashes(n, EMPTY_ROOT, read)),
                 (tlog.tree_indexes(size), lambda size=size: tlog.tree_hash(size, read)),
                 (
@@ -307,7 +307,7 @@ def test_what_a_reader_is_asked_for_can_be_told_before(log: Log) -> None:
             ):
                 asked.clear()
                 act()
-                assert (asked, sorted(told)) == (told, told)
+                assert (asked, sorted(expected)) == (expected, expected)
 
 
 @pytest.mark.parametrize("answer", [[], [EMPTY_ROOT], [EMPTY_ROOT] * 3, [EMPTY_ROOT, Hash(b"x")]])

@@ -181,12 +181,12 @@ TOOLCHAIN = "v0.0.1-go{}.linux-amd64"
 def test_go_versions_order_toolchains_by_gos_own_order(
     text: str, inside: list[str], outside: list[str]
 ) -> None:
-    found = VersionRange.parse(text)
-    assert VersionRange.parse(str(found)) == found
-    assert [v for v in inside if not found.contains(TOOLCHAIN.format(v))] == []
-    assert [v for v in outside if found.contains(TOOLCHAIN.format(v))] == []
-    assert not found.contains("v1.25.3")
-    assert not found.contains("v0.0.1-rc.1")
+    parsed = VersionRange.parse(text)
+    assert VersionRange.parse(str(parsed)) == parsed
+    assert [v for v in inside if not parsed.contains(TOOLCHAIN.format(v))] == []
+    assert [v for v in outside if parsed.contains(TOOLCHAIN.format(v))] == []
+    assert not parsed.contains("v1.25.3")
+    assert not parsed.contains("v0.0.1-rc.1")
 
 
 @pytest.mark.parametrize("text", ["go", ">=go1.25.x", "go01.2", "<go1.9.2rc2"])
