@@ -216,10 +216,10 @@ class BlobStoreContract:
 
     async def test_walk_yields_every_blob_in_digest_order(self, store):
         digests = [await store.put(b"%d" % number) for number in range(20)]
-        found = list(store.walk())
-        assert [blob.digest for blob in found] == sorted(digests)
-        assert {blob.size_bytes for blob in found} == {1, 2}
-        assert all(blob.stored_at.utcoffset() is not None for blob in found)
+        blobs = list(store.walk())
+        assert [blob.digest for blob in blobs] == sorted(digests)
+        assert {blob.size_bytes for blob in blobs} == {1, 2}
+        assert all(blob.stored_at.utcoffset() is not None for blob in blobs)
 
     async def test_check_reports_a_healthy_blob_and_a_wrong_size(self, store):
         await store.put(b"abc")

@@ -56,13 +56,13 @@ async def test_the_pragmas_are_in_force_on_every_reader(database: Database) -> N
     together = threading.Barrier(4)
 
     def work(session: Session) -> tuple[int, dict[str, object]]:
-        found = pragmas(session)
+        values = pragmas(session)
         together.wait(10)  # so that each of the four is a connection of its own
-        return id(session.connection().connection.dbapi_connection), found
+        return id(session.connection().connection.dbapi_connection), values
 
-    found = await asyncio.gather(*(database.read(work) for _ in range(4)))
-    assert len({connection for connection, _ in found}) == 4
-    assert [p for _, p in found] == [{**PRAGMAS, "query_only": 1}] * 4
+    readers = await asyncio.gather(*(database.read(work) for _ in range(4)))
+    assert len({connection for connection, _ in readers}) == 4
+    assert [p for _, p in readers] == [{**PRAGMAS, "query_only": 1}] * 4
 
 
 async def test_the_pragmas_are_in_force_after_a_connection_was_replaced(database: Database) -> None:
@@ -212,17 +212,17 @@ def at_zone(hours: float) -> datetime:
 
 
 @pytest.mark.parametrize(
-    "given", [NOW, at_zone(5.5), at_zone(-11), datetime.max.replace(tzinfo=UTC)]
+    "moment", [NOW, at_zone(5.5), at_zone(-11), datetime.max.replace(tzinfo=UTC)]
 )
 async def test_a_time_comes_back_as_the_same_moment_in_utc(
-    database: Database, given: datetime
+    database: Database, moment: datetime
 ) -> None:
-    job = Job("0" * 16, "kind", JobState.DONE, "system", given, None, given)
+    job = Job("0" * 16, "kind", JobState.DONE, "system", moment, None, moment)
     await database.write(lambda s: Jobs(s).save(job))
-    found = await database.read(lambda s: Jobs(s).get(job.id))
-    assert found == job
-    assert found.created_at.tzinfo is UTC
-    assert found.started_at is None
+    stored = await database.read(lambda s: Jobs(s).get(job.id))
+    assert stored == job
+    assert stored.created_at.tzinfo is UTC
+    assert stored.started_at is None
 
 
 async def test_a_naive_time_is_refused(database: Database) -> None:

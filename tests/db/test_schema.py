@@ -80,20 +80,20 @@ def test_the_constraints_are_those_of_the_metadata(engine: Engine, tmp_path: Pat
     upgrade(engine)
     with also_open(sqlite_url(tmp_path / "direct.db")) as direct:
         Base.metadata.create_all(direct)
-        built, wanted = inspect(engine), inspect(direct)
+        built, declared = inspect(engine), inspect(direct)
         for table in Base.metadata.tables:
             for ask in ("get_foreign_keys", "get_unique_constraints", "get_indexes"):
-                found, meant = (
+                actual, expected = (
                     sorted(map(repr, getattr(inspector, ask)(table)))
-                    for inspector in (built, wanted)
+                    for inspector in (built, declared)
                 )
-                assert found == meant, f"{table}: {ask}"
-            assert built.get_pk_constraint(table) == wanted.get_pk_constraint(table)
-            nullable, meant = (
+                assert actual == expected, f"{table}: {ask}"
+            assert built.get_pk_constraint(table) == declared.get_pk_constraint(table)
+            nullable, expected = (
                 {c["name"]: c["nullable"] for c in inspector.get_columns(table)}
-                for inspector in (built, wanted)
+                for inspector in (built, declared)
             )
-            assert nullable == meant, table
+            assert nullable == expected, table
 
 
 def test_a_second_upgrade_changes_nothing(engine: Engine) -> None:

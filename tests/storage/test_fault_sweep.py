@@ -192,7 +192,7 @@ def test_a_clean_run_makes_each_call_that_the_protocol_names(tracer, tmp_path):
 def test_F88_F89_F91_a_fault_at_each_call_of_a_put(tracer, tmp_path, fault, is_opening_traced):
     clean = Case(tmp_path / "clean", is_opening_traced=is_opening_traced)
     assert tracer.run(clean.job("put")) == DONE
-    found = {}
+    violations_at = {}
     for call, n in points(tracer, fault):
         case = Case(tmp_path / f"{call}-{n}", is_opening_traced=is_opening_traced)
         status = tracer.run(case.job("put"), "-e", fault_option(fault, call, n))
@@ -203,10 +203,10 @@ def test_F88_F89_F91_a_fault_at_each_call_of_a_put(tracer, tmp_path, fault, is_o
             wrong.append("the fault was not injected")
         if status == DONE and not case.is_recorded:
             wrong.append("done and not recorded")
-        found[call, n] = wrong
+        violations_at[call, n] = wrong
         shutil.rmtree(tmp_path / f"{call}-{n}")
-    assert len(found) > 20
-    assert {point: wrong for point, wrong in found.items() if wrong} == {}
+    assert len(violations_at) > 20
+    assert {point: wrong for point, wrong in violations_at.items() if wrong} == {}
 
 
 def test_F89_EIO_at_each_call_of_a_read_is_a_storage_error(tracer, tmp_path):
@@ -230,14 +230,14 @@ def test_F90_F91_a_fault_while_a_damaged_blob_is_replaced(tracer, tmp_path, faul
     clean = Case(tmp_path / "clean")
     clean.place_damaged_blob()
     assert tracer.run(clean.job("put")) == DONE
-    found = {}
+    violations_at = {}
     for call, n in points(tracer, fault):
         case = Case(tmp_path / f"{call}-{n}")
         case.place_damaged_blob()
         tracer.run(case.job("put"), "-e", fault_option(fault, call, n))
-        found[call, n] = asyncio.run(violations(case, may_be_damaged=True))
+        violations_at[call, n] = asyncio.run(violations(case, may_be_damaged=True))
         shutil.rmtree(tmp_path / f"{call}-{n}")
-    assert {point: wrong for point, wrong in found.items() if wrong} == {}
+    assert {point: wrong for point, wrong in violations_at.items() if wrong} == {}
 
 
 @pytest.mark.slow
@@ -270,12 +270,12 @@ def test_F91_a_quarantine_killed_at_each_call_never_loses_the_evidence(tracer, t
 def test_the_sweep_finds_the_faults_of_a_writer_in_place_that_records_first(tracer, tmp_path):
     clean = Case(tmp_path / "clean")
     assert tracer.run(clean.job("put in place")) == DONE
-    found = Counter()
+    counts = Counter()
     reached = {fault: points(tracer, fault) for fault in FAULTS}
     for fault in FAULTS:
         for call, n in reached[fault]:
             case = Case(tmp_path / f"{call}-{n}-{fault}")
             tracer.run(case.job("put in place"), "-e", fault_option(fault, call, n))
-            found[fault] += bool(asyncio.run(violations(case)))
+            counts[fault] += bool(asyncio.run(violations(case)))
             shutil.rmtree(tmp_path / f"{call}-{n}-{fault}")
-    assert min(found[fault] for fault in FAULTS) >= 3, found
+    assert min(counts[fault] for fault in FAULTS) >= 3, counts

@@ -531,9 +531,9 @@ async def test_two_processes_putting_the_same_blobs_at_once_agree(store, root):
     for child in children:
         child.communicate(b"go\n", timeout=120)
         assert child.returncode == 0
-    found = list(store.walk())
-    assert len(found) == 40
-    for blob in found:
+    blobs = list(store.walk())
+    assert len(blobs) == 40
+    for blob in blobs:
         assert await store.check(blob.digest, blob.size_bytes, deep=True) is BlobCondition.OK
     assert list((root / "tmp").iterdir()) == []
 

@@ -87,8 +87,8 @@ def count_lost(root: Path) -> int:
 
     async def is_lost(line: str) -> bool:
         digest, size_bytes = line.split()
-        found = await store.check(Digest(digest), int(size_bytes), deep=True)
-        return found is not BlobCondition.OK
+        condition = await store.check(Digest(digest), int(size_bytes), deep=True)
+        return condition is not BlobCondition.OK
 
     return sum(asyncio.run(is_lost(line)) for line in sys.stdin)
 
