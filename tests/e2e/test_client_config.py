@@ -106,16 +106,16 @@ def test_the_shell_text_works_in_a_module_that_wants_a_newer_go(client: Client) 
 
 def test_a_file_of_variables_sourced_by_a_shell_changes_what_go_uses(client: Client) -> None:
     (client.home / "moorage.env").write_text(render(Target.ENV, config()))
-    found = client.settings("set -a; . ./moorage.env; set +a")
-    assert found == known_to(client)
+    settings = client.settings("set -a; . ./moorage.env; set +a")
+    assert settings == known_to(client)
 
 
 def test_a_file_of_variables_is_a_go_env_file_too(client: Client) -> None:
     plain = ClientConfig("https://moorage.corp.example:8443", "acme", private_patterns=("a.lan/*",))
     (client.home / "goenv").write_text(render(Target.ENV, plain))
-    found = client.settings()
-    assert found["GONOSUMDB"] == "a.lan/*"
-    assert found["GOPROXY"] == EXPECTED["GOPROXY"]
+    settings = client.settings()
+    assert settings["GONOSUMDB"] == "a.lan/*"
+    assert settings["GOPROXY"] == EXPECTED["GOPROXY"]
 
 
 def test_go_signs_in_over_tls_with_the_netrc_of_the_shell_text(

@@ -127,12 +127,12 @@ def test_F91_fifty_kills_at_random_moments_of_ingestion(
 
 def seen_after_a_kill(site: Site) -> list[str]:
     """Name what the kill left: staged files, blobs without a row."""
-    found = ["staged"] if staged(site.data_dir) else []
+    leftovers = ["staged"] if staged(site.data_dir) else []
     with closing(sqlite3.connect(f"file:{site.data_dir / 'moorage.db'}?mode=ro", uri=True)) as db:
         known = {row[0] for row in db.execute("SELECT sha256 FROM blobs")}
     if any(path.name not in known for path in blobs(site.data_dir)):
-        found.append("orphan")
-    return found
+        leftovers.append("orphan")
+    return leftovers
 
 
 def assert_every_row_has_its_blob(site: Site, files: int) -> None:

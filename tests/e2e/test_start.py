@@ -27,7 +27,7 @@ def refused(warm: Warm, site: Site, code: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("variable", "text", "told"),
+    ("variable", "text", "message"),
     [
         ("MOORAGE_PROT", "8080", "MOORAGE_PROT: unknown setting; did you mean MOORAGE_PORT?"),
         ("MOORAGE_PORT", "many", "MOORAGE_PORT"),
@@ -40,10 +40,10 @@ def refused(warm: Warm, site: Site, code: int) -> str:
     ],
 )
 def test_F101_a_bad_setting_is_refused_with_its_name_and_2(
-    site: Site, warm: Warm, variable: str, text: str, told: str
+    site: Site, warm: Warm, variable: str, text: str, message: str
 ) -> None:
     bad = Site(site.folder, {**site.environ, variable: text})
-    assert told in refused(warm, bad, 2)
+    assert message in refused(warm, bad, 2)
 
 
 def test_the_real_program_refuses_an_unknown_setting_too(site: Site) -> None:
@@ -60,9 +60,9 @@ def test_a_taken_port_is_told_with_what_to_do(site: Site, warm: Warm, workers: i
         other.bind(("127.0.0.1", free_port()))
         other.listen()
         port = other.getsockname()[1]
-        told = refused(warm, site.but(port=port, workers=workers), 2)
-    assert f"can't listen on 127.0.0.1:{port}: Address already in use" in told
-    assert "MOORAGE_PORT" in told
+        message = refused(warm, site.but(port=port, workers=workers), 2)
+    assert f"can't listen on 127.0.0.1:{port}: Address already in use" in message
+    assert "MOORAGE_PORT" in message
 
 
 def test_a_second_server_on_the_port_of_the_first_is_refused(site: Site, warm: Warm) -> None:
@@ -88,9 +88,9 @@ def test_a_newer_schema_is_refused_with_1_and_left_alone(site: Site, warm: Warm)
 def test_F66_without_gpg_a_start_says_so(site: Site, warm: Warm, tmp_path: Path) -> None:
     empty = tmp_path / "bin"
     empty.mkdir()
-    told = refused(warm, Site(site.folder, {**site.environ, "PATH": str(empty)}), 1)
-    assert "gpg" in told
-    assert "install" in told or "can't be run" in told or "not found" in told
+    message = refused(warm, Site(site.folder, {**site.environ, "PATH": str(empty)}), 1)
+    assert "gpg" in message
+    assert "install" in message or "can't be run" in message or "not found" in message
 
 
 def test_F66_what_was_verified_is_served_without_gpg(
@@ -148,8 +148,8 @@ def test_a_first_start_prints_one_token_that_is_stored_nowhere(
         assert first.admin("POST", "/releases/sync").status == 202
         assert first.request("POST", "/api/v1/releases/sync").status == 401
         assert first.get(f"/dl/{NAME}").status == 200
-        told = first.logs.with_suffix(".out").read_text()
-    assert token not in told
+        output = first.logs.with_suffix(".out").read_text()
+    assert token not in output
 
     assert stat.S_IMODE(site.data_dir.stat().st_mode) == 0o700
     for path in site.data_dir.rglob("*"):
@@ -211,8 +211,8 @@ def test_a_TOML_file_and_secrets_in_files_are_read(site: Site, warm: Warm, tmp_p
 
 
 def test_variables_of_commands_do_not_disturb_the_service(site: Site, warm: Warm) -> None:
-    given = names(server="http://127.0.0.1:1", token="x", token_file="/absent")
-    with warm.serve(Site(site.folder, {**site.environ, **given})) as server:
+    variables = names(server="http://127.0.0.1:1", token="x", token_file="/absent")
+    with warm.serve(Site(site.folder, {**site.environ, **variables})) as server:
         assert server.is_ready()
 
 

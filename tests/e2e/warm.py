@@ -68,8 +68,8 @@ def _wait(pid: int, seconds: float) -> int | None:
     while True:
         if pid in _codes:
             return _codes[pid]
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
+        ended_pid, status = os.waitpid(pid, os.WNOHANG)
+        if ended_pid:
             _codes[pid] = os.waitstatus_to_exitcode(status)
             continue
         if time.monotonic() > deadline:

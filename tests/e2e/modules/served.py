@@ -109,7 +109,7 @@ def serving(
 
 def site_for(folder: Path, fake: FakeGoproxy, **settings: Any) -> Site:
     """Return an installation whose public upstream is the fake."""
-    given = {
+    fields = {
         "modules__upstream": fake.url,
         "network__allow": ["127.0.0.0/8"],
         # No test asks the real ones.
@@ -118,7 +118,7 @@ def site_for(folder: Path, fake: FakeGoproxy, **settings: Any) -> Site:
         "releases__files_urls": ["http://127.0.0.1:9/go/"],
         **settings,
     }
-    return Site.new(folder, **given)
+    return Site.new(folder, **fields)
 
 
 def arranged(site: Site, arrange: Arrange) -> None:

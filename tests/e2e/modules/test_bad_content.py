@@ -30,9 +30,9 @@ def refusal(go: Go, served: Served, path: str, suffix: str, *, query: str = f"@{
     ended = go.run("get", path + query)
     assert ended.code == 1
     assert f"{suffix}: 502 Bad Gateway\n" in ended.err
-    _, found, told = ended.err.partition("\tserver response: ")
-    assert found, ended.err
-    line, *more = told.strip().splitlines()
+    _, separator, message = ended.err.partition("\tserver response: ")
+    assert separator, ended.err
+    line, *more = message.strip().splitlines()
     assert not more, "it is one line"
     assert served.fake.base_url not in ended.err
     return line
@@ -50,10 +50,10 @@ INFOS = {
 def test_S16_F73_an_info_that_is_wrong_is_refused(
     go: Go, served: Served, upstream: FakeGoproxy, name: str
 ) -> None:
-    path, (body, told) = f"example.com/s16/{name.replace(' ', '').lower()}", INFOS[name]
+    path, (body, message) = f"example.com/s16/{name.replace(' ', '').lower()}", INFOS[name]
     upstream.put(module(path, V))
     upstream.put_raw(f"/{path}/@v/{V}.info", body)
-    assert told in refusal(go, served, path, ".info")
+    assert message in refusal(go, served, path, ".info")
     assert not served.has_stored(path, V, "info")
 
 
@@ -61,9 +61,9 @@ def test_S16_a_branch_that_resolves_to_no_canonical_version_is_refused(
     go: Go, served: Served, upstream: FakeGoproxy
 ) -> None:
     upstream.put_query("example.com/s16/branch", "master", info_of("v1"))
-    told = refusal(go, served, "example.com/s16/branch", "master.info", query="@master")
-    assert "sent for example.com/s16/branch@master is refused" in told
-    assert "its Version 'v1' is not canonical" in told
+    message = refusal(go, served, "example.com/s16/branch", "master.info", query="@master")
+    assert "sent for example.com/s16/branch@master is refused" in message
+    assert "its Version 'v1' is not canonical" in message
 
 
 @pytest.mark.parametrize("how", [{"stored": True}, {"backwards": True}])
@@ -115,8 +115,8 @@ def test_S21_a_go_mod_that_is_not_the_zips_is_refused_though_go_would_take_it(
     upstream.put_raw(f"/{path}/@v/{V}.mod", go_mod_of(path, go="1.20"))
     assert make_go(upstream.url).run("get", path).code == 0
     assert served.get(f"{path}/@v/{V}.mod").status == 200
-    told = refusal(go, served, path, ".zip")
-    assert f"{path}@{V}.mod is not the go.mod in {path}@{V}.zip" in told
+    message = refusal(go, served, path, ".zip")
+    assert f"{path}@{V}.mod is not the go.mod in {path}@{V}.zip" in message
     assert not served.has_stored(path, V, "zip")
 
 
@@ -126,8 +126,8 @@ def test_S22_F69_a_zip_with_another_prefix_is_refused(
     path = "example.com/s22"
     wrong = module_zip(path, V, {"a.go": b"package a\n"}, prefix="example.com/other@v1.0.0/")
     upstream.put(replace(module(path, V), zip=wrong))
-    told = refusal(go, served, path, ".zip")
-    assert f"'example.com/other@v1.0.0/a.go' does not begin with '{path}@{V}/'" in told
+    message = refusal(go, served, path, ".zip")
+    assert f"'example.com/other@v1.0.0/a.go' does not begin with '{path}@{V}/'" in message
     assert not served.has_stored(path, V, "zip")
 
 
@@ -153,9 +153,9 @@ ENTRIES: dict[str, tuple[Callable[[str], tuple[Entry, ...]], str]] = {
 def test_S23_S24_a_zip_that_go_could_not_unpack_is_refused(
     go: Go, served: Served, upstream: FakeGoproxy, name: str
 ) -> None:
-    path, (entries, told) = f"example.com/{name.replace(' ', '-').lower()}", ENTRIES[name]
+    path, (entries, message) = f"example.com/{name.replace(' ', '-').lower()}", ENTRIES[name]
     upstream.put(module(path, V, extra=entries(f"{path}@{V}/")))
-    assert told in refusal(go, served, path, ".zip")
+    assert message in refusal(go, served, path, ".zip")
     assert not served.has_stored(path, V, "zip")
     # Nor was it left in the client's cache, from which only `go clean -modcache` would take it.
     assert not list(go.downloads.rglob(f"{V}.zip"))
@@ -182,12 +182,12 @@ FAULTS = {
 def test_S25_S26_S27_S29_a_zip_that_does_not_come_whole_is_refused_and_can_be_had_later(
     go: Go, served: Served, upstream: FakeGoproxy, name: str
 ) -> None:
-    path, (fault, told) = f"example.com/{name.replace(' ', '-').lower()}", FAULTS[name]
+    path, (fault, message) = f"example.com/{name.replace(' ', '-').lower()}", FAULTS[name]
     one = module(path, V)
     upstream.put(one)
     upstream.fault(zip_of(one), fault, times=None)
     try:
-        assert told in refusal(go, served, path, ".zip")
+        assert message in refusal(go, served, path, ".zip")
         assert not served.has_stored(path, V, "zip")
     finally:
         upstream.clear_faults()
@@ -207,7 +207,7 @@ def test_S25_F44_a_zip_that_is_cut_once_comes_whole_without_go_noticing(
 
 
 @pytest.mark.parametrize(
-    ("file", "told"),
+    ("file", "message"),
     [
         (f"{V}.info", "it is not JSON"),
         (f"{V}.mod", "the go.mod is an HTML or XML page"),
@@ -215,14 +215,14 @@ def test_S25_F44_a_zip_that_is_cut_once_comes_whole_without_go_noticing(
     ],
 )
 def test_S26_F46_a_login_page_is_no_answer(
-    go: Go, served: Served, upstream: FakeGoproxy, file: str, told: str
+    go: Go, served: Served, upstream: FakeGoproxy, file: str, message: str
 ) -> None:
     path = f"example.com/s26/{file.rpartition('.')[2]}"
     upstream.put(module(path, V))
     upstream.fault(f"/repo/{path}/@v/{file}", Fault.html_200(), times=None)
     try:
         query = "" if file == "list" else f"@{V}"
-        assert told in refusal(go, served, path, f"/@v/{file}", query=query)
+        assert message in refusal(go, served, path, f"/@v/{file}", query=query)
     finally:
         upstream.clear_faults()
     go.out("get", path + query)

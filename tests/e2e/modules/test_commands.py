@@ -121,9 +121,9 @@ def test_go_run_runs_a_program_of_the_latest_version(go: Go) -> None:
 
 
 def test_a_workspace_takes_its_modules_from_moorage(go: Go) -> None:
-    for name, wanted in (("one", V), ("two", "v1.1.0")):
+    for name, version in (("one", V), ("two", "v1.1.0")):
         go.write(
-            f"{name}/go.mod", f"module example.org/{name}\n\ngo 1.21\n\nrequire {LEAF} {wanted}\n"
+            f"{name}/go.mod", f"module example.org/{name}\n\ngo 1.21\n\nrequire {LEAF} {version}\n"
         )
         go.program(f"_ {LEAF}", name=f"{name}/main.go")
     workspace = go.but(GOFLAGS=None)

@@ -128,10 +128,10 @@ def served(
 def shown(ended: Ended) -> str:
     """Return the one line of ours that a failed go prints."""
     assert ended.code == 1, ended
-    _, found, told = ended.err.partition("\tserver response: ")
-    assert found, ended.err
-    assert "\n" not in told.strip()
-    return told.strip()
+    _, separator, message = ended.err.partition("\tserver response: ")
+    assert separator, ended.err
+    assert "\n" not in message.strip()
+    return message.strip()
 
 
 def test_S12_F50_a_failing_list_is_an_error_with_a_text(go: Go, served: Served) -> None:
@@ -148,11 +148,11 @@ def test_S12_F50_a_failing_list_is_an_error_with_a_text(go: Go, served: Served) 
 def test_S30_F47_F48_F49_F50_F58_each_status_has_its_answer_and_text(
     go: Go, served: Served, sources: Sources, status: int
 ) -> None:
-    answer, told, asked = STATUSES[status]
+    answer, message, asked = STATUSES[status]
     path = f"status.example/c{status}/x"
     ended = go.run("get", f"{path}@{V}")
     assert f"/{path}/@v/{V}.info: {answer}\n" in ended.err
-    assert told in shown(ended)
+    assert message in shown(ended)
     assert INTERNAL not in ended.err
     assert sources.failing[status].base_url not in ended.err
     assert len(sources.failing[status].asked_for(path)) == asked

@@ -72,15 +72,15 @@ def test_S40_a_denied_version_is_refused_with_the_rules_reason(
     ended = make_go(served.url()).run("get", f"{blocked}@v1.2.0")
     assert ended.code == 1
     assert f"{blocked}/@v/v1.2.0.info: 403 Forbidden\n" in ended.err
-    told = f"server response: {blocked}@v1.2.0 is denied by rule 1 (deny {blocked} >=v1.2.0)"
-    assert f"{told}: {REASON}\n" in ended.err
+    message = f"server response: {blocked}@v1.2.0 is denied by rule 1 (deny {blocked} >=v1.2.0)"
+    assert f"{message}: {REASON}\n" in ended.err
 
 
 def test_S40_an_older_version_can_be_had(make_go: MakeGo, served: Served, blocked: str) -> None:
     go = make_go(served.url())
     go.out("get", f"{blocked}@{V}")
-    (told,) = go.objects("list", "-m", "-u", "-json", blocked)
-    assert told["Update"]["Version"] == "v1.1.0"
+    (listed,) = go.objects("list", "-m", "-u", "-json", blocked)
+    assert listed["Update"]["Version"] == "v1.1.0"
 
 
 def test_S40_a_denied_version_in_the_graph_stops_only_who_looks_at_the_whole_graph(

@@ -50,9 +50,9 @@ def test_S2_asking_about_a_version_fetches_no_zip_and_passes_its_time_on(
     upstream.put(
         module("example.com/s2/first", "v1.0.0", time="2021-05-06T07:08:09Z", origin=origin)
     )
-    (told,) = go.objects("list", "-m", "-json", "example.com/s2/first@v1.0.0")
-    assert (told["Version"], told["Time"]) == ("v1.0.0", "2021-05-06T07:08:09Z")
-    assert told["Origin"]["URL"] == origin["URL"]
+    (listed,) = go.objects("list", "-m", "-json", "example.com/s2/first@v1.0.0")
+    assert (listed["Version"], listed["Time"]) == ("v1.0.0", "2021-05-06T07:08:09Z")
+    assert listed["Origin"]["URL"] == origin["URL"]
     assert not [r for r in upstream.asked_for("example.com/s2/first") if r.path.endswith(".zip")]
 
 
@@ -202,8 +202,8 @@ def test_S14_a_retracted_newest_version_is_not_latest_and_is_told(
     put(upstream, path, "v1.0.0", "v1.1.0")
     upstream.put(module(path, "v1.2.0", go_mod=retracting))
     assert resolved(go, path, "latest") == "v1.1.0"
-    (told,) = go.objects("list", "-m", "-u", "-json", f"{path}@v1.0.0")
-    assert told["Retracted"] == ["too slow"]
+    (listed,) = go.objects("list", "-m", "-u", "-json", f"{path}@v1.0.0")
+    assert listed["Retracted"] == ["too slow"]
 
 
 @pytest.mark.parametrize(
@@ -219,13 +219,13 @@ def test_S15_major_versions_in_paths_work(
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "message"),
     [("example.com/s15/v1", "malformed module path"), ("foo", "malformed module path")],
 )
 def test_S15_paths_that_are_no_module_are_refused_by_go_itself(
-    go: Go, served: Served, path: str, told: str
+    go: Go, served: Served, path: str, message: str
 ) -> None:
     ended = go.run("list", "-m", f"{path}@latest")
     assert ended.code == 1
-    assert told in ended.err
+    assert message in ended.err
     assert served.asked(path) == []

@@ -102,14 +102,14 @@ def relaying(
         if arrange is not None:
             await arrange(services)
 
-    given = {
+    fields = {
         "sumdb__upstreams": [{"name": log.name, "vkey": log.vkey, "url": log.url}],
         "releases__index_url": f"{_NOWHERE}/dl/",
         "releases__files_urls": [f"{_NOWHERE}/go/"],
         "releases__retry_failed_s": 0,
         **settings,
     }
-    with serving(warm, folder, proxy, prepare, **given) as served:
+    with serving(warm, folder, proxy, prepare, **fields) as served:
         yield Relayed(served, proxy, log)
 
 

@@ -102,7 +102,7 @@ FORGERIES = {
 
 
 @pytest.fixture(params=FORGERIES)
-def told(
+def forged(
     request: pytest.FixtureRequest, relayed: Relayed, log: FakeSumdb
 ) -> tuple[Forgery, Module, Module]:
     """A forgery, the module it is about, and one that is right."""
@@ -118,9 +118,9 @@ def told(
 
 @pytest.mark.parametrize("form", ["vkey", "vkey and url"])
 def test_S47_S49_S50_moorage_stops_a_forged_answer_and_go_with_it(
-    relayed: Relayed, log: FakeSumdb, make_go: MakeGo, form: str, told
+    relayed: Relayed, log: FakeSumdb, make_go: MakeGo, form: str, forged
 ) -> None:
-    forgery, one, first = told
+    forgery, one, first = forged
     gosumdb = log.vkey if form == "vkey" else relayed.gosumdb("unasked")
     go = make_go(relayed.url("unasked"), gosumdb)
     assert go.run("get", f"{first.path}@{V}").code == 0
@@ -146,9 +146,9 @@ def test_S47_S49_S50_moorage_stops_a_forged_answer_and_go_with_it(
 
 
 def test_S47_F75_F76_nothing_comes_in_by_a_route_that_asks_a_log_that_lies(
-    relayed: Relayed, log: FakeSumdb, told
+    relayed: Relayed, log: FakeSumdb, forged
 ) -> None:
-    forgery, one, _ = told
+    forgery, one, _ = forged
     forgery.tell(log, one)
     for tenant in ("default", "strict"):
         for suffix in ("mod", "zip"):
@@ -160,9 +160,9 @@ def test_S47_F75_F76_nothing_comes_in_by_a_route_that_asks_a_log_that_lies(
 
 
 def test_S47_S49_S50_without_moorage_go_would_have_said_so_itself(
-    relayed: Relayed, log: FakeSumdb, make_go: MakeGo, told
+    relayed: Relayed, log: FakeSumdb, make_go: MakeGo, forged
 ) -> None:
-    forgery, one, first = told
+    forgery, one, first = forged
     go = make_go(relayed.proxy.url, log.gosumdb)
     assert go.run("get", f"{first.path}@{V}").code == 0
     forgery.tell(log, one)

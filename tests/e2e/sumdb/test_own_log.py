@@ -92,9 +92,9 @@ def logged(warm: Warm, tmp_path: Path) -> Iterator[Logged]:
 
 def assert_verified(go: Go, *modules: Module) -> None:
     """Every module is in go.sum with both of its hashes."""
-    wanted = {f"{m.path} {m.version} {m.h1}" for m in modules}
-    wanted |= {f"{m.path} {m.version}/go.mod {m.mod_h1}" for m in modules}
-    assert wanted <= set(go.go_sum())
+    expected = {f"{m.path} {m.version} {m.h1}" for m in modules}
+    expected |= {f"{m.path} {m.version}/go.mod {m.mod_h1}" for m in modules}
+    assert expected <= set(go.go_sum())
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["go", "old go"])

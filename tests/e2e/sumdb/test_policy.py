@@ -56,7 +56,7 @@ def own(warm: Warm, tmp_path: Path, corp: FakeGoproxy) -> Iterator[Relayed]:
 
 def state_of(own: Relayed, one: Module, kind: str = "zip") -> str:
     """Return what is recorded of the log's word about a stored file; "none" if there is no file."""
-    found = read(
+    state = read(
         own.served.site,
         lambda s: s.execute(
             select(ModuleFileRow.log_state).where(
@@ -64,7 +64,7 @@ def state_of(own: Relayed, one: Module, kind: str = "zip") -> str:
             )
         ).scalar(),
     )
-    return "none" if found is None else str(found)
+    return "none" if state is None else str(state)
 
 
 def file_of(one: Module, kind: str = "zip") -> str:

@@ -49,8 +49,8 @@ def _files(archive: bytes) -> list[tuple[str, bytes]]:
         with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
             return [(name, zipped.read(name)) for name in zipped.namelist()]
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        found = [(entry.name, tar.extractfile(entry)) for entry in tar if entry.isfile()]
-        return [(name, stream.read()) for name, stream in found if stream is not None]
+        members = [(entry.name, tar.extractfile(entry)) for entry in tar if entry.isfile()]
+        return [(name, stream.read()) for name, stream in members if stream is not None]
 
 
 @dataclass(frozen=True)

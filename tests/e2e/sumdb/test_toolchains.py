@@ -105,8 +105,8 @@ def switching(mirrored: Mirrored, make_go: MakeGo) -> MakeSwitching:
 
     def make(toolchain: str, tenant: str = OPEN, **environ: Any) -> Go:
         url = mirrored.relayed.url(tenant)
-        given = {"GOTOOLCHAIN": toolchain, **environ}
-        return make_go(url, given.pop("GOSUMDB", mirrored.vkeys[tenant]), **given)
+        environment = {"GOTOOLCHAIN": toolchain, **environ}
+        return make_go(url, environment.pop("GOSUMDB", mirrored.vkeys[tenant]), **environment)
 
     return make
 
