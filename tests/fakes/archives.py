@@ -107,11 +107,11 @@ def _level(files: dict[str, bytes]) -> int:
 
 def _folders(files: dict[str, bytes]) -> list[str]:
     """Return every folder that files need, "go/" included, parents first."""
-    found = {"go"}
+    folders = {"go"}
     for name in files:
         parts = ["go", *name.split("/")[:-1]]
-        found |= {"/".join(parts[: depth + 1]) for depth in range(len(parts))}
-    return sorted(found)
+        folders |= {"/".join(parts[: depth + 1]) for depth in range(len(parts))}
+    return sorted(folders)
 
 
 def _tar_gz(files: dict[str, bytes]) -> bytes:

@@ -104,9 +104,9 @@ class FakeGodev(FakeServer):
         Raises:
             ValueError: the name tells no version, and none is given.
         """
-        told = _entry_of_name(name)
-        given = {"os": os, "arch": arch, "version": version, "kind": kind}
-        entry = told | {key: value for key, value in given.items() if value is not None}
+        from_name = _entry_of_name(name)
+        stated = {"os": os, "arch": arch, "version": version, "kind": kind}
+        entry = from_name | {key: value for key, value in stated.items() if value is not None}
         if not entry["version"]:
             raise ValueError(f"the version of {name!r} can't be told from its name")
         stored = _map(content) if isinstance(content, Path) else content

