@@ -151,10 +151,10 @@ async def test_a_job_whose_leader_died_is_failed_by_the_next_one(bench: Bench) -
 
     new = bench.service()
     await new.fail_abandoned()
-    found = await new.get(lost.id)
-    assert found.state == JobState.FAILED
-    assert "ask again" in json.loads(found.result)["error"]
-    assert found.finished_at == bench.clock()
+    job = await new.get(lost.id)
+    assert job.state == JobState.FAILED
+    assert "ask again" in json.loads(job.result)["error"]
+    assert job.finished_at == bench.clock()
     assert (await new.get(waiting.id)).state == JobState.QUEUED
     assert await new.run_next()
     assert (await new.get(waiting.id)).state == JobState.DONE

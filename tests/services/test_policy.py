@@ -140,5 +140,5 @@ async def test_the_next_change_is_when_the_first_rule_expires(two: tuple[Bench, 
         await one.services.tenants.rules.create(tenant, draft, OPERATOR)
     await one.services.shared.watch.poll()
     for passed, left in ((0, 2), (2, 3), (4, 5), (5, None)):
-        found = (await seen(one)).next_change(now + timedelta(days=passed))
-        assert found == (None if left is None else now + timedelta(days=left))
+        next_change = (await seen(one)).next_change(now + timedelta(days=passed))
+        assert next_change == (None if left is None else now + timedelta(days=left))

@@ -276,13 +276,13 @@ async def test_everything_at_once_is_found_and_progress_is_told(
     spoil(bench.path, flipped(bench.data))
     blob_path(bench.services, other.file.sha256).unlink()
     await bench.services.shared.store.put(b"orphan")
-    told: list[tuple[int, int]] = []
+    steps: list[tuple[int, int]] = []
     report = await bench.services.upkeep.fsck.run(
-        deep=True, repair=False, progress=lambda done, of: told.append((done, of))
+        deep=True, repair=False, progress=lambda done, of: steps.append((done, of))
     )
     assert sorted(f.problem for f in report.findings) == ["damaged", "missing", "orphan"]
     assert (report.clean, report.deep, report.checked) == (False, True, 4)
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 async def test_a_sound_store_is_clean(bench: Bench) -> None:

@@ -40,9 +40,9 @@ def test_the_same_secret_is_never_sealed_alike() -> None:
     [(OTHER_KEY, PLACE), (KEY, "credential:acme:other"), (KEY, "credential:globex:nexus")],
 )
 def test_another_key_or_place_opens_nothing(key: bytes, place: str) -> None:
-    with pytest.raises(StorageError, match="can't be opened with this key") as told:
+    with pytest.raises(StorageError, match="can't be opened with this key") as caught:
         SecretBox(key).open(SecretBox(KEY).seal(CANARY, PLACE), place)
-    assert CANARY not in str(told.value)
+    assert CANARY not in str(caught.value)
 
 
 def test_every_flipped_bit_and_every_cut_is_noticed() -> None:
@@ -64,9 +64,9 @@ def test_no_bytes_raise_anything_else(sealed: bytes) -> None:
 def test_a_key_is_32_bytes_of_base64() -> None:
     assert parse_key(base64.b64encode(KEY).decode() + "\n") == KEY
     for bad in ("", "short", CANARY * 4, base64.b64encode(KEY[:-1]).decode(), "ä" * 44):
-        with pytest.raises(BadInputError) as told:
+        with pytest.raises(BadInputError) as caught:
             parse_key(bad)
-        assert not bad or bad not in str(told.value)
+        assert not bad or bad not in str(caught.value)
     assert len(KEY) == KEY_BYTES
 
 
@@ -95,9 +95,9 @@ async def test_F87_a_credential_is_in_no_file_no_log_and_no_error(
             ):
                 if fault is not None:
                     fake.fault(f"/{X.path}/@v/list", fault, times=None)
-                with pytest.raises(Exception) as told:
+                with pytest.raises(Exception) as caught:
                     await bench.ask(LIST, X.path)
-                errors.append(repr(told.value) + repr(told.value.__cause__))
+                errors.append(repr(caught.value) + repr(caught.value.__cause__))
             rows = await bench.services.shared.audit.list(after=0, limit=1000)
             policy = await bench.services.shared.policies.current(fresh=True)
             everything = repr(recorded) + repr(draft) + repr(errors) + repr(rows) + repr(policy)

@@ -47,9 +47,9 @@ async def test_a_secret_is_nowhere_in_the_data_directory(services: Services) -> 
     names = {path.name for path in files}
     assert {"moorage.db", "moorage.db-wal"} <= names
     content = {path: path.read_bytes() for path in files}
-    assert any(b"token.create" in found for found in content.values())  # the looking works
+    assert any(b"token.create" in stored for stored in content.values())  # the looking works
     for part in (secret, secret[5:], secret[5:48]):
-        assert [path for path, found in content.items() if part.encode() in found] == []
+        assert [path for path, stored in content.items() if part.encode() in stored] == []
 
 
 async def test_every_secret_is_another(services: Services) -> None:

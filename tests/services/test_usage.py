@@ -92,8 +92,8 @@ async def test_the_day_of_a_tokens_last_use_is_recorded_and_never_goes_back(benc
         usage.used(token.id)
         usage.used("gone")
         await usage.flush()
-        [found] = [t for t in await bench.services.tenants.tokens.page() if t.id == token.id]
-        assert found.last_used_on == expected
+        [listed] = [t for t in await bench.services.tenants.tokens.page() if t.id == token.id]
+        assert listed.last_used_on == expected
 
 
 async def test_an_admin_sees_the_counts_of_one_tenant_and_nobody_elses(bench: Bench) -> None:

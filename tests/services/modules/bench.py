@@ -130,11 +130,11 @@ class Bench:
         self, module: str, version: str, *, kind: RequestKind = ZIP, **more: Any
     ) -> bytes:
         """Return the bytes of a zip, or of another file that is a blob."""
-        found = await self.ask(kind, module, version, **more)
-        assert found.file is not None
-        blob = await self.services.shared.store.open(found.file.sha256, found.file.size_bytes)
+        answer = await self.ask(kind, module, version, **more)
+        assert answer.file is not None
+        blob = await self.services.shared.store.open(answer.file.sha256, answer.file.size_bytes)
         try:
-            return bytes(await blob.read(0, found.file.size_bytes))
+            return bytes(await blob.read(0, answer.file.size_bytes))
         finally:
             blob.close()
 
@@ -169,8 +169,8 @@ def _draft(one: UpstreamLike) -> Upstream:
 
 
 def settings_in(folder: Path, **more: Any) -> Settings:
-    given = {"network": {"allow": ["127.0.0.0/8"]}, "sumdb": {"upstreams": []}, **more}
-    return Settings(data_dir=folder / "data", **given)
+    values = {"network": {"allow": ["127.0.0.0/8"]}, "sumdb": {"upstreams": []}, **more}
+    return Settings(data_dir=folder / "data", **values)
 
 
 @asynccontextmanager
@@ -185,10 +185,10 @@ async def process(
     **settings: Any,
 ) -> AsyncIterator[Bench]:
     """Run one process's services; owner tells it apart from another on the same database."""
-    given = settings_in(folder, **settings)
-    migrate(given)
+    process_settings = settings_in(folder, **settings)
+    migrate(process_settings)
     clock, seconds = clock or WallClock(), Stopwatch()
-    services = build(given, now=clock)
+    services = build(process_settings, now=clock)
     made = _wired(services, clock, seconds, owner, max_waiters, max_queue, cold)
     try:
         await services.shared.store.recover()

@@ -57,8 +57,8 @@ async def refreshed(bench: Bench) -> None:
 async def test_within_its_ttl_an_answer_is_asked_for_once(
     one: Bench, fake: FakeGoproxy, kind: str, query: str, tail: str, body: bytes
 ) -> None:
-    found = await one.ask(kind, NAME, query)
-    assert (found.body, found.fresh_s, found.stale_s) == (body, TTL_S, 0)
+    answer = await one.ask(kind, NAME, query)
+    assert (answer.body, answer.fresh_s, answer.stale_s) == (body, TTL_S, 0)
     one.clock.advance(seconds=TTL_S - 1)
     assert (await one.ask(kind, NAME, query)).fresh_s == 1
     assert fake.hits[f"/{NAME}/{tail}"] == 1
@@ -71,8 +71,8 @@ async def test_past_its_ttl_it_is_given_once_more_while_upstream_is_asked(
     await one.ask(kind, NAME, query)
     fake.fault(f"/{NAME}/{tail}", Fault.delay_headers_until_released())
     one.clock.advance(seconds=TTL_S)
-    found = await asyncio.gather(*(one.ask(kind, NAME, query) for _ in range(20)))
-    assert {(f.body, f.fresh_s, f.stale_s) for f in found} == {(body, 0.0, 0)}
+    answers = await asyncio.gather(*(one.ask(kind, NAME, query) for _ in range(20)))
+    assert {(f.body, f.fresh_s, f.stale_s) for f in answers} == {(body, 0.0, 0)}
     await anyio.to_thread.run_sync(lambda: fake.wait_until(lambda: fake.stalled == 1))
     fake.release()
     await refreshed(one)
@@ -124,8 +124,8 @@ async def test_if_upstream_fails_the_old_answer_is_given_with_its_age(
     await one.ask(LIST, NAME)
     fake.fault(LIST_PATH, fault, times=None)
     one.clock.advance(days=30)
-    found = await one.ask(LIST, NAME)
-    assert (found.body, found.fresh_s, found.stale_s) == (b"v1.0.0\n", 0.0, 30 * 86400)
+    answer = await one.ask(LIST, NAME)
+    assert (answer.body, answer.fresh_s, answer.stale_s) == (b"v1.0.0\n", 0.0, 30 * 86400)
     fake.clear_faults()
     assert (await one.ask(LIST, NAME)).stale_s == 0
 
@@ -137,8 +137,8 @@ async def test_every_answer_outlives_its_upstream(
     await one.ask(kind, NAME, query)
     fake.stop()
     one.clock.advance(days=1)
-    found = await one.ask(kind, NAME, query)
-    assert (found.body, found.stale_s) == (body, 86400)
+    answer = await one.ask(kind, NAME, query)
+    assert (answer.body, answer.stale_s) == (body, 86400)
 
 
 async def test_a_refresh_that_fails_in_the_background_breaks_nothing(
@@ -156,9 +156,9 @@ async def test_F46_F48_F50_without_an_old_answer_the_failure_is_told(
     one: Bench, fake: FakeGoproxy, fault: Fault
 ) -> None:
     fake.fault(LIST_PATH, fault, times=None)
-    with pytest.raises(UpstreamError) as told:
+    with pytest.raises(UpstreamError) as caught:
         await one.ask(LIST, NAME)
-    assert "127.0.0.1" not in str(told.value)
+    assert "127.0.0.1" not in str(caught.value)
     assert await one.count("module_answers") == 0
 
 
@@ -179,9 +179,9 @@ async def test_F47_an_absence_is_remembered_for_a_minute_at_most(
     fake.not_found_status = status
     await bench.tenant("acme", fake, ttl_s=100_000)
     for _ in range(5):
-        with pytest.raises(UnknownError) as told:
+        with pytest.raises(UnknownError) as caught:
             await bench.ask(LIST, NAME)
-        assert type(told.value) is error
+        assert type(caught.value) is error
     assert fake.hits[LIST_PATH] == 1
     fake.put(V1)
     bench.seconds.seconds += 59
@@ -213,8 +213,8 @@ async def test_what_upstream_has_no_more_is_absent_and_forgotten(
 
 async def test_F38_many_questions_at_once_are_one(one: Bench, fake: FakeGoproxy) -> None:
     fake.latency_s = 0.05
-    found = await asyncio.gather(*(one.ask(LIST, NAME) for _ in range(200)))
-    assert {f.body for f in found} == {b"v1.0.0\n"}
+    answers = await asyncio.gather(*(one.ask(LIST, NAME) for _ in range(200)))
+    assert {f.body for f in answers} == {b"v1.0.0\n"}
     assert fake.hits[LIST_PATH] == 1
 
 
@@ -237,8 +237,8 @@ async def test_two_processes_ask_one_question_once(tmp_path: Path, fake: FakeGop
     fake.latency_s = 0.1
     async with process(tmp_path) as one, process(tmp_path, owner="two/2/2") as two:
         await one.tenant("acme", fake)
-        found = await asyncio.gather(*(b.ask(LIST, NAME) for b in (one, two) for _ in range(25)))
-        assert {f.body for f in found} == {b"v1.0.0\n"}
+        answers = await asyncio.gather(*(b.ask(LIST, NAME) for b in (one, two) for _ in range(25)))
+        assert {f.body for f in answers} == {b"v1.0.0\n"}
         assert fake.hits[LIST_PATH] == 1
 
 
@@ -264,9 +264,9 @@ async def test_a_forced_refresh_while_upstream_is_down_loses_nothing(
     await one.ask(LIST, NAME)
     fake.stop()
     await one.refresh.forget("acme", NAME, OPERATOR)
-    found = await one.ask(LIST, NAME)
-    assert (found.body, found.fresh_s) == (b"v1.0.0\n", 0.0)
-    assert found.stale_s >= 2 * TTL_S
+    answer = await one.ask(LIST, NAME)
+    assert (answer.body, answer.fresh_s) == (b"v1.0.0\n", 0.0)
+    assert answer.stale_s >= 2 * TTL_S
 
 
 async def test_a_server_that_shuts_down_asks_nothing_new_and_gives_what_it_has(
@@ -299,9 +299,9 @@ async def test_F49_a_long_wait_is_passed_on_and_a_short_one_waited(
     if least is None:
         assert (await one.ask(LIST, NAME)).body == b"v1.0.0\n"
         return
-    with pytest.raises(UpstreamUnavailableError) as told:
+    with pytest.raises(UpstreamUnavailableError) as caught:
         await one.ask(LIST, NAME)
-    assert told.value.retry_after_s >= least
+    assert caught.value.retry_after_s >= least
 
 
 @pytest.mark.parametrize("is_down", [False, True], ids=["upstream answers", "upstream is down"])

@@ -44,8 +44,8 @@ async def test_a_small_file_is_fetched_once_and_alone(
     one: Bench, fake: FakeGoproxy, kind: str, body: bytes
 ) -> None:
     for _ in range(3):
-        found = await one.ask(kind, NAME, V)
-        assert (found.body, found.fresh_s) == (body, None)
+        answer = await one.ask(kind, NAME, V)
+        assert (answer.body, answer.fresh_s) == (body, None)
     # The other of the two is fetched ahead, once, and the zip never.
     await asyncio.gather(*one.front._ahead)
     assert fake.hits == {f"/{NAME}/@v/{V}.info": 1, f"/{NAME}/@v/{V}.mod": 1}
@@ -169,9 +169,9 @@ async def test_a_zip_that_go_would_not_take_is_refused_and_leaves_nothing(
 ) -> None:
     put_zip(fake, body)
     await bench.tenant("acme", fake)
-    with pytest.raises(UpstreamContentError) as told:
+    with pytest.raises(UpstreamContentError) as caught:
         await bench.ask(ZIP, NAME, V)
-    assert "127.0.0.1" not in str(told.value)
+    assert "127.0.0.1" not in str(caught.value)
     await bench.assert_untouched()
     fake.put_raw(ZIP_PATH, X.zip)
     assert await bench.zip_of(NAME, V) == X.zip
@@ -232,9 +232,9 @@ async def test_a_file_that_is_not_what_was_asked_for_is_refused_and_leaves_nothi
     one: Bench, fake: FakeGoproxy, kind: str, body: bytes
 ) -> None:
     fake.put_raw(f"/{NAME}/@v/{V}.{kind}", body)
-    with pytest.raises(UpstreamContentError) as told:
+    with pytest.raises(UpstreamContentError) as caught:
         await one.ask(kind, NAME, V)
-    assert "127.0.0.1" not in str(told.value)
+    assert "127.0.0.1" not in str(caught.value)
     await one.assert_untouched()
     fake.put(X)
     fake.put_raw(f"/{NAME}/@v/{V}.{kind}", getattr(X, kind))
@@ -300,13 +300,13 @@ async def test_F74_a_recheck_that_finds_other_content_alarms_and_keeps_the_first
     await one.ask(kind, NAME, V)
     asking = await one.asking()
     upstream = asking.of_tenant.routes[0].upstreams[0]
-    wanted = FileKey(upstream.origin_id, NAME, V, kind)  # type: ignore[arg-type]
+    key = FileKey(upstream.origin_id, NAME, V, kind)  # type: ignore[arg-type]
     source = one.upstreams.open(upstream, asking.policy, asking.of_tenant.tenant)
-    assert (await one.files.recheck(wanted, source)).kind is kind
+    assert (await one.files.recheck(key, source)).kind is kind
     changed = module(NAME, V, {"x.go": b"package x // changed\n"}, go_mod=X.mod + b"// changed\n")
     fake.put(changed)
     with pytest.raises(VerificationError, match="the first value counts for ever"):
-        await one.files.recheck(wanted, source)
+        await one.files.recheck(key, source)
     assert await one.count("module_conflicts") == 1
     assert len(await audited(one.services, "module.refuse")) == 1
     await one.ask(kind, NAME, V)
@@ -320,17 +320,17 @@ async def test_F74_a_repacked_zip_is_the_same_content(one: Bench, fake: FakeGopr
     fake.put_raw(ZIP_PATH, module_zip(NAME, V, files, stored=True, backwards=True))
     asking = await one.asking()
     upstream = asking.of_tenant.routes[0].upstreams[0]
-    wanted = FileKey(upstream.origin_id, NAME, V, ZIP)
+    key = FileKey(upstream.origin_id, NAME, V, ZIP)
     source = one.upstreams.open(upstream, asking.policy, asking.of_tenant.tenant)
-    await one.files.recheck(wanted, source)
+    await one.files.recheck(key, source)
     assert await one.count("module_conflicts") == 0
 
 
 @pytest.mark.parametrize("kind", [INFO, MOD, ZIP])
 async def test_F38_many_at_once_are_one_fetch(one: Bench, fake: FakeGoproxy, kind: str) -> None:
     fake.latency_s = 0.05
-    found = await asyncio.gather(*(one.ask(kind, NAME, V) for _ in range(500)))
-    assert len({(f.body, f.file and f.file.sha256) for f in found}) == 1
+    answers = await asyncio.gather(*(one.ask(kind, NAME, V) for _ in range(500)))
+    assert len({(f.body, f.file and f.file.sha256) for f in answers}) == 1
     await asyncio.gather(*one.front._ahead)
     ahead = set() if kind is ZIP else {f"/{NAME}/@v/{V}.info", f"/{NAME}/@v/{V}.mod"}
     assert fake.hits == dict.fromkeys({f"/{NAME}/@v/{V}.{kind}", *ahead}, 1)
@@ -402,8 +402,8 @@ async def test_F38_two_processes_bring_one_file_in_once(
     async with process(tmp_path) as one, process(tmp_path, owner="two/2/2") as two:
         await one.tenant("acme", fake)
         asked = [b.ask(kind, NAME, V) for b in (one, two) for _ in range(25)]
-        found = await asyncio.gather(*asked)
-        assert len({(f.body, f.file and f.file.sha256) for f in found}) == 1
+        answers = await asyncio.gather(*asked)
+        assert len({(f.body, f.file and f.file.sha256) for f in answers}) == 1
         hits = fake.hits
         assert hits[f"/{NAME}/@v/{V}.{kind}"] == 1
         # A .mod is fetched ahead by each process that an .info came to, and by one of them in fact.
@@ -485,10 +485,10 @@ async def test_a_spoilt_download_leaves_nothing_and_the_next_one_is_whole(
     if error is None:
         assert await one.zip_of(NAME, V) == X.zip
         return
-    with pytest.raises(error) as told:
+    with pytest.raises(error) as caught:
         await one.ask(ZIP, NAME, V)
-    assert "secret words" not in str(told.value)
-    assert "127.0.0.1" not in str(told.value)
+    assert "secret words" not in str(caught.value)
+    assert "127.0.0.1" not in str(caught.value)
     await one.assert_untouched()
     fake.clear_faults()
     assert await one.zip_of(NAME, V) == X.zip

@@ -110,16 +110,16 @@ async def test_a_query_is_authorised_again_on_what_it_resolves_to(
     await bench.rule(DENY, NAME, "v1.1.0")
     with pytest.raises(DeniedError, match=r"v1\.1\.0 is denied by rule"):
         await bench.ask(INFO, NAME, "master")
-    found = await bench.ask(INFO, NAME, "v1")
-    assert (found.version, found.decided_by) == ("v1.0.0", "default")
+    answer = await bench.ask(INFO, NAME, "v1")
+    assert (answer.version, answer.decided_by) == ("v1.0.0", "default")
 
 
 async def test_a_denied_module_is_not_asked_for(bench: Bench, full: FakeGoproxy) -> None:
     await bench.tenant("acme", full, default=DENY)
     for kind, version in ((LIST, ""), (LATEST, ""), (INFO, "master"), (ZIP, "v1.0.0")):
-        with pytest.raises(DeniedError) as told:
+        with pytest.raises(DeniedError) as caught:
             await bench.ask(kind, NAME, version)
-        assert told.value.by == "default"
+        assert caught.value.by == "default"
     assert not full.requests
 
 
@@ -167,9 +167,9 @@ async def test_F51_a_failure_never_means_the_next_upstream(
     second.put(module(NAME, "v1.0.0"))
     await bench.tenant("acme", fake, second)
     fake.fault(f"/{NAME}/{tail}", fault, times=None)
-    with pytest.raises(MoorageError) as told:
+    with pytest.raises(MoorageError) as caught:
         await bench.ask(kind, NAME, version)
-    assert not isinstance(told.value, UnknownError)
+    assert not isinstance(caught.value, UnknownError)
     assert not second.asked_for(NAME)
 
 
@@ -183,8 +183,8 @@ async def test_a_recorded_absence_lets_the_next_upstream_answer_while_the_first_
     fake.stop()
     bench.seconds.seconds += 3600
     bench.clock.advance(days=1)
-    found = await bench.ask(kind, NAME, version)
-    assert found.version == version
+    answer = await bench.ask(kind, NAME, version)
+    assert answer.version == version
 
 
 async def test_what_the_first_upstream_gets_later_does_not_change_a_stored_version(
@@ -347,9 +347,9 @@ async def test_410_is_told_only_if_every_upstream_says_so(
 ) -> None:
     fake.not_found_status = 410
     await bench.tenant("acme", fake, second)
-    with pytest.raises(UnknownError) as told:
+    with pytest.raises(UnknownError) as caught:
         await bench.ask(LIST, NAME)
-    assert type(told.value) is UnknownError
+    assert type(caught.value) is UnknownError
 
 
 async def test_a_synthetic_go_mod_is_passed_on_as_it_is(bench: Bench, fake: FakeGoproxy) -> None:

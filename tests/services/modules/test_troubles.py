@@ -50,14 +50,14 @@ TROUBLES: list[tuple[UpstreamError, type[MoorageError], int, str]] = [
 def test_F48_a_client_is_told_what_helps_and_nothing_internal(
     error: UpstreamError, kind: type[MoorageError], status: int, words: str
 ) -> None:
-    told = for_client(error, ROUTE, NAME)
-    assert type(told) is kind
-    assert status_of(told) == status
-    assert words in str(told)
-    assert NAME in str(told)
-    assert "private route 3 (corp.example/*)" in str(told)
+    client_error = for_client(error, ROUTE, NAME)
+    assert type(client_error) is kind
+    assert status_of(client_error) == status
+    assert words in str(client_error)
+    assert NAME in str(client_error)
+    assert "private route 3 (corp.example/*)" in str(client_error)
     for secret in ("nexus", "internal", "repo", "://"):
-        assert secret not in str(told)
+        assert secret not in str(client_error)
 
 
 def test_what_is_not_upstreams_trouble_stays_as_it_is() -> None:
@@ -66,6 +66,6 @@ def test_what_is_not_upstreams_trouble_stays_as_it_is() -> None:
 
 
 def test_F74_a_contradiction_is_a_failed_verification() -> None:
-    told = contradicted("a is recorded with h1:x, and upstream sent h1:y")
-    assert isinstance(told, VerificationError)
-    assert status_of(told) == 502
+    error = contradicted("a is recorded with h1:x, and upstream sent h1:y")
+    assert isinstance(error, VerificationError)
+    assert status_of(error) == 502

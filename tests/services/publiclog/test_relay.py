@@ -38,11 +38,11 @@ async def test_a_lookup_is_passed_on_byte_for_byte_and_asked_for_once(
     log.grow(300)
     number = put(log, HELLO)
     log.grow(10)
-    told = await relaying.relay.lookup(HELLO, V1)
-    assert told.startswith(f"{number}\n{HELLO} {V1} h1:".encode())
-    assert told.endswith(b"\n\n" + log.head())
+    answer = await relaying.relay.lookup(HELLO, V1)
+    assert answer.startswith(f"{number}\n{HELLO} {V1} h1:".encode())
+    assert answer.endswith(b"\n\n" + log.head())
     log.grow(500)
-    assert await relaying.relay.lookup(HELLO, V1) == told
+    assert await relaying.relay.lookup(HELLO, V1) == answer
     assert await relaying.relay.sums(HELLO, V1) == sums(1)
     assert log.hits["/lookup/example.com/!hello@v1.0.0"] == log.lookups == 1
 

@@ -94,12 +94,12 @@ async def test_a_file_shows_as_fetching_while_somebody_holds_its_lease(
     put_release()
     await services.releases.reader.refresh()
     async with services.shared.leases.hold(f"ingest:{NAME}"):
-        found = await services.releases.catalog.file(NAME)
-        assert found is not None
-        assert found[0].state is FileState.FETCHING
-    found = await services.releases.catalog.file(NAME)
-    assert found is not None
-    assert found[0].state is FileState.KNOWN
+        entry = await services.releases.catalog.file(NAME)
+        assert entry is not None
+        assert entry[0].state is FileState.FETCHING
+    entry = await services.releases.catalog.file(NAME)
+    assert entry is not None
+    assert entry[0].state is FileState.KNOWN
     assert await services.releases.catalog.file("go1.1.1.src.tar.gz") is None
 
 

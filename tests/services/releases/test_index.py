@@ -330,9 +330,9 @@ async def test_F62_a_changed_hash_or_size_is_refused_and_kept_as_evidence(
     assert count_of("moorage_index_conflicts_total") == counted + 1
     evidence = await quick.shared.store.read(change.document, max_bytes=MAX_INDEX_BYTES)
     assert NAME.encode() in evidence
-    found = await quick.releases.catalog.file(NAME)
-    assert found is not None
-    assert found[1] == [conflict]
+    entry = await quick.releases.catalog.file(NAME)
+    assert entry is not None
+    assert entry[1] == [conflict]
 
     # A second reading alarms again but keeps the evidence once.
     await quick.releases.reader.refresh()

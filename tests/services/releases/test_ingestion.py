@@ -368,10 +368,10 @@ async def test_F38_concurrent_requests_cause_one_download(
 ) -> None:
     data = put_release()
     await services.releases.reader.refresh()
-    found = await asyncio.gather(*(services.releases.ingestion.ensure(NAME) for _ in range(50)))
-    assert {record.state for record in found} == {FileState.VERIFIED}
+    records = await asyncio.gather(*(services.releases.ingestion.ensure(NAME) for _ in range(50)))
+    assert {record.state for record in records} == {FileState.VERIFIED}
     assert (fake.hits[PATH], fake.hits[f"{PATH}.asc"]) == (1, 1)
-    assert await body_of(services, found[0]) == data
+    assert await body_of(services, records[0]) == data
 
 
 async def test_a_failure_reaches_all_who_wait(
@@ -479,12 +479,12 @@ async def test_two_processes_on_one_data_directory_cause_one_download(
     settings = make_settings()
     first, second = await start_services(settings), await start_services(settings)
     await first.releases.reader.refresh()
-    found = await asyncio.gather(
+    records = await asyncio.gather(
         *(process.releases.ingestion.ensure(NAME) for _ in range(20) for process in (first, second))
     )
-    assert {record.state for record in found} == {FileState.VERIFIED}
+    assert {record.state for record in records} == {FileState.VERIFIED}
     assert (fake.hits[PATH], fake.hits[f"{PATH}.asc"]) == (1, 1)
-    assert [await body_of(one, found[0]) for one in (first, second)] == [data, data]
+    assert [await body_of(one, records[0]) for one in (first, second)] == [data, data]
     assert len(await audited(first, "release.verified")) == 1
     await assert_sound(first)
 
@@ -648,14 +648,14 @@ async def test_progress_is_told_from_the_first_byte_to_the_end(
 ) -> None:
     data = put_release(extra_bytes=300_000)
     await services.releases.reader.refresh()
-    told: list[Progress] = []
-    await services.releases.ingestion.ensure(NAME, report=told.append)
-    phases = list(dict.fromkeys(p.phase for p in told))
+    reports: list[Progress] = []
+    await services.releases.ingestion.ensure(NAME, report=reports.append)
+    phases = list(dict.fromkeys(p.phase for p in reports))
     assert phases == ["fetch", "verify", "done"]
-    fetched = [p.done_bytes for p in told if p.phase == "fetch"]
+    fetched = [p.done_bytes for p in reports if p.phase == "fetch"]
     assert fetched == sorted(fetched)
     assert fetched[-1] == len(data)
-    assert {(p.filename, p.total_bytes) for p in told} == {(NAME, len(data))}
+    assert {(p.filename, p.total_bytes) for p in reports} == {(NAME, len(data))}
 
 
 async def test_a_failure_is_told_to_who_watches(
@@ -664,10 +664,10 @@ async def test_a_failure_is_told_to_who_watches(
     put_release()
     await quick.releases.reader.refresh()
     fake.fault(PATH, Fault.status(404))
-    told: list[Progress] = []
+    reports: list[Progress] = []
     with pytest.raises(errors.UpstreamError):
-        await quick.releases.ingestion.ensure(NAME, report=told.append)
-    assert told[-1].phase == "failed"
+        await quick.releases.ingestion.ensure(NAME, report=reports.append)
+    assert reports[-1].phase == "failed"
 
 
 async def test_ingestions_are_counted_by_their_outcome(

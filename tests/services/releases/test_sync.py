@@ -255,9 +255,9 @@ async def test_progress_of_every_file_is_told(
     start_services: MakeServices, published: dict[str, bytes]
 ) -> None:
     services = await start_services(releases={"select": MINE})
-    told: list[Progress] = []
-    await services.releases.sync.sync(report=told.append)
-    assert {p.filename for p in told if p.phase == "done"} == set(PLANS["default"][1])
+    reports: list[Progress] = []
+    await services.releases.sync.sync(report=reports.append)
+    assert {p.filename for p in reports if p.phase == "done"} == set(PLANS["default"][1])
 
 
 async def test_a_sync_as_a_job_reports_what_json_can_hold(

@@ -51,9 +51,9 @@ async def follow(
             return table.records(log.id, random.randrange(size), 1) if size else []
 
         while time.monotonic() < until or not count:
-            for found in await owner.db.read(some):
-                number = int(found.module.removeprefix("example.com/m"))
-                assert await client.lookup(found.module, V1) == sums(number)
+            for record in await owner.db.read(some):
+                number = int(record.module.removeprefix("example.com/m"))
+                assert await client.lookup(record.module, V1) == sums(number)
                 count += 1
         return client.latest, count
 
@@ -71,10 +71,10 @@ def child(url: str, folder: Path, start: int, pipe: int) -> int:
 
 def main(url: str, folder: Path, rounds: int, seed: int) -> None:
     random, latest, followed = Random(seed), EMPTY, 0
-    told: set[int] = set()
+    acknowledged: set[int] = set()
     for _ in range(rounds):
         reading, writing = os.pipe()
-        start = max(told, default=-1) + 1
+        start = max(acknowledged, default=-1) + 1
         # Both append the same versions: one record each.
         children = [child(url, folder, start, writing) for _ in range(2)]
         os.close(writing)
@@ -89,8 +89,12 @@ def main(url: str, folder: Path, rounds: int, seed: int) -> None:
             os.waitpid(pid, 0)
         with os.fdopen(reading) as rest:
             lines += rest.read()
-        told |= {int(line) for line in lines.splitlines(keepends=True) if line.endswith("\n")}
-    print(json.dumps(asyncio.run(judge(url, folder, latest, told)) | {"followed": followed}))
+        acknowledged |= {
+            int(line) for line in lines.splitlines(keepends=True) if line.endswith("\n")
+        }
+    print(
+        json.dumps(asyncio.run(judge(url, folder, latest, acknowledged)) | {"followed": followed})
+    )
 
 
 def _first_line(reading: int) -> str:
@@ -103,21 +107,21 @@ def _first_line(reading: int) -> str:
     return text
 
 
-async def judge(url: str, folder: Path, latest: Tree, told: set[int]) -> dict[str, object]:
+async def judge(url: str, folder: Path, latest: Tree, acknowledged: set[int]) -> dict[str, object]:
     with process(url, folder) as owner:
         log = await owner.log()
         client, report = owner.client(log, latest), await owner.fsck(log)
         size = (await owner.fresh(log)).size
-        found = await owner.db.read(lambda s: TenantLogTable(s).records(log.id, 0, size + 1))
-        there = {int(one.module.removeprefix("example.com/m")) for one in found}
-        for number in sorted(told & there):
+        records = await owner.db.read(lambda s: TenantLogTable(s).records(log.id, 0, size + 1))
+        stored = {int(one.module.removeprefix("example.com/m")) for one in records}
+        for number in sorted(acknowledged & stored):
             assert await client.lookup(f"example.com/m{number}", V1) == sums(number)
-        await owner.put(log, max(there, default=0) + 1)
+        await owner.put(log, max(stored, default=0) + 1)
         return {
-            "told": len(told),
+            "told": len(acknowledged),
             "size": size,
             "findings": report.findings,
-            "lost": sorted(told - there),
+            "lost": sorted(acknowledged - stored),
         }
 
 

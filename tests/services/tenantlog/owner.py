@@ -66,8 +66,8 @@ class Owner:
         async def lookup(module: str, version: str) -> bytes:
             return await self.logs.lookup(log, module, version)
 
-        async def tile(wanted: Tile) -> bytes:
-            return await self.logs.tile(log, wanted)
+        async def tile(tile: Tile) -> bytes:
+            return await self.logs.tile(log, tile)
 
         return GoClient(log.vkey, lookup, tile, latest)
 
