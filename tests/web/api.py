@@ -34,8 +34,8 @@ async def refused(site: Site, method: str, path: str, body: Any = None, **more: 
     """Return (status, what is told) of a refusal, which must be problem+json."""
     got = await call(site, method, path, body, **more)
     assert got.header("content-type") == "application/problem+json", (got.status, got.text)
-    found = json.loads(got.body)
-    told = found["detail"]
-    if "errors" in found:
-        told = "; ".join(f"{e['at']}: {e['error']}" for e in found["errors"])
-    return got.status, told
+    problem = json.loads(got.body)
+    detail = problem["detail"]
+    if "errors" in problem:
+        detail = "; ".join(f"{e['at']}: {e['error']}" for e in problem["errors"])
+    return got.status, detail

@@ -50,20 +50,22 @@ class Admin:
 
     async def pages(self, path: str, limit: int) -> list[list[Any]]:
         """Return the items of each page of a list."""
-        found: list[list[Any]] = []
+        pages: list[list[Any]] = []
         mark, cursor = "&" if "?" in path else "?", ""
         while True:
             page = await self.get(f"{path}{mark}limit={limit}{cursor}")
-            found.append(page["items"])
+            pages.append(page["items"])
             if page["next_cursor"] is None:
-                return found
+                return pages
             cursor = f"&cursor={page['next_cursor']}"
 
 
 async def admin_of(site: Site, tenant: str, *scopes: Scope) -> Admin:
     """Return whoever holds a new token of a tenant, by default an admin's."""
-    wanted = frozenset(scopes or {Scope.ADMIN})
-    _, secret = await site.services.tenants.tokens.create("of tenant", tenant=tenant, scopes=wanted)
+    granted = frozenset(scopes or {Scope.ADMIN})
+    _, secret = await site.services.tenants.tokens.create(
+        "of tenant", tenant=tenant, scopes=granted
+    )
     return Admin(site, secret)
 
 

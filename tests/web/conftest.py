@@ -206,7 +206,7 @@ def sha256sum() -> str:
 
 def program(name: str) -> str:
     """Return the path of a program; the test is skipped without it."""
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         pytest.skip(f"{name} is not installed")
-    return found
+    return path

@@ -254,9 +254,9 @@ async def prepared_log(services: Services, method: str, path: str) -> dict[str, 
 
 
 async def schema(site: Site) -> dict[str, Any]:
-    found = json.loads((await site.ask("/openapi.json")).body)
-    assert isinstance(found, dict)
-    return found
+    document = json.loads((await site.ask("/openapi.json")).body)
+    assert isinstance(document, dict)
+    return document
 
 
 # Scope and tenant of a token of every sort that was one once.
@@ -312,10 +312,10 @@ def is_problem(got: Got, status: int) -> dict[str, Any]:
     assert got.header("content-type") == "application/problem+json"
     assert got.header("cache-control") == "no-store"
     assert len(got.header("x-request-id") or "") == 16
-    found = json.loads(got.body)
+    problem = json.loads(got.body)
     assert (
         {"type", "title", "status", "detail"}
-        <= set(found)
+        <= set(problem)
         <= {
             "type",
             "title",
@@ -324,12 +324,12 @@ def is_problem(got: Got, status: int) -> dict[str, Any]:
             "errors",
         }
     )
-    assert found["type"] == "about:blank"
-    assert found["status"] == status
-    assert found["title"]
-    assert found["detail"]
+    assert problem["type"] == "about:blank"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
     assert "Traceback" not in got.text
-    return dict(found)
+    return dict(problem)
 
 
 async def test_every_route_is_expected_and_every_expectation_is_a_route(mirror: Mirror) -> None:
@@ -390,10 +390,10 @@ async def test_F22_F28_a_route_answers_only_who_may(
 
 def dependencies(dependant: Any) -> set[str]:
     """Return the names of all that a route depends on."""
-    found = {getattr(dependant.call, "__name__", "")}
+    names = {getattr(dependant.call, "__name__", "")}
     for one in dependant.dependencies:
-        found |= dependencies(one)
-    return found
+        names |= dependencies(one)
+    return names
 
 
 def test_every_route_declares_who_may() -> None:
@@ -458,9 +458,9 @@ BAD_AUTHORIZATIONS = [
 @pytest.mark.parametrize("value", BAD_AUTHORIZATIONS, ids=range(len(BAD_AUTHORIZATIONS)))
 async def test_F23_an_authorization_that_cannot_be_read_is_401(mirror: Mirror, value: str) -> None:
     got = await mirror.site.ask("/api/v1/releases/plan", headers={"Authorization": value})
-    found = is_problem(got, 401)
+    problem = is_problem(got, 401)
     if len(value) > 12:
-        assert value.partition(" ")[2] not in json.dumps(found)
+        assert value.partition(" ")[2] not in json.dumps(problem)
 
 
 async def test_F24_two_authorization_headers_are_400(mirror: Mirror) -> None:
@@ -599,9 +599,9 @@ async def test_F98_a_malformed_body_is_a_problem(mirror: Mirror, body: bytes, st
 
 async def test_a_validation_problem_says_where_and_what(mirror: Mirror) -> None:
     got = await mirror.site.admin(KEYS, "POST", body=b'{"fetch": "perhaps", "extra": 1}')
-    found = is_problem(got, 422)
-    assert {error["at"] for error in found["errors"]} == {"body.fetch", "body.extra"}
-    assert all(set(error) == {"at", "error"} for error in found["errors"])
+    problem = is_problem(got, 422)
+    assert {error["at"] for error in problem["errors"]} == {"body.fetch", "body.extra"}
+    assert all(set(error) == {"at", "error"} for error in problem["errors"])
 
 
 async def test_a_value_in_the_wrong_field_is_not_echoed(mirror: Mirror) -> None:
@@ -676,15 +676,15 @@ async def test_F98_sql_and_html_in_names_are_names(mirror: Mirror) -> None:
 
 
 async def test_the_schema_is_valid_openapi(mirror: Mirror) -> None:
-    found = await schema(mirror.site)
-    assert re.fullmatch(r"3\.1\.\d", found["openapi"])
-    assert found["info"]["title"] == "Moorage"
-    ids = [verb["operationId"] for verbs in found["paths"].values() for verb in verbs.values()]
+    document = await schema(mirror.site)
+    assert re.fullmatch(r"3\.1\.\d", document["openapi"])
+    assert document["info"]["title"] == "Moorage"
+    ids = [verb["operationId"] for verbs in document["paths"].values() for verb in verbs.values()]
     assert len(ids) == len(set(ids))
-    models = found["components"]["schemas"]
-    for reference in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(found)):
+    models = document["components"]["schemas"]
+    for reference in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)):
         assert reference in models
-    for path, verbs in found["paths"].items():
+    for path, verbs in document["paths"].items():
         for verb in verbs.values():
             declared = {p["name"] for p in verb.get("parameters", ()) if p["in"] == "path"}
             assert declared == set(re.findall(r"{(\w+)}", path))

@@ -48,8 +48,8 @@ async def apply(site: Site, document: Any, **more: Any) -> Any:
     return await ok(site, "POST", "/apply", {"document": document, **more})
 
 
-def told(found: Any) -> list[tuple[str, str]]:
-    return [(change["action"], change["object"]) for change in found["changes"]]
+def told(report: Any) -> list[tuple[str, str]]:
+    return [(change["action"], change["object"]) for change in report["changes"]]
 
 
 async def test_a_document_is_applied_and_again_changes_nothing(site: Site) -> None:
@@ -134,16 +134,16 @@ async def test_F98_a_bad_document_changes_nothing_and_says_where(
     site: Site, document: Any, status: int, expected: str
 ) -> None:
     before = await changes(site)
-    found = await refused(site, "POST", "/apply", {"document": document})
-    assert found[0] == status, found
-    assert expected in found[1]
+    refusal = await refused(site, "POST", "/apply", {"document": document})
+    assert refusal[0] == status, refusal
+    assert expected in refusal[1]
     assert await changes(site) == before
 
 
 @pytest.mark.parametrize("more", [{"dry_run": "yes"}, {"prune": 1}, {"force": True}])
 async def test_F98_an_option_that_is_none_is_refused(site: Site, more: dict[str, Any]) -> None:
-    found = await refused(site, "POST", "/apply", {"document": {}, **more})
-    assert found[0] == 422
+    refusal = await refused(site, "POST", "/apply", {"document": {}, **more})
+    assert refusal[0] == 422
 
 
 async def test_what_is_not_named_stays_but_for_prune(site: Site) -> None:

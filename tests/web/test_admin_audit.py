@@ -33,8 +33,8 @@ async def test_changes_are_pages_by_their_number(admin: Admin) -> None:
     for number in range(3):
         await admin.put(f"/ownership/c{number}.example", {"tenant": "acme"})
     pages = await admin.pages("/audit", 2)
-    found = [row["seq"] for page in pages for row in page]
-    assert found == list(range(1, len(found) + 1))
+    numbers = [row["seq"] for page in pages for row in page]
+    assert numbers == list(range(1, len(numbers) + 1))
     assert all(len(page) == 2 for page in pages[:-1])
     by_action = await admin.pages("/audit?action=ownership.put", 2)
     objects = [[row["object"] for row in page] for page in by_action]
@@ -90,17 +90,17 @@ QUERIES = [
 async def test_downloads_are_found_by_what_is_asked(counted: Admin) -> None:
     for query, count in QUERIES:
         pages = await counted.pages(f"/audit/downloads?{query}", 5)
-        found = [tuple(one.values()) for page in pages for one in page]
-        assert len(found) == len(set(found)) == count, query
-        assert found == sorted(found)
+        rows = [tuple(one.values()) for page in pages for one in page]
+        assert len(rows) == len(set(rows)) == count, query
+        assert rows == sorted(rows)
 
 
 async def test_F28_a_tenants_admin_sees_its_own_downloads(counted: Admin) -> None:
     inside = await admin_of(counted.site, "acme")
     for query in ("", "tenant=acme"):
-        found = [d for page in await inside.pages(f"/audit/downloads?{query}", 3) for d in page]
-        assert len(found) == 8
-        assert {d["tenant"] for d in found} == {"acme"}
+        downloads = [d for page in await inside.pages(f"/audit/downloads?{query}", 3) for d in page]
+        assert len(downloads) == 8
+        assert {d["tenant"] for d in downloads} == {"acme"}
     refused(await inside.ask("GET", "/audit/downloads?tenant=other"), 403)
     refused(await inside.ask("GET", "/audit"), 403)
     refused(await inside.ask("GET", "/audit/verify"), 403)

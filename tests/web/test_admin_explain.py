@@ -52,29 +52,33 @@ async def explained(
     return await ok(site, "GET", f"/tenants/{tenant}/explain?{urlencode(query)}", **more)
 
 
-def deciding(found: Any) -> tuple[str, str]:
-    [step] = [step for step in found["steps"] if step["decides"]]
+def deciding(explanation: Any) -> tuple[str, str]:
+    [step] = [step for step in explanation["steps"] if step["decides"]]
     return step["stage"], step["outcome"]
 
 
 async def test_a_denied_version_names_the_rule_and_the_route_that_would_be_taken(
     port: Site,
 ) -> None:
-    found = await explained(port, X.path, version=X.version)
-    assert (found["allowed"], found["by"]) == (False, "rule 1")
-    assert found["reason"].endswith("is denied by rule 1 (deny example.com/x <v1.1.0): CVE-1")
-    assert deciding(found) == ("deny rules", "denies")
-    assert [step["stage"] for step in found["steps"]] == [
+    explanation = await explained(port, X.path, version=X.version)
+    assert (explanation["allowed"], explanation["by"]) == (False, "rule 1")
+    assert explanation["reason"].endswith("is denied by rule 1 (deny example.com/x <v1.1.0): CVE-1")
+    assert deciding(explanation) == ("deny rules", "denies")
+    assert [step["stage"] for step in explanation["steps"]] == [
         "platform rules",
         "ownership",
         "deny rules",
         "allow rules",
         "default",
     ]
-    assert [(r["pattern"], r["private"]) for r in found["routes"]] == [("*", False)]
-    assert [u["credential"] for u in found["upstreams"]] == [None]
-    assert (found["private"], found["route_refusal"], found["is_query"]) == (None, "", False)
-    assert (found["stored"], found["conflicts"]) == ([], [])
+    assert [(r["pattern"], r["private"]) for r in explanation["routes"]] == [("*", False)]
+    assert [u["credential"] for u in explanation["upstreams"]] == [None]
+    assert (explanation["private"], explanation["route_refusal"], explanation["is_query"]) == (
+        None,
+        "",
+        False,
+    )
+    assert (explanation["stored"], explanation["conflicts"]) == ([], [])
 
 
 # Module, version, what decides; the same is asked of the front below.
@@ -93,35 +97,35 @@ CASES = [
 async def test_what_is_explained_is_what_go_is_told(
     port: Site, name: str, version: str | None, decides: tuple[str, str], status: int
 ) -> None:
-    found = await explained(port, name, version=version)
-    assert deciding(found) == decides
+    explanation = await explained(port, name, version=version)
+    assert deciding(explanation) == decides
     file = f"{version}.mod" if version else "list"
     got = await port.ask(f"/goproxy/acme/{name}/@v/{file}")
-    assert (got.status, found["allowed"]) == (status, status == 200)
-    assert status == 200 or got.text == f"{found['reason']}\n"
+    assert (got.status, explanation["allowed"]) == (status, status == 200)
+    assert status == 200 or got.text == f"{explanation['reason']}\n"
 
 
 async def test_the_longest_pattern_is_the_first_route_and_names_of_secrets_are_all_that_is_shown(
     port: Site,
 ) -> None:
-    found = await explained(port, TEAM.path, version=TEAM.version)
-    assert [(r["pattern"], r["private"]) for r in found["routes"]] == [
+    explanation = await explained(port, TEAM.path, version=TEAM.version)
+    assert [(r["pattern"], r["private"]) for r in explanation["routes"]] == [
         ("corp.example", True),
         ("*", False),
     ]
-    assert found["private"] == "a private route covers it"
-    assert [u["credential"] for u in found["upstreams"]] == ["git"]
-    assert "s3cret-canary" not in str(found)
+    assert explanation["private"] == "a private route covers it"
+    assert [u["credential"] for u in explanation["upstreams"]] == ["git"]
+    assert "s3cret-canary" not in str(explanation)
 
 
 async def test_a_private_name_without_a_private_route_says_that_nothing_is_asked(
     port: Site,
 ) -> None:
-    found = await explained(port, TEAM.path, "other", TEAM.version)
-    assert found["allowed"] is True
-    assert "is a private name (a private route covers it)" in found["route_refusal"]
-    assert (found["upstreams"], found["stored"]) == ([], [])
-    assert [r["pattern"] for r in found["routes"]] == ["*"]
+    explanation = await explained(port, TEAM.path, "other", TEAM.version)
+    assert explanation["allowed"] is True
+    assert "is a private name (a private route covers it)" in explanation["route_refusal"]
+    assert (explanation["upstreams"], explanation["stored"]) == ([], [])
+    assert [r["pattern"] for r in explanation["routes"]] == ["*"]
 
 
 async def test_what_is_stored_is_shown_with_its_hashes_and_where_it_came_from(port: Site) -> None:
@@ -129,35 +133,41 @@ async def test_what_is_stored_is_shown_with_its_hashes_and_where_it_came_from(po
     path = "/goproxy/acme/example.com/!burnt!sushi/@v/v1.0.0"
     for kind in ("info", "mod", "zip"):
         assert (await port.ask(f"{path}.{kind}")).status == 200
-    found = await explained(port, one.path, version=one.version)
-    stored = {file["kind"]: file for file in found["stored"]}
+    explanation = await explained(port, one.path, version=one.version)
+    stored = {file["kind"]: file for file in explanation["stored"]}
     assert list(stored) == ["info", "mod", "zip"]
     assert (stored["mod"]["h1"], stored["zip"]["h1"]) == (one.mod_h1, one.h1)
     assert stored["zip"]["log_state"] == "unverified"
     assert stored["zip"]["size_bytes"] == len(one.zip)
-    assert {file["origin"] for file in found["stored"]} == {found["upstreams"][0]["url"]}
-    assert not any(file["damaged"] for file in found["stored"])
+    assert {file["origin"] for file in explanation["stored"]} == {
+        explanation["upstreams"][0]["url"]
+    }
+    assert not any(file["damaged"] for file in explanation["stored"])
 
 
 @pytest.mark.parametrize("query", ["master", "latest", "v1", "v1.0", "upgrade", "abcdef012345"])
 async def test_a_query_is_said_to_be_judged_again(port: Site, query: str) -> None:
-    found = await explained(port, X.path, version=query)
-    assert (found["is_query"], found["version"], found["stored"]) == (True, query, [])
-    assert found["allowed"] is True  # some version could be: v1.1.0 is
+    explanation = await explained(port, X.path, version=query)
+    assert (explanation["is_query"], explanation["version"], explanation["stored"]) == (
+        True,
+        query,
+        [],
+    )
+    assert explanation["allowed"] is True  # some version could be: v1.1.0 is
 
 
 async def test_a_tenant_that_is_switched_off_is_what_decides(port: Site) -> None:
     await port.services.tenants.tenants.create(a_tenant("idle", enabled=False), OPERATOR)
-    found = await explained(port, X.path, "idle", X.version)
-    assert (found["allowed"], found["by"]) == (False, "tenant")
-    assert not any(step["decides"] for step in found["steps"])
+    explanation = await explained(port, X.path, "idle", X.version)
+    assert (explanation["allowed"], explanation["by"]) == (False, "tenant")
+    assert not any(step["decides"] for step in explanation["steps"])
 
 
 async def test_a_tenant_without_a_route_says_so(port: Site) -> None:
     await add_tenant(port.services, "bare")
-    found = await explained(port, X.path, "bare")
-    assert (found["routes"], found["upstreams"]) == ([], [])
-    assert found["route_refusal"].startswith("no route of tenant bare serves example.com/x")
+    explanation = await explained(port, X.path, "bare")
+    assert (explanation["routes"], explanation["upstreams"]) == ([], [])
+    assert explanation["route_refusal"].startswith("no route of tenant bare serves example.com/x")
 
 
 async def test_an_expired_rule_is_not_told(port: Site) -> None:
@@ -166,9 +176,9 @@ async def test_an_expired_rule_is_not_told(port: Site) -> None:
     services = port.services
     draft = a_rule(Effect.DENY, X.path, expires_at=services.shared.now().replace(year=2099))
     await services.tenants.rules.create("brief", draft, OPERATOR)
-    found = await explained(port, X.path, "brief")
-    assert deciding(found) == ("deny rules", "denies")
-    assert found["steps"][2]["what"].endswith("UTC")
+    explanation = await explained(port, X.path, "brief")
+    assert deciding(explanation) == ("deny rules", "denies")
+    assert explanation["steps"][2]["what"].endswith("UTC")
 
 
 BAD = [
@@ -193,8 +203,8 @@ BAD = [
 async def test_F98_a_malformed_question_is_a_problem(
     port: Site, query: dict[str, str], status: int
 ) -> None:
-    found = await refused(port, "GET", f"/tenants/acme/explain?{urlencode(query)}")
-    assert found[0] == status, found
+    refusal = await refused(port, "GET", f"/tenants/acme/explain?{urlencode(query)}")
+    assert refusal[0] == status, refusal
 
 
 async def test_only_admins_of_the_tenant_are_told(port: Site) -> None:
@@ -210,8 +220,8 @@ async def test_a_route_that_is_off_is_shown_as_such(port: Site) -> None:
     await add_tenant(port.services, "museum")
     draft = a_route("*", an_upstream("https://proxy.example"), off=True, note="kept for audits")
     await port.services.tenants.routes.create("museum", draft, OPERATOR)
-    found = await explained(port, X.path, "museum")
-    assert [(r["off"], r["note"]) for r in found["routes"]] == [(True, "kept for audits")]
+    explanation = await explained(port, X.path, "museum")
+    assert [(r["off"], r["note"]) for r in explanation["routes"]] == [(True, "kept for audits")]
 
 
 TOOLCHAIN = "golang.org/toolchain"
@@ -221,9 +231,13 @@ TOOLCHAIN_VERSION = "v0.0.1-go1.27.1.linux-amd64"
 async def test_a_toolchain_is_the_mirrors_unless_a_route_of_its_very_name_leads_away(
     port: Site,
 ) -> None:
-    found = await explained(port, TOOLCHAIN, version=TOOLCHAIN_VERSION)
-    assert (found["mirrored"], found["allowed"], found["route_refusal"]) == (True, True, "")
-    assert (found["routes"], found["upstreams"], found["stored"]) == ([], [], [])
+    explanation = await explained(port, TOOLCHAIN, version=TOOLCHAIN_VERSION)
+    assert (explanation["mirrored"], explanation["allowed"], explanation["route_refusal"]) == (
+        True,
+        True,
+        "",
+    )
+    assert (explanation["routes"], explanation["upstreams"], explanation["stored"]) == ([], [], [])
     assert not (await explained(port, X.path))["mirrored"]
     upstream = "https://toolchains.example"
     await add_tenant(port.services, "elsewhere", upstream)

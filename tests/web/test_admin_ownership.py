@@ -30,15 +30,15 @@ async def admin(site: Site) -> Admin:
 async def test_a_prefix_is_a_path_of_several_elements(admin: Admin, path: str) -> None:
     got = await admin.ask("PUT", f"/ownership/{path}", {"tenant": "acme", "granted": ["other"]})
     assert (got.status, got.header("etag")) == (200, '"1"')
-    found = json.loads(got.body)
-    assert {**found, "created_at": ""} == {
+    owned = json.loads(got.body)
+    assert {**owned, "created_at": ""} == {
         "prefix": "corp.example/team",
         "tenant": "acme",
         "granted": ["other"],
         "revision": 1,
         "created_at": "",
     }
-    assert (await admin.get("/ownership"))["items"] == [found]
+    assert (await admin.get("/ownership"))["items"] == [owned]
     await admin.delete(f"/ownership/{path}")
     assert (await admin.get("/ownership"))["items"] == []
     assert "owner list" in refused(await admin.ask("DELETE", f"/ownership/{path}"), 404)
@@ -91,6 +91,6 @@ async def test_owned_prefixes_are_pages_by_prefix(admin: Admin) -> None:
     for prefix in ("c.example", "a.example/x", "b.example"):
         await admin.put(f"/ownership/{prefix}", {"tenant": "acme"})
     pages = await admin.pages("/ownership", 2)
-    found = [[o["prefix"] for o in page] for page in pages]
-    assert found == [["a.example/x", "b.example"], ["c.example"]]
+    prefixes = [[o["prefix"] for o in page] for page in pages]
+    assert prefixes == [["a.example/x", "b.example"], ["c.example"]]
     refused(await admin.ask("GET", "/ownership?cursor=x"), 400)

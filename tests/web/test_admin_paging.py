@@ -22,17 +22,17 @@ def page(words: list[str], cursor: str | None, limit: int) -> Page[Word]:
 
 @given(st.sets(st.text("abc", max_size=3)), st.integers(1, 5))
 def test_pages_together_are_the_list_in_its_order(words: set[str], limit: int) -> None:
-    found: list[str] = []
+    collected: list[str] = []
     cursor = None
     while True:
         one = page(list(words), cursor, limit)
         assert len(one.items) <= limit
-        found += [item.word for item in one.items]
+        collected += [item.word for item in one.items]
         cursor = one.next_cursor
         if cursor is None:
             break
         assert len(one.items) == limit
-    assert found == sorted(words)
+    assert collected == sorted(words)
 
 
 def test_a_page_begins_after_the_last_even_if_that_one_is_gone() -> None:

@@ -34,14 +34,14 @@ class Bench:
     public: FakeSumdb
     proxy: FakeGoproxy
 
-    async def prefetch(self, **wanted: Any) -> dict[str, Any]:
-        got = await Admin(self.site).ask("POST", PATH, wanted)
+    async def prefetch(self, **body: Any) -> dict[str, Any]:
+        got = await Admin(self.site).ask("POST", PATH, body)
         assert got.status == 200, got.text
         return dict(json.loads(got.body))
 
-    async def outcomes(self, *names: str, **wanted: Any) -> list[tuple[str, str]]:
-        found = await self.prefetch(modules=names, **wanted)
-        return [(one["outcome"], one["detail"]) for one in found["items"]]
+    async def outcomes(self, *names: str, **options: Any) -> list[tuple[str, str]]:
+        answer = await self.prefetch(modules=names, **options)
+        return [(one["outcome"], one["detail"]) for one in answer["items"]]
 
     @property
     def asked(self) -> set[str]:
@@ -83,9 +83,9 @@ def lines(one: Module) -> str:
 async def test_what_was_prefetched_verifies_for_a_fresh_client_with_the_log_down(
     bench: Bench,
 ) -> None:
-    found = await bench.prefetch(go_sum=lines(X), modules=[name(Y)])
-    assert (found["ok"], found["skipped"], found["failed"]) == (2, 0, 0)
-    assert found["items"][0] == {
+    report = await bench.prefetch(go_sum=lines(X), modules=[name(Y)])
+    assert (report["ok"], report["skipped"], report["failed"]) == (2, 0, 0)
+    assert report["items"][0] == {
         "name": name(X),
         "outcome": "ok",
         "detail": f"record {bench.public.name} 300",
@@ -103,10 +103,10 @@ async def test_what_was_prefetched_verifies_for_a_fresh_client_with_the_log_down
 async def test_the_tenants_own_log_takes_the_records_too(bench: Bench) -> None:
     await keep_private(bench)
     log = await bench.site.services.sumdb.logs.create("acme")
-    found = await bench.outcomes(name(X), name(PRIVATE))
-    assert found == [
-        ("ok", f"record {bench.public.name} 300, {log.name} {found[0][1].split()[-1]}"),
-        ("ok", f"record {log.name} {found[1][1].split()[-1]}"),
+    outcomes = await bench.outcomes(name(X), name(PRIVATE))
+    assert outcomes == [
+        ("ok", f"record {bench.public.name} 300, {log.name} {outcomes[0][1].split()[-1]}"),
+        ("ok", f"record {log.name} {outcomes[1][1].split()[-1]}"),
     ]
     for one in (X, PRIVATE):
         assert await bench.site.services.sumdb.logs.prove(log, one.path, one.version)
@@ -115,9 +115,9 @@ async def test_the_tenants_own_log_takes_the_records_too(bench: Bench) -> None:
 
 async def test_F78_a_private_name_is_skipped_and_no_public_log_hears_of_it(bench: Bench) -> None:
     await keep_private(bench)
-    found = await bench.prefetch(go_sum=lines(PRIVATE), modules=[name(PRIVATE)])
-    assert (found["ok"], found["skipped"], found["failed"]) == (0, 2, 0)
-    assert "its prefix has an owner" in found["items"][0]["detail"]
+    report = await bench.prefetch(go_sum=lines(PRIVATE), modules=[name(PRIVATE)])
+    assert (report["ok"], report["skipped"], report["failed"]) == (0, 2, 0)
+    assert "its prefix has an owner" in report["items"][0]["detail"]
     assert bench.asked == set()
 
 
@@ -131,17 +131,17 @@ async def test_a_denied_module_is_skipped_with_its_rule_and_asked_nowhere(bench:
 
 async def test_each_version_fails_by_itself(bench: Bench) -> None:
     absent, malformed, query = "example.com/absent@v1.0.0", "UPPER@v1.0.0", f"{X.path}@master"
-    found = await bench.outcomes(absent, malformed, query, "", "x@", f"{X.path}@v1", name(X))
-    assert [outcome for outcome, _ in found] == ["failed"] * 6 + ["ok"]
-    assert "has no record of example.com/absent@v1.0.0" in found[0][1]
+    outcomes = await bench.outcomes(absent, malformed, query, "", "x@", f"{X.path}@v1", name(X))
+    assert [outcome for outcome, _ in outcomes] == ["failed"] * 6 + ["ok"]
+    assert "has no record of example.com/absent@v1.0.0" in outcomes[0][1]
 
 
 async def test_F74_a_go_sum_that_contradicts_the_log_is_told(bench: Bench) -> None:
     wrong = lines(X).replace(X.h1, Y.h1)
-    found = await bench.prefetch(go_sum=wrong + lines(Y))
-    assert [one["outcome"] for one in found["items"]] == ["failed", "ok"]
-    assert X.h1 in found["items"][0]["detail"]
-    assert Y.h1 in found["items"][0]["detail"]
+    report = await bench.prefetch(go_sum=wrong + lines(Y))
+    assert [one["outcome"] for one in report["items"]] == ["failed", "ok"]
+    assert X.h1 in report["items"][0]["detail"]
+    assert Y.h1 in report["items"][0]["detail"]
 
 
 async def test_F76_a_forged_answer_fails_and_nothing_is_kept(bench: Bench) -> None:
@@ -169,8 +169,8 @@ async def test_F98_a_malformed_wish_is_refused(bench: Bench) -> None:
     for body, status in BAD:
         refused(await Admin(bench.site).ask("POST", PATH, body), status)
     both = {"go_sum": "".join(map(lines, (X, Y))), "modules": ["x"] * 9_999}
-    told = refused(await Admin(bench.site).ask("POST", PATH, both), 400)
-    assert "10001 versions are more than 10000" in told
+    detail = refused(await Admin(bench.site).ask("POST", PATH, both), 400)
+    assert "10001 versions are more than 10000" in detail
     assert await rows(bench.site, "sumdb.prefetch") == []
 
 
@@ -186,9 +186,9 @@ async def test_F28_a_tenants_admin_prefetches_for_its_tenant_alone(bench: Bench)
 async def test_without_any_log_there_is_nothing_to_fill(tmp_path: Path) -> None:
     async with harbour(tmp_path) as site:
         await add_tenant(site.services, "acme")
-        told = refused(await Admin(site).ask("POST", PATH, {"modules": [name(X)]}), 409)
-    assert "MOORAGE_SUMDB__UPSTREAMS" in told
-    assert "sumdb create" in told
+        detail = refused(await Admin(site).ask("POST", PATH, {"modules": [name(X)]}), 409)
+    assert "MOORAGE_SUMDB__UPSTREAMS" in detail
+    assert "sumdb create" in detail
 
 
 async def test_toolchains_of_stored_archives_are_asked_about_and_no_archive_is_fetched(

@@ -96,8 +96,8 @@ async def test_with_a_version_its_files_are_fetched_again_and_are_the_same(
 ) -> None:
     await fetched(site)
     before = upstream.hits
-    found = await ok(site, "POST", REFRESH, {"module": X.path, "version": X.version})
-    assert [(f["kind"], f["outcome"], f["h1"]) for f in found["files"]] == [
+    report = await ok(site, "POST", REFRESH, {"module": X.path, "version": X.version})
+    assert [(f["kind"], f["outcome"], f["h1"]) for f in report["files"]] == [
         ("info", "same", ""),
         ("mod", "same", X.mod_h1),
         ("zip", "same", X.h1),
@@ -117,9 +117,9 @@ async def test_F74_a_version_that_differs_upstream_today_is_refused_told_and_kep
     await fetched(site)
     upstream.put(OTHER_BYTES)
     alarms = count_of("moorage_module_conflicts_total")
-    status, told = await refused(site, "POST", REFRESH, {"module": X.path, "version": X.version})
+    status, detail = await refused(site, "POST", REFRESH, {"module": X.path, "version": X.version})
     assert status == 502
-    assert f"is recorded with {X.h1}, and upstream sent {OTHER_BYTES.h1}" in told
+    assert f"is recorded with {X.h1}, and upstream sent {OTHER_BYTES.h1}" in detail
     assert count_of("moorage_module_conflicts_total") == alarms + 1
     rows = [(r.action, r.actor) for r in await audit_rows(site.services)]
     assert ("module.refuse", "system") in rows[-2:]
@@ -128,8 +128,10 @@ async def test_F74_a_version_that_differs_upstream_today_is_refused_told_and_kep
     # The first is what is served, and the evidence is what an admin is shown.
     await settled(site.services)
     assert (await site.ask(f"/goproxy/acme{FILES[2]}")).body == X.zip
-    found = await ok(site, "GET", f"/tenants/acme/explain?module={X.path}&version={X.version}")
-    [evidence] = found["conflicts"]
+    explanation = await ok(
+        site, "GET", f"/tenants/acme/explain?module={X.path}&version={X.version}"
+    )
+    [evidence] = explanation["conflicts"]
     assert (evidence["kind"], evidence["origin"]) == ("zip", upstream.url)
     assert OTHER_BYTES.h1 in evidence["seen"]
     assert X.h1 in evidence["recorded"]
@@ -138,8 +140,10 @@ async def test_F74_a_version_that_differs_upstream_today_is_refused_told_and_kep
     assert (await refused(site, "POST", REFRESH, {"module": X.path, "version": X.version}))[
         0
     ] == 502
-    found = await ok(site, "GET", f"/tenants/acme/explain?module={X.path}&version={X.version}")
-    assert len(found["conflicts"]) == 1
+    explanation = await ok(
+        site, "GET", f"/tenants/acme/explain?module={X.path}&version={X.version}"
+    )
+    assert len(explanation["conflicts"]) == 1
 
 
 async def test_what_upstream_has_no_more_is_told_and_stays_served(
@@ -147,8 +151,8 @@ async def test_what_upstream_has_no_more_is_told_and_stays_served(
 ) -> None:
     await fetched(site)
     upstream.remove(X.path, X.version)
-    found = await ok(site, "POST", REFRESH, {"module": X.path, "version": X.version})
-    assert {f["outcome"] for f in found["files"]} == {"gone"}
+    report = await ok(site, "POST", REFRESH, {"module": X.path, "version": X.version})
+    assert {f["outcome"] for f in report["files"]} == {"gone"}
     assert (await site.ask(f"/goproxy/acme{FILES[2]}")).body == X.zip
 
 
@@ -191,12 +195,12 @@ async def test_a_module_without_a_way_to_it_is_a_conflict_and_no_denial(
 ) -> None:
     await add_tenant(site.services, "other", upstream)
     await site.services.tenants.ownership.put(an_owner("corp.example", "other"), OPERATOR)
-    status, told = await refused(site, "POST", REFRESH, {"module": "corp.example/x"})
-    assert (status, "is a private name" in told) == (409, True)
+    status, detail = await refused(site, "POST", REFRESH, {"module": "corp.example/x"})
+    assert (status, "is a private name" in detail) == (409, True)
     assert (await audit_rows(site.services))[-1].action == "ownership.put"
     await add_route(site.services, "acme", "example.com", upstream, off=True)
-    status, told = await refused(site, "POST", REFRESH, {"module": X.path, "version": X.version})
-    assert (status, "is off" in told) == (409, True)
+    status, detail = await refused(site, "POST", REFRESH, {"module": X.path, "version": X.version})
+    assert (status, "is off" in detail) == (409, True)
 
 
 async def test_a_tenants_admin_refreshes_for_the_own_tenant(
@@ -205,5 +209,7 @@ async def test_a_tenants_admin_refreshes_for_the_own_tenant(
     await add_tenant(site.services, "other", upstream)
     _, secret = await add_token(site.services, "acme", {Scope.ADMIN})
     await ok(site, "POST", REFRESH, {"module": X.path}, token=secret)
-    found = await refused(site, "POST", "/tenants/other/refresh", {"module": X.path}, token=secret)
-    assert found[0] == 403
+    refusal = await refused(
+        site, "POST", "/tenants/other/refresh", {"module": X.path}, token=secret
+    )
+    assert refusal[0] == 403

@@ -46,14 +46,14 @@ def of(got: Got, status: int = 200) -> Any:
 
 async def walk(site: Site, query: str) -> list[str]:
     """Return the versions of all pages, in order."""
-    found: list[str] = []
+    versions: list[str] = []
     cursor = ""
     for _ in range(50):
         page = of(await site.ask(f"{RELEASES}?{query}{cursor}"))
         assert set(page) == {"items", "next_cursor"}
-        found += [release["version"] for release in page["items"]]
+        versions += [release["version"] for release in page["items"]]
         if page["next_cursor"] is None:
-            return found
+            return versions
         cursor = f"&cursor={page['next_cursor']}"
     raise AssertionError("the pages never end")
 
@@ -163,14 +163,14 @@ async def test_a_sync_is_a_job_that_reaches_done_and_lists_its_result(
     assert (job["kind"], job["state"]) == ("releases.sync", "queued")
 
     async def ended() -> Any:
-        found = of(await site.admin(f"/api/v1/jobs/{job['id']}"))
-        return found if found["state"] not in ("queued", "running") else None
+        current = of(await site.admin(f"/api/v1/jobs/{job['id']}"))
+        return current if current["state"] not in ("queued", "running") else None
 
-    found = await until(ended)
-    assert found["state"] == "done"
-    assert found["result"]["fetched"] == sorted(names[:2])
-    assert found["result"]["failed"] == []
-    assert found["started_at"] <= found["finished_at"]
+    ended_job = await until(ended)
+    assert ended_job["state"] == "done"
+    assert ended_job["result"]["fetched"] == sorted(names[:2])
+    assert ended_job["result"]["failed"] == []
+    assert ended_job["started_at"] <= ended_job["finished_at"]
     for name, state in zip(names, ("verified", "verified", "known"), strict=True):
         assert of(await site.ask(f"{RELEASES}/files/{name}"))["state"] == state
 

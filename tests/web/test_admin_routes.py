@@ -84,7 +84,7 @@ async def test_a_note_is_one_short_line_that_stays_until_it_is_changed(site: Sit
 
 
 async def test_a_route_lives_from_post_to_delete(site: Site) -> None:
-    wanted = upstream(
+    first_upstream = upstream(
         url="https://goproxy.corp.example:8443/repo/",
         credential="artifactory",
         on_absent="stop",
@@ -96,7 +96,7 @@ async def test_a_route_lives_from_post_to_delete(site: Site) -> None:
     )
     body = {
         "pattern": "corp.example/*",
-        "upstreams": [wanted, "https://second.example"],
+        "upstreams": [first_upstream, "https://second.example"],
         "private": True,
         "off": True,
         "forks": True,
@@ -107,7 +107,7 @@ async def test_a_route_lives_from_post_to_delete(site: Site) -> None:
     assert "s3cret-canary" not in got.text
     [made] = (await ok(site, "GET", ROUTES))["items"]
     assert made["upstreams"] == [
-        {**wanted, "url": "https://goproxy.corp.example:8443/repo", "connect_s": 1.0},
+        {**first_upstream, "url": "https://goproxy.corp.example:8443/repo", "connect_s": 1.0},
         upstream(url="https://second.example"),
     ]
     assert (made["private"], made["off"], made["forks"], made["ttl_s"]) == (True, True, True, 0)
@@ -176,28 +176,31 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "status", "told"), BAD, ids=[str(b[0])[:40] for b in BAD])
+@pytest.mark.parametrize(("change", "status", "message"), BAD, ids=[str(b[0])[:40] for b in BAD])
 async def test_F98_a_bad_route_is_refused_with_the_reason(
-    site: Site, change: dict[str, Any], status: int, told: str
+    site: Site, change: dict[str, Any], status: int, message: str
 ) -> None:
-    found = await refused(site, "POST", ROUTES, {**PUBLIC, **change})
-    assert found[0] == status, found
-    assert told in found[1]
-    assert "s3cret" not in found[1]
+    refusal = await refused(site, "POST", ROUTES, {**PUBLIC, **change})
+    assert refusal[0] == status, refusal
+    assert message in refusal[1]
+    assert "s3cret" not in refusal[1]
     assert (await ok(site, "GET", ROUTES))["items"] == []
 
 
 async def test_http_is_for_allowed_addresses_only(site: Site) -> None:
     await ok(site, "POST", ROUTES, {**PUBLIC, "upstreams": ["http://127.0.0.1:9"]})
     body = {"pattern": "x.example", "upstreams": ["http://10.0.0.1"]}
-    status, told = await refused(site, "POST", ROUTES, body)
-    assert (status, "MOORAGE_NETWORK__ALLOW" in told) == (400, True)
+    status, detail = await refused(site, "POST", ROUTES, body)
+    assert (status, "MOORAGE_NETWORK__ALLOW" in detail) == (400, True)
 
 
 async def test_two_routes_of_a_tenant_have_two_patterns(site: Site) -> None:
     made = await ok(site, "POST", ROUTES, PUBLIC)
-    status, told = await refused(site, "POST", ROUTES, PUBLIC)
-    assert (status, told) == (409, f"route {made['id']} has the pattern * already; change that one")
+    status, detail = await refused(site, "POST", ROUTES, PUBLIC)
+    assert (status, detail) == (
+        409,
+        f"route {made['id']} has the pattern * already; change that one",
+    )
 
 
 async def test_a_tenants_admin_makes_private_only_what_the_tenant_owns(site: Site) -> None:
@@ -211,8 +214,8 @@ async def test_a_tenants_admin_makes_private_only_what_the_tenant_owns(site: Sit
     owned = {**body, "pattern": "corp.example/acme/lib"}
     assert (await ok(site, "POST", ROUTES, owned, token=secret))["private"] is True
     for pattern in ("corp.example", "corp.example/acmes", "corp.example/*"):
-        found = await refused(site, "POST", ROUTES, {**body, "pattern": pattern}, token=secret)
-        assert found[0] == 403, pattern
+        refusal = await refused(site, "POST", ROUTES, {**body, "pattern": pattern}, token=secret)
+        assert refusal[0] == 403, pattern
     assert (await ok(site, "POST", ROUTES, body))["private"] is True  # a platform admin may
 
 
@@ -227,5 +230,5 @@ async def test_a_route_of_another_tenant_is_not_there(site: Site) -> None:
 
 async def test_a_credential_of_another_tenant_is_not_there(site: Site) -> None:
     body = {**PUBLIC, **one_upstream(credential="artifactory")}
-    status, told = await refused(site, "POST", "/tenants/shared/routes", body)
-    assert (status, "has no credential 'artifactory'" in told) == (404, True)
+    status, detail = await refused(site, "POST", "/tenants/shared/routes", body)
+    assert (status, "has no credential 'artifactory'" in detail) == (404, True)

@@ -73,8 +73,8 @@ async def test_a_rule_acts_once_its_generation_is_seen(site: Site) -> None:
     assert (await site.ask(listed)).status == 403  # there is no route
     made = await ok(site, "POST", RULES, {**DENY_X, "reason": "CVE-1"})
     await settled(site.services)
-    told = (await site.ask(listed)).text
-    assert told == (f"example.com/x is denied by rule {made['id']} (deny example.com/x): CVE-1\n")
+    text = (await site.ask(listed)).text
+    assert text == (f"example.com/x is denied by rule {made['id']} (deny example.com/x): CVE-1\n")
 
 
 async def test_a_put_of_what_is_so_already_changes_nothing(site: Site) -> None:
@@ -93,9 +93,9 @@ async def test_who_changes_what_somebody_else_has_changed_hears_of_it(
     one = f"{path}/{(await ok(site, 'POST', path, DENY_X))['id']}"
     await ok(site, "PUT", one, {**DENY_X, "reason": "second"}, headers={"If-Match": '"1"'})
     body = {**DENY_X, "reason": "third"} if method == "PUT" else None
-    status, told = await refused(site, method, one, body, headers={"If-Match": '"1"'})
+    status, detail = await refused(site, method, one, body, headers={"If-Match": '"1"'})
     assert status == 412
-    assert "is at revision 2, not 1" in told
+    assert "is at revision 2, not 1" in detail
     for malformed in ("1", 'W/"1"', '"x"', '"1", "2"', ""):
         status, _ = await refused(site, method, one, body, headers={"If-Match": malformed})
         assert status == 400, malformed
@@ -106,13 +106,13 @@ async def test_who_changes_what_somebody_else_has_changed_hears_of_it(
 async def test_lists_are_pages(site: Site) -> None:
     for number in range(5):
         await ok(site, "POST", RULES, {"effect": "deny", "pattern": f"example.com/m{number}"})
-    found: list[str] = []
+    patterns: list[str] = []
     cursor = ""
     while cursor is not None:
         page = await ok(site, "GET", f"{RULES}?limit=2{cursor and f'&cursor={cursor}'}")
-        found += [rule["pattern"] for rule in page["items"]]
+        patterns += [rule["pattern"] for rule in page["items"]]
         cursor = page["next_cursor"]
-    assert found == [f"example.com/m{number}" for number in range(5)]
+    assert patterns == [f"example.com/m{number}" for number in range(5)]
     assert (await refused(site, "GET", f"{RULES}?cursor=nope"))[0] == 400
     assert (await refused(site, "GET", f"{RULES}?limit=201"))[0] == 422
 
@@ -150,28 +150,28 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "status", "told"), BAD, ids=[str(b[0])[:40] for b in BAD])
+@pytest.mark.parametrize(("change", "status", "message"), BAD, ids=[str(b[0])[:40] for b in BAD])
 async def test_F98_a_bad_rule_is_refused_with_the_reason(
-    site: Site, change: dict[str, Any], status: int, told: str
+    site: Site, change: dict[str, Any], status: int, message: str
 ) -> None:
     made = await ok(site, "POST", RULES, {"effect": "deny", "pattern": "example.com/good"})
     for method, path in (("POST", RULES), ("PUT", f"{RULES}/{made['id']}"), ("POST", "/rules")):
-        found = await refused(site, method, path, {**DENY_X, **change})
-        assert found[0] == status
-        assert told in found[1]
+        refusal = await refused(site, method, path, {**DENY_X, **change})
+        assert refusal[0] == status
+        assert message in refusal[1]
     assert await ok(site, "GET", f"{RULES}/{made['id']}") == made
     assert (await ok(site, "GET", "/rules"))["items"] == []
 
 
 async def test_a_platform_rule_can_only_deny(site: Site) -> None:
-    status, told = await refused(site, "POST", "/rules", {**DENY_X, "effect": "allow"})
-    assert (status, told) == (400, "a platform rule can only deny; allow it in the tenants")
+    status, detail = await refused(site, "POST", "/rules", {**DENY_X, "effect": "allow"})
+    assert (status, detail) == (400, "a platform rule can only deny; allow it in the tenants")
 
 
 async def test_the_same_rule_twice_is_a_conflict(site: Site) -> None:
     made = await ok(site, "POST", RULES, DENY_X)
-    status, told = await refused(site, "POST", RULES, {**DENY_X, "reason": "again"})
-    assert (status, told) == (409, f"rule {made['id']} says that already: deny example.com/x")
+    status, detail = await refused(site, "POST", RULES, {**DENY_X, "reason": "again"})
+    assert (status, detail) == (409, f"rule {made['id']} says that already: deny example.com/x")
     other = await ok(site, "POST", RULES, {**DENY_X, "versions": "v1"})
     assert (await refused(site, "PUT", f"{RULES}/{other['id']}", DENY_X))[0] == 409
 

@@ -77,13 +77,13 @@ async def test_a_log_is_made_once_and_shown_with_its_key(site: Site, admin: Admi
 
 async def test_what_is_shown_is_the_newest_head_verbatim(site: Site, admin: Admin) -> None:
     await fill(site, 3)
-    found = await admin.get(LOG)
+    answer = await admin.get(LOG)
     log = await site.services.sumdb.logs.of("acme")
     assert log is not None
-    assert found["size"] == 3
-    assert found["head"].encode() == await site.services.sumdb.logs.latest(log)
-    assert found["head"].splitlines()[1:3] == ["3", found["root"]]
-    assert log.seed.hex() not in str(found)
+    assert answer["size"] == 3
+    assert answer["head"].encode() == await site.services.sumdb.logs.latest(log)
+    assert answer["head"].splitlines()[1:3] == ["3", answer["root"]]
+    assert log.seed.hex() not in str(answer)
 
 
 async def test_a_proof_of_the_api_holds_for_an_outsider(site: Site, admin: Admin) -> None:
@@ -134,9 +134,9 @@ async def test_verifying_tells_what_is_wrong(site: Site, admin: Admin) -> None:
     }
     path = head_file(site, "moorage.internal/acme")
     path.write_text("damaged")
-    found = await verified()
-    assert found["intact"] is False
-    assert "sumdb recover" in found["findings"][0]
+    report = await verified()
+    assert report["intact"] is False
+    assert "sumdb recover" in report["findings"][0]
 
 
 async def test_F80_recovering_accepts_the_records_or_starts_another_log(
@@ -145,8 +145,8 @@ async def test_F80_recovering_accepts_the_records_or_starts_another_log(
     await fill(site, 2)
     first = await admin.get(LOG)
     recover = f"{LOG}/recover"
-    told = refused(await admin.ask("POST", recover, {"accept": True}), 409)
-    assert "nothing is wrong" in told
+    detail = refused(await admin.ask("POST", recover, {"accept": True}), 409)
+    assert "nothing is wrong" in detail
     head_file(site, first["name"]).write_text("damaged")
     accepted = await admin.ask("POST", recover, {"accept": True})
     assert accepted.status == 200

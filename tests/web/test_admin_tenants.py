@@ -118,12 +118,12 @@ CONFLICTS = [
 ]
 
 
-@pytest.mark.parametrize(("body", "told"), CONFLICTS)
+@pytest.mark.parametrize(("body", "message"), CONFLICTS)
 async def test_a_name_or_host_that_is_taken_is_409(
-    admin: Admin, body: dict[str, Any], told: str
+    admin: Admin, body: dict[str, Any], message: str
 ) -> None:
     await admin.post("/tenants", {"name": "acme", "hosts": ["go.acme.example"]})
-    assert told in refused(await admin.ask("POST", "/tenants", body), 409)
+    assert message in refused(await admin.ask("POST", "/tenants", body), 409)
 
 
 BAD: list[tuple[object, int]] = [
@@ -189,8 +189,8 @@ async def test_F98_an_unknown_tenant_is_404_whatever_its_name(admin: Admin) -> N
 
 
 async def test_an_unknown_tenant_is_named_with_where_to_look(admin: Admin) -> None:
-    told = refused(await admin.ask("GET", "/tenants/nope"), 404)
-    assert told == "there is no tenant 'nope'; see `moorage tenant list`"
+    detail = refused(await admin.ask("GET", "/tenants/nope"), 404)
+    assert detail == "there is no tenant 'nope'; see `moorage tenant list`"
 
 
 async def test_lists_are_pages_and_a_tenants_admin_sees_his_own(admin: Admin) -> None:
@@ -224,9 +224,9 @@ async def test_F28_another_tenant_is_forbidden_whether_it_is_there_or_not(admin:
     for name in ("acme", "other"):
         await admin.post("/tenants", {"name": name})
     inside = await admin_of(admin.site, "acme")
-    there = refused(await inside.ask("GET", "/tenants/other"), 403)
+    present = refused(await inside.ask("GET", "/tenants/other"), 403)
     absent = refused(await inside.ask("GET", "/tenants/absent"), 403)
-    assert there.replace("other", "absent") == absent
+    assert present.replace("other", "absent") == absent
 
 
 # --- what clients paste ---
@@ -266,9 +266,9 @@ async def test_client_config_names_what_no_public_log_may_hear_of(admin: Admin) 
 @pytest.mark.slow
 async def test_a_tenant_with_tokens_has_no_client_config_over_http(admin: Admin) -> None:
     await admin.post("/tenants", {"name": "acme"})
-    told = refused(await admin.ask("GET", "/tenants/acme/client-config"), 400)
-    assert "MOORAGE_PUBLIC_URL" in told
-    assert "https" in told
+    detail = refused(await admin.ask("GET", "/tenants/acme/client-config"), 400)
+    assert "MOORAGE_PUBLIC_URL" in detail
+    assert "https" in detail
 
 
 async def test_the_public_url_is_what_clients_are_told(tmp_path: Path) -> None:

@@ -111,9 +111,9 @@ async def test_F28_a_tenants_admin_reaches_no_token_but_the_tenants(admin: Admin
             refused(await inside.ask("DELETE", path), 403)
             refused(await inside.ask("POST", f"{path}/rotate", {}), 403)
         # Under its own tenant's name an id of others is as unknown as one that nobody has.
-        there = await inside.ask("DELETE", f"/tenants/acme/tokens/{token['id']}")
+        present = await inside.ask("DELETE", f"/tenants/acme/tokens/{token['id']}")
         absent = await inside.ask("DELETE", "/tenants/acme/tokens/nope")
-        assert refused(there, 404).replace(token["id"], "nope") == refused(absent, 404)
+        assert refused(present, 404).replace(token["id"], "nope") == refused(absent, 404)
     for path in ("/tokens", "/tenants/other/tokens"):
         refused(await inside.ask("GET", path), 403)
         refused(await inside.ask("POST", path, READER), 403)
@@ -131,10 +131,10 @@ async def test_a_platform_admin_reaches_a_token_by_its_tenant_or_without(admin: 
 async def test_F28_a_reader_reads_no_admin_route_and_each_try_is_recorded(admin: Admin) -> None:
     reader = await admin_of(admin.site, "acme", Scope.READ, Scope.PUBLISH)
     for path in ("/tenants/acme", "/tenants/acme/tokens", "/audit", "/audit/downloads"):
-        told = refused(await reader.ask("GET", path), 403)
-        assert "scope `admin`" in told
+        detail = refused(await reader.ask("GET", path), 403)
+        assert "scope `admin`" in detail
         denied = (await rows(admin.site, "access.deny"))[-1]
-        assert (denied.object, denied.detail) == (f"GET {API}{path}", told)
+        assert (denied.object, denied.detail) == (f"GET {API}{path}", detail)
         assert denied.actor.startswith("token:")
     # Whoever is nobody leaves no row: the log is not to be filled from outside.
     refused(await Admin(admin.site, None).ask("GET", "/tenants/acme"), 401)
@@ -195,8 +195,10 @@ UNKNOWN = ["nope", "%00", "%ff", "'%20OR%201=1", "%3Cb%3E", "a" * 900]
 async def test_F98_an_unknown_token_is_404(admin: Admin) -> None:
     for token_id in UNKNOWN:
         refused(await admin.ask("DELETE", f"/tokens/{token_id}"), 404)
-        told = refused(await admin.ask("POST", f"/tenants/acme/tokens/{token_id}/rotate", {}), 404)
-        assert "moorage token list" in told
-        assert len(told) < 300
+        detail = refused(
+            await admin.ask("POST", f"/tenants/acme/tokens/{token_id}/rotate", {}), 404
+        )
+        assert "moorage token list" in detail
+        assert len(detail) < 300
     refused(await admin.ask("GET", "/tenants/nope/tokens"), 404)
     refused(await admin.ask("POST", "/tenants/nope/tokens", READER), 404)

@@ -60,21 +60,21 @@ async def setup_go(site: Site, data: bytes, _: Path) -> None:
     headers = {"User-Agent": "setup-go", "Accept": "application/json"}
     got = await ok(site, "/dl/?mode=json&include=all", headers)
     candidates = json.loads(got.body)
-    for wanted, goos, expected in (
+    for pattern, goos, expected in (
         (r"1\.27\.\d+", "linux", FILE),
         (r"1\.2[67]\.\d+", "linux", FILE),
         (r"1\.26\.\d+", "linux", "go1.26.9.linux-amd64.tar.gz"),
         # An archive has to come before the installer of the same platform.
         (r"1\.27\.1", "windows", ZIP),
     ):
-        assert first_match(candidates, wanted, goos) == expected
+        assert first_match(candidates, pattern, goos) == expected
     archive = await ok(site, f"/dl/{FILE}", {"User-Agent": "actions/tool-cache"})
     assert archive.body == data
 
 
-def first_match(candidates: list[dict[str, Any]], wanted: str, goos: str) -> str | None:
+def first_match(candidates: list[dict[str, Any]], pattern: str, goos: str) -> str | None:
     for release in candidates:
-        if not re.fullmatch(wanted, release["version"].removeprefix("go")):
+        if not re.fullmatch(pattern, release["version"].removeprefix("go")):
             continue
         for file in release["files"]:
             if file["arch"] == "amd64" and file["os"] == goos:

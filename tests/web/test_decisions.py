@@ -62,9 +62,9 @@ async def logged(tmp_path: Path, log: Log) -> AsyncIterator[Logged]:
 
 async def test_a_line_tells_who_asked_for_what_and_which_rule_allowed_it(logged: Logged) -> None:
     rule = await add_rule(logged.site.services, "shut", Effect.ALLOW, "example.com")
-    given = bearer(logged.secret)
+    headers = bearer(logged.secret)
     for _ in ("cold", "prepared", "prepared"):
-        line = await logged.line(f"/{NAME}/@v/v1.0.0.zip", **given)
+        line = await logged.line(f"/{NAME}/@v/v1.0.0.zip", **headers)
         facts = {
             k: line[k]
             for k in ("tenant", "actor", "module", "kind", "version", "decision", "by", "status")
@@ -90,12 +90,12 @@ async def test_a_query_is_told_with_the_version_that_it_resolved_to(logged: Logg
 
 
 async def test_a_denial_tells_rule_and_reason(logged: Logged) -> None:
-    given = bearer(logged.secret)
-    line = await logged.line(f"/{NAME}/@v/list", **given)
+    headers = bearer(logged.secret)
+    line = await logged.line(f"/{NAME}/@v/list", **headers)
     assert (line["decision"], line["by"], line["status"]) == ("deny", "default", 403)
     rule = await add_rule(logged.site.services, "shut", Effect.DENY, NAME, reason="stolen")
     for _ in ("cold", "repeated"):
-        line = await logged.line(f"/{NAME}/@v/list", **given)
+        line = await logged.line(f"/{NAME}/@v/list", **headers)
         assert (line["decision"], line["by"], line["status"]) == ("deny", f"rule {rule}", 403)
         assert "stolen" in line["reason"]
         assert (line["module"], line["actor"]) == (NAME, f"token:{logged.token}")
@@ -124,14 +124,14 @@ async def test_every_request_has_its_line(logged: Logged) -> None:
 async def test_F25_F102_no_line_holds_a_token_or_breaks(logged: Logged) -> None:
     secret = logged.secret
     encoded = base64.b64encode(f"ci:{secret}".encode()).decode()
-    for given in (bearer(secret), basic(secret), {"Authorization": f"token {secret}x"}):
+    for headers in (bearer(secret), basic(secret), {"Authorization": f"token {secret}x"}):
         for tail in (
             f"/{NAME}/@v/list",
             f"/{NAME}/@v/list?token={secret}",
             "/%0d%0aevil",
             "/\x1b[31m",
         ):
-            await logged.site.ask(f"/goproxy/shut{tail}", headers=given)
+            await logged.site.ask(f"/goproxy/shut{tail}", headers=headers)
     lines = logged.lines()
     assert len(lines) >= 9
     for shown in (secret, encoded, "\x1b"):
@@ -144,18 +144,18 @@ async def test_downloads_are_counted_for_hits_too_and_survive_a_restart(tmp_path
         async with serving(settings) as site:
             await add_tenant(site.services, "shut", fake, open_to_all=False)
             token, secret = await add_token(site.services, "shut")
-            given = bearer(secret)
+            headers = bearer(secret)
             for tail in ("@v/list", "@v/v1.0.0.info", "@v/v1.0.0.mod", "@v/v1.9.9.zip"):
-                await site.ask(f"/goproxy/shut/{NAME}/{tail}", headers=given)
+                await site.ask(f"/goproxy/shut/{NAME}/{tail}", headers=headers)
             for _ in range(5):
-                await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip", headers=given)
+                await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip", headers=headers)
             for method, more in (("HEAD", {}), ("GET", {"If-None-Match": "*"})):
-                await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip", method, {**given, **more})
+                await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip", method, {**headers, **more})
             await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip")
         fake.stop()
         async with serving(settings) as site:
             for _ in range(2):
-                await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip", headers=given)
+                await site.ask(f"/goproxy/shut/{NAME}/@v/v1.0.0.zip", headers=headers)
             await site.services.shared.usage.flush()
             [(what, count)] = await site.services.shared.usage.downloads(OPERATOR)
             [used] = [t for t in await site.services.tenants.tokens.page() if t.id == token]

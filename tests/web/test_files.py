@@ -260,12 +260,12 @@ PARTS = [
 ]
 
 
-@pytest.mark.parametrize(("wanted", "start", "end"), PARTS)
+@pytest.mark.parametrize(("byte_range", "start", "end"), PARTS)
 async def test_F34_a_range_is_just_those_bytes(
-    mirror: Mirror, wanted: str, start: int, end: int | None
+    mirror: Mirror, byte_range: str, start: int, end: int | None
 ) -> None:
     data = mirror.files[VERIFIED]
-    headers = {"Range": f"bytes={wanted}"}
+    headers = {"Range": f"bytes={byte_range}"}
     got = await mirror.site.ask(f"/dl/{VERIFIED}", headers=headers)
     assert (got.status, got.body) == (206, data[start:end])
     assert got.header("content-length") == str(len(data[start:end]))
@@ -284,9 +284,9 @@ async def test_F34_a_range_beyond_the_end_is_416_with_the_size(mirror: Mirror) -
 WHOLE = ["bytes=0-0,-1", "bytes=9-5", "bytes=x-", "pages=1", "bytes=" + "1" * 12_000 + "-"]
 
 
-@pytest.mark.parametrize("wanted", WHOLE, ids=range(len(WHOLE)))
-async def test_F34_what_is_not_one_range_gives_the_whole(mirror: Mirror, wanted: str) -> None:
-    got = await mirror.site.ask(f"/dl/{SOURCE}", headers={"Range": wanted})
+@pytest.mark.parametrize("byte_range", WHOLE, ids=range(len(WHOLE)))
+async def test_F34_what_is_not_one_range_gives_the_whole(mirror: Mirror, byte_range: str) -> None:
+    got = await mirror.site.ask(f"/dl/{SOURCE}", headers={"Range": byte_range})
     assert (got.status, got.body) == (200, mirror.files[SOURCE])
 
 
@@ -333,6 +333,6 @@ async def test_every_answer_but_a_prepared_one_has_the_request_id_of_its_log_lin
 ) -> None:
     for target in (f"/dl/{SOURCE}", "/dl/nothing", "/dl/%00"):
         got = await mirror.site.ask(target)
-        found = got.header("x-request-id") or ""
-        assert len(found) == 16
-        assert int(found, 16)
+        request_id = got.header("x-request-id") or ""
+        assert len(request_id) == 16
+        assert int(request_id, 16)

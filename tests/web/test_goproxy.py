@@ -50,8 +50,8 @@ class Front:
     fake: FakeGoproxy
 
     async def ask(self, tail: str, method: str = "GET", **headers: str) -> Got:
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.site.ask(f"{BASE}/{tail}", method, given)
+        sent_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.site.ask(f"{BASE}/{tail}", method, sent_headers)
 
 
 @pytest.fixture
@@ -126,9 +126,9 @@ RANGES = [
 
 async def test_F34_one_range_is_honoured_and_no_more(front: Front) -> None:
     await front.ask("@v/v1.0.0.zip")
-    for wanted, status in RANGES:
-        got = await front.ask("@v/v1.0.0.zip", Range=wanted)
-        assert got.status == status, wanted[:40]
+    for byte_range, status in RANGES:
+        got = await front.ask("@v/v1.0.0.zip", Range=byte_range)
+        assert got.status == status, byte_range[:40]
         if status == 206:
             assert got.body in X.zip
             assert len(got.body) < len(X.zip)

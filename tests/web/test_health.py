@@ -23,15 +23,15 @@ from tests.web.wire import Got, Site
 
 
 def checks(got: Got) -> dict[str, str]:
-    found = json_of(got)["checks"]
-    assert isinstance(found, dict)
-    return found
+    states = json_of(got)["checks"]
+    assert isinstance(states, dict)
+    return states
 
 
 def json_of(got: Got) -> dict[str, object]:
-    found = json.loads(got.body)
-    assert isinstance(found, dict)
-    return found
+    document = json.loads(got.body)
+    assert isinstance(document, dict)
+    return document
 
 
 async def is_unready_because_of(site: Site, check: str, words: str) -> None:
@@ -39,9 +39,9 @@ async def is_unready_because_of(site: Site, check: str, words: str) -> None:
     got = await site.ask("/readyz")
     assert got.status == 503
     assert json_of(got)["status"] == "not ready"
-    found = checks(got)
-    assert words in found.pop(check)
-    assert set(found.values()) <= {"ok"}
+    states = checks(got)
+    assert words in states.pop(check)
+    assert set(states.values()) <= {"ok"}
     assert (await site.ask("/healthz")).status == 200
 
 
@@ -97,11 +97,13 @@ async def test_an_unreachable_database_makes_it_unready(site: Site, tmp_path: Pa
     services = site.services
     database = Database(f"sqlite:///{tmp_path}/no/such/folder/moorage.db")
     try:
-        found = await Health(database, services.shared.store, services.releases.keyring).readiness()
+        states = await Health(
+            database, services.shared.store, services.releases.keyring
+        ).readiness()
     finally:
         database.close()
-    assert "unable to open" in found.pop("database")
-    assert set(found.values()) == {"ok"}
+    assert "unable to open" in states.pop("database")
+    assert set(states.values()) == {"ok"}
 
 
 async def test_F88_a_full_store_makes_it_unready(site: Site) -> None:

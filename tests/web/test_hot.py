@@ -130,8 +130,10 @@ async def test_a_hit_and_a_miss_are_counted_apart(start_site: StartSite, put: Pu
 
     async def count(result: str) -> float:
         lines = (await site.ask("/metrics")).text.splitlines()
-        found = [x for x in lines if x.startswith(f'moorage_hot_cache_total{{result="{result}"}}')]
-        return float(found[0].split()[-1])
+        samples = [
+            x for x in lines if x.startswith(f'moorage_hot_cache_total{{result="{result}"}}')
+        ]
+        return float(samples[0].split()[-1])
 
     hits, misses = await count("hit"), await count("miss")
     for _ in range(10):

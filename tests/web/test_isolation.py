@@ -234,12 +234,12 @@ async def test_prepared_answers_never_cross_by_host(two: Two) -> None:
         ):
             assert (await ask(host, f"/goproxy/{NAME}/@v/v1.0.0.zip")).body == body
         assert (await ask("other.example", f"/goproxy/{NAME}/@v/v1.0.0.zip")).status == 404
-    for host, told in (
+    for host, name in (
         ("east.example", "east"),
         ("west.example", "west"),
         ("east.example", "east"),
     ):
-        assert f"tenant {told}" in (await ask(host, "/goproxy/?go-get=1")).text
+        assert f"tenant {name}" in (await ask(host, "/goproxy/?go-get=1")).text
 
 
 async def test_refusals_never_cross_by_host(two: Two) -> None:

@@ -64,10 +64,10 @@ async def test_the_page_shows_every_offered_file_and_those_held_back(mirror: Mir
 
 async def test_every_link_of_the_page_works(mirror: Mirror) -> None:
     page = (await mirror.site.ask("/dl/")).text
-    found = {part.split('"')[0] for part in page.split('href="')[1:]}
-    anchors = {link for link in found if link.startswith("#")}
+    targets = {part.split('"')[0] for part in page.split('href="')[1:]}
+    anchors = {link for link in targets if link.startswith("#")}
     assert all(f'id="{anchor[1:]}"' in page for anchor in anchors)
-    links = found - anchors
+    links = targets - anchors
     assert {f"/dl/{name}" for name in OFFERED} < links
     for link in links - {f"/dl/{name}" for name in set(OFFERED) - set(STORED)}:
         assert (await mirror.site.ask(link.replace("&amp;", "&"), "HEAD")).status == 200
@@ -159,12 +159,12 @@ async def test_keys_and_types_are_those_of_go_dev(mirror: Mirror) -> None:
 
 async def test_the_index_is_one_that_moorage_itself_would_read(mirror: Mirror) -> None:
     parsed = parse_index((await mirror.site.ask(ALL)).body)
-    found = {f.filename: f for r in parsed.releases for f in r.files}
+    files = {f.filename: f for r in parsed.releases for f in r.files}
     for name in OFFERED:
-        sha256 = found[name].sha256
+        sha256 = files[name].sha256
         assert sha256 is not None
         assert sha256.hex == hashlib.sha256(mirror.files[name]).hexdigest()
-        assert found[name].size_bytes == len(mirror.files[name])
+        assert files[name].size_bytes == len(mirror.files[name])
 
 
 async def test_upstreams_entries_come_back_unchanged(mirror: Mirror) -> None:

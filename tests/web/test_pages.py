@@ -60,9 +60,9 @@ def page(
 
 
 def row(html: str, name: str) -> str:
-    found = [line for line in html.split("<tr>") if re.search(rf">{re.escape(name)}<", line)]
-    assert len(found) == 1
-    return found[0]
+    rows = [line for line in html.split("<tr>") if re.search(rf">{re.escape(name)}<", line)]
+    assert len(rows) == 1
+    return rows[0]
 
 
 class Tags(HTMLParser):

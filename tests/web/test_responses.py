@@ -169,8 +169,8 @@ def test_a_conditional_request_is_told_from_a_plain_one(name: str) -> None:
 
 
 def sent(answer: Answer = FILE, **headers: bytes) -> Slice:
-    given = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
-    return for_request(answer, given)
+    request_headers = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
+    return for_request(answer, request_headers)
 
 
 FULL = Slice(200, FILE.headers, 0, SIZE)
@@ -238,11 +238,11 @@ RANGES = [
 ]
 
 
-@pytest.mark.parametrize(("wanted", "start", "length"), RANGES)
+@pytest.mark.parametrize(("byte_range", "start", "length"), RANGES)
 def test_F34_a_single_range_gives_206_with_just_those_bytes(
-    wanted: bytes, start: int, length: int
+    byte_range: bytes, start: int, length: int
 ) -> None:
-    part = sent(range=wanted)
+    part = sent(range=byte_range)
     assert (part.status, part.start, part.length) == (206, start, length)
     headers = dict(part.headers)
     assert headers[b"content-range"] == b"bytes %d-%d/1000" % (start, start + length - 1)
@@ -254,10 +254,10 @@ def test_F34_a_single_range_gives_206_with_just_those_bytes(
 
 
 @pytest.mark.parametrize(
-    "wanted", [b"bytes=1000-", b"bytes=1000-1001", b"bytes=-0", b"bytes=99999-"]
+    "byte_range", [b"bytes=1000-", b"bytes=1000-1001", b"bytes=-0", b"bytes=99999-"]
 )
-def test_F34_a_range_beyond_the_end_gives_416_with_the_size(wanted: bytes) -> None:
-    part = sent(range=wanted)
+def test_F34_a_range_beyond_the_end_gives_416_with_the_size(byte_range: bytes) -> None:
+    part = sent(range=byte_range)
     assert (part.status, part.length) == (416, 0)
     headers = dict(part.headers)
     assert headers[b"content-range"] == b"bytes */1000"
@@ -290,9 +290,9 @@ IGNORED = [
 ]
 
 
-@pytest.mark.parametrize("wanted", IGNORED, ids=range(len(IGNORED)))
-def test_F34_several_ranges_and_what_is_no_range_give_the_whole(wanted: bytes) -> None:
-    assert sent(range=wanted) == FULL
+@pytest.mark.parametrize("byte_range", IGNORED, ids=range(len(IGNORED)))
+def test_F34_several_ranges_and_what_is_no_range_give_the_whole(byte_range: bytes) -> None:
+    assert sent(range=byte_range) == FULL
 
 
 def test_a_range_of_a_body_in_memory_is_not_honoured() -> None:

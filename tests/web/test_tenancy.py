@@ -30,11 +30,11 @@ PATHS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "found"), PATHS)
+@pytest.mark.parametrize(("path", "expected"), PATHS)
 def test_the_first_element_is_a_tenant_unless_it_has_a_dot(
-    path: bytes, found: TenantPath | None
+    path: bytes, expected: TenantPath | None
 ) -> None:
-    assert in_path(path) == found
+    assert in_path(path) == expected
 
 
 TOLD = [

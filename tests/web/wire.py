@@ -129,11 +129,11 @@ def request(
     body: bytes = b"",
 ) -> bytes:
     """Return the bytes of a request; the target goes out as it is."""
-    given = {"Host": "mirror.example", **(headers or {})}
-    if body and "transfer-encoding" not in {name.lower() for name in given}:
-        given["Content-Length"] = str(len(body))
+    sent_headers = {"Host": "mirror.example", **(headers or {})}
+    if body and "transfer-encoding" not in {name.lower() for name in sent_headers}:
+        sent_headers["Content-Length"] = str(len(body))
     raw = target if isinstance(target, bytes) else target.encode("latin-1")
-    lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+    lines = "".join(f"{name}: {value}\r\n" for name, value in sent_headers.items())
     return (
         method.encode() + b" " + raw + b" HTTP/1.1\r\n" + lines.encode("latin-1") + b"\r\n" + body
     )
@@ -208,11 +208,11 @@ class Site:
         """Return all that comes back for any bytes, until the server closes."""
         async with self.calling() as caller:
             await caller.send(data)
-            found = b""
+            answer = b""
             with suppress(ConnectionError):
                 while piece := await caller.read(_PIECE_BYTES):
-                    found += piece
-            return found
+                    answer += piece
+            return answer
 
     async def admin(
         self,
@@ -224,12 +224,12 @@ class Site:
         headers: Mapping[str, str] | None = None,
     ) -> Got:
         """Ask the admin API; token "" is the valid one, None sends none."""
-        given = dict(headers or {})
+        sent_headers = dict(headers or {})
         if token is not None:
-            given["Authorization"] = f"Bearer {token or self.secret}"
+            sent_headers["Authorization"] = f"Bearer {token or self.secret}"
         if body:
-            given.setdefault("Content-Type", "application/json")
-        return await self.ask(target, method, given, body)
+            sent_headers.setdefault("Content-Type", "application/json")
+        return await self.ask(target, method, sent_headers, body)
 
 
 @asynccontextmanager
