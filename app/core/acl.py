@@ -46,7 +46,7 @@ MAX_REASON_CHARS = 300
 
 
 def _in_utc(at: datetime) -> datetime:
-    """Return a time in UTC, which the years 1 and 9999 may not have."""
+    """Return the time in UTC. Near the years 1 and 9999 the result may not exist."""
     if at.tzinfo is None:
         raise refuse('expires_at needs a zone, as in "2027-01-31T00:00:00Z"')
     try:

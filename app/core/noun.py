@@ -6,7 +6,7 @@ and the time. This is the only file of core that imports pydantic.
 
 Two kinds of refusal. A wrong *shape* (no such field, too long, no number) is pydantic's own error.
 Wrong *content* (a malformed pattern, a bad host) has a line written for the person who reads it:
-`refuse` marks it, and `content_error` finds it again among all errors.
+`refuse` marks it with the type CONTENT; `checked` and the admin API show its line.
 
 Not here: checks that need the clock, the database or other nouns; they are the services'.
 """
@@ -106,7 +106,10 @@ class Recorded(Noun):
         return cls(**words, id=0, revision=1, created_at=at, **more)
 
     def succeeding(self, before: Self | None) -> Self:
-        """Return this as the next revision of what is recorded; unchanged where nothing is."""
+        """Return this noun as the next revision of `before`.
+
+        If `before` is None, return it unchanged.
+        """
         if before is None:
             return self
         return self.model_copy(

@@ -27,7 +27,9 @@ __all__ = ["Database", "Session", "is_sqlite", "make_engine", "sqlite_url"]
 T = TypeVar("T")
 
 _READERS = 4
-_TRIES = 5  # of a unit of work that another one's row came before
+_TRIES = 5
+"""Attempts at a unit of work when another transaction inserts the same row first."""
+
 # Durability first: FULL survives power loss, which WAL's NORMAL does not for the last commits.
 _PRAGMAS = (
     "PRAGMA synchronous=FULL",
@@ -106,7 +108,7 @@ class Database:
         if self._sqlite:
             self._reader = make_engine(url, read_only=True)
         else:
-            # Else a policy could have the rules of before a change and the generation of after it.
+            # Without REPEATABLE READ, a policy could hold old rules under a new generation.
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
         self._write_threads = ThreadPoolExecutor(1 if self._sqlite else 4, "db-write")
         self._read_threads = ThreadPoolExecutor(_READERS, "db-read")

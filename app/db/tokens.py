@@ -37,7 +37,7 @@ class RecordedToken:
     """A token as recorded, without anything that could be used to log in.
 
     Attributes:
-        scopes: of "read", "publish" and "admin".
+        scopes: words of `Scope`.
         tenant: the name of the tenant that it is for; None for the whole platform.
         last_used_on: the day (UTC) of its last use.
     """
@@ -127,7 +127,7 @@ class Tokens:
         return [_recorded(row) for row in rows]
 
     def is_empty(self) -> bool:
-        """Whether there has never been a token."""
+        """Whether no token is recorded."""
         return self._session.execute(select(TokenRow.id).limit(1)).first() is None
 
     def revoke(self, token_id: str, at: datetime) -> bool:

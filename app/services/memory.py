@@ -16,7 +16,7 @@ class MemoryBudget:
         return self._left_bytes
 
     def take(self, size_bytes: int) -> bool:
-        """Take so many bytes; False, and nothing taken, if they are not left."""
+        """Reserve bytes. Return False, and reserve nothing, if fewer are left."""
         if size_bytes > self._left_bytes:
             return False
         self._left_bytes -= size_bytes

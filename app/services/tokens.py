@@ -91,7 +91,7 @@ class TokenService:
         bump_generation(session)
 
     async def create_first(self) -> str | None:
-        """Return the secret of the first token, or None if there has been one before."""
+        """Make a first token and return its secret; return None if any token is recorded."""
         if not await self._db.read(lambda s: Tokens(s).is_empty()):
             return None
         _, secret = await self.create("first start", who=replace(OPERATOR, actor="system"))

@@ -193,7 +193,7 @@ class GoproxyApp:
     def _account(
         self, prepared: PreparedAnswer, client: str, *, status: int, sent: int, is_sent: bool
     ) -> None:
-        """Log and count an answer; is_sent: its body went out, or as much of it as was progress."""
+        """Log and count an answer; is_sent: a body was sent, whole or in part."""
         self.decisions.add(prepared.record.with_status(status), client, sent)
         metrics.count_decision(allowed=prepared.record.is_allowed)
         if status >= 400:

@@ -125,7 +125,7 @@ async def _send_copy(
         chunk = await blob.read(left.offset, size)
     is_last = size == left.length
     if is_last and connection is not None:
-        # What went straight from the file is the file until it has left this machine.
+        # The file must stay unchanged until the kernel has sent its bytes: sendfile reads it late.
         async with _patience(_FILE_PART_BYTES):
             await connection.acknowledged()
     if is_last and not blob.unchanged():

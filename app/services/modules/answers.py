@@ -1,4 +1,6 @@
-"""Answers that change: lists, @latest, what queries resolve to. Kept for a time, and past it.
+"""Answers that change: lists, @latest, what queries resolve to.
+
+An answer is stored, and still used after its time if upstream fails.
 
     younger than ttl        answered from the store
     younger than 2 * ttl    answered from the store, and asked for anew in the background
@@ -158,7 +160,7 @@ class ModuleAnswers:
 
         Raises:
             UpstreamAbsentError: upstream has no such module or query.
-            UpstreamError: it can't be query, and there is no earlier answer.
+            UpstreamError: upstream can't be asked, and no earlier answer is stored.
             OverloadedError: too much is under way.
         """
         known, now = await self._known(query), self._now()

@@ -44,7 +44,10 @@ class Caller:
         return min((end for end in ends if end is not None), default=None)
 
     def may_enter(self) -> Decision:
-        """Return whether the caller may ask the tenant anything; nothing else is told if not."""
+        """Return the decision whether the caller may use the tenant at all.
+
+        A denied caller learns nothing else.
+        """
         return permission(self.principal, self.of_tenant, None, self.now).decide(None)
 
     def may(self, module: str) -> Permission:

@@ -43,7 +43,7 @@ class FileKey:
 
     @property
     def identity(self) -> tuple[int, str, str, str]:
-        """What tells this file from all others: origin, module, version, kind."""
+        """The four values that identify the file: origin, module, version, kind."""
         return (self.origin_id, self.module, self.version, self.kind)
 
     @property

@@ -1,7 +1,8 @@
 """Bringing in the files that never change: .info, .mod and .zip of a version, each by itself.
 
 The order is the crash safety: checked while staged, durable before a row names it, one transaction.
-The first value wins for ever: what contradicts it is refused, told and kept as evidence.
+The first value wins for ever. Different content is refused, logged as an error, and kept as
+evidence.
 """
 
 import asyncio
@@ -88,7 +89,8 @@ class ModuleFiles:
         if self._closing:
             raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
         return await self._flight.do(
-            (*key.identity, key.log),  # who requires the log must not share what does without it
+            # A caller that requires the log must not join a fetch that skips the log.
+            (*key.identity, key.log),
             lambda: self._fetch_in_turn(key, source),
             is_ahead=is_ahead,
         )

@@ -304,7 +304,7 @@ def _changing(version: str, decision: Decision, cached: CachedAnswer, body: byte
 
 
 async def _quietly(work: Awaitable[ModuleFile]) -> None:
-    """Do work and drop its failure: whoever asks for the file next meets it again."""
+    """Await work and ignore its error. The next request for the file gets the error itself."""
     with suppress(MoorageError):
         await work
 

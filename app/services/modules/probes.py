@@ -1,9 +1,9 @@
-"""Whether a path, while upstream can't be asked, is a package below a module rather than a module.
+"""While upstream is down, decide whether a path is a package of a known module.
 
-`go` looks for a package at every prefix of its path at once, and fails if a longer one answers 5xx
-although a shorter one is the module. So where a parent is known to be a module, a path never seen
-before is taken to be none while upstream is down; but not on a private route, whose names a 404
-would send elsewhere (decisions/0012).
+`go` looks for a package at every prefix of its path at once. It fails if a longer prefix answers
+5xx, even if a shorter prefix is the module. If a parent path is a known module, an unknown path
+counts as no module. On a private route it never does: a 404 would send the name elsewhere
+(decisions/0012).
 """
 
 from collections.abc import Awaitable, Callable

@@ -6,8 +6,8 @@
     tokens, credentials                 not in a document, so that it holds no secret
 
 What differs is found by `plan` while others may write. One short transaction then makes sure that
-nothing was changed meanwhile, and writes: every part holds, or nothing was changed. What is so
-already is left as it is and leaves no audit row.
+nothing was changed meanwhile, and writes: every part holds, or nothing was changed. An object
+that already matches is not written and gets no audit row.
 """
 
 from collections.abc import Sequence

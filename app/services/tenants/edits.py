@@ -42,7 +42,7 @@ class Edit:
 
     @property
     def noun(self) -> RecordedNoun:
-        """What the edit is about, as it is from now on; a removed noun as it was."""
+        """The noun after the edit; for a removal, the noun before it."""
         noun = self.after or self.before
         if noun is None:
             raise AssertionError("an edit has a noun")

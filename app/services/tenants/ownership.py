@@ -36,7 +36,7 @@ class OwnershipService:
     async def put(
         self, ownership: Ownership, who: Principal, *, revision: int | None = None
     ) -> RecordedOwnership:
-        """Return the prefix, recorded as belonging to its tenant; what is so already stays.
+        """Record the prefix as its tenant's and return it. If nothing differs, nothing is written.
 
         Raises:
             UnknownError: there is no such tenant.

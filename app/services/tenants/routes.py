@@ -78,7 +78,7 @@ class RouteService:
         *,
         revision: int | None = None,
     ) -> RecordedRoute:
-        """Return the route, changed as a whole; what is so already changes nothing.
+        """Return the route, changed as a whole. If nothing differs, nothing is written.
 
         Raises:
             BadInputError: it is malformed.
