@@ -57,6 +57,7 @@ async def installation(folder: Path, tenants: int) -> AsyncIterator[Services]:
             for credential in ("git", "nexus"):
                 secret = a_credential("bearer", "s3cret")
                 await services.tenants.credentials.put(name, credential, secret, OPERATOR)
+        await services.sumdb.logs.create(TENANT)
         downloads = {
             Download(date(2026, 11, 25), name, "", "a.b/c", "v1.0.0"): 1 for name in applied.tenants
         }

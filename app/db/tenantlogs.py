@@ -110,6 +110,15 @@ class TenantLogTable:
         ).scalar_one_or_none()
         return None if row is None else _log(row)
 
+    def of_tenant(self, tenant_id: int) -> list[TenantLog]:
+        """Return a tenant's logs, oldest first; retired ones too."""
+        rows = self._session.execute(
+            select(TenantLogRow)
+            .where(TenantLogRow.tenant_id == tenant_id)
+            .order_by(TenantLogRow.id)
+        ).scalars()
+        return [_log(row) for row in rows]
+
     def get(self, log_id: int) -> TenantLog:
         """Return a log."""
         return _log(self._session.get_one(TenantLogRow, log_id))

@@ -14,6 +14,7 @@ from app.db.origins import OriginTable
 from app.db.ownership import OwnershipTable
 from app.db.routes import RouteTable
 from app.db.rules import RuleTable
+from app.db.tenantlogs import TenantLogTable
 from app.db.tenants import TenantTable
 from app.db.tokens import Tokens
 from app.services.assembly import Services
@@ -80,6 +81,7 @@ LOOKS: dict[str, Look] = {
         z.tenant_id, after="git", limit=3
     ),
     "ids of credentials": lambda s, z: CredentialTable(s).ids_of(z.tenant_id),
+    "the logs of a tenant": lambda s, z: TenantLogTable(s).of_tenant(z.tenant_id),
     "an origin": lambda s, _: OriginTable(s).known_origin("https://proxy.example"),
     "the token of a secret": lambda s, z: Tokens(s).by_secret(z.secret),
     "a page of tokens": lambda s, _: Tokens(s).page(tenant_id=None, after=(AT, ""), limit=3),

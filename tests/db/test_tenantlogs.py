@@ -61,6 +61,20 @@ def test_no_number_and_no_version_has_two_records(
         put(session, made, number, module)
 
 
+def test_a_tenants_logs_are_its_present_log_and_its_retired_ones(session: Session) -> None:
+    table = TenantLogTable(session)
+    acme, globex = tenant(session), tenant(session, "globex")
+    assert table.of_tenant(acme) == []
+    old = log(session, acme, "sum.example/old")
+    table.retire(old.id)
+    new = log(session, acme, "sum.example/new")
+    log(session, globex, "sum.example/globex")
+    assert [(made.id, made.retired) for made in table.of_tenant(acme)] == [
+        (old.id, True),
+        (new.id, False),
+    ]
+
+
 def test_two_logs_have_records_of_their_own(session: Session) -> None:
     table = TenantLogTable(session)
     one = log(session, tenant(session))

@@ -1,6 +1,7 @@
 """A page of a list costs the same among 100 tenants as among 10, and is read by an index."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -24,6 +25,7 @@ LISTS = (
     f"/tenants/{TENANT}/credentials",
     f"/tenants/{TENANT}/tokens",
 )
+SHOWN = (f"/tenants/{TENANT}", f"/tenants/{TENANT}/log")
 
 
 @pytest.fixture(scope="module")
@@ -41,27 +43,53 @@ async def sizes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[
         yield [few, many]
 
 
+@asynccontextmanager
+async def asking(services: Services, name: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client of the admin API with a token of that name."""
+    shared = services.shared
+    application = create_admin(services, Health(shared.db, shared.store, services.releases.keyring))
+    _, secret = await services.tenants.tokens.create(name)
+    transport = httpx.ASGITransport(app=application)
+    async with httpx.AsyncClient(
+        transport=transport, headers=bearer(secret), base_url="http://moorage/api/v1"
+    ) as client:
+        yield client
+
+
 async def second_page(services: Services, path: str) -> tuple[Seen, int]:
     """Return what reading the second page of a list sends, and how many items the page has.
 
     The first page is the second of a list that has only one.
     """
-    shared = services.shared
-    application = create_admin(services, Health(shared.db, shared.store, services.releases.keyring))
-    _, secret = await services.tenants.tokens.create(f"for {path}")
-    transport = httpx.ASGITransport(app=application)
-    url = f"http://moorage/api/v1{path}?limit=2"
-    headers = bearer(secret)
-    async with httpx.AsyncClient(transport=transport, headers=headers) as client:
+    url = f"{path}?limit=2"
+    async with asking(services, f"for {path}") as client:
         cursor = (await client.get(url)).raise_for_status().json()["next_cursor"]
-        with watched(shared.db) as seen:
+        with watched(services.shared.db) as seen:
             answer = await client.get(url if cursor is None else f"{url}&cursor={cursor}")
     return seen, len(answer.raise_for_status().json()["items"])
+
+
+async def shown(services: Services, path: str) -> Seen:
+    """Return what showing one object sends."""
+    async with asking(services, f"for {path}") as client:
+        (await client.get(path)).raise_for_status()
+        with watched(services.shared.db) as seen:
+            (await client.get(path)).raise_for_status()
+    return seen
 
 
 @pytest.mark.parametrize("path", LISTS)
 async def test_a_page_costs_the_same_among_many_tenants(sizes: list[Services], path: str) -> None:
     (of_few, _), (of_many, items) = [await second_page(services, path) for services in sizes]
     assert items
+    assert of_many.count == of_few.count <= 8
+    assert of_many.scans(sizes[1].shared.db) == []
+
+
+@pytest.mark.parametrize("path", SHOWN)
+async def test_one_object_costs_the_same_among_many_tenants(
+    sizes: list[Services], path: str
+) -> None:
+    of_few, of_many = [await shown(services, path) for services in sizes]
     assert of_many.count == of_few.count <= 8
     assert of_many.scans(sizes[1].shared.db) == []

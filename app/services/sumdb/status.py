@@ -96,8 +96,7 @@ class LogStatus:
         require_admin(who, tenant)
 
         def work(session: Session) -> list[TenantLog]:
-            id_ = tenant_named(session, tenant).id
-            return [log for log in TenantLogTable(session).all() if log.tenant_id == id_]
+            return TenantLogTable(session).of_tenant(tenant_named(session, tenant).id)
 
         logs = await self._db.read(work)
         for log in logs:
