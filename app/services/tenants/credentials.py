@@ -72,16 +72,8 @@ class CredentialService:
             table = CredentialTable(session)
             before = table.get(of_tenant.id, name)
             check_revision(before.revision if before else 0, revision, f"credential {name}")
-            after = RecordedCredential(
-                id=0,
-                tenant=tenant,
-                name=name,
-                kind=credential.kind,
-                username=credential.username,
-                sealed=sealed,
-                revision=1,
-                created_at=at,
-                changed_at=at,
+            after = RecordedCredential.first(
+                credential, at, tenant=tenant, name=name, sealed=sealed, changed_at=at
             ).succeeding(before)
             if before is None:
                 table.add(after, of_tenant.id)
