@@ -70,6 +70,10 @@ class Blobs:
         if row is not None:
             row.checked_at = at
 
+    def has(self, digest: Digest) -> bool:
+        """Whether a blob is recorded."""
+        return self._session.get(BlobRow, digest.hex) is not None
+
     def all(self) -> list[RecordedBlob]:
         """Return every recorded blob, in digest order."""
         rows = self._session.execute(select(BlobRow).order_by(BlobRow.sha256)).scalars()

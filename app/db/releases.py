@@ -3,13 +3,14 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, select
+from sqlalchemy import BigInteger, ForeignKey, Select, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from app.core.digest import Digest
 from app.core.gorelease import ReleaseFile, ReleaseFileKind
 from app.core.logstate import LogState
 from app.core.releasefile import (
+    SERVED,
     FileRecord,
     FileState,
     RecordedVerdict,
@@ -96,16 +97,39 @@ class ReleaseTable:
 
     def all(self) -> list[FileRecord]:
         """Return every file, in the order in which the files were recorded."""
-        rows = self._session.execute(
-            select(ReleaseFileRow, BlobRow.damaged)
-            .outerjoin(BlobRow, BlobRow.sha256 == ReleaseFileRow.blob_sha256)
-            .order_by(ReleaseFileRow.id)
-        ).all()
-        verdicts = {
-            row.file_id: _verdict(row)
-            for row in self._session.execute(select(VerdictRow).order_by(VerdictRow.id)).scalars()
-        }
-        return [_record(row, bool(damaged), verdicts.get(row.id)) for row, damaged in rows]
+        return self._records(_query().order_by(ReleaseFileRow.id), select(VerdictRow))
+
+    def without_log(self, *, after: str, limit: int) -> list[FileRecord]:
+        """Return served archives whose toolchain has no answer of the public log, by filename.
+
+        Args:
+            after: the last filename of the batch before; "" begins with the first file.
+            limit: how many at most.
+        """
+        files = (
+            _query()
+            .where(
+                ReleaseFileRow.filename > after,
+                ReleaseFileRow.state.in_(SERVED),
+                ReleaseFileRow.toolchain_version.is_not(None),
+                ReleaseFileRow.toolchain_h1.is_not(None),
+                func.coalesce(ReleaseFileRow.toolchain_log, LogState.NONE) == LogState.NONE,
+            )
+            .order_by(ReleaseFileRow.filename)
+            .limit(limit)
+        )
+        ids = files.with_only_columns(ReleaseFileRow.id).subquery()
+        verdicts = select(VerdictRow).where(VerdictRow.file_id.in_(select(ids.c.id)))
+        return self._records(files, verdicts)
+
+    def _records(
+        self, files: Select[ReleaseFileRow, bool], verdicts: Select[VerdictRow]
+    ) -> list[FileRecord]:
+        """Return the records of files; verdicts selects at least those on the files."""
+        ordered = self._session.execute(verdicts.order_by(VerdictRow.id)).scalars()
+        newest = {row.file_id: _verdict(row) for row in ordered}
+        rows = self._session.execute(files)
+        return [_record(row, bool(damaged), newest.get(row.id)) for row, damaged in rows]
 
     def get(self, filename: str) -> FileRecord | None:
         """Return one file."""
@@ -156,7 +180,7 @@ class ReleaseTable:
                 index.hex,
             )
 
-    def set_listed(self, filename: str, listed: bool) -> None:
+    def set_listed(self, filename: str, *, listed: bool) -> None:
         """Record whether the newest index names the file."""
         row = self._row(filename)
         if row is not None:
@@ -203,6 +227,12 @@ class ReleaseTable:
                 select(ReleaseFileRow.filename).where(ReleaseFileRow.blob_sha256 == digest.hex)
             ).scalars()
         )
+
+
+def _query() -> Select[ReleaseFileRow, bool]:
+    return select(ReleaseFileRow, BlobRow.damaged).outerjoin(
+        BlobRow, BlobRow.sha256 == ReleaseFileRow.blob_sha256
+    )
 
 
 def with_lease(record: FileRecord, *, leased: bool) -> FileRecord:

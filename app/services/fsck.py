@@ -183,7 +183,7 @@ class Fsck:
         return finding
 
     async def _is_recorded(self, digest: Digest) -> bool:
-        return any(b.digest == digest for b in await self._db.read(lambda s: Blobs(s).all()))
+        return await self._db.read(lambda s: Blobs(s).has(digest))
 
     async def _delete(self, digest: Digest) -> None:
         await self._store.delete(digest)

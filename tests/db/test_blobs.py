@@ -28,6 +28,12 @@ def test_damage_is_told_once_and_ends_with_the_next_record(session: Session) -> 
     assert blobs.mark_damaged(digest)
 
 
+def test_a_blob_is_looked_up_by_its_digest(session: Session) -> None:
+    digest = blob(session, b"x")
+    assert Blobs(session).has(digest)
+    assert not Blobs(session).has(Digest.of(b"y"))
+
+
 def test_what_is_not_recorded_is_neither_damaged_nor_checked(session: Session) -> None:
     blobs = Blobs(session)
     assert not blobs.mark_damaged(Digest.of(b"unknown"))

@@ -155,14 +155,45 @@ def test_what_was_refused_is_quarantined_and_what_vanished_is_still_served(
     assert (record(table).listed, record(table).served) == (False, True)
     table.refuse(NAME, "another hash")
     assert (record(table).state, record(table).reason) == (FileState.QUARANTINED, "another hash")
-    for unknown in (table.refuse, table.set_listed, table.set_toolchain_log):
-        unknown("go9.tar.gz", "x")  # type: ignore[arg-type]
+    table.refuse("go9.tar.gz", "x")
+    table.set_listed("go9.tar.gz", listed=True)
+    table.set_toolchain_log("go9.tar.gz", LogState.VERIFIED)
 
 
 def test_what_the_log_says_of_a_toolchain_is_recorded_with_it(table: ReleaseTable) -> None:
     table.settle(NAME, IngestionOutcome(FileState.KNOWN, "", T0, toolchain=TOOLCHAIN))
     table.set_toolchain_log(NAME, LogState.VERIFIED)
     assert record(table).toolchain == replace(TOOLCHAIN, log=LogState.VERIFIED)
+
+
+def test_toolchains_that_the_log_was_not_asked_about_come_by_filename(
+    session: Session, index: Digest
+) -> None:
+    table = ReleaseTable(session)
+    blob(session, CONTENT)
+    served = IngestionOutcome(FileState.VERIFIED, "", T0, stored=True, toolchain=TOOLCHAIN)
+    outcomes = {
+        "c": replace(served, state=FileState.SHA256_ONLY),
+        "a": replace(served, verdict=replace(VERDICT, accepted=False)),
+        "b": served,
+        "known": None,
+        "no toolchain": replace(served, toolchain=None),
+        "quarantined": replace(served, state=FileState.QUARANTINED),
+        "verified": served,
+    }
+    for name, outcome in outcomes.items():
+        table.add(replace(FILE, filename=name), stable=True, index=index, at=T0)
+        session.flush()
+        if outcome is not None:
+            table.settle(name, outcome)
+    table.settle("a", replace(served, verdict=VERDICT))
+    table.set_toolchain_log("verified", LogState.VERIFIED)
+
+    due = table.without_log(after="", limit=9)
+    assert [each.file.filename for each in due] == ["a", "b", "c"]
+    assert due == [table.get("a"), table.get("b"), table.get("c")]
+    assert table.without_log(after="a", limit=1) == [table.get("b")]
+    assert table.without_log(after="c", limit=9) == []
 
 
 @pytest.mark.parametrize("state", FileState)

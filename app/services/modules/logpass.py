@@ -78,12 +78,10 @@ class LogPass:
         return settled
 
     async def _toolchains(self) -> int:
-        every = await self._db.read(lambda s: ReleaseTable(s).all())
-        due = sorted(
-            (r for r in every if r.served and r.toolchain is not None and not r.toolchain.log),
-            key=lambda r: r.file.filename,
+        after = self._after_release
+        batch = await self._db.read(
+            lambda s: ReleaseTable(s).without_log(after=after, limit=_BATCH)
         )
-        batch = [r for r in due if r.file.filename > self._after_release][:_BATCH]
         # As for modules: those of which the log has no record must not keep others waiting.
         self._after_release = batch[-1].file.filename if len(batch) == _BATCH else ""
         settled = 0

@@ -134,9 +134,9 @@ class ReleaseIndexReader:
         conflicts = tuple(self._conflicts(releases, known, seen.values(), document, at))
         vanished = tuple(n for n, r in known.items() if r.listed and n not in seen)
         for name in vanished:
-            releases.set_listed(name, False)
+            releases.set_listed(name, listed=False)
         for name in (n for n, r in known.items() if not r.listed and n in seen):
-            releases.set_listed(name, True)
+            releases.set_listed(name, listed=True)
         fresh = [c for c in conflicts if log.add_conflict(c)]
         change = IndexChange(document, added, vanished, conflicts)
         if changed_document:
