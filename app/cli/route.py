@@ -51,11 +51,11 @@ def add(
     urls: Annotated[list[str], typer.Argument(help="GOPROXY servers, in order.")],
     tenant: Tenant,
     credential: Credentials = None,
-    private: Annotated[bool, typer.Option("--private", help=_PRIVATE)] = False,
-    off: Annotated[bool, typer.Option("--off", help=_OFF)] = False,
-    forks: Annotated[bool, typer.Option("--forks", help=_FORKS)] = False,
+    private: Annotated[bool | None, typer.Option("--private", help=_PRIVATE)] = None,
+    off: Annotated[bool | None, typer.Option("--off", help=_OFF)] = None,
+    forks: Annotated[bool | None, typer.Option("--forks", help=_FORKS)] = None,
     ttl_s: Annotated[int | None, typer.Option("--ttl", min=0, help=_TTL)] = None,
-    stop: Annotated[bool, typer.Option("--stop", help=_STOP)] = False,
+    stop: Annotated[bool | None, typer.Option("--stop", help=_STOP)] = None,
     redirect_to: Redirects = None,
     ca_file: CaFile = None,
     log: Log = None,
@@ -68,15 +68,16 @@ def add(
         _changed(u, credential=c, stop=stop, redirect_to=redirect_to, ca_file=ca_file)
         for u, c in _paired([{"url": url} for url in urls], credential)
     ]
-    body: dict[str, Any] = {
-        "pattern": pattern,
-        "upstreams": upstreams,
+    body: dict[str, Any] = {"pattern": pattern, "upstreams": upstreams}
+    # What is left out has the server's default.
+    options = {
         "private": private,
         "off": off,
         "forks": forks,
+        "ttl_s": ttl_s,
+        "log": log,
+        "note": note,
     }
-    # What is left out has the server's default.
-    options = {"ttl_s": ttl_s, "log": log, "note": note}
     body |= {name: value for name, value in options.items() if value is not None}
     result = ask(server_url, "POST", path_of("tenants", tenant, "routes"), body)
     emit(result, as_json, lambda r: f"route {r['id']} added: {_words(r)}")

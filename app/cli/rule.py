@@ -42,21 +42,20 @@ def add(
     pattern: Annotated[str, typer.Argument(help='As in GOPRIVATE: "example.com/team/*".')],
     tenant: OfTenant = None,
     platform: OfPlatform = False,
-    versions: Annotated[str, typer.Option("--versions", help=_VERSIONS)] = "",
-    reason: Annotated[str, typer.Option("--reason", help="Shown to whoever is denied.")] = "",
+    versions: Annotated[str | None, typer.Option("--versions", help=_VERSIONS)] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Shown to whoever is denied.")
+    ] = None,
     until: Annotated[str | None, typer.Option("--until", help=_UNTIL)] = None,
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
     """Allow or deny something."""
     whose = _whose(tenant, platform)
-    body = {
-        "effect": effect,
-        "pattern": pattern,
-        "versions": versions,
-        "reason": reason,
-        "expires_at": _time(until),
-    }
+    # What is left out has the server's default.
+    options = {"versions": versions, "reason": reason, "expires_at": _time(until)}
+    body = {"effect": effect, "pattern": pattern}
+    body |= {name: value for name, value in options.items() if value is not None}
     result = ask(server_url, "POST", _path(whose), body)
     emit(result, as_json, lambda r: f"rule {r['id']} added: {_words(r)}")
 

@@ -7,7 +7,6 @@ from app.core.tenant import Tenant
 class NewTenant(Tenant):
     """A new tenant.
 
-    default: what happens to modules that no rule is about.
     catch_all: begin with a route of everything to the public upstream of the settings.
     """
 
