@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from app.core.acl import Owner, RecordedOwnership, RecordedRule, Rule
 from app.core.principal import Principal
-from app.core.routing import RecordedRoute, Route
+from app.core.routing import LogPolicy, RecordedRoute, Route
 from app.core.tenant import RecordedTenant, Tenant, TenantLimits
 from app.db.audit import AuditLog
 from app.db.credentials import CredentialTable
@@ -60,7 +60,7 @@ def write(session: Session, edits: Sequence[Edit], who: Principal, at: datetime)
     ids = {id(edit): edit.noun.id for edit in edits}
     tenant_ids = _write_tenants(session, edits, ids)
     _write_rest(session, edits, ids, tenant_ids)
-    audit = [_audited(edit, ids[id(edit)], tokens=tokens.get(edit.noun.id, 0)) for edit in edits]
+    audit = [_audit_line(edit, ids[id(edit)], tokens=tokens.get(edit.noun.id, 0)) for edit in edits]
     AuditLog(session).append_all(at, who.actor, audit)
     bump_generation(session)
     return [ids[id(edit)] for edit in edits]
@@ -140,7 +140,7 @@ def _tenants_of(edits: Iterable[Edit]) -> Iterator[str]:
             yield from noun.granted
 
 
-def _audited(edit: Edit, noun_id: int, *, tokens: int) -> tuple[str, str, str]:
+def _audit_line(edit: Edit, noun_id: int, *, tokens: int) -> tuple[str, str, str]:
     """Return action, object and detail of an edit's audit row."""
     noun, action = edit.noun, _action(edit)
     match noun:
@@ -194,7 +194,13 @@ def rule_words(rule: Rule) -> str:
 
 
 def route_words(route: Route) -> str:
-    """Return a route in one line."""
+    """Return a route in one line: pattern, URLs, and what is not the default."""
     words = [route.pattern.text, "->", " ".join(upstream.url for upstream in route.upstreams)]
     words += [flag for flag in ("private", "off", "forks") if getattr(route, flag)]
+    if route.ttl_s != Route.model_fields["ttl_s"].default:
+        words.append(f"ttl {route.ttl_s} s")
+    if route.log != (LogPolicy.OFF if route.private else LogPolicy.DEFER):
+        words.append(f"log {route.log}")
+    if route.note:
+        words.append(f"({route.note})")
     return " ".join(words)
