@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from app.core.cursor import cursor_of, key_of
 from app.core.errors import BadInputError
 from app.web.admin.answers import MALFORMED, REFUSED
-from app.web.admin.context import Admin, Caller, Site
+from app.web.admin.context import PlatformAdmin, Site, TokenHolder
 from app.web.admin.models.audit import AuditOut, DownloadOut, VerifiedOut, audit_out, download_out
 from app.web.admin.models.base import Page
 from app.web.admin.paging import Cursor, Limit
@@ -21,7 +21,7 @@ _Words = Annotated[str | None, Query(max_length=400, pattern=r"^[\x21-\x7e]+$")]
 @router.get("/audit", responses={**REFUSED, **MALFORMED})
 async def list_changes(
     services: Site,
-    _: Admin,
+    _: PlatformAdmin,
     cursor: Cursor = None,
     limit: Limit = 50,
     action: _Words = None,
@@ -38,7 +38,7 @@ async def list_changes(
 
 
 @router.get("/audit/verify", responses=REFUSED)
-async def verify(services: Site, _: Admin) -> VerifiedOut:
+async def verify(services: Site, _: PlatformAdmin) -> VerifiedOut:
     """Check the hash chain."""
     rows, first_break = await services.shared.audit.verify()
     return VerifiedOut(rows=rows, intact=first_break is None, first_break=first_break)
@@ -47,7 +47,7 @@ async def verify(services: Site, _: Admin) -> VerifiedOut:
 @router.get("/audit/downloads", responses={**REFUSED, **MALFORMED})
 async def list_downloads(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     module: _Words = None,
     version: _Words = None,
     tenant: _Words = None,

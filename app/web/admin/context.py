@@ -63,16 +63,16 @@ async def _caller(request: Request, services: Site) -> Principal:
     return principal
 
 
-Caller = Annotated[Principal, Depends(_caller)]
+TokenHolder = Annotated[Principal, Depends(_caller)]
 """Whoever presents a valid token; the service says what it may do (`require_admin`)."""
 
 
-async def _admin(caller: Caller) -> Principal:
+async def _admin(caller: TokenHolder) -> Principal:
     require_admin(caller, None)
     return caller
 
 
-Admin = Annotated[Principal, Depends(_admin)]
+PlatformAdmin = Annotated[Principal, Depends(_admin)]
 """An admin of the platform."""
 
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from app.core.credential import RecordedCredential, SecretCredential
 from app.core.cursor import key_of
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, TenantName
-from app.web.admin.context import Caller, Site
+from app.web.admin.context import Site, TokenHolder
 from app.web.admin.models.base import Page
 from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
@@ -16,7 +16,7 @@ router = APIRouter(tags=["credentials"])
 @router.get("/tenants/{tenant}/credentials", responses={**REFUSED, **MALFORMED, **UNKNOWN})
 async def list_credentials(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     tenant: TenantName,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -35,7 +35,7 @@ async def list_credentials(
 )
 async def put_credential(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     tenant: TenantName,
     name: str,
     body: SecretCredential,
@@ -54,7 +54,7 @@ async def put_credential(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **STALE},
 )
 async def remove_credential(
-    services: Site, caller: Caller, tenant: TenantName, name: str, revision: IfMatch
+    services: Site, caller: TokenHolder, tenant: TenantName, name: str, revision: IfMatch
 ) -> None:
     """Remove a credential that no route uses."""
     await services.tenants.credentials.remove(tenant, name, caller, revision=revision)

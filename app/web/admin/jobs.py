@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.web.admin.context import Admin, Site
+from app.web.admin.context import PlatformAdmin, Site
 from app.web.admin.models.releases import JobOut, job_out
 
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
@@ -20,6 +20,6 @@ router = APIRouter(tags=["jobs"])
         404: {**_PROBLEM, "description": "No such job"},
     },
 )
-async def show_job(services: Site, _: Admin, job_id: str) -> JobOut:
+async def show_job(services: Site, _: PlatformAdmin, job_id: str) -> JobOut:
     """Show one job and, once it has ended, what it did."""
     return job_out(await services.upkeep.jobs.get(job_id))

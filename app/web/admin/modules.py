@@ -13,7 +13,7 @@ from app.web.admin.answers import (
     Responses,
     TenantName,
 )
-from app.web.admin.context import Caller, Site
+from app.web.admin.context import Site, TokenHolder
 from app.web.admin.models.explain import ExplainOut, explain_out
 from app.web.admin.models.refresh import RefreshIn, RefreshOut, compared_out
 
@@ -29,7 +29,7 @@ router = APIRouter(tags=["modules"])
 @router.get("/tenants/{tenant}/explain", responses={**REFUSED, **MALFORMED, **UNKNOWN})
 async def explain(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     tenant: TenantName,
     module: Annotated[str, Query(max_length=2000, description="A module path, plain")],
     version: Annotated[
@@ -45,7 +45,7 @@ async def explain(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **_UPSTREAM},
 )
 async def refresh(
-    services: Site, caller: Caller, tenant: TenantName, body: RefreshIn
+    services: Site, caller: TokenHolder, tenant: TenantName, body: RefreshIn
 ) -> RefreshOut:
     """Forget a module's list, @latest and queries; or compare a stored version with upstream."""
     module, version = body.module, body.version

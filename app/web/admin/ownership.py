@@ -6,7 +6,7 @@ from app.core.acl import Owner, Ownership, RecordedOwnership
 from app.core.cursor import key_of
 from app.core.noun import checked
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, UNKNOWN
-from app.web.admin.context import Admin, Site
+from app.web.admin.context import PlatformAdmin, Site
 from app.web.admin.models.base import Page
 from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
@@ -16,7 +16,7 @@ router = APIRouter(tags=["ownership"])
 
 @router.get("/ownership", responses={**REFUSED, **MALFORMED})
 async def list_owned(
-    services: Site, admin: Admin, cursor: Cursor = None, limit: Limit = 50
+    services: Site, admin: PlatformAdmin, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[RecordedOwnership]:
     """List the owned prefixes."""
     after = None if cursor is None else str(key_of(cursor, str)[0])
@@ -27,7 +27,7 @@ async def list_owned(
 @router.put("/ownership/{prefix:path}", responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE})
 async def put_owned(
     services: Site,
-    admin: Admin,
+    admin: PlatformAdmin,
     prefix: str,
     body: Owner,
     revision: IfMatch,
@@ -45,6 +45,8 @@ async def put_owned(
     status_code=204,
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE},
 )
-async def remove_owned(services: Site, admin: Admin, prefix: str, revision: IfMatch) -> None:
+async def remove_owned(
+    services: Site, admin: PlatformAdmin, prefix: str, revision: IfMatch
+) -> None:
     """Give a prefix back to everybody."""
     await services.tenants.ownership.remove(prefix, admin, revision=revision)

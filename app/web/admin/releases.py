@@ -17,7 +17,7 @@ from app.services.assembly import Services
 from app.services.jobs import SYNC
 from app.services.releases.keyring import read_export, signing_subkeys
 from app.upstream.gpg import builtin_key
-from app.web.admin.context import Admin, Site
+from app.web.admin.context import PlatformAdmin, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.releases import (
     FileOut,
@@ -72,14 +72,14 @@ async def list_releases(
 
 
 @router.get("/releases/plan", responses={**_REFUSED, **_UPSTREAM})
-async def plan(services: Site, _: Admin) -> PlanOut:
+async def plan(services: Site, _: PlatformAdmin) -> PlanOut:
     """Tell what a sync would fetch, and why; reads the index first."""
     planned, index_error = await services.releases.sync.plan()
     return plan_out(planned, index_error)
 
 
 @router.post("/releases/sync", status_code=202, responses=_REFUSED)
-async def sync(services: Site, admin: Admin) -> JobOut:
+async def sync(services: Site, admin: PlatformAdmin) -> JobOut:
     """Queue a sync of the selection; ask for the job to see how it goes."""
     return job_out(await services.upkeep.jobs.ask_for(SYNC, admin.actor))
 
@@ -107,7 +107,9 @@ async def show_keyring(services: Site) -> KeyringOut:
         422: {**_PROBLEM, "description": "Not a usable export of the pinned key"},
     },
 )
-async def refresh_keyring(services: Site, admin: Admin, body: KeyringIn) -> KeyringChangeOut:
+async def refresh_keyring(
+    services: Site, admin: PlatformAdmin, body: KeyringIn
+) -> KeyringChangeOut:
     """Take over another export of the pinned key, and judge again what was held back."""
     releases = services.releases
     armored = await _export(services, body)
@@ -140,7 +142,7 @@ async def show_file(services: Site, filename: str) -> FileOut:
 
 
 @router.post("/releases/files/{filename}/verify", responses={**_REFUSED, **_UNKNOWN, **_UPSTREAM})
-async def verify_file(services: Site, admin: Admin, filename: str) -> FileOut:
+async def verify_file(services: Site, admin: PlatformAdmin, filename: str) -> FileOut:
     """Ingest a file, or judge it again if it is held back."""
     # A file that stays held back is no error here: its state and the reason are the answer.
     with suppress(NotYetError, VerificationError):

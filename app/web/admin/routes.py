@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from app.core.cursor import key_of
 from app.core.routing import RecordedRoute, Route
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, RecordId, TenantName
-from app.web.admin.context import Caller, Site
+from app.web.admin.context import Site, TokenHolder
 from app.web.admin.models.base import Page
 from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
@@ -16,7 +16,7 @@ router = APIRouter(tags=["routes"])
 @router.get("/tenants/{tenant}/routes", responses={**REFUSED, **MALFORMED, **UNKNOWN})
 async def list_routes(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     tenant: TenantName,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -33,7 +33,7 @@ async def list_routes(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN},
 )
 async def create_route(
-    services: Site, caller: Caller, tenant: TenantName, body: Route, response: Response
+    services: Site, caller: TokenHolder, tenant: TenantName, body: Route, response: Response
 ) -> RecordedRoute:
     """Say where the modules of a pattern come from."""
     made = await services.tenants.routes.create(tenant, body, caller)
@@ -43,7 +43,7 @@ async def create_route(
 
 @router.get("/tenants/{tenant}/routes/{route_id}", responses={**REFUSED, **UNKNOWN})
 async def show_route(
-    services: Site, caller: Caller, tenant: TenantName, route_id: RecordId, response: Response
+    services: Site, caller: TokenHolder, tenant: TenantName, route_id: RecordId, response: Response
 ) -> RecordedRoute:
     """Show one route of a tenant."""
     recorded = await services.tenants.routes.get(tenant, route_id, caller)
@@ -57,7 +57,7 @@ async def show_route(
 )
 async def update_route(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     tenant: TenantName,
     route_id: RecordId,
     body: Route,
@@ -78,7 +78,7 @@ async def update_route(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE},
 )
 async def remove_route(
-    services: Site, caller: Caller, tenant: TenantName, route_id: RecordId, revision: IfMatch
+    services: Site, caller: TokenHolder, tenant: TenantName, route_id: RecordId, revision: IfMatch
 ) -> None:
     """Remove a route; what it brought in stays stored."""
     await services.tenants.routes.remove(tenant, route_id, caller, revision=revision)

@@ -7,7 +7,7 @@ from app.core.cursor import key_of
 from app.core.principal import Principal
 from app.services.assembly import Services
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, RecordId, TenantName
-from app.web.admin.context import Admin, Caller, Site
+from app.web.admin.context import PlatformAdmin, Site, TokenHolder
 from app.web.admin.models.base import Page
 from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
@@ -17,7 +17,7 @@ router = APIRouter(tags=["rules"])
 
 @router.get("/rules", responses={**REFUSED, **MALFORMED})
 async def list_platform_rules(
-    services: Site, admin: Admin, cursor: Cursor = None, limit: Limit = 50
+    services: Site, admin: PlatformAdmin, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[RecordedRule]:
     """List the rules of the platform, which hold for every tenant, oldest first."""
     return await _page(services, admin, None, cursor, limit)
@@ -25,7 +25,7 @@ async def list_platform_rules(
 
 @router.post("/rules", status_code=201, responses={**REFUSED, **MALFORMED, **TAKEN})
 async def create_platform_rule(
-    services: Site, admin: Admin, body: Rule, response: Response
+    services: Site, admin: PlatformAdmin, body: Rule, response: Response
 ) -> RecordedRule:
     """Deny something to every tenant."""
     made = await services.tenants.rules.create(None, body, admin)
@@ -35,7 +35,7 @@ async def create_platform_rule(
 
 @router.get("/rules/{rule_id}", responses={**REFUSED, **UNKNOWN})
 async def show_platform_rule(
-    services: Site, admin: Admin, rule_id: RecordId, response: Response
+    services: Site, admin: PlatformAdmin, rule_id: RecordId, response: Response
 ) -> RecordedRule:
     """Show one rule of the platform."""
     recorded = await services.tenants.rules.get(None, rule_id, admin)
@@ -46,7 +46,7 @@ async def show_platform_rule(
 @router.put("/rules/{rule_id}", responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **STALE})
 async def update_platform_rule(
     services: Site,
-    admin: Admin,
+    admin: PlatformAdmin,
     rule_id: RecordId,
     body: Rule,
     revision: IfMatch,
@@ -62,7 +62,7 @@ async def update_platform_rule(
     "/rules/{rule_id}", status_code=204, responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE}
 )
 async def remove_platform_rule(
-    services: Site, admin: Admin, rule_id: RecordId, revision: IfMatch
+    services: Site, admin: PlatformAdmin, rule_id: RecordId, revision: IfMatch
 ) -> None:
     """Remove a rule of the platform."""
     await services.tenants.rules.remove(None, rule_id, admin, revision=revision)
@@ -71,7 +71,7 @@ async def remove_platform_rule(
 @router.get("/tenants/{tenant}/rules", responses={**REFUSED, **MALFORMED, **UNKNOWN})
 async def list_rules(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     tenant: TenantName,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -86,7 +86,7 @@ async def list_rules(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN},
 )
 async def create_rule(
-    services: Site, caller: Caller, tenant: TenantName, body: Rule, response: Response
+    services: Site, caller: TokenHolder, tenant: TenantName, body: Rule, response: Response
 ) -> RecordedRule:
     """Allow or deny something to a tenant."""
     made = await services.tenants.rules.create(tenant, body, caller)
@@ -96,7 +96,7 @@ async def create_rule(
 
 @router.get("/tenants/{tenant}/rules/{rule_id}", responses={**REFUSED, **UNKNOWN})
 async def show_rule(
-    services: Site, caller: Caller, tenant: TenantName, rule_id: RecordId, response: Response
+    services: Site, caller: TokenHolder, tenant: TenantName, rule_id: RecordId, response: Response
 ) -> RecordedRule:
     """Show one rule of a tenant."""
     recorded = await services.tenants.rules.get(tenant, rule_id, caller)
@@ -110,7 +110,7 @@ async def show_rule(
 )
 async def update_rule(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     tenant: TenantName,
     rule_id: RecordId,
     body: Rule,
@@ -129,7 +129,7 @@ async def update_rule(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE},
 )
 async def remove_rule(
-    services: Site, caller: Caller, tenant: TenantName, rule_id: RecordId, revision: IfMatch
+    services: Site, caller: TokenHolder, tenant: TenantName, rule_id: RecordId, revision: IfMatch
 ) -> None:
     """Remove a rule of a tenant."""
     await services.tenants.rules.remove(tenant, rule_id, caller, revision=revision)

@@ -11,7 +11,7 @@ from app.core.principal import Principal
 from app.services.assembly import Services
 from app.services.sumdb.prefetch import PrefetchRequest
 from app.web.admin.answers import MALFORMED, REFUSED, TAKEN, UNKNOWN, TenantName
-from app.web.admin.context import Admin, Caller, ShownProgress, Site
+from app.web.admin.context import PlatformAdmin, ShownProgress, Site, TokenHolder
 from app.web.admin.models.base import Page
 from app.web.admin.models.sumdb import (
     EvidenceOut,
@@ -35,14 +35,14 @@ router = APIRouter(tags=["checksum databases"])
 
 
 @router.get("/tenants/{tenant}/log", responses={**REFUSED, **UNKNOWN})
-async def show_log(services: Site, caller: Caller, tenant: TenantName) -> TenantLogOut:
+async def show_log(services: Site, caller: TokenHolder, tenant: TenantName) -> TenantLogOut:
     """Show the tenant's own log: its vkey for GOSUMDB, and its signed head."""
     return await _log_of(services, tenant, caller)
 
 
 @router.post("/tenants/{tenant}/log", status_code=201, responses={**REFUSED, **UNKNOWN})
 async def create_log(
-    services: Site, caller: Caller, tenant: TenantName, response: Response
+    services: Site, caller: TokenHolder, tenant: TenantName, response: Response
 ) -> TenantLogOut:
     """Make the tenant's own log with a new key; 200 if it is there."""
     is_new = await services.sumdb.logs.of(tenant, caller) is None
@@ -54,7 +54,7 @@ async def create_log(
 @router.get("/tenants/{tenant}/log/proof", responses={**REFUSED, **MALFORMED, **UNKNOWN})
 async def prove(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     tenant: TenantName,
     module: Annotated[str, Query(max_length=2000, description="A module path, plain")],
     version: Annotated[str, Query(max_length=500, description="A canonical version")],
@@ -69,7 +69,7 @@ async def prove(
 
 @router.post("/tenants/{tenant}/log/verify", responses={**REFUSED, **UNKNOWN})
 async def verify(
-    services: Site, caller: Caller, tenant: TenantName, progress: ShownProgress
+    services: Site, caller: TokenHolder, tenant: TenantName, progress: ShownProgress
 ) -> LogReportOut:
     """Check the whole log against itself and what is stored."""
     log = (await services.sumdb.status.of_tenant(tenant, caller)).log
@@ -78,7 +78,7 @@ async def verify(
 
 @router.post("/tenants/{tenant}/log/recover", responses={**REFUSED, **UNKNOWN, **TAKEN})
 async def recover(
-    services: Site, caller: Caller, tenant: TenantName, body: RecoverIn
+    services: Site, caller: TokenHolder, tenant: TenantName, body: RecoverIn
 ) -> TenantLogOut:
     """Decide how a log goes on after an older database was restored; 409 if nothing is wrong."""
     await services.sumdb.recovery.recover(tenant, caller, accept=body.accept)
@@ -89,7 +89,7 @@ async def recover(
     "/tenants/{tenant}/sumdb/prefetch", responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN}
 )
 async def prefetch(
-    services: Site, caller: Caller, tenant: TenantName, body: PrefetchIn
+    services: Site, caller: TokenHolder, tenant: TenantName, body: PrefetchIn
 ) -> PrefetchOut:
     """Ask the logs now about what clients will verify later; at most 10,000 versions."""
     request = PrefetchRequest(parse_go_sum(body.go_sum), body.modules, body.toolchains)
@@ -98,7 +98,7 @@ async def prefetch(
 
 @router.get("/sumdb", responses={**REFUSED, **MALFORMED})
 async def list_relayed(
-    services: Site, admin: Admin, cursor: Cursor = None, limit: Limit = 50
+    services: Site, admin: PlatformAdmin, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[RelayedLogOut]:
     """List the relayed logs and their newest heads."""
     logs = await services.sumdb.status.relayed(admin)
@@ -107,7 +107,7 @@ async def list_relayed(
 
 @router.get("/sumdb/{log:path}/evidence", responses={**REFUSED, **MALFORMED, **UNKNOWN})
 async def list_evidence(
-    services: Site, admin: Admin, log: str, cursor: Cursor = None, limit: Limit = 50
+    services: Site, admin: PlatformAdmin, log: str, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[EvidenceOut]:
     """List the answers of a relayed log that were refused, with the heads that prove it."""
     numbered = list(enumerate(await services.sumdb.status.evidence(log, admin)))

@@ -10,7 +10,7 @@ from app.core.cursor import key_of
 from app.core.tenant import RecordedTenant, TenantSettings
 from app.services.tenants.clients import client_config as client_config_of
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, TenantName
-from app.web.admin.context import Admin, Caller, Site
+from app.web.admin.context import PlatformAdmin, Site, TokenHolder
 from app.web.admin.models.base import Page
 from app.web.admin.models.tenants import NewTenant
 from app.web.admin.paging import Cursor, Limit, page_from
@@ -21,7 +21,7 @@ router = APIRouter(tags=["tenants"])
 
 @router.get("/tenants", responses={**REFUSED, **MALFORMED})
 async def list_tenants(
-    services: Site, caller: Caller, cursor: Cursor = None, limit: Limit = 50
+    services: Site, caller: TokenHolder, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[RecordedTenant]:
     """List the tenants that you are an admin of, by name."""
     after = None if cursor is None else str(key_of(cursor, str)[0])
@@ -31,7 +31,7 @@ async def list_tenants(
 
 @router.post("/tenants", status_code=201, responses={**REFUSED, **MALFORMED, **TAKEN})
 async def create_tenant(
-    services: Site, admin: Admin, body: NewTenant, response: Response
+    services: Site, admin: PlatformAdmin, body: NewTenant, response: Response
 ) -> RecordedTenant:
     """Make a tenant."""
     made = await services.tenants.tenants.create(body, admin, catch_all=body.catch_all)
@@ -41,7 +41,7 @@ async def create_tenant(
 
 @router.get("/tenants/{tenant}", responses={**REFUSED, **UNKNOWN})
 async def show_tenant(
-    services: Site, caller: Caller, tenant: TenantName, response: Response
+    services: Site, caller: TokenHolder, tenant: TenantName, response: Response
 ) -> RecordedTenant:
     """Show one tenant."""
     recorded = await services.tenants.tenants.get(tenant, caller)
@@ -52,7 +52,7 @@ async def show_tenant(
 @router.patch("/tenants/{tenant}", responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **STALE})
 async def change_tenant(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     tenant: TenantName,
     body: TenantSettings,
     revision: IfMatch,
@@ -68,7 +68,7 @@ async def change_tenant(
     "/tenants/{tenant}", status_code=204, responses={**REFUSED, **MALFORMED, **UNKNOWN, **STALE}
 )
 async def remove_tenant(
-    services: Site, admin: Admin, tenant: TenantName, revision: IfMatch
+    services: Site, admin: PlatformAdmin, tenant: TenantName, revision: IfMatch
 ) -> None:
     """Remove a tenant with its tokens, rules, routes, credentials and owned prefixes."""
     await services.tenants.tenants.remove(tenant, admin, revision=revision)
@@ -81,7 +81,7 @@ async def remove_tenant(
 )
 async def client_config(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     tenant: TenantName,
     request: Request,
     target: Annotated[Target, Query(alias="for", description="Who reads it")] = Target.SH,

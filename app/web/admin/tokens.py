@@ -10,7 +10,7 @@ from app.core.principal import Principal
 from app.services.assembly import Services
 from app.services.clock import utc_now
 from app.web.admin.answers import MALFORMED, REFUSED, TAKEN, UNKNOWN, TenantName
-from app.web.admin.context import Admin, Caller, Site
+from app.web.admin.context import PlatformAdmin, Site, TokenHolder
 from app.web.admin.models.base import Page
 from app.web.admin.models.tokens import (
     RotationIn,
@@ -27,14 +27,16 @@ router = APIRouter(tags=["tokens"])
 
 @router.get("/tokens", responses={**REFUSED, **MALFORMED})
 async def list_all_tokens(
-    services: Site, admin: Admin, cursor: Cursor = None, limit: Limit = 50
+    services: Site, admin: PlatformAdmin, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[TokenOut]:
     """List every token, those of tenants too, oldest first."""
     return await _page(services, admin, None, cursor, limit)
 
 
 @router.post("/tokens", status_code=201, responses={**REFUSED, **MALFORMED, **TAKEN})
-async def create_platform_token(services: Site, admin: Admin, body: TokenIn) -> TokenMadeOut:
+async def create_platform_token(
+    services: Site, admin: PlatformAdmin, body: TokenIn
+) -> TokenMadeOut:
     """Make a token that is valid everywhere; its secret is in this answer and nowhere else."""
     return await _create(services, admin, None, body)
 
@@ -45,14 +47,14 @@ async def create_platform_token(services: Site, admin: Admin, body: TokenIn) -> 
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN},
 )
 async def rotate_any_token(
-    services: Site, admin: Admin, token_id: str, body: RotationIn
+    services: Site, admin: PlatformAdmin, token_id: str, body: RotationIn
 ) -> TokenMadeOut:
     """Make the successor of a token; both are valid until the grace has passed."""
     return await _rotate(services, admin, None, token_id, body)
 
 
 @router.delete("/tokens/{token_id}", status_code=204, responses={**REFUSED, **UNKNOWN, **TAKEN})
-async def revoke_any_token(services: Site, admin: Admin, token_id: str) -> None:
+async def revoke_any_token(services: Site, admin: PlatformAdmin, token_id: str) -> None:
     """Revoke a token at once, everywhere."""
     await services.tenants.tokens.revoke(token_id, who=admin)
 
@@ -60,7 +62,7 @@ async def revoke_any_token(services: Site, admin: Admin, token_id: str) -> None:
 @router.get("/tenants/{tenant}/tokens", responses={**REFUSED, **MALFORMED, **UNKNOWN})
 async def list_tokens(
     services: Site,
-    caller: Caller,
+    caller: TokenHolder,
     tenant: TenantName,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -75,7 +77,7 @@ async def list_tokens(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN},
 )
 async def create_token(
-    services: Site, caller: Caller, tenant: TenantName, body: TokenIn
+    services: Site, caller: TokenHolder, tenant: TenantName, body: TokenIn
 ) -> TokenMadeOut:
     """Make a token for one tenant; its secret is in this answer and nowhere else."""
     return await _create(services, caller, tenant, body)
@@ -87,7 +89,7 @@ async def create_token(
     responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN},
 )
 async def rotate_token(
-    services: Site, caller: Caller, tenant: TenantName, token_id: str, body: RotationIn
+    services: Site, caller: TokenHolder, tenant: TenantName, token_id: str, body: RotationIn
 ) -> TokenMadeOut:
     """Make the successor of a tenant's token; both are valid until the grace has passed."""
     return await _rotate(services, caller, tenant, token_id, body)
@@ -98,7 +100,9 @@ async def rotate_token(
     status_code=204,
     responses={**REFUSED, **UNKNOWN, **TAKEN},
 )
-async def revoke_token(services: Site, caller: Caller, tenant: TenantName, token_id: str) -> None:
+async def revoke_token(
+    services: Site, caller: TokenHolder, tenant: TenantName, token_id: str
+) -> None:
     """Revoke a tenant's token at once, everywhere."""
     await services.tenants.tokens.revoke(token_id, who=caller, tenant=tenant)
 
