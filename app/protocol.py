@@ -48,7 +48,7 @@ class ConnectionStage(StrEnum):
     LEAVE = "leave"  # the client closes after a refusal
 
 
-class _Dropped(list[Header]):
+class _TrailerFields(list[Header]):
     """Drops the fields of trailers, which must not become headers (RFC 9110, section 6.5.1)."""
 
     def append(self, _field: Header) -> None:
@@ -149,7 +149,7 @@ class HttpProtocol(HttpToolsProtocol):
         # The task of the cycle runs later and reads this scope.
         connection = Connection(self.transport, self.cycle)
         self.scope["extensions"] = {CONNECTION: {"connection": connection}}
-        self.headers = _Dropped()
+        self.headers = _TrailerFields()
 
     def _answer_instantly(self) -> bool:
         is_idle = self.cycle is None or self.cycle.response_complete
@@ -297,10 +297,10 @@ class HttpProtocol(HttpToolsProtocol):
 def protocol_for(application: WireApplication) -> type[HttpProtocol]:
     """Return the class of connections that ask this application; uvicorn makes its instances."""
 
-    class _Connected(HttpProtocol):
+    class _ApplicationProtocol(HttpProtocol):
         _application = application
 
-    return _Connected
+    return _ApplicationProtocol
 
 
 def _patience_s(stage: ConnectionStage, limits: Limits) -> int:

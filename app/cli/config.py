@@ -11,7 +11,7 @@ from app.core.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from app.settings import Loaded, Origin
+    from app.settings import LoadedSettings, Origin
 
 SECRET = "••••••"  # noqa: S105 — shown instead of one
 
@@ -36,7 +36,7 @@ def show(as_json: Json = False) -> None:
     emit({"settings": _effective(loaded)}, as_json, _toml_like)
 
 
-def _loaded(*, as_json: bool) -> "Loaded":
+def _loaded(*, as_json: bool) -> "LoadedSettings":
     from app.settings import load
 
     try:
@@ -73,7 +73,7 @@ def _valid_text(result: dict[str, Any]) -> str:
     )
 
 
-def _effective(loaded: "Loaded") -> list[dict[str, Any]]:
+def _effective(loaded: "LoadedSettings") -> list[dict[str, Any]]:
     from app.settings.reference import all_settings
 
     values = loaded.settings.model_dump(mode="json")

@@ -69,7 +69,7 @@ class SignatureVerdict:
     signed_at: datetime | None = None
 
 
-class _Refused(Exception):
+class _Refusal(Exception):
     """The signature is refused, for this reason."""
 
     def __init__(self, reason: VerdictReason, detail: str) -> None:
@@ -113,7 +113,7 @@ def judge(
         _require_one_signature(lines, returncode)
         _require_no_refusal(lines, returncode, claim, subkeys)
         reason, detail = _accept(lines, claim, subkeys, pinned, now)
-    except _Refused as refused:
+    except _Refusal as refused:
         return SignatureVerdict(False, refused.reason, refused.detail, *claim)
     except MalformedError as error:
         return SignatureVerdict(
@@ -127,15 +127,15 @@ def _require_one_signature(lines: Sequence[StatusLine], returncode: int) -> None
     count = Counter(line.keyword for line in lines)
     outcomes = sum(count[keyword] for keyword in _OUTCOMES)
     if max(count["NEWSIG"], count["VALIDSIG"], outcomes) > 1:
-        raise _Refused(
+        raise _Refusal(
             VerdictReason.SEVERAL_SIGNATURES,
             "the signature file holds several signatures; exactly one is expected",
         )
     if has(lines, "ERROR") or returncode not in (0, 1, 2):
-        raise _Refused(VerdictReason.GPG_FAILED, f"gpg could not work and exited with {returncode}")
+        raise _Refusal(VerdictReason.GPG_FAILED, f"gpg could not work and exited with {returncode}")
     # For inline-signed and clear-signed messages gpg prints no status line.
     if outcomes == 0 and (has(lines, *_UNSIGNED) or (not lines and returncode == 2)):
-        raise _Refused(
+        raise _Refusal(
             VerdictReason.NO_SIGNATURE,
             "the signature file holds no detached OpenPGP signature "
             "(empty, cut short, an HTML page or a signed message)",
@@ -149,7 +149,7 @@ def _require_no_refusal(
     if has(lines, "ERRSIG", "NO_PUBKEY"):
         raise _unchecked_refusal(first(lines, "ERRSIG"), claim, subkeys)
     if has(lines, "BADSIG"):
-        raise _Refused(
+        raise _Refusal(
             VerdictReason.BAD_SIGNATURE,
             "the signature is not one of this file: the file or the signature was changed, "
             "or the signature belongs to another file",
@@ -157,29 +157,29 @@ def _require_no_refusal(
     if has(lines, "REVKEYSIG", "KEYREVOKED"):
         raise _revoked_refusal(claim)
     if has(lines, "EXPSIG"):
-        raise _Refused(VerdictReason.EXPIRED_SIGNATURE, "the signature itself has expired")
+        raise _Refusal(VerdictReason.EXPIRED_SIGNATURE, "the signature itself has expired")
     if returncode != 0 or has(lines, "FAILURE", *_UNSIGNED):
-        raise _Refused(VerdictReason.GPG_FAILED, f"gpg failed with exit code {returncode}")
+        raise _Refusal(VerdictReason.GPG_FAILED, f"gpg failed with exit code {returncode}")
 
 
 def _unchecked_refusal(
     line: StatusLine | None, claim: Claim, subkeys: Sequence[Subkey]
-) -> _Refused:
+) -> _Refusal:
     """Return the refusal for a signature that gpg could not check."""
     if line is not None and read_number(line.args[5]) != _NO_PUBLIC_KEY:
         if read_number(line.args[2]) not in STRONG_DIGESTS:
             return _weak_digest(line.args[2])
-        return _Refused(
+        return _Refusal(
             VerdictReason.GPG_FAILED, f"gpg can't check the signature (its error {line.args[5]})"
         )
     if any(key.fingerprint == claim.subkey for key in subkeys):
         # The listing has the subkey: the keyring file was lost or damaged after the listing.
-        return _Refused(
+        return _Refusal(
             VerdictReason.GPG_FAILED,
             f"gpg no longer finds the subkey {_key(claim.subkey)} that its keyring had",
         )
     name = _key(claim.subkey) if claim.subkey or line is None else line.args[0][:40]
-    return _Refused(
+    return _Refusal(
         VerdictReason.UNKNOWN_SUBKEY,
         f'unknown signing subkey {name}: run "moorage releases keys refresh" '
         "with a newer export of the pinned key",
@@ -200,13 +200,13 @@ def _accept(
     if not names_key(outcome, claim.subkey):
         raise MalformedError(f"{outcome.keyword} and VALIDSIG name different keys")
     if claim.primary not in pinned:
-        raise _Refused(
+        raise _Refusal(
             VerdictReason.UNPINNED_KEY,
             f"signed by the key {_key(claim.primary)}, which is not pinned",
         )
     _require_form(valid)
     if claim.signed_at > now + timedelta(seconds=CLOCK_SKEW_S):
-        raise _Refused(
+        raise _Refusal(
             VerdictReason.FUTURE,
             f"the signature is dated {claim.signed_at:%Y-%m-%d %H:%M} UTC, in the future",
         )
@@ -228,13 +228,13 @@ def _require_form(valid: StatusLine) -> None:
     if read_number(digest) not in STRONG_DIGESTS:
         raise _weak_digest(digest)
     if signature_class != BINARY_DOCUMENT:
-        raise _Refused(
+        raise _Refusal(
             VerdictReason.WRONG_CLASS,
             f"the signature is of class {signature_class[:8]} (01: text); "
             "archives are signed as class 00 (binary)",
         )
     if read_number(expiry) != 0:
-        raise _Refused(
+        raise _Refusal(
             VerdictReason.EXPIRED_SIGNATURE,
             "the signature carries an expiry date of its own; release signatures have none",
         )
@@ -254,22 +254,22 @@ def _require_in_force(
         raise _revoked_refusal(claim)
     expires_at = min((at for at in (key.expires_at, primary.expires_at) if at), default=None)
     if signed_at < key.created_at or (expires_at is not None and signed_at > expires_at):
-        raise _Refused(
+        raise _Refusal(
             VerdictReason.SIGNED_AFTER_EXPIRY,
             f"signed {signed_at:%Y-%m-%d}, when the subkey {_key(claim.subkey)} was not in force",
         )
     return expires_at
 
 
-def _revoked_refusal(claim: Claim) -> _Refused:
-    return _Refused(
+def _revoked_refusal(claim: Claim) -> _Refusal:
+    return _Refusal(
         VerdictReason.REVOKED_KEY,
         f"the signing subkey {_key(claim.subkey)} is revoked",
     )
 
 
-def _weak_digest(number: str) -> _Refused:
-    return _Refused(
+def _weak_digest(number: str) -> _Refusal:
+    return _Refusal(
         VerdictReason.WEAK_DIGEST,
         f"the signature uses digest {number[:8]} (1: MD5, 2: SHA-1); SHA-256 or better is needed",
     )

@@ -24,7 +24,7 @@ _HEADER_BYTES = 1 << 20  # of tar headers for one entry: real ones have at most 
 _TAR_BLOCK_BYTES = 32 << 10
 
 
-class _Metered:
+class _MemoryMeter:
     """The unpacked tar, with one limit for all bytes and one for the headers of an entry.
 
     tarfile holds pax records, long names and sparse maps in memory, whatever their size.
@@ -78,7 +78,7 @@ def tar_files(stream: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveFile]:
     """Yield the regular files of a tar.gz; see `goarchive.iter_files`."""
     # Not tarfile's "r|gz": it never compares the checksum and length at the end of the gzip data.
     with archive_errors(), gzip.GzipFile(fileobj=stream, mode="rb") as unzipped:
-        source = _Metered(cast("IO[bytes]", unzipped), limits.unpacked_bytes)
+        source = _MemoryMeter(cast("IO[bytes]", unzipped), limits.unpacked_bytes)
         census = Census(limits)
         with tarfile.open(
             fileobj=cast("IO[bytes]", source),

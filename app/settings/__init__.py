@@ -8,14 +8,14 @@ sources            environment, files, TOML
 reference          the table of all settings, and docs/settings.md
 """
 
-from app.settings.load import Loaded, load, load_settings
+from app.settings.load import LoadedSettings, load, load_settings
 from app.settings.model import Settings
 from app.settings.sections import Limits, Network, Releases, Select, Storage
 from app.settings.sources import Origin
 
 __all__ = [
     "Limits",
-    "Loaded",
+    "LoadedSettings",
     "Network",
     "Origin",
     "Releases",

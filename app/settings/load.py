@@ -11,13 +11,13 @@ from pydantic_core import ErrorDetails
 from app.core.errors import SettingsError
 from app.settings.model import CONTRADICTION, Settings
 from app.settings.reference import Setting, all_settings
-from app.settings.sources import Collected, Origin, Problem, RawValue, collect
+from app.settings.sources import Origin, Problem, RawValue, SourceValues, collect
 
 _RawValues = Mapping[tuple[str, ...], RawValue]
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedSettings:
     """The settings, and the origin of each value by the setting's dotted name."""
 
     settings: Settings
@@ -37,7 +37,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return load(environ).settings
 
 
-def load(environ: Mapping[str, str] | None = None) -> Loaded:
+def load(environ: Mapping[str, str] | None = None) -> LoadedSettings:
     """Return the settings, as `load_settings` does, and the origin of each.
 
     Raises:
@@ -54,10 +54,10 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
         else Origin("default")
         for setting in all_settings()
     }
-    return Loaded(settings, origins)
+    return LoadedSettings(settings, origins)
 
 
-def _build(collected: Collected) -> tuple[Settings | None, list[Problem]]:
+def _build(collected: SourceValues) -> tuple[Settings | None, list[Problem]]:
     """Return the settings, or all problems: malformed values, and contradictions between settings.
 
     pydantic checks for contradictions only if every value is valid. So a second round leaves the

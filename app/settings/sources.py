@@ -62,7 +62,7 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Collected:
+class SourceValues:
     """The values of all sources; a later source replaces the value of an earlier one.
 
     Attributes:
@@ -82,9 +82,9 @@ class Collected:
             self.failed.add(path)
 
 
-def collect(environ: Mapping[str, str]) -> Collected:
+def collect(environ: Mapping[str, str]) -> SourceValues:
     """Return the values of the environment and of the files that it names."""
-    collected = Collected()
+    collected = SourceValues()
     if CONFIG in environ:
         _take_toml(environ[CONFIG], collected)
     ours = {name: text for name, text in sorted(environ.items()) if name.startswith(PREFIX)}
@@ -103,7 +103,7 @@ def collect(environ: Mapping[str, str]) -> Collected:
 
 
 def _take_variable(
-    settings: Mapping[str, Setting], name: str, text: str, collected: Collected
+    settings: Mapping[str, Setting], name: str, text: str, collected: SourceValues
 ) -> None:
     tables = {variable(path) for path in all_tables()}
     if _OF_A_SERVICE.fullmatch(name) or (name == "MOORAGE_PORT" and text.startswith("tcp://")):
@@ -120,7 +120,7 @@ def _take_variable(
 
 
 def _take_file(
-    setting: Setting, name: str, path: str, collected: Collected, *, is_twice: bool
+    setting: Setting, name: str, path: str, collected: SourceValues, *, is_twice: bool
 ) -> None:
     if is_twice:
         collected.refuse(setting.path, name, f"{setting.variable} is set too; unset one of the two")
@@ -136,7 +136,7 @@ def _take_file(
     _take_text(setting, RawValue(name, text.removesuffix("\n"), Origin("file", path)), collected)
 
 
-def _take_text(setting: Setting, raw: RawValue, collected: Collected) -> None:
+def _take_text(setting: Setting, raw: RawValue, collected: SourceValues) -> None:
     """Take a value in text form; the text of a list is JSON."""
     if setting.is_list:
         try:
@@ -147,7 +147,7 @@ def _take_text(setting: Setting, raw: RawValue, collected: Collected) -> None:
     collected.values[setting.path] = raw
 
 
-def _take_json_table(path: tuple[str, ...], name: str, text: str, collected: Collected) -> None:
+def _take_json_table(path: tuple[str, ...], name: str, text: str, collected: SourceValues) -> None:
     try:
         table = _json(text)
     except ValueError as error:
@@ -165,7 +165,7 @@ def _json(text: str) -> Any:
         raise ValueError("it is not JSON that can be used") from None
 
 
-def _take_toml(path: str, collected: Collected) -> None:
+def _take_toml(path: str, collected: SourceValues) -> None:
     try:
         files.not_empty(path)
         table = tomllib.loads(files.read_text(Path(path)))
@@ -180,7 +180,7 @@ def _take_toml(path: str, collected: Collected) -> None:
         _refuse_open_secrets(Path(path), collected)
 
 
-def _refuse_open_secrets(path: Path, collected: Collected) -> None:
+def _refuse_open_secrets(path: Path, collected: SourceValues) -> None:
     """Add a problem for each secret in a TOML file that other users can read."""
     for setting in all_settings():
         if setting.is_secret and setting.path in collected.values:
@@ -191,7 +191,7 @@ def _refuse_open_secrets(path: Path, collected: Collected) -> None:
 
 
 def _take_table(
-    table: Any, path: tuple[str, ...], name: str, origin: Origin, collected: Collected
+    table: Any, path: tuple[str, ...], name: str, origin: Origin, collected: SourceValues
 ) -> None:
     """Take every value of a table; name is the table's name as the source writes it."""
     if not isinstance(table, dict):

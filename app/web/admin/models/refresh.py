@@ -19,7 +19,7 @@ class RefreshIn(In):
     version: Annotated[str, Field(max_length=500)] | None = None
 
 
-class ComparedOut(Out):
+class ComparisonOut(Out):
     """A stored file; outcome is "same", or "gone" where upstream has it no more."""
 
     kind: str
@@ -33,10 +33,12 @@ class RefreshOut(Out):
 
     module: str
     version: str | None
-    files: list[ComparedOut]
+    files: list[ComparisonOut]
 
 
-def compared_out(compared: Comparison) -> ComparedOut:
+def compared_out(compared: Comparison) -> ComparisonOut:
     """Return one compared file for people and programs."""
     file = compared.file
-    return ComparedOut(kind=file.kind, outcome=compared.outcome, sha256=file.sha256.hex, h1=file.h1)
+    return ComparisonOut(
+        kind=file.kind, outcome=compared.outcome, sha256=file.sha256.hex, h1=file.h1
+    )

@@ -78,7 +78,7 @@ class ReleaseOut(Out):
     files: list[FileOut]
 
 
-class PlannedOut(Out):
+class PlanEntryOut(Out):
     """One file of the selection."""
 
     filename: str
@@ -93,7 +93,7 @@ class PlannedOut(Out):
 class PlanOut(Out):
     """What `releases sync` would do."""
 
-    files: list[PlannedOut]
+    files: list[PlanEntryOut]
     fetch_files: int
     fetch_bytes: int
     unmatched_pins: list[str]
@@ -221,7 +221,7 @@ def plan_out(plan: SyncPlan, index_error: str) -> PlanOut:
     """Return a plan for people and programs."""
     return PlanOut(
         files=[
-            PlannedOut(
+            PlanEntryOut(
                 filename=p.record.file.filename,
                 support=p.support,
                 size_bytes=p.record.file.size_bytes,
