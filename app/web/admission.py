@@ -25,7 +25,7 @@ from app.services.slots import Buckets
 from app.web.credentials import presented_token
 from app.web.responses import Header
 from app.web.streaming import Scope
-from app.web.tenancy import PREFIX, Gateways, TenantPath, addressed
+from app.web.tenancy import PREFIX, Gateways, TenantPath, parse_tenant_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,9 @@ class Admission:
         headers: list[Header] = scope["headers"]
         path: bytes = scope["raw_path"]
         whole = path if path.startswith(PREFIX) else path + b"/"
-        to = addressed(whole, headers, peer, self._gateways, policy.hosts)
+        to = parse_tenant_path(whole, headers, peer, self._gateways, policy.hosts)
         try:
-            of_tenant, caller = _authenticated(policy, to.tenant, headers, now)
+            of_tenant, caller = _authenticate(policy, to.tenant, headers, now)
         except UnauthenticatedError:
             if any(name == b"authorization" for name, _ in headers):
                 self._count_bad_token(client)
@@ -126,7 +126,7 @@ class Admission:
             del self._streams[tenant]
 
 
-def _authenticated(
+def _authenticate(
     policy: Policy, name: str, headers: list[Header], now: datetime
 ) -> tuple[TenantPolicy, Caller]:
     presented = presented_token(headers)

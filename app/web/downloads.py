@@ -166,11 +166,11 @@ class Downloads:
         catalog = await self._catalog.current()
         if not request.name:
             await self._freshness.first_index(catalog)
-            return await self._listing(request), None
+            return await self._render_listing(request), None
         if request.name == "SHA256SUMS":
             await self._freshness.first_index(catalog)
             return body_answer(_sums(await self._catalog.current()), TEXT, LISTING), None
-        record = await self._served(request.name)
+        record = await self._find_served(request.name)
         if request.extra:
             return _extra_answer(record, request.extra), None
         sha256, size_bytes = record.sha256, record.file.size_bytes
@@ -180,7 +180,7 @@ class Downloads:
         blob = await self._sender.open(sha256, size_bytes)
         return file_answer(sha256, size_bytes, kind, stored_at), blob
 
-    async def _listing(self, request: DownloadRequest) -> Answer:
+    async def _render_listing(self, request: DownloadRequest) -> Answer:
         catalog = await self._catalog.current()
         if not request.as_json:
             page = await asyncio.to_thread(downloads_page, catalog)
@@ -192,7 +192,7 @@ class Downloads:
         cors = (b"access-control-allow-origin", b"*")
         return body_answer(render_index(releases), b"application/json", LISTING, cors)
 
-    async def _served(self, name: str) -> FileRecord:
+    async def _find_served(self, name: str) -> FileRecord:
         """Return the record of a file that may go out, ingesting it if settings allow.
 
         Raises:

@@ -163,7 +163,7 @@ class GoproxyApp:
             peer = scope["client"][0] if scope.get("client") else ""
             client = self._gateways.client_behind(peer, scope["headers"])
             key = self._key(scope, peer)
-            prepared = self._prepared(key) if key and method in _METHODS else None
+            prepared = self._look_up(key) if key and method in _METHODS else None
             metrics.count_hot(hit=prepared is not None)
             if prepared is None:
                 prepared, blob = await self._prepare(scope, key, peer, client)
@@ -183,7 +183,7 @@ class GoproxyApp:
             return with_gateways_tenant(key, headers)
         return key
 
-    def _prepared(self, key: bytes) -> PreparedAnswer | None:
+    def _look_up(self, key: bytes) -> PreparedAnswer | None:
         prepared = self._hot.get(key, self._policies.generation)
         if prepared is not None and time.monotonic() >= prepared.until:
             self._hot.drop(key)
@@ -219,7 +219,7 @@ class GoproxyApp:
             return refusal, None
         progress = _Progress(DecisionRecord.of_path(raw_path, "request"))
         try:
-            content, caller = await self._decided(progress, scope, peer, client)
+            content, caller = await self._decide(progress, scope, peer, client)
         except MoorageError as error:
             refusal = PreparedAnswer(error_answer(error), 0.0, progress.record.refused(error))
             is_lasting = isinstance(error, UnauthenticatedError | DeniedError | UnknownError)
@@ -229,12 +229,12 @@ class GoproxyApp:
             return refusal, None
         if content.download is not None:
             self._sumdb.record_served(caller, *content.download)
-        prepared = self._lasting(caller, progress.record, content)
+        prepared = self._prepare_answer(caller, progress.record, content)
         if key and caller.fetch and prepared.until > time.monotonic():
             self._hot.put(key, caller.policy.generation, prepared)
         return prepared, content.blob
 
-    async def _decided(
+    async def _decide(
         self, progress: "_Progress", scope: Scope, peer: str, client: str
     ) -> tuple[_Content, Caller]:
         """Return the content for a caller who may have it by the policy of now.
@@ -310,7 +310,9 @@ class GoproxyApp:
             lookup=(answer.module, answer.version) if answer.module else None,
         )
 
-    def _lasting(self, caller: Caller, record: DecisionRecord, content: _Content) -> PreparedAnswer:
+    def _prepare_answer(
+        self, caller: Caller, record: DecisionRecord, content: _Content
+    ) -> PreparedAnswer:
         """Return a prepared answer that ends with the caller's rights, or with its freshness."""
         if content.lookup is not None:
             record = record.of_lookup(*content.lookup)

@@ -94,7 +94,7 @@ def names_tenant(path: bytes) -> bool:
     return first != b"" and b"." not in first and first not in _RESERVED
 
 
-def addressed(
+def parse_tenant_path(
     path: bytes,
     headers: Sequence[Header],
     peer: str,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import BadInputError, UnknownError
-from app.web.tenancy import Gateways, TenantPath, addressed, in_path
+from app.web.tenancy import Gateways, TenantPath, in_path, parse_tenant_path
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
 from tests.web.harbour import add_tenant, add_token, assert_one_line, bearer, harbour
@@ -67,9 +67,9 @@ def test_the_path_then_a_gateway_then_the_host(
     peer, gateways = (PEER, TRUSTED) if trusted else ("192.0.2.1", TRUSTED)
     if isinstance(expected, type):
         with pytest.raises(expected):
-            addressed(path.encode(), headers, peer, gateways, HOSTS)
+            parse_tenant_path(path.encode(), headers, peer, gateways, HOSTS)
         return
-    assert addressed(path.encode(), headers, peer, gateways, HOSTS).tenant == expected
+    assert parse_tenant_path(path.encode(), headers, peer, gateways, HOSTS).tenant == expected
 
 
 def test_two_tenant_headers_are_no_answer() -> None:

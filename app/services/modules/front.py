@@ -113,7 +113,7 @@ class ModuleFront:
         """Return the versions that the tenant may see."""
         listed = await self._cached(caller, route, module, LIST)
         visible = await self._lists.visible(listed.body, module, permission, caller.tenant)
-        return _changing("", permission.decide(None), listed, visible)
+        return _from_cached("", permission.decide(None), listed, visible)
 
     async def _latest(
         self, caller: Caller, route: RecordedRoute, module: str, permission: Permission
@@ -128,7 +128,7 @@ class ModuleFront:
             version = self._version_in(latest.body, module)
             decision = permission.decide(version)
             if decision.allowed:
-                return _changing(version, decision, latest, latest.body)
+                return _from_cached(version, decision, latest, latest.body)
             denial = decision
         listed = await self._cached(caller, route, module, LIST)
         newest_visible = await self._lists.newest_visible(
@@ -140,7 +140,7 @@ class ModuleFront:
             raise UnknownError(f"{module} has no version ({route})")
         info = await self._file(caller, route, module, newest_visible, RequestKind.INFO)
         body = await self._files.read(info)
-        return _changing(newest_visible, permission.decide(newest_visible), listed, body)
+        return _from_cached(newest_visible, permission.decide(newest_visible), listed, body)
 
     async def _query(
         self, caller: Caller, route: RecordedRoute, request: GoproxyRequest, permission: Permission
@@ -148,7 +148,7 @@ class ModuleFront:
         """Return the version that a branch, tag or commit resolves to."""
         resolved = await self._cached(caller, route, request.module, f"={request.version}")
         version = self._version_in(resolved.body, request.module)
-        return _changing(version, allowed(permission.decide(version)), resolved, resolved.body)
+        return _from_cached(version, allowed(permission.decide(version)), resolved, resolved.body)
 
     async def _version_file(
         self, caller: Caller, route: RecordedRoute, request: GoproxyRequest, decision: Decision
@@ -298,7 +298,7 @@ class ModuleFront:
         return for_client(error, route, str(request))
 
 
-def _changing(version: str, decision: Decision, cached: CachedAnswer, body: bytes) -> Resolved:
+def _from_cached(version: str, decision: Decision, cached: CachedAnswer, body: bytes) -> Resolved:
     """Return an answer that is as fresh as the cached answer that it was made from."""
     return Resolved(version, decision.by, body, fresh_s=cached.fresh_s, stale_s=cached.stale_s)
 

@@ -85,7 +85,7 @@ class ExplainService:
         policy = await self._policies.current(fresh=True)
         of_tenant = tenant_in(policy, tenant)
         asked = None if is_query else version
-        decision, steps = self._decided(of_tenant, module, asked, who)
+        decision, steps = self._decide(of_tenant, module, asked, who)
         if Caller(policy, of_tenant, who, self._now()).is_mirrored(module):
             return Explanation(
                 tenant=tenant,
@@ -121,7 +121,7 @@ class ExplainService:
             conflicts=conflicts,
         )
 
-    def _decided(
+    def _decide(
         self, of_tenant: TenantPolicy, module: str, version: str | None, who: Principal
     ) -> tuple[Decision, list[ExplainedStep]]:
         reader = Principal("explain", frozenset({Scope.READ}), of_tenant.tenant.name)

@@ -156,7 +156,7 @@ class _Planner:
         settings = {field: getattr(part, field) for field in TenantSettings.model_fields}
         before = self._tenants.get(name)
         after = RecordedTenant.first(Tenant(name=name, **settings), self._now).succeeding(before)
-        self._tenants[name] = self._edited(before, after)
+        self._tenants[name] = self._add_edit(before, after)
 
     def check_hosts(self, names: Collection[str]) -> None:
         """Refuse a host that leads to two tenants after all edits."""
@@ -186,7 +186,7 @@ class _Planner:
             seen[prefix.lower()] = prefix
             before = self._owned.get(ownership.prefix)
             after = RecordedOwnership.first(ownership, self._now).succeeding(before)
-            self._owned[ownership.prefix] = self._edited(before, after)
+            self._owned[ownership.prefix] = self._add_edit(before, after)
 
     def rules(self, tenant: str | None, rules: Collection[Rule]) -> None:
         """Make the rules of a tenant, or of the platform, those of the document."""
@@ -206,7 +206,7 @@ class _Planner:
         for number, (key, rule) in enumerate(zip(words, rules, strict=True)):
             before = present.get(key)
             after = RecordedRule.first(rule, self._now, tenant=tenant).succeeding(before)
-            present[key] = self._edited(before, after)
+            present[key] = self._add_edit(before, after)
             # A rule that has expired since it was written down is still the same rule.
             if present[key] is after:
                 with _within(f"{place}[{number}]"):
@@ -228,10 +228,10 @@ class _Planner:
                 after = self._check.recordable(route, tenant, credentials, self._now)
             seen.add(pattern)
             before = present.get(pattern)
-            present[pattern] = self._edited(before, after.succeeding(before))
+            present[pattern] = self._add_edit(before, after.succeeding(before))
 
-    def _edited(self, before: N | None, after: N) -> N:
-        """Return what holds from now on: `before` where it says the same already."""
+    def _add_edit(self, before: N | None, after: N) -> N:
+        """Add an edit if the two differ; return the noun from now on."""
         if before is not None and before.says(after):
             return before
         self.edits.append(Edit(before, after))
