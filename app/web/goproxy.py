@@ -51,7 +51,7 @@ _DECISIONS = 3  # of one request, where the policy changes while it is answered
 _METHODS = ("GET", "HEAD")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedAnswer:
     """An answer that one credential may have of one path.
 
@@ -71,7 +71,7 @@ class PreparedAnswer:
     download: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Content:
     """What a service answered, rendered.
 
@@ -93,6 +93,11 @@ class _Content:
     download: tuple[str, str] | None = None
     blob: OpenBlob | None = None
     is_root: bool = False
+
+    def close(self) -> None:
+        """Close the blob of an answer that is not sent."""
+        if self.blob is not None:
+            self.blob.close()
 
 
 @dataclass(slots=True)
@@ -210,7 +215,8 @@ class GoproxyApp:
         raw_path: bytes = scope["raw_path"]
         if scope["method"] not in _METHODS:
             answer = plain(405, "only GET and HEAD are answered here", (b"allow", b"GET, HEAD"))
-            return PreparedAnswer(answer, 0.0, DecisionRecord.of_path(raw_path, "method")), None
+            record = DecisionRecord.of_path(raw_path, "method")
+            return PreparedAnswer(answer=answer, until=0.0, record=record), None
         # Read before the policy: if the policy changes in between, a refusal is kept under the old
         # generation and never served.
         generation = self._policies.generation
@@ -221,17 +227,23 @@ class GoproxyApp:
         try:
             content, caller = await self._decide(progress, scope, peer, client)
         except MoorageError as error:
-            refusal = PreparedAnswer(error_answer(error), 0.0, progress.record.refused(error))
+            refusal = PreparedAnswer(
+                answer=error_answer(error), until=0.0, record=progress.record.refused(error)
+            )
             is_lasting = isinstance(error, UnauthenticatedError | DeniedError | UnknownError)
             # "Not stored here" is no answer for a client that does not forbid the fetch.
             if key and is_lasting and (progress.caller is None or progress.caller.fetch):
                 self._refused[key, generation] = refusal
             return refusal, None
-        if content.download is not None:
-            self._sumdb.record_served(caller, *content.download)
-        prepared = self._prepare_answer(caller, progress.record, content)
-        if key and caller.fetch and prepared.until > time.monotonic():
-            self._hot.put(key, caller.policy.generation, prepared)
+        try:
+            if content.download is not None:
+                self._sumdb.record_served(caller, *content.download)
+            prepared = self._prepare_answer(caller, progress.record, content)
+            if key and caller.fetch and prepared.until > time.monotonic():
+                self._hot.put(key, caller.policy.generation, prepared)
+        except BaseException:
+            content.close()
+            raise
         return prepared, content.blob
 
     async def _decide(
@@ -251,14 +263,13 @@ class GoproxyApp:
             content = await self._content(progress, caller, path)
             if caller.policy.generation >= self._policies.generation:
                 return content, caller
-            if content.blob is not None:
-                content.blob.close()
+            content.close()
         raise OverloadedError("the rules changed again and again meanwhile; try again")
 
     async def _content(self, progress: "_Progress", caller: Caller, path: TenantPath) -> _Content:
         entry = allowed(caller.may_enter())
         if not path.rest:
-            return _Content(root_answer(caller.tenant), entry.by, is_root=True)
+            return _Content(answer=root_answer(caller.tenant), decided_by=entry.by, is_root=True)
         if path.rest.startswith(SUMDB):
             return await self._log_content(caller, path.rest.removeprefix(SUMDB))
         request = parse_path(path.rest)
@@ -276,10 +287,10 @@ class GoproxyApp:
         else:
             answer = module_answer(caller, request.kind, resolved)
         return _Content(
-            answer,
-            resolved.decided_by,
-            resolved.version,
-            resolved.fresh_s,
+            answer=answer,
+            decided_by=resolved.decided_by,
+            version=resolved.version,
+            fresh_s=resolved.fresh_s,
             download=download,
             blob=blob,
         )
@@ -292,20 +303,22 @@ class GoproxyApp:
         Opening proves the bytes before the answer is prepared, and heals them if need be.
         """
         blob = await self._sender.open(file.sha256, file.size_bytes)
-        if file.size_bytes > IN_MEMORY_BYTES:
-            return blob_answer(caller, kind, file, None), blob
         try:
+            if file.size_bytes > IN_MEMORY_BYTES:
+                return blob_answer(caller, kind, file, None), blob
             body = bytes(await blob.read(0, file.size_bytes))
-        finally:
+        except BaseException:
             blob.close()
+            raise
+        blob.close()
         return blob_answer(caller, kind, file, body), None
 
     async def _log_content(self, caller: Caller, path: bytes) -> _Content:
         """Return the answer to a request about a checksum database."""
         answer = await self._sumdb.answer(caller, path)
         return _Content(
-            log_answer(caller, answer),
-            answer.decided_by,
+            answer=log_answer(caller, answer),
+            decided_by=answer.decided_by,
             fresh_s=answer.fresh_s,
             lookup=(answer.module, answer.version) if answer.module else None,
         )
@@ -323,12 +336,12 @@ class GoproxyApp:
         if content.fresh_s is not None:
             left_s.append(max(content.fresh_s, _STALE_S))
         return PreparedAnswer(
-            content.answer,
-            0.0 if content.is_root else time.monotonic() + min(left_s),
-            record.decided(content.decided_by, content.version),
-            caller.tenant,
-            caller.principal.token,
-            content.download,
+            answer=content.answer,
+            until=0.0 if content.is_root else time.monotonic() + min(left_s),
+            record=record.decided(content.decided_by, content.version),
+            tenant=caller.tenant,
+            token=caller.principal.token,
+            download=content.download,
         )
 
     async def _send(

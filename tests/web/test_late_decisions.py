@@ -1,8 +1,11 @@
 """A decision holds when the answer goes out: what changes while upstream takes its time counts."""
 
 import asyncio
+import hashlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -11,6 +14,7 @@ import pytest
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.services.assembly import Services
+from app.services.clock import utc_now
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
@@ -108,3 +112,38 @@ async def test_a_change_that_forbids_nothing_costs_no_second_fetch(slow: Slow, p
     assert got.status == 200
     assert slow.fake.hits[f"/{path}"] == 1
     assert not slow.site.application._goproxy._admission._streams
+
+
+def _descriptors(content: bytes) -> int:
+    """Count this process's open descriptors of a blob."""
+    name, count = hashlib.sha256(content).hexdigest(), 0
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            count += os.readlink(f"/proc/self/fd/{entry}").endswith(name)
+        except FileNotFoundError:  # the descriptor of listdir itself
+            continue
+    return count
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+async def test_an_error_between_the_decision_and_the_answer_closes_the_blob(slow: Slow) -> None:
+    services, path = slow.site.services, "/goproxy/acme/example.com/big/@v/v1.0.0.zip"
+    ends = utc_now() + timedelta(days=1)  # the answer ends with the token, so the clock is read
+    _, secret = await add_token(services, "acme", name="ends", expires_at=ends)
+    assert (await slow.site.ask(path, headers=bearer(secret))).status == 200
+    await cooled(services)
+
+    def broken() -> datetime:
+        raise ArithmeticError("the clock is broken")
+
+    goproxy = slow.site.application._goproxy
+    goproxy._now = broken
+    headers = [(name.lower().encode(), value.encode()) for name, value in bearer(secret).items()]
+    scope = {"method": "GET", "raw_path": path.encode(), "headers": headers}
+
+    async def never(*_: object) -> None:
+        raise AssertionError("nothing is sent")
+
+    with pytest.raises(ArithmeticError):
+        await goproxy(scope, never, never)
+    assert _descriptors(BIG.zip) == 0
