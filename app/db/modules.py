@@ -282,7 +282,7 @@ class ModuleTable:
         return [_file(row, damaged) for row, damaged in rows]
 
     def add_conflict(
-        self, file: ModuleFile, recorded: str, seen: str, detail: str, at: datetime
+        self, file: ModuleFile, *, recorded: str, seen: str, detail: str, at: datetime
     ) -> bool:
         """Keep evidence of a contradiction; return False if the same evidence exists."""
         recorded_already = self._session.execute(

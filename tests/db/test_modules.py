@@ -159,10 +159,16 @@ def test_files_that_wait_for_the_log_are_pages_by_their_number(session: Session,
 
 def test_evidence_of_the_same_bytes_is_kept_once(session: Session, one: int, two: int) -> None:
     table, file = ModuleTable(session), archive(session, one)
-    assert table.add_conflict(file, "zip=h1:a", "zip=h1:x", "differs", T0)
-    assert not table.add_conflict(file, "zip=h1:a", "zip=h1:x", "again", later(hours=1))
-    assert table.add_conflict(file, "zip=h1:a", "zip=h1:y", "differs", later(hours=2))
-    assert table.add_conflict(replace(file, origin_id=two), "", "zip=h1:x", "", T0)
+    assert table.add_conflict(file, recorded="zip=h1:a", seen="zip=h1:x", detail="differs", at=T0)
+    assert not table.add_conflict(
+        file, recorded="zip=h1:a", seen="zip=h1:x", detail="again", at=later(hours=1)
+    )
+    assert table.add_conflict(
+        file, recorded="zip=h1:a", seen="zip=h1:y", detail="differs", at=later(hours=2)
+    )
+    assert table.add_conflict(
+        replace(file, origin_id=two), recorded="", seen="zip=h1:x", detail="", at=T0
+    )
     seen = [(c.seen, c.detail, c.seen_at) for c in table.conflicts([one], NAME, V)]
     assert seen == [("zip=h1:x", "differs", T0), ("zip=h1:y", "differs", later(hours=2))]
 

@@ -75,7 +75,7 @@ class Caller:
         return module == MODULE_PATH and all(r.pattern.text != MODULE_PATH for r in routes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """The answer to a GOPROXY request: a stored file, or a body.
 

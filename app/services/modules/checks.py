@@ -39,7 +39,15 @@ class FileKey:
     ) -> "FileKey":
         """Return the key of a file that a route fetches from one of its origins."""
         log = LogPolicy.OFF if route.private else route.log
-        return cls(origin_id, module, version, kind, log, route.private, route.forks)
+        return cls(
+            origin_id=origin_id,
+            module=module,
+            version=version,
+            kind=kind,
+            log=log,
+            is_private=route.private,
+            forks=route.forks,
+        )
 
     @property
     def identity(self) -> tuple[int, str, str, str]:

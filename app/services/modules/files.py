@@ -248,7 +248,7 @@ class ModuleFiles:
             files = table.files([file.origin_id], file.module, file.version)
             recorded = " ".join(f"{f.kind}={f.h1}" for f in files if f.h1)
             seen = f"{file.kind}={file.h1} sha256={file.sha256}"
-            if table.add_conflict(file, recorded, seen, why, at):
+            if table.add_conflict(file, recorded=recorded, seen=seen, detail=why, at=at):
                 AuditLog(session).append(at, "system", "module.refuse", file.name, why)
 
         await self._db.write(work)

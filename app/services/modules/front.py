@@ -160,7 +160,7 @@ class ModuleFront:
         _check_not_refused(file)
         # A blob has no body here: the sender opens it, and has it healed if need be.
         body = b"" if file.body is None else await self._files.read(file)
-        return Resolved(file.version, decision.by, body, file)
+        return Resolved(version=file.version, decided_by=decision.by, body=body, file=file)
 
     def _fetch_ahead(self, caller: Caller, route: RecordedRoute, file: ModuleFile) -> None:
         """Fetch the .mod of an .info that just came in, or the other way round.
@@ -300,7 +300,13 @@ class ModuleFront:
 
 def _from_cached(version: str, decision: Decision, cached: CachedAnswer, body: bytes) -> Resolved:
     """Return an answer that is as fresh as the cached answer that it was made from."""
-    return Resolved(version, decision.by, body, fresh_s=cached.fresh_s, stale_s=cached.stale_s)
+    return Resolved(
+        version=version,
+        decided_by=decision.by,
+        body=body,
+        fresh_s=cached.fresh_s,
+        stale_s=cached.stale_s,
+    )
 
 
 async def _quietly(work: Awaitable[ModuleFile]) -> None:

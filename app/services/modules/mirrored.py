@@ -38,7 +38,12 @@ class MirroredToolchains:
         decision = allowed(permission.decide(None))
         versions = [v for v in await self._toolchains.versions() if permission.decide(v).allowed]
         if request.kind is RequestKind.LIST:
-            return Resolved("", decision.by, render_list(versions), fresh_s=_CHANGING_S)
+            return Resolved(
+                version="",
+                decided_by=decision.by,
+                body=render_list(versions),
+                fresh_s=_CHANGING_S,
+            )
         if request.kind is RequestKind.LATEST or request.is_query:
             raise UnknownError(f"{MODULE_PATH} has versions only; see its list")
         version = request.version
@@ -49,10 +54,12 @@ class MirroredToolchains:
             raise DeniedError(decision.reason + advice, decision.by)
         if request.kind is RequestKind.ZIP:
             file = await self._toolchains.zip(version)
-            return Resolved(version, decision.by, file=file)
+            return Resolved(version=version, decided_by=decision.by, file=file)
         is_info = request.kind is RequestKind.INFO
         text = self._toolchains.info(version) if is_info else self._toolchains.go_mod(version)
-        return Resolved(version, decision.by, await text, fresh_s=_CHANGING_S)
+        return Resolved(
+            version=version, decided_by=decision.by, body=await text, fresh_s=_CHANGING_S
+        )
 
     async def h1(self, version: str) -> str:
         """Return the h1 of a version's zip.

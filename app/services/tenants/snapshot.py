@@ -110,7 +110,7 @@ def differences(before: State, after: State) -> list[Change]:
     """Return what differs, by the order of `State.named`; what is gone comes first."""
     was, is_now = dict(before.named()), dict(after.named())
     gone = [
-        Change(Action.REMOVE, name, before=facts_of(noun), after=None)
+        Change(action=Action.REMOVE, object=name, before=facts_of(noun), after=None)
         for name, noun in was.items()
         if name not in is_now
     ]
@@ -118,9 +118,15 @@ def differences(before: State, after: State) -> list[Change]:
     for name, noun in is_now.items():
         old = was.get(name)
         if old is None:
-            changed.append(Change(Action.CREATE, name, before=None, after=facts_of(noun)))
+            changed.append(
+                Change(action=Action.CREATE, object=name, before=None, after=facts_of(noun))
+            )
         elif old is not noun and facts_of(old) != facts_of(noun):
-            changed.append(Change(Action.UPDATE, name, facts_of(old), facts_of(noun)))
+            changed.append(
+                Change(
+                    action=Action.UPDATE, object=name, before=facts_of(old), after=facts_of(noun)
+                )
+            )
     return [*gone, *changed]
 
 
