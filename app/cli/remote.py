@@ -49,10 +49,11 @@ class Remote:
     def send(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         """Return status and body of the answer; redirects are not followed.
 
-        A GET is tried again after a broken connection; nothing else is.
+        A GET is tried again after a broken connection or an answer that broke off; no other
+        request is.
 
         Raises:
-            MoorageError: the server can't be reached, or its answer is too long.
+            MoorageError: the server can't be reached, or its answer broke off or is too long.
         """
         pauses_s = list(_PAUSES_S) if method == "GET" else []
         while True:
@@ -76,13 +77,19 @@ class Remote:
         with self._connection.getresponse() as response:
             answer = response.read(_ANSWER_MAX_BYTES + 1)
         if len(answer) > _ANSWER_MAX_BYTES:
+            self._connection.close()  # the rest of the answer is not read
             raise MoorageError(f"{self._url.origin} answers more than {_ANSWER_MAX_BYTES} bytes")
+        if response.length:
+            # With a size, HTTPResponse.read returns what came before the server closed.
+            raise http.client.IncompleteRead(answer, response.length)
         return response.status, answer
 
     def _unreachable(self, path: str, error: Exception) -> str:
         where = f"{self._url.origin}{self._base}{path.partition('?')[0]}"
         if isinstance(error, TimeoutError):
             return f"{where} gave no answer within {_DEADLINE_S:g} s"
+        if isinstance(error, http.client.IncompleteRead):
+            return f"{where} broke off its answer after {len(error.partial)} bytes"
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return f"{where} can't be reached: {reason}"
 

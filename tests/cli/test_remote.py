@@ -10,6 +10,8 @@ from threading import Thread
 import pytest
 
 from app.cli import remote
+from app.cli.api import Api
+from app.cli.output import exit_for
 from app.cli.remote import Remote
 from app.core.errors import BadInputError, MoorageError, SettingsError
 from tests.cli.port import Port
@@ -77,8 +79,12 @@ def test_a_command_without_a_server_does_import_them(port: Port) -> None:
     assert imported(environ, "tenant", "list", look_for=LOCAL) == LOCAL
 
 
+TEXT = b"export GOPROXY=https://moorage.example\nexport GOSUMDB=sum.golang.org\n"
+"""What /client-config answers."""
+
+
 class _Handler(BaseHTTPRequestHandler):
-    """Answers by the path, and drops the first connections of /broken."""
+    """Answers by the path, and drops the first connections of /broken, or breaks answers off."""
 
     protocol_version = "HTTP/1.1"
     server: "_Server"
@@ -91,7 +97,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.to_drop -= 1
             self.close_connection = True
             return
-        if self.path == "/moved":
+        if self.server.to_truncate:
+            self.server.to_truncate -= 1
+            self.close_connection = True
+            self._answer(200, TEXT[:-20], **{"Content-Length": str(len(TEXT))})
+        elif self.path.endswith("/client-config"):
+            self._answer(200, TEXT)
+        elif self.path == "/moved":
             self._answer(302, b"", location="/elsewhere")
         elif self.path == "/long":
             self._answer(200, b"x" * 101)
@@ -118,6 +130,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str, str | None]] = []
         self.to_drop = 0
+        self.to_truncate = 0
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -167,6 +180,36 @@ def test_a_get_that_keeps_breaking_is_an_error(server: _Server, client: Remote) 
     with pytest.raises(MoorageError, match=rf"{server.url}/broken can't be reached: "):
         client.send("GET", "/broken?secret=x", None)
     assert len(server.asked) == 4
+
+
+def test_a_get_is_tried_again_after_an_answer_that_broke_off(
+    server: _Server, client: Remote
+) -> None:
+    server.to_truncate = 3
+    assert client.send("GET", "/client-config", None) == (200, TEXT)
+    assert len(server.asked) == 4
+
+
+def test_a_change_whose_answer_broke_off_is_an_error_and_not_sent_again(
+    server: _Server, client: Remote
+) -> None:
+    server.to_truncate = 1
+    with pytest.raises(MoorageError, match=r"/x broke off its answer after \d+ bytes$"):
+        client.send("POST", "/x", b"{}")
+    assert len(server.asked) == 1
+    assert client.send("POST", "/x", b"{}") == (200, b"/x")
+
+
+def test_a_text_is_whole_or_an_error_that_ends_a_command_with_1(
+    server: _Server, client: Remote
+) -> None:
+    path = "/tenants/acme/client-config"
+    server.to_truncate = 3
+    assert Api(client).text(path).encode() == TEXT
+    server.to_truncate = 4
+    with pytest.raises(MoorageError, match=r"broke off its answer after \d+ bytes$") as raised:
+        Api(client).text(path)
+    assert exit_for(raised.value) == 1
 
 
 def test_a_post_is_sent_once(server: _Server, client: Remote) -> None:
