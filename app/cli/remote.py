@@ -13,22 +13,43 @@ from app import __version__
 from app.core.errors import MoorageError, SettingsError
 
 if TYPE_CHECKING:
+    import socket
     import ssl
+    from collections.abc import Callable
 
     from app.upstream.address import Url
 
 _ANSWER_MAX_BYTES = 64 * 1024 * 1024
-_DEADLINE_S = 1200.0  # an ingestion may take a quarter of an hour
+_CONNECT_S = 5.0  # with TLS; for each address of the server's name
+_DEADLINE_S = 1200.0  # for all tries of a request: an ingestion may take a quarter of an hour
 _PAUSES_S = (0.25, 1.0, 2.0)  # before a GET is tried again
 
 
 class Remote:
-    """A server's admin API; one connection, opened at the first request."""
+    """A server's admin API; one connection, opened at the first request.
+
+    A connection that opens within `_CONNECT_S` may take the rest of `_DEADLINE_S` to answer. The
+    deadline is one for all tries of a request. It is checked before each of them, and bounds each
+    wait for the network.
+    """
 
     is_remote = True
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        *,
+        clock: "Callable[[], float]" = time.monotonic,
+        sleep: "Callable[[float], None]" = time.sleep,
+    ) -> None:
         """Take the server's address and a token.
+
+        Args:
+            url: "https://moorage.example", perhaps with a path.
+            token: goes along with each request; None sends no token.
+            clock: seconds that only grow.
+            sleep: waits for some seconds.
 
         Raises:
             SettingsError: url is not the URL of a server.
@@ -45,6 +66,8 @@ class Remote:
             credential = Credential.bearer("cli", self._url.origin, token)
             self._headers |= credential.headers_for(self._url)
         self._connection = _connection(self._url)
+        self._clock = clock
+        self._sleep = sleep
 
     def send(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         """Return status and body of the answer; redirects are not followed.
@@ -56,25 +79,33 @@ class Remote:
             MoorageError: the server can't be reached, or its answer broke off or is too long.
         """
         pauses_s = list(_PAUSES_S) if method == "GET" else []
+        ends_at = self._clock() + _DEADLINE_S
         while True:
             try:
-                return self._exchange(method, self._base + path, body)
+                return self._exchange(method, self._base + path, body, ends_at)
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
-                if not pauses_s:
+                if not pauses_s or self._clock() + pauses_s[0] >= ends_at:
                     raise MoorageError(self._unreachable(path, error)) from error
-            time.sleep(pauses_s.pop(0))
+            self._sleep(pauses_s.pop(0))
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
-    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, ends_at: float
+    ) -> tuple[int, bytes]:
+        sock = self._connected(ends_at)
         headers = dict(self._headers)
         if body is not None:
             headers["Content-Type"] = "application/json"
+        sock.settimeout(self._left_s(ends_at))
         self._connection.request(method, path, body, headers)
+        sock.settimeout(self._left_s(ends_at))
         with self._connection.getresponse() as response:
+            if not response.isclosed():  # an answer without a body may have closed the socket
+                sock.settimeout(self._left_s(ends_at))
             answer = response.read(_ANSWER_MAX_BYTES + 1)
         if len(answer) > _ANSWER_MAX_BYTES:
             self._connection.close()  # the rest of the answer is not read
@@ -83,6 +114,33 @@ class Remote:
             # With a size, HTTPResponse.read returns what came before the server closed.
             raise http.client.IncompleteRead(answer, response.length)
         return response.status, answer
+
+    def _connected(self, ends_at: float) -> "socket.socket":
+        """Return the socket of the open connection; open the connection if it is closed.
+
+        Raises:
+            OSError: the server can't be reached within `_CONNECT_S`.
+        """
+        if self._connection.sock is None:
+            timeout_s = min(_CONNECT_S, self._left_s(ends_at))
+            self._connection.timeout = timeout_s
+            try:
+                self._connection.connect()
+            except TimeoutError as error:
+                raise ConnectionError(f"no connection within {timeout_s:.3g} s") from error
+        sock: socket.socket = self._connection.sock
+        return sock
+
+    def _left_s(self, ends_at: float) -> float:
+        """Return the seconds until a request has to end.
+
+        Raises:
+            TimeoutError: there are none.
+        """
+        left_s = ends_at - self._clock()
+        if left_s <= 0:
+            raise TimeoutError
+        return left_s
 
     def _unreachable(self, path: str, error: Exception) -> str:
         where = f"{self._url.origin}{self._base}{path.partition('?')[0]}"
@@ -97,10 +155,8 @@ class Remote:
 def _connection(url: "Url") -> http.client.HTTPConnection:
     """Return a connection that is not open yet."""
     if url.scheme == "http":
-        return http.client.HTTPConnection(url.host, url.port, timeout=_DEADLINE_S)
-    return http.client.HTTPSConnection(
-        url.host, url.port, timeout=_DEADLINE_S, context=_ssl_context()
-    )
+        return http.client.HTTPConnection(url.host, url.port)
+    return http.client.HTTPSConnection(url.host, url.port, context=_ssl_context())
 
 
 def _ssl_context() -> "ssl.SSLContext":

@@ -1,6 +1,8 @@
 """The transport of `--server`: what a command imports, and how it speaks to a server."""
 
+import errno
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -210,6 +212,122 @@ def test_a_text_is_whole_or_an_error_that_ends_a_command_with_1(
     with pytest.raises(MoorageError, match=r"broke off its answer after \d+ bytes$") as raised:
         Api(client).text(path)
     assert exit_for(raised.value) == 1
+
+
+class _Clock:
+    """A clock that only `sleep`, and a test, put forward."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now_s += seconds
+
+
+class _Network:
+    """Opens connections as `socket.create_connection` does; each open or wait takes its time.
+
+    Attributes:
+        connect_s: how long a connection takes to open.
+        lost: how many connections break off instead, after that time.
+        timeouts: the time-out of each connection while it was opened, and what was set afterwards.
+    """
+
+    def __init__(self, clock: _Clock) -> None:
+        self.clock = clock
+        self.connect_s = 1.0
+        self.lost = 0
+        self.timeouts: list[tuple[float, list[float]]] = []
+
+    def create_connection(
+        self, address: tuple[str, int], timeout: float, _source: object = None
+    ) -> socket.socket:
+        later: list[float] = []
+        self.timeouts.append((timeout, later))
+        self.clock.now_s += min(self.connect_s, timeout)
+        if self.connect_s > timeout:
+            raise TimeoutError("timed out")
+        if self.lost:
+            self.lost -= 1
+            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+        sock = _NotingSocket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.later = later
+        sock.connect(address)
+        return sock
+
+
+class _NotingSocket(socket.socket):
+    """A real socket that notes its time-outs, and waits no longer than a test may take."""
+
+    later: list[float]
+
+    def settimeout(self, value: float | None) -> None:
+        assert value is not None
+        self.later.append(value)
+        super().settimeout(30)
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> _Network:
+    made = _Network(_Clock())
+    monkeypatch.setattr(socket, "create_connection", made.create_connection)
+    return made
+
+
+@pytest.fixture
+def timed(server: _Server, network: _Network) -> Iterator[Remote]:
+    made = Remote(server.url, None, clock=network.clock, sleep=network.clock.sleep)
+    yield made
+    made.close()
+
+
+def test_a_connection_opens_within_5_seconds_and_an_answer_may_take_20_minutes(
+    network: _Network, timed: Remote
+) -> None:
+    assert timed.send("POST", "/x", b"{}") == (200, b"/x")
+    assert timed.send("POST", "/x", b"{}") == (200, b"/x")
+    [(connect_s, later)] = network.timeouts
+    assert connect_s == 5.0
+    assert later == [1199.0] * 3 + [1200.0] * 3
+
+
+def test_a_server_that_takes_no_connection_is_an_error_after_seconds(
+    network: _Network, timed: Remote
+) -> None:
+    network.connect_s = 6.0
+    with pytest.raises(MoorageError, match=r"can't be reached: no connection within 5 s$"):
+        timed.send("POST", "/x", b"{}")
+    assert network.clock.now_s == 105.0
+    with pytest.raises(MoorageError, match="no connection within 5 s"):
+        timed.send("GET", "/x", None)
+    assert network.clock.now_s == 125.0
+
+
+def test_the_deadline_is_one_for_all_tries(
+    network: _Network, timed: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_DEADLINE_S", 10.0)
+    monkeypatch.setattr(remote, "_PAUSES_S", (0.5, 0.5, 0.5))
+    network.connect_s, network.lost = 4.0, 9
+    with pytest.raises(MoorageError, match="can't be reached: no connection within 1 s"):
+        timed.send("GET", "/x", None)
+    assert [timeout for timeout, _ in network.timeouts] == [5.0, 5.0, 1.0]
+    assert (network.clock.now_s, network.clock.slept) == (110.0, [0.5, 0.5])
+
+
+def test_no_answer_within_the_deadline_is_an_error_and_is_not_asked_for_again(
+    network: _Network, timed: Remote, server: _Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_DEADLINE_S", 1.0)
+    network.connect_s = 1.0  # nothing is left for the answer
+    with pytest.raises(MoorageError, match=r"/x gave no answer within 1 s$"):
+        timed.send("GET", "/x", None)
+    assert (server.asked, len(network.timeouts)) == ([], 1)
 
 
 def test_a_post_is_sent_once(server: _Server, client: Remote) -> None:
