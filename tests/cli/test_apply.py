@@ -149,6 +149,24 @@ def _on_a_terminal(port: Port, environ: dict[str, str], file: str) -> str:
     return read.decode()
 
 
+def test_a_file_larger_than_a_request_may_be_is_applied_without_a_server_only(port: Port) -> None:
+    rules = [
+        f"[[tenants.{name}.rules]]\neffect = 'deny'\npattern = '{number}.example'\n"
+        f"reason = '{'x' * 300}'\n"
+        for name in ("a", "b", "c", "d")
+        for number in range(800)
+    ]
+    text = "\n".join(rules)
+    assert len(text) > 2**20
+    file = write(port, text)
+    sent = port.there("apply", "-f", file)
+    assert (sent.code, sent.out) == (1, "")
+    assert sent.err == "moorage: the body is larger than 1048576 bytes\n"
+    done = port.here("apply", "-f", file)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.endswith(f"\n{len(rules) + 4} created\n")
+
+
 # A file, and what is told of it.
 BAD = [
     ("[tenants.acme", 2, "it is not TOML"),
