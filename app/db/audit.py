@@ -10,6 +10,8 @@ from app.core.audit import FIRST_HASH, AuditRecord, chain_hash
 from app.db.base import Base
 from app.db.generation import GenerationRow
 
+_LOCKED = "locked"  # in a session's info: the transaction that has the lock
+
 
 class AuditRow(Base):
     """One change of state, written in the transaction of that change."""
@@ -79,11 +81,16 @@ class AuditLog:
             self._session.execute(insert(AuditRow), rows)
 
     def lock(self) -> None:
-        """Let nobody else append until this transaction ends.
+        """Let nobody else append until this transaction ends; only the first call asks.
 
         Where the database lets several write at once, each row has to follow the one before.
+        Changes to tenants take the same lock before they read: `services.changes.locked`.
         """
+        transaction = self._session.get_transaction()
+        if transaction is not None and self._session.info.get(_LOCKED) is transaction:
+            return
         self._session.execute(select(GenerationRow.id).with_for_update())
+        self._session.info[_LOCKED] = self._session.get_transaction()
 
     def rows(
         self,

@@ -1,9 +1,11 @@
-"""What every change to tenants has in common: one transaction, one audit row, one generation.
+"""What every change to tenants has in common: one lock, one transaction, audit rows, a generation.
 
 Also the looks at the database that end in a clear refusal.
 """
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 from app.core.errors import StaleRevisionError, UnknownError
 from app.core.principal import Principal
@@ -12,6 +14,24 @@ from app.db.audit import AuditLog
 from app.db.engine import Session
 from app.db.generation import bump_generation
 from app.db.tenants import TenantTable
+
+T = TypeVar("T")
+
+
+def locked(work: Callable[[Session], T]) -> Callable[[Session], T]:
+    """Return work that first takes the lock of all changes to tenants, for `Database.write`.
+
+    Every change to tenants, their rules, routes, credentials, tokens and logs, and to owned
+    prefixes, is written under this lock. So nothing that work reads is changed before work commits:
+    a revision, a count or a name that it checked is still right when it writes. PostgreSQL lets
+    several write at once. SQLite does not, and the lock is a read of one row there.
+    """
+
+    def locked_work(session: Session) -> T:
+        AuditLog(session).lock()
+        return work(session)
+
+    return locked_work
 
 
 def record(

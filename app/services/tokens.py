@@ -17,7 +17,7 @@ from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.tokens import RecordedToken, Tokens
 from app.services.authorization import principal_of, require_admin, secret_hash, valid_token
-from app.services.changes import tenant_named
+from app.services.changes import locked, tenant_named
 from app.services.clock import Now
 
 MAX_NAME_CHARS = 100
@@ -70,7 +70,7 @@ class TokenService:
             revoked_at=None,
             tenant=tenant,
         )
-        await self._db.write(lambda s: self._add(s, token, secret, who))
+        await self._db.write(locked(lambda s: self._add(s, token, secret, who)))
         return token, secret
 
     def _add(self, session: Session, token: RecordedToken, secret: str, who: Principal) -> None:
@@ -174,7 +174,7 @@ class TokenService:
             AuditLog(session).append(at, who.actor, "token.rotate", f"token:{token_id}", detail)
             return new
 
-        return await self._db.write(work), secret
+        return await self._db.write(locked(work)), secret
 
     async def revoke(
         self, token_id: str, *, who: Principal = OPERATOR, tenant: str | None = None
@@ -200,7 +200,7 @@ class TokenService:
             AuditLog(session).append(at, who.actor, "token.revoke", f"token:{token_id}")
             bump_generation(session)
 
-        await self._db.write(work)
+        await self._db.write(locked(work))
 
     async def authenticate(self, presented: str | None) -> Principal:
         """Return whose token was presented.

@@ -26,7 +26,7 @@ from app.db.audit import AuditLog
 from app.db.engine import Database, Session
 from app.db.tenantlogs import LogRecord, TenantLog, TenantLogTable
 from app.services.authorization import require_admin
-from app.services.changes import record, tenant_named
+from app.services.changes import locked, record, tenant_named
 from app.services.clock import Now
 from app.services.secrets import SecretBox
 from app.services.tenantlog.growth import NewRecord, append, read_hashes
@@ -83,7 +83,7 @@ class TenantLogs:
         require_admin(who, tenant)
         random = secrets.token_bytes(SEED_BYTES)
         return await self._db.write(
-            lambda s: self.create_in(s, tenant_named(s, tenant), random, who)
+            locked(lambda s: self.create_in(s, tenant_named(s, tenant), random, who))
         )
 
     def create_in(

@@ -12,7 +12,7 @@ from app.core.principal import Principal
 from app.db.engine import Database, Session
 from app.db.tenantlogs import TenantLog, TenantLogTable
 from app.services.authorization import require_admin
-from app.services.changes import record, tenant_named
+from app.services.changes import locked, record, tenant_named
 from app.services.clock import Now
 from app.services.tenantlog.growth import check_not_behind
 from app.services.tenantlog.head import HeadFiles
@@ -66,7 +66,7 @@ class LogRecovery:
             table.retire(log.id)
             return log, self._logs.create_in(session, of_tenant, random, who)
 
-        old, new = await self._db.write(work)
+        old, new = await self._db.write(locked(work))
         if accept:
             await asyncio.to_thread(self._heads.replace, old.name, old.head)
         return new

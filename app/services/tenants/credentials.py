@@ -7,7 +7,7 @@ from app.db.credentials import CredentialTable
 from app.db.engine import Database, Session
 from app.db.routes import RouteTable
 from app.services.authorization import require_admin
-from app.services.changes import check_revision, record, tenant_named
+from app.services.changes import check_revision, locked, record, tenant_named
 from app.services.clock import Now
 from app.services.secrets import SecretBox, place_of
 from app.services.upstreams import credential_for
@@ -83,7 +83,7 @@ class CredentialService:
             record(session, at, who, "credential.put", f"credential:{tenant}/{name}", detail)
             return after
 
-        return await self._db.write(work)
+        return await self._db.write(locked(work))
 
     async def remove(
         self, tenant: str, name: str, who: Principal, *, revision: int | None = None
@@ -113,4 +113,4 @@ class CredentialService:
             table.remove(credential.id)
             record(session, self._now(), who, "credential.remove", f"credential:{tenant}/{name}")
 
-        await self._db.write(work)
+        await self._db.write(locked(work))

@@ -16,9 +16,9 @@ from functools import partial
 
 from app.core.errors import ConflictError
 from app.core.principal import Principal
-from app.db.audit import AuditLog
 from app.db.engine import Database, Session
 from app.services.authorization import require_admin
+from app.services.changes import locked
 from app.services.clock import Now
 from app.services.tenants.checks import RouteCheck
 from app.services.tenants.edits import Edit, write
@@ -64,7 +64,7 @@ class DocumentService:
             if dry_run or not planned.edits:
                 return planned.changes
             work = partial(_write, present=present, edits=planned.edits, who=who, at=self._now())
-            if await self._db.write(work):
+            if await self._db.write(locked(work)):
                 return planned.changes
         raise ConflictError(
             f"tenants, rules or routes were changed during each of {_TRIES} tries to apply the "
@@ -76,7 +76,6 @@ def _write(
     session: Session, *, present: State, edits: Sequence[Edit], who: Principal, at: datetime
 ) -> bool:
     """Write edits; False, without a change, if the state is no longer what was planned for."""
-    AuditLog(session).lock()
     if read_revisions(session) != present.revisions:
         return False
     write(session, edits, who, at)

@@ -7,7 +7,7 @@ from app.db.engine import Database, Session
 from app.db.ownership import OwnershipTable
 from app.db.tenants import TenantTable
 from app.services.authorization import require_admin
-from app.services.changes import check_revision
+from app.services.changes import check_revision, locked
 from app.services.clock import Now
 from app.services.tenants.checks import check_owners, check_spelling
 from app.services.tenants.edits import Edit, write
@@ -58,7 +58,7 @@ class OwnershipService:
             [prefix_id] = write(session, [Edit(before, after)], who, at)
             return after.model_copy(update={"id": prefix_id})
 
-        return await self._db.write(work)
+        return await self._db.write(locked(work))
 
     async def remove(self, prefix: str, who: Principal, *, revision: int | None = None) -> None:
         """Give a prefix back to everybody.
@@ -79,4 +79,4 @@ class OwnershipService:
             check_revision(before.revision, revision, prefix)
             write(session, [Edit(before, None)], who, self._now())
 
-        await self._db.write(work)
+        await self._db.write(locked(work))

@@ -9,7 +9,7 @@ from app.db.engine import Database, Session
 from app.db.ownership import OwnershipTable
 from app.db.routes import RouteTable
 from app.services.authorization import require_admin
-from app.services.changes import check_revision, tenant_named
+from app.services.changes import check_revision, locked, tenant_named
 from app.services.clock import Now
 from app.services.tenants.checks import RouteCheck, check_private
 from app.services.tenants.edits import Edit, write
@@ -67,7 +67,7 @@ class RouteService:
                 raise ConflictError(f"there are {MAX_ROUTES} routes already")
             return self._save(session, of_tenant, None, route, who)
 
-        return await self._db.write(work)
+        return await self._db.write(locked(work))
 
     async def update(
         self,
@@ -95,7 +95,7 @@ class RouteService:
             check_revision(before.revision, revision, f"route {route_id}")
             return self._save(session, of_tenant, before, route, who)
 
-        return await self._db.write(work)
+        return await self._db.write(locked(work))
 
     def _save(
         self,
@@ -136,7 +136,7 @@ class RouteService:
             check_revision(before.revision, revision, f"route {route_id}")
             write(session, [Edit(before, None)], who, self._now())
 
-        await self._db.write(work)
+        await self._db.write(locked(work))
 
 
 def _route(session: Session, tenant: RecordedTenant, route_id: int) -> RecordedRoute:

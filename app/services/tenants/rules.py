@@ -6,7 +6,7 @@ from app.core.principal import Principal
 from app.db.engine import Database, Session
 from app.db.rules import RuleTable
 from app.services.authorization import require_admin
-from app.services.changes import check_revision, tenant_id_named
+from app.services.changes import check_revision, locked, tenant_id_named
 from app.services.clock import Now
 from app.services.tenants.checks import check_rule
 from app.services.tenants.edits import Edit, write
@@ -65,7 +65,7 @@ class RuleService:
             [rule_id] = write(session, [Edit(None, after)], who, at)
             return after.model_copy(update={"id": rule_id})
 
-        return await self._db.write(work)
+        return await self._db.write(locked(work))
 
     async def update(
         self,
@@ -97,7 +97,7 @@ class RuleService:
             write(session, [Edit(before, after)], who, at)
             return after
 
-        return await self._db.write(work)
+        return await self._db.write(locked(work))
 
     async def remove(
         self, tenant: str | None, rule_id: int, who: Principal, *, revision: int | None = None
@@ -115,7 +115,7 @@ class RuleService:
             check_revision(before.revision, revision, f"rule {rule_id}")
             write(session, [Edit(before, None)], who, self._now())
 
-        await self._db.write(work)
+        await self._db.write(locked(work))
 
 
 def _tenant_id(session: Session, name: str | None) -> int | None:

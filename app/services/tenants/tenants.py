@@ -12,7 +12,7 @@ from app.core.tenant import DEFAULT_TENANT, RecordedTenant, Tenant, TenantSettin
 from app.db.engine import Database, Session
 from app.db.tenants import TenantTable
 from app.services.authorization import require_admin
-from app.services.changes import check_revision, tenant_named
+from app.services.changes import check_revision, locked, tenant_named
 from app.services.clock import Now
 from app.services.tenants.checks import RouteCheck
 from app.services.tenants.edits import Edit, write
@@ -79,7 +79,9 @@ class TenantService:
             ConflictError: the name or a host is taken.
         """
         require_admin(who, None)
-        return await self._db.write(lambda s: self._create(s, tenant, who, catch_all=catch_all))
+        return await self._db.write(
+            locked(lambda s: self._create(s, tenant, who, catch_all=catch_all))
+        )
 
     def _create(
         self, session: Session, tenant: Tenant, who: Principal, *, catch_all: bool
@@ -138,7 +140,7 @@ class TenantService:
             write(session, [Edit(before, after)], who, at)
             return after
 
-        return await self._db.write(work)
+        return await self._db.write(locked(work))
 
     async def remove(self, name: str, who: Principal, *, revision: int | None = None) -> None:
         """Remove a tenant with its tokens, rules and routes; what was stored stays stored.
@@ -154,7 +156,7 @@ class TenantService:
             check_revision(tenant.revision, revision, f"tenant {name}")
             write(session, [Edit(tenant, None)], who, self._now())
 
-        await self._db.write(work)
+        await self._db.write(locked(work))
 
     async def create_default(self) -> bool:
         """Make the tenant of a first start, open to everybody; False if there is any tenant."""
@@ -171,7 +173,7 @@ class TenantService:
             self._create(session, tenant, replace(OPERATOR, actor="system"), catch_all=True)
             return True
 
-        return await self._db.write(work)
+        return await self._db.write(locked(work))
 
 
 _PLATFORMS = ("hosts", "limits", "enabled")

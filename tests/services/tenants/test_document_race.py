@@ -86,14 +86,18 @@ def between(
     """Have something changed after each of the first plans; return the states planned for."""
     planned: list[State] = []
     write = type(services.shared.db).write
+    is_changing = False
 
     def seen(session: Session) -> State:
         planned.append(read_state(session))
         return planned[-1]
 
     async def late(database: object, work: Callable[[Session], object]) -> object:
-        if len(planned) <= times and getattr(work, "func", None) is documents._write:
+        nonlocal is_changing
+        if len(planned) <= times and not is_changing:
+            is_changing = True
             await change(services)
+            is_changing = False
         return await write(database, work)  # type: ignore[arg-type]
 
     monkeypatch.setattr(documents, "read_state", seen)
