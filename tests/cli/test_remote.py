@@ -214,6 +214,26 @@ def test_a_text_is_whole_or_an_error_that_ends_a_command_with_1(
     assert exit_for(raised.value) == 1
 
 
+def test_a_command_whose_answer_keeps_breaking_off_prints_one_line_and_ends_with_1(
+    server: _Server,
+) -> None:
+    server.to_truncate = 4
+    without_pauses = "from app.cli import main, remote; remote._PAUSES_S = (0, 0, 0); main()"
+    arguments = ["tenant", "client-config", "acme", "--server", server.url]
+    done = subprocess.run(
+        [sys.executable, "-c", without_pauses, *arguments],
+        env={"LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, len(server.asked)) == (1, "", 4)
+    where = f"{server.url}/api/v1/tenants/acme/client-config"
+    sent_bytes = len(TEXT) - 20
+    assert done.stderr == f"moorage: {where} broke off its answer after {sent_bytes} bytes\n"
+
+
 class _Clock:
     """A clock that only `sleep`, and a test, put forward."""
 
