@@ -215,7 +215,10 @@ def test_a_killed_worker_is_replaced_and_requests_keep_working(site: Site, put_r
         assert second in server.workers()
         for _ in range(20):
             assert server.get(f"/dl/{NAME}.sha256").text == expected
-        assert any(e["event"] == "process died; starting another" for e in server.events)
+        wait_until(
+            lambda: any(e["event"] == "process died; starting another" for e in server.events),
+            "the line in the log",
+        )
 
 
 @pytest.mark.slow
