@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core import module as modules
+from app.core import semver
 from app.core.errors import BadInputError, MoorageError, UnknownError
 from app.core.goproxy import (
     GoproxyRequest,
@@ -328,3 +329,9 @@ def test_the_newest_is_the_highest_release_else_the_highest_pre_release(
 def test_a_time_may_lie_a_day_ahead_for_clocks_that_differ() -> None:
     ahead = (NOW + timedelta(hours=23)).isoformat().replace("+00:00", "Z")
     assert parse_info(info(Time=ahead), "example.com/x", asked=None, now=NOW).time is not None
+
+
+def test_a_list_that_is_sorted_in_slices_is_in_order() -> None:
+    versions = [f"v{n % 2}.{n % 97}.{n}-rc.{n % 11}" for n in range(10_000)]
+    listed = versions_of("\n".join(versions).encode(), "example.com/x")
+    assert listed == sorted(set(versions), key=semver.sort_key)
