@@ -1,19 +1,26 @@
-"""`python -m bench [NAME] [--rounds N] [--seconds S] [--json]`: run benchmarks."""
+"""`python -m bench [NAME [SCENARIO …]] [--rounds N] [--seconds S] [--json]`: run benchmarks.
+
+Only `victim` takes scenarios.
+"""
 
 import argparse
 import json
 import sys
 
-from bench import downloads, modules, sumdb
+from bench import downloads, modules, sumdb, victim
 from bench.report import Result, render
 
 BENCHMARKS = {"downloads": downloads.run, "modules": modules.run, "sumdb": sumdb.run}
+_VICTIM = "victim"
 
 
 def main() -> None:
     """Run what is asked for and print a table."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="default: all")
+    parser.add_argument(
+        "name", nargs="?", choices=sorted([*BENCHMARKS, _VICTIM]), help="default: all"
+    )
+    parser.add_argument("scenario", nargs="*", help="what runs beside the victim; default: all")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each server (5)")
     parser.add_argument("--seconds", type=int, default=5, help="length of one turn (5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -22,6 +29,8 @@ def main() -> None:
     for name, run in BENCHMARKS.items():
         if asked.name in (None, name):
             results += run(rounds=asked.rounds, seconds=asked.seconds)
+    if asked.name in (None, _VICTIM):
+        results += victim.run(rounds=asked.rounds, seconds=asked.seconds, scenarios=asked.scenario)
     if asked.json:
         json.dump([result.as_dict() for result in results], sys.stdout, indent=2)
         print()

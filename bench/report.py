@@ -117,7 +117,61 @@ class Rate:
         return f"| {self.what} | {_span(self.ours, self.unit)} | | |"
 
 
-Result = Comparison | Bound | Rate
+@dataclass(frozen=True)
+class Disturbance:
+    """How long a victim waits alone and beside something, in turns of the same run.
+
+    Attributes:
+        what: for people.
+        p99_ms, max_ms: the limits aimed at beside it; None without an aim.
+        alone, beside: for each turn, p50, p99 and maximum in milliseconds.
+    """
+
+    what: str
+    p99_ms: float | None
+    max_ms: float | None
+    alone: list[list[float]] = field(default_factory=list)
+    beside: list[list[float]] = field(default_factory=list)
+
+    def add(self, alone: list[float], beside: list[float]) -> None:
+        """Add a turn: the milliseconds of its samples."""
+        self.alone.append(_quantiles(alone))
+        self.beside.append(_quantiles(beside))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "what": self.what,
+            "unit": "ms",
+            "quantiles": ["p50", "p99", "max"],
+            "alone": self.alone,
+            "beside": self.beside,
+            "p99_ms": self.p99_ms,
+            "max_ms": self.max_ms,
+        }
+
+    def row(self) -> str:
+        """Return its line of the Markdown table: the median of each quantile over the turns."""
+        alone, beside = (
+            [median(figures) for figures in zip(*turns, strict=True)]
+            for turns in (self.alone, self.beside)
+        )
+        cells = [f"{a:.2f} → **{b:.2f}**" for a, b in zip(alone, beside, strict=True)]
+        aims = [
+            f"{name} < {aim:g}"
+            for name, aim in (("p99", self.p99_ms), ("max", self.max_ms))
+            if aim is not None
+        ]
+        return f"| {self.what} | {' | '.join(cells)} | {', '.join(aims)} |"
+
+
+def _quantiles(waits_ms: list[float]) -> list[float]:
+    """Return p50, p99 and maximum."""
+    ordered = sorted(waits_ms)
+    return [ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)], ordered[-1]]
+
+
+Result = Comparison | Bound | Rate | Disturbance
 
 
 def _shown(figure: float) -> str:
@@ -130,15 +184,23 @@ def _span(figures: list[float], unit: str) -> str:
 
 
 def render(results: list[Result]) -> str:
-    """Return Markdown tables: ratios, then figures of Moorage alone."""
+    """Return Markdown tables: ratios, what a victim waits, then figures of Moorage alone."""
     ratios = [result.row() for result in results if isinstance(result, Comparison)]
-    bounds = [result.row() for result in results if not isinstance(result, Comparison)]
+    waits = [result.row() for result in results if isinstance(result, Disturbance)]
+    bounds = [result.row() for result in results if isinstance(result, Bound | Rate)]
     lines: list[str] = []
     if ratios:
         lines += [
             "| what | Moorage (median) | reference (median) | ratio (min–max) | aim |",
             "|---|---|---|---|---|",
             *ratios,
+        ]
+    if waits:
+        lines += [
+            *([""] if lines else []),
+            "| the victim, alone → beside it (ms) | p50 | p99 | max | aim |",
+            "|---|---|---|---|---|",
+            *waits,
         ]
     if bounds:
         lines += [
