@@ -58,6 +58,7 @@ def _shape(report: "FsckReport", *, repaired: bool) -> dict[str, Any]:
                 "files": list(f.names),
                 "size_bytes": f.size_bytes,
                 "action": f.action,
+                "result": f.result,
                 "healed": f.healed,
             }
             for f in report.findings
@@ -76,10 +77,18 @@ def _render(result: dict[str, Any]) -> "Shown":
             f["object"],
             ", ".join(f["files"]) or "-",
             human_bytes(f["size_bytes"]),
-            "fetched again" if f["healed"] else f["action"],
+            f["result"] or f["action"],
         )
         for f in result["findings"]
     ]
     shown = table(("PROBLEM", "OBJECT", "FILES", "SIZE", "REPAIR"), rows)
-    done = "done" if result["repaired"] else "nothing was changed; `moorage fsck --repair` does it"
-    return shown, f"{result['checked']} blobs checked; {done}"
+    return shown, f"{result['checked']} blobs checked; {_summary(result)}"
+
+
+def _summary(result: dict[str, Any]) -> str:
+    """Return how much of the findings was repaired."""
+    if not result["repaired"]:
+        return "nothing was changed; `moorage fsck --repair` does what is said"
+    count = len(result["findings"])
+    healed = sum(f["healed"] for f in result["findings"])
+    return "all done" if healed == count else f"done: {healed} of {count}, not done: the others"

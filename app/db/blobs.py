@@ -6,7 +6,7 @@ A blob is durable in the store before its row is committed, never the other way.
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, select
+from sqlalchemy import BigInteger, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.digest import Digest
@@ -64,6 +64,19 @@ class Blobs:
         row.damaged = True
         return True
 
+    def mark_whole(self, digest: Digest, at: datetime) -> bool:
+        """Take the mark of damage back, the bytes being right; return False without a mark."""
+        row = self._session.get(BlobRow, digest.hex)
+        if row is None or not row.damaged:
+            return False
+        row.damaged, row.checked_at = False, at
+        return True
+
+    def is_damaged(self, digest: Digest) -> bool:
+        """Whether a blob is marked as damaged."""
+        row = self._session.get(BlobRow, digest.hex)
+        return row is not None and row.damaged
+
     def mark_checked(self, digest: Digest, at: datetime) -> None:
         """Record that the bytes were hashed and are right."""
         row = self._session.get(BlobRow, digest.hex)
@@ -79,11 +92,15 @@ class Blobs:
         rows = self._session.execute(select(BlobRow).order_by(BlobRow.sha256)).scalars()
         return [_blob_of(row) for row in rows]
 
-    def checked_before(self, at: datetime, limit: int) -> list[RecordedBlob]:
-        """Return undamaged blobs whose last check is older than at, the oldest first."""
+    def due(self, at: datetime, now: datetime, limit: int) -> list[RecordedBlob]:
+        """Return undamaged blobs whose last check is older than at, the oldest first.
+
+        A check "from the future" was made while a clock was ahead, and counts as old.
+        """
         rows = self._session.execute(
             select(BlobRow)
-            .where(BlobRow.checked_at < at, BlobRow.damaged.is_(False))
+            .where(or_(BlobRow.checked_at < at, BlobRow.checked_at > now))
+            .where(BlobRow.damaged.is_(False))
             .order_by(BlobRow.checked_at)
             .limit(limit)
         ).scalars()

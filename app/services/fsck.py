@@ -33,6 +33,7 @@ class FsckProblem(StrEnum):
     MISSING = "missing"
     SHORT = "short"
     DAMAGED = "damaged"
+    MARKED = "marked"  # as damaged, although the bytes are right
     ORPHAN = "orphan"
     LEFTOVER = "leftover"
     LOG = "log"
@@ -46,7 +47,8 @@ class FsckFinding:
         object: "sha256:<hex>", the path of a leftover, or "log:<name>".
         names: the names of the files that have this blob.
         action: what a repair does, for people; for a log, the problem itself.
-        healed: whether the repair fetched the blob again.
+        result: what the repair did, or why it did nothing; "" without a repair.
+        healed: whether the repair ended the problem.
     """
 
     problem: FsckProblem
@@ -54,6 +56,7 @@ class FsckFinding:
     names: tuple[str, ...]
     size_bytes: int
     action: str
+    result: str = ""
     healed: bool = False
 
     @property
@@ -103,16 +106,20 @@ class Fsck:
 
         Args:
             deep: hash all bytes.
-            repair: quarantine damaged blobs and fetch them again, delete old orphans, remove
-                leftovers.
+            repair: quarantine damaged blobs and fetch them again, take back the marks of whole
+                ones, delete old orphans, remove leftovers.
             progress: called with (blobs checked, blobs in all).
         """
         recorded = await self._db.read(lambda s: Blobs(s).all())
         findings = []
         for index, blob in enumerate(recorded):
-            condition = await self._store.check(blob.digest, blob.size_bytes, deep=deep)
+            # A mark says that the bytes are wrong: only the bytes themselves can say otherwise.
+            is_hashed = deep or blob.damaged
+            condition = await self._store.check(blob.digest, blob.size_bytes, deep=is_hashed)
             if condition is not BlobCondition.OK:
                 findings.append(await self._bad_blob(blob.digest, blob.size_bytes, condition))
+            elif blob.damaged:
+                findings.append(await self._marked(blob.digest, blob.size_bytes))
             elif deep and repair:
                 await self._mark_checked(blob.digest)
             if progress is not None:
@@ -122,10 +129,12 @@ class Fsck:
         findings += await self._leftovers()
         if repair:
             await self._store.recover()
-            findings = [await self._repair_finding(finding) for finding in findings]
+            left = {item.object for item in await self._leftovers()}
+            findings = [await self._repair_finding(finding, left) for finding in findings]
         logs = await self._logs.run_all()
+        result = "nothing: only an operator can decide" if repair else ""
         findings += [
-            FsckFinding(FsckProblem.LOG, f"log:{log.log}", (), 0, problem)
+            FsckFinding(FsckProblem.LOG, f"log:{log.log}", (), 0, problem, result)
             for log in logs
             for problem in log.findings
         ]
@@ -144,6 +153,11 @@ class Fsck:
         return FsckFinding(
             FsckProblem(condition.value), f"sha256:{digest}", names, size, f"{verb}; {then}"
         )
+
+    async def _marked(self, digest: Digest, size: int) -> FsckFinding:
+        names = tuple(await self._db.read(lambda s: self._names(s, digest)))
+        action = "take back the mark of damage: the bytes are right"
+        return FsckFinding(FsckProblem.MARKED, f"sha256:{digest}", names, size, action)
 
     def _names(self, session: Session, digest: Digest) -> list[str]:
         if IndexLog(session).is_document(digest):
@@ -169,18 +183,33 @@ class Fsck:
             for item in leftovers
         ]
 
-    async def _repair_finding(self, finding: FsckFinding) -> FsckFinding:
-        """Do the finding's action; return the finding with the result."""
+    async def _repair_finding(self, finding: FsckFinding, left: set[str]) -> FsckFinding:
+        """Do the finding's action; return the finding with the result.
+
+        Args:
+            finding: what was found before the repair.
+            left: the leftovers that could not be removed.
+        """
         if finding.problem is FsckProblem.LEFTOVER:
-            return finding
+            is_gone = finding.object not in left
+            return replace(finding, result="removed" if is_gone else "not removed", healed=is_gone)
         digest = Digest(finding.object.removeprefix("sha256:"))
-        if finding.problem is not FsckProblem.ORPHAN:
-            if not await self._repair.suspect(digest, finding.size_bytes, "fsck", fetch=False):
-                return replace(finding, healed=True)  # the blob was healed meanwhile
-            return replace(finding, healed=await self._repair.heal(digest))
-        if finding.action == "delete it" and not await self._is_recorded(digest):
-            await self._delete(digest)
-        return finding
+        if finding.problem is FsckProblem.ORPHAN:
+            return await self._repair_orphan(finding, digest)
+        if not await self._repair.suspect(digest, finding.size_bytes, "fsck", fetch=False):
+            return replace(finding, result="its bytes are right", healed=True)
+        why_not = await self._repair.heal(digest)
+        if why_not is not None:
+            return replace(finding, result=f"not fetched again: {why_not}")
+        return replace(finding, result="fetched again", healed=True)
+
+    async def _repair_orphan(self, finding: FsckFinding, digest: Digest) -> FsckFinding:
+        if await self._is_recorded(digest):
+            return replace(finding, result="kept: a row names it by now", healed=True)
+        if finding.action != "delete it":
+            return replace(finding, result="kept")
+        await self._delete(digest)
+        return replace(finding, result="deleted", healed=True)
 
     async def _is_recorded(self, digest: Digest) -> bool:
         return await self._db.read(lambda s: Blobs(s).has(digest))

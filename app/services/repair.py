@@ -18,6 +18,7 @@ from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.services.clock import Now
 from app.services.flight import Flight
+from app.services.wholeness import Wholeness
 from app.storage.blobstore import BlobCondition, BlobStore
 
 _log = logs.get("repair")
@@ -53,26 +54,29 @@ class Repair:
         self._store = store
         self._owners = owners
         self._now = now
-        self._running: set[asyncio.Task[bool]] = set()
-        self._checks: Flight[Digest, bool] = Flight()
+        self._running: set[asyncio.Task[str | None]] = set()
+        self._wholeness = Wholeness(db, store, now)
+        self._suspicions: Flight[Digest, bool] = Flight()
 
     async def suspect(
         self, digest: Digest, size_bytes: int, why: str, *, fetch: bool = True
     ) -> bool:
         """Check a blob again; if it is damaged, call `damaged` and return True.
 
+        If it is whole, a mark of earlier damage is taken back.
+
         Concurrent calls for one blob share one check: a late call must not quarantine a blob that
         was healed meanwhile. A file that was only touched (linked, new mode) is not damaged.
         """
 
         async def check() -> bool:
-            condition = await self._store.check(digest, size_bytes, deep=True)
+            condition = await self._wholeness.check(digest, size_bytes, why)
             if condition is BlobCondition.OK:
                 return False
             await self.damaged(digest, f"{why}: {condition}", fetch=fetch)
             return True
 
-        return await self._checks.do(digest, check)
+        return await self._suspicions.do(digest, check)
 
     async def damaged(self, digest: Digest, why: str, *, fetch: bool = True) -> None:
         """Quarantine the blob, record it, and fetch it again in the background.
@@ -104,11 +108,12 @@ class Repair:
         """Return the names of all files that have the digest."""
         return [name for owner in self._owners for name in owner.names_of(session, digest)]
 
-    async def heal(self, digest: Digest) -> bool:
-        """Fetch a damaged blob again and wait for it; return False if that fails."""
+    async def heal(self, digest: Digest) -> str | None:
+        """Fetch a damaged blob again and wait for it; return None, or why that failed."""
         return await self._fetch(digest, forced=True)
 
-    async def _fetch(self, digest: Digest, *, forced: bool = False) -> bool:
+    async def _fetch(self, digest: Digest, *, forced: bool = False) -> str | None:
+        trouble = "no file has it"
         for owner in self._owners:
             names = await self._db.read(partial(owner.names_of, digest=digest))
             if not names:
@@ -117,9 +122,10 @@ class Repair:
                 await owner.fetch_again(digest, forced=forced)
             except MoorageError as error:
                 _log.error("blob not repaired", name=names[0], error=str(error))
+                trouble = str(error)
                 continue
-            return True
-        return False
+            return None
+        return trouble
 
     async def aclose(self) -> None:
         """Cancel running repairs; the next request for such a blob fetches it."""

@@ -52,8 +52,8 @@ def test_those_checked_longest_ago_are_due_first_and_damaged_ones_never(session:
     for digest, hours in ((a, -2), (b, -3), (c, -1), (damaged, -9), (fresh, 0)):
         blobs.mark_checked(digest, later(hours=hours))
     blobs.mark_damaged(damaged)
-    assert [row.digest for row in blobs.checked_before(T0, 10)] == [b, a, c]
-    assert [row.digest for row in blobs.checked_before(T0, 2)] == [b, a]
+    assert [row.digest for row in blobs.due(T0, T0, 10)] == [b, a, c]
+    assert [row.digest for row in blobs.due(T0, T0, 2)] == [b, a]
 
 
 @pytest.mark.parametrize("size", [0, 2**31, 2**53])

@@ -102,7 +102,7 @@ async def test_F90_fsck_finds_damage_and_repairs_it(
     assert await record_of(bench.services) == bench.record
     assert quarantined(bench.services) == []
 
-    assert await bench.fsck(repair=True) == [replace(finding, healed=True)]
+    assert await bench.fsck(repair=True) == [replace(finding, result="fetched again", healed=True)]
     record = await record_of(bench.services)
     assert (record.damaged, record.state) == (False, FileState.VERIFIED)
     assert len(quarantined(bench.services)) == (problem is not FsckProblem.MISSING)
@@ -214,7 +214,7 @@ async def test_an_old_orphan_is_deleted_by_repair_alone(bench: Bench) -> None:
     assert (finding.object, finding.size_bytes) == (f"sha256:{digest}", 6)
     assert finding.action == "delete it"
     assert digest in stored(bench.services)
-    assert await bench.fsck(repair=True) == [finding]
+    assert await bench.fsck(repair=True) == [replace(finding, result="deleted", healed=True)]
     assert digest not in stored(bench.services)
     [row] = await audited(bench.services, "blob.delete")
     assert (row.actor, row.object) == ("cli", f"sha256:{digest}")
@@ -364,3 +364,72 @@ async def test_a_file_that_was_only_touched_is_not_taken_away(bench: Bench, tmp_
     assert not await bench.services.upkeep.repair.suspect(bench.digest, size, "it changed")
     assert quarantined(bench.services) == []
     assert not (await record_of(bench.services)).damaged
+
+
+# Marks of damage whose cause is gone.
+
+
+async def mark(bench: Bench) -> None:
+    """Have the blob marked as a late mount leaves it: missing when asked for, and back later."""
+    away = bench.path.with_suffix(".away")
+    bench.path.rename(away)
+    assert await bench.services.upkeep.repair.suspect(
+        bench.digest, len(bench.data), "test", fetch=False
+    )
+    away.rename(bench.path)
+    assert (await record_of(bench.services)).damaged
+
+
+async def test_F103_fsck_reports_a_mark_and_repair_takes_it_back(
+    bench: Bench, fake: FakeGodev
+) -> None:
+    await mark(bench)
+    fake.fault(PATH, Fault.status(501), times=None)
+    [finding] = await bench.fsck(deep=False)
+    assert (finding.problem, finding.names, finding.harmful) == (FsckProblem.MARKED, (NAME,), True)
+    assert (await record_of(bench.services)).damaged  # it only said so
+
+    [repaired] = await bench.fsck(deep=False, repair=True)
+    assert (repaired.result, repaired.healed) == ("its bytes are right", True)
+    assert not (await record_of(bench.services)).damaged
+    [row] = await audited(bench.services, "blob.whole")
+    assert (row.object, row.detail) == (finding.object, "fsck")
+    assert await bench.fsck() == []
+    assert fake.hits == {}
+
+
+async def test_F103_a_suspicion_that_finds_the_bytes_right_takes_the_mark_back(
+    bench: Bench,
+) -> None:
+    await mark(bench)
+    assert not await bench.services.upkeep.repair.suspect(bench.digest, len(bench.data), "test")
+    assert not (await record_of(bench.services)).damaged
+
+
+async def test_F103_a_marked_archive_whose_bytes_are_back_is_served_without_upstream(
+    bench: Bench, fake: FakeGodev
+) -> None:
+    await mark(bench)
+    fake.fault(PATH, Fault.status(501), times=None)
+    record = await bench.services.releases.ingestion.ensure(NAME)
+    assert await body_of(bench.services, record) == bench.data
+    assert fake.hits == {}
+
+
+async def test_fsck_says_what_it_could_not_repair(bench: Bench, fake: FakeGodev) -> None:
+    spoil(bench.path, flipped(bench.data))
+    fake.fault(PATH, Fault.status(501), times=None)
+    [finding] = await bench.fsck(repair=True)
+    assert (finding.healed, finding.harmful) == (False, True)
+    assert finding.result.startswith("not fetched again: ")
+    assert "501" in finding.result
+
+
+async def test_scrub_looks_at_a_blob_that_was_checked_while_a_clock_was_ahead(
+    bench: Bench,
+) -> None:
+    bench.clock.advance(days=31)
+    assert await bench.services.upkeep.scrub.step() == 0
+    bench.clock.advance(days=-31)
+    spoil(bench.path, flipped(bench.data))
+    assert await bench.services.upkeep.scrub.step() == 1

@@ -36,7 +36,8 @@ from app.services.modules.troubles import contradicted
 from app.services.publiclog.checks import LogChecks, LoggedSums
 from app.services.slots import Slots
 from app.services.upstreams import Source
-from app.storage.blobstore import BlobStore
+from app.services.wholeness import Wholeness
+from app.storage.blobstore import BlobCondition, BlobStore
 from app.upstream.goproxy import path_of
 
 _MAX_BYTES = {RequestKind.INFO: MAX_INFO_BYTES, RequestKind.MOD: MAX_GO_MOD_BYTES}
@@ -65,6 +66,7 @@ class ModuleFiles:
         self._turns = turns
         self._slots = slots
         self._log_checks = log_checks
+        self._wholeness = Wholeness(db, store, now)
         self._now = now
         self._flight: Flight[tuple[int, str, str, str, LogPolicy], ModuleFile] = Flight(
             max_waiters=max_waiters, max_keys=max_queue
@@ -105,8 +107,9 @@ class ModuleFiles:
                 self._turns.hold(turn),
             ):
                 known = await self._stored(key)
-                if known is not None and not known.damaged:
-                    return known
+                whole = None if known is None else await self.whole(known)
+                if whole is not None:
+                    return whole
                 return await self._bring_in(key, source, known)
         except MoorageError as error:
             metrics.count_module_fetch(key.kind, type(error).__name__)
@@ -116,6 +119,16 @@ class ModuleFiles:
 
     async def _stored(self, key: FileKey) -> ModuleFile | None:
         return await self._db.read(lambda s: ModuleTable(s).file(*key.identity[:3], key.kind))
+
+    async def whole(self, file: ModuleFile) -> ModuleFile | None:
+        """Return a stored file if its bytes can be served; None if they must be fetched again.
+
+        A mark of damage is looked into: the bytes may be back, and then the mark is taken back.
+        """
+        if not file.damaged:
+            return file
+        condition = await self._wholeness.check(file.sha256, file.size_bytes, "before a fetch")
+        return replace(file, damaged=False) if condition is BlobCondition.OK else None
 
     async def _bring_in(self, key: FileKey, source: Source, known: ModuleFile | None) -> ModuleFile:
         # The log is asked while the file is on its way.

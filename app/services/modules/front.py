@@ -252,7 +252,8 @@ class ModuleFront:
                 at_origin = query.at(upstream.origin_id)
                 if not caller.may_fetch(route) or await self._answers.is_absent(at_origin):
                     return None
-            if file is None or file.damaged:
+            file = None if file is None else await self._files.whole(file)
+            if file is None:
                 key = FileKey.of(route, upstream.origin_id, module, version, kind)
                 file = await self._fetch(caller, route, upstream, key)
             return file

@@ -7,7 +7,7 @@ like any module's. A tenant's route of exactly `golang.org/toolchain` leads else
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app import logs
@@ -37,7 +37,8 @@ from app.services.releases.catalog import CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.policy import raise_if_held_back
-from app.storage.blobstore import BlobStore, StagedBlob
+from app.services.wholeness import Wholeness
+from app.storage.blobstore import BlobCondition, BlobStore, StagedBlob
 
 ORIGIN = "mirror:releases"
 """The origin that the built zips are kept under."""
@@ -74,6 +75,7 @@ class Toolchains:
         self._freshness = freshness
         self._leases = leases
         self._now = now
+        self._wholeness = Wholeness(db, store, now)
         self._flight: Flight[str, ModuleFile] = Flight()
         self._building = asyncio.Semaphore(1)  # one core for it, not all
         self._known: tuple[int, Mapping[str, Toolchain]] = (-1, {})
@@ -201,6 +203,12 @@ class Toolchains:
             stored = await self._stored(version)
             if stored is not None and not stored.damaged:
                 return stored
+            if stored is not None:
+                condition = await self._wholeness.check(
+                    stored.sha256, stored.size_bytes, "before it is built again"
+                )
+                if condition is BlobCondition.OK:
+                    return replace(stored, damaged=False)
             return await self._build(version, record, damaged=stored)
 
     async def _stored(self, version: str) -> ModuleFile | None:

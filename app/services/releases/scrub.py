@@ -39,7 +39,7 @@ class Scrub:
         now = self._now()
         due = now - timedelta(days=self._days)
         damaged = 0
-        for blob in await self._db.read(lambda s: Blobs(s).checked_before(due, _BATCH)):
+        for blob in await self._db.read(lambda s: Blobs(s).due(due, now, _BATCH)):
             try:
                 condition = await self._store.check(blob.digest, blob.size_bytes, deep=True)
             except StorageError as error:  # the disk failed: the bytes may still be right

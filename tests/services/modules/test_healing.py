@@ -152,7 +152,7 @@ async def test_a_blob_whose_route_is_gone_waits_for_one(one: Bench, fake: FakeGo
     assert not fake.requests
     await one.change_route("acme", off=False)
     await one.services.shared.watch.poll()
-    assert await one.repair.heal(DIGEST)
+    assert await one.repair.heal(DIGEST) is None
     assert await one.zip_of(NAME, V) == X.zip
 
 
@@ -193,3 +193,22 @@ async def test_a_small_file_that_was_damaged_in_the_database_is_not_given_out(
     )
     with pytest.raises(VerificationError, match="was found damaged"):
         await one.ask(INFO, NAME, V)
+
+
+@pytest.mark.parametrize("fetch", [True, False], ids=["go", "disable-module-fetch"])
+async def test_F103_a_marked_zip_whose_bytes_are_back_is_served_without_upstream(
+    one: Bench, fake: FakeGoproxy, fetch: bool
+) -> None:
+    """A blob folder that was mounted late, or files that were put back from a backup."""
+    path = blob_path(one.services, DIGEST)
+    away = path.with_suffix(".away")
+    path.rename(away)
+    fake.stop()
+    await found_out(one)
+    assert [r.damaged for r in await one.rows()] == [True]
+    away.rename(path)
+    resolved = await one.ask(ZIP, NAME, V, fetch=fetch)
+    assert resolved.file is not None
+    assert await one.zip_of(NAME, V) == X.zip
+    assert [r.damaged for r in await one.rows()] == [False]
+    assert len(await audited(one.services, "blob.whole")) == 1
