@@ -10,9 +10,10 @@ future and text-mode signatures gpg exits 0. For releases whose signing subkey e
 python-gnupg says invalid. The digest numbers are those of RFC 4880 section 9.4.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -26,6 +27,12 @@ BINARY_DOCUMENT = "00"  # not class 01 (text): it is also valid for a file with 
 
 _NO_PUBLIC_KEY = 9  # the last number of ERRSIG
 _OUTCOMES = ("GOODSIG", "EXPKEYSIG", "EXPSIG", "REVKEYSIG", "BADSIG", "ERRSIG")
+_ARMORED = re.compile(  # RFC 4880 section 6.2: the first line, headers, an empty line, base64
+    rb"-----BEGIN PGP SIGNATURE-----[ \t]*\r?\n(?:[A-Za-z]+: [^\r\n]*\r?\n)*"
+    rb"[A-Za-z0-9+/=\s]*\n-----END PGP SIGNATURE-----\s*",
+    re.ASCII,
+)
+_BINARY = 0x80  # RFC 4880 section 4.2: set in the first byte of every packet
 _UNSIGNED = ("NODATA", "UNEXPECTED", "BADARMOR", "PLAINTEXT")
 
 
@@ -45,6 +52,7 @@ class VerdictReason(StrEnum):
     FUTURE = "dated-in-the-future"
     SEVERAL_SIGNATURES = "several-signatures"
     NO_SIGNATURE = "no-signature"
+    OTHER_TEXT = "other-text-beside-the-signature"
     GPG_FAILED = "gpg-failed"
 
 
@@ -120,6 +128,25 @@ def judge(
             False, VerdictReason.GPG_FAILED, f"gpg's answer is unreadable: {error}"
         )
     return SignatureVerdict(True, reason, detail, *claim)
+
+
+def require_nothing_else(signature: bytes, verdict: SignatureVerdict) -> SignatureVerdict:
+    """Return the verdict; refuse a file with text before or after its armored signature.
+
+    gpg reads the armored part alone. The file is served as it is, and nobody signed the text.
+
+    Args:
+        signature: the whole file.
+        verdict: from `judge`.
+    """
+    if not verdict.accepted or _ARMORED.fullmatch(signature) or signature[0] & _BINARY:
+        return verdict
+    return replace(
+        verdict,
+        accepted=False,
+        reason=VerdictReason.OTHER_TEXT,
+        detail="the signature file holds other text before or after the signature",
+    )
 
 
 def _require_one_signature(lines: Sequence[StatusLine], returncode: int) -> None:
@@ -208,7 +235,8 @@ def _accept(
     if claim.signed_at > now + timedelta(seconds=CLOCK_SKEW_S):
         raise _Refusal(
             VerdictReason.FUTURE,
-            f"the signature is dated {claim.signed_at:%Y-%m-%d %H:%M} UTC, in the future",
+            f"the signature is dated {claim.signed_at:%Y-%m-%d %H:%M} UTC, in the future of this "
+            "server's clock; it is judged again",
         )
     expires_at = _require_in_force(claim, claim.signed_at, subkeys)
     if outcome.keyword == "EXPKEYSIG" and expires_at is None:

@@ -18,9 +18,9 @@ from app.core.digest import Digest
 from app.core.errors import KeyringError, NotYetError, SettingsError, StorageError
 from app.core.gpgfields import is_fingerprint
 from app.core.keylist import Subkey
-from app.core.signature import SignatureVerdict, VerdictReason, judge
+from app.core.signature import SignatureVerdict, VerdictReason, judge, require_nothing_else
 from app.upstream.gpg_home import locked_folder, remove_abandoned, writing
-from app.upstream.gpg_process import GpgProgram, answering
+from app.upstream.gpg_process import GpgProgram, RunningPrograms, answering
 from app.upstream.gpg_ring import Ring
 
 PINNED_FINGERPRINT = "EB4C1BFD4F042F6DDDCCEC917721F63BD38B4796"
@@ -86,6 +86,7 @@ class Gpg:
         self._binary = binary
         self._now = now
         self._version: str | None = None
+        self._running = RunningPrograms()
         self._rings: dict[Digest, Ring] = {}
         with writing(home_parent):
             remove_abandoned(home_parent.absolute())
@@ -164,10 +165,15 @@ class Gpg:
         )
         if verdict.reason is VerdictReason.BAD_SIGNATURE:
             _require_readable(data)
-        return verdict
+        return require_nothing_else(signature, verdict)
 
     def close(self) -> None:
-        """Remove the private folder; may be called twice."""
+        """End every run of gpg and remove the private folder; may be called twice.
+
+        A thread that waits for gpg gets a NotYetError at once, so that no process has to wait for a
+        gpg that hangs.
+        """
+        self._running.end()
         self._rings.clear()
         shutil.rmtree(self._root, ignore_errors=True)
         if self._lock >= 0:
@@ -202,7 +208,7 @@ class Gpg:
 
     def _program(self, home: Path) -> GpgProgram:
         with answering(self._binary, self.timeout_s):
-            program = GpgProgram(self._binary, home, lambda: self.timeout_s)
+            program = GpgProgram(self._binary, home, lambda: self.timeout_s, self._running)
         self._version = program.version_text
         return program
 

@@ -26,6 +26,10 @@ _OPTIONS = [
     "--no-autostart",
     "--disable-dirmngr",
     "--no-auto-key-retrieve",
+    # The verdict compares the dates of keys and signatures itself. With a clock that is behind, gpg
+    # would refuse a key "of the future".
+    "--ignore-time-conflict",
+    "--ignore-valid-from",
 ]
 _STATUS = "[GNUPG:] "
 # python-gnupg logs every exit code but 0, and a traceback for a missing gpg. Our errors say both.
@@ -67,13 +71,44 @@ class Transcript:
         return "".join(c if c.isprintable() else "?" for c in text)[-300:] or "no message"
 
 
+class RunningPrograms:
+    """The processes of gpg that run now, so that all of them can be ended at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[Popen[bytes]] = set()
+        self._ended = False
+
+    def add(self, process: Popen[bytes]) -> None:
+        """Take up a process that was just started; after `end` it is killed at once."""
+        with self._lock:
+            self._processes.add(process)
+            if self._ended:
+                _kill(process)
+
+    def remove(self, process: Popen[bytes]) -> None:
+        """Forget a process that has ended."""
+        with self._lock:
+            self._processes.discard(process)
+
+    def end(self) -> None:
+        """Kill every process that runs, and whatever is added later. May be called twice."""
+        with self._lock:
+            self._ended = True
+            for process in self._processes:
+                _kill(process)
+
+
 class GpgProgram(gnupg.GPG):  # type: ignore[misc]  # python-gnupg has no annotations
     """python-gnupg with deadlines and raw results."""
 
     result_map: ClassVar[dict[str, Any]] = dict(gnupg.GPG.result_map, verify=Transcript)
 
-    def __init__(self, binary: str, home: Path, timeout_s: Callable[[], float]) -> None:
-        self._timeout_s = timeout_s  # before the base class, which runs gpg for its version
+    def __init__(
+        self, binary: str, home: Path, timeout_s: Callable[[], float], running: RunningPrograms
+    ) -> None:
+        # Before the base class, which runs gpg for its version.
+        self._timeout_s, self._running = timeout_s, running
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(home),
@@ -107,9 +142,11 @@ class GpgProgram(gnupg.GPG):  # type: ignore[misc]  # python-gnupg has no annota
         # In a session of its own, the children of gpg are killed with it. A child that holds the
         # pipes open would make us wait for ever.
         command = self.make_args(args, passphrase)
-        return Popen(
+        process = Popen(
             command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=self.env, start_new_session=True
         )
+        self._running.add(process)
+        return process
 
     def _collect_output(
         self, process: Popen[bytes], result: Any, writer: Any = None, stdin: Any = None
@@ -128,6 +165,7 @@ class GpgProgram(gnupg.GPG):  # type: ignore[misc]  # python-gnupg has no annota
         finally:
             timer.cancel()
             _kill(process)
+            self._running.remove(process)
         if expired.is_set():
             raise TimeoutError
 

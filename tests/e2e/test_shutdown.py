@@ -7,8 +7,9 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -174,6 +175,33 @@ def test_F97_a_signal_during_an_ingestion_leaves_nothing_half_done(
     )
     with site.serve() as server:
         assert server.get(f"/dl/{NAME}").body == data
+
+
+@pytest.mark.slow
+def test_F66_a_gpg_that_hangs_does_not_hold_the_end_up(
+    site: Site, fake: FakeGodev, put_release, tmp_path: Path
+) -> None:
+    """Only the verification hangs: the key was taken over by the real gpg."""
+    put_release()
+    started = tmp_path / "started"
+    os.mkfifo(started)
+    gpg = tmp_path / "bin" / "gpg"
+    gpg.parent.mkdir()
+    hang = f"echo > {started}; sleep 600"
+    gpg.write_text(
+        f'#!/bin/sh\ncase "$*" in *--verify*) {hang};; *) exec {which("gpg")} "$@";; esac\n'
+    )
+    gpg.chmod(0o755)
+    path = f"{gpg.parent}:{os.environ['PATH']}"
+    hanging = replace(site, environ={**site.environ, "PATH": path})
+    with hanging.but(shutdown_s=1, drain_s=1).serve() as server:
+        asked = threading.Thread(target=ask_in_vain, args=(server,))
+        asked.start()
+        started.read_bytes()  # until gpg runs
+        server.stop(timeout_s=40)  # gpg itself would be given 60
+        asked.join(120)
+        assert not asked.is_alive()
+    assert staged(site.data_dir) == []
 
 
 def ask_in_vain(server: Server) -> None:

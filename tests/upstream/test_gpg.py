@@ -4,6 +4,7 @@ import os
 import stat
 import sys
 import tempfile
+from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -610,3 +611,65 @@ def test_F67_real_signatures_swapped_are_bad(google: Gpg) -> None:
 @pytest.mark.real
 def test_built_in_key_is_the_export_of_2026() -> None:
     assert builtin_key() == export(2026)
+
+
+# Text beside the signature, clocks, and the end -------------------------------------------------
+
+TEXT = b"This release was withdrawn; get it from evil.example instead.\n"
+HEADERS = b"-----\nVersion: GnuPG v2 - https://gnupg.org\nComment: a-b\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda asc: asc + TEXT, R.OTHER_TEXT),
+        (lambda asc: asc + b"\n \n" + TEXT, R.OTHER_TEXT),
+        (lambda asc: TEXT + asc, R.OTHER_TEXT),
+        (lambda asc: asc + asc, R.SEVERAL_SIGNATURES),
+        (lambda asc: asc + b"\r\n\n \n", R.GOOD),
+        (lambda asc: asc.replace(b"\n", b"\r\n"), R.GOOD),
+        (lambda asc: asc.replace(b"-----\n", HEADERS, 1), R.GOOD),
+    ],
+    ids=["after", "after-a-blank", "before", "another-signature", "blanks", "crlf", "headers"],
+)
+def test_F104_text_beside_an_armored_signature_is_refused(
+    change, reason: R, gpg: Gpg, keyring: Keyring, keys: ThrowawayKeys, signed: Path
+) -> None:
+    """gpg reads the armored part alone; the file would be served with words that nobody signed."""
+    verdict = gpg.verify(keyring, change(keys.signatures["good"]), signed)
+    assert (verdict.reason, verdict.accepted) == (reason, reason is R.GOOD)
+
+
+def test_F104_a_signature_that_is_not_armored_has_no_text_beside_it(
+    gpg: Gpg, keyring: Keyring, keys: ThrowawayKeys, signed: Path, tmp_path: Path
+) -> None:
+    lines = keys.signatures["good"].decode().split("\n\n", 1)[1].split("\n=")[0]
+    assert gpg.verify(keyring, b64decode(lines), signed).accepted
+
+
+def test_F96_the_clock_of_gpg_has_no_say(keys: ThrowawayKeys, tmp_path: Path, signed: Path) -> None:
+    """The keys are of 2020. A gpg of 2016 calls them keys of the future, and must not refuse."""
+    early = script(tmp_path, f'exec {which("gpg")} --faked-system-time "20160101T000000!" "$@"')
+    with closing(gpg_at(tmp_path, keys, early)) as gpg:
+        ring = gpg.load(keys.export)
+        verdicts = {row: gpg.verify(ring, keys.signatures[row], signed).reason for row in ROWS}
+    assert verdicts == ROWS
+
+
+def test_F66_a_gpg_that_hangs_is_ended_by_close(
+    keys: ThrowawayKeys, tmp_path: Path, signed: Path
+) -> None:
+    started = tmp_path / "started"
+    os.mkfifo(started)
+    hang = f"echo > {started}; sleep 600"
+    body = f'case "$*" in *--verify*) {hang};; *) exec {which("gpg")} "$@";; esac'
+    with closing(gpg_at(tmp_path, keys, script(tmp_path, body))) as gpg:
+        ring = gpg.load(keys.export)
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(gpg.verify, ring, keys.signatures["good"], signed)
+            started.read_bytes()  # until gpg runs
+            gpg.close()
+            with pytest.raises((NotYetError, StorageError)):
+                waiting.result(timeout=60)
+        with pytest.raises((NotYetError, StorageError)):
+            gpg.verify(ring, keys.signatures["good"], signed)

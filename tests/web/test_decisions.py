@@ -1,7 +1,7 @@
 """The decision log and the counts: a line for each request, hits too, and no token in any."""
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import pytest
 
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
+from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
 from tests.web.conftest import Log
@@ -50,14 +51,19 @@ class Logged:
 
 
 @pytest.fixture
-async def logged(tmp_path: Path, log: Log) -> AsyncIterator[Logged]:
-    with FakeGoproxy([X]) as fake:
-        fake.put_query(NAME, "master", info_of("v1.0.0"))
-        async with harbour(tmp_path) as site:
-            await add_tenant(site.services, "open", fake)
-            await add_tenant(site.services, "shut", fake, default=Effect.DENY, open_to_all=False)
-            token, secret = await add_token(site.services, "shut")
-            yield Logged(site, log, secret, token)
+def fake() -> Iterator[FakeGoproxy]:
+    with FakeGoproxy([X]) as upstream:
+        upstream.put_query(NAME, "master", info_of("v1.0.0"))
+        yield upstream
+
+
+@pytest.fixture
+async def logged(tmp_path: Path, log: Log, fake: FakeGoproxy) -> AsyncIterator[Logged]:
+    async with harbour(tmp_path) as site:
+        await add_tenant(site.services, "open", fake)
+        await add_tenant(site.services, "shut", fake, default=Effect.DENY, open_to_all=False)
+        token, secret = await add_token(site.services, "shut")
+        yield Logged(site, log, secret, token)
 
 
 async def test_a_line_tells_who_asked_for_what_and_which_rule_allowed_it(logged: Logged) -> None:
@@ -162,3 +168,20 @@ async def test_downloads_are_counted_for_hits_too_and_survive_a_restart(tmp_path
     assert (what.tenant, what.token, what.module, what.version) == ("shut", token, NAME, "v1.0.0")
     assert count == 7
     assert used.last_used_on == what.day
+
+
+@pytest.mark.parametrize("tail", ["@v/list", "@latest", "@v/master.info"])
+async def test_F48_a_failed_ask_is_logged_under_the_request_id_as_the_502_promises(
+    logged: Logged, fake: FakeGoproxy, tail: str
+) -> None:
+    fake.fault(f"/{NAME}/{tail}", Fault.status(401, b"their own words"), times=None)
+    got = await logged.site.ask(f"/goproxy/open/{NAME}/{tail}")
+    assert got.status == 502
+    [line] = logged.log.events("upstream failed")
+    assert line["request_id"] == got.header("x-request-id")
+    assert line["error"].startswith(f"{fake.url}/{NAME}/{tail} answered 401")
+
+
+async def test_what_is_absent_upstream_is_no_failure(logged: Logged) -> None:
+    assert (await logged.site.ask("/goproxy/open/example.com/no/@v/list")).status == 404
+    assert logged.log.events("upstream failed") == []

@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import replace
 
+from app import logs
 from app.core.acl import Decision
 from app.core.errors import (
     DeniedError,
@@ -52,6 +53,7 @@ from app.services.modules.walk import first_answer
 from app.services.upstreams import Source, Upstreams
 
 _MAX_AHEAD = 64
+_log = logs.get("modules")
 _SIBLING = {RequestKind.INFO: RequestKind.MOD, RequestKind.MOD: RequestKind.INFO}
 _ANY_ORIGIN = 0  # of a query that `first_answer` puts to each origin of a route in turn
 
@@ -290,7 +292,9 @@ class ModuleFront:
     async def _client_error(
         self, error: UpstreamError, caller: Caller, route: RecordedRoute, request: GoproxyRequest
     ) -> MoorageError:
-        """Return the error that tells the client of upstream's trouble."""
+        """Return the error that tells the client of upstream's trouble; the log gets all of it."""
+        if not isinstance(error, UpstreamAbsentError):
+            _log.warning("upstream failed", name=str(request), route=str(route), error=str(error))
         if await self._probes.is_none(error, caller, route, request):
             return UnknownError(
                 f"{request.module} is not known to be a module, one above it is; "

@@ -19,6 +19,9 @@ from app.services.releases.policy import SIGNED_SUFFIX, IngestionPolicy
 from app.upstream.godev import GoDev
 
 _log = logs.get("judging")
+# Refusals that say nothing against the archive: the signature file may be another one tomorrow, and
+# the date of a signature is compared with our clock, which may be behind.
+_PENDING = {VerdictReason.NO_SIGNATURE, VerdictReason.OTHER_TEXT, VerdictReason.FUTURE}
 _AT_ONCE = 2  # gpg and hashing use the CPU all the time
 
 
@@ -122,7 +125,7 @@ def _is_of(toolchain: ToolchainIdentity, record: FileRecord) -> bool:
 def _state(verdict: RecordedVerdict) -> FileState:
     if verdict.accepted:
         return FileState.VERIFIED
-    if verdict.reason == VerdictReason.NO_SIGNATURE:
+    if verdict.reason in _PENDING:
         return FileState.PENDING_SIGNATURE
     return FileState.QUARANTINED
 

@@ -130,7 +130,7 @@ TABLE = {
     "revoked-key": ("quarantined", "revoked-key"),
     "expired-signature": ("quarantined", "expired-signature"),
     "sha1": ("quarantined", "weak-digest"),
-    "future": ("quarantined", "dated-in-the-future"),
+    "future": ("pending-signature", "dated-in-the-future"),
     "text-mode": ("quarantined", "wrong-signature-class"),
     "two-good": ("quarantined", "several-signatures"),
     "other-file": ("quarantined", "bad-signature"),
