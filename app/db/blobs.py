@@ -6,11 +6,11 @@ A blob is durable in the store before its row is committed, never the other way.
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, or_, select
+from sqlalchemy import BigInteger, bindparam, insert, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.digest import Digest
-from app.db.base import Base
+from app.db.base import Base, table_of
 
 
 class BlobRow(Base):
@@ -40,6 +40,11 @@ class RecordedBlob:
     checked_at: datetime
 
 
+_TABLE = table_of(BlobRow)
+_IS_KNOWN = select(_TABLE.c.sha256).where(_TABLE.c.sha256 == bindparam("digest"))
+_ADD = insert(_TABLE)
+
+
 class Blobs:
     """The repository of blob rows."""
 
@@ -48,13 +53,23 @@ class Blobs:
 
     def record(self, digest: Digest, size_bytes: int, at: datetime) -> None:
         """Record a durable blob; a blob that was damaged is not damaged any more."""
-        row = self._session.get(BlobRow, digest.hex)
-        if row is None:
-            row = BlobRow(sha256=digest.hex, size_bytes=size_bytes, stored_at=at)
-            self._session.add(row)
-        row.damaged = False
-        row.checked_at = at
-        self._session.flush()
+        is_known = self._session.execute(_IS_KNOWN, {"digest": digest.hex}).first()
+        if is_known is None:
+            self._session.execute(
+                _ADD,
+                {
+                    "sha256": digest.hex,
+                    "size_bytes": size_bytes,
+                    "damaged": False,
+                    "stored_at": at,
+                    "checked_at": at,
+                },
+            )
+        else:
+            values = {"damaged": False, "checked_at": at}
+            self._session.execute(
+                update(BlobRow).where(BlobRow.sha256 == digest.hex).values(values)
+            )
 
     def mark_damaged(self, digest: Digest) -> bool:
         """Record that a blob's bytes are wrong or missing; return False if nothing changes."""

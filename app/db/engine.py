@@ -2,15 +2,19 @@
 
 SQLite gets one dedicated writer thread whose transactions are `BEGIN IMMEDIATE`: a deferred
 transaction that reads and then writes fails at once with "database is locked" in spite of
-busy_timeout. Other databases get pooled sessions that keep SQLite's promises: what is read in one
-unit of work is of one moment, and of two that insert the same row the later one looks again.
+busy_timeout. Units of work that wait for the writer share its next transaction, and so one sync of
+the disk (`_Group`). Other databases get pooled sessions that keep SQLite's promises: what is read
+in one unit of work is of one moment, and of two that insert the same row the later one looks again.
 """
 
 import asyncio
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +31,8 @@ __all__ = ["Database", "Session", "is_sqlite", "make_engine", "sqlite_url"]
 T = TypeVar("T")
 
 _READERS = 4
+_MAX_GROUP = 64
+"""Units of work in one transaction: who comes next waits for some 20 ms at most."""
 _TRIES = 5
 """Attempts at a unit of work when another transaction inserts the same row first."""
 
@@ -112,6 +118,7 @@ class Database:
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
         self._write_threads = ThreadPoolExecutor(1 if self._sqlite else 4, "db-write")
         self._read_threads = ThreadPoolExecutor(_READERS, "db-read")
+        self._waiting: deque[_Unit] = deque()
 
     @property
     def engine(self) -> Engine:
@@ -129,14 +136,46 @@ class Database:
     async def write(self, work: Callable[[Session], T]) -> T:
         """Return work(session) from a write transaction that is committed when it returns.
 
-        Where several write at once, work may run more than once; only the last run counts.
+        Where several write at once, work may share its transaction with others, and may run more
+        than once; only the last run counts.
 
         Raises:
             ConflictError: a unique or foreign key constraint refused the change.
             DatabaseBusyError: the database is locked or out of reach; nothing was changed.
         """
-        tries = 1 if self._sqlite else _TRIES
-        return await self._run(self._write_threads, self._writer, work, tries)
+        if self._sqlite:
+            return await self._write_in_group(work)
+        return await self._run(self._write_threads, self._writer, work, _TRIES)
+
+    async def _write_in_group(self, work: Callable[[Session], T]) -> T:
+        """Wait for the writer together with others; the writer takes all that wait by then."""
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        outcome.add_done_callback(_retrieved)
+        unit = _Unit(work, outcome)
+        self._waiting.append(unit)
+        try:
+            # One look at the queue for each unit: most of them find the queue empty.
+            self._write_threads.submit(self._write_waiting)
+        except RuntimeError:  # the database was closed
+            self._waiting.remove(unit)
+            raise
+        return await asyncio.shield(outcome)
+
+    def _write_waiting(self) -> None:
+        """Run the units of work that wait, in their order, in one transaction. In a thread."""
+        group: list[_Unit] = []
+        while self._waiting and len(group) < _MAX_GROUP:
+            group.append(self._waiting.popleft())
+        if not group:
+            return
+        try:
+            if not _is_committed(self._writer, group):
+                # Each is tried alone, so that nobody fails for another's reason.
+                for unit in group:
+                    _is_committed(self._writer, [unit])
+        except BaseException as error:
+            for unit in group:
+                unit.settle(error)
 
     async def _run(
         self,
@@ -159,13 +198,75 @@ class Database:
         self._reader.dispose()
 
 
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A unit of work that waits for the writer, and where its outcome goes."""
+
+    work: Callable[[Session], Any]
+    outcome: asyncio.Future[Any]
+
+    def settle(self, error: BaseException | None, result: object = None) -> None:
+        """Pass the outcome to the caller's event loop, from the writer's thread.
+
+        Only the first call for a unit counts.
+        """
+        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            self.outcome.get_loop().call_soon_threadsafe(self._settle, error, result)
+
+    def _settle(self, error: BaseException | None, result: object) -> None:
+        if self.outcome.done():
+            return
+        if error is None:
+            self.outcome.set_result(result)
+        else:
+            self.outcome.set_exception(error)
+
+
 def _retrieved(future: asyncio.Future[Any]) -> None:
     """Take note of an error that nobody waits for any more; asyncio would log its traceback."""
     if not future.cancelled():
         future.exception()
 
 
-def _transact(engine: Engine, work: Callable[[Session], T], tries: int) -> T:
+def _is_committed(engine: Engine, group: list[_Unit]) -> bool:
+    """Run units of work in one transaction and settle them; return False if a group failed.
+
+    Nothing is changed then: one of the units failed, or the commit did.
+
+    Raises:
+        DatabaseBusyError: the transaction can't begin; no unit has run.
+    """
+    has_begun = False
+
+    def work(session: Session) -> list[Any]:
+        nonlocal has_begun
+        connection = session.connection()
+        has_begun = True
+        if len(group) == 1:
+            return [group[0].work(session)]
+        return [_run_within(connection, unit.work) for unit in group]
+
+    try:
+        results = _transact(engine, work)
+    except BaseException as error:
+        if not has_begun:
+            raise
+        if len(group) > 1:
+            return False
+        group[0].settle(error)
+    else:
+        for unit, result in zip(group, results, strict=True):
+            unit.settle(None, result)
+    return True
+
+
+def _run_within(connection: Connection, work: Callable[[Session], T]) -> T:
+    """Return work(session) from a session within a transaction, which stays open."""
+    with Session(connection, expire_on_commit=False) as session, session.begin():
+        return work(session)
+
+
+def _transact(engine: Engine, work: Callable[[Session], T], tries: int = 1) -> T:
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             return work(session)

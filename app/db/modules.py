@@ -7,6 +7,7 @@ a `.info` or `.mod`, and one query reads it. A larger body and every zip is a bl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Index,
     UniqueConstraint,
     bindparam,
+    insert,
     select,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
@@ -21,7 +23,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 from app.core.digest import Digest
 from app.core.goproxy import RequestKind
 from app.core.logstate import LogState
-from app.db.base import Base
+from app.db.base import Base, table_of
 from app.db.blobs import BlobRow
 from app.db.moduleanswers import ModuleAnswerRow
 
@@ -125,16 +127,31 @@ class ModuleConflict:
 
 
 # Made once: SQLAlchemy compiles a statement object only once.
+_TABLE, _BLOBS = table_of(ModuleFileRow), table_of(BlobRow)
 _FILES = (
-    select(ModuleFileRow, BlobRow.damaged)
-    .outerjoin(BlobRow, BlobRow.sha256 == ModuleFileRow.blob_sha256)
+    select(
+        _TABLE.c.origin_id,
+        _TABLE.c.module,
+        _TABLE.c.version,
+        _TABLE.c.kind,
+        _TABLE.c.sha256,
+        _TABLE.c.size_bytes,
+        _TABLE.c.stored_at,
+        _TABLE.c.body,
+        _TABLE.c.h1,
+        _TABLE.c.go_mod_h1,
+        _TABLE.c.log_state,
+        _BLOBS.c.damaged,
+    )
+    .outerjoin_from(_TABLE, _BLOBS, _BLOBS.c.sha256 == _TABLE.c.blob_sha256)
     .where(
-        ModuleFileRow.origin_id.in_(bindparam("origins", expanding=True)),
-        ModuleFileRow.module == bindparam("module"),
-        ModuleFileRow.version == bindparam("version"),
+        _TABLE.c.origin_id.in_(bindparam("origins", expanding=True)),
+        _TABLE.c.module == bindparam("module"),
+        _TABLE.c.version == bindparam("version"),
     )
 )
-_FILE = _FILES.where(ModuleFileRow.kind == bindparam("kind"))
+_FILE = _FILES.where(_TABLE.c.kind == bindparam("kind"))
+_ADD = insert(_TABLE)
 
 
 class ModuleTable:
@@ -150,7 +167,7 @@ class ModuleTable:
         query, parameters = _FILES, {"origins": list(origins), "module": module, "version": version}
         if kind is not None:
             query, parameters = _FILE, {**parameters, "kind": kind}
-        return [_file(row, damaged) for row, damaged in self._session.execute(query, parameters)]
+        return [_selected(tuple(row)) for row in self._session.execute(query, parameters)]
 
     def of_version(self, module: str, version: str) -> list[ModuleFile]:
         """Return the stored files of one version under all origins."""
@@ -213,23 +230,23 @@ class ModuleTable:
         Raises:
             IntegrityError: the file is recorded already.
         """
-        self._session.add(
-            ModuleFileRow(
-                origin_id=file.origin_id,
-                module=file.module,
-                version=file.version,
-                kind=file.kind,
-                sha256=file.sha256.hex,
-                size_bytes=file.size_bytes,
-                body=file.body,
-                blob_sha256=None if file.body is not None else file.sha256.hex,
-                h1=file.h1,
-                go_mod_h1=file.go_mod_h1,
-                log_state=file.log_state,
-                stored_at=file.stored_at,
-            )
+        self._session.execute(
+            _ADD,
+            {
+                "origin_id": file.origin_id,
+                "module": file.module,
+                "version": file.version,
+                "kind": file.kind,
+                "sha256": file.sha256.hex,
+                "size_bytes": file.size_bytes,
+                "body": file.body,
+                "blob_sha256": None if file.body is not None else file.sha256.hex,
+                "h1": file.h1,
+                "go_mod_h1": file.go_mod_h1,
+                "log_state": file.log_state,
+                "stored_at": file.stored_at,
+            },
         )
-        self._session.flush()
 
     def replace_blob(self, file: ModuleFile) -> None:
         """Record new bytes of the same content: a zip with the same h1 that was fetched again."""
@@ -335,6 +352,25 @@ class ModuleTable:
             )
             for row in rows
         ]
+
+
+def _selected(row: tuple[Any, ...]) -> ModuleFile:
+    """Return the file of a row of `_FILES`."""
+    origin, module, version, kind, sha256, size, at, body, h1, go_mod_h1, state, damaged = row
+    return ModuleFile(
+        origin,
+        module,
+        version,
+        RequestKind(kind),
+        Digest(sha256),
+        size,
+        at,
+        body,
+        h1,
+        go_mod_h1,
+        LogState(state),
+        bool(damaged),
+    )
 
 
 def _file(row: ModuleFileRow, damaged: bool | None) -> ModuleFile:
