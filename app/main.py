@@ -43,7 +43,8 @@ class Application:
         self._leads = leads
         shared, releases = services.shared, services.releases
         settings, limits = shared.settings, shared.settings.limits
-        self.health = Health(shared.db, shared.store, releases.keyring)
+        notes = {"clock": shared.clock.trouble}
+        self.health = Health(shared.db, shared.store, releases.keyring, notes)
         self._guard = Guard(
             max_url_bytes=limits.url_bytes,
             max_header_bytes=limits.header_bytes,
@@ -66,6 +67,7 @@ class Application:
             gateways,
             Admission(shared.policies, gateways, defaults, shared.now),
             shared.now,
+            shared.clock,
         )
         self._admin = create_admin(services, self.health)
         self._background: asyncio.Task[None] | None = None
@@ -133,6 +135,8 @@ class Application:
     async def start(self) -> None:
         """Start the services and the background work."""
         await self.services.start()
+        for about, note in self.health.notes().items():
+            _log.warning("an operator has to act", about=about, note=note)
         worker = Worker(self.services, self._goproxy.decisions.flush, leads=self._leads)
         self._background = asyncio.ensure_future(worker.run())
 

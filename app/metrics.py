@@ -59,6 +59,7 @@ class _Meters:
     decisions: "Counter"
     log_refusals: "Counter"
     free_bytes: "Gauge"
+    notes: "Gauge"
 
 
 @cache
@@ -142,6 +143,7 @@ def _meters() -> _Meters:
             "moorage_authorizations", "Decisions about tenants' requests.", "outcome"
         ),
         free_bytes=gauge("moorage_storage_free_bytes", "Free bytes of the file system of blobs."),
+        notes=gauge("moorage_notes", "1 while /readyz has a note about the subject.", "about"),
     )
 
 
@@ -278,6 +280,12 @@ def count_decision(*, allowed: bool) -> None:
 def set_storage_free(count_bytes: int) -> None:
     """Set the number of free bytes of the file system of blobs."""
     _meters().free_bytes.set(count_bytes)
+
+
+def set_notes(notes: Mapping[str, bool]) -> None:
+    """Set about which subjects an operator has to act; notes must name every subject."""
+    for about, is_noted in notes.items():
+        _meters().notes.labels(about).set(is_noted)
 
 
 def prepare_multiprocess(directory: Path) -> None:

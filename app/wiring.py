@@ -29,7 +29,7 @@ from app.services.assembly import (
     UpkeepServices,
 )
 from app.services.audit import AuditReader
-from app.services.clock import Now, Pause, utc_now
+from app.services.clock import ClockWatch, Monotonic, Now, Pause, utc_now
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import SYNC, JobService
@@ -116,16 +116,23 @@ def migrate(settings: Settings) -> tuple[str | None, str]:
         db.close()
 
 
-def build(settings: Settings, *, now: Now = utc_now, pause: Pause = asyncio.sleep) -> Services:
+def build(
+    settings: Settings,
+    *,
+    now: Now = utc_now,
+    pause: Pause = asyncio.sleep,
+    monotonic: Monotonic = time.monotonic,
+) -> Services:
     """Wire everything together; nothing is started and nothing is connected yet.
 
     Args:
         settings: of this installation.
         now: the wall clock, UTC.
         pause: waits so many seconds between two tries at an upstream.
+        monotonic: seconds of a clock that only grows; tells when the wall clock was set.
     """
     prepare_data_dir(settings)
-    shared = build_shared(settings, now, pause)
+    shared = build_shared(settings, now, pause, monotonic)
     releases = build_releases(shared)
     publiclog = build_publiclog(shared)
     modules = build_modules(shared, releases, publiclog)
@@ -135,7 +142,9 @@ def build(settings: Settings, *, now: Now = utc_now, pause: Pause = asyncio.slee
     return Services(shared, releases, publiclog, modules, tenants, sumdb, upkeep)
 
 
-def build_shared(settings: Settings, now: Now, pause: Pause) -> SharedServices:
+def build_shared(
+    settings: Settings, now: Now, pause: Pause, monotonic: Monotonic
+) -> SharedServices:
     """Return what every group uses."""
     db = Database(settings.resolved_database_url)
     watch = GenerationWatch(db)
@@ -143,6 +152,7 @@ def build_shared(settings: Settings, now: Now, pause: Pause) -> SharedServices:
         settings=settings,
         now=now,
         pause=pause,
+        clock=ClockWatch(now, monotonic),
         db=db,
         store=LocalBlobStore(
             settings.data_dir,

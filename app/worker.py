@@ -16,6 +16,7 @@ from app.services.usage import FLUSH_S
 
 _TRY_S = 2.0
 _FLUSH_S = 1.0
+_CLOCK_S = 1.0
 _METRICS_S = 2.0
 _JOBS_S = 1.0
 _SCRUB_S = 600.0
@@ -46,6 +47,7 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._services.shared.watch.run())
             group.create_task(_every(_FLUSH_S, self._flush))
+            group.create_task(_every(_CLOCK_S, self._look_at_clock))
             group.create_task(_every(FLUSH_S, self._services.shared.usage.flush))
             if self._leads:
                 group.create_task(self._try_to_lead())
@@ -53,6 +55,9 @@ class Worker:
     async def _flush(self) -> None:
         metrics.flush()
         self._flush_log()
+
+    async def _look_at_clock(self) -> None:
+        self._services.shared.clock.look()
 
     async def _try_to_lead(self) -> None:
         while True:

@@ -56,7 +56,7 @@ async def without_a_pause(_seconds: float) -> None:
 async def running(settings: Settings, now: Now = utc_now) -> AsyncIterator[Services]:
     """Return a context with started services; nothing runs in the background."""
     migrate(settings)
-    services = build(settings, now=now, pause=without_a_pause)
+    services = build(settings, now=now, pause=without_a_pause, monotonic=lambda: now().timestamp())
     try:
         await services.start()
         yield services

@@ -32,6 +32,7 @@ CONTRACT = {
     "moorage_module_fetches": ("counter", {"kind", "outcome"}),
     "moorage_sumdb_refusals": ("counter", set()),
     "moorage_storage_free_bytes": ("gauge", set()),
+    "moorage_notes": ("gauge", {"about"}),
 }
 
 
@@ -53,6 +54,7 @@ def use_every_metric() -> None:
     metrics.count_index_conflict()
     metrics.count_blob_damaged()
     metrics.set_storage_free(1 << 30)
+    metrics.set_notes({"clock": False})
     metrics.flush()
 
 

@@ -63,10 +63,7 @@ class LeaseTable:
             self._session.add(LeaseRow(name=name, owner=owner, fence=1, expires_at=now + ttl))
             self._session.flush()
             return 1
-        # Taken while a clock was ahead, a lease would last until that time comes. Twice its length
-        # leaves room for hosts whose clocks differ.
-        is_held = now < row.expires_at <= now + 2 * ttl
-        if is_held and row.owner != dead_owner:
+        if _is_held(row, now, ttl) and row.owner != dead_owner:
             return None
         row.owner, row.fence, row.expires_at = owner, row.fence + 1, now + ttl
         return row.fence
@@ -91,13 +88,23 @@ class LeaseTable:
             if row is not None:
                 row.expires_at = now
 
-    def live(self, prefix: str, now: datetime) -> dict[str, str]:
-        """Return name → owner of the unexpired leases whose name starts with prefix."""
+    def live(self, prefix: str, now: datetime, ttl: timedelta) -> dict[str, str]:
+        """Return name → owner of the held leases whose name starts with prefix."""
         rows = self._session.execute(
             select(LeaseRow).where(LeaseRow.name.startswith(prefix), LeaseRow.expires_at > now)
         ).scalars()
-        return {row.name: row.owner for row in rows}
+        return {row.name: row.owner for row in rows if _is_held(row, now, ttl)}
 
     def forget_expired(self, before: datetime) -> None:
         """Delete the rows that expired before a time."""
         self._session.execute(delete(LeaseRow).where(LeaseRow.expires_at < before))
+
+
+def _is_held(row: LeaseRow, now: datetime, ttl: timedelta) -> bool:
+    """Whether a lease is held, and not left from a time when a clock was ahead.
+
+    A lease that was just renewed ends after exactly its length, by the clock of the host that
+    renewed it. Twice the length leaves room for hosts whose clocks differ; a lease that is left
+    from a clock ahead is believed for no longer than that.
+    """
+    return now < row.expires_at <= now + 2 * ttl

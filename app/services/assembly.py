@@ -15,7 +15,7 @@ from app.core.errors import KeyringError, NotYetError, SettingsError
 from app.db.engine import Database
 from app.db.schema import check_schema
 from app.services.audit import AuditReader
-from app.services.clock import Now, Pause
+from app.services.clock import ClockWatch, Now, Pause
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import JobService
@@ -73,6 +73,7 @@ class SharedServices:
     settings: Settings
     now: Now
     pause: Pause
+    clock: ClockWatch
     db: Database
     store: BlobStore
     client: HttpClient

@@ -23,7 +23,7 @@ from app.core.errors import (
 )
 from app.core.goproxy import GoproxyRequest, RequestKind, parse_path
 from app.db.modules import ModuleFile
-from app.services.clock import Now
+from app.services.clock import ClockWatch, Now
 from app.services.modules.caller import Caller, allowed
 from app.services.modules.front import ModuleFront
 from app.services.policy import PolicyReader
@@ -121,6 +121,7 @@ class GoproxyApp:
         gateways: Gateways,
         admission: Admission,
         now: Now,
+        clock: ClockWatch,
     ) -> None:
         self._policies = policies
         self._modules = modules
@@ -130,6 +131,7 @@ class GoproxyApp:
         self._gateways = gateways
         self._admission = admission
         self._now = now
+        self._clock = clock
         self._hot: HotCache[PreparedAnswer] = HotCache(
             lambda p: len(p.answer.wire) + len(p.answer.body)
         )
@@ -137,6 +139,7 @@ class GoproxyApp:
             _MAX_REFUSED, _REFUSED_S
         )
         self.decisions = DecisionLog()
+        clock.on_jump(self._forget)
 
     def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
         """Return the prepared answer to a plain GET, without any await; None where there is none.
@@ -180,6 +183,11 @@ class GoproxyApp:
             if blob is not None:
                 blob.close()
             logs.request_id.reset(reset)
+
+    def _forget(self) -> None:
+        """Forget all prepared answers: the wall clock was set, and they end by its earlier time."""
+        self._hot.clear()
+        self._refused.clear()
 
     def _key(self, scope: Scope, peer: str) -> bytes | None:
         headers: list[Header] = scope["headers"]
@@ -251,17 +259,19 @@ class GoproxyApp:
     ) -> tuple[_Content, Caller]:
         """Return the content for a caller who may have it by the policy of now.
 
-        Upstream may have taken its time, and the policy may have changed meanwhile. Then the
-        request is judged again; what was fetched is stored by now.
+        Upstream may have taken its time, and meanwhile the policy may have changed or the clock may
+        have been set. Then the request is judged again; what was fetched is stored by now.
 
         Raises:
-            OverloadedError: the policy changed during every attempt.
+            OverloadedError: policy or clock changed during every attempt.
         """
         for attempt in range(_DECISIONS):
+            jumps = self._clock.look()
             caller, path = await self._admission.admit(scope, peer, client, is_counted=attempt == 0)
             progress.caller, progress.record = caller, DecisionRecord.of(path, caller.principal)
             content = await self._content(progress, caller, path)
-            if caller.policy.generation >= self._policies.generation:
+            is_of_now = caller.policy.generation >= self._policies.generation
+            if is_of_now and self._clock.look() == jumps:
                 return content, caller
             content.close()
         raise OverloadedError("the rules changed again and again meanwhile; try again")

@@ -5,7 +5,8 @@ the keyring, never an upstream: a mirror whose upstream is down still serves wha
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
@@ -17,16 +18,32 @@ from app.db.generation import current_generation
 from app.services.releases.keyring import ReleaseKeyring, signing_subkeys
 from app.storage.blobstore import BlobStore
 
+Note = Callable[[], str | None]
 _CHECK_S = 5.0
 
 
 class Health:
-    """What this process knows of its own health."""
+    """What this process knows of its own health.
 
-    def __init__(self, db: Database, store: BlobStore, keyring: ReleaseKeyring) -> None:
+    Args:
+        db: proven by a transaction.
+        store: proven by a write.
+        keyring: must have a signing key.
+        notes: by subject, what returns one line where an operator has to act although requests can
+            be served, else None.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        store: BlobStore,
+        keyring: ReleaseKeyring,
+        notes: Mapping[str, Note] = MappingProxyType({}),
+    ) -> None:
         self._db = db
         self._store = store
         self._keyring = keyring
+        self._notes = notes
         self.draining = False
 
     async def readiness(self) -> dict[str, str]:
@@ -39,6 +56,12 @@ class Health:
             "keyring": self._usable_key,
         }
         return {name: await _checked(check) for name, check in checks.items()}
+
+    def notes(self) -> dict[str, str]:
+        """Return subject → what an operator has to look at; none of it makes this unready."""
+        texts = {subject: note() for subject, note in self._notes.items()}
+        metrics.set_notes({subject: text is not None for subject, text in texts.items()})
+        return {subject: text for subject, text in texts.items() if text is not None}
 
     async def _database(self) -> None:
         # A write transaction that changes nothing: it proves the lock and the file can be had.
@@ -75,11 +98,18 @@ def health_routes(health: Health) -> APIRouter:
     @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
-        """Answer 200 if requests can be served here, 503 and the reason if not."""
+        """Answer 200 if requests can be served here, 503 and the reason if not.
+
+        Notes say what an operator has to look at although requests are served.
+        """
         checks = await health.readiness()
         ready = all(result == "ok" for result in checks.values())
         return JSONResponse(
-            {"status": "ready" if ready else "not ready", "checks": checks},
+            {
+                "status": "ready" if ready else "not ready",
+                "checks": checks,
+                "notes": health.notes(),
+            },
             status_code=200 if ready else 503,
         )
 
@@ -93,6 +123,7 @@ def health_routes(health: Health) -> APIRouter:
     @router.get("/metrics")
     async def exposition() -> Response:
         """Return the metrics in Prometheus' text format."""
+        health.notes()
         metrics.flush()
         body = await asyncio.to_thread(metrics.render)
         return Response(body, media_type=metrics.CONTENT_TYPE)

@@ -41,6 +41,10 @@ class HotCache(Generic[V]):
         if generation == self._generation:
             self._answers[key] = answer
 
+    def clear(self) -> None:
+        """Forget every answer."""
+        self._answers.clear()
+
     def drop(self, key: bytes) -> None:
         """Forget an answer that no longer holds."""
         self._answers.pop(key, None)

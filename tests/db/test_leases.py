@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from app.db.engine import Session
 from app.db.leases import LeaseHolder, LeaseTable
 from tests.db.moments import T0, later
@@ -60,8 +62,8 @@ def test_live_leases_are_those_of_a_prefix_that_have_not_ended(session: Session)
     table = LeaseTable(session)
     for name, seconds in (("ingest:a", 0), ("ingest:b", 10), ("leader", 10)):
         table.acquire(name, "a", later(seconds=seconds), TTL, dead_owner=None)
-    assert table.live("ingest:", later(seconds=29)) == {"ingest:a": "a", "ingest:b": "a"}
-    assert table.live("ingest:", later(seconds=30)) == {"ingest:b": "a"}
+    assert table.live("ingest:", later(seconds=29), TTL) == {"ingest:a": "a", "ingest:b": "a"}
+    assert table.live("ingest:", later(seconds=30), TTL) == {"ingest:b": "a"}
     table.forget_expired(later(seconds=35))
     assert table.holder("ingest:a") is None
     assert table.holder("ingest:b") is not None
@@ -76,3 +78,15 @@ def test_a_lease_taken_by_a_clock_that_was_ahead_is_free(session: Session) -> No
 def test_a_lease_of_a_host_whose_clock_is_a_little_ahead_is_held(session: Session) -> None:
     assert acquire(session, "a", 30) == 1
     assert acquire(session, "b") is None
+
+
+@pytest.mark.parametrize(("ahead_s", "is_held"), [(59, True), (60, True), (61, False)])
+def test_F96_a_lease_from_a_clock_ahead_is_held_for_twice_its_length_at_most(
+    session: Session, ahead_s: int, is_held: bool
+) -> None:
+    """A just renewed lease ends after its length; hosts' clocks may differ by as much again."""
+    table = LeaseTable(session)
+    assert table.acquire("leader", "a", later(seconds=ahead_s - 30), TTL, dead_owner=None) == 1
+    assert (table.live("lead", later(seconds=0), TTL) != {}) is is_held
+    taken = table.acquire("leader", "b", later(seconds=0), TTL, dead_owner=None)
+    assert (taken is None) is is_held

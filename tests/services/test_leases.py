@@ -162,7 +162,7 @@ async def test_only_live_leases_of_a_prefix_are_told(database: Database, clock: 
         await own.try_acquire(name)
     clock.at += TTL
     await own.try_acquire("ingest:b")
-    live = await database.read(lambda s: LeaseTable(s).live("ingest:", clock()))
+    live = await database.read(lambda s: LeaseTable(s).live("ingest:", clock(), TTL))
     assert live == {"ingest:b": "elsewhere/1/0"}
 
 

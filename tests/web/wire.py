@@ -16,7 +16,7 @@ import uvicorn
 from app import server
 from app.main import Application
 from app.services.assembly import Services
-from app.services.clock import Now, utc_now
+from app.services.clock import Monotonic, Now, utc_now
 from app.settings import Settings
 from app.wiring import build
 from tests.installation import migrate, without_a_pause
@@ -234,7 +234,12 @@ class Site:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, *, leads: bool = False, sweeps: bool = False, now: Now = utc_now
+    settings: Settings,
+    *,
+    leads: bool = False,
+    sweeps: bool = False,
+    now: Now = utc_now,
+    monotonic: Monotonic | None = None,
 ) -> AsyncIterator[Site]:
     """Serve an application made of settings on a free port of 127.0.0.1, as the program does.
 
@@ -244,9 +249,12 @@ async def serving(
             does not ask for this has no background pass beside it. No try at an upstream waits.
         sweeps: whether slow clients are cut by real time, instead of by `Site.let_pass`.
         now: the wall clock.
+        monotonic: the clock that only grows; without one, the wall clock never parts from it.
     """
     migrate(settings)
-    application = Application(build(settings, now=now, pause=without_a_pause), leads=leads)
+    seconds = monotonic or (lambda: now().timestamp())
+    services = build(settings, now=now, pause=without_a_pause, monotonic=seconds)
+    application = Application(services, leads=leads)
     with server.bind(settings) as sock:
         kind = server.Server if sweeps else SweptServer
         running = kind(server._config(settings, application), application, 0)

@@ -229,7 +229,7 @@ class ModuleAnswers:
             self._turns.hold(turn),
         ):
             known = await self._known(query)
-            if known is not None and (since is None or known.fetched_at > since):
+            if known is not None and (since is None or known.fetched_at != since):
                 # Another process was faster. It may have recorded that a later upstream has it.
                 if known.status != 200:
                     raise _absent(query, known.status)

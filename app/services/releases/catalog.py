@@ -20,6 +20,7 @@ from app.db.releaseindex import IndexLog
 from app.db.releases import ReleaseTable, with_lease
 from app.services.clock import Now
 from app.services.generation import GenerationWatch, PerGeneration
+from app.services.leases import TTL
 from app.services.releases.policy import IngestionPolicy
 
 
@@ -145,7 +146,7 @@ class CatalogReader:
             if record is None:
                 return None
             name = f"ingest:{filename}"
-            leased = name in LeaseTable(session).live(name, now)
+            leased = name in LeaseTable(session).live(name, now, TTL)
             return with_lease(record, leased=leased), IndexLog(session).conflicts(filename)
 
         return await self._db.read(work)
