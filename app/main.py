@@ -50,13 +50,17 @@ class Application:
             max_header_bytes=limits.header_bytes,
             max_headers=limits.headers,
         )
-        sender = Sender(shared.store, services.upkeep.repair, Streams(limits.streams))
-        self._downloads = Downloads(
-            releases.catalog, releases.ingestion, releases.freshness, sender
-        )
+        streams = Streams(limits.streams, float(limits.stream_wait_s))
+        sender = Sender(shared.store, services.upkeep.repair, streams)
         gateways = Gateways(settings.network.gateways)
+        self._downloads = Downloads(
+            releases.catalog, releases.ingestion, releases.freshness, sender, gateways
+        )
         defaults = TenantDefaults(
-            streams=limits.tenant_streams, rate=limits.tenant_rate, bad_tokens=limits.bad_tokens
+            streams=limits.tenant_streams,
+            stream_wait_s=float(limits.stream_wait_s),
+            rate=limits.tenant_rate,
+            bad_tokens=limits.bad_tokens,
         )
         self._goproxy = GoproxyApp(
             shared.policies,

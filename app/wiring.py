@@ -224,11 +224,12 @@ def build_modules(
     settings, db, store, now = shared.settings, shared.db, shared.store, shared.now
     limits = settings.limits
     # The slots bound the queue, and fairly; the flights' own bound is never met before that.
-    bounds = {"max_waiters": limits.waiters_per_key, "max_queue": 2 * limits.cold_queue}
+    bounds = {"max_waiters": limits.waiters_per_key, "max_queue": 8 * limits.cold_queue}
     # Whoever shares an SQLite file is on this host, and has this data directory.
     on_one_host = is_sqlite(settings.resolved_database_url)
     turns: Turns = shared.locks if on_one_host else shared.leases
     slots = Slots(
+        fetches=limits.fetches,
         memory_bytes=limits.memory_bytes,
         wait_s=float(limits.cold_wait_s),
         places=limits.cold_queue,

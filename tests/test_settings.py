@@ -58,6 +58,8 @@ DEFAULTS = {
     "storage.scrub_days": 30,
     "limits.streams": 1000,
     "limits.tenant_streams": 64,
+    "limits.stream_wait_s": 90,
+    "limits.fetches": 1024,
     "limits.tenant_cold": 8,
     "limits.tenant_rate": 500,
     "limits.bad_tokens": 100,

@@ -64,6 +64,10 @@ class Flight(Generic[K, V]):
             if not self._waiters[key]:
                 del self._waiters[key]
 
+    def is_running(self, key: K) -> bool:
+        """Whether a task runs for key."""
+        return key in self._tasks
+
     async def _run(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
         try:
             return await work()

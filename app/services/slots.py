@@ -1,87 +1,142 @@
-"""Limits that tenants share fairly: concurrent fetches, concurrent checks, requests a second.
+"""Limits that tenants and their clients share fairly: fetches, checks, streams, requests a second.
 
 Work above a limit waits instead of failing: `go` requests hundreds of files at once and gives up at
 the first 429. The waiting time is bounded. The number of waiting fetches is bounded only to protect
-memory, and then each tenant has a share of the places.
+memory, and then each tenant, and each client of it, has a share of the places.
 """
 
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from cachetools import LRUCache
 
 from app.core.errors import OverloadedError
 from app.services.memory import MemoryBudget
+from app.upstream.goproxy import CONNECTIONS
 
 _MAX_LANES = 4096
 
 
 class FairSemaphore:
-    """At most `permits` holders at once; waiting tenants get a permit in turn.
+    """At most `permits` holders at once; waiting keys (tenants or addresses) get permits in turn.
 
-    With two permits or more, one tenant never holds all of them, so that a tenant with few requests
-    finds a free permit.
+    Args:
+        permits: how many.
+        has_reserve: whether a key gets a permit only while it holds fewer than are free. Then one
+            busy key holds half of the permits at most, two hold a third each, and so on: a key that
+            comes rarely finds a free permit.
     """
 
-    def __init__(self, permits: int) -> None:
+    def __init__(self, permits: int, *, has_reserve: bool = True) -> None:
         self._free = permits
-        self._share = max(1, permits - 1)
+        self._has_reserve = has_reserve
         self._held: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by tenant, the next one first
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by key, the next one first
 
     @asynccontextmanager
-    async def hold(self, tenant: str) -> AsyncIterator[None]:
-        """Return a context that holds one permit for a tenant."""
-        if self._may_start(tenant):
-            self._start(tenant)
-        else:
-            await self._wait(tenant)
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        """Return a context that holds one permit for a key; wait for the permit."""
+        await self.acquire(key)
         try:
             yield
         finally:
-            self._end(tenant)
+            self.release(key)
 
-    def _may_start(self, tenant: str) -> bool:
-        return self._free > 0 and self._held[tenant] < self._share
+    async def acquire(self, key: str, wait_s: float | None = None) -> None:
+        """Wait for a permit for a key and take it; `release` follows.
 
-    def _start(self, tenant: str) -> None:
+        Raises:
+            TimeoutError: no permit was free for wait_s seconds.
+        """
+        if self._may_start(key):
+            self._start(key)
+            return
+        async with asyncio.timeout(wait_s):
+            await self._wait(key)
+
+    def _may_start(self, key: str) -> bool:
+        return self._free > (self._held[key] if self._has_reserve else 0)
+
+    def _start(self, key: str) -> None:
         self._free -= 1
-        self._held[tenant] += 1
+        self._held[key] += 1
 
-    async def _wait(self, tenant: str) -> None:
+    async def _wait(self, key: str) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(tenant, deque()).append(turn)
+        self._waiting.setdefault(key, deque()).append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
-                self._end(tenant)  # the permit arrived in the same moment: pass it on
+                self.release(key)  # the permit arrived in the same moment: pass it on
             raise
 
-    def _end(self, tenant: str) -> None:
+    def release(self, key: str) -> None:
+        """Give a permit back; waiting keys get it in turn."""
         self._free += 1
-        self._held[tenant] -= 1
-        if not self._held[tenant]:
-            del self._held[tenant]
+        self._held[key] -= 1
         for name in list(self._waiting):
-            if self._may_start(name) and self._pass_on(name):
-                return
+            if not self._free:
+                break
+            if self._may_start(name):
+                self._pass_on(name)
+        if not self._held[key]:
+            del self._held[key]
 
-    def _pass_on(self, tenant: str) -> bool:
-        """Give the free permit to a tenant's next task; return False if all are cancelled."""
-        turns = self._waiting.pop(tenant)
+    def _pass_on(self, key: str) -> None:
+        """Give a free permit to a key's next task, unless all its tasks are cancelled."""
+        turns = self._waiting.pop(key)
         while turns:
             turn = turns.popleft()
             if turn.done():  # cancelled
                 continue
-            self._start(tenant)
+            self._start(key)
             turn.set_result(None)
             if turns:
-                self._waiting[tenant] = turns  # at the end, behind all other tenants
-            return True
-        return False
+                self._waiting[key] = turns  # at the end, behind all other keys
+            return
+
+
+class _Places:
+    """Places of fetches that run or wait; when all are in use, shares count.
+
+    A tenant then still has its share: half of the places, divided by the number of tenants. Where
+    a tenant has used up its share, each client of it still has the same part of that share.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._total = 0
+        self._by_tenant: dict[str, Counter[str]] = {}  # places by client
+
+    def take(self, tenant: str, client: str) -> bool:
+        """Take a place; return False, and take none, if the shares are used up."""
+        clients = self._by_tenant.get(tenant, Counter())
+        if self._total >= self._places:
+            share = _share(self._places, len(self._by_tenant))
+            client_share = _share(share, len(clients))
+            if clients.total() >= share and clients[client] >= client_share:
+                return False
+        self._by_tenant[tenant] = clients
+        clients[client] += 1
+        self._total += 1
+        return True
+
+    def give_back(self, tenant: str, client: str) -> None:
+        """Give a place back."""
+        self._total -= 1
+        clients = self._by_tenant[tenant]
+        clients[client] -= 1
+        if not clients[client]:
+            del clients[client]
+        if not clients:
+            del self._by_tenant[tenant]
+
+
+def _share(places: int, count: int) -> int:
+    return places // (2 * max(count, 1))
 
 
 class Slots:
@@ -89,69 +144,73 @@ class Slots:
 
     Args:
         checks: concurrent checks of content, of all tenants together; a check costs CPU.
+        fetches: concurrent fetches of all tenants together.
         memory_bytes: what the bodies of requests under way may hold in memory together.
         wait_s: seconds that a fetch waits for its slot.
-        places: fetches that run or wait, of all tenants together. When all places are in use, each
-            tenant may still use its share: half of the places, divided by the number of tenants.
+        places: fetches that run or wait, of all tenants together; beyond it shares count.
     """
 
     def __init__(
         self,
         *,
         checks: int = 3,
+        fetches: int = 1024,
         memory_bytes: int = 128 * 1024 * 1024,
         wait_s: float = 60.0,
         places: int = 4096,
     ) -> None:
-        self._lanes: LRUCache[tuple[str, int, int], asyncio.Semaphore] = LRUCache(_MAX_LANES)
+        self._lanes: LRUCache[tuple[str, int, int], FairSemaphore] = LRUCache(_MAX_LANES)
+        self._origins: LRUCache[int, FairSemaphore] = LRUCache(_MAX_LANES)
+        self._fetches = FairSemaphore(fetches)
         self._wait_s = wait_s
-        self._places = places
-        self._taken: Counter[str] = Counter()
-        self._total = 0
+        self._places = _Places(places)
         self.checks = FairSemaphore(checks)
         self.memory = MemoryBudget(memory_bytes)
 
     @asynccontextmanager
-    async def fetch(self, tenant: str, origin_id: int, limit: int) -> AsyncIterator[None]:
+    async def fetch(
+        self, tenant: str, origin_id: int, limit: int, client: str = ""
+    ) -> AsyncIterator[None]:
         """Return a context for one fetch of a tenant from an upstream; wait for a slot.
+
+        Args:
+            tenant: whose slots are used.
+            origin_id: the upstream.
+            limit: concurrent fetches of the tenant from this upstream.
+            client: the address that asks; waiting clients of a tenant get slots in turn.
 
         Raises:
             OverloadedError: no slot was free for wait_s, or the tenant's places are used up.
         """
-        if self._total >= self._places and self._taken[tenant] >= self._share():
+        if not self._places.take(tenant, client):
             raise OverloadedError(
-                f"tenant {tenant} waits for {self._taken[tenant]} fetches from upstream already; "
-                "try again"
+                f"tenant {tenant} waits for as many fetches from upstream as it may; try again"
             )
-        lane = self._lanes.setdefault((tenant, origin_id, limit), asyncio.Semaphore(limit))
-        self._taken[tenant] += 1
-        self._total += 1
         try:
-            await self._acquire(lane, tenant)
-            try:
+            async with AsyncExitStack() as held:
+                await self._acquire(held, tenant, origin_id, limit, client)
                 yield
-            finally:
-                lane.release()
         finally:
-            self._total -= 1
-            self._taken[tenant] -= 1
-            if not self._taken[tenant]:
-                del self._taken[tenant]
+            self._places.give_back(tenant, client)
 
-    def _share(self) -> int:
-        return self._places // (2 * max(len(self._taken), 1))
-
-    async def _acquire(self, lane: asyncio.Semaphore, tenant: str) -> None:
-        if not lane.locked():
-            await lane.acquire()
-            return
+    async def _acquire(
+        self, held: AsyncExitStack, tenant: str, origin_id: int, limit: int, client: str
+    ) -> None:
+        """Wait for the tenant's own slot first: whoever waits for it holds nothing of others."""
+        # A single client uses all slots of its tenant: a reserve would slow down every build.
+        lane = self._lanes.setdefault(
+            (tenant, origin_id, limit), FairSemaphore(limit, has_reserve=False)
+        )
+        origin = self._origins.setdefault(origin_id, FairSemaphore(CONNECTIONS))
         try:
             async with asyncio.timeout(self._wait_s):
-                await lane.acquire()
+                await held.enter_async_context(lane.hold(client))
+                await held.enter_async_context(origin.hold(tenant))
+                await held.enter_async_context(self._fetches.hold(tenant))
         except TimeoutError as error:
             raise OverloadedError(
-                f"tenant {tenant} has as many fetches from this upstream under way as it may, and "
-                f"none ended within {self._wait_s:g} s; try again"
+                f"tenant {tenant} has as many fetches from upstream under way as it may, and none "
+                f"ended within {self._wait_s:g} s; try again"
             ) from error
 
 

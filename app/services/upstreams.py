@@ -19,11 +19,13 @@ class Source:
         proxy: the upstream's client, with its credential.
         tenant: the name of the tenant whose slots a fetch uses.
         slots: number of concurrent fetches of that tenant.
+        client: the address of whoever asks, "" for background work.
     """
 
     proxy: Goproxy
     tenant: str
     slots: int
+    client: str = ""
 
 
 class Upstreams:
@@ -41,14 +43,16 @@ class Upstreams:
         self._slots = slots
         self._credentials: dict[tuple[int, int, str], Credential] = {}
 
-    def open(self, upstream: RecordedUpstream, policy: Policy, tenant: Tenant) -> Source:
-        """Return an upstream with its credential, for requests of a tenant.
+    def open(
+        self, upstream: RecordedUpstream, policy: Policy, tenant: Tenant, client: str = ""
+    ) -> Source:
+        """Return an upstream with its credential, for requests of a tenant and of a client.
 
         Raises:
             StorageError: the credential can't be opened with the present key.
         """
         proxy = self._proxies.open(upstream, self._credential(upstream, policy))
-        return Source(proxy, tenant.name, tenant.limits.cold or self._slots)
+        return Source(proxy, tenant.name, tenant.limits.cold or self._slots, client)
 
     def _credential(self, upstream: RecordedUpstream, policy: Policy) -> Credential | None:
         if upstream.credential_id is None:

@@ -261,12 +261,32 @@ class Limits(Section):
     """Limits on load, on the size of requests, and on the time of clients."""
 
     streams: Annotated[
-        Whole, Field(ge=1, le=1_000_000, description="Bodies sent at once, for each process.")
+        Whole,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Bodies over 1 MiB sent at once, for each process; one tenant, or one"
+            " address that downloads archives, has at most half of them.",
+        ),
     ] = 1000
     tenant_streams: Annotated[
         Whole,
-        Field(ge=1, le=1_000_000, description="Module zips sent to one tenant at once, as above."),
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Module zips over 1 MiB sent to one tenant at once, for each process; one"
+            " address has at most half of them.",
+        ),
     ] = 64
+    stream_wait_s: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            le=3600,
+            description="Seconds that a body waits until it is its turn to be sent; longer than"
+            " `limits.send_s`, after which slow clients give their turns back.",
+        ),
+    ] = 90
     tenant_cold: Annotated[
         Whole,
         Field(
@@ -288,6 +308,15 @@ class Limits(Section):
         Whole,
         Field(ge=1, le=1_000_000, description="Wrong tokens a minute from one address; then 429."),
     ] = 100
+    fetches: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Fetches of modules from all upstreams at once, for each process. One"
+            " tenant has at most half of them, and 64 are made to one upstream at most.",
+        ),
+    ] = 1024
     waiters_per_key: Annotated[
         Whole,
         Field(ge=1, le=1_000_000, description="Requests that wait for one file being fetched."),

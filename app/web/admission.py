@@ -5,9 +5,12 @@ What a caller may do with a module is decided by `services/authorization`; what 
 """
 
 import time
-from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+
+from cachetools import LRUCache
 
 from app.core.errors import (
     DeniedError,
@@ -21,11 +24,13 @@ from app.services.authorization import authenticate, principal_of, token_of
 from app.services.clock import Now
 from app.services.modules.caller import Caller
 from app.services.policy import Policy, PolicyReader, TenantPolicy
-from app.services.slots import Buckets
+from app.services.slots import Buckets, FairSemaphore
 from app.web.credentials import presented_token
 from app.web.responses import Header
 from app.web.streaming import Scope
-from app.web.tenancy import PREFIX, Gateways, TenantPath, parse_tenant_path
+from app.web.tenancy import PREFIX, Gateways, TenantPath, client_block, parse_tenant_path
+
+_MAX_TENANTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,13 @@ class TenantDefaults:
 
     Attributes:
         streams: zips sent to one tenant at once.
+        stream_wait_s: seconds that a zip waits for its turn.
         rate: requests a second of one tenant that are not answered from memory.
         bad_tokens: wrong tokens a minute from one address.
     """
 
     streams: int
+    stream_wait_s: float
     rate: int
     bad_tokens: int
 
@@ -55,7 +62,7 @@ class Admission:
         self._now = now
         self._rates = Buckets(time.monotonic)
         self._bad_tokens = Buckets(time.monotonic, burst_s=60.0)
-        self._streams: Counter[str] = Counter()
+        self._streams: LRUCache[tuple[str, int], FairSemaphore] = LRUCache(_MAX_TENANTS)
 
     async def admit(
         self, scope: Scope, peer: str, client: str, *, is_counted: bool = True
@@ -81,7 +88,7 @@ class Admission:
         whole = path if path.startswith(PREFIX) else path + b"/"
         to = parse_tenant_path(whole, headers, peer, self._gateways, policy.hosts)
         try:
-            of_tenant, caller = _authenticate(policy, to.tenant, headers, now)
+            of_tenant, caller = _authenticate(policy, to.tenant, headers, now, client)
         except UnauthenticatedError:
             if any(name == b"authorization" for name, _ in headers):
                 self._count_bad_token(client)
@@ -107,27 +114,35 @@ class Admission:
                 retry_after_s=max(1, round(wait_s)),
             )
 
-    async def enter_stream(self, tenant: str) -> None:
-        """Count one more body that is streamed to a tenant; `leave_stream` follows.
+    @asynccontextmanager
+    async def stream(self, tenant: str, client: str) -> AsyncIterator[None]:
+        """Return a context for a body that is streamed to a tenant; wait for a turn.
+
+        Args:
+            tenant: whose streams are counted.
+            client: the address that asks; the addresses of a tenant share its streams.
 
         Raises:
-            RateLimitedError: as many as the tenant may have are under way already.
+            RateLimitedError: no turn came in time.
         """
         of_tenant = (await self._policies.current()).tenants.get(tenant)
         most = (of_tenant.tenant.limits.streams if of_tenant else None) or self._defaults.streams
-        if self._streams[tenant] >= most:
-            raise RateLimitedError(f"tenant {tenant} has {most} downloads under way; try again")
-        self._streams[tenant] += 1
-
-    def leave_stream(self, tenant: str) -> None:
-        """Count one streamed body less."""
-        self._streams[tenant] -= 1
-        if not self._streams[tenant]:
-            del self._streams[tenant]
+        turns = self._streams.setdefault((tenant, most), FairSemaphore(most))
+        block = client_block(client)
+        try:
+            await turns.acquire(block, self._defaults.stream_wait_s)
+        except TimeoutError as error:
+            raise RateLimitedError(
+                f"tenant {tenant} has as many downloads under way as it may; try again"
+            ) from error
+        try:
+            yield
+        finally:
+            turns.release(block)
 
 
 def _authenticate(
-    policy: Policy, name: str, headers: list[Header], now: datetime
+    policy: Policy, name: str, headers: list[Header], now: datetime, client: str
 ) -> tuple[TenantPolicy, Caller]:
     presented = presented_token(headers)
     of_tenant = policy.tenants.get(name)
@@ -135,7 +150,13 @@ def _authenticate(
         raise _no_such_tenant(policy, name, presented, now)
     principal, expires_at = authenticate(policy, of_tenant, presented, now)
     caller = Caller(
-        policy, of_tenant, principal, now, fetch=_wants_fetch(headers), token_expires_at=expires_at
+        policy,
+        of_tenant,
+        principal,
+        now,
+        fetch=_wants_fetch(headers),
+        token_expires_at=expires_at,
+        client=client_block(client),
     )
     return of_tenant, caller
 

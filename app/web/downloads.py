@@ -7,12 +7,13 @@ is made by `pages`.
 import asyncio
 import re
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from secrets import token_hex
 from urllib.parse import parse_qs
 
 from app import logs, metrics
-from app.core.errors import BadInputError, MoorageError, UnknownError
+from app.core.errors import BadInputError, MoorageError, OverloadedError, UnknownError
 from app.core.gorelease import newest_supported, parse_filename
 from app.core.goversion import minor_of
 from app.core.releasefile import FileRecord
@@ -37,8 +38,9 @@ from app.web.responses import (
     plain,
     redirect,
 )
-from app.web.sending import Sender
+from app.web.sending import Sender, is_stream
 from app.web.streaming import Receive, Scope, Send
+from app.web.tenancy import Gateways, client_block
 
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NAME = re.compile(rb"/(?:dl|go)/([0-9A-Za-z._-]*)")
@@ -80,11 +82,13 @@ class Downloads:
         ingestion: Ingestion,
         freshness: Freshness,
         sender: Sender,
+        gateways: Gateways,
     ) -> None:
         self._catalog = catalog
         self._ingestion = ingestion
         self._freshness = freshness
         self._sender = sender
+        self._gateways = gateways
         self._hot: HotCache[Answer] = HotCache(lambda answer: len(answer.wire) + len(answer.body))
 
     def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
@@ -126,7 +130,9 @@ class Downloads:
         try:
             if answer is None:
                 answer, blob = await self._answer(scope, key)
-            status, sent = await self._sender.send(answer, scope, receive, send, blob)
+            peer = scope["client"][0] if scope.get("client") else ""
+            client = self._gateways.client_behind(peer, scope["headers"])
+            status, sent = await self._send(answer, blob, client, scope, receive, send)
             _log.info(
                 "request",
                 method=scope["method"],
@@ -134,13 +140,32 @@ class Downloads:
                 status=status,
                 bytes=sent,
                 seconds=round(time.monotonic() - started, 3),
-                client=scope["client"][0] if scope.get("client") else None,
+                client=client or None,
             )
         finally:
             if blob is not None:
                 blob.close()
             logs.request_id.reset(token)
         return status, sent
+
+    async def _send(
+        self,
+        answer: Answer,
+        blob: OpenBlob | None,
+        client: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> tuple[int, int]:
+        """Send an answer, a stream in its turn: all addresses share the turns."""
+        if not is_stream(answer, scope):
+            return await self._sender.send(answer, scope, receive, send, blob)
+        async with AsyncExitStack() as turns:
+            try:
+                await turns.enter_async_context(self._sender.turn(client_block(client)))
+            except OverloadedError as error:
+                answer = error_answer(error)
+            return await self._sender.send(answer, scope, receive, send, blob)
 
     async def _answer(self, scope: Scope, key: bytes) -> tuple[Answer, OpenBlob | None]:
         """Return the answer, kept for the next request, and the blob that was opened for it."""

@@ -7,7 +7,8 @@ decision about it.
 """
 
 import time
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from secrets import token_hex
 
 from cachetools import TTLCache
@@ -17,7 +18,6 @@ from app.core.errors import (
     DeniedError,
     MoorageError,
     OverloadedError,
-    RateLimitedError,
     UnauthenticatedError,
     UnknownError,
 )
@@ -36,7 +36,7 @@ from app.web.decisions import DecisionLog, DecisionRecord
 from app.web.goproxy_answers import blob_answer, log_answer, module_answer, root_answer
 from app.web.hotcache import HotCache
 from app.web.responses import Answer, Header, error_answer, plain
-from app.web.sending import Sender
+from app.web.sending import Sender, is_stream
 from app.web.streaming import Receive, Scope, Send
 from app.web.tenancy import Gateways, TenantPath
 
@@ -175,7 +175,16 @@ class GoproxyApp:
             metrics.count_hot(hit=prepared is not None)
             if prepared is None:
                 prepared, blob = await self._prepare(scope, key, peer, client)
-            status, sent = await self._send(prepared, blob, scope, receive, send)
+            async with AsyncExitStack() as turns:
+                if is_stream(prepared.answer, scope):
+                    still = await self._wait_for_turn(turns, prepared, client)
+                    if still is None:
+                        if blob is not None:
+                            blob.close()
+                        still, blob = await self._prepare(scope, key, peer, client)
+                    prepared = still
+                sending = self._sender.send(prepared.answer, scope, receive, send, blob)
+                status, sent = await sending
             is_sent = method == "GET" and status != 304
             self._account(prepared, client, status=status, sent=sent, is_sent=is_sent)
             metrics.count_request("goproxy", method, status, sent)
@@ -354,25 +363,19 @@ class GoproxyApp:
             download=content.download,
         )
 
-    async def _send(
-        self,
-        prepared: PreparedAnswer,
-        blob: OpenBlob | None,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> tuple[int, int]:
-        """Send an answer; return the status and how many bytes of body went out."""
-        answer = prepared.answer
-        # What fits into memory is no stream: a herd at a small new zip must not end in 429.
-        is_stream = answer.blob is not None and not answer.wire and scope["method"] == "GET"
-        if not is_stream:
-            return await self._sender.send(answer, scope, receive, send, blob)
+    async def _wait_for_turn(
+        self, turns: AsyncExitStack, prepared: PreparedAnswer, client: str
+    ) -> PreparedAnswer | None:
+        """Wait for the turn of a stream, of its tenant and of the process.
+
+        Returns:
+            The answer to send, an error if no turn came in time; None if the policy changed
+            meanwhile, so that the request must be judged again.
+        """
+        generation = self._policies.generation
         try:
-            await self._admission.enter_stream(prepared.tenant)
-        except RateLimitedError as error:
-            return await self._sender.send(error_answer(error), scope, receive, send)
-        try:
-            return await self._sender.send(answer, scope, receive, send, blob)
-        finally:
-            self._admission.leave_stream(prepared.tenant)
+            await turns.enter_async_context(self._admission.stream(prepared.tenant, client))
+            await turns.enter_async_context(self._sender.turn(prepared.tenant))
+        except OverloadedError as error:
+            return replace(prepared, answer=error_answer(error))
+        return prepared if self._policies.generation == generation else None

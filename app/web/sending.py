@@ -3,6 +3,8 @@
 A blob is opened, and so proven, before the first byte goes out; a damaged one is healed.
 """
 
+from contextlib import AbstractAsyncContextManager
+
 from app import logs
 from app.core.digest import Digest
 from app.core.errors import BlobDamagedError, BlobMissingError, MoorageError, StorageError
@@ -13,6 +15,13 @@ from app.web.streaming import Message, Receive, Scope, Send, Streams
 
 _START = "http.response.start"
 _log = logs.get("sending")
+
+
+def is_stream(answer: Answer, scope: Scope) -> bool:
+    """Whether the answer to a request is sent from a file, and so needs a turn."""
+    if answer.blob is None or answer.wire or scope["method"] != "GET":
+        return False
+    return for_request(answer, scope["headers"], scope["method"]).length > 0
 
 
 class Sender:
@@ -37,6 +46,17 @@ class Sender:
                 "the stored file was found damaged and is being fetched again; try again shortly"
             ) from error
 
+    def turn(self, who: str) -> AbstractAsyncContextManager[None]:
+        """Return a context for sending a stream; wait for a turn.
+
+        Args:
+            who: the tenant or the address whose share of the streams is used.
+
+        Raises:
+            OverloadedError: no turn came in time.
+        """
+        return self._streams.turn(who)
+
     async def send(
         self,
         answer: Answer,
@@ -46,6 +66,8 @@ class Sender:
         blob: OpenBlob | None = None,
     ) -> tuple[int, int]:
         """Send an answer; return the status and how many bytes of body went out.
+
+        Where `is_stream` says so, the caller holds a `turn` meanwhile.
 
         Args:
             answer: what to send.
@@ -74,10 +96,6 @@ class Sender:
         opened: OpenBlob | None,
     ) -> tuple[int, int]:
         try:
-            self._streams.enter()
-        except MoorageError as error:
-            return await self.send(error_answer(error), scope, receive, send)
-        try:
             blob = opened or await self.open(digest, answer.size_bytes)
             try:
                 await send(_start(part))
@@ -90,8 +108,6 @@ class Sender:
                     blob.close()
         except MoorageError as error:  # from opening: nothing was sent yet
             return await self.send(error_answer(error), scope, receive, send)
-        finally:
-            self._streams.leave()
         return part.status, sent
 
     async def _look_at_cut(self, digest: Digest, size_bytes: int, error: StorageError) -> None:

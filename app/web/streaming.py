@@ -7,12 +7,14 @@ meanwhile the connection is cut, so that nobody takes it for complete.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from app import metrics
 from app.core.errors import BlobDamagedError, OverloadedError, StorageError
+from app.services.slots import FairSemaphore
 from app.storage.blobstore import OpenBlob
 from app.web.connection import Connection, connection_of
 
@@ -37,27 +39,43 @@ class Part:
 
 
 class Streams:
-    """The streams of one process: how many there are, and how large their chunks may be."""
+    """The streams of one process: how many there are, and how large their chunks may be.
 
-    def __init__(self, max_streams: int) -> None:
+    Args:
+        max_streams: at once.
+        wait_s: seconds that a stream waits for its turn.
+    """
+
+    def __init__(self, max_streams: int, wait_s: float = 90.0) -> None:
         self._max_streams = max_streams
+        self._wait_s = wait_s
+        self._turns = FairSemaphore(max_streams)
         self._count = 0
 
-    def enter(self) -> None:
-        """Count one more stream.
+    @asynccontextmanager
+    async def turn(self, who: str) -> AsyncIterator[None]:
+        """Return a context for one stream; wait for a turn.
+
+        Args:
+            who: the tenant or the address that shares the turns with all others.
 
         Raises:
-            OverloadedError: there are max_streams already.
+            OverloadedError: no turn came within wait_s.
         """
-        if self._count >= self._max_streams:
-            raise OverloadedError(f"{self._max_streams} downloads are under way; try again")
+        try:
+            await self._turns.acquire(who, self._wait_s)
+        except TimeoutError as error:
+            raise OverloadedError(
+                f"{self._max_streams} downloads are under way; try again"
+            ) from error
         self._count += 1
         metrics.set_streams(self._count)
-
-    def leave(self) -> None:
-        """Count one stream less."""
-        self._count -= 1
-        metrics.set_streams(self._count)
+        try:
+            yield
+        finally:
+            self._turns.release(who)
+            self._count -= 1
+            metrics.set_streams(self._count)
 
     @property
     def chunk_bytes(self) -> int:

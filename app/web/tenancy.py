@@ -80,6 +80,22 @@ class Gateways:
         return tenants.pop().decode("ascii", "replace") if tenants else None
 
 
+def client_block(client: str) -> str:
+    """Return the addresses that count as one client: an IPv4 address, or an IPv6 /64.
+
+    "10.1.2.3" stays as it is, "2001:db8::5" gives "2001:db8::/64": one machine has all of it.
+    """
+    if ":" not in client:
+        return client
+    try:
+        address = ip_address(client.partition("%")[0])
+    except ValueError:
+        return client
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ip_network((address, 64), strict=False))
+
+
 def in_path(path: bytes) -> TenantPath | None:
     """Return the tenant that a path names, or None if it names none."""
     if not names_tenant(path):

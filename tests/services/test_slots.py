@@ -16,22 +16,33 @@ class Fetches:
         self._slots = slots
         self._end = asyncio.Event()
         self.running: list[tuple[str, int]] = []
+        self.clients: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, tenant: str, origin: int, limit: int, count: int) -> None:
+    async def start(
+        self, tenant: str, origin: int, limit: int, count: int, client: str = ""
+    ) -> None:
         for _ in range(count):
-            self.tasks.append(asyncio.ensure_future(self._one(tenant, origin, limit)))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+            self.tasks.append(asyncio.ensure_future(self._one(tenant, origin, limit, client)))
+        await _quiet()
 
-    async def _one(self, tenant: str, origin: int, limit: int) -> None:
-        async with self._slots.fetch(tenant, origin, limit):
+    async def _one(self, tenant: str, origin: int, limit: int, client: str) -> None:
+        async with self._slots.fetch(tenant, origin, limit, client):
             self.running.append((tenant, origin))
+            self.clients.append(client)
             await self._end.wait()
 
     async def finish(self) -> None:
         self._end.set()
         await asyncio.gather(*self.tasks)
+
+
+def assert_all_given_back(slots: Slots) -> None:
+    assert not slots._places._by_tenant
+    assert slots._places._total == 0
+    for semaphore in (*slots._lanes.values(), *slots._origins.values(), slots._fetches):
+        assert not semaphore._held
+        assert not any(not turn.done() for turns in semaphore._waiting.values() for turn in turns)
 
 
 async def test_a_fetch_above_the_limit_waits_its_turn() -> None:
@@ -73,26 +84,25 @@ async def test_waiting_ends_after_its_time() -> None:
     await fetches.finish()
     async with slots.fetch("acme", 1, 1):
         pass
-    assert not slots._taken
-    assert slots._total == 0
+    assert_all_given_back(slots)
 
 
 async def test_when_all_places_are_taken_each_tenant_still_has_its_share() -> None:
     slots = Slots(places=12)
     fetches = Fetches(slots)
     await fetches.start("acme", 1, 1, 12)
-    with pytest.raises(OverloadedError, match="tenant acme waits for 12 fetches"):
+    with pytest.raises(OverloadedError, match="tenant acme waits for as many"):
         async with slots.fetch("acme", 2, 1):
             pass
     await fetches.start("globex", 1, 8, 3)  # 12 // (2 * 2)
     assert [tenant for tenant, _ in fetches.running].count("globex") == 3
-    with pytest.raises(OverloadedError, match="tenant globex waits for 3 fetches"):
+    with pytest.raises(OverloadedError, match="tenant globex waits for as many"):
         async with slots.fetch("globex", 1, 8):
             pass
     await fetches.start("initech", 1, 1, 1)
     assert fetches.running[-1] == ("initech", 1)
     await fetches.finish()
-    assert not slots._taken
+    assert_all_given_back(slots)
 
 
 async def test_whoever_stops_waiting_gives_the_place_back() -> None:
@@ -102,10 +112,61 @@ async def test_whoever_stops_waiting_gives_the_place_back() -> None:
     for task in fetches.tasks[1:]:
         task.cancel()
     await asyncio.gather(*fetches.tasks[1:], return_exceptions=True)
-    assert slots._taken["acme"] == 1
+    assert slots._places._by_tenant == {"acme": {"": 1}}
     fetches.tasks = fetches.tasks[:1]
     await fetches.finish()
-    assert not slots._taken
+    assert_all_given_back(slots)
+
+
+async def test_two_tenants_with_150_hanging_upstreams_each_leave_a_third_its_slots() -> None:
+    slots = Slots(fetches=64, places=600)
+    fetches = Fetches(slots)
+    for origin in range(150):
+        await fetches.start("acme", origin, 8, 2)
+        await fetches.start("globex", 1000 + origin, 8, 2)
+    assert len(fetches.running) == 43  # 32 of the first, then no more than are free
+    for _ in range(10):
+        async with asyncio.timeout(1), slots.fetch("initech", 5000, 8):
+            pass
+    await fetches.start("initech", 5000, 8, 8)
+    assert fetches.running[43:] == [("initech", 5000)] * 8
+    await fetches.finish()
+    assert_all_given_back(slots)
+
+
+async def test_tenants_of_one_upstream_wait_for_its_connections_in_turn() -> None:
+    slots = Slots()
+    fetches = Fetches(slots)
+    for number in range(12):
+        await fetches.start(f"t{number}", 1, 8, 8)
+    assert len(fetches.running) == 64  # the connections to one upstream
+    assert {tenant for tenant, _ in fetches.running[48:]} >= {"t6", "t7", "t8"}
+    await fetches.finish()
+    assert len(fetches.running) == 96
+    assert_all_given_back(slots)
+
+
+async def test_clients_of_one_tenant_get_slots_in_turn() -> None:
+    slots = Slots()
+    fetches = Fetches(slots)
+    await fetches.start("acme", 1, 2, 100, client="10.0.0.1")
+    await fetches.start("acme", 1, 2, 1, client="10.0.0.2")
+    await fetches.finish()
+    assert fetches.clients.index("10.0.0.2") <= 4
+    assert_all_given_back(slots)
+
+
+async def test_when_a_tenants_share_is_used_up_each_client_of_it_still_has_a_part() -> None:
+    slots = Slots(places=16)
+    fetches = Fetches(slots)
+    await fetches.start("acme", 1, 1, 16, client="10.0.0.1")
+    with pytest.raises(OverloadedError):
+        async with slots.fetch("acme", 2, 1, "10.0.0.1"):
+            pass
+    async with slots.fetch("acme", 2, 1, "10.0.0.2"):
+        pass
+    await fetches.finish()
+    assert_all_given_back(slots)
 
 
 class Checks:
@@ -154,6 +215,18 @@ async def test_one_tenant_never_holds_all_permits() -> None:
     assert checks.began == ["acme", "acme", "globex"]
     await checks.end_all()
     assert checks.began.count("acme") == 6
+
+
+async def test_a_busy_key_leaves_as_many_permits_as_it_holds() -> None:
+    checks = Checks(8)
+    await checks.start("acme", 20)
+    assert checks.began == ["acme"] * 4
+    await checks.start("globex", 20)
+    assert checks.began[4:] == ["globex"] * 2
+    await checks.start("initech", 1)
+    assert checks.began[6:] == ["initech"]
+    await checks.end_all()
+    assert len(checks.began) == 41
 
 
 async def test_a_single_permit_is_anybody_s() -> None:

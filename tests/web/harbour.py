@@ -133,6 +133,12 @@ async def cooled(services: Services) -> None:
     await settled(services)
 
 
+def streams_of(site: Site, tenant: str) -> int:
+    """Return how many bodies are streamed to a tenant."""
+    lanes = site.application._goproxy._admission._streams.items()
+    return sum(turns._held.total() for (name, _), turns in lanes if name == tenant)
+
+
 def bearer(secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 

@@ -34,6 +34,7 @@ from tests.web.harbour import (
     proxy_settings,
     replace_tenant,
     settled,
+    streams_of,
 )
 from tests.web.wire import Got, Site, request, serving, until
 
@@ -271,10 +272,9 @@ async def test_F36_a_client_that_vanishes_leaves_no_stream_and_the_fetch_goes_on
         front.fake.release()
         assert (await stays.response()).body == X.zip
     assert front.fake.hits[path] == 1
-    app = front.site.application._goproxy
 
     async def none_left() -> bool:
-        return not app._admission._streams
+        return not streams_of(front.site, "acme")
 
     await until(none_left)
 
@@ -282,19 +282,18 @@ async def test_F36_a_client_that_vanishes_leaves_no_stream_and_the_fetch_goes_on
 async def test_F36_a_vanished_reader_gives_its_stream_back(front: Front) -> None:
     target = "/goproxy/acme/example.com/big/@v/v1.0.0.zip"
     await front.site.ask(target, "HEAD")
-    app = front.site.application._goproxy
     async with front.site.calling(socket_bytes=4096) as caller:
         await caller.send(request(target))
         await caller.head()
 
         async def one() -> bool:
-            return app._admission._streams.get("acme") == 1
+            return streams_of(front.site, "acme") == 1
 
         await until(one)
         caller.vanish()
 
         async def none_left() -> bool:
-            return not app._admission._streams
+            return not streams_of(front.site, "acme")
 
         await until(none_left)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
 from tests.nouns import a_tenant
 from tests.web.harbour import (
+    add_rule,
     add_tenant,
     add_token,
     assert_one_line,
@@ -23,8 +25,9 @@ from tests.web.harbour import (
     harbour,
     replace_tenant,
     settled,
+    streams_of,
 )
-from tests.web.wire import Site, request
+from tests.web.wire import Site, request, until
 
 X = module("example.com/x", "v1.0.0")
 BIG = module("example.com/big", "v1.0.0", padding_bytes=6_000_000)
@@ -32,9 +35,11 @@ BASE = "/goproxy/acme/example.com/x"
 
 
 @asynccontextmanager
-async def limited(folder: Path, **limits: Any) -> AsyncIterator[tuple[Site, FakeGoproxy]]:
+async def limited(
+    folder: Path, *, network: dict[str, Any] | None = None, **limits: Any
+) -> AsyncIterator[tuple[Site, FakeGoproxy]]:
     with FakeGoproxy([X, BIG]) as fake:
-        async with harbour(folder, limits=limits) as site:
+        async with harbour(folder, limits=limits, network=network or {}) as site:
             for tenant in ("acme", "globex"):
                 await add_tenant(site.services, tenant, fake)
             yield site, fake
@@ -113,24 +118,79 @@ async def test_F27_what_is_no_token_at_all_counts_as_a_wrong_one(
         assert [one.status for one in asked[12:]] == [429] * 18
 
 
-async def test_streams_of_one_tenant_are_limited_and_another_has_its_own(tmp_path: Path) -> None:
-    async with limited(tmp_path, tenant_streams=2) as (site, _):
-        target = "/goproxy/{}/example.com/big/@v/v1.0.0.zip"
+def from_address(address: str) -> dict[str, str]:
+    """Return the header by which a gateway says who asks."""
+    return {"X-Forwarded-For": address}
+
+
+BIG_ZIP = "/goproxy/{}/example.com/big/@v/v1.0.0.zip"
+
+
+async def test_slow_clients_leave_others_their_turn_and_give_it_back_when_they_are_cut(
+    tmp_path: Path,
+) -> None:
+    network = {"gateways": ["127.0.0.1/32"]}
+    async with limited(tmp_path, network=network, tenant_streams=4) as (site, _):
         for tenant in ("acme", "globex"):
-            assert (await site.ask(target.format(tenant), "HEAD")).status == 200
-        app = site.application._goproxy
-        async with site.calling(socket_bytes=4096) as one, site.calling(socket_bytes=4096) as two:
-            for caller in (one, two):
-                await caller.send(request(target.format("acme")))
+            assert (await site.ask(BIG_ZIP.format(tenant), "HEAD")).status == 200
+        async with AsyncExitStack() as sockets:
+            slow = [
+                await sockets.enter_async_context(site.calling(socket_bytes=4096)) for _ in range(6)
+            ]
+            for caller in slow:
+                await caller.send(request(BIG_ZIP.format("acme"), headers=from_address("10.0.0.1")))
+            for caller in slow[:2]:
                 assert (await caller.head())[0] == 200
-            assert app._admission._streams == {"acme": 2}
-            refused = await site.ask(target.format("acme"))
-            assert_one_line(refused, 429)
-            assert "2 downloads under way" in refused.text
-            assert (await site.ask(target.format("globex"))).body == BIG.zip
-            assert (await site.ask(f"{BASE}/@v/v1.0.0.mod")).status == 200
-            for caller in (one, two):
+            assert streams_of(site, "acme") == 2  # half of them for one address; four wait
+            other = from_address("10.0.0.2")
+            assert (await site.ask(BIG_ZIP.format("acme"), headers=other)).body == BIG.zip
+            same = from_address("10.0.0.1")
+            assert (await site.ask(BIG_ZIP.format("globex"), headers=same)).body == BIG.zip
+            assert (await site.ask(f"{BASE}/@v/v1.0.0.mod", headers=same)).status == 200
+            site.let_pass(0)
+            site.let_pass(60)
+            for caller in slow[2:4]:
+                assert (await caller.head())[0] == 200
+            for caller in slow:
                 caller.vanish()
+        assert (await site.ask(BIG_ZIP.format("acme"), headers=same)).body == BIG.zip
+
+
+async def test_a_download_whose_turn_does_not_come_is_told_to_come_back(tmp_path: Path) -> None:
+    async with limited(tmp_path, tenant_streams=1, stream_wait_s=1) as (site, _):
+        assert (await site.ask(BIG_ZIP.format("acme"), "HEAD")).status == 200
+        app = site.application._goproxy
+        app._admission._defaults = replace(app._admission._defaults, stream_wait_s=0.0)
+        async with site.calling(socket_bytes=4096) as one:
+            await one.send(request(BIG_ZIP.format("acme")))
+            assert (await one.head())[0] == 200
+            refused = await site.ask(BIG_ZIP.format("acme"))
+            assert_one_line(refused, 429)
+            assert "as many downloads under way as it may" in refused.text
+            tag = (await site.ask(BIG_ZIP.format("acme"), "HEAD")).header("etag") or ""
+            fresh = await site.ask(BIG_ZIP.format("acme"), headers={"If-None-Match": tag})
+            assert fresh.status == 304
+            one.vanish()
+
+
+async def test_what_is_forbidden_while_a_download_waits_for_its_turn_does_not_go_out(
+    tmp_path: Path,
+) -> None:
+    async with limited(tmp_path, tenant_streams=1) as (site, _):
+        assert (await site.ask(BIG_ZIP.format("acme"), "HEAD")).status == 200
+        async with site.calling(socket_bytes=4096) as one, site.calling() as two:
+            await one.send(request(BIG_ZIP.format("acme")))
+            assert (await one.head())[0] == 200
+            await two.send(request(BIG_ZIP.format("acme")))
+            turns = site.application._goproxy._admission._streams["acme", 1]
+
+            async def waits() -> bool:
+                return bool(turns._waiting)
+
+            await until(waits)
+            await add_rule(site.services, "acme", Effect.DENY, "example.com/big", reason="stolen")
+            one.vanish()
+            assert_one_line(await two.response(), 403)
 
 
 async def test_F39_a_crowd_at_one_file_beyond_the_waiters_is_told_to_come_back(
@@ -169,11 +229,12 @@ async def test_F39_files_beyond_the_queue_are_told_to_come_back_and_hits_are_ser
 async def test_hundreds_of_cold_files_at_once_are_all_answered(tmp_path: Path) -> None:
     """`go` gives up at the first 429 or 503, so how many wait is no reason to refuse one."""
     async with limited(tmp_path, cold_wait_s=3600) as (site, fake):
-        for n in range(200):
-            fake.put(module("example.com/many", f"v1.{n}.0"))
+        body = b"module example.com/many\n"
+        for n in range(300):
+            fake.put_raw(f"/example.com/many/@v/v1.{n}.0.mod", body)
         target = "/goproxy/acme/example.com/many/@v/v1.{}.0.mod"
-        got = await asyncio.gather(*(site.ask(target.format(n)) for n in range(200)))
-        assert {one.status for one in got} == {200}
+        got = await asyncio.gather(*(site.ask(target.format(n)) for n in range(300)))
+        assert {(one.status, one.body) for one in got} == {(200, body)}
 
 
 async def test_tenants_whose_upstreams_hang_leave_others_their_turn(tmp_path: Path) -> None:

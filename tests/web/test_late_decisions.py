@@ -29,6 +29,7 @@ from tests.web.harbour import (
     harbour,
     replace_tenant,
     settled,
+    streams_of,
 )
 from tests.web.wire import Got, Site
 
@@ -111,7 +112,7 @@ async def test_a_change_that_forbids_nothing_costs_no_second_fetch(slow: Slow, p
     got = await slow.ask_while(path, cooled)
     assert got.status == 200
     assert slow.fake.hits[f"/{path}"] == 1
-    assert not slow.site.application._goproxy._admission._streams
+    assert not streams_of(slow.site, "acme")
 
 
 def _descriptors(content: bytes) -> int:

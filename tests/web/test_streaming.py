@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,16 +113,26 @@ async def test_F90_a_blob_that_changed_since_it_was_opened_is_not_begun(
     assert client.chunks == []
 
 
-def test_many_streams_get_smaller_chunks_and_no_more_than_the_limit() -> None:
-    streams, sizes = Streams(600), []
-    for _ in range(600):
-        streams.enter()
-        sizes.append(streams.chunk_bytes)
-    assert sizes[0] == CHUNK_BYTES
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] == 64 * 1024
-    with pytest.raises(OverloadedError, match="600 downloads"):
-        streams.enter()
-    for _ in range(600):
-        streams.leave()
+async def test_many_streams_get_smaller_chunks_and_no_more_than_the_limit() -> None:
+    streams, sizes = Streams(600, wait_s=0), []
+    async with AsyncExitStack() as turns:
+        for number in range(600):
+            await turns.enter_async_context(streams.turn(f"10.0.0.{number}"))
+            sizes.append(streams.chunk_bytes)
+        assert sizes[0] == CHUNK_BYTES
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[-1] == 64 * 1024
+        with pytest.raises(OverloadedError, match="600 downloads"):
+            async with streams.turn("10.0.1.1"):
+                pass
     assert streams.chunk_bytes == CHUNK_BYTES
+
+
+async def test_one_address_leaves_turns_for_others() -> None:
+    streams = Streams(4, wait_s=0)
+    async with streams.turn("10.0.0.1"), streams.turn("10.0.0.1"):
+        with pytest.raises(OverloadedError):
+            async with streams.turn("10.0.0.1"):
+                pass
+        async with streams.turn("10.0.0.2"):
+            pass

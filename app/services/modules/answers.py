@@ -46,6 +46,7 @@ LIST = "list"
 LATEST = "latest"
 MAX_ABSENT_S = 60.0
 _MAX_ABSENT = 65_536
+_Identity = tuple[int, str, str]
 _log = logs.get("modules")
 
 
@@ -149,7 +150,11 @@ class ModuleAnswers:
         self._absences = absences
         self._lists = lists
         self._now = now
-        self._flight: Flight[tuple[int, str, str], ModuleAnswer] = Flight(
+        # Two flights, as of files: a tenant's callers share its slot, all tenants the request.
+        self._queue: Flight[tuple[str, _Identity], ModuleAnswer] = Flight(
+            max_waiters=max_waiters, max_keys=max_queue
+        )
+        self._flight: Flight[_Identity, ModuleAnswer] = Flight(
             max_waiters=max_waiters, max_keys=max_queue
         )
         self._refreshing: set[asyncio.Task[None]] = set()
@@ -214,20 +219,30 @@ class ModuleAnswers:
         self._absences.check(query.identity, str(query))
         if self._closing:
             raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
-        return await self._flight.do(
-            query.identity, lambda: self._ask_in_turn(query, since, source)
+        return await self._queue.do(
+            (source.tenant, query.identity), lambda: self._ask_with_slot(query, since, source)
         )
+
+    async def _ask_with_slot(
+        self, query: Query, since: datetime | None, source: Source
+    ) -> ModuleAnswer:
+        """Ask once the tenant has a slot, or join the request of another tenant."""
+
+        def work() -> Awaitable[ModuleAnswer]:
+            return self._ask_in_turn(query, since, source)
+
+        if self._flight.is_running(query.identity):
+            return await self._flight.do(query.identity, work)
+        # The slot first: who waits for one must not hold, and renew, a lease meanwhile.
+        async with self._slots.fetch(source.tenant, query.origin_id, source.slots, source.client):
+            return await self._flight.do(query.identity, work)
 
     async def _ask_in_turn(
         self, query: Query, since: datetime | None, source: Source
     ) -> ModuleAnswer:
         """Ask when it is this process's turn, unless another one asked meanwhile."""
         turn = f"answer:{query.origin_id}:{query}"
-        async with (
-            # The slot first: who waits for one must not hold, and renew, a lease meanwhile.
-            self._slots.fetch(source.tenant, query.origin_id, source.slots),
-            self._turns.hold(turn),
-        ):
+        async with self._turns.hold(turn):
             known = await self._known(query)
             if known is not None and (since is None or known.fetched_at != since):
                 # Another process was faster. It may have recorded that a later upstream has it.
@@ -250,7 +265,8 @@ class ModuleAnswers:
         if query.query != LIST:
             body = await proxy.get(query.path, MAX_INFO_BYTES)
             return check_resolved(query.module, query.query, body, self._now())
-        async with SpillSink(self._store, self._slots.memory, INLINE_BYTES) as sink:
+        memory = self._slots.memory
+        async with SpillSink(self._store, memory, INLINE_BYTES, source.tenant) as sink:
             await proxy.fetch_small(query.path, sink, MAX_LIST_BYTES)
             try:
                 return await self._lists.read_checked(sink, query.module, source.tenant)
@@ -286,6 +302,7 @@ class ModuleAnswers:
         for task in self._refreshing:
             task.cancel()
         await asyncio.gather(*self._refreshing, return_exceptions=True)
+        await self._queue.aclose(cancel=True)
         await self._flight.aclose(cancel=True)
 
 

@@ -22,6 +22,7 @@ class Caller:
         fetch: whether upstream may be asked; False answers with what is stored.
         is_ahead: the work runs ahead of requests; see `Flight.do`.
         token_expires_at: the end of the token that was presented; None for no end or no token.
+        client: the address that asks, or its network (`client_block`); "" for background work.
     """
 
     policy: Policy
@@ -31,6 +32,7 @@ class Caller:
     fetch: bool = True
     is_ahead: bool = False
     token_expires_at: datetime | None = None
+    client: str = ""
 
     @property
     def tenant(self) -> str:

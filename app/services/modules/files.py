@@ -6,6 +6,7 @@ evidence.
 """
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 from functools import partial
 
@@ -42,6 +43,7 @@ from app.upstream.goproxy import path_of
 
 _MAX_BYTES = {RequestKind.INFO: MAX_INFO_BYTES, RequestKind.MOD: MAX_GO_MOD_BYTES}
 _SHORT_BYTES = 16 * 1024  # checked within a millisecond or two
+_FetchKey = tuple[int, str, str, str, LogPolicy]
 PendingSums = asyncio.Future[LoggedSums | None]
 _log = logs.get("modules")
 
@@ -68,7 +70,12 @@ class ModuleFiles:
         self._log_checks = log_checks
         self._wholeness = Wholeness(db, store, now)
         self._now = now
-        self._flight: Flight[tuple[int, str, str, str, LogPolicy], ModuleFile] = Flight(
+        # Two flights: the callers of one tenant share its slot, all tenants share the fetch. So no
+        # tenant waits behind the queue of another one.
+        self._queue: Flight[tuple[str, _FetchKey], ModuleFile] = Flight(
+            max_waiters=max_waiters, max_keys=max_queue
+        )
+        self._flight: Flight[_FetchKey, ModuleFile] = Flight(
             max_waiters=max_waiters, max_keys=max_queue
         )
         self._closing = False
@@ -90,22 +97,33 @@ class ModuleFiles:
         """
         if self._closing:
             raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
-        return await self._flight.do(
-            # A caller that requires the log must not join a fetch that skips the log.
-            (*key.identity, key.log),
-            lambda: self._fetch_in_turn(key, source),
+        # A caller that requires the log must not join a fetch that skips the log.
+        fetch_key = (*key.identity, key.log)
+        return await self._queue.do(
+            (source.tenant, fetch_key),
+            lambda: self._fetch_with_slot(fetch_key, key, source),
             is_ahead=is_ahead,
         )
+
+    async def _fetch_with_slot(
+        self, fetch_key: _FetchKey, key: FileKey, source: Source
+    ) -> ModuleFile:
+        """Fetch a file once the tenant has a slot, or join the fetch of another tenant."""
+
+        def work() -> Awaitable[ModuleFile]:
+            return self._fetch_in_turn(key, source)
+
+        if self._flight.is_running(fetch_key):
+            return await self._flight.do(fetch_key, work)
+        # The slot first: who waits for one must not hold, and renew, a lease meanwhile.
+        async with self._slots.fetch(source.tenant, key.origin_id, source.slots, source.client):
+            return await self._flight.do(fetch_key, work)
 
     async def _fetch_in_turn(self, key: FileKey, source: Source) -> ModuleFile:
         """Fetch a file when it is this process's turn, unless another one stored it meanwhile."""
         turn = f"module:{key.origin_id}:{key.name}"
         try:
-            async with (
-                # The slot first: who waits for one must not hold, and renew, a lease meanwhile.
-                self._slots.fetch(source.tenant, key.origin_id, source.slots),
-                self._turns.hold(turn),
-            ):
+            async with self._turns.hold(turn):
                 known = await self._stored(key)
                 whole = None if known is None else await self.whole(known)
                 if whole is not None:
@@ -170,13 +188,16 @@ class ModuleFiles:
     async def _fetch_small(
         self, key: FileKey, source: Source, pending_sums: PendingSums
     ) -> ModuleFile:
-        async with SpillSink(self._store, self._slots.memory, INLINE_BYTES) as sink:
+        async with self._sink(source) as sink:
             file = await self._receive_small(key, source, sink)
             file = await self._with_log_state(file, pending_sums)
             if file.size_bytes <= INLINE_BYTES:
                 return file
             await sink.commit(file.sha256)
         return replace(file, body=None)
+
+    def _sink(self, source: Source) -> SpillSink:
+        return SpillSink(self._store, self._slots.memory, INLINE_BYTES, source.tenant)
 
     async def _receive_small(self, key: FileKey, source: Source, sink: SpillSink) -> ModuleFile:
         """Fetch a .info or .mod into a sink and check it, in a thread unless it is short."""
@@ -279,7 +300,7 @@ class ModuleFiles:
         if known is None:
             raise VerificationError(f"{key.name} is not stored; there is nothing to compare")
         if key.kind is not RequestKind.ZIP:
-            async with SpillSink(self._store, self._slots.memory, INLINE_BYTES) as sink:
+            async with self._sink(source) as sink:
                 file = await self._receive_small(key, source, sink)
             await self._refuse_contradiction(file, known)
             return known
@@ -336,4 +357,5 @@ class ModuleFiles:
     async def aclose(self, *, drain_s: float) -> None:
         """Start nothing new; give running fetches drain_s seconds, then cancel them."""
         self._closing = True
-        await self._flight.drain(drain_s)
+        await self._queue.drain(drain_s)
+        await self._flight.aclose(cancel=True)

@@ -287,7 +287,8 @@ class ModuleFront:
         return await self._files.settle(file, route.log) if was_not_asked or is_due else file
 
     def _open(self, caller: Caller, upstream: RecordedUpstream) -> Source:
-        return self._upstreams.open(upstream, caller.policy, caller.of_tenant.tenant)
+        tenant = caller.of_tenant.tenant
+        return self._upstreams.open(upstream, caller.policy, tenant, caller.client)
 
     async def _client_error(
         self, error: UpstreamError, caller: Caller, route: RecordedRoute, request: GoproxyRequest

@@ -1,7 +1,8 @@
 """A sink for bodies of unknown length: short ones stay in memory, longer ones go to a staged blob.
 
 So a stalled download holds little memory, and a short body costs no file. What is held in memory is
-taken from the budget of the process; where that is used up, a short body is staged, too.
+taken from the budget of the process; where the tenant's share is used up, a short body is staged,
+too.
 """
 
 from contextlib import AsyncExitStack
@@ -21,11 +22,15 @@ class SpillSink:
         store: where a long body is staged.
         budget: of the process.
         memory_bytes: the longest body that stays in memory.
+        tenant: whose share of the budget is used.
     """
 
-    def __init__(self, store: BlobStore, budget: MemoryBudget, memory_bytes: int) -> None:
+    def __init__(
+        self, store: BlobStore, budget: MemoryBudget, memory_bytes: int, tenant: str
+    ) -> None:
         self._store = store
         self._budget = budget
+        self._tenant = tenant
         self._memory_bytes = memory_bytes
         self._memory = bytearray()
         self._staged: StagedBlob | None = None
@@ -44,7 +49,7 @@ class SpillSink:
         await self._stack.__aexit__(kind, error, trace)
 
     def _empty(self) -> None:
-        self._budget.give_back(len(self._memory))
+        self._budget.give_back(len(self._memory), self._tenant)
         self._memory.clear()
 
     @property
@@ -71,7 +76,7 @@ class SpillSink:
         """
         if self._staged is None:
             is_short = len(self._memory) + len(chunk) <= self._memory_bytes
-            if is_short and self._budget.take(len(chunk)):
+            if is_short and self._budget.take(len(chunk), self._tenant):
                 self._memory += chunk
                 return
             self._staged = await self._stack.enter_async_context(self._store.stage())

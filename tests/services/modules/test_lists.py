@@ -37,7 +37,7 @@ class Store:
 
 async def checked(lists: Lists, body: bytes, module: str = NAME, tenant: str = "acme") -> bytes:
     """Have a body checked as a download that has ended."""
-    async with SpillSink(Store(), MemoryBudget(len(body)), len(body)) as sink:
+    async with SpillSink(Store(), MemoryBudget(2 * len(body)), len(body), tenant) as sink:
         await sink.write(body)
         return await lists.read_checked(sink, module, tenant)
 

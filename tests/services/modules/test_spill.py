@@ -33,7 +33,7 @@ async def write(sink: SpillSink, body: bytes, step: int) -> None:
 async def test_the_body_is_what_was_written_wherever_it_lies(
     one: Bench, body: bytes, step: int
 ) -> None:
-    async with SpillSink(one.services.shared.store, BUDGET, LIMIT) as sink:
+    async with SpillSink(one.services.shared.store, BUDGET, LIMIT, "acme") as sink:
         await write(sink, body, step)
         assert sink.size_bytes == len(body)
         await sink.seal()
@@ -50,7 +50,7 @@ async def test_the_body_is_what_was_written_wherever_it_lies(
 async def test_a_download_that_begins_again_forgets_what_came(
     one: Bench, first: bytes, second: bytes
 ) -> None:
-    async with SpillSink(one.services.shared.store, BUDGET, LIMIT) as sink:
+    async with SpillSink(one.services.shared.store, BUDGET, LIMIT, "acme") as sink:
         await write(sink, first, 9)
         await sink.restart()
         await write(sink, second.upper(), 9)
@@ -59,13 +59,13 @@ async def test_a_download_that_begins_again_forgets_what_came(
 
 
 async def test_what_is_not_committed_leaves_nothing(one: Bench) -> None:
-    async with SpillSink(one.services.shared.store, BUDGET, LIMIT) as sink:
+    async with SpillSink(one.services.shared.store, BUDGET, LIMIT, "acme") as sink:
         await write(sink, LONG, 9)
     await one.assert_untouched()
 
 
 async def test_a_staged_body_that_is_gone_is_an_error_of_the_storage(one: Bench) -> None:
-    async with SpillSink(one.services.shared.store, BUDGET, LIMIT) as sink:
+    async with SpillSink(one.services.shared.store, BUDGET, LIMIT, "acme") as sink:
         await write(sink, LONG, 9)
         await sink.seal()
         [path] = staged(one.services)
@@ -75,18 +75,24 @@ async def test_a_staged_body_that_is_gone_is_an_error_of_the_storage(one: Bench)
 
 
 async def test_what_lies_in_memory_comes_out_of_the_budget_and_goes_back(one: Bench) -> None:
-    store, budget = one.services.shared.store, MemoryBudget(2 * LIMIT)
-    async with SpillSink(store, budget, LIMIT) as first, SpillSink(store, budget, LIMIT) as second:
+    store, budget = one.services.shared.store, MemoryBudget(4 * LIMIT)
+
+    def sink(tenant: str) -> SpillSink:
+        return SpillSink(store, budget, LIMIT, tenant)
+
+    async with sink("acme") as first, sink("acme") as second:
         await write(first, SHORT, 9)
         await write(second, SHORT, 9)
-        assert budget.left_bytes == 0
-        async with SpillSink(store, budget, LIMIT) as third:
+        assert budget.left_bytes == 2 * LIMIT
+        async with sink("acme") as third, sink("globex") as other:
             await write(third, b"x", 1)
             assert third.is_staged
+            await write(other, SHORT, 9)
+            assert not other.is_staged
         await second.restart()
-        assert budget.left_bytes == LIMIT
+        assert budget.left_bytes == 3 * LIMIT
         await write(first, b"more", 9)
         assert first.is_staged
-        assert budget.left_bytes == 2 * LIMIT
+        assert budget.left_bytes == 4 * LIMIT
         await write(second, SHORT, 9)
-    assert budget.left_bytes == 2 * LIMIT
+    assert budget.left_bytes == 4 * LIMIT
