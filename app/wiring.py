@@ -16,7 +16,7 @@ from app.core.errors import BadInputError, SettingsError, StorageError
 from app.core.gorelease import ReleaseFileKind
 from app.core.notekey import parse_vkey
 from app.core.selection import Selection
-from app.db.engine import Database, is_sqlite
+from app.db.engine import Database, is_sqlite, sqlite_path
 from app.db.schema import upgrade
 from app.services.assembly import (
     ModuleServices,
@@ -78,8 +78,10 @@ from app.services.upstreams import Upstreams
 from app.services.usage import UsageCounter
 from app.settings import Settings
 from app.storage import durable
+from app.storage.freespace import FreeSpace
 from app.storage.hostlocks import HostLocks
 from app.storage.local import LocalBlobStore
+from app.storage.reserve import Reserve
 from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.godev import GoDev
 from app.upstream.goproxy import Goproxies
@@ -109,7 +111,7 @@ def prepare_data_dir(settings: Settings) -> bool:
 def migrate(settings: Settings) -> tuple[str | None, str]:
     """Bring the database to this program's schema; return (before, after)."""
     prepare_data_dir(settings)
-    db = Database(settings.resolved_database_url)
+    db = _database(settings)
     try:
         return upgrade(db.engine)
     finally:
@@ -146,7 +148,7 @@ def build_shared(
     settings: Settings, now: Now, pause: Pause, monotonic: Monotonic
 ) -> SharedServices:
     """Return what every group uses."""
-    db = Database(settings.resolved_database_url)
+    db = _database(settings)
     watch = GenerationWatch(db)
     return SharedServices(
         settings=settings,
@@ -154,10 +156,7 @@ def build_shared(
         pause=pause,
         clock=ClockWatch(now, monotonic),
         db=db,
-        store=LocalBlobStore(
-            settings.data_dir,
-            min_free_fraction=settings.storage.min_free_percent / 100,
-        ),
+        store=LocalBlobStore(settings.data_dir, min_free_fraction=_min_free_fraction(settings)),
         client=_http_client(settings, pause),
         watch=watch,
         leases=Leases(db, now),
@@ -315,6 +314,22 @@ def _relays(
         log.name: LogRelay(log.name, parse_vkey(log.vkey), SumdbServer(client, log.url), db, now)
         for log in settings.sumdb.upstreams
     }
+
+
+def _database(settings: Settings) -> Database:
+    """Return the database; an SQLite file has a floor of free space and a reserve beside it."""
+    url = settings.resolved_database_url
+    path = sqlite_path(url)
+    if path is None:
+        return Database(url)
+    space = FreeSpace(path.parent, _min_free_fraction(settings))
+    reserve = Reserve(path.with_name(f"{path.name}.reserve"), space)
+    reserve.open()
+    return Database(url, reserve)
+
+
+def _min_free_fraction(settings: Settings) -> float:
+    return settings.storage.min_free_percent / 100
 
 
 def _guard(settings: Settings) -> AddressGuard:

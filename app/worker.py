@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from app import logs, metrics
 from app.core.errors import DatabaseBusyError, MoorageError
+from app.db.engine import Room
 from app.db.leases import LeaseHolder, LeaseTable
 from app.services.assembly import Services
 from app.services.jobs import SYNC
@@ -129,7 +130,7 @@ class Worker:
     async def _tidy(self) -> None:
         shared = self._services.shared
         before = shared.now() - timedelta(days=1)
-        await shared.db.write(lambda s: LeaseTable(s).forget_expired(before))
+        await shared.db.write(lambda s: LeaseTable(s).forget_expired(before), room=Room.BELOW_FLOOR)
 
 
 def _is_cancelled() -> bool:

@@ -11,22 +11,23 @@ import asyncio
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from app.core.errors import ConflictError, DatabaseBusyError
+from app.core.errors import ConflictError, DatabaseBusyError, StorageError, StorageFullError
 
 # Services name the session type without knowing SQLAlchemy.
-__all__ = ["Database", "Session", "is_sqlite", "make_engine", "sqlite_url"]
+__all__ = ["Database", "Room", "Session", "is_sqlite", "make_engine", "sqlite_path", "sqlite_url"]
 
 T = TypeVar("T")
 
@@ -42,6 +43,9 @@ _PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA busy_timeout=5000",
 )
+_TRANSACTION_BYTES = 64 * 1024
+"""What a transaction takes besides large values: the pages that it changes, in SQLite's log."""
+_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 _WAL_TRIES = 50
 _WAL_PAUSE_S = 0.1
 
@@ -54,6 +58,12 @@ def sqlite_url(path: Path) -> str:
 def is_sqlite(url: str) -> bool:
     """Report whether url is that of an SQLite database."""
     return make_url(url).get_backend_name() == "sqlite"
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the file of an SQLite database; None for another database."""
+    database = make_url(url).database
+    return Path(database) if is_sqlite(url) and database else None
 
 
 def make_engine(url: str, *, read_only: bool = False) -> Engine:
@@ -104,11 +114,44 @@ def _begin_read(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
 
 
-class Database:
-    """Units of work against one database; safe for concurrent use from one event loop."""
+class Room(StrEnum):
+    """Which part of the disk a transaction may use. Everything else stays free for the next kind.
 
-    def __init__(self, url: str) -> None:
+    ABOVE_FLOOR: whatever a request causes to be stored.
+    BELOW_FLOOR: upkeep of rows that exist: leases, marks, removals. It may use the floor.
+    RESERVE: revoking and denying, with their audit rows. They may use the reserve, too.
+    """
+
+    ABOVE_FLOOR = "above floor"
+    BELOW_FLOOR = "below floor"
+    RESERVE = "reserve"
+
+
+class Disk(Protocol):
+    """The disk of an SQLite database. The methods block."""
+
+    def require(self, size_bytes: int) -> None:
+        """Return if size_bytes more fit above the floor.
+
+        Raises:
+            StorageFullError: they do not fit.
+        """
+
+    def let_go(self) -> bool:
+        """Give a part of the reserve back to the disk; return False if nothing is left."""
+
+
+class Database:
+    """Units of work against one database; safe for concurrent use from one event loop.
+
+    Args:
+        url: "sqlite:///…" or "postgresql+psycopg://…".
+        disk: where an SQLite file lies; None checks no free space.
+    """
+
+    def __init__(self, url: str, disk: Disk | None = None) -> None:
         self.url = url
+        self._disk = disk
         self._sqlite = is_sqlite(url)
         self._writer = make_engine(url)
         if self._sqlite:
@@ -131,27 +174,48 @@ class Database:
         Raises:
             DatabaseBusyError: the database is locked or out of reach.
         """
-        return await self._run(self._read_threads, self._reader, work)
+        return await self._run(self._read_threads, partial(_transact, self._reader, work))
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(
+        self,
+        work: Callable[[Session], T],
+        *,
+        room: Room = Room.ABOVE_FLOOR,
+        size_bytes: int = 0,
+    ) -> T:
         """Return work(session) from a write transaction that is committed when it returns.
 
         Where several write at once, work may share its transaction with others, and may run more
         than once; only the last run counts.
 
+        Args:
+            work: reads and writes.
+            room: which part of the disk it may use.
+            size_bytes: of the large values that it stores: bodies.
+
         Raises:
             ConflictError: a unique or foreign key constraint refused the change.
             DatabaseBusyError: the database is locked or out of reach; nothing was changed.
+            StorageFullError: the disk has no room for the change; nothing was changed.
         """
         if self._sqlite:
-            return await self._write_in_group(work)
-        return await self._run(self._write_threads, self._writer, work, _TRIES)
+            return await self._write_in_group(work, room, size_bytes)
+        return await self._run(self._write_threads, partial(_transact, self._writer, work, _TRIES))
 
-    async def _write_in_group(self, work: Callable[[Session], T]) -> T:
+    async def require_room(self) -> None:
+        """Return if a small change would fit above the floor; asked before work that stores.
+
+        Raises:
+            StorageFullError: it would not fit.
+        """
+        if self._disk is not None:
+            await self._run(self._read_threads, partial(self._disk.require, _TRANSACTION_BYTES))
+
+    async def _write_in_group(self, work: Callable[[Session], T], room: Room, size_bytes: int) -> T:
         """Wait for the writer together with others; the writer takes all that wait by then."""
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         outcome.add_done_callback(_retrieved)
-        unit = _Unit(work, outcome)
+        unit = _Unit(work, outcome, room, size_bytes)
         self._waiting.append(unit)
         try:
             # One look at the queue for each unit: most of them find the queue empty.
@@ -166,26 +230,62 @@ class Database:
         group: list[_Unit] = []
         while self._waiting and len(group) < _MAX_GROUP:
             group.append(self._waiting.popleft())
-        if not group:
-            return
         try:
-            if not _is_committed(self._writer, group):
-                # Each is tried alone, so that nobody fails for another's reason.
-                for unit in group:
-                    _is_committed(self._writer, [unit])
+            group = self._with_room(group)
+            if len(group) > 1 and _failure(self._writer, group) is None:
+                return
+            # Each is tried alone, so that nobody fails for another's reason.
+            for unit in group:
+                self._write_alone(unit)
         except BaseException as error:
             for unit in group:
                 unit.settle(error)
 
-    async def _run(
-        self,
-        threads: ThreadPoolExecutor,
-        engine: Engine,
-        work: Callable[[Session], T],
-        tries: int = 1,
-    ) -> T:
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(threads, _transact, engine, work, tries)
+    def _with_room(self, group: list["_Unit"]) -> list["_Unit"]:
+        """Return the units that fit into their part of the disk; settle the others."""
+        if self._disk is None:
+            return group
+        fitting, size_bytes = [], _TRANSACTION_BYTES
+        for unit in group:
+            try:
+                if unit.room is Room.ABOVE_FLOOR:
+                    # A value goes into the log first, and from there into the file.
+                    self._disk.require(size_bytes + 2 * unit.size_bytes)
+                    size_bytes += 2 * unit.size_bytes
+            except StorageError as error:
+                unit.settle(error)
+            else:
+                fitting.append(unit)
+        return fitting
+
+    def _write_alone(self, unit: "_Unit") -> None:
+        """Run one unit in a transaction of its own; on a full disk again while room is made."""
+        more_room = self._make_room(unit.room)
+        while (error := _failure(self._writer, [unit])) is not None:
+            if not (isinstance(error, StorageFullError) and next(more_room, False)):
+                unit.settle(error)
+                return
+
+    def _make_room(self, room: Room) -> Iterator[bool]:
+        """Yield True each time that a full disk may have room for one more try.
+
+        A checkpoint copies SQLite's log into the file; then the space of the log is used again. The
+        checkpoint itself may need space for new pages, so that another follows each step of the
+        reserve.
+        """
+        self._checkpoint()
+        yield True
+        while room is Room.RESERVE and self._disk is not None and self._disk.let_go():
+            self._checkpoint()
+            yield True
+
+    def _checkpoint(self) -> None:
+        """Copy SQLite's log into the file, as far as readers and the disk allow."""
+        with suppress(DBAPIError, sqlite3.Error), closing(self._writer.raw_connection()) as raw:
+            raw.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    async def _run(self, threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        future = asyncio.get_running_loop().run_in_executor(threads, call)
         # A caller that goes away must not leave a half-known transaction behind unobserved.
         future.add_done_callback(_retrieved)
         return await asyncio.shield(future)
@@ -204,6 +304,8 @@ class _Unit:
 
     work: Callable[[Session], Any]
     outcome: asyncio.Future[Any]
+    room: Room
+    size_bytes: int
 
     def settle(self, error: BaseException | None, result: object = None) -> None:
         """Pass the outcome to the caller's event loop, from the writer's thread.
@@ -228,10 +330,11 @@ def _retrieved(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-def _is_committed(engine: Engine, group: list[_Unit]) -> bool:
-    """Run units of work in one transaction and settle them; return False if a group failed.
+def _failure(engine: Engine, group: list[_Unit]) -> BaseException | None:
+    """Run units of work in one transaction and settle them; return why nothing was changed.
 
-    Nothing is changed then: one of the units failed, or the commit did.
+    None means that all is committed. Else one of the units failed, or the commit did; no unit is
+    settled then.
 
     Raises:
         DatabaseBusyError: the transaction can't begin; no unit has run.
@@ -251,13 +354,10 @@ def _is_committed(engine: Engine, group: list[_Unit]) -> bool:
     except BaseException as error:
         if not has_begun:
             raise
-        if len(group) > 1:
-            return False
-        group[0].settle(error)
-    else:
-        for unit, result in zip(group, results, strict=True):
-            unit.settle(None, result)
-    return True
+        return error
+    for unit, result in zip(group, results, strict=True):
+        unit.settle(None, result)
+    return None
 
 
 def _run_within(connection: Connection, work: Callable[[Session], T]) -> T:
@@ -275,6 +375,10 @@ def _transact(engine: Engine, work: Callable[[Session], T], tries: int = 1) -> T
             return _transact(engine, work, tries - 1)
         raise ConflictError(f"the database refused the change: {_brief(error)}") from error
     except DBAPIError as error:
+        if getattr(error.orig, "sqlite_errorcode", 0) in _FULL:
+            raise StorageFullError(
+                "the server's disk is full, and the change can't be written; free some space"
+            ) from error
         raise DatabaseBusyError(f"the database can't be used now: {_brief(error)}") from error
 
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from app.core.digest import Digest
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.db.releaseindex import IndexLog
 from app.services.clock import Now
 from app.services.repair import Repair
@@ -142,7 +142,7 @@ class Fsck:
 
     async def _mark_checked(self, digest: Digest) -> None:
         at = self._now()
-        await self._db.write(lambda s: Blobs(s).mark_checked(digest, at))
+        await self._db.write(lambda s: Blobs(s).mark_checked(digest, at), room=Room.BELOW_FLOOR)
 
     async def _bad_blob(self, digest: Digest, size: int, condition: BlobCondition) -> FsckFinding:
         names = tuple(await self._db.read(lambda s: self._names(s, digest)))
@@ -221,4 +221,4 @@ class Fsck:
         def work(session: Session) -> None:
             AuditLog(session).append(at, "cli", "blob.delete", f"sha256:{digest}", "orphan")
 
-        await self._db.write(work)
+        await self._db.write(work, room=Room.BELOW_FLOOR)

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from app import logs
-from app.core.errors import DatabaseBusyError, MoorageError, UnknownError
+from app.core.errors import DatabaseBusyError, MoorageError, StorageFullError, UnknownError
 from app.core.job import Job, JobState
 from app.db.audit import AuditLog
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.db.jobs import Jobs
 from app.services.clock import Now
 
@@ -64,7 +64,7 @@ class JobService:
                     failed = replace(job, state=JobState.FAILED, finished_at=at, result=result)
                     self._save(session, failed)
 
-        await self._db.write(work)
+        await self._db.write(work, room=Room.BELOW_FLOOR)
 
     async def run_next(self) -> bool:
         """Run the oldest queued job to its end; return False if no job is queued."""
@@ -84,8 +84,8 @@ class JobService:
         """Save the result of a job; try until the database accepts it, since a caller waits."""
         while True:
             try:
-                return await self._db.write(lambda s: self._save(s, job))
-            except DatabaseBusyError as error:
+                return await self._db.write(lambda s: self._save(s, job), room=Room.BELOW_FLOOR)
+            except (DatabaseBusyError, StorageFullError) as error:
                 _log.warning("job not saved", job=job.id, error=str(error))
                 await asyncio.sleep(1)
 

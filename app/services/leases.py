@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from app.core.errors import DatabaseBusyError
-from app.db.engine import Database, Session
+from app.core.errors import DatabaseBusyError, StorageFullError
+from app.db.engine import Database, Room, Session
 from app.db.leases import LeaseHolder, LeaseTable
 from app.services.clock import Now
 
@@ -77,8 +77,13 @@ class Leases:
         self._now = now
         self._owner = owner or this_owner()
 
-    async def try_acquire(self, name: str) -> LeaseHolder | None:
-        """Take the lease if it is free or expired, or its owner is dead; else return None."""
+    async def try_acquire(self, name: str, *, room: Room = Room.BELOW_FLOOR) -> LeaseHolder | None:
+        """Take the lease if it is free or expired, or its owner is dead; else return None.
+
+        Args:
+            name: of the lease.
+            room: ABOVE_FLOOR for work that stores something: it does not begin on a full disk.
+        """
 
         def work(session: Session) -> int | None:
             table = LeaseTable(session)
@@ -86,18 +91,20 @@ class Leases:
             dead = last.owner if last and is_dead(last.owner) else None
             return table.acquire(name, self._owner, self._now(), TTL, dead_owner=dead)
 
-        fence = await self._db.write(work)
+        fence = await self._db.write(work, room=room)
         return None if fence is None else LeaseHolder(name, self._owner, fence)
 
     @contextlib.asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[LeaseHolder]:
         """Wait for the lease, renew it inside the context, and release it at the end.
 
+        The context is for work that stores something.
+
         After a long pause of the process the lease may be lost. The transaction that records the
         result must check the fence.
         """
         pause_s = _POLL_S
-        while (holder := await self.try_acquire(name)) is None:
+        while (holder := await self.try_acquire(name, room=Room.ABOVE_FLOOR)) is None:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, _POLL_MAX_S)
         async with self.keep(holder):
@@ -113,15 +120,17 @@ class Leases:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
             # A lease that can't be released expires by itself.
-            with contextlib.suppress(DatabaseBusyError):
-                await self._db.write(lambda s: LeaseTable(s).release(holder, self._now()))
+            with contextlib.suppress(DatabaseBusyError, StorageFullError):
+                await self._db.write(
+                    lambda s: LeaseTable(s).release(holder, self._now()), room=Room.BELOW_FLOOR
+                )
 
     async def _renew(self, holder: LeaseHolder) -> None:
         while True:
             await asyncio.sleep(_RENEW_S)
-            with contextlib.suppress(DatabaseBusyError):
+            with contextlib.suppress(DatabaseBusyError, StorageFullError):
                 if not await self._db.write(
-                    lambda s: LeaseTable(s).renew(holder, self._now(), TTL)
+                    lambda s: LeaseTable(s).renew(holder, self._now(), TTL), room=Room.BELOW_FLOOR
                 ):
                     return
 

@@ -14,7 +14,7 @@ from app.core.digest import Digest
 from app.core.errors import MoorageError
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.db.generation import bump_generation
 from app.services.clock import Now
 from app.services.flight import Flight
@@ -96,7 +96,7 @@ class Repair:
                 bump_generation(session)
             return names
 
-        names = await self._db.write(work)
+        names = await self._db.write(work, room=Room.BELOW_FLOOR)
         metrics.count_blob_damaged()
         _log.error("blob damaged", digest=digest.hex, why=why, files=names)
         if fetch and names:

@@ -13,7 +13,7 @@ from app.core.errors import (
 from app.core.principal import OPERATOR, Principal, Scope
 from app.core.token import make_token, token_hash
 from app.db.audit import AuditLog
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.db.generation import bump_generation
 from app.db.tokens import RecordedToken, Tokens
 from app.services.authorization import principal_of, require_admin, secret_hash, valid_token
@@ -200,7 +200,7 @@ class TokenService:
             AuditLog(session).append(at, who.actor, "token.revoke", f"token:{token_id}")
             bump_generation(session)
 
-        await self._db.write(locked(work))
+        await self._db.write(locked(work), room=Room.RESERVE)
 
     async def authenticate(self, presented: str | None) -> Principal:
         """Return whose token was presented.

@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import date
 
 from app import logs
-from app.core.errors import DatabaseBusyError
+from app.core.errors import DatabaseBusyError, StorageFullError
 from app.core.principal import Principal
 from app.db.engine import Database
 from app.db.usage import Download, Usage
@@ -46,7 +46,7 @@ class UsageCounter:
         counts = {Download(today, *key): count for key, count in downloads.items()}
         try:
             await self._db.write(lambda s: _write(Usage(s), counts, dict.fromkeys(used, today)))
-        except DatabaseBusyError as error:
+        except (DatabaseBusyError, StorageFullError) as error:
             _log.warning("downloads not counted yet", error=str(error))
             if len(downloads) < _MAX_PENDING:
                 self._downloads.update(downloads)

@@ -8,7 +8,7 @@ from app import logs
 from app.core.digest import Digest
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.db.generation import bump_generation
 from app.services.clock import Now
 from app.services.flight import Flight
@@ -59,5 +59,5 @@ class Wholeness:
             bump_generation(session)
             return True
 
-        if await self._db.write(work):
+        if await self._db.write(work, room=Room.BELOW_FLOOR):
             _log.info("blob is whole again", digest=digest.hex, why=why)

@@ -244,7 +244,8 @@ class Storage(Section):
             ge=0,
             le=50,
             allow_inf_nan=False,
-            description="Percent of the file system kept free; below it nothing is stored.",
+            description="Percent of the file system kept free; below it nothing is stored, neither"
+            " in files nor in SQLite.",
         ),
     ] = 5.0
     scrub_days: Annotated[

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from app.core.errors import StorageFullError
 
+_WAY_OUT = "free some space, or lower MOORAGE_STORAGE__MIN_FREE_PERCENT"
+
 
 @dataclass(frozen=True, slots=True)
 class FreeSpace:
@@ -31,9 +33,10 @@ class FreeSpace:
         floor = int(status.f_blocks * status.f_frsize * self.min_free_fraction)
         if free - size_bytes < floor:
             raise StorageFullError(
-                f"the disk has {free} bytes free: {size_bytes} more would pass the floor of {floor}"
+                f"the server's disk is full: {free} bytes are free, and {size_bytes} more would "
+                f"pass the floor of {floor}; {_WAY_OUT}"
             )
         # f_files is 0 where inodes are not counted (btrfs).
         if status.f_files and not status.f_favail:
-            raise StorageFullError("the disk has no free inode")
+            raise StorageFullError("the server's disk has no free inode; remove some files there")
         return free

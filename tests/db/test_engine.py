@@ -14,10 +14,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import StatementError
 
 from app.core.digest import Digest
-from app.core.errors import ConflictError, DatabaseBusyError
+from app.core.errors import ConflictError, DatabaseBusyError, StorageFullError
 from app.core.job import Job, JobState
 from app.db.blobs import Blobs
-from app.db.engine import Database, Session, is_sqlite, make_engine, sqlite_url
+from app.db.engine import Database, Room, Session, is_sqlite, make_engine, sqlite_url
 from app.db.generation import bump_generation, current_generation
 from app.db.jobs import Jobs
 from app.db.releaseindex import IndexLog
@@ -205,6 +205,71 @@ async def test_an_error_message_shows_no_statement_and_no_parameter(database: Da
         await database.write(work)
     assert "secret-parameter" not in str(raised.value)
     assert "INSERT" not in str(raised.value)
+
+
+class SmallDisk:
+    """A disk whose limit is the number of pages that SQLite may use; steps raise it by 64."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.is_full = False
+        self.database: Database | None = None
+
+    def fill(self, database: Database) -> None:
+        self.is_full, self.database = True, database
+        self._limit(0, since="page_count")
+
+    def _limit(self, more: int, since: str = "max_page_count") -> None:
+        assert self.database is not None
+        with self.database.engine.connect() as connection:
+            limit = connection.exec_driver_sql(f"PRAGMA {since}").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={limit + more}")
+
+    def require(self, size_bytes: int) -> None:
+        if self.is_full:
+            raise StorageFullError("the floor is reached")
+
+    def let_go(self) -> bool:
+        self.steps -= 1
+        if self.steps >= 0:
+            self._limit(64)
+        return self.steps >= 0
+
+
+def grow(session: Session) -> None:
+    session.execute(text("CREATE TABLE IF NOT EXISTS large (body BLOB)"))
+    session.execute(text("INSERT INTO large VALUES (zeroblob(400000))"))
+
+
+@pytest.mark.parametrize(
+    ("room", "steps", "fits"),
+    [
+        (Room.ABOVE_FLOOR, 9, False),
+        (Room.BELOW_FLOOR, 9, False),
+        (Room.RESERVE, 9, True),
+        (Room.RESERVE, 1, False),
+    ],
+)
+async def test_F88_on_a_full_disk_only_the_reserve_makes_room(
+    database_url: str, room: Room, steps: int, fits: bool
+) -> None:
+    disk = SmallDisk(steps)
+    with closing(Database(database_url, disk)) as database:
+        await database.write(bump_generation)
+        disk.fill(database)
+        if fits:
+            await database.write(grow, room=room)
+            assert disk.steps == steps - 2
+        else:
+            with pytest.raises(StorageFullError):
+                await database.write(grow, room=room)
+        # What takes no new page is refused at the floor alone.
+        await database.write(bump_generation, room=Room.BELOW_FLOOR)
+        with pytest.raises(StorageFullError, match="floor"):
+            await database.write(bump_generation)
+        with pytest.raises(StorageFullError, match="floor"):
+            await database.require_room()
+        assert await database.read(current_generation) == 3
 
 
 def at_zone(hours: float) -> datetime:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, text
 
-from app.core.errors import ConflictError, DatabaseBusyError
+from app.core.errors import ConflictError, DatabaseBusyError, StorageFullError
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation, current_generation
 
@@ -122,7 +122,7 @@ async def test_on_a_full_disk_a_small_change_succeeds_beside_a_large_one(
 
     await database.write(leave_little_room)
     outcomes = await written_together(database, [bump_generation, fill, bump_generation])
-    assert [type(outcome) for outcome in outcomes] == [type(None), DatabaseBusyError, type(None)]
+    assert [type(outcome) for outcome in outcomes] == [type(None), StorageFullError, type(None)]
     assert "full" in str(outcomes[1])
     assert await database.read(current_generation) == 3
 

@@ -5,19 +5,22 @@ its process ends, the mount is gone. What it holds is looked at through /proc/<p
 """
 
 import errno
+import http.client
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import Server, Site, names, staged, wait_until
+from tests.e2e.process import Reply, Server, Site, names, staged, wait_until
 from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
+from tests.fakes.goproxy import FakeGoproxy
+from tests.fakes.modules import module
 
 MIB = 1024 * 1024
 _MOUNT = 'mount -t tmpfs -o "size=$1,nr_inodes=$2,mode=700" none "$3"'
@@ -54,9 +57,9 @@ def seen_by(server: Server) -> Path:
     return Path(f"/proc/{server.pid}/root{server.site.data_dir}")
 
 
-def fill(folder: Path) -> Path:
+def fill(folder: Path, name: str = "filler") -> Path:
     """Take all space that is left; return the file that holds it."""
-    filler = folder / "filler"
+    filler = folder / name
     with filler.open("wb", buffering=0) as stream:
         try:
             while True:
@@ -200,3 +203,80 @@ def test_a_read_only_data_directory_is_told_at_the_start(site: Site) -> None:
         assert "Traceback" not in server.told()
         assert "ead-only" in server.err
     assert names(data_dir=site.data_dir).items() <= site.environ.items()
+
+
+@contextmanager
+def on_one_connection(server: Server) -> Iterator[Callable[[str], Reply]]:
+    """Yield a function that sends GETs over one connection."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
+
+        def get(path: str) -> Reply:
+            connection.request("GET", path)
+            with connection.getresponse() as answer:
+                return Reply(answer.status, answer.headers, answer.read())
+
+        yield get
+
+
+def free_bytes(server: Server) -> int:
+    status = os.statvfs(seen_by(server))
+    return status.f_bavail * status.f_frsize
+
+
+def test_F88_on_a_full_disk_nothing_new_is_stored_and_an_admin_revokes_and_denies(
+    site: Site,
+) -> None:
+    path = "/goproxy/default/example.com/m/@v/"
+    first = module("example.com/m", "v1.0.0")
+    with (
+        FakeGoproxy(
+            [first, *(module("example.com/m", f"v1.1.{n}") for n in range(200))]
+        ) as upstream,
+        on_a_small_disk(site.but(modules__upstream=upstream.url), size=24 * MIB) as server,
+        on_one_connection(server) as get,
+    ):
+        assert get(f"{path}v1.0.0.mod").status == 200
+        tokens = "/tenants/default/tokens"
+        bodies = [{"name": name, "scopes": ["read"]} for name in ("one", "two", "three")]
+        doomed = [server.admin("POST", tokens, body).json["id"] for body in bodies[:2]]
+        floor = 24 * MIB * 5 // 100
+        taken = seen_by(server) / "taken"
+        taken.write_bytes(bytes(free_bytes(server) - floor - 2 * MIB))
+
+        statuses = [get(f"{path}v1.1.{n}.mod").status for n in range(200)]
+        assert set(statuses) == {200, 507}, statuses
+        assert statuses == sorted(statuses)
+        free, asked = free_bytes(server), upstream.hits.total()
+        assert free >= floor
+        kinds = ("@v/v1.0.0.info", "@v/v1.0.0.mod", "@v/v1.0.0.zip", "@v/list", "@latest")
+        cold = [f"/goproxy/default/example.com/c{n}/{kinds[n % 5]}" for n in range(1000)]
+        answers = [get(url) for url in cold]
+        assert {(a.status, a.text.count("\n")) for a in answers} == {(507, 1)}
+        assert "free some space" in answers[0].text
+        assert upstream.hits.total() == asked
+        assert abs(free_bytes(server) - free) < 128 * 1024
+        assert server.admin("POST", tokens, bodies[2]).status == 507
+        unready = server.get("/readyz")
+        assert (unready.status, "disk is full" in unready.text) == (503, True)
+
+        # Another program takes the rest of the disk.
+        fillers = [taken, fill(seen_by(server))]
+        assert free_bytes(server) == 0
+        assert server.admin("DELETE", f"/tokens/{doomed[0]}").status == 204
+        denial = {"effect": "deny", "pattern": "example.com/m", "reason": "stolen"}
+        assert server.admin("POST", "/rules", denial).status == 201
+        wait_until(lambda: get(f"{path}v1.0.0.mod").status == 403, "the denial")
+        fillers.append(fill(seen_by(server), "more"))
+        assert server.admin("DELETE", f"/tokens/{doomed[1]}").status == 204
+        assert server.admin("PATCH", "/tenants/default", {"enabled": False}).status == 200
+        assert server.admin("PATCH", "/tenants/default", {"enabled": True}).status == 507
+
+        for file in fillers:
+            file.unlink()
+        assert server.get("/readyz").status == 200
+        assert server.admin("PATCH", "/tenants/default", {"enabled": True}).status == 200
+        other = module("example.com/other", "v1.0.0")
+        upstream.put(other)
+        url = "/goproxy/default/example.com/other/@v/v1.0.0.zip"
+        wait_until(lambda: get(url).body == other.zip, "the zip")
+        assert server.admin("GET", "/audit/verify").json["intact"]

@@ -23,12 +23,13 @@ from app.core.errors import (
     BadInputError,
     MoorageError,
     OverloadedError,
+    StorageFullError,
     UpstreamAbsentError,
     UpstreamError,
 )
 from app.core.goproxy import MAX_INFO_BYTES, MAX_LIST_BYTES, RequestKind
 from app.core.routing import RecordedRoute
-from app.db.engine import Database
+from app.db.engine import Database, Room
 from app.db.moduleanswers import ModuleAnswer, ModuleAnswerTable
 from app.db.modules import INLINE_BYTES
 from app.services.clock import Now
@@ -200,12 +201,12 @@ class ModuleAnswers:
             answer = await self._ask(query, since, source)
         except UpstreamAbsentError:
             raise
-        except (UpstreamError, OverloadedError) as error:
+        except (UpstreamError, OverloadedError, StorageFullError) as error:
             if known is None:
                 raise
             if known.status != 200:
-                # That this server has too much to do says nothing about upstream.
-                if isinstance(error, OverloadedError):
+                # The trouble of this server says nothing about upstream.
+                if not isinstance(error, UpstreamError):
                     raise
                 raise _absent(query, known.status) from error
             stale_s = int((self._now() - known.fetched_at).total_seconds())
@@ -249,15 +250,21 @@ class ModuleAnswers:
                 if known.status != 200:
                     raise _absent(query, known.status)
                 return known
+            await self._db.require_room()
             try:
                 body = await self._fetch(query, source)
             except UpstreamAbsentError as error:
                 self._absences.remember(query.identity, error.status)
                 if known is not None and known.status == 200:  # it is gone, for good or for now
-                    await self._db.write(lambda s: ModuleAnswerTable(s).forget(*query.identity))
+                    await self._db.write(
+                        lambda s: ModuleAnswerTable(s).forget(*query.identity),
+                        room=Room.BELOW_FLOOR,
+                    )
                 raise
             answer = ModuleAnswer(*query.identity, 200, body, self._now())
-            await self._db.write(lambda s: ModuleAnswerTable(s).save(answer))
+            await self._db.write(
+                lambda s: ModuleAnswerTable(s).save(answer), size_bytes=len(answer.body)
+            )
             return answer
 
     async def _fetch(self, query: Query, source: Source) -> bytes:

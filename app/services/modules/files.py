@@ -25,7 +25,7 @@ from app.core.modzip import DEFAULT_LIMITS
 from app.core.routing import LogPolicy
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.db.generation import bump_generation
 from app.db.modules import INLINE_BYTES, ModuleFile, ModuleTable
 from app.services.clock import Now
@@ -128,6 +128,7 @@ class ModuleFiles:
                 whole = None if known is None else await self.whole(known)
                 if whole is not None:
                     return whole
+                await self._db.require_room()
                 return await self._bring_in(key, source, known)
         except MoorageError as error:
             metrics.count_module_fetch(key.kind, type(error).__name__)
@@ -264,10 +265,11 @@ class ModuleFiles:
                 bump_generation(session)
             return file
 
+        size_bytes = len(file.body or b"")
         try:
-            outcome = await self._db.write(work)
+            outcome = await self._db.write(work, size_bytes=size_bytes)
         except ConflictError:  # another process recorded the file between our query and our row
-            outcome = await self._db.write(work)
+            outcome = await self._db.write(work, size_bytes=size_bytes)
         if isinstance(outcome, str):
             await self._keep_evidence(file, outcome)
             raise contradicted(outcome)
@@ -335,7 +337,7 @@ class ModuleFiles:
                 AuditLog(session).append(at, "system", "module.quarantine", file.name)
                 bump_generation(session)
 
-        await self._db.write(work)
+        await self._db.write(work, room=Room.BELOW_FLOOR)
 
     async def read(self, file: ModuleFile) -> bytes:
         """Return the bytes of a .info or .mod.

@@ -12,7 +12,7 @@ from app.core.releasefile import FileRecord, FileState
 from app.core.routing import LogPolicy, route_for
 from app.core.toolchain import MODULE_PATH
 from app.db.audit import AuditLog
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.db.generation import bump_generation
 from app.db.modules import ModuleFile, ModuleTable
 from app.db.origins import OriginTable
@@ -125,7 +125,7 @@ class LogPass:
             )
             bump_generation(session)
 
-        await self._db.write(work)
+        await self._db.write(work, room=Room.BELOW_FLOOR)
         if not is_right:
             _log.error("release contradicts the log", filename=record.file.filename, why=why)
         return is_right

@@ -23,6 +23,7 @@ from app.core import tlog
 from app.core.errors import (
     BadInputError,
     ConflictError,
+    StorageFullError,
     UnknownError,
     UpstreamAbsentError,
     UpstreamError,
@@ -141,6 +142,7 @@ class LogRelay:
             return await self._ask(module, version)
 
     async def _ask(self, module: str, version: str) -> LogLookup:
+        await self._db.require_room()
         try:
             body = await self._server.lookup(module, version)
         except UpstreamAbsentError as error:
@@ -193,6 +195,7 @@ class LogRelay:
         )
 
     async def _fetch(self, tile: Tile) -> bytes:
+        await self._db.require_room()
         head = await self._head_with(tile)
         index = tile_indexes(Tile(HEIGHT, tile.level, tile.number, 1))[0]
         try:
@@ -228,7 +231,7 @@ class LogRelay:
         try:
             if ask:
                 await self._ask_latest()
-        except UpstreamError:
+        except (UpstreamError, StorageFullError):
             head = await self._head()
             if head is None:
                 raise

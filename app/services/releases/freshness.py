@@ -7,7 +7,7 @@ If that fails, the failure is the answer.
 from collections.abc import Callable
 from datetime import timedelta
 
-from app.core.errors import MoorageError
+from app.core.errors import MoorageError, StorageFullError
 from app.services.clock import Now
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.index import ReleaseIndexReader
@@ -76,6 +76,8 @@ class Freshness:
             raise self._failed[1].with_traceback(None)
         try:
             await self._reader.refresh()
+        except StorageFullError:  # the disk may have room again in the next second
+            raise
         except MoorageError as error:
             self._failed = (self._monotonic() + self._retry_failed_s, error)
             raise

@@ -80,7 +80,8 @@ class ReleaseIndexReader:
             await self._store.put(data)
         at = self._now()
         change = await self._db.write(
-            lambda s: self._take_over(s, index, document, len(data), at, actor)
+            lambda s: self._take_over(s, index, document, len(data), at, actor),
+            size_bytes=len(data),
         )
         metrics.count_index_refresh("accepted")
         self._log_change(change)

@@ -18,6 +18,7 @@ from app.core.errors import (
     NotYetError,
     OverloadedError,
     StorageError,
+    StorageFullError,
     UnknownError,
     UpstreamError,
     VerificationError,
@@ -149,7 +150,9 @@ class Ingestion:
             async with self._leases.hold(f"ingest:{filename}") as lease, self._slots:
                 record = await self._ingest(filename, lease, report, actor)
         except MoorageError as error:
-            self._remember_failure(filename, error)
+            # A full disk may have room again in the next second, and costs no request upstream.
+            if not isinstance(error, StorageFullError):
+                self._remember_failure(filename, error)
             report(Progress(filename, "failed", 0, 0))
             metrics.observe_ingestion(type(error).__name__, self._monotonic() - started)
             if not isinstance(error, NotYetError | VerificationError):  # `_settle` logged these

@@ -7,7 +7,7 @@ from app import logs
 from app.core.digest import Digest
 from app.core.errors import StorageError
 from app.db.blobs import Blobs
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.services.clock import Now
 from app.services.repair import Repair
 from app.storage.blobstore import BlobCondition, BlobStore
@@ -46,7 +46,8 @@ class Scrub:
                 _log.error("blob can't be read", digest=blob.digest.hex, error=str(error))
                 continue
             if condition is BlobCondition.OK:
-                await self._db.write(partial(_mark_checked, blob.digest, now))
+                mark = partial(_mark_checked, blob.digest, now)
+                await self._db.write(mark, room=Room.BELOW_FLOOR)
                 continue
             damaged += 1
             await self._repair.damaged(blob.digest, f"scrub: {condition}")

@@ -25,6 +25,7 @@ from app.services.tenants.edits import Edit, write
 from app.services.tenants.plan import Document, Plan, plan
 from app.services.tenants.snapshot import Change, State, read_revisions, read_state
 
+_EDIT_BYTES = 1024  # of a noun and its audit row, generously
 _TRIES = 5  # of a document during whose planning something was changed
 
 
@@ -64,7 +65,8 @@ class DocumentService:
             if dry_run or not planned.edits:
                 return planned.changes
             work = partial(_write, present=present, edits=planned.edits, who=who, at=self._now())
-            if await self._db.write(locked(work)):
+            size_bytes = _EDIT_BYTES * len(planned.edits)
+            if await self._db.write(locked(work), size_bytes=size_bytes):
                 return planned.changes
         raise ConflictError(
             f"tenants, rules or routes were changed during each of {_TRIES} tries to apply the "

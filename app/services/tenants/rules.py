@@ -1,9 +1,10 @@
 """Writing rules, of tenants and of the platform."""
 
 from app.core.acl import RecordedRule, Rule
+from app.core.effect import Effect
 from app.core.errors import ConflictError, UnknownError
 from app.core.principal import Principal
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.db.rules import RuleTable
 from app.services.authorization import require_admin
 from app.services.changes import check_revision, locked, tenant_id_named
@@ -65,7 +66,7 @@ class RuleService:
             [rule_id] = write(session, [Edit(None, after)], who, at)
             return after.model_copy(update={"id": rule_id})
 
-        return await self._db.write(locked(work))
+        return await self._db.write(locked(work), room=_room_for(rule))
 
     async def update(
         self,
@@ -97,7 +98,7 @@ class RuleService:
             write(session, [Edit(before, after)], who, at)
             return after
 
-        return await self._db.write(locked(work))
+        return await self._db.write(locked(work), room=_room_for(rule))
 
     async def remove(
         self, tenant: str | None, rule_id: int, who: Principal, *, revision: int | None = None
@@ -116,6 +117,11 @@ class RuleService:
             write(session, [Edit(before, None)], who, self._now())
 
         await self._db.write(locked(work))
+
+
+def _room_for(rule: Rule) -> Room:
+    """Return the room of a rule's change: denying works on a full disk."""
+    return Room.RESERVE if rule.effect is Effect.DENY else Room.ABOVE_FLOOR
 
 
 def _tenant_id(session: Session, name: str | None) -> int | None:

@@ -9,7 +9,7 @@ from app.core.modulepattern import Pattern
 from app.core.principal import OPERATOR, Principal
 from app.core.routing import Route, Upstream
 from app.core.tenant import DEFAULT_TENANT, RecordedTenant, Tenant, TenantSettings
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.db.tenants import TenantTable
 from app.services.authorization import require_admin
 from app.services.changes import check_revision, locked, tenant_named
@@ -140,7 +140,9 @@ class TenantService:
             write(session, [Edit(before, after)], who, at)
             return after
 
-        return await self._db.write(locked(work))
+        # Switching a tenant off works on a full disk.
+        room = Room.RESERVE if settings.enabled is False else Room.ABOVE_FLOOR
+        return await self._db.write(locked(work), room=room)
 
     async def remove(self, name: str, who: Principal, *, revision: int | None = None) -> None:
         """Remove a tenant with its tokens, rules and routes; what was stored stays stored.

@@ -92,13 +92,13 @@ def between(
         planned.append(read_state(session))
         return planned[-1]
 
-    async def late(database: object, work: Callable[[Session], object]) -> object:
+    async def late(database: object, work: Callable[[Session], object], **room: object) -> object:
         nonlocal is_changing
         if len(planned) <= times and not is_changing:
             is_changing = True
             await change(services)
             is_changing = False
-        return await write(database, work)  # type: ignore[arg-type]
+        return await write(database, work, **room)  # type: ignore[arg-type]
 
     monkeypatch.setattr(documents, "read_state", seen)
     monkeypatch.setattr(type(services.shared.db), "write", late)
