@@ -18,7 +18,9 @@ The order is written once, in `ModuleAccess.steps`: the first step that decides 
 Not here: who asks (services/tenants), and where a module comes from (`routing`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -40,6 +42,7 @@ from app.core.noun import (
     passes,
     refuse,
 )
+from app.core.patternindex import PatternIndex
 from app.core.versionrange import MAX_RANGE_CHARS, VersionRange
 
 MAX_REASON_CHARS = 300
@@ -182,46 +185,109 @@ class Step:
     decision: Decision | None
 
 
-_Ready = tuple[Callable[[str], bool], datetime | None, RecordedRule]
-"""Whether the rule's pattern matches a module, when the rule ends, and the rule."""
+class _Rules:
+    """Rules, filed by their patterns, and the times at which they end."""
+
+    def __init__(self, rules: Sequence[RecordedRule]) -> None:
+        denials = [rule for rule in rules if rule.effect is Effect.DENY]
+        allowances = [rule for rule in rules if rule.effect is Effect.ALLOW]
+        self._denials = PatternIndex(((r.pattern, r) for r in denials), folded=True)
+        self._allowances = PatternIndex(((r.pattern, r) for r in allowances), folded=False)
+        self._ends = sorted({r.expires_at for r in rules if r.expires_at is not None})
+
+    def denying(self, module: str, now: datetime) -> tuple[RecordedRule, ...]:
+        """Return the denials that are about a module, oldest first."""
+        return _lasting(self._denials.matching(module), now)
+
+    def allowing(self, module: str, now: datetime) -> tuple[RecordedRule, ...]:
+        """Return the allow rules that are about a module, oldest first."""
+        return _lasting(self._allowances.matching(module), now)
+
+    def next_end(self, now: datetime) -> datetime | None:
+        """Return the earliest end of a rule that is still ahead."""
+        return next(iter(self._ends[bisect_right(self._ends, now) :]), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Whose a module is, by the owned prefixes of all tenants; prefixes match in any case."""
+
+    ownerships: Sequence[Ownership] = ()
+    _by_prefix: Mapping[str, Ownership] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_prefix: dict[str, Ownership] = {}
+        for ownership in self.ownerships:
+            by_prefix.setdefault(ownership.prefix.lower(), ownership)
+        object.__setattr__(self, "_by_prefix", by_prefix)
+
+    def of(self, module: str) -> Ownership | None:
+        """Return the longest owned prefix that a module is below; None if nobody owns it."""
+        prefix = module.lower()
+        while prefix:
+            if prefix in self._by_prefix:
+                return self._by_prefix[prefix]
+            prefix = prefix.rpartition("/")[0]
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformAccess:
+    """What holds for all tenants alike: the platform's denials, and who owns which prefix."""
+
+    rules: Sequence[RecordedRule] = ()
+    owners: Owners = field(default_factory=Owners)
+    _rules: _Rules = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_rules", _Rules(self.rules))
+
+    def denying(self, module: str, now: datetime) -> tuple[RecordedRule, ...]:
+        """Return the denials that are about a module, oldest first."""
+        return self._rules.denying(module, now)
+
+    def next_end(self, now: datetime) -> datetime | None:
+        """Return the earliest end of a rule that is still ahead."""
+        return self._rules.next_end(now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What one tenant's rules say; pure data, compiled once for each policy generation."""
+    """What one tenant's rules say; pure data, filed once for each change of the tenant."""
 
     tenant: str
     default: Effect
     rules: Sequence[RecordedRule] = ()
-    platform_rules: Sequence[RecordedRule] = ()
-    ownerships: Sequence[Ownership] = ()
-    # A field of a model is read more slowly than a value of a tuple, and each miss reads all rules.
-    _rules: tuple[_Ready, ...] = field(init=False, repr=False, compare=False)
-    _platform_rules: tuple[_Ready, ...] = field(init=False, repr=False, compare=False)
-    _owned: tuple[tuple[str, Ownership], ...] = field(init=False, repr=False, compare=False)
+    platform: PlatformAccess = field(default_factory=PlatformAccess)
+    _rules: _Rules = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        owned = tuple((f"{o.prefix.lower()}/", o) for o in self.ownerships)
-        object.__setattr__(self, "_rules", _ready(self.rules))
-        object.__setattr__(self, "_platform_rules", _ready(self.platform_rules))
-        object.__setattr__(self, "_owned", owned)
+        object.__setattr__(self, "_rules", _Rules(self.rules))
+
+    def under(self, platform: PlatformAccess) -> "Access":
+        """Return the same rules of the tenant under other ones of the platform."""
+        access = copy(self)
+        object.__setattr__(access, "platform", platform)
+        return access
 
     def to(self, module: str, now: datetime) -> "ModuleAccess":
         """Return the rules that are about one module; decide its versions with that."""
-        rules = _about(self._rules, module, now)
-        allow = [r for r in rules if r.effect is Effect.ALLOW]
+        allow = self._rules.allowing(module, now)
         most = max((r.pattern.specificity for r in allow), default=None)
-        path = f"{module.lower()}/"
-        owners = [ownership for prefix, ownership in self._owned if path.startswith(prefix)]
         return ModuleAccess(
             module=module,
             tenant=self.tenant,
             default=self.default,
-            platform_denials=tuple(_about(self._platform_rules, module, now)),
-            ownership=max(owners, key=lambda o: len(o.prefix), default=None),
-            denials=tuple(r for r in rules if r.effect is Effect.DENY),
+            platform_denials=self.platform.denying(module, now),
+            ownership=self.platform.owners.of(module),
+            denials=self._rules.denying(module, now),
             allowances=tuple(r for r in allow if r.pattern.specificity == most),
         )
+
+    def next_end(self, now: datetime) -> datetime | None:
+        """Return when the next rule ends, of the tenant or of the platform; None: no rule does."""
+        ends = (self._rules.next_end(now), self.platform.next_end(now))
+        return min((end for end in ends if end is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,19 +355,9 @@ class ModuleAccess:
         return Decision(allowed=False, by="default", reason=reason)
 
 
-def _ready(rules: Iterable[RecordedRule]) -> tuple[_Ready, ...]:
-    return tuple((_matcher(rule), rule.expires_at, rule) for rule in rules)
-
-
-def _matcher(rule: RecordedRule) -> Callable[[str], bool]:
-    is_denial = rule.effect is Effect.DENY
-    return rule.pattern.matches_folded if is_denial else rule.pattern.matches
-
-
-def _about(rules: Iterable[_Ready], module: str, now: datetime) -> list[RecordedRule]:
-    return [
-        rule for matches, ends, rule in rules if (ends is None or now < ends) and matches(module)
-    ]
+def _lasting(rules: Iterable[RecordedRule], now: datetime) -> tuple[RecordedRule, ...]:
+    """Return the rules that have not ended."""
+    return tuple(r for r in rules if r.expires_at is None or now < r.expires_at)
 
 
 def _because(rule: Rule) -> str:

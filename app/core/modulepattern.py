@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from app.core.errors import BadInputError
 
@@ -29,18 +29,26 @@ _CLASS_RANGE = re.compile(rf"({_CLASS_CHAR})(?:-({_CLASS_CHAR}))?", re.DOTALL)
 _IN_NO_PATH = re.compile(r"[^A-Za-z0-9\-._~/]")
 
 
-@dataclass(frozen=True, slots=True)
-class _CompiledGlob:
-    """A compiled glob: its expressions, its number of slashes and its literal characters.
+@dataclass(frozen=True)
+class _Glob:
+    """A parsed glob: its regular expression, number of slashes and literal characters.
 
-    Attributes:
-        folded: as `expression`, but ASCII letters of both cases are the same.
+    The expression is compiled when it is first matched: few of a tenant's many rules ever are.
     """
 
-    expression: re.Pattern[str]
-    folded: re.Pattern[str]
+    text: str
     slashes: int
     literals: str
+
+    @cached_property
+    def expression(self) -> re.Pattern[str]:
+        """The compiled expression."""
+        return re.compile(self.text)
+
+    @cached_property
+    def folded(self) -> re.Pattern[str]:
+        """As `expression`, but ASCII letters of both cases are the same."""
+        return re.compile(self.text, re.ASCII | re.IGNORECASE)
 
     def matches(self, target: str) -> bool:
         prefix = self._prefix(target)
@@ -74,8 +82,8 @@ def _class_expression(negated: bool, ranges: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _compile_glob(glob: str) -> _CompiledGlob | None:
-    """Return the compiled glob, None where path.Match calls the glob malformed.
+def _parse_glob(glob: str) -> _Glob | None:
+    """Return the parsed glob, None where path.Match calls the glob malformed.
 
     As in path.Match, "*" takes the shortest run after which the terms up to the next "*" match, and
     never looks back. Atomic groups do the same; so the time is proportional to the product of both
@@ -100,13 +108,7 @@ def _compile_glob(glob: str) -> _CompiledGlob | None:
     first, *others = chunks
     last = f"[^/]*?{others.pop()}" if others else ""
     middle = "".join(f"(?>[^/]*?{chunk})" for chunk in others)
-    expression = first + middle + last
-    return _CompiledGlob(
-        re.compile(expression),
-        re.compile(expression, re.ASCII | re.IGNORECASE),
-        glob.count("/"),
-        "".join(literals),
-    )
+    return _Glob(first + middle + last, glob.count("/"), "".join(literals))
 
 
 def _pattern_trouble(text: str) -> str | None:
@@ -129,10 +131,10 @@ def _pattern_trouble(text: str) -> str | None:
         return 'an element is empty, "." or ".."; write a module path, not a URL'
     if "..." in text.split("/"):
         return 'no module path has an element "..."; a pattern covers all that is below it'
-    compiled = _compile_glob(text)
-    if compiled is None:
+    parsed = _parse_glob(text)
+    if parsed is None:
         return 'not a glob: an open "[", an empty class, or a "\\" with nothing after it'
-    if impossible := _IN_NO_PATH.search(compiled.literals):
+    if impossible := _IN_NO_PATH.search(parsed.literals):
         return f"no module path has a {impossible[0]!a}"
     return None
 
@@ -146,14 +148,14 @@ class Pattern:
     """
 
     text: str
-    _matcher: _CompiledGlob = field(init=False, repr=False, compare=False)
+    _matcher: _Glob = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        compiled = None if _pattern_trouble(self.text) else _compile_glob(self.text)
-        if compiled is None:
+        parsed = None if _pattern_trouble(self.text) else _parse_glob(self.text)
+        if parsed is None:
             shown = ascii(self.text[:_SHOWN_CHARS])
             raise BadInputError(f"malformed pattern {shown}: {_pattern_trouble(self.text)}")
-        object.__setattr__(self, "_matcher", compiled)
+        object.__setattr__(self, "_matcher", parsed)
 
     def __str__(self) -> str:
         return self.text
@@ -202,7 +204,7 @@ def match_prefix_patterns(globs: str, target: str) -> bool:
     """
     for listed in globs.split(","):
         glob = listed.removesuffix("/")
-        compiled = _compile_glob(glob) if glob else None
-        if compiled is not None and compiled.matches(target):
+        parsed = _parse_glob(glob) if glob else None
+        if parsed is not None and parsed.matches(target):
             return True
     return False

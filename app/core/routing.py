@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
 
-from app.core.acl import Ownership, PatternText
+from app.core.acl import Owners, PatternText
 from app.core.errors import DeniedError
 from app.core.modulepattern import Pattern
 from app.core.noun import (
@@ -26,6 +26,7 @@ from app.core.noun import (
     model_validator,
     refuse,
 )
+from app.core.patternindex import PatternIndex
 from app.core.timeouts import CONNECT_S, METADATA_S, ZIP_S
 
 MAX_UPSTREAMS = 10
@@ -134,18 +135,18 @@ class PrivateNames:
     """The names that no public upstream is ever asked for: those of all tenants together."""
 
     patterns: Sequence[Pattern] = ()
-    ownerships: Sequence[Ownership] = ()
-    _owned: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    owners: Owners = field(default_factory=Owners)
+    _index: PatternIndex[Pattern] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        owned = tuple(f"{o.prefix.lower()}/" for o in self.ownerships)
-        object.__setattr__(self, "_owned", owned)
+        index = PatternIndex(((p, p) for p in self.patterns), folded=True)
+        object.__setattr__(self, "_index", index)
 
     def why(self, module: str) -> str | None:
         """Return what makes a module's name private in any spelling, or None."""
-        if f"{module.lower()}/".startswith(self._owned):
+        if self.owners.of(module) is not None:
             return "its prefix has an owner"
-        if any(pattern.matches_folded(module) for pattern in self.patterns):
+        if self._index.matching(module):
             return "a private route covers it"
         return None
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.core.acl import Access, RecordedRule
+from app.core.acl import Access, Owners, PlatformAccess, RecordedRule
 from app.core.credential import RecordedCredential
 from app.core.errors import UnknownError
 from app.core.routing import PrivateNames, RecordedRoute
@@ -41,9 +41,7 @@ class TenantPolicy:
 
     def next_change(self, now: datetime) -> datetime | None:
         """Return when the next rule expires: until then the same question has the same answer."""
-        rules = (*self.access.rules, *self.access.platform_rules)
-        ends = [r.expires_at for r in rules if r.expires_at is not None and r.expires_at > now]
-        return min(ends, default=None)
+        return self.access.next_end(now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +86,8 @@ def load_policy(session: Session) -> Policy:
     logs: defaultdict[int | None, list[TenantLog]] = defaultdict(list)
     for log in TenantLogTable(session).all():
         logs[log.tenant_id].append(log)
-    ownerships = tuple(OwnershipTable(session).all())
-    platform = tuple(rules[None])
+    owners = Owners(tuple(OwnershipTable(session).all()))
+    platform = PlatformAccess(tuple(rules[None]), owners)
     policies = {
         tenant.name: TenantPolicy(
             tenant=tenant,
@@ -97,8 +95,7 @@ def load_policy(session: Session) -> Policy:
                 tenant=tenant.name,
                 default=tenant.default,
                 rules=tuple(rules[tenant.name]),
-                platform_rules=platform,
-                ownerships=ownerships,
+                platform=platform,
             ),
             routes=tuple(routes[tenant.name]),
             logs=tuple(logs[tenant.id]),
@@ -111,7 +108,7 @@ def load_policy(session: Session) -> Policy:
         tenants=policies,
         hosts={host: tenant.name for tenant in tenants for host in tenant.hosts},
         tokens=Tokens(session).by_sha256(),
-        private_names=PrivateNames(private, ownerships),
+        private_names=PrivateNames(private, owners),
         credentials={c.id: c for c in CredentialTable(session).all()},
     )
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.acl import Access, Decision, Ownership, RecordedRule
+from app.core.acl import Access, Decision, Owners, Ownership, PlatformAccess, RecordedRule
 from app.core.effect import Effect
 from tests.nouns import an_owner, recorded_rule
 
@@ -33,7 +33,7 @@ def decided(
     own = [r for r in rules if r.tenant is not None]
     others = [r for r in rules if r.tenant is None]
     access = Access(
-        tenant="acme", default=default, rules=own, platform_rules=others, ownerships=owned
+        tenant="acme", default=default, rules=own, platform=PlatformAccess(others, Owners(owned))
     )
     return access.to(module, NOW).decide(version)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.acl import Access, Ownership, RecordedRule, Stage
+from app.core.acl import Access, Owners, Ownership, PlatformAccess, RecordedRule, Stage
 from app.core.effect import Effect
 from app.core.explain import ExplainedStep, Outcome, explain
 from tests.nouns import an_owner, recorded_rule
@@ -30,7 +30,7 @@ def _access(
     default: Effect,
 ) -> Access:
     return Access(
-        tenant="acme", default=default, rules=own, platform_rules=platform, ownerships=owned
+        tenant="acme", default=default, rules=own, platform=PlatformAccess(platform, Owners(owned))
     )
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.core.acl import Owners
 from app.core.errors import DeniedError
 from app.core.modulepattern import Pattern
 from app.core.routing import OnAbsent, PrivateNames, Upstream, choose, route_for
@@ -48,7 +49,9 @@ def test_without_a_route_a_module_is_denied_and_an_admin_is_named() -> None:
         route_for(ROUTES[1:2], PrivateNames(), "acme", "a.b/c")
 
 
-PRIVATE = PrivateNames((Pattern.parse("corp.example"),), (an_owner("own.example/a", "globex"),))
+PRIVATE = PrivateNames(
+    (Pattern.parse("corp.example"),), Owners((an_owner("own.example/a", "globex"),))
+)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,8 @@ def _private_patterns(policy: TenantPolicy) -> tuple[str, ...]:
     """Return the names that no public log may hear of: private routes', and owned prefixes."""
     patterns = {route.pattern.text for route in policy.routes if route.private}
     patterns |= {
-        owned.prefix for owned in policy.access.ownerships if owned.opens_to(policy.tenant.name)
+        owned.prefix
+        for owned in policy.access.platform.owners.ownerships
+        if owned.opens_to(policy.tenant.name)
     }
     return tuple(sorted(patterns))
