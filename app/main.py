@@ -43,7 +43,7 @@ class Application:
         self._leads = leads
         shared, releases = services.shared, services.releases
         settings, limits = shared.settings, shared.settings.limits
-        notes = {"clock": shared.clock.trouble}
+        notes = {"clock": shared.clock.trouble, "logs": services.sumdb.watch.note}
         self.health = Health(shared.db, shared.store, releases.keyring, notes)
         self._guard = Guard(
             max_url_bytes=limits.url_bytes,

@@ -60,6 +60,7 @@ class _Meters:
     log_refusals: "Counter"
     free_bytes: "Gauge"
     notes: "Gauge"
+    refusing_logs: "Gauge"
 
 
 @cache
@@ -143,6 +144,9 @@ def _meters() -> _Meters:
             "moorage_authorizations", "Decisions about tenants' requests.", "outcome"
         ),
         free_bytes=gauge("moorage_storage_free_bytes", "Free bytes of the file system of blobs."),
+        refusing_logs=gauge(
+            "moorage_sumdb_logs_refusing", "Tenants' logs that are not written to."
+        ),
         notes=gauge("moorage_notes", "1 while /readyz has a note about the subject.", "about"),
     )
 
@@ -280,6 +284,11 @@ def count_decision(*, allowed: bool) -> None:
 def set_storage_free(count_bytes: int) -> None:
     """Set the number of free bytes of the file system of blobs."""
     _meters().free_bytes.set(count_bytes)
+
+
+def set_refusing_logs(count: int) -> None:
+    """Set the number of tenants' logs that refuse to grow."""
+    _meters().refusing_logs.set(count)
 
 
 def set_notes(notes: Mapping[str, bool]) -> None:

@@ -65,6 +65,7 @@ from app.services.sumdb.status import LogStatus
 from app.services.tenantlog.head import HeadFiles
 from app.services.tenantlog.log import TenantLogs
 from app.services.tenantlog.recover import LogRecovery
+from app.services.tenantlog.watch import LogWatch
 from app.services.tenants.checks import RouteCheck
 from app.services.tenants.credentials import CredentialService
 from app.services.tenants.document import DocumentService
@@ -283,6 +284,7 @@ def build_sumdb(
     return SumdbServices(
         logs=logs,
         recovery=LogRecovery(db, logs, heads, now),
+        watch=LogWatch(db, heads),
         fsck=LogFsck(db, heads),
         front=front,
         status=LogStatus(db, relays),

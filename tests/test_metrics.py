@@ -33,6 +33,7 @@ CONTRACT = {
     "moorage_sumdb_refusals": ("counter", set()),
     "moorage_storage_free_bytes": ("gauge", set()),
     "moorage_notes": ("gauge", {"about"}),
+    "moorage_sumdb_logs_refusing": ("gauge", set()),
 }
 
 
@@ -55,6 +56,7 @@ def use_every_metric() -> None:
     metrics.count_blob_damaged()
     metrics.set_storage_free(1 << 30)
     metrics.set_notes({"clock": False})
+    metrics.set_refusing_logs(0)
     metrics.flush()
 
 

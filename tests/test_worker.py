@@ -26,7 +26,7 @@ from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
 
 NAME = archive_name("go1.99.1")
-FOLLOWER_LOOPS = 3
+FOLLOWER_LOOPS = 4
 
 
 @contextlib.asynccontextmanager

@@ -46,6 +46,7 @@ from app.services.sumdb.prefetch import Prefetch
 from app.services.sumdb.status import LogStatus
 from app.services.tenantlog.log import TenantLogs
 from app.services.tenantlog.recover import LogRecovery
+from app.services.tenantlog.watch import LogWatch
 from app.services.tenants.credentials import CredentialService
 from app.services.tenants.document import DocumentService
 from app.services.tenants.explain import ExplainService
@@ -201,6 +202,7 @@ class SumdbServices:
 
     logs: TenantLogs
     recovery: LogRecovery
+    watch: LogWatch
     fsck: LogFsck
     front: SumdbFront
     status: LogStatus

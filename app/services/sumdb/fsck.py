@@ -57,11 +57,12 @@ class LogFsck:
             progress: called with (records checked, records in all).
         """
         findings: list[str] = []
+        is_readable, filed = True, None
         # Read the file before the database: an append writes the database first, then the file.
         try:
             filed = await asyncio.to_thread(self._heads.read, log.name)
         except StorageError as error:
-            filed, findings = None, [f"{error}; see `moorage sumdb recover`"]
+            is_readable, findings = False, [f"{error}; see `moorage sumdb recover`"]
         log, last = await self._db.read(partial(_read_log, log.id))
         findings += [f"record {last} is beyond the head"] if last >= log.size else []
         walk = _Walk(log)
@@ -71,6 +72,7 @@ class LogFsck:
                 progress(walk.count, log.size)
         if walk.is_whole:
             findings += _check_head(log, walk.hashes)
+        if walk.is_whole and is_readable:
             findings += await self._db.read(partial(_check_head_file, log, filed))
         return LogReport(log.name, walk.count, tuple(findings))
 
@@ -128,7 +130,7 @@ def _check_head(log: TenantLog, hashes: Mapping[int, Hash]) -> list[str]:
 def _check_head_file(log: TenantLog, filed: Tree | None, session: Session) -> list[str]:
     """Compare the head file with the records of the database; return the problems."""
     if filed is None:
-        return []
+        return [] if log.size == 0 else ["it has no head file; see `moorage sumdb recover`"]
     if filed.size > log.size:
         return [f"a tree of {filed.size} records was signed before; see `moorage sumdb recover`"]
     stored = TenantLogTable(session).hashes(log.id, tlog.tree_indexes(filed.size))

@@ -34,7 +34,7 @@ def append(
     The log's row stays locked to the end of the transaction: no two heads have the same size.
 
     Raises:
-        ConflictError: the log is retired, or its database is behind a published head.
+        ConflictError: the log is retired, or must not grow; see `why_not_to_sign`.
     """
     table = TenantLogTable(session)
     log = table.locked(log_id)
@@ -43,7 +43,9 @@ def append(
         return existing, log.head
     if log.retired:
         raise ConflictError(f"the log {log.name} is retired; the tenant has another")
-    check_not_behind(session, log, heads)
+    check_may_sign(session, log, heads)
+    if log.size == 0:  # the file comes before the first record, so that a missing one was lost
+        heads.keep(log.name, sign(tlog.format_tree(Tree(0, tlog.EMPTY_ROOT)), signer))
     appended = LogRecord(log.size, new.module, new.version, new.text)
     hashes = tlog.stored_hashes(
         log.size, tlog.leaf_hash(new.text), lambda places: read_hashes(table, log_id, places)
@@ -56,24 +58,43 @@ def append(
     return appended, head
 
 
-def check_not_behind(session: Session, log: TenantLog, heads: HeadFiles) -> None:
+def check_may_sign(session: Session, log: TenantLog, heads: HeadFiles) -> None:
     """Refuse to sign if clients may have seen a head that the database does not have.
 
     Raises:
         ConflictError: the message says what to do.
+        StorageError: the head file can't be read.
     """
-    filed = heads.read(log.name)
+    why_not = why_not_to_sign(session, log, heads.read(log.name))
+    if why_not is not None:
+        raise ConflictError(why_not)
+
+
+def why_not_to_sign(session: Session, log: TenantLog, filed: Tree | None) -> str | None:
+    """Return why a log must not grow, and what to do; None if it may.
+
+    Args:
+        session: of a transaction.
+        log: as the transaction sees it.
+        filed: the tree of the log's head file, read before; None without a file.
+    """
+    if filed is None and log.size == 0:
+        return None
     if filed is None:
-        return
+        return (
+            f"the log {log.name} is not written to: it has {log.size} records and no head file in "
+            "keys/logs; put the newest one back, or an admin decides with `moorage sumdb recover`"
+        )
     common_size = min(filed.size, log.size)
     table = TenantLogTable(session)
     root = tlog.tree_hash(common_size, lambda places: read_hashes(table, log.id, places))
-    if filed.size > log.size or root != filed.root:
-        raise ConflictError(
-            f"the log {log.name} is not written to: its database has {log.size} records, and a "
-            f"tree of {filed.size} was signed before; an older backup was restored. An admin "
-            "decides with `moorage sumdb recover`"
-        )
+    if filed.size <= log.size and root == filed.root:
+        return None
+    return (
+        f"the log {log.name} is not written to: its database has {log.size} records, and a "
+        f"tree of {filed.size} was signed before; an older backup was restored. An admin "
+        "decides with `moorage sumdb recover`"
+    )
 
 
 def open_head(log: TenantLog) -> Tree:

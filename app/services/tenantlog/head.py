@@ -2,7 +2,7 @@
 
 A restored database may lack records whose proof clients have seen. If the log grew from there, it
 would sign a second timeline, and every such client would refuse the log for ever. So nothing is
-appended to a log whose database is behind this file.
+appended to a log whose database is behind this file, or that has records and no file.
 """
 
 import fcntl
@@ -55,13 +55,17 @@ class HeadFiles:
     def keep(self, name: str, note: bytes) -> None:
         """Replace an older head by this one, durably; a newer head stays.
 
+        The first head that a log's file holds is that of the empty log. So a missing file was lost,
+        and only `replace` makes another one: nobody knows how large the newest head was.
+
         Raises:
             StorageError: the file can't be written.
         """
         size = tlog.parse_tree(parse_note(note).text).size
         with storage_errors(f"lock keys/logs/{name}.head"), self._lock(name):
             filed = self.read(name)
-            if filed is None or filed.size < size:
+            is_newer = size == 0 if filed is None else filed.size < size
+            if is_newer:
                 self._write(name, note)
 
     def replace(self, name: str, note: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Repairing a tenant's log whose database is older than its head, or whose head file is unreadable.
+"""Repairing a tenant's log whose database is older than its head, or whose head file is lost.
 
 An older database comes from a backup. Clients have seen a newer head and refuse the log until one
 of two things happens: they forget that head, or the tenant gets a new log.
@@ -14,7 +14,7 @@ from app.db.tenantlogs import TenantLog, TenantLogTable
 from app.services.authorization import require_admin
 from app.services.changes import locked, record, tenant_named
 from app.services.clock import Now
-from app.services.tenantlog.growth import check_not_behind
+from app.services.tenantlog.growth import check_may_sign
 from app.services.tenantlog.head import HeadFiles
 from app.services.tenantlog.log import SEED_BYTES, TenantLogs
 
@@ -54,7 +54,7 @@ class LogRecovery:
             # Lock the row: without the lock, an append of another process could look like a gap.
             log = table.locked(log.id)
             try:
-                check_not_behind(session, log, self._heads)
+                check_may_sign(session, log, self._heads)
             except (ConflictError, StorageError):
                 pass
             else:

@@ -12,6 +12,7 @@ from app.core.errors import (
     StorageError,
 )
 from app.core.principal import OPERATOR
+from app.services.tenantlog.watch import LogWatch
 from tests.services.publiclog.bench import V1, audited, run_sql, sums
 from tests.services.publiclog.goclient import Misbehaved
 from tests.services.tenantlog.owner import Owner, process
@@ -153,3 +154,74 @@ async def test_there_is_nothing_to_recover_in_a_log_that_is_well(owner: Owner) -
         await owner.recovery.recover("acme", OPERATOR, accept=True)
     await owner.logs.create("acme")
     assert (await owner.fresh(log)).retired is False
+
+
+@pytest.mark.parametrize("accept", [True, False], ids=["accept", "new-log"])
+async def test_F80_a_log_with_records_and_no_head_file_grows_no_more_until_an_admin_decides(
+    owner: Owner, accept: bool
+) -> None:
+    """The file was lost: nobody knows how large the newest head was that clients have seen."""
+    log = await owner.log()
+    await owner.put_up_to(log, 3)
+    owner.heads.path(log.name).unlink()
+    with pytest.raises(ConflictError, match="it has 3 records and no head file"):
+        await owner.put(log, 3)
+    # What clients ask for makes no new file: that would hide the loss.
+    owner.logs._filed_heads.clear()
+    await owner.logs.latest(log)
+    assert await owner.client(log).lookup("example.com/m2", V1) == sums(2)
+    assert owner.heads.read(log.name) is None
+    with pytest.raises(ConflictError, match="no head file"):
+        await owner.put(log, 3)
+    assert (await owner.fsck(log)).findings == ("it has no head file; see `moorage sumdb recover`",)
+    new = await owner.recovery.recover("acme", OPERATOR, accept=accept)
+    await owner.put(new, 3)
+    assert (new.name == log.name) is accept
+    assert (await owner.fsck(new)).findings == ()
+
+
+async def test_F80_a_crash_before_the_first_head_is_filed_stops_no_log(owner: Owner) -> None:
+    """The empty log's head is filed before the first record is committed."""
+    log = await owner.log()
+    await owner.put(log, 0)
+    tree = owner.heads.read(log.name)
+    assert tree is not None
+    head = (await owner.fresh(log)).head
+    owner.heads.replace(log.name, log.head)  # as a kill right after the commit leaves it
+    owner.logs._filed_heads.clear()
+    await owner.put(log, 1)
+    assert (await owner.fresh(log)).head != head
+
+
+async def test_F80_logs_that_refuse_are_noticed_until_they_grow_again(owner: Owner) -> None:
+    watch = LogWatch(owner.db, owner.heads)
+    logs = {tenant: await owner.log(tenant) for tenant in ("acme", "globex", "initech", "quiet")}
+    for log in logs.values():
+        if log.name != logs["quiet"].name:
+            await owner.put_up_to(log, 3)
+    await watch.step()
+    assert (watch.refusals, watch.note()) == ({}, None)
+    owner.heads.path(logs["acme"].name).unlink()
+    owner.heads.path(logs["globex"].name).write_bytes(b"")
+    await watch.step()
+    assert set(watch.refusals) == {logs["acme"].name, logs["globex"].name}
+    note = watch.note()
+    assert note is not None
+    assert note.startswith("2 tenants' logs are not written to")
+    assert "acme" not in note  # everybody may ask /readyz
+    for tenant in ("acme", "globex"):
+        await owner.recovery.recover(tenant, OPERATOR, accept=True)
+    await watch.step()
+    assert watch.refusals == {}
+
+
+async def test_a_log_that_is_a_record_ahead_of_its_file_refuses_nothing(owner: Owner) -> None:
+    """An append writes the database first, then the file."""
+    log = await owner.log()
+    await owner.put_up_to(log, 3)
+    head = (await owner.fresh(log)).head
+    await owner.put(log, 3)
+    owner.heads.replace(log.name, head)
+    watch = LogWatch(owner.db, owner.heads)
+    await watch.step()
+    assert watch.refusals == {}
