@@ -14,6 +14,7 @@ from app.settings import Limits, Settings, load_settings
 from app.web.admin.app import create_admin
 from app.web.admin.context import operator_of
 from app.web.admission import Admission, TenantDefaults
+from app.web.connections import Connections
 from app.web.downloads import Downloads
 from app.web.goproxy import GoproxyApp
 from app.web.guard import Guard
@@ -53,6 +54,7 @@ class Application:
         streams = Streams(limits.streams, float(limits.stream_wait_s))
         sender = Sender(shared.store, services.upkeep.repair, streams)
         gateways = Gateways(settings.network.gateways)
+        self.connections = Connections(limits.connections, limits.address_connections, gateways)
         self._downloads = Downloads(
             releases.catalog, releases.ingestion, releases.freshness, sender, gateways
         )

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from app.core.errors import BadInputError
 from app.settings.sections import Limits
 from app.web.connection import CONNECTION, Connection
+from app.web.connections import Connections, is_health
 from app.web.guard import FRAMING, announces_body, head_fault, is_host
 from app.web.responses import Header, plain
 
@@ -32,7 +33,9 @@ _HEAD_MAX_BYTES = 512 * 1024  # uvloop reads up to 256 KiB at once, body include
 _PIPELINE_MAX = 4096
 _ONE_WRITE_MAX_BYTES = 64 * 1024
 _BODY_MIN_BYTES_PER_S = 1024
+_TAKE_MIN_BYTES_PER_S = 8 * 1024
 _LINGER_S = 2
+_RETRY_AFTER = b"5"
 _MALFORMED = "this is no valid HTTP/1.1 request"
 _BODILESS: Final = frozenset({b"GET", b"HEAD", b"TRACE"})
 _BYTES_ACKED: Final = slice(120, 128)  # tcpi_bytes_acked of Linux's struct tcp_info, since 4.2
@@ -62,6 +65,10 @@ class WireApplication(Protocol):
     def limits(self) -> Limits:
         """Seconds that clients may take, and other limits."""
 
+    @property
+    def connections(self) -> Connections:
+        """The connections of the process."""
+
     def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
         """Return the prepared answer to a plain GET, or None if there is none.
 
@@ -77,13 +84,14 @@ class WireApplication(Protocol):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1 as uvicorn speaks it, with three additions. `protocol_for` makes it usable.
+    """HTTP/1.1 as uvicorn speaks it, with four additions. `protocol_for` makes it usable.
 
     1. A plain GET with a prepared answer is answered here, in one write, without a task and without
        ASGI.
     2. A malformed request is refused after the answers to the requests before it. Nothing after it
        is parsed.
     3. `sweep` ends a connection whose client stalls. The application can cut a connection, too.
+    4. A connection beyond the limits on connections gets one answer: about health, or a refusal.
     """
 
     _application: WireApplication
@@ -94,11 +102,35 @@ class HttpProtocol(HttpToolsProtocol):
     _whole_head: Any = None  # scope of the last request with a complete head
     _is_in_body = False
     _plain_framing: list[Header] | None = None  # of the last plain head
-    _fault = ""
+    _excess: tuple[int, str] | None = None  # the refusal of a connection beyond the limits
+    _fault_status, _fault = 400, ""
     _refusal = b""
     _is_refused = False
     _progress: tuple[Any, ...] = ()  # at the last sweep; see _client_progress
     _since_s = 0.0  # when _progress changed last
+    _due_bytes = 0  # acknowledged bytes at which the client has taken enough; see _bytes_due
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin a connection, counted by its address."""
+        super().connection_made(transport)
+        self._excess = self._application.connections.open(self._address)
+        if self._excess is not None:
+            self._application.connections.add_extra(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a connection."""
+        if self._excess is None:
+            self._application.connections.close(self._address)
+        self._application.connections.drop_extra(self)
+        super().connection_lost(exc)
+
+    def cut(self) -> None:
+        """Close the connection at once."""
+        _reset(self.transport)
+
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
 
     def data_received(self, data: bytes) -> None:
         """Take bytes. A head without end is refused here; neither uvicorn nor llhttp limits it."""
@@ -118,6 +150,8 @@ class HttpProtocol(HttpToolsProtocol):
         """
         self._head_bytes, self._whole_head = 0, self.scope
         self._heads += 1
+        if self._excess is not None:
+            self._check_excess(self._excess)
         framing = [field for field in self.headers if field[0] in FRAMING]
         # A client repeats its Host with every request: only a new one is checked.
         is_plain = framing == self._plain_framing or self._is_plain(framing)
@@ -125,6 +159,17 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._answered:
             self._hand_over(framing)
         self._is_in_body = True
+
+    def _check_excess(self, refusal: tuple[int, str]) -> None:
+        """Let a connection beyond the limits ask for health, and nothing else.
+
+        Raises:
+            BadInputError: the request asks for something else.
+        """
+        self._application.connections.drop_extra(self)
+        if not is_health(self.url):
+            self._fault_status, self._fault = refusal
+            raise BadInputError(self._fault)
 
     def _is_plain(self, framing: list[Header]) -> bool:
         if [name for name, _ in framing] != [b"host"] or not is_host(framing[0][1]):
@@ -144,7 +189,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         # The parser stops at an upgrade, and the body of a GET may be a smuggled request: no
         # further request is taken from this connection.
-        if self.parser.should_upgrade() or (method in _BODILESS and announces_body(framing)):
+        is_last = self._excess is not None or self.parser.should_upgrade()
+        if is_last or (method in _BODILESS and announces_body(framing)):
             self.cycle.keep_alive = False
         # The task of the cycle runs later and reads this scope.
         connection = Connection(self.transport, self.cycle)
@@ -158,8 +204,7 @@ class HttpProtocol(HttpToolsProtocol):
             return False
         if self.parser.get_method() != b"GET" or self.parser.get_http_version() != "1.1":
             return False
-        client = self.client[0] if self.client else ""
-        answer = self._application.instant(self.url, self.headers, client)
+        answer = self._application.instant(self.url, self.headers, self._address)
         if answer is None:
             return False
         parts = [b"HTTP/1.1 200 OK\r\n"]
@@ -195,11 +240,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, _msg: str) -> None:
         """Refuse a request that the parser rejects."""
-        self._refuse(400, self._fault or _MALFORMED)
+        self._refuse(self._fault_status, self._fault or _MALFORMED)
 
     def _refuse(self, status: int, line: str) -> None:
         """Take no more bytes, and send a refusal as the last response of the connection."""
-        answer = plain(status, line, (b"connection", b"close"))
+        retry = ((b"retry-after", _RETRY_AFTER),) if status in (429, 503) else ()
+        answer = plain(status, line, (b"connection", b"close"), *retry)
         fields = (*self.server_state.default_headers, *answer.headers)
         head = b"".join(name + b": " + value + b"\r\n" for name, value in fields)
         self._refusal = STATUS_LINE[status] + head + b"\r\n" + answer.body
@@ -247,7 +293,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Cut the connection if its client stalls for longer than the limits.
 
         A whole head must come within `header_s` seconds. A body must bring 1 KiB for each second,
-        counted over `body_s` seconds. Within `send_s` seconds the client must acknowledge a byte.
+        counted over `body_s` seconds. Within `send_s` seconds the client must take 8 KiB for each,
+        or everything that is left of the answer.
 
         Args:
             now_s: the time of a clock that only grows, the same clock in every call.
@@ -272,7 +319,8 @@ class HttpProtocol(HttpToolsProtocol):
         if queued or not is_idle:
             in_kernel, acknowledged = _sending(self.transport)
             if queued or in_kernel:
-                return ConnectionStage.TAKE, queued, in_kernel, acknowledged
+                left = queued + in_kernel if is_idle else None
+                return ConnectionStage.TAKE, self._bytes_due(acknowledged or -queued, left)
         has_begun = self.cycle is not None and self.cycle.response_started and not is_idle
         if self._is_in_body and not self.pipeline and not has_begun and not self.flow.read_paused:
             steps = self._body_bytes // (self._application.limits.body_s * _BODY_MIN_BYTES_PER_S)
@@ -282,6 +330,19 @@ class HttpProtocol(HttpToolsProtocol):
         if is_idle and (has_no_timer or self.scope is not self._whole_head):
             return ConnectionStage.HEAD, self._heads
         return ()
+
+    def _bytes_due(self, taken: int, left: int | None) -> int:
+        """Return a number that changes as soon as the client has taken enough.
+
+        Args:
+            taken: the bytes that the client has acknowledged, or any number that grows with them.
+            left: the bytes of the answer that the client has still to take; None if more follow.
+        """
+        is_new = self._progress[:1] != (ConnectionStage.TAKE,)
+        if is_new or taken >= self._due_bytes:
+            enough = self._application.limits.send_s * _TAKE_MIN_BYTES_PER_S
+            self._due_bytes = taken + (enough if left is None else min(enough, left))
+        return self._due_bytes
 
     def _give_up(self, stage: ConnectionStage) -> None:
         if stage in (ConnectionStage.TAKE, ConnectionStage.LEAVE):

@@ -24,6 +24,8 @@ from app.server import Server
 ROOT = Path(__file__).parents[1]
 
 METHODS = {
+    "connection_lost": ["exc"],
+    "connection_made": ["transport"],
     "_unset_keepalive_if_required": [],
     "data_received": ["data"],
     "on_body": ["body"],

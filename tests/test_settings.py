@@ -60,6 +60,8 @@ DEFAULTS = {
     "limits.tenant_streams": 64,
     "limits.stream_wait_s": 90,
     "limits.fetches": 1024,
+    "limits.connections": 16_384,
+    "limits.address_connections": 4096,
     "limits.tenant_cold": 8,
     "limits.tenant_rate": 500,
     "limits.bad_tokens": 100,

@@ -309,6 +309,24 @@ class Limits(Section):
         Whole,
         Field(ge=1, le=1_000_000, description="Wrong tokens a minute from one address; then 429."),
     ] = 100
+    connections: Annotated[
+        Whole,
+        Field(
+            ge=16,
+            le=1_000_000,
+            description="Open connections, for each process; at most a quarter of the files that it"
+            " may open. Beyond it, health alone is answered.",
+        ),
+    ] = 16_384
+    address_connections: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Open connections from one address (IPv6: one /64), for each process;"
+            " gateways of `network.gateways` may have more. Beyond it, health alone is answered.",
+        ),
+    ] = 4096
     fetches: Annotated[
         Whole,
         Field(
@@ -371,7 +389,8 @@ class Limits(Section):
         Field(
             ge=1,
             le=3600,
-            description="Seconds after which a client that takes no byte of its response is cut.",
+            description="Seconds in which a client must take 8 KiB of its response for each, or all"
+            " that is left of it; slower clients are cut.",
         ),
     ] = 60
     admin_body_bytes: Annotated[

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from app.web.guard import announces_body, head_fault, is_host
+from tests.fakes.goproxy import FakeGoproxy
+from tests.fakes.modules import module
 from tests.web.conftest import VERIFIED, Mirror, Put, StartSite
+from tests.web.harbour import add_tenant, harbour
 from tests.web.test_troubles import SLOW, big, blob_path, descriptors, stalled_download
-from tests.web.wire import Caller, Site, request, until
+from tests.web.wire import Caller, Site, SweptServer, request, until
 
 PREPARED = f"/dl/{VERIFIED}.sha256".encode()
 HOST = b"Host: mirror.example\r\n"
@@ -406,6 +409,66 @@ async def test_F33_a_slow_download_that_goes_on_is_not_cut(start_site: StartSite
                 looked_at = len(raw)
                 site.let_pass(0.9 * send_s)
     assert raw.endswith(data)
+
+
+def passed_s(site: Site) -> float:
+    """Return the seconds that `Site.let_pass` let pass."""
+    assert isinstance(site.server, SweptServer)
+    return site.server.now_s
+
+
+async def drip(caller: Caller, size: int) -> None:
+    """Take so many bytes of a response, if the connection still gives them."""
+    left = size
+    while left and (piece := await caller.read(left)):
+        left -= len(piece)
+
+
+async def test_F33_a_download_below_8_KiB_a_second_is_cut(start_site: StartSite, put: Put) -> None:
+    name, data = big(put)
+    site = await start_site()
+    await site.services.releases.reader.refresh()
+    await site.services.releases.ingestion.ensure(name)
+    path = blob_path(site, data).resolve()
+    async with site.calling(socket_bytes=SLOW) as caller:
+        await stalled_download(caller, name)
+        site.let_pass(0)
+        # The kernel's buffers hold more than a little: what is taken here is not acknowledged at
+        # once, and never comes near 8 KiB a second.
+        for _ in range(6):
+            assert descriptors(path) == 1
+            await drip(caller, 20_000)
+            await turn()
+            site.let_pass(10)
+        await until_cut(site, lambda: descriptors(path) == 0)
+        assert passed_s(site) <= 75
+
+
+async def test_F33_a_prepared_answer_that_is_taken_too_slowly_is_cut(tmp_path: Path) -> None:
+    fat = module("example.com/fat", "v1.0.0", padding_bytes=900_000)
+    with FakeGoproxy([fat]) as fake:
+        async with harbour(tmp_path) as site:
+            await add_tenant(site.services, "acme", fake)
+            target = "/goproxy/acme/example.com/fat/@v/v1.0.0.zip"
+            for _ in range(2):
+                assert (await site.ask(target)).body == fat.zip
+            async with site.calling(socket_bytes=SLOW) as caller:
+                # More than the kernel takes in, so that the rest lies in this process.
+                await caller.send(request(target) * 8)
+                assert (await caller.head())[0] == 200
+                site.let_pass(0)
+                for _ in range(6):
+                    assert site.server.server_state.connections
+                    await drip(caller, 20_000)
+                    await turn()
+                    site.let_pass(10)
+
+                async def gone() -> bool:
+                    site.let_pass(5)
+                    return not site.server.server_state.connections
+
+                await until(gone)
+                assert passed_s(site) <= 75
 
 
 async def test_F30_garbage_behind_a_running_download_does_not_get_into_it(
