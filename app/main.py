@@ -159,6 +159,7 @@ class Application:
         await self.services.drain(self.services.shared.settings.drain_s)
         self._goproxy.decisions.flush()
         await self.services.shared.usage.flush()
+        await self.services.shared.refusals.flush(all_windows=True)
         await self.services.close()
 
 

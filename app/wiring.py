@@ -46,6 +46,7 @@ from app.services.modules.toolchains import Toolchains
 from app.services.policy import PolicyReader
 from app.services.publiclog.checks import LogChecks
 from app.services.publiclog.relay import LogRelay
+from app.services.refusals import RefusalCounter
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.healing import ReleaseHealing
@@ -165,6 +166,7 @@ def build_shared(
         box=SecretBox(_secrets_key(settings)),
         policies=PolicyReader(db, watch),
         usage=UsageCounter(db, now),
+        refusals=RefusalCounter(db, now),
         audit=AuditReader(db),
     )
 

@@ -52,6 +52,7 @@ class Worker:
             group.create_task(_every(_CLOCK_S, self._look_at_clock))
             group.create_task(_every(_HEADS_S, self._services.sumdb.watch.step))
             group.create_task(_every(FLUSH_S, self._services.shared.usage.flush))
+            group.create_task(_every(FLUSH_S, self._services.shared.refusals.flush))
             if self._leads:
                 group.create_task(self._try_to_lead())
 

@@ -31,6 +31,7 @@ from app.services.modules.toolchains import Toolchains
 from app.services.policy import PolicyReader
 from app.services.publiclog.checks import LogChecks
 from app.services.publiclog.relay import LogRelay
+from app.services.refusals import RefusalCounter
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.index import ReleaseIndexReader
@@ -84,6 +85,7 @@ class SharedServices:
     box: SecretBox
     policies: PolicyReader
     usage: UsageCounter
+    refusals: RefusalCounter
     audit: AuditReader
 
     async def start(self) -> None:

@@ -220,13 +220,6 @@ class TokenService:
             )
         return principal_of(token)
 
-    async def deny(self, who: Principal, what: str, why: str) -> None:
-        """Leave an audit row of something that an authenticated caller may not do."""
-        at = self._now()
-        await self._db.write(
-            lambda s: AuditLog(s).append(at, who.actor, "access.deny", what[:300], why)
-        )
-
 
 def _check(name: str, scopes: frozenset[Scope], expires_at: datetime | None, at: datetime) -> None:
     if not name.strip():

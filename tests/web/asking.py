@@ -79,5 +79,6 @@ def refused(got: Got, status: int) -> str:
 
 
 async def rows(site: Site, action: str) -> list[AuditRecord]:
-    """Return the audit rows of an action."""
+    """Return the audit rows of an action; those of refused calls are written now."""
+    await site.services.shared.refusals.flush(all_windows=True)
     return await site.services.shared.audit.list(after=0, limit=10_000, action=action)

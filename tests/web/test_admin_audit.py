@@ -1,13 +1,17 @@
 """The record through the admin API: changes in pages, the chain, and downloads of one's own."""
 
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from app.core.principal import Scope
+from app.db.engine import Database
 from app.db.usage import Download, Usage
+from app.services.audit import AuditReader
 from tests.web.asking import Admin, admin_of, refused
 from tests.web.harbour import harbour
 from tests.web.wire import Site
@@ -134,3 +138,33 @@ BAD = [
 async def test_F98_a_malformed_question_is_refused(admin: Admin) -> None:
     for target, status in BAD:
         refused(await admin.ask("GET", target), status)
+
+
+async def test_refused_calls_leave_a_row_for_each_kind_and_a_stop_writes_them(
+    tmp_path: Path,
+) -> None:
+    async with harbour(tmp_path) as site:
+        await Admin(site).post("/tenants", {"name": "acme", "catch_all": False})
+        reader = await admin_of(site, "acme", Scope.READ)
+        for _ in range(100):
+            refused(await reader.ask("GET", "/tenants/acme"), 403)
+        broken = await site.admin(
+            "/api/v1/tenants/acme/rules",
+            "POST",
+            token=reader.token,
+            body=b"{",
+            headers={"Content-Type": "application/json"},
+        )
+        assert broken.status == 422
+        nobody = await site.admin("/api/v1/tenants/acme/rules", "POST", token="x", body=b"{")
+        assert nobody.status in (401, 415, 422)
+        url = site.services.shared.db.url
+    with closing(Database(url)) as database:
+        rows = await AuditReader(database).list(after=0, limit=1000)
+        assert (await AuditReader(database).verify())[1] is None
+    last = [(row.action, row.object) for row in rows if row.action.startswith("access.")]
+    assert last == [
+        ("access.deny", "GET /api/v1/tenants/acme"),
+        ("access.malformed", "POST /api/v1/tenants/acme/rules"),
+    ]
+    assert rows[-2].detail.startswith("100 times from ")

@@ -117,7 +117,8 @@ async def test_F28_a_tenants_admin_reaches_no_token_but_the_tenants(admin: Admin
     for path in ("/tokens", "/tenants/other/tokens"):
         refused(await inside.ask("GET", path), 403)
         refused(await inside.ask("POST", path, READER), 403)
-    assert len(await rows(admin.site, "access.deny")) == 12
+    [denied] = await rows(admin.site, "access.deny")
+    assert denied.detail.startswith("12 times from ")
     assert await rows(admin.site, "token.revoke") == []
 
 
@@ -134,7 +135,8 @@ async def test_F28_a_reader_reads_no_admin_route_and_each_try_is_recorded(admin:
         detail = refused(await reader.ask("GET", path), 403)
         assert "scope `admin`" in detail
         denied = (await rows(admin.site, "access.deny"))[-1]
-        assert (denied.object, denied.detail) == (f"GET {API}{path}", detail)
+        assert denied.object == f"GET {API}{path}"
+        assert denied.detail.endswith(f"Z: {detail}")
         assert denied.actor.startswith("token:")
     # Whoever is nobody leaves no row: the log is not to be filled from outside.
     refused(await Admin(admin.site, None).ask("GET", "/tenants/acme"), 401)

@@ -11,6 +11,8 @@ import secrets
 from dataclasses import dataclass
 from itertools import count
 
+from cachetools import LRUCache
+
 from app import logs, metrics
 from app.core import record as records
 from app.core import tlog
@@ -33,6 +35,7 @@ from app.services.tenantlog.growth import NewRecord, append, read_hashes
 from app.services.tenantlog.head import HeadFiles
 
 SEED_BYTES = 32
+_MAX_NOTED = 1024  # contradictions that have their audit row
 _log = logs.get("sumdb")
 
 
@@ -64,6 +67,7 @@ class TenantLogs:
         self._heads = heads
         self._now = now
         self._name_pattern = name_pattern
+        self._contradictions: LRUCache[tuple[int, int, bytes], None] = LRUCache(_MAX_NOTED)
         self._filed_heads: dict[str, bytes] = {}  # by log: the last head written to its file
 
     async def of(self, tenant: str, who: Principal = OPERATOR) -> TenantLog | None:
@@ -148,11 +152,14 @@ class TenantLogs:
             f"{known.module}@{known.version} is record {known.record} of {log.name} with other "
             "sums; the first ones count for ever"
         )
-        at, detail = self._now(), f"{why}: {text.decode()!a}"
-        obj = f"log:{log.name}"
-        await self._db.write(
-            lambda s: AuditLog(s).append(at, "system", "sumdb.refuse", obj, detail[:2000])
-        )
+        # One row for each contradiction: whoever asks again must not fill the audit log.
+        if (log.id, known.record, text) not in self._contradictions:
+            at, detail = self._now(), f"{why}: {text.decode()!a}"
+            obj = f"log:{log.name}"
+            await self._db.write(
+                lambda s: AuditLog(s).append(at, "system", "sumdb.refuse", obj, detail[:2000])
+            )
+            self._contradictions[log.id, known.record, text] = None
         metrics.count_log_refusal()
         _log.error("log record contradicted", log=log.name, module=known.module, why=why)
         return VerificationError(why)

@@ -10,12 +10,13 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from starlette.exceptions import HTTPException
 
 from app import __version__, logs, metrics
-from app.core.errors import DeniedError, MoorageError
+from app.core.errors import BadInputError, DeniedError, MoorageError
 from app.core.noun import CONTENT
 from app.services.assembly import Services
+from app.services.refusals import Refusal
 from app.web.admin.answers import content_line
 from app.web.admin.audit import router as audit
-from app.web.admin.context import operator_of, record_denial
+from app.web.admin.context import count_refusal, operator_of
 from app.web.admin.credentials import router as credentials
 from app.web.admin.document import router as document
 from app.web.admin.jobs import router as jobs
@@ -85,7 +86,9 @@ async def _on_moorage_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, MoorageError):
         raise error
     if isinstance(error, DeniedError):
-        await record_denial(request, str(error))
+        await count_refusal(request, Refusal.DENIED, str(error))
+    elif isinstance(error, BadInputError):
+        await count_refusal(request, Refusal.MALFORMED, str(error))
     answer = problem(status_of(error), str(error))
     seconds = retry_after_s(error)
     if seconds is not None:
@@ -93,9 +96,10 @@ async def _on_moorage_error(request: Request, error: Exception) -> Response:
     return answer
 
 
-async def _on_validation_error(_: Request, error: Exception) -> Response:
+async def _on_validation_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
+    await count_refusal(request, Refusal.MALFORMED, "the request is not what this route takes")
     # The body stays bytes where its Content-Type is not JSON.
     if any(e["loc"] == ("body",) and isinstance(e["input"], bytes) for e in error.errors()):
         return problem(415, "this route takes JSON: send Content-Type: application/json")

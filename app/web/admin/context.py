@@ -6,15 +6,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app import logs
-from app.core.errors import DatabaseBusyError
+from app.core.errors import MoorageError
 from app.core.principal import OPERATOR, Principal
 from app.services.assembly import Services
 from app.services.authorization import require_admin
+from app.services.refusals import Refusal
 from app.web.credentials import presented_token
 from app.web.streaming import Scope
 
-_log = logs.get("admin")
 _OPERATOR_KEY = "moorage.operator"
 
 
@@ -58,7 +57,7 @@ async def _caller(request: Request, services: Site) -> Principal:
         return OPERATOR
     token = presented_token(request.scope["headers"])
     principal = await services.tenants.tokens.authenticate(token)
-    # Whoever is denied from here on is known, and leaves an audit row; see `record_denial`.
+    # Whoever is refused from here on is known, and is counted; see `count_refusal`.
     request.state.caller = principal
     return principal
 
@@ -85,19 +84,26 @@ ShownProgress = Annotated[Callable[[int, int], None] | None, Depends(_progress)]
 """Shows to the operator how far the work is; None for requests over the network."""
 
 
-async def record_denial(request: Request, why: str) -> None:
-    """Leave an audit row of what a caller with a valid token may not do.
-
-    A caller who is nobody leaves none: whoever can reach the port could fill the log.
-    """
+async def _known_caller(request: Request, services: Services) -> Principal | None:
+    """Return who presented a valid token; FastAPI reads a body before it asks for the caller."""
     caller = getattr(request.state, "caller", None)
-    if not isinstance(caller, Principal):
+    if isinstance(caller, Principal) or operator_of(request.scope) is not None:
+        return caller
+    try:
+        return await _caller(request, services)
+    except MoorageError:
+        return None
+
+
+async def count_refusal(request: Request, kind: Refusal, why: str) -> None:
+    """Count a call that a caller with a valid token was refused, for the audit log.
+
+    A caller who is nobody is not counted there: whoever can reach the port could fill the log.
+    """
+    services: Services = request.app.state.services
+    caller = await _known_caller(request, services)
+    if caller is None:
         return
-    services = request.app.state.services
     # As it came: decoded, a path may hold line breaks.
     path = request.scope["raw_path"].decode("ascii", "backslashreplace")
-    what = f"{request.method} {path}"
-    try:
-        await services.tenants.tokens.deny(caller, what, why)
-    except DatabaseBusyError as error:
-        _log.error("denial not recorded", actor=caller.actor, what=what, error=str(error))
+    await services.shared.refusals.count(caller, kind, f"{request.method} {path}", why)

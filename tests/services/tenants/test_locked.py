@@ -39,14 +39,12 @@ SERVICES: dict[str, Callable[[Services], object]] = {
     "logs": lambda s: s.sumdb.logs,
     "recovery": lambda s: s.sumdb.recovery,
 }
-# Use cases that write no tenant's state. `tokens.deny` only appends an audit row, and `logs.append`
-# locks its own log.
+# Use cases that write no tenant's state. `logs.append` locks its own log.
 OTHERS = {
     *(f"{noun}.page" for noun in SERVICES if noun not in ("documents", "logs", "recovery")),
     *(f"{noun}.get" for noun in ("tenants", "rules", "routes")),
     *(f"logs.{name}" for name in ("of", "append", "lookup", "latest", "tile", "prove")),
     "tokens.authenticate",
-    "tokens.deny",
 }
 
 
