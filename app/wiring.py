@@ -8,6 +8,7 @@ import base64
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from random import Random
 
@@ -83,6 +84,7 @@ from app.storage import durable
 from app.storage.freespace import FreeSpace
 from app.storage.hostlocks import HostLocks
 from app.storage.local import LocalBlobStore
+from app.storage.private import make_private_file, tighten
 from app.storage.reserve import Reserve
 from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.godev import GoDev
@@ -326,6 +328,11 @@ def _database(settings: Settings) -> Database:
     path = sqlite_path(url)
     if path is None:
         return Database(url)
+    # SQLite gives its other files the mode of the first. Earlier versions left that to the umask.
+    for name in ("", "-wal", "-shm", ".reserve"):
+        with suppress(OSError):
+            tighten(path.with_name(path.name + name))
+    make_private_file(path)
     space = FreeSpace(path.parent, _min_free_fraction(settings))
     reserve = Reserve(path.with_name(f"{path.name}.reserve"), space)
     reserve.open()

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from app.storage.durable import storage_errors
+from app.storage.private import tighten
 
 _FLOCK = struct.Struct("hhqqi")  # l_type, l_whence, l_start, l_len, l_pid
 _HELD_BY_ANOTHER = frozenset({errno.EAGAIN, errno.EACCES})
@@ -63,6 +64,7 @@ class HostLocks:
         if self._descriptor < 0:
             with storage_errors(f"open {self._path.name}"):
                 self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                tighten(self._path)
 
     def _set_lock(self, kind: int, offset: int) -> bool:
         """Change the lock of one byte; return False if another process holds it."""

@@ -9,7 +9,6 @@ The steps of a write are in durable.py, the verification of bytes is in verified
 
 import os
 import re
-import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from app.storage.blobstore import (
 from app.storage.durable import storage_errors, sync_file, sync_folder
 from app.storage.freespace import FreeSpace
 from app.storage.ownership import StagingArea
+from app.storage.private import tighten
 from app.storage.reading import LocalOpenBlob
 from app.storage.seals import Seal
 from app.storage.staging import StagedFile
@@ -65,7 +65,7 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
         with storage_errors("open the blob store"):
             for folder in (root, self._blobs, root / "tmp", self._quarantine):
                 durable.make_folder(folder)
-            _make_private(root)
+            tighten(root)
 
     def close(self) -> None:
         """Remove this process's staged files and end its threads. Blocks; may be called twice."""
@@ -297,13 +297,6 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
                 os.close(descriptor)
                 path.unlink()
             return self._room.require(0)
-
-
-def _make_private(root: Path) -> None:
-    """Remove the rights of group and others on root, if this user owns it."""
-    status = root.stat()
-    if stat.S_IMODE(status.st_mode) != 0o700 and status.st_uid == os.geteuid():
-        root.chmod(0o700)
 
 
 def _blob_files(shard: Path) -> list[Path]:
