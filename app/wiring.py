@@ -379,7 +379,7 @@ def _secrets_key(settings: Settings) -> bytes:
             durable.create_once(path, made)
             return parse_key(path.read_text())
     except BadInputError as error:
-        raise SettingsError(f"{path}: {error}") from error
+        raise SettingsError(f"keys/secrets.key in the data directory: {error}") from error
 
 
 def _ingestion_policy(settings: Settings) -> IngestionPolicy:

@@ -20,6 +20,7 @@
     │   ├── BlobMissingError     no such blob                                        503
     │   └── BlobDamagedError     the blob's bytes are not its digest's               503
     ├── DatabaseBusyError        locked or unreachable; try again                    503
+    ├── DefectError              a fault of this program; see the log                500
     └── UpstreamError            an upstream's answer can't be used                  502
         ├── UpstreamAbsentError       it answered 404 or 410
         ├── UpstreamUnavailableError  5xx, 429, refused, breaker open                503
@@ -133,6 +134,10 @@ class BlobDamagedError(StorageError):
 
 class DatabaseBusyError(MoorageError):
     """The database is locked or out of reach; trying again may help."""
+
+
+class DefectError(MoorageError):
+    """This program did something that can't be; its log has the details."""
 
 
 class UpstreamError(MoorageError):

@@ -21,15 +21,29 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+)
 from sqlalchemy.orm import Session
 
-from app.core.errors import ConflictError, DatabaseBusyError, StorageError, StorageFullError
+from app import logs
+from app.core.errors import (
+    ConflictError,
+    DatabaseBusyError,
+    DefectError,
+    StorageError,
+    StorageFullError,
+)
 
 # Services name the session type without knowing SQLAlchemy.
 __all__ = ["Database", "Room", "Session", "is_sqlite", "make_engine", "sqlite_path", "sqlite_url"]
 
 T = TypeVar("T")
+_log = logs.get("db")
 
 _READERS = 4
 _MAX_GROUP = 64
@@ -46,6 +60,7 @@ _PRAGMAS = (
 _TRANSACTION_BYTES = 64 * 1024
 """What a transaction takes besides large values: the pages that it changes, in SQLite's log."""
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+_POSTGRESQL_FULL = "53100"
 _WAL_TRIES = 50
 _WAL_PAUSE_S = 0.1
 
@@ -74,8 +89,9 @@ def make_engine(url: str, *, read_only: bool = False) -> Engine:
         read_only: refuse writes; for SQLite's reader connections.
     """
     if not is_sqlite(url):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, pool_size=_READERS if read_only else 1, max_overflow=0)
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    size = _READERS if read_only else 1
+    engine = create_engine(url, pool_size=size, max_overflow=0, hide_parameters=True)
     event.listen(engine, "connect", partial(_prepare_sqlite, read_only))
     event.listen(engine, "begin", _begin_read if read_only else _begin_write)
     return engine
@@ -379,10 +395,24 @@ def _transact(engine: Engine, work: Callable[[Session], T], tries: int = 1) -> T
             raise StorageFullError(
                 "the server's disk is full, and the change can't be written; free some space"
             ) from error
+        if getattr(error.orig, "sqlstate", None) == _POSTGRESQL_FULL:
+            raise StorageFullError("the database's disk is full; free some space") from error
+        if isinstance(error, DataError | ProgrammingError | NotSupportedError):
+            # Trying again can't help: a value or a statement that the database never takes.
+            _log.exception("the database refused a statement")
+            raise DefectError("a defect of this server; its log has the details") from error
         raise DatabaseBusyError(f"the database can't be used now: {_brief(error)}") from error
 
 
 def _brief(error: DBAPIError) -> str:
-    """Return the driver's own words, without SQLAlchemy's statement and parameters."""
+    """Return why, without SQLAlchemy's statement and parameters: clients read it.
+
+    That are SQLite's own words. PostgreSQL's details may quote values, and the words of its driver
+    name host, user or socket: these go to the log alone.
+    """
     cause: Any = error.orig
-    return " ".join(str(cause).split())[:200]
+    words = " ".join(str(cause).split())[:300]
+    if isinstance(cause, sqlite3.Error):
+        return words
+    _log.warning("the database failed", error=words)
+    return getattr(getattr(cause, "diag", None), "message_primary", None) or "no connection to it"

@@ -128,11 +128,11 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
 
     def _sync(self, digest: Digest) -> None:
         path = self._path(digest)
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise BlobMissingError(f"no blob {digest}") from error
         with storage_errors(f"sync blob {digest}"):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise BlobMissingError(f"there is no blob {digest}") from error
             try:
                 sync_file(descriptor)
             finally:
@@ -186,7 +186,7 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
     def _commit(self, staged: StagedFile) -> None:
         digest = staged.digest
         try:
-            with storage_errors(f"store {self._relative_path(digest)}"):
+            with storage_errors(f"store blob {digest}"):
                 before = staged.stat()
                 staged.sync()
                 self._make_shard(digest.hex[:2])
@@ -240,7 +240,7 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
 
     def _check(self, digest: Digest, size_bytes: int, deep: bool) -> BlobCondition:
         try:
-            with storage_errors(f"check {self._relative_path(digest)}"), self._open(digest) as file:
+            with storage_errors(f"check blob {digest}"), self._open(digest) as file:
                 if not deep:
                     is_right = os.fstat(file.fileno()).st_size == size_bytes
                     return BlobCondition.OK if is_right else BlobCondition.SHORT
@@ -253,7 +253,7 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
             return BlobCondition.DAMAGED
 
     def _read(self, digest: Digest, max_bytes: int) -> bytes:
-        shown = self._relative_path(digest)
+        shown = f"blob {digest}"
         with storage_errors(f"read {shown}"), self._open(digest) as file:
             content = file.read(max_bytes + 1)
             while len(content) <= max_bytes and (rest := file.read(max_bytes + 1 - len(content))):
@@ -266,12 +266,12 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
 
     def _move_aside(self, digest: Digest) -> Path | None:
         self._seals.forget(digest)
-        with storage_errors(f"quarantine {self._relative_path(digest)}"):
+        with storage_errors(f"quarantine blob {digest}"):
             return durable.move_aside(self._path(digest), self._quarantine)
 
     def _delete(self, digest: Digest) -> None:
         self._seals.forget(digest)
-        with storage_errors(f"delete {self._relative_path(digest)}"):
+        with storage_errors(f"delete blob {digest}"):
             # No sync: after a power cut the blob may exist again, and gc removes it again.
             self._path(digest).unlink(missing_ok=True)
 

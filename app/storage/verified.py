@@ -38,11 +38,8 @@ class VerifiedFiles:
     def _path(self, digest: Digest) -> Path:
         return self._blobs / digest.hex[:2] / digest.hex
 
-    def _relative_path(self, digest: Digest) -> str:
-        return f"blobs/{digest.hex[:2]}/{digest.hex}"
-
     def _open(self, digest: Digest) -> FileIO:
-        shown = self._relative_path(digest)
+        shown = f"blob {digest}"
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with storage_errors(f"open {shown}"):
             try:
@@ -77,7 +74,7 @@ class VerifiedFiles:
 
     async def _verify(self, file: FileIO, digest: Digest, size_bytes: int) -> Seal:
         """Verify the open file's bytes and return the seal that the file had."""
-        shown = self._relative_path(digest)
+        shown = f"blob {digest}"
         for _ in range(_VERIFY_ROUNDS):
             with storage_errors(f"open {shown}"):
                 seal = Seal.of(os.fstat(file.fileno()))
@@ -97,7 +94,7 @@ class VerifiedFiles:
         task = self._hashing.get(key)
         if task is None:
             # A descriptor of its own: the first opener may be cancelled and close its file.
-            with storage_errors(f"open {self._relative_path(digest)}"):
+            with storage_errors(f"open blob {digest}"):
                 descriptor = os.dup(file.fileno())
             task = asyncio.create_task(self._hash_and_close(descriptor, digest, seal))
             self._hashing[key] = task
@@ -106,7 +103,7 @@ class VerifiedFiles:
 
     async def _hash_and_close(self, descriptor: int, digest: Digest, seal: Seal) -> bool:
         try:
-            with storage_errors(f"read {self._relative_path(digest)}"):
+            with storage_errors(f"read blob {digest}"):
                 return await self._threads.run(partial(self._hash, descriptor, digest, seal))
         finally:
             os.close(descriptor)

@@ -236,13 +236,13 @@ def lost_subkeys(new: Keyring, old: Keyring) -> tuple[str, ...]:
 def _require_regular_file(data: Path) -> None:
     """Refuse a pipe, for which gpg would wait, and a folder, which gpg calls a bad signature."""
     if not data.is_absolute():
-        raise StorageError(f"{data} is not an absolute path")
+        raise StorageError("the file to be verified has no absolute path")
     try:
         mode = data.stat().st_mode
     except OSError as error:
-        raise StorageError(f"{data} can't be read: {error.strerror}") from error
+        raise _unreadable(error) from error
     if not stat.S_ISREG(mode):
-        raise StorageError(f"{data} is not a regular file")
+        raise StorageError("the file to be verified is not a regular file")
 
 
 def _require_readable(data: Path) -> None:
@@ -252,4 +252,8 @@ def _require_readable(data: Path) -> None:
             while file.read(1 << 20):
                 pass
     except OSError as error:
-        raise StorageError(f"{data} can't be read: {error.strerror}") from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> StorageError:
+    return StorageError(f"the file to be verified can't be read: {error.strerror}")

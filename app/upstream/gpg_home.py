@@ -16,11 +16,11 @@ from app.core.errors import StorageError
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn an OSError of the body into StorageError, which names the folder."""
+    """Turn an OSError of the body into StorageError, which names the last part of the folder."""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{folder} can't be written for gpg: {error.strerror}") from error
+        raise StorageError(f"{folder.name} can't be written for gpg: {error.strerror}") from error
 
 
 def locked_folder(parent: Path) -> tuple[Path, int]:

@@ -39,6 +39,7 @@ STATUS: dict[type[errors.MoorageError], int] = {
     errors.OverloadedError: 503,
     errors.NotYetError: 503,
     errors.DatabaseBusyError: 503,
+    errors.DefectError: 500,
     errors.StorageFullError: 507,
     errors.StorageError: 503,
     errors.UpstreamUnavailableError: 503,

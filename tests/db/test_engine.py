@@ -1,6 +1,7 @@
 """Units of work against a real SQLite file: pragmas, locking, errors, datetimes."""
 
 import asyncio
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -9,12 +10,13 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import DBAPIError, StatementError
 
 from app.core.digest import Digest
-from app.core.errors import ConflictError, DatabaseBusyError, StorageFullError
+from app.core.errors import ConflictError, DatabaseBusyError, DefectError, StorageFullError
 from app.core.job import Job, JobState
 from app.db.blobs import Blobs
 from app.db.engine import Database, Room, Session, is_sqlite, make_engine, sqlite_url
@@ -205,6 +207,47 @@ async def test_an_error_message_shows_no_statement_and_no_parameter(database: Da
         await database.write(work)
     assert "secret-parameter" not in str(raised.value)
     assert "INSERT" not in str(raised.value)
+
+
+async def test_a_value_that_the_database_never_takes_is_a_defect_and_not_a_busy_database(
+    database: Database,
+) -> None:
+    def work(session: Session) -> None:
+        session.execute(text("SELECT zeroblob(2000000000)"))
+
+    for call in (database.read, database.write):
+        with pytest.raises(DefectError, match="its log has the details"):
+            await call(work)
+
+
+POSTGRESQL_ERRORS = [
+    (psycopg.DataError("a text with a NUL"), DefectError, "a defect"),
+    (psycopg.errors.UndefinedColumn('column "x" does not exist'), DefectError, "a defect"),
+    (psycopg.errors.DiskFull("could not extend /var/lib/x"), StorageFullError, "disk is full"),
+    (
+        psycopg.OperationalError('connection to server on socket "/run/pg/.s.PGSQL.5432" failed'),
+        DatabaseBusyError,
+        "no connection",
+    ),
+    (psycopg.errors.UniqueViolation("DETAIL: Key (name)=(secret)"), ConflictError, "refused"),
+]
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "said"),
+    POSTGRESQL_ERRORS,
+    ids=[type(e).__name__ for e, *_ in POSTGRESQL_ERRORS],
+)
+async def test_an_error_of_postgresql_names_no_host_no_path_and_no_value(
+    database: Database, cause: psycopg.Error, kind: type[Exception], said: str
+) -> None:
+    def work(session: Session) -> None:
+        session.connection()
+        raise DBAPIError.instance("INSERT", {}, cause, psycopg.Error)
+
+    with pytest.raises(kind, match=said) as raised:
+        await database.write(work)
+    assert not re.search(r"/|secret", str(raised.value))
 
 
 class SmallDisk:

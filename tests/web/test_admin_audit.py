@@ -168,3 +168,15 @@ async def test_refused_calls_leave_a_row_for_each_kind_and_a_stop_writes_them(
         ("access.malformed", "POST /api/v1/tenants/acme/rules"),
     ]
     assert rows[-2].detail.startswith("100 times from ")
+
+
+async def test_a_defect_is_a_problem_that_tells_nothing(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: AuditReader) -> None:
+        raise RuntimeError("/srv/moorage/secret")
+
+    monkeypatch.setattr(AuditReader, "verify", broken)
+    got = await admin.ask("GET", "/audit/verify")
+    assert "log has the details" in refused(got, 500)
+    assert "secret" not in got.text

@@ -17,6 +17,7 @@ from app.core.errors import BadInputError, StorageError
 from app.core.note import parse_note
 from app.core.tlog import Tree
 from app.storage.durable import storage_errors, sync_folder
+from app.storage.private import make_private_file
 
 
 class HeadFiles:
@@ -50,7 +51,7 @@ class HeadFiles:
         try:
             return tlog.parse_tree(parse_note(raw).text)
         except BadInputError as error:
-            raise StorageError(f"{self.path(name)} holds no tree head; restore it") from error
+            raise StorageError(f"keys/logs/{name}.head holds no tree head; restore it") from error
 
     def keep(self, name: str, note: bytes) -> None:
         """Replace an older head by this one, durably; a newer head stays.
@@ -80,7 +81,9 @@ class HeadFiles:
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
         """Return a context that holds a lock between processes; a kill releases the lock too."""
-        with self.path(name).with_suffix(".lock").open("ab") as file:
+        path = self.path(name).with_suffix(".lock")
+        make_private_file(path)
+        with path.open("ab") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             yield
 

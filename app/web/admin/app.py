@@ -69,6 +69,7 @@ def create_admin(services: Services, health: Health) -> Any:
     api.add_exception_handler(MoorageError, _on_moorage_error)
     api.add_exception_handler(RequestValidationError, _on_validation_error)
     api.add_exception_handler(HTTPException, _on_http_error)
+    api.add_exception_handler(Exception, _on_defect)
 
     @api.get("/docs", include_in_schema=False)
     async def docs() -> Response:
@@ -109,6 +110,11 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     # The offending input is not echoed: it may be a secret in the wrong field.
     wrong = [{"at": ".".join(map(str, e["loc"])), "error": e["msg"]} for e in shape]
     return problem(422, "the request is not what this route takes", errors=wrong)
+
+
+async def _on_defect(_: Request, _error: Exception) -> Response:
+    """Answer in the form of every other error; Starlette raises the error again for the log."""
+    return problem(500, "a defect of this server; its log has the details")
 
 
 async def _on_http_error(_: Request, error: Exception) -> Response:
