@@ -12,13 +12,14 @@ from app.core.errors import MoorageError
 from app.services.assembly import Services
 from app.settings import Limits, Settings, load_settings
 from app.web.admin.app import create_admin
-from app.web.admin.context import operator_of
+from app.web.admin.context import Callers, operator_of
 from app.web.admission import Admission, TenantDefaults
 from app.web.connections import Connections
 from app.web.downloads import Downloads
 from app.web.goproxy import GoproxyApp
 from app.web.guard import Guard
 from app.web.health import Health
+from app.web.limits import AdminRates, WrongTokens
 from app.web.responses import Header, plain
 from app.web.sending import Sender
 from app.web.streaming import Receive, Scope, Send, Streams
@@ -62,8 +63,8 @@ class Application:
             streams=limits.tenant_streams,
             stream_wait_s=float(limits.stream_wait_s),
             rate=limits.tenant_rate,
-            bad_tokens=limits.bad_tokens,
         )
+        wrong_tokens = WrongTokens(limits.bad_tokens)
         self._goproxy = GoproxyApp(
             shared.policies,
             services.modules.front,
@@ -71,11 +72,12 @@ class Application:
             shared.usage,
             sender,
             gateways,
-            Admission(shared.policies, gateways, defaults, shared.now),
+            Admission(shared.policies, gateways, defaults, wrong_tokens, shared.now),
             shared.now,
             shared.clock,
         )
-        self._admin = create_admin(services, self.health)
+        rates = AdminRates(limits.admin_token_rate, limits.admin_address_rate)
+        self._admin = create_admin(services, self.health, Callers(gateways, rates, wrong_tokens))
         self._background: asyncio.Task[None] | None = None
 
     @property

@@ -60,6 +60,8 @@ DEFAULTS = {
     "limits.tenant_streams": 64,
     "limits.stream_wait_s": 90,
     "limits.fetches": 1024,
+    "limits.admin_token_rate": 50,
+    "limits.admin_address_rate": 100,
     "limits.connections": 16_384,
     "limits.address_connections": 4096,
     "limits.tenant_cold": 8,

@@ -307,7 +307,29 @@ class Limits(Section):
     ] = 500
     bad_tokens: Annotated[
         Whole,
-        Field(ge=1, le=1_000_000, description="Wrong tokens a minute from one address; then 429."),
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Wrong tokens a minute from one address (IPv6: one /64), at the proxy and"
+            " the admin API together; then 429.",
+        ),
+    ] = 100
+    admin_token_rate: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Requests a second of the admin API with one token, with a burst of four"
+            " seconds' worth; more get 429.",
+        ),
+    ] = 50
+    admin_address_rate: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="The same from one address (IPv6: one /64), whatever the token.",
+        ),
     ] = 100
     connections: Annotated[
         Whole,

@@ -26,6 +26,7 @@ from app.services.modules.caller import Caller
 from app.services.policy import Policy, PolicyReader, TenantPolicy
 from app.services.slots import Buckets, FairSemaphore
 from app.web.credentials import presented_token
+from app.web.limits import WrongTokens
 from app.web.responses import Header
 from app.web.streaming import Scope
 from app.web.tenancy import PREFIX, Gateways, TenantPath, client_block, parse_tenant_path
@@ -41,27 +42,30 @@ class TenantDefaults:
         streams: zips sent to one tenant at once.
         stream_wait_s: seconds that a zip waits for its turn.
         rate: requests a second of one tenant that are not answered from memory.
-        bad_tokens: wrong tokens a minute from one address.
     """
 
     streams: int
     stream_wait_s: float
     rate: int
-    bad_tokens: int
 
 
 class Admission:
     """Admits requests of tenants in one process."""
 
     def __init__(
-        self, policies: PolicyReader, gateways: Gateways, defaults: TenantDefaults, now: Now
+        self,
+        policies: PolicyReader,
+        gateways: Gateways,
+        defaults: TenantDefaults,
+        wrong_tokens: WrongTokens,
+        now: Now,
     ) -> None:
         self._policies = policies
         self._gateways = gateways
         self._defaults = defaults
+        self._wrong_tokens = wrong_tokens
         self._now = now
         self._rates = Buckets(time.monotonic)
-        self._bad_tokens = Buckets(time.monotonic, burst_s=60.0)
         self._streams: LRUCache[tuple[str, int], FairSemaphore] = LRUCache(_MAX_TENANTS)
 
     async def admit(
@@ -91,19 +95,11 @@ class Admission:
             of_tenant, caller = _authenticate(policy, to.tenant, headers, now, client)
         except UnauthenticatedError:
             if any(name == b"authorization" for name, _ in headers):
-                self._count_bad_token(client)
+                self._wrong_tokens.count(client)
             raise
         if is_counted:
             self._count_request(of_tenant)
         return caller, to
-
-    def _count_bad_token(self, client: str) -> None:
-        wait_s = self._bad_tokens.take(client, self._defaults.bad_tokens / 60)
-        if wait_s:
-            raise RateLimitedError(
-                "too many wrong tokens from this address; set the right one and try again later",
-                retry_after_s=max(1, round(wait_s)),
-            )
 
     def _count_request(self, of_tenant: TenantPolicy) -> None:
         tenant = of_tenant.tenant

@@ -21,7 +21,9 @@ from tests.web.wire import Got, Site, serving
 
 READ = frozenset({Scope.READ})
 _NOWHERE = "http://127.0.0.1:9/"  # the index of releases is of no interest here
-_MANY = {"tenant_rate": 1_000_000, "bad_tokens": 1_000_000}
+_MANY = dict.fromkeys(
+    ("tenant_rate", "bad_tokens", "admin_token_rate", "admin_address_rate"), 1000000
+)
 
 
 def proxy_settings(folder: Path, **more: Any) -> Settings:

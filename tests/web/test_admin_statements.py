@@ -8,7 +8,10 @@ import pytest
 
 from app.services.assembly import Services
 from app.web.admin.app import create_admin
+from app.web.admin.context import Callers
 from app.web.health import Health
+from app.web.limits import AdminRates, WrongTokens
+from app.web.tenancy import Gateways
 from tests.many import FEW, MANY, TENANT, installation
 from tests.statements import Seen, watched
 from tests.web.harbour import bearer
@@ -47,7 +50,9 @@ async def sizes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[
 async def asking(services: Services, name: str) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of the admin API with a token of that name."""
     shared = services.shared
-    application = create_admin(services, Health(shared.db, shared.store, services.releases.keyring))
+    health = Health(shared.db, shared.store, services.releases.keyring)
+    callers = Callers(Gateways(()), AdminRates(1_000_000, 1_000_000), WrongTokens(1_000_000))
+    application = create_admin(services, health, callers)
     _, secret = await services.tenants.tokens.create(name)
     transport = httpx.ASGITransport(app=application)
     async with httpx.AsyncClient(

@@ -437,7 +437,7 @@ async def test_F33_a_download_below_8_KiB_a_second_is_cut(start_site: StartSite,
         # once, and never comes near 8 KiB a second.
         for _ in range(6):
             assert descriptors(path) == 1
-            await drip(caller, 20_000)
+            await drip(caller, 70_000)
             await turn()
             site.let_pass(10)
         await until_cut(site, lambda: descriptors(path) == 0)
@@ -459,7 +459,7 @@ async def test_F33_a_prepared_answer_that_is_taken_too_slowly_is_cut(tmp_path: P
                 site.let_pass(0)
                 for _ in range(6):
                     assert site.server.server_state.connections
-                    await drip(caller, 20_000)
+                    await drip(caller, 70_000)
                     await turn()
                     site.let_pass(10)
 

@@ -10,13 +10,13 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from starlette.exceptions import HTTPException
 
 from app import __version__, logs, metrics
-from app.core.errors import BadInputError, DeniedError, MoorageError
+from app.core.errors import BadInputError, DeniedError, MoorageError, RateLimitedError
 from app.core.noun import CONTENT
 from app.services.assembly import Services
 from app.services.refusals import Refusal
-from app.web.admin.answers import content_line
+from app.web.admin.answers import LIMITED, content_line
 from app.web.admin.audit import router as audit
-from app.web.admin.context import count_refusal, operator_of
+from app.web.admin.context import Callers, count_refusal, operator_of
 from app.web.admin.credentials import router as credentials
 from app.web.admin.document import router as document
 from app.web.admin.jobs import router as jobs
@@ -29,6 +29,7 @@ from app.web.admin.rules import router as rules
 from app.web.admin.sumdb import router as sumdb
 from app.web.admin.tenants import router as tenants
 from app.web.admin.tokens import router as tokens
+from app.web.connections import is_health
 from app.web.health import Health, health_routes
 from app.web.responses import retry_after_s, status_of
 from app.web.streaming import Message, Receive, Scope, Send
@@ -49,7 +50,7 @@ def problem(status: int, detail: str, **more: Any) -> JSONResponse:
     )
 
 
-def create_admin(services: Services, health: Health) -> Any:
+def create_admin(services: Services, health: Health, callers: Callers) -> Any:
     """Return the ASGI application for everything that is not Go-facing."""
     api = FastAPI(
         title="Moorage",
@@ -58,13 +59,13 @@ def create_admin(services: Services, health: Health) -> Any:
         docs_url=None,
         redoc_url=None,
     )
-    api.state.services = services
-    api.include_router(releases, prefix="/api/v1")
-    api.include_router(jobs, prefix="/api/v1")
+    api.state.services, api.state.callers = services, callers
+    api.include_router(releases, prefix="/api/v1", responses=LIMITED)
+    api.include_router(jobs, prefix="/api/v1", responses=LIMITED)
     for router in (tenants, tokens, credentials, ownership, audit):
-        api.include_router(router, prefix="/api/v1")
+        api.include_router(router, prefix="/api/v1", responses=LIMITED)
     for router in (rules, routes, modules, document, sumdb):
-        api.include_router(router, prefix="/api/v1")
+        api.include_router(router, prefix="/api/v1", responses=LIMITED)
     api.include_router(health_routes(health))
     api.add_exception_handler(MoorageError, _on_moorage_error)
     api.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -80,7 +81,7 @@ def create_admin(services: Services, health: Health) -> Any:
     async def root() -> Response:
         return RedirectResponse("/dl/")
 
-    return _Outer(api, services.shared.settings.limits.admin_body_bytes)
+    return _Outer(api, callers, services.shared.settings.limits.admin_body_bytes)
 
 
 async def _on_moorage_error(request: Request, error: Exception) -> Response:
@@ -90,6 +91,10 @@ async def _on_moorage_error(request: Request, error: Exception) -> Response:
         await count_refusal(request, Refusal.DENIED, str(error))
     elif isinstance(error, BadInputError):
         await count_refusal(request, Refusal.MALFORMED, str(error))
+    return _problem_of(error)
+
+
+def _problem_of(error: MoorageError) -> Response:
     answer = problem(status_of(error), str(error))
     seconds = retry_after_s(error)
     if seconds is not None:
@@ -126,10 +131,11 @@ async def _on_http_error(_: Request, error: Exception) -> Response:
 
 
 class _Outer:
-    """Gives each request an id, limits its body, counts and logs it."""
+    """Gives each request an id, limits its body and its address, counts and logs it."""
 
-    def __init__(self, api: FastAPI, max_body_bytes: int) -> None:
+    def __init__(self, api: FastAPI, callers: Callers, max_body_bytes: int) -> None:
         self._api = api
+        self._callers = callers
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,6 +160,8 @@ class _Outer:
         try:
             if operator_of(scope) is not None:
                 await self._api(scope, receive, sending)  # reads the body from this process
+            elif (refusal := self._refusal(scope)) is not None:
+                await refusal(scope, receive, sending)
             elif _declared_length(scope) > self._max_body_bytes:
                 too_large = problem(413, f"the body is larger than {self._max_body_bytes} bytes")
                 await too_large(scope, receive, sending)
@@ -164,6 +172,16 @@ class _Outer:
             if is_api:
                 _log.info("request", method=scope["method"], path=scope["path"], status=status)
             logs.request_id.reset(reset)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Return the refusal of an address that asks too much; health is never refused."""
+        if is_health(scope["raw_path"]):
+            return None
+        try:
+            self._callers.rates.count_address(self._callers.address_of(scope))
+        except RateLimitedError as error:
+            return _problem_of(error)
+        return None
 
 
 def _declared_length(scope: Scope) -> int:

@@ -6,13 +6,15 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app.core.errors import MoorageError
+from app.core.errors import MoorageError, UnauthenticatedError
 from app.core.principal import OPERATOR, Principal
 from app.services.assembly import Services
 from app.services.authorization import require_admin
 from app.services.refusals import Refusal
 from app.web.credentials import presented_token
+from app.web.limits import AdminRates, WrongTokens
 from app.web.streaming import Scope
+from app.web.tenancy import Gateways
 
 _OPERATOR_KEY = "moorage.operator"
 
@@ -41,6 +43,20 @@ def operator_of(scope: Scope) -> Operator | None:
     return operator if isinstance(operator, Operator) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Says from which address a request comes, and limits how much an address or token may ask."""
+
+    gateways: Gateways
+    rates: AdminRates
+    wrong_tokens: WrongTokens
+
+    def address_of(self, scope: Scope) -> str:
+        """Return the client's address, behind a gateway or not; "" if it is unknown."""
+        peer = scope["client"][0] if scope.get("client") else ""
+        return self.gateways.client_behind(peer, scope["headers"])
+
+
 async def _services(request: Request) -> Services:
     services = request.app.state.services
     if not isinstance(services, Services):
@@ -55,8 +71,14 @@ Site = Annotated[Services, Depends(_services)]
 async def _caller(request: Request, services: Site) -> Principal:
     if operator_of(request.scope) is not None:
         return OPERATOR
-    token = presented_token(request.scope["headers"])
-    principal = await services.tenants.tokens.authenticate(token)
+    headers, callers = request.scope["headers"], request.app.state.callers
+    try:
+        principal = await services.tenants.tokens.authenticate(presented_token(headers))
+    except UnauthenticatedError:
+        if any(name == b"authorization" for name, _ in headers):
+            callers.wrong_tokens.count(callers.address_of(request.scope))
+        raise
+    callers.rates.count_token(principal.token)
     # Whoever is refused from here on is known, and is counted; see `count_refusal`.
     request.state.caller = principal
     return principal
