@@ -20,6 +20,7 @@ from app.services.assembly import Services
 from app.settings import Settings
 from app.settings.sections import Network
 from app.wiring import build, migrate
+from bench.bigcontent import ChangingQueries, CrowdedZips, FirstLists, LongGoMods, LongLists
 from bench.policychanges import ManyRules, PolicyChanges
 from bench.report import Disturbance, Result
 from bench.scenario import Scenario, Site
@@ -27,7 +28,15 @@ from bench.servers import moorage, upstream
 from tests.fakes.modules import Module, module
 from tests.nouns import a_route, a_tenant
 
-SCENARIOS: dict[str, type[Scenario]] = {"policy": PolicyChanges, "rules": ManyRules}
+SCENARIOS: dict[str, type[Scenario]] = {
+    "policy": PolicyChanges,
+    "rules": ManyRules,
+    "lists": LongLists,
+    "queries": ChangingQueries,
+    "gomods": LongGoMods,
+    "zips": CrowdedZips,
+    "first": FirstLists,
+}
 
 _VICTIM = module("example.com/victim", "v1.0.0")
 _WARM_S = 1.0

@@ -1,5 +1,7 @@
 """What many tests share: a fake go.dev, a signing key, settings that point there, the services."""
 
+import gc
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
@@ -16,6 +18,25 @@ from tests.fakes.signer import Signer, gpg_is_here, throwaway_signer
 from tests.installation import migrated_url, running
 
 UPSTREAM = Path(__file__).parents[1].parent / "shared" / "upstream"
+
+MEMORY = Path("/dev/shm")  # Linux: a file system in memory
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what was imported: it is walked again and again else."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder in memory, else on disk: for sweeps whose many fsyncs are only counted."""
+    if not MEMORY.is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="moorage-", dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ reads one request a line from stdin and answers it with one line, both JSON:
 Each run is a fork of this process, which has imported everything and started nothing.
 """
 
+import gc
+import itertools
 import json
 import os
 import pty
@@ -17,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.process import ROOT, Ended, Server, Site
+
+_WAIT_SLICE_S = 0.02
 
 
 def _import_everything() -> None:
@@ -46,6 +51,9 @@ def main() -> None:
     """Answer requests until stdin ends."""
     _import_everything()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Else the first collection of each fork would touch, and so copy, all that was imported.
+    gc.collect()
+    gc.freeze()
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -185,12 +193,13 @@ class Forked:
 
 
 class Warm:
-    """Runs commands in forks of one warmed-up process."""
+    """Runs commands in forks of one warmed-up process. Threads may share it."""
 
     def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
         self._process = process
         self._folder = folder
-        self._count = 0
+        self._numbers = itertools.count(1)
+        self._turn = threading.Lock()
 
     def start(self, site: Site, *arguments: str, tty: str | None = None) -> Run:
         """Start a command; without a terminal its output goes to files.
@@ -200,8 +209,7 @@ class Warm:
             *arguments: after `moorage`.
             tty: the path of a terminal that becomes its stdin, stdout and stderr.
         """
-        self._count += 1
-        stem = self._folder / str(self._count)
+        stem = self._folder / str(next(self._numbers))
         out, err = (None, None) if tty else (stem.with_suffix(".out"), stem.with_suffix(".err"))
         answer = self._ask(
             argv=arguments,
@@ -227,14 +235,20 @@ class Warm:
 
     def wait(self, pid: int, seconds: float) -> int | None:
         """Return the exit code of a command, None if it still runs after so many seconds."""
-        code: int | None = self._ask(wait=pid, seconds=seconds)["code"]
-        return code
+        deadline = time.monotonic() + seconds
+        while True:
+            # In slices, so that another thread's question waits no longer than one.
+            left_s = deadline - time.monotonic()
+            code: int | None = self._ask(wait=pid, seconds=min(left_s, _WAIT_SLICE_S))["code"]
+            if code is not None or left_s <= _WAIT_SLICE_S:
+                return code
 
     def _ask(self, **request: Any) -> Any:
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
+        with self._turn:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
         assert answer, "the warmed-up process has ended"
         return json.loads(answer)
 
