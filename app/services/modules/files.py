@@ -151,7 +151,7 @@ class ModuleFiles:
 
     async def _bring_in(self, key: FileKey, source: Source, known: ModuleFile | None) -> ModuleFile:
         # The log is asked while the file is on its way.
-        pending_sums = asyncio.ensure_future(self._ask_log(key))
+        pending_sums = asyncio.ensure_future(self._ask_log(key, source.tenant))
         try:
             if key.kind is RequestKind.ZIP:
                 file = await self._fetch_zip(key, source, known, pending_sums)
@@ -165,10 +165,10 @@ class ModuleFiles:
         _log.info("module file stored", name=key.name, h1=settled.h1, bytes=settled.size_bytes)
         return settled
 
-    async def _ask_log(self, key: FileKey) -> LoggedSums | None:
+    async def _ask_log(self, key: FileKey, tenant: str) -> LoggedSums | None:
         if key.kind is RequestKind.INFO or key.log is LogPolicy.OFF:
             return None
-        return await self._log_checks.logged_sums(key.module, key.version, key.log)
+        return await self._log_checks.logged_sums(key.module, key.version, key.log, tenant=tenant)
 
     async def _with_log_state(self, file: ModuleFile, pending_sums: PendingSums) -> ModuleFile:
         """Return the file as the log sees it.

@@ -90,7 +90,13 @@ class LogChecks:
         return self._clock() < self._rests_until
 
     async def logged_sums(
-        self, module: str, version: str, policy: LogPolicy, *, insist: bool = False
+        self,
+        module: str,
+        version: str,
+        policy: LogPolicy,
+        *,
+        tenant: str = "",
+        insist: bool = False,
     ) -> LoggedSums:
         """Return the log's answer about a version.
 
@@ -116,7 +122,7 @@ class LogChecks:
         patience = self._defer_s if may_defer else None
         try:
             async with asyncio.timeout(patience):
-                return LoggedSums(name, await self._relay.sums(module, version))
+                return LoggedSums(name, await self._relay.sums(module, version, tenant=tenant))
         except (UpstreamError, OverloadedError, TimeoutError) as error:
             if policy is LogPolicy.REQUIRE:
                 raise _required_log_error(name, module, version, error) from error

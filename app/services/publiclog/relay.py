@@ -10,6 +10,7 @@ could be saved: the fork's head proves them, and they would block the log's own 
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -44,10 +45,15 @@ from app.services.slots import Slots
 from app.upstream.sumdb import SumdbServer
 
 T = TypeVar("T")
+E = TypeVar("E", bound=UpstreamError)
 
 _ABSENT_S = 20.0
 _MAX_ABSENT = 8192
-_LOOKUPS = 8  # concurrent lookups of a tenant; more wait, so that one tenant can't block the others
+# A head that was asked for so recently counts as the newest. A client with a newer one got it from
+# the log itself within these seconds, so a tile is called unknown only to a client that hurries.
+_HEAD_S = 5.0
+_REQUESTS = 8  # concurrent requests of a tenant; more wait, so that nobody blocks the others
+_MAX_RUNNING = 65_536  # the slots bound what runs or waits, and fairly
 _log = logs.get("sumdb")
 
 
@@ -69,10 +75,18 @@ class LogRelay:
         name: the log's name, as in its vkey.
         verifier: the log's key.
         server: the client of the log's URL.
+        clock: monotonic seconds.
     """
 
     def __init__(
-        self, name: str, verifier: Verifier, server: SumdbServer, db: Database, now: Now
+        self,
+        name: str,
+        verifier: Verifier,
+        server: SumdbServer,
+        db: Database,
+        now: Now,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.verifier = verifier
@@ -81,13 +95,19 @@ class LogRelay:
         self._now = now
         self._tiles = LogTiles(name, server, db)
         self._merging = asyncio.Lock()
+        self._clock = clock
         self._slots = Slots()
         self._absent: TTLCache[tuple[str, str], UpstreamAbsentError] = TTLCache(
             _MAX_ABSENT, _ABSENT_S
         )
-        self._lookups: Flight[tuple[str, str], LogLookup] = Flight()
-        self._fetches: Flight[Tile, bytes] = Flight()
-        self._heads: Flight[str, None] = Flight()
+        # The callers of one tenant share its slot, all tenants share the request.
+        self._queue: Flight[tuple[str, str, str], LogLookup] = Flight(max_keys=_MAX_RUNNING)
+        self._lookups: Flight[tuple[str, str], LogLookup] = Flight(max_keys=_MAX_RUNNING)
+        self._tile_queue: Flight[tuple[str, Tile], bytes] = Flight(max_keys=_MAX_RUNNING)
+        self._fetches: Flight[Tile, bytes] = Flight(max_keys=_MAX_RUNNING)
+        self._heads: Flight[str, None] = Flight(max_waiters=_MAX_RUNNING)
+        self._head_until = 0.0  # until then the log is not asked for its head again
+        self._head_failure: UpstreamError | None = None  # how it answered last
 
     @property
     def url(self) -> str:
@@ -96,17 +116,22 @@ class LogRelay:
 
     async def aclose(self) -> None:
         """Cancel all running requests to the log."""
+        await self._queue.aclose(cancel=True)
+        await self._tile_queue.aclose(cancel=True)
         await self._lookups.aclose(cancel=True)
         await self._fetches.aclose(cancel=True)
         await self._heads.aclose(cancel=True)
 
-    async def lookup(self, module: str, version: str, *, tenant: str = "") -> bytes:
+    async def lookup(
+        self, module: str, version: str, *, tenant: str = "", client: str = ""
+    ) -> bytes:
         """Return the log's record of a module version with a signed head, byte for byte.
 
         Args:
             module: plain path.
             version: canonical.
-            tenant: the tenant whose limit counts; "" for no limit.
+            tenant: the tenant whose slots are used; "" for background work.
+            client: the address that asks; the clients of a tenant get slots in turn.
 
         Raises:
             OverloadedError: too many lookups are running or waiting.
@@ -114,32 +139,47 @@ class LogRelay:
             UpstreamError: the log can't be asked.
             VerificationError: the log's answer does not verify.
         """
-        return (await self._lookup(module, version, tenant)).body
+        return (await self._lookup(module, version, tenant, client)).body
 
-    async def sums(self, module: str, version: str) -> Sums:
+    async def sums(self, module: str, version: str, *, tenant: str = "") -> Sums:
         """Return the log's h1 values of a version: of its zip and of its go.mod.
 
         Raises:
             MoorageError: as `lookup`.
         """
-        lookup = await self._lookup(module, version)
+        lookup = await self._lookup(module, version, tenant)
         return records.lines_for(records.parse_lookup(lookup.body).text, module, version)
 
-    async def _lookup(self, module: str, version: str, tenant: str = "") -> LogLookup:
-        stored = await self._db.read(lambda s: LogTable(s, self.name).lookup(module, version))
-        if stored is not None:
-            return stored
-        absent = self._absent.get((module, version))
-        if absent is not None:
-            raise _copy_of(absent)
-        ask = partial(self._ask_in_turn, module, version, tenant)
-        return await self._lookups.do((module, version), ask)
+    async def _lookup(self, module: str, version: str, tenant: str, client: str = "") -> LogLookup:
+        known = await self._known(module, version)
+        if known is not None:
+            return known
+        ask = partial(self._ask_with_slot, module, version, tenant, client)
+        return await self._queue.do((tenant, module, version), ask)
 
-    async def _ask_in_turn(self, module: str, version: str, tenant: str) -> LogLookup:
-        if not tenant:
-            return await self._ask(module, version)
-        async with self._slots.fetch(tenant, 0, _LOOKUPS):
-            return await self._ask(module, version)
+    async def _known(self, module: str, version: str) -> LogLookup | None:
+        """Return a kept lookup; None if the log must be asked.
+
+        Raises:
+            UpstreamAbsentError: the log had no record within the last _ABSENT_S seconds.
+        """
+        stored = await self._db.read(lambda s: LogTable(s, self.name).lookup(module, version))
+        absent = self._absent.get((module, version))
+        if stored is None and absent is not None:
+            raise _copy_of(absent)
+        return stored
+
+    async def _ask_with_slot(
+        self, module: str, version: str, tenant: str, client: str
+    ) -> LogLookup:
+        """Ask once the tenant has a slot, or join the request of another tenant."""
+        key, ask = (module, version), partial(self._ask, module, version)
+        if self._lookups.is_running(key):
+            return await self._lookups.do(key, ask)
+        async with self._slots.fetch(tenant, 0, _REQUESTS, client):
+            # Another tenant may have asked meanwhile.
+            known = await self._known(module, version)
+            return known or await self._lookups.do(key, ask)
 
     async def _ask(self, module: str, version: str) -> LogLookup:
         await self._db.require_room()
@@ -177,10 +217,11 @@ class LogRelay:
         records.lines_for(text, module, version)
         await self._write(partial(self._tiles.save, proven))
 
-    async def tile(self, tile: Tile) -> bytes:
-        """Return the bytes of a tile of hashes.
+    async def tile(self, tile: Tile, *, tenant: str = "", client: str = "") -> bytes:
+        """Return the bytes of a tile of hashes; tenant and client as of `lookup`.
 
         Raises:
+            OverloadedError: too many requests are running or waiting.
             UnknownError: the tile is beyond the newest head that the log has signed.
             UpstreamError: the tile is not kept here, and the log can't be asked.
             VerificationError: the log's answer does not verify.
@@ -188,11 +229,17 @@ class LogRelay:
         if tile.level == DATA_LEVEL or tile.height != HEIGHT:
             raise UnknownError(f"{tile.path} is not relayed; ask the log itself for it")
         stored = await self._tiles.read_kept([tile])
-        return (
-            stored[tile]
-            if tile in stored
-            else await self._fetches.do(tile, lambda: self._fetch(tile))
+        if tile in stored:
+            return stored[tile]
+        return await self._tile_queue.do(
+            (tenant, tile), partial(self._fetch_with_slot, tile, tenant, client)
         )
+
+    async def _fetch_with_slot(self, tile: Tile, tenant: str, client: str) -> bytes:
+        if self._fetches.is_running(tile):
+            return await self._fetches.do(tile, partial(self._fetch, tile))
+        async with self._slots.fetch(tenant, 0, _REQUESTS, client):
+            return await self._fetches.do(tile, partial(self._fetch, tile))
 
     async def _fetch(self, tile: Tile) -> bytes:
         await self._db.require_room()
@@ -242,14 +289,27 @@ class LogRelay:
         return head.note
 
     async def _ask_latest(self) -> None:
+        """Have the newest head kept: the log is asked once for all, and not again for _HEAD_S.
+
+        No slot is taken, since one request at a time is made. Callers may hold a slot.
+        """
+        if self._clock() < self._head_until:
+            if self._head_failure is not None:
+                raise _copy_of(self._head_failure)
+            return
         await self._heads.do(self.name, self._ask_head)
 
     async def _ask_head(self) -> None:
-        note = await self._server.latest()
+        try:
+            note = await self._server.latest()
+        except UpstreamError as error:
+            self._head_failure, self._head_until = _copy_of(error), self._clock() + _HEAD_S
+            raise
         try:
             await self._merge(note)
         except (BadInputError, VerificationError) as error:
             raise await self._record_refusal("tree head", note, error) from error
+        self._head_failure, self._head_until = None, self._clock() + _HEAD_S
 
     async def _head(self) -> PublicHead | None:
         stored = await self._db.read(lambda s: LogTable(s, self.name).head())
@@ -332,9 +392,9 @@ class LogRelay:
         return VerificationError(why)
 
 
-def _copy_of(error: UpstreamAbsentError) -> UpstreamAbsentError:
+def _copy_of(error: E) -> E:
     """Return a copy of the error: an error that was raised keeps its traceback's objects alive."""
-    return UpstreamAbsentError(str(error), origin=error.origin, status=error.status)
+    return type(error)(str(error), origin=error.origin, status=error.status)
 
 
 def _covers(tree: Tree, tile: Tile) -> bool:

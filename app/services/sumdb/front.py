@@ -173,7 +173,7 @@ class SumdbFront:
         if not caller.is_mirrored(module):
             caller.route(module)  # raises: a public log learns no name that no route serves
         try:
-            return await log.lookup(module, version, tenant=caller.tenant)
+            return await log.lookup(module, version, tenant=caller.tenant, client=caller.client)
         except UpstreamAbsentError as error:
             raise UnknownError(f"{log.name} has no record of {module}@{version}") from error
         except UpstreamError as error:
@@ -205,7 +205,7 @@ class SumdbFront:
 
     async def _tile(self, caller: Caller, log: LogRelay | TenantLog, tile: Tile) -> LogAnswer:
         if isinstance(log, LogRelay):
-            body = await log.tile(tile)
+            body = await log.tile(tile, tenant=caller.tenant, client=caller.client)
         else:
             if tile.level == DATA_LEVEL and not caller.principal.has(Scope.AUDIT):
                 raise DeniedError(

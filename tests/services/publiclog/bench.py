@@ -12,6 +12,7 @@ from app.db.sumdb import LogEvidence, LogHead, LogTable
 from app.services.audit import AuditReader
 from app.services.publiclog.relay import LogRelay
 from tests.fakes.sumdb import FakeSumdb
+from tests.services.bench import Stopwatch
 from tests.services.publiclog.goclient import GoClient
 
 HELLO, OTHER = "example.com/Hello", "example.com/other"
@@ -41,10 +42,16 @@ async def count(db: Database, table: str) -> int:
 
 @dataclass(frozen=True)
 class Relaying:
-    """One process's relay of a fake log, and its database."""
+    """One process's relay of a fake log, its database, and the clock of its memory."""
 
     relay: LogRelay
     db: Database
+    clock: Stopwatch
+
+    async def newest(self) -> bytes:
+        """Return the newest head, once what was heard before is forgotten."""
+        self.clock.seconds += 5
+        return await self.relay.latest()
 
     async def tile(self, path: str) -> bytes:
         return await self.relay.tile(parse_tile_path(path))

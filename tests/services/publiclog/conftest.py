@@ -11,7 +11,7 @@ from app.services.publiclog.relay import LogRelay
 from app.upstream.limits import UpstreamLimits
 from app.upstream.sumdb import SumdbServer
 from tests.fakes.sumdb import FakeSumdb
-from tests.services.bench import WallClock
+from tests.services.bench import Stopwatch, WallClock
 from tests.services.modules.bench import _client
 from tests.services.publiclog.bench import Relaying
 
@@ -36,9 +36,10 @@ async def make_relay(database_url: str, log: FakeSumdb) -> AsyncIterator[Relay]:
             client = _client(UpstreamLimits(), "")
             stack.push_async_callback(client.aclose)
             server, verifier = SumdbServer(client, log.url), parse_vkey(log.vkey)
-            relay = LogRelay(log.name, verifier, server, db, WallClock())
+            clock = Stopwatch()
+            relay = LogRelay(log.name, verifier, server, db, WallClock(), clock=clock)
             stack.push_async_callback(relay.aclose)
-            return Relaying(relay, db)
+            return Relaying(relay, db, clock)
 
         yield make
 

@@ -1,6 +1,7 @@
 """Relaying a public log: what is passed on was verified, what was verified is kept."""
 
 import asyncio
+from collections.abc import Awaitable
 from random import Random
 
 import anyio
@@ -12,6 +13,7 @@ from app.core.errors import (
     UpstreamError,
     UpstreamUnavailableError,
 )
+from app.core.tile import Tile
 from app.db.engine import Session
 from app.db.sumdb import LogHead, LogTable
 from tests.fakes.faults import Fault
@@ -81,11 +83,93 @@ async def test_the_newest_head_is_told_and_the_kept_one_where_the_log_is_down(
         await relaying.relay.latest(ask=False)
     for size in (0, 5, 300):
         log.grow(size - log.size)
-        assert await relaying.relay.latest() == log.head(size)
+        assert await relaying.newest() == log.head(size)
     log.stale_head(200)
-    assert await relaying.relay.latest() == log.head(300)
+    assert await relaying.newest() == log.head(300)
     log.stop()
+    assert await relaying.newest() == log.head(300)
+
+
+async def test_the_head_is_asked_for_once_in_five_seconds_whoever_asks(
+    relaying: Relaying, log: FakeSumdb
+) -> None:
+    log.grow(300)
+    await asyncio.gather(*(relaying.relay.latest() for _ in range(50)))
+    for number in range(2, 40):
+        with pytest.raises(UnknownError):
+            await relaying.tile(f"tile/8/0/{number:03}")
+    assert log.hits["/latest"] == 1
+    log.grow(100)
     assert await relaying.relay.latest() == log.head(300)
+    relaying.clock.seconds += 5
+    assert await relaying.tile("tile/8/0/001.p/144") == log.tile_body("tile/8/0/001.p/144")
+    assert await relaying.relay.latest() == log.head(400)
+    assert log.hits["/latest"] == 2
+
+
+async def test_a_lookup_brings_a_newer_head_at_once(relaying: Relaying, log: FakeSumdb) -> None:
+    log.grow(300)
+    await relaying.relay.latest()
+    put(log, HELLO)
+    await relaying.relay.lookup(HELLO, V1)
+    assert await relaying.tile("tile/8/0/001.p/45") == log.tile_body("tile/8/0/001.p/45")
+    assert await relaying.relay.latest() == log.head(301)
+
+
+async def test_a_log_that_fails_is_asked_for_its_head_once_in_five_seconds(
+    relaying: Relaying, log: FakeSumdb
+) -> None:
+    log.fault("/latest", Fault.status(400), times=None)
+    for _ in range(20):
+        with pytest.raises(UpstreamError):
+            await relaying.relay.latest()
+    assert log.hits["/latest"] == 1
+    log.clear_faults()
+    log.grow(3)
+    assert await relaying.newest() == log.head(3)
+
+
+async def test_an_absent_lookup_is_asked_once_for_all_tenants(
+    relaying: Relaying, log: FakeSumdb
+) -> None:
+    tenants = [f"t{number}" for number in range(20)]
+    asked = [relaying.relay.lookup(HELLO, "v9.0.0", tenant=tenant) for tenant in tenants]
+    for error in await asyncio.gather(*asked, return_exceptions=True):
+        assert isinstance(error, UpstreamAbsentError)
+    with pytest.raises(UpstreamAbsentError):
+        await relaying.relay.sums(HELLO, "v9.0.0")
+    assert sum(n for path, n in log.hits.items() if path.startswith("/lookup/")) == 1
+
+
+@pytest.mark.parametrize("kind", ["lookup", "sums", "tile"])
+async def test_each_request_to_the_log_takes_a_slot_of_its_tenant(
+    relaying: Relaying, log: FakeSumdb, kind: str
+) -> None:
+    log.grow(256 * 40)
+    await relaying.relay.latest()
+    put(log, HELLO)
+    names = [f"example.com/m{number}" for number in range(30)]
+    for number, name in enumerate(names):
+        for path in (f"/lookup/{name}@{V1}", f"/tile/8/0/{number + 1:03}"):
+            log.fault(path, Fault.delay_headers_until_released(), times=None)
+    relay = relaying.relay
+
+    def ask(number: int) -> Awaitable[object]:
+        if kind == "tile":
+            return relay.tile(Tile(8, 0, number + 1, 256), tenant="acme")
+        if kind == "sums":
+            return relay.sums(names[number], V1, tenant="acme")
+        return relay.lookup(names[number], V1, tenant="acme")
+
+    many = [asyncio.ensure_future(ask(number)) for number in range(len(names))]
+    await anyio.to_thread.run_sync(lambda: log.wait_until(lambda: log.stalled == 8))
+    await relaying.relay.lookup(HELLO, V1, tenant="globex")
+    assert log.stalled == 8
+    for one in many:
+        one.cancel()
+    log.clear_faults()
+    log.release()
+    await asyncio.gather(*many, return_exceptions=True)
 
 
 async def test_a_log_that_is_down_and_unknown_versions_are_errors_of_the_upstream(

@@ -225,7 +225,7 @@ async def test_F76_a_fork_is_seen_even_if_both_sides_are_taken_at_once_by_two_pr
     asking = asyncio.ensure_future(two.relay.lookup(HELLO, V1))
     await asyncio.to_thread(log.wait_until, lambda: log.stalled == 1)
     log.heal()
-    await one.relay.latest()
+    await one.newest()
     log.fork(150)
     log.release()
     with pytest.raises(VerificationError, match="signed two timelines: its tree of 201"):
