@@ -11,7 +11,7 @@ from app import logs
 from app.core.errors import MoorageError
 from app.services.assembly import Services
 from app.settings import Limits, Settings, load_settings
-from app.web.admin.app import create_admin
+from app.web.admin.app import create_admin, refused
 from app.web.admin.context import Callers, operator_of
 from app.web.admission import Admission, TenantDefaults
 from app.web.connections import Connections
@@ -107,13 +107,16 @@ class Application:
             raise RuntimeError(f"{scope['type']} is not served")
         # The operator's requests come from this process, not from a stranger: no size is too large.
         refusal = self._guard.refusal(scope) if operator_of(scope) is None else None
-        if refusal is not None:
-            await _send_refusal(refusal, scope["method"], send)
-            return
         path: bytes = scope["raw_path"]
-        if path.startswith(_DOWNLOADS) or path in _DOWNLOAD_ROOTS:
+        is_download = path.startswith(_DOWNLOADS) or path in _DOWNLOAD_ROOTS
+        is_goproxy = path.startswith(PREFIX) or path == PREFIX[:-1]
+        if refusal is not None and (is_download or is_goproxy):
+            await _send_refusal(refusal, scope["method"], send)
+        elif refusal is not None:
+            await refused(*refusal)(scope, receive, send)
+        elif is_download:
             await self._downloads(scope, receive, send)
-        elif path.startswith(PREFIX) or path == PREFIX[:-1]:
+        elif is_goproxy:
             await self._goproxy(scope, receive, send)
         else:
             await self._admin(scope, receive, send)

@@ -7,9 +7,10 @@ the keyring, never an upstream: a mirror whose upstream is down still serves wha
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from app import __version__, metrics
 from app.core.errors import MoorageError
@@ -20,6 +21,7 @@ from app.storage.blobstore import BlobStore
 
 Note = Callable[[], str | None]
 _CHECK_S = 5.0
+_JSON: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
 
 
 class Health:
@@ -96,7 +98,10 @@ def health_routes(health: Health) -> APIRouter:
         return {"status": "ok"}
 
     @router.head("/readyz", include_in_schema=False)
-    @router.get("/readyz")
+    @router.get(
+        "/readyz",
+        responses={503: {"description": "Requests can't be served", "content": _JSON}},
+    )
     async def readyz() -> JSONResponse:
         """Answer 200 if requests can be served here, 503 and the reason if not.
 
@@ -120,7 +125,11 @@ def health_routes(health: Health) -> APIRouter:
         return {"version": __version__}
 
     @router.head("/metrics", include_in_schema=False)
-    @router.get("/metrics")
+    @router.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        responses={200: {"content": {metrics.CONTENT_TYPE: {"schema": {"type": "string"}}}}},
+    )
     async def exposition() -> Response:
         """Return the metrics in Prometheus' text format."""
         health.notes()

@@ -12,7 +12,6 @@ REFUSED: Responses = {
     401: {**PROBLEM, "description": "No valid token"},
     403: {**PROBLEM, "description": "Not an admin of it"},
 }
-LIMITED: Responses = {429: {**PROBLEM, "description": "Too many requests, or wrong tokens"}}
 MALFORMED: Responses = {400: {**PROBLEM, "description": "It can't be; the detail says why"}}
 UNKNOWN: Responses = {404: {**PROBLEM, "description": "There is no such thing"}}
 TAKEN: Responses = {409: {**PROBLEM, "description": "It contradicts what is recorded"}}

@@ -14,13 +14,14 @@ from app.core.errors import BadInputError, DeniedError, MoorageError, RateLimite
 from app.core.noun import CONTENT
 from app.services.assembly import Services
 from app.services.refusals import Refusal
-from app.web.admin.answers import LIMITED, content_line
+from app.web.admin.answers import content_line
 from app.web.admin.audit import router as audit
 from app.web.admin.context import Callers, count_refusal, operator_of
 from app.web.admin.credentials import router as credentials
 from app.web.admin.document import router as document
 from app.web.admin.jobs import router as jobs
 from app.web.admin.modules import router as modules
+from app.web.admin.openapi import AdminApi
 from app.web.admin.ownership import router as ownership
 from app.web.admin.reference import POLICY, reference_page
 from app.web.admin.releases import router as releases
@@ -50,9 +51,16 @@ def problem(status: int, detail: str, **more: Any) -> JSONResponse:
     )
 
 
+def refused(status: int, detail: str) -> Response:
+    """Return the answer to a request that is too large to be looked at; the connection ends."""
+    answer = problem(status, detail)
+    answer.headers["Connection"] = "close"
+    return answer
+
+
 def create_admin(services: Services, health: Health, callers: Callers) -> Any:
     """Return the ASGI application for everything that is not Go-facing."""
-    api = FastAPI(
+    api = AdminApi(
         title="Moorage",
         version=__version__,
         description="Admin API of a private Go mirror. Changes need an admin token.",
@@ -60,12 +68,12 @@ def create_admin(services: Services, health: Health, callers: Callers) -> Any:
         redoc_url=None,
     )
     api.state.services, api.state.callers = services, callers
-    api.include_router(releases, prefix="/api/v1", responses=LIMITED)
-    api.include_router(jobs, prefix="/api/v1", responses=LIMITED)
+    api.include_router(releases, prefix="/api/v1")
+    api.include_router(jobs, prefix="/api/v1")
     for router in (tenants, tokens, credentials, ownership, audit):
-        api.include_router(router, prefix="/api/v1", responses=LIMITED)
+        api.include_router(router, prefix="/api/v1")
     for router in (rules, routes, modules, document, sumdb):
-        api.include_router(router, prefix="/api/v1", responses=LIMITED)
+        api.include_router(router, prefix="/api/v1")
     api.include_router(health_routes(health))
     api.add_exception_handler(MoorageError, _on_moorage_error)
     api.add_exception_handler(RequestValidationError, _on_validation_error)
