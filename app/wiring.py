@@ -19,6 +19,7 @@ from app.core.notekey import parse_vkey
 from app.core.selection import Selection
 from app.db.engine import Database, is_sqlite, sqlite_path
 from app.db.schema import upgrade
+from app.db.sqlitefile import SqliteFile
 from app.services.assembly import (
     ModuleServices,
     PublicLogServices,
@@ -31,6 +32,7 @@ from app.services.assembly import (
 )
 from app.services.audit import AuditReader
 from app.services.clock import ClockWatch, Monotonic, Now, Pause, utc_now
+from app.services.datafolder import DataFolder
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import SYNC, JobService
@@ -112,14 +114,37 @@ def prepare_data_dir(settings: Settings) -> bool:
     return new
 
 
-def migrate(settings: Settings) -> tuple[str | None, str]:
-    """Bring the database to this program's schema; return (before, after)."""
+def migrate(settings: Settings, *, bind: bool = False) -> tuple[str | None, str]:
+    """Bring the database to this program's schema; return (before, after).
+
+    Args:
+        settings: of this installation.
+        bind: the operator says that database, -wal and data folder belong together.
+
+    Raises:
+        UnfitDatabaseError: the database is malformed, or beside the -wal of another file.
+        SchemaError: a newer program has migrated the database.
+    """
     prepare_data_dir(settings)
+    file = _sqlite_file(settings)
+    if file is not None:
+        file.open(is_trusted=bind)
     db = _database(settings)
     try:
-        return upgrade(db.engine)
+        revisions = upgrade(db.engine)
+        if bind:
+            folder = DataFolder(settings.data_dir, utc_now)
+            asyncio.run(db.write(folder.bind))
+        return revisions
     finally:
         db.close()
+        if file is not None:
+            file.close()
+
+
+def _sqlite_file(settings: Settings) -> SqliteFile | None:
+    path = sqlite_path(settings.resolved_database_url)
+    return None if path is None else SqliteFile(path)
 
 
 def build(
@@ -159,6 +184,8 @@ def build_shared(
         now=now,
         pause=pause,
         clock=ClockWatch(now, monotonic),
+        file=_sqlite_file(settings),
+        folder=DataFolder(settings.data_dir, now),
         db=db,
         store=LocalBlobStore(settings.data_dir, min_free_fraction=_min_free_fraction(settings)),
         client=_http_client(settings, pause),

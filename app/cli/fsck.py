@@ -23,7 +23,8 @@ def fsck(
 ) -> None:
     """Find orphans, missing, short and damaged blobs, and say what repairing would do.
 
-    The tenants' logs are checked, too. Ends with 1 if something that should be served can't be.
+    The database is checked first, and the tenants' logs last. Ends with 1 if something that should
+    be served can't be.
     """
     report = local(
         lambda services: services.upkeep.fsck.run(deep=deep, repair=repair, progress=_progress()),

@@ -75,13 +75,21 @@ def _greet(settings: "Settings", port: int) -> None:
 
 
 def migrate(
+    bind: Annotated[
+        bool,
+        typer.Option(
+            "--bind",
+            help="Declare that this database, the -wal beside it and this data folder belong "
+            "together, after the start refused them.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring the database to the schema of this program."""
     from app.settings import load_settings
     from app.wiring import migrate as bring_up
 
-    before, after = bring_up(load_settings())
+    before, after = bring_up(load_settings(), bind=bind)
     emit({"before": before, "after": after}, as_json, _migrated)
 
 

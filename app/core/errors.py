@@ -3,6 +3,7 @@
     MoorageError
     ├── SettingsError            a setting is unknown, malformed or contradictory    exit 2
     ├── SchemaError              the database is older or newer than the program     exit 1
+    ├── UnfitDatabaseError       it is malformed, or another data folder's           exit 1
     ├── BadInputError            the caller sent something malformed                 400
     ├── UnknownError             known absent                                        404
     │   └── GoneError            known absent for good                               410
@@ -42,6 +43,10 @@ class SettingsError(MoorageError):
 
 class SchemaError(MoorageError):
     """The database's schema is not the one that this program needs."""
+
+
+class UnfitDatabaseError(MoorageError):
+    """The database is malformed, or does not belong to the data folder; an operator has to act."""
 
 
 class BadInputError(MoorageError):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
@@ -38,6 +38,7 @@ from app.core.errors import (
     StorageError,
     StorageFullError,
 )
+from app.db.sqlitefile import problem_of
 
 # Services name the session type without knowing SQLAlchemy.
 __all__ = ["Database", "Room", "Session", "is_sqlite", "make_engine", "sqlite_path", "sqlite_url"]
@@ -218,6 +219,21 @@ class Database:
             return await self._write_in_group(work, room, size_bytes)
         return await self._run(self._write_threads, partial(_transact, self._writer, work, _TRIES))
 
+    async def problem(self, *, deep: bool) -> str | None:
+        """Return the first thing that the database's own check finds wrong; None if all is well.
+
+        Only SQLite has such a check.
+
+        Args:
+            deep: also compare every index with its table.
+
+        Raises:
+            DatabaseBusyError: the database can't be read now.
+        """
+        if not self._sqlite:
+            return None
+        return await self._run(self._read_threads, partial(_problem, self._reader, deep))
+
     async def require_room(self) -> None:
         """Return if a small change would fit above the floor; asked before work that stores.
 
@@ -338,6 +354,16 @@ class _Unit:
             self.outcome.set_result(result)
         else:
             self.outcome.set_exception(error)
+
+
+def _problem(reader: Engine, deep: bool) -> str | None:
+    try:
+        with reader.connect() as connection:
+            return problem_of(
+                cast(sqlite3.Connection, connection.connection.driver_connection), deep=deep
+            )
+    except sqlite3.OperationalError as error:
+        raise DatabaseBusyError(f"the database can't be read now: {error}") from error
 
 
 def _retrieved(future: asyncio.Future[Any]) -> None:

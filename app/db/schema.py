@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 import app.db.audit
 import app.db.credentials
 import app.db.generation
+import app.db.installation
 import app.db.jobs
 import app.db.keyrings
 import app.db.leases

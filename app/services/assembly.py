@@ -13,9 +13,12 @@ from pathlib import Path
 from app import logs
 from app.core.errors import KeyringError, NotYetError, SettingsError
 from app.db.engine import Database
+from app.db.installation import database_uid
 from app.db.schema import check_schema
+from app.db.sqlitefile import SqliteFile
 from app.services.audit import AuditReader
 from app.services.clock import ClockWatch, Now, Pause
+from app.services.datafolder import DataFolder
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import JobService
@@ -76,6 +79,8 @@ class SharedServices:
     now: Now
     pause: Pause
     clock: ClockWatch
+    file: SqliteFile | None
+    folder: DataFolder
     db: Database
     store: BlobStore
     client: HttpClient
@@ -89,13 +94,17 @@ class SharedServices:
     audit: AuditReader
 
     async def start(self) -> None:
-        """Check the schema and remove what crashes left in the store.
+        """Check the database and its schema, and remove what crashes left in the store.
 
         Raises:
+            UnfitDatabaseError: the database is malformed, or not that of the data folder.
             SchemaError: the database is not at the schema of this program.
             StorageError: the data directory can't be written.
         """
+        if self.file is not None:
+            await asyncio.to_thread(self.file.open)
         check_schema(self.db.engine)
+        self.folder.require(await self.db.read(database_uid))
         await self.store.recover()
 
     async def close(self) -> None:
@@ -104,6 +113,8 @@ class SharedServices:
         self.store.close()
         self.locks.close()
         self.db.close()
+        if self.file is not None:
+            self.file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +260,7 @@ class Services:
                 service's, so they take theirs over only where no key is active.
 
         Raises:
+            UnfitDatabaseError: the database is malformed, or not that of the data folder.
             SchemaError: the database is not at the schema of this program.
             SettingsError: the configured key can't be read.
             KeyringError: the configured key is unusable.

@@ -37,6 +37,7 @@ class FsckProblem(StrEnum):
     ORPHAN = "orphan"
     LEFTOVER = "leftover"
     LOG = "log"
+    DATABASE = "database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class FsckFinding:
     """One problem.
 
     Attributes:
-        object: "sha256:<hex>", the path of a leftover, or "log:<name>".
+        object: "sha256:<hex>", the path of a leftover, "log:<name>", or "database".
         names: the names of the files that have this blob.
         action: what a repair does, for people; for a log, the problem itself.
         result: what the repair did, or why it did nothing; "" without a repair.
@@ -104,12 +105,17 @@ class Fsck:
     ) -> FsckReport:
         """Check everything; with repair, also do the action of every finding.
 
+        The database's own check comes first. If it fails, nothing else is looked at.
+
         Args:
             deep: hash all bytes.
             repair: quarantine damaged blobs and fetch them again, take back the marks of whole
                 ones, delete old orphans, remove leftovers.
             progress: called with (blobs checked, blobs in all).
         """
+        problem = await self._db.problem(deep=deep)
+        if problem is not None:  # what a malformed database says of blobs may be wrong
+            return FsckReport(0, deep, (_malformed(problem, repair=repair),))
         recorded = await self._db.read(lambda s: Blobs(s).all())
         findings = []
         for index, blob in enumerate(recorded):
@@ -222,3 +228,9 @@ class Fsck:
             AuditLog(session).append(at, "cli", "blob.delete", f"sha256:{digest}", "orphan")
 
         await self._db.write(work, room=Room.BELOW_FLOOR)
+
+
+def _malformed(problem: str, *, repair: bool) -> FsckFinding:
+    action = f"malformed ({problem}): restore a backup; nothing else was looked at"
+    result = "nothing: restore a backup" if repair else ""
+    return FsckFinding(FsckProblem.DATABASE, "database", (), 0, action, result)

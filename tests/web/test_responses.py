@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.core import errors
 from app.core.digest import Digest
-from app.core.errors import MoorageError, SchemaError, SettingsError
+from app.core.errors import MoorageError, SchemaError, SettingsError, UnfitDatabaseError
 from app.web.responses import (
     IMMUTABLE,
     LISTING,
@@ -53,11 +53,10 @@ def documented() -> dict[str, int]:
     return {name: int(status) for name, status in rows}
 
 
-# These two end the program before it answers anything.
+# These three end the program before it answers anything.
+ENDING = (SettingsError, SchemaError, UnfitDatabaseError)
 ANSWERED = [
-    c
-    for c in every(MoorageError)[1:]
-    if c not in (SettingsError, SchemaError) and c.__module__ == errors.__name__
+    c for c in every(MoorageError)[1:] if c not in ENDING and c.__module__ == errors.__name__
 ]
 
 

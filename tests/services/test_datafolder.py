@@ -1,0 +1,97 @@
+"""A data folder belongs to one database: another one is refused before anything is repaired."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from app.core.errors import UnfitDatabaseError
+from app.db.installation import database_uid
+from app.services.fsck import FsckProblem
+from app.settings import Settings
+from app.wiring import migrate
+from tests.conftest import MakeSettings
+from tests.installation import running
+
+OTHER = "f" * 32
+
+
+def make_other(settings: Settings) -> None:
+    """Give the database another identity, as another database has."""
+    with closing(sqlite3.connect(settings.data_dir / "moorage.db")) as connection, connection:
+        connection.execute("UPDATE installation SET uid = ?", (OTHER,))
+
+
+async def test_a_folder_without_a_mark_gets_that_of_its_database(
+    make_settings: MakeSettings,
+) -> None:
+    settings = make_settings()
+    async with running(settings) as services:
+        uid = await services.shared.db.read(database_uid)
+        assert (settings.data_dir / "database.id").read_text() == f"{uid}\n"
+        assert len(uid) == 32
+    async with running(settings):
+        pass
+
+
+async def test_F80_the_folder_of_another_database_is_refused_until_an_operator_binds_it(
+    make_settings: MakeSettings,
+) -> None:
+    settings = make_settings()
+    async with running(settings) as services:
+        await services.shared.store.put(b"a blob of this database")
+    make_other(settings)
+    with pytest.raises(UnfitDatabaseError, match="moorage migrate --bind") as refused:
+        async with running(settings):
+            pass
+    assert "\n" not in str(refused.value)
+
+
+def test_binding_is_audited_and_done_once(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    migrate(settings)
+    (settings.data_dir / "database.id").write_text(f"{OTHER}\n")
+    for _ in range(2):
+        migrate(settings, bind=True)
+    with closing(sqlite3.connect(settings.data_dir / "moorage.db")) as connection:
+        [(uid,)] = connection.execute("SELECT uid FROM installation").fetchall()
+        rows = connection.execute(
+            "SELECT actor, object, detail FROM audit WHERE action = 'database.bind'"
+        ).fetchall()
+    assert rows == [("cli", f"database:{uid}", f"the folder had '{OTHER}'")]
+    assert (settings.data_dir / "database.id").read_text() == f"{uid}\n"
+
+
+def test_two_databases_have_two_identities(make_settings: MakeSettings, tmp_path: Path) -> None:
+    uids = set()
+    for name in ("one", "two"):
+        settings = make_settings(data_dir=tmp_path / name)
+        migrate(settings)
+        with closing(sqlite3.connect(settings.data_dir / "moorage.db")) as connection:
+            uids.add(connection.execute("SELECT uid FROM installation").fetchone())
+    assert len(uids) == 2
+
+
+async def test_F80_fsck_begins_with_the_database_and_looks_no_further_if_that_is_malformed(
+    make_settings: MakeSettings,
+) -> None:
+    settings = make_settings()
+    async with running(settings) as services:
+        digest = await services.shared.store.put(b"an orphan")
+        path = settings.data_dir / "moorage.db"
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            [(page,)] = connection.execute(
+                "SELECT rootpage FROM sqlite_master WHERE name = 'audit'"
+            ).fetchall()
+            [(size,)] = connection.execute("PRAGMA page_size").fetchall()
+        with path.open("r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(b"\xff" * size)
+        report = await services.upkeep.fsck.run(deep=False, repair=True)
+        [finding] = report.findings
+        assert (finding.problem, finding.harmful) == (FsckProblem.DATABASE, True)
+        assert "malformed" in finding.action
+        assert finding.result == "nothing: restore a backup"
+        assert digest in [blob.digest for blob in services.shared.store.walk()]
