@@ -264,10 +264,11 @@ class Access:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_rules", _Rules(self.rules))
 
-    def under(self, platform: PlatformAccess) -> "Access":
-        """Return the same rules of the tenant under other ones of the platform."""
+    def under(self, platform: PlatformAccess, default: Effect) -> "Access":
+        """Return the same rules with another platform and default; they are not filed again."""
         access = copy(self)
         object.__setattr__(access, "platform", platform)
+        object.__setattr__(access, "default", default)
         return access
 
     def to(self, module: str, now: datetime) -> "ModuleAccess":

@@ -4,11 +4,12 @@ A column has the name of the noun's field, so that reading and writing need no l
 `columns_for` says what to select, `values_for` what to write.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import (
+    ColumnElement,
     DateTime,
     Dialect,
     MetaData,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
@@ -137,6 +139,11 @@ def inserted_ids(
     )
     ids = {tuple(rest): row_id for row_id, *rest in rows}
     return [ids[tuple(one[column.key] for column in key)] for one in values]
+
+
+def is_one_of(column: Any, values: Collection[Any] | None) -> ColumnElement[bool]:
+    """Return the condition that a column has one of some values; None stands for every row."""
+    return true() if values is None else column.in_(values)
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:

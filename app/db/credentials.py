@@ -8,7 +8,15 @@ from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, insert, sel
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.credential import RecordedCredential
-from app.db.base import Base, Revisions, chunks, columns_for, revisions_of, values_for
+from app.db.base import (
+    Base,
+    Revisions,
+    chunks,
+    columns_for,
+    is_one_of,
+    revisions_of,
+    values_for,
+)
 from app.db.tenants import TenantRow
 
 
@@ -36,9 +44,9 @@ class CredentialTable:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def all(self) -> list[RecordedCredential]:
-        """Return every credential, by tenant and name."""
-        return self._credentials(_query())
+    def all(self, tenant_ids: Collection[int] | None = None) -> list[RecordedCredential]:
+        """Return every credential, or those of some tenants, by tenant and name."""
+        return self._credentials(_query().where(is_one_of(CredentialRow.tenant_id, tenant_ids)))
 
     def page(
         self, tenant_id: int, *, after: str | None, limit: int | None

@@ -1,21 +1,59 @@
 """The policy generation: a number that every change increments and every process polls.
 
-A prepared answer is valid for one generation, so a hit needs no query.
+A prepared answer is valid for one generation, so a hit needs no query. Beside the number stands
+what changed last at which generation: a tenant, what holds for all tenants, or what is stored. So
+a process reloads and drops only what a change concerns.
 """
 
-from sqlalchemy import select, update
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db.base import Base
+from app.db.base import Base, chunks, insert_all
+
+# A scope is a tenant's name or one of these, which no tenant can have as its name.
+STORED = "*stored"
+"""Content that answers were prepared from: damage, repair, the release index."""
+PLATFORM = "*platform"
+"""What holds for all tenants: platform rules and tokens, owned prefixes, private names."""
+EVERYTHING = "*"
 
 
 class GenerationRow(Base):
-    """The only row (id 1), with the number; the first migration inserts it."""
+    """The only row (id 1), with the number; the first migration inserts it.
+
+    `scoped` is the last generation whose scopes were recorded. It is behind `value` after a change
+    by a program of an earlier version, which records none.
+    """
 
     __tablename__ = "generation"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     value: Mapped[int]
+    scoped: Mapped[int]
+
+
+class ChangeRow(Base):
+    """The generation at which a scope changed last; the row stays when its tenant is removed."""
+
+    __tablename__ = "changes"
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    generation: Mapped[int] = mapped_column(index=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The generation, and what changed after an earlier one.
+
+    Attributes:
+        scopes: the generation of each scope's last change.
+    """
+
+    generation: int
+    scopes: Mapping[str, int]
 
 
 def current_generation(session: Session) -> int:
@@ -23,6 +61,28 @@ def current_generation(session: Session) -> int:
     return session.execute(select(GenerationRow.value)).scalar_one()
 
 
-def bump_generation(session: Session) -> None:
-    """Increment the generation: after the commit every prepared answer is invalid everywhere."""
-    session.execute(update(GenerationRow).values(value=GenerationRow.value + 1))
+def changes_since(session: Session, generation: int) -> Changes:
+    """Return the present generation and the scopes that changed after another one; -1 is none."""
+    row = session.execute(select(GenerationRow.value, GenerationRow.scoped)).one()
+    if row.value == generation:
+        return Changes(generation, {})
+    if generation < 0 or row.value != row.scoped:
+        return Changes(row.value, {EVERYTHING: row.value})
+    query = select(ChangeRow.scope, ChangeRow.generation).where(ChangeRow.generation > generation)
+    return Changes(row.value, {row.scope: row.generation for row in session.execute(query)})
+
+
+def bump_generation(session: Session, scopes: Collection[str] = (STORED,)) -> None:
+    """Increment the generation: after the commit what was prepared of the scopes is invalid.
+
+    Args:
+        session: the transaction of the change.
+        scopes: what the change concerns: tenants' names, PLATFORM, STORED.
+    """
+    bumped = update(GenerationRow).values(value=GenerationRow.value + 1)
+    row = session.execute(bumped.returning(GenerationRow.value, GenerationRow.scoped)).one()
+    changed = {*scopes} if row.scoped == row.value - 1 else {EVERYTHING}
+    session.execute(update(GenerationRow).values(scoped=row.value))
+    for chunk in chunks(sorted(changed)):
+        session.execute(delete(ChangeRow).where(ChangeRow.scope.in_(chunk)))
+    insert_all(session, ChangeRow, [{"scope": s, "generation": row.value} for s in sorted(changed)])

@@ -16,6 +16,7 @@ from app.db.base import (
     columns_for,
     insert_all,
     inserted_ids,
+    is_one_of,
     revisions_of,
     values_for,
 )
@@ -67,9 +68,9 @@ class RouteTable:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def all(self) -> list[RecordedRoute]:
-        """Return every route, oldest first."""
-        return self._routes(select(RouteRow.id))
+    def all(self, tenant_ids: Collection[int] | None = None) -> list[RecordedRoute]:
+        """Return every route, or those of some tenants, oldest first."""
+        return self._routes(select(RouteRow.id).where(is_one_of(RouteRow.tenant_id, tenant_ids)))
 
     def page(self, tenant_id: int, *, after: int, limit: int | None) -> list[RecordedRoute]:
         """Return the routes of a tenant whose ids are above one, oldest first."""

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db.base import Base, chunks
+from app.db.base import Base, chunks, is_one_of
 
 
 class TenantLogRow(Base):
@@ -96,9 +96,10 @@ class TenantLogTable:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def all(self) -> list[TenantLog]:
-        """Return every log, oldest first."""
-        rows = self._session.execute(select(TenantLogRow).order_by(TenantLogRow.id)).scalars()
+    def all(self, tenant_ids: Collection[int] | None = None) -> list[TenantLog]:
+        """Return every log, or those of some tenants, oldest first."""
+        query = select(TenantLogRow).where(is_one_of(TenantLogRow.tenant_id, tenant_ids))
+        rows = self._session.execute(query.order_by(TenantLogRow.id)).scalars()
         return [_log(row) for row in rows]
 
     def of(self, tenant_id: int) -> TenantLog | None:

@@ -15,6 +15,7 @@ from app.db.base import (
     columns_for,
     insert_all,
     inserted_ids,
+    is_one_of,
     revisions_of,
     values_for,
 )
@@ -54,9 +55,9 @@ class TenantTable:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def all(self) -> list[RecordedTenant]:
-        """Return every tenant, by name."""
-        return self._tenants(select(TenantRow.id))
+    def all(self, names: Collection[str] | None = None) -> list[RecordedTenant]:
+        """Return every tenant, or those of some names, by name."""
+        return self._tenants(select(TenantRow.id).where(is_one_of(TenantRow.name, names)))
 
     def page(self, *, after: str | None, limit: int | None) -> list[RecordedTenant]:
         """Return the tenants that follow a name, in the order of their names.

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, Select, delete, func, or_, select, tuple_
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db.base import Base, chunks
+from app.db.base import Base, chunks, is_one_of
 from app.db.tenants import TenantRow
 
 
@@ -93,10 +93,21 @@ class Tokens:
         row = self._session.execute(_query().where(TokenRow.id == token_id)).one_or_none()
         return None if row is None else _recorded(row)
 
-    def by_sha256(self) -> dict[str, RecordedToken]:
-        """Return every token by the SHA-256 of its secret, oldest first."""
-        query = _query(TokenRow.sha256).order_by(TokenRow.created_at, TokenRow.id)
-        return {row.sha256: _recorded(row) for row in self._session.execute(query)}
+    def by_sha256(
+        self, tenant_ids: Collection[int] | None = None, *, platform: bool = True
+    ) -> dict[str, RecordedToken]:
+        """Return tokens by the SHA-256 of their secrets, oldest first.
+
+        Args:
+            tenant_ids: whose; None takes all tokens.
+            platform: with those of the platform.
+        """
+        condition = is_one_of(TokenRow.tenant_id, tenant_ids)
+        if platform:
+            condition = or_(condition, TokenRow.tenant_id.is_(None))
+        query = _query(TokenRow.sha256).where(condition)
+        rows = self._session.execute(query.order_by(TokenRow.created_at, TokenRow.id))
+        return {row.sha256: _recorded(row) for row in rows}
 
     def page(
         self, *, tenant_id: int | None, after: tuple[datetime, str] | None, limit: int | None

@@ -58,8 +58,8 @@ def token_of(policy: Policy, presented: str | None, now: datetime) -> RecordedTo
 
 def authenticate(
     policy: Policy, of_tenant: TenantPolicy, presented: str | None, now: datetime
-) -> tuple[Principal, datetime | None]:
-    """Return who asks something of a tenant, and until when its token is valid (None: for ever).
+) -> tuple[Principal, RecordedToken | None]:
+    """Return who asks something of a tenant, and the valid token that was presented, if any.
 
     Where reading is open to everybody, a password that is no token of ours counts as none:
     setup-go sends GitHub's own to whatever host it downloads from.
@@ -78,8 +78,8 @@ def authenticate(
     if not tenant.enabled and token.tenant == tenant.name:
         raise UnauthenticatedError(f"tenant {tenant.name} is switched off, and its tokens with it")
     if tenant.anonymous_read and token.tenant not in (None, tenant.name):
-        return ANONYMOUS, None  # it means nothing here, and here nothing is needed
-    return principal_of(token), token.expires_at
+        return ANONYMOUS, token  # it means nothing here, and here nothing is needed
+    return principal_of(token), token
 
 
 @dataclass(frozen=True, slots=True)

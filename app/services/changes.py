@@ -35,11 +35,18 @@ def locked(work: Callable[[Session], T]) -> Callable[[Session], T]:
 
 
 def record(
-    session: Session, at: datetime, who: Principal, action: str, obj: str, detail: str = ""
+    session: Session,
+    at: datetime,
+    who: Principal,
+    action: str,
+    obj: str,
+    detail: str = "",
+    *,
+    tenant: str,
 ) -> None:
-    """Leave the audit row of a change, and have every process notice it."""
+    """Leave the audit row of a change to a tenant, and have every process notice the change."""
     AuditLog(session).append(at, who.actor, action, obj, detail)
-    bump_generation(session)
+    bump_generation(session, [tenant])
 
 
 def tenant_named(session: Session, name: str) -> RecordedTenant:

@@ -1,4 +1,4 @@
-"""Watching the policy generation: every process polls the number; an older answer is not valid."""
+"""Watching the policy generation: every process polls the number and what has changed since."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,25 +7,52 @@ from typing import Generic, Protocol, TypeVar
 from app import logs
 from app.core.errors import DatabaseBusyError
 from app.db.engine import Database, Session
-from app.db.generation import current_generation
+from app.db.generation import EVERYTHING, PLATFORM, STORED, changes_since
 
 POLL_S = 0.5
 _log = logs.get("generation")
 
 
 class GenerationWatch:
-    """The generation that this process read last."""
+    """The generation that this process read last, and when what changed.
+
+    Attributes:
+        value: the generation.
+        stored: the generation at which stored content changed last.
+        policy: the generation at which any policy changed last, of a tenant or of the platform.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self.value = -1
+        self.stored = -1
+        self.policy = -1
+        self._all_tenants = -1  # the generation at which answers of every tenant ended last
+        self._tenants: dict[str, int] = {}  # of tenants that changed later than that
 
     async def poll(self) -> int:
-        """Read the number and return it."""
-        value = await self._db.read(current_generation)
-        # Two polls may finish in the other order; the number never decreases.
-        self.value = max(self.value, value)
+        """Read the number and what has changed; return the number."""
+        known = self.value
+        changes = await self._db.read(lambda s: changes_since(s, known))
+        scopes = changes.scopes
+        # Two polls may finish in the other order; no number decreases.
+        everything = scopes.get(EVERYTHING, -1)
+        self.stored = max(self.stored, everything, scopes.get(STORED, -1))
+        self._all_tenants = max(self._all_tenants, self.stored, scopes.get(PLATFORM, -1))
+        self.policy = max([self.policy, *(at for s, at in scopes.items() if s != STORED)])
+        latest = {s: max(at, self._tenants.get(s, -1)) for s, at in scopes.items()}
+        self._tenants = {
+            scope: at for scope, at in (self._tenants | latest).items() if at > self._all_tenants
+        }
+        self.value = max(self.value, changes.generation)
         return self.value
+
+    def since(self, tenant: str) -> int:
+        """Return the generation of the last change that concerns answers to a tenant.
+
+        An answer that was prepared at an earlier generation is not valid.
+        """
+        return self._tenants.get(tenant, self._all_tenants)
 
     async def run(self) -> None:
         """Poll for ever; if the database doesn't answer, the last value stays valid."""
@@ -41,7 +68,7 @@ class GenerationWatch:
 
 
 class GenerationValue(Protocol):
-    """A value that was read in one transaction, and is valid for one generation."""
+    """A value that was read in one transaction, and is valid until what it is about changes."""
 
     @property
     def generation(self) -> int:
@@ -53,18 +80,26 @@ T = TypeVar("T", bound=GenerationValue)
 
 
 class PerGeneration(Generic[T]):
-    """A value that is read once for each generation, and held in memory.
+    """A value that is held in memory, and read again after each change that concerns the value.
 
     Args:
         db: the database.
         watch: knows the present generation.
-        load: reads the value.
+        load: reads the value; its argument is the value before, None at first.
+        since: returns the generation of the last change that concerns the value.
     """
 
-    def __init__(self, db: Database, watch: GenerationWatch, load: Callable[[Session], T]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        watch: GenerationWatch,
+        load: Callable[[Session, T | None], T],
+        since: Callable[[], int],
+    ) -> None:
         self._db = db
         self._watch = watch
         self._load = load
+        self._since = since
         self._loaded: T | None = None
         self._loading = asyncio.Lock()
 
@@ -80,10 +115,13 @@ class PerGeneration(Generic[T]):
         """
         if fresh:
             await self._watch.poll()
-        if self._loaded is not None and self._loaded.generation >= self._watch.value:
+        if self._loaded is not None and self._loaded.generation >= self._since():
             return self._loaded
         async with self._loading:
-            if self._loaded is None or self._loaded.generation < self._watch.value:
-                self._loaded = await self._db.read(self._load)
-                self._watch.value = max(self._watch.value, self._loaded.generation)
-            return self._loaded
+            before = self._loaded
+            if before is not None and before.generation >= self._since():
+                return before
+            if self._watch.value < 0:
+                await self._watch.poll()
+            self._loaded = loaded = await self._db.read(lambda s: self._load(s, before))
+            return loaded

@@ -1,12 +1,14 @@
 """The policy: tenants, tokens, rules and routes, held in memory for one generation.
 
-Requests read this alone; between two changes it costs no query.
+Requests read this alone; between two changes it costs no query. After a change only the tenants
+that were touched are read again, and of their rules only those that are new.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any, TypeVar
 
 from app.core.acl import Access, Owners, PlatformAccess, RecordedRule
 from app.core.credential import RecordedCredential
@@ -15,7 +17,7 @@ from app.core.routing import PrivateNames, RecordedRoute
 from app.core.tenant import RecordedTenant
 from app.db.credentials import CredentialTable
 from app.db.engine import Database, Session
-from app.db.generation import current_generation
+from app.db.generation import EVERYTHING, PLATFORM, STORED, changes_since
 from app.db.ownership import OwnershipTable
 from app.db.routes import RouteTable
 from app.db.rules import RuleTable
@@ -24,15 +26,24 @@ from app.db.tenants import TenantTable
 from app.db.tokens import RecordedToken, Tokens
 from app.services.generation import GenerationWatch, PerGeneration
 
+K = TypeVar("K")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantPolicy:
-    """What holds for one tenant."""
+    """What holds for one tenant.
+
+    Attributes:
+        tokens: the tenant's own, by the hex SHA-256 of the secret.
+        credentials: the tenant's own, by id; sealed.
+    """
 
     tenant: RecordedTenant
     access: Access
     routes: tuple[RecordedRoute, ...]
     logs: tuple[TenantLog, ...] = ()
+    tokens: Mapping[str, RecordedToken] = field(default_factory=dict)
+    credentials: Mapping[int, RecordedCredential] = field(default_factory=dict)
 
     @property
     def log(self) -> TenantLog | None:
@@ -49,12 +60,14 @@ class Policy:
     """What holds for everybody, at one generation.
 
     Attributes:
+        platform: what holds for all tenants alike; it is a part of each one's `access` too.
         hosts: tenants' names by host name.
         tokens: by the hex SHA-256 of the secret; revoked and expired ones too.
         credentials: for upstreams, by id; sealed.
     """
 
     generation: int
+    platform: PlatformAccess
     tenants: Mapping[str, TenantPolicy]
     hosts: Mapping[str, str]
     tokens: Mapping[str, RecordedToken]
@@ -74,56 +87,171 @@ def tenant_in(policy: Policy, name: str) -> TenantPolicy:
     return of_tenant
 
 
-def load_policy(session: Session) -> Policy:
-    """Return the policy as the database has it."""
-    tenants = TenantTable(session).all()
-    rules: defaultdict[str | None, list[RecordedRule]] = defaultdict(list)
-    for rule in RuleTable(session).all():
-        rules[rule.tenant].append(rule)
-    routes: defaultdict[str, list[RecordedRoute]] = defaultdict(list)
-    for route in RouteTable(session).all():
-        routes[route.tenant].append(route)
-    logs: defaultdict[int | None, list[TenantLog]] = defaultdict(list)
-    for log in TenantLogTable(session).all():
-        logs[log.tenant_id].append(log)
-    owners = Owners(tuple(OwnershipTable(session).all()))
-    platform = PlatformAccess(tuple(rules[None]), owners)
-    policies = {
-        tenant.name: TenantPolicy(
-            tenant=tenant,
-            access=Access(
-                tenant=tenant.name,
-                default=tenant.default,
-                rules=tuple(rules[tenant.name]),
-                platform=platform,
-            ),
-            routes=tuple(routes[tenant.name]),
-            logs=tuple(logs[tenant.id]),
-        )
-        for tenant in tenants
-    }
-    private = tuple(r.pattern for of_tenant in routes.values() for r in of_tenant if r.private)
+def load_policy(session: Session, before: Policy | None = None) -> Policy:
+    """Return the policy as the database has it.
+
+    Args:
+        session: a read transaction.
+        before: an earlier policy; only what has changed since is read. None reads everything.
+    """
+    changes = changes_since(session, -1 if before is None else before.generation)
+    touched = [scope for scope in changes.scopes if scope not in (PLATFORM, STORED)]
+    if before is None or EVERYTHING in changes.scopes or len(touched) > _MAX_TOUCHED:
+        return _whole(session, changes.generation)
+    is_platform = PLATFORM in changes.scopes
+    platform = _platform(session) if is_platform else before.platform
+    tenants = dict(before.tenants)
+    hosts, tokens, credentials = dict(before.hosts), dict(before.tokens), dict(before.credentials)
+    gone = [tenants.pop(name) for name in touched if name in tenants]
+    if is_platform:
+        tenants = {name: _under(platform, of_tenant) for name, of_tenant in tenants.items()}
+        for sha256 in [s for s, token in tokens.items() if token.tenant is None]:
+            del tokens[sha256]
+        tokens |= Tokens(session).by_sha256([])
+    for old in gone:
+        _drop(hosts, old.tenant.hosts)
+        _drop(tokens, old.tokens)
+        _drop(credentials, old.credentials)
+    changed = _tenant_policies(session, platform, touched, gone)
+    tenants |= changed
+    for name, new in changed.items():
+        hosts |= dict.fromkeys(new.tenant.hosts, name)
+        tokens |= new.tokens
+        credentials |= new.credentials
     return Policy(
-        generation=current_generation(session),
-        tenants=policies,
-        hosts={host: tenant.name for tenant in tenants for host in tenant.hosts},
-        tokens=Tokens(session).by_sha256(),
-        private_names=PrivateNames(private, owners),
-        credentials={c.id: c for c in CredentialTable(session).all()},
+        generation=changes.generation,
+        platform=platform,
+        tenants=tenants,
+        hosts=hosts,
+        tokens=tokens,
+        private_names=_private_names(platform, tenants) if is_platform else before.private_names,
+        credentials=credentials,
     )
 
 
+_MAX_TOUCHED = 500  # beyond it, reading everything costs less than asking for each
+
+
+def _whole(session: Session, generation: int) -> Policy:
+    """Return the policy, of which nothing is known yet."""
+    platform = _platform(session)
+    tenants = _tenant_policies(session, platform, None, ())
+    every = tenants.values()
+    return Policy(
+        generation=generation,
+        platform=platform,
+        tenants=tenants,
+        hosts={host: one.tenant.name for one in every for host in one.tenant.hosts},
+        tokens=Tokens(session).by_sha256([])
+        | {sha256: token for one in every for sha256, token in one.tokens.items()},
+        private_names=_private_names(platform, tenants),
+        credentials={i: c for one in every for i, c in one.credentials.items()},
+    )
+
+
+def _platform(session: Session) -> PlatformAccess:
+    owners = Owners(tuple(OwnershipTable(session).all()))
+    return PlatformAccess(tuple(RuleTable(session).page(None, after=0, limit=None)), owners)
+
+
+def _private_names(platform: PlatformAccess, tenants: Mapping[str, TenantPolicy]) -> PrivateNames:
+    routes = (route for of_tenant in tenants.values() for route in of_tenant.routes)
+    return PrivateNames(tuple(r.pattern for r in routes if r.private), platform.owners)
+
+
+def _under(platform: PlatformAccess, of_tenant: TenantPolicy) -> TenantPolicy:
+    access = of_tenant.access.under(platform, of_tenant.tenant.default)
+    return replace(of_tenant, access=access)
+
+
+def _drop(values: dict[K, Any], keys: Iterable[K]) -> None:
+    for key in keys:
+        values.pop(key, None)
+
+
+def _tenant_policies(
+    session: Session,
+    platform: PlatformAccess,
+    names: Collection[str] | None,
+    before: Iterable[TenantPolicy],
+) -> dict[str, TenantPolicy]:
+    """Return what holds for tenants, by name.
+
+    Args:
+        session: a read transaction.
+        platform: what holds for all of them.
+        names: of the tenants; those that are gone are left out. None takes every tenant.
+        before: the earlier policies of these tenants; a rule that is unchanged is not read again.
+    """
+    if names is not None and not names:
+        return {}
+    tenants = TenantTable(session).all(names)
+    ids = None if names is None else [tenant.id for tenant in tenants]
+    known = {one.tenant.id: one.access for one in before}
+    rules: defaultdict[str | None, list[RecordedRule]] = defaultdict(list)
+    for rule in _rules(session, ids, known.values()):
+        rules[rule.tenant].append(rule)
+    routes: defaultdict[str, list[RecordedRoute]] = defaultdict(list)
+    for route in RouteTable(session).all(ids):
+        routes[route.tenant].append(route)
+    logs: defaultdict[int | None, list[TenantLog]] = defaultdict(list)
+    for log in TenantLogTable(session).all(ids):
+        logs[log.tenant_id].append(log)
+    tokens: defaultdict[str | None, dict[str, RecordedToken]] = defaultdict(dict)
+    for sha256, token in Tokens(session).by_sha256(ids, platform=False).items():
+        tokens[token.tenant][sha256] = token
+    credentials: defaultdict[str, dict[int, RecordedCredential]] = defaultdict(dict)
+    for credential in CredentialTable(session).all(ids):
+        credentials[credential.tenant][credential.id] = credential
+    return {
+        tenant.name: TenantPolicy(
+            tenant=tenant,
+            access=_access(tenant, rules[tenant.name], platform, known.get(tenant.id)),
+            routes=tuple(routes[tenant.name]),
+            logs=tuple(logs[tenant.id]),
+            tokens=tokens[tenant.name],
+            credentials=credentials[tenant.name],
+        )
+        for tenant in tenants
+    }
+
+
+def _rules(
+    session: Session, tenant_ids: Collection[int] | None, known: Iterable[Access]
+) -> list[RecordedRule]:
+    if tenant_ids is None:
+        return RuleTable(session).all()
+    by_id = {rule.id: rule for access in known for rule in access.rules}
+    return RuleTable(session).of_tenants(tenant_ids, by_id)
+
+
+def _access(
+    tenant: RecordedTenant,
+    rules: Sequence[RecordedRule],
+    platform: PlatformAccess,
+    before: Access | None,
+) -> Access:
+    """Return the tenant's access; the rules of before are filed already."""
+    if before is not None and list(map(id, before.rules)) == list(map(id, rules)):
+        return before.under(platform, tenant.default)
+    return Access(tenant=tenant.name, default=tenant.default, rules=tuple(rules), platform=platform)
+
+
 class PolicyReader:
-    """Loads the policy once per generation."""
+    """Loads the policy once, and after each change what the change touched."""
 
     def __init__(self, db: Database, watch: GenerationWatch) -> None:
         self._watch = watch
-        self._policy = PerGeneration(db, watch, load_policy)
+        self._policy = PerGeneration(db, watch, load_policy, lambda: watch.policy)
 
     @property
     def generation(self) -> int:
-        """The generation that prepared answers must be of."""
+        """The generation that this process read last."""
         return self._watch.value
+
+    def since(self, tenants: Sequence[str]) -> int:
+        """Return the generation of the last change that concerns one of some tenants."""
+        return max(map(self._watch.since, tenants))
 
     async def current(self, *, fresh: bool = False) -> Policy:
         """Return the policy of the present generation; see `PerGeneration.current`."""

@@ -14,7 +14,7 @@ from app.core.principal import OPERATOR, Principal, Scope
 from app.core.token import make_token, token_hash
 from app.db.audit import AuditLog
 from app.db.engine import Database, Room, Session
-from app.db.generation import bump_generation
+from app.db.generation import PLATFORM, bump_generation
 from app.db.tokens import RecordedToken, Tokens
 from app.services.authorization import principal_of, require_admin, secret_hash, valid_token
 from app.services.changes import locked, tenant_named
@@ -88,7 +88,7 @@ class TokenService:
         AuditLog(session).append(
             token.created_at, who.actor, "token.create", f"token:{token.id}", detail
         )
-        bump_generation(session)
+        bump_generation(session, [token.tenant or PLATFORM])
 
     async def create_first(self) -> str | None:
         """Make a first token and return its secret; return None if any token is recorded."""
@@ -194,11 +194,11 @@ class TokenService:
         at = self._now()
 
         def work(session: Session) -> None:
-            _token(session, token_id, tenant)
+            token = _token(session, token_id, tenant)
             if not Tokens(session).revoke(token_id, at):
                 raise ConflictError(f"token {token_id} is revoked already")
             AuditLog(session).append(at, who.actor, "token.revoke", f"token:{token_id}")
-            bump_generation(session)
+            bump_generation(session, [token.tenant or PLATFORM])
 
         await self._db.write(locked(work), room=Room.RESERVE)
 

@@ -144,14 +144,14 @@ def _authenticate(
     of_tenant = policy.tenants.get(name)
     if of_tenant is None:
         raise _no_such_tenant(policy, name, presented, now)
-    principal, expires_at = authenticate(policy, of_tenant, presented, now)
+    principal, token = authenticate(policy, of_tenant, presented, now)
     caller = Caller(
         policy,
         of_tenant,
         principal,
         now,
         fetch=_wants_fetch(headers),
-        token_expires_at=expires_at,
+        token=token,
         client=client_block(client),
     )
     return of_tenant, caller

@@ -89,7 +89,10 @@ class Downloads:
         self._freshness = freshness
         self._sender = sender
         self._gateways = gateways
-        self._hot: HotCache[Answer] = HotCache(lambda answer: len(answer.wire) + len(answer.body))
+        self._hot: HotCache[Answer] = HotCache(
+            size_of=lambda answer: len(answer.wire) + len(answer.body),
+            since=lambda _: catalog.changed_at,
+        )
 
     def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
         """Return the prepared answer to a plain GET, without any await; None where there is none.
@@ -98,7 +101,7 @@ class Downloads:
             url: path and query as they came over the wire.
             headers: of the request, with lower-case names.
         """
-        answer = self._hot.get(url, self._catalog.generation)
+        answer = self._hot.get(url)
         if answer is None or not answer.wire or is_conditional(headers):
             return None
         metrics.count_hot(hit=True)
@@ -110,7 +113,7 @@ class Downloads:
         path: bytes = scope["raw_path"]
         query: bytes = scope["query_string"]
         key = path + b"?" + query if query and path.endswith(b"/") else path
-        answer = self._hot.get(key, self._catalog.generation)
+        answer = self._hot.get(key)
         is_hit = answer is not None and scope["method"] in _METHODS
         metrics.count_hot(hit=is_hit)
         if answer is not None and is_hit and answer.blob is None:

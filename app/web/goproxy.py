@@ -59,6 +59,7 @@ class PreparedAnswer:
         until: monotonic seconds from which it must be asked for again.
         record: what the decision log says of it.
         tenant: whose it is; "" for a refusal.
+        concerned: the tenants whose changes end it.
         token: the id of the token, or "".
         download: the module version, where it is a zip to be counted.
     """
@@ -67,6 +68,7 @@ class PreparedAnswer:
     until: float
     record: DecisionRecord
     tenant: str = ""
+    concerned: tuple[str, ...] = ("",)
     token: str = ""
     download: tuple[str, str] | None = None
 
@@ -133,7 +135,8 @@ class GoproxyApp:
         self._now = now
         self._clock = clock
         self._hot: HotCache[PreparedAnswer] = HotCache(
-            lambda p: len(p.answer.wire) + len(p.answer.body)
+            size_of=lambda p: len(p.answer.wire) + len(p.answer.body),
+            since=lambda p: policies.since(p.concerned),
         )
         self._refused: TTLCache[tuple[bytes, int], PreparedAnswer] = TTLCache(
             _MAX_REFUSED, _REFUSED_S
@@ -152,7 +155,7 @@ class GoproxyApp:
         key = answer_key(url, headers, is_plain_only=True)
         if key is None:
             return None
-        prepared = self._hot.get(key, self._policies.generation)
+        prepared = self._hot.get(key)
         if prepared is None or not prepared.answer.wire or time.monotonic() >= prepared.until:
             return None
         size_bytes = prepared.answer.size_bytes
@@ -206,7 +209,7 @@ class GoproxyApp:
         return key
 
     def _look_up(self, key: bytes) -> PreparedAnswer | None:
-        prepared = self._hot.get(key, self._policies.generation)
+        prepared = self._hot.get(key)
         if prepared is not None and time.monotonic() >= prepared.until:
             self._hot.drop(key)
             return None
@@ -242,7 +245,7 @@ class GoproxyApp:
             return refusal, None
         progress = _Progress(DecisionRecord.of_path(raw_path, "request"))
         try:
-            content, caller = await self._decide(progress, scope, peer, client)
+            content, caller, generation = await self._decide(progress, scope, peer, client)
         except MoorageError as error:
             refusal = PreparedAnswer(
                 answer=error_answer(error), until=0.0, record=progress.record.refused(error)
@@ -257,7 +260,7 @@ class GoproxyApp:
                 self._sumdb.record_served(caller, *content.download)
             prepared = self._prepare_answer(caller, progress.record, content)
             if key and caller.fetch and prepared.until > time.monotonic():
-                self._hot.put(key, caller.policy.generation, prepared)
+                self._hot.put(key, generation, prepared)
         except BaseException:
             content.close()
             raise
@@ -265,8 +268,8 @@ class GoproxyApp:
 
     async def _decide(
         self, progress: "_Progress", scope: Scope, peer: str, client: str
-    ) -> tuple[_Content, Caller]:
-        """Return the content for a caller who may have it by the policy of now.
+    ) -> tuple[_Content, Caller, int]:
+        """Return the content for a caller who may have it by the policy of now, and its generation.
 
         Upstream may have taken its time, and meanwhile the policy may have changed or the clock may
         have been set. Then the request is judged again; what was fetched is stored by now.
@@ -275,13 +278,13 @@ class GoproxyApp:
             OverloadedError: policy or clock changed during every attempt.
         """
         for attempt in range(_DECISIONS):
-            jumps = self._clock.look()
+            jumps, generation = self._clock.look(), self._policies.generation
             caller, path = await self._admission.admit(scope, peer, client, is_counted=attempt == 0)
             progress.caller, progress.record = caller, DecisionRecord.of(path, caller.principal)
             content = await self._content(progress, caller, path)
-            is_of_now = caller.policy.generation >= self._policies.generation
+            is_of_now = generation >= self._policies.since(caller.concerned)
             if is_of_now and self._clock.look() == jumps:
-                return content, caller
+                return content, caller, generation
             content.close()
         raise OverloadedError("the rules changed again and again meanwhile; try again")
 
@@ -359,6 +362,7 @@ class GoproxyApp:
             until=0.0 if content.is_root else time.monotonic() + min(left_s),
             record=record.decided(content.decided_by, content.version),
             tenant=caller.tenant,
+            concerned=caller.concerned,
             token=caller.principal.token,
             download=content.download,
         )
@@ -378,4 +382,4 @@ class GoproxyApp:
             await turns.enter_async_context(self._sender.turn(prepared.tenant))
         except OverloadedError as error:
             return replace(prepared, answer=error_answer(error))
-        return prepared if self._policies.generation == generation else None
+        return prepared if generation >= self._policies.since(prepared.concerned) else None

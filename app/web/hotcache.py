@@ -1,4 +1,4 @@
-"""Prepared answers by key, valid for one policy generation, bounded in bytes."""
+"""Prepared answers by key, valid until a change concerns them, bounded in bytes."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -16,30 +16,36 @@ class HotCache(Generic[V]):
 
     Args:
         size_of: returns how many bytes of body an answer holds.
+        since: returns the generation of the last change that concerns an answer.
         max_bytes: what all answers together may hold.
     """
 
-    def __init__(self, size_of: Callable[[V], int], max_bytes: int = MAX_BYTES) -> None:
-        self._generation = -1
-        self._answers: LRUCache[bytes, V] = LRUCache(
-            max_bytes, lambda answer: size_of(answer) + _ENTRY_BYTES
+    def __init__(
+        self, size_of: Callable[[V], int], since: Callable[[V], int], max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._since = since
+        self._answers: LRUCache[bytes, tuple[int, V]] = LRUCache(
+            max_bytes, lambda entry: size_of(entry[1]) + _ENTRY_BYTES
         )
 
-    def get(self, key: bytes, generation: int) -> V | None:
-        """Return the answer prepared for key in this generation."""
-        if generation != self._generation:
-            self._answers.clear()
-            self._generation = generation
+    def get(self, key: bytes) -> V | None:
+        """Return the answer prepared for key, if no change has concerned it since."""
+        entry = self._answers.get(key)
+        if entry is None:
             return None
-        return self._answers.get(key)
+        generation, answer = entry
+        if generation < self._since(answer):
+            self.drop(key)
+            return None
+        return answer
 
     def put(self, key: bytes, generation: int, answer: V) -> None:
         """Keep an answer that was prepared from what was true in this generation.
 
         An answer prepared before a change and finished after it is not kept.
         """
-        if generation == self._generation:
-            self._answers[key] = answer
+        if generation >= self._since(answer):
+            self._answers[key] = generation, answer
 
     def clear(self) -> None:
         """Forget every answer."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -10,6 +11,7 @@ from app.core.principal import OPERATOR
 from app.core.token import token_hash
 from app.db.credentials import CredentialTable
 from app.db.engine import Session
+from app.db.generation import bump_generation
 from app.db.origins import OriginTable
 from app.db.ownership import OwnershipTable
 from app.db.routes import RouteTable
@@ -18,7 +20,7 @@ from app.db.tenantlogs import TenantLogTable
 from app.db.tenants import TenantTable
 from app.db.tokens import Tokens
 from app.services.assembly import Services
-from app.services.policy import load_policy
+from app.services.policy import Policy, load_policy
 from tests.many import FEW, MANY, ROUTES, RULES, TENANT, installation
 from tests.nouns import AT, a_rule
 from tests.statements import Seen, watched
@@ -120,8 +122,32 @@ async def test_the_policy_is_loaded_with_as_many_statements_for_many_tenants(
     few, many = sizes
     of_few, _ = await _seen(few, lambda s, _: load_policy(s))
     of_many, policy = await _seen(many, lambda s, _: load_policy(s))
-    assert of_many.count == of_few.count <= 12
+    assert of_many.count == of_few.count <= 13
     assert of_many.scans(many.services.shared.db)  # whole tables are read here, and are seen
     loaded = policy.tenants[TENANT]  # type: ignore[attr-defined]
     assert (len(policy.tenants), len(loaded.access.rules)) == (MANY, RULES)  # type: ignore[attr-defined]
     assert [r.tenant for r in loaded.routes] == [TENANT] * ROUTES
+
+
+async def test_a_change_of_one_tenant_is_read_with_as_many_statements_among_many_tenants(
+    sizes: tuple[Size, Size],
+) -> None:
+    counts = []
+    for size in sizes:
+        database = size.services.shared.db
+        before = await database.read(load_policy)
+        await database.write(lambda s: bump_generation(s, [TENANT]))
+        of_change, after = await _seen(size, partial(_reload, before=before))
+        counts.append(of_change.count)
+        assert of_change.scans(database) == ["SCAN generation: " + of_change.sent[0][0]]
+        assert isinstance(after, Policy)
+        others = after.tenants.keys() - {TENANT}
+        assert all(after.tenants[name] is before.tenants[name] for name in others)
+        assert after.tenants[TENANT] == before.tenants[TENANT]
+        rules = zip(*(p.tenants[TENANT].access.rules for p in (before, after)), strict=True)
+        assert all(old is new for old, new in rules)
+    assert counts[0] == counts[1] <= 11
+
+
+def _reload(session: Session, _size: Size, before: Policy) -> Policy:
+    return load_policy(session, before)

@@ -18,13 +18,13 @@ async def test_a_change_in_one_process_is_seen_by_another_after_its_poll(
 ) -> None:
     put_release()
     first, second = await two(start_services, make_settings)
-    before = second.releases.catalog.generation
+    before = second.releases.catalog.changed_at
     assert NAME not in (await second.releases.catalog.current()).records
     await first.releases.reader.refresh()
     # Until it polls, the other serves what it has prepared.
     assert NAME not in (await second.releases.catalog.current()).records
     await second.shared.watch.poll()
-    assert second.releases.catalog.generation > before
+    assert second.releases.catalog.changed_at > before
     assert (await second.releases.catalog.current()).records[NAME].state == "known"
 
     await first.releases.ingestion.ensure(NAME)

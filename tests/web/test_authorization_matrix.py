@@ -258,8 +258,8 @@ async def test_F24_what_two_credentials_were_refused_is_nobody_elses_refusal(
 
 
 async def test_T12_long_credentials_fill_no_memory_and_are_told_apart(matrix: Matrix) -> None:
-    await cooled(matrix.site.services)
     app, target = matrix.site.application._goproxy, f"/goproxy/open/{PATH}/@v/v1.0.0.mod"
+    app._forget()
     token = matrix.credentials["closed"]["Bearer"]["Authorization"].removeprefix("Bearer ")
     for user in ("a", "b"):
         long = basic(token, user * 2000)

@@ -14,7 +14,7 @@ from app.db.releases import IngestionOutcome, ReleaseTable
 from app.services.assembly import Services
 from app.services.generation import POLL_S
 from app.web.hotcache import HotCache
-from app.web.responses import LISTING, TEXT, body_answer
+from app.web.responses import LISTING, TEXT, Answer, body_answer
 from tests.fakes.godev import FakeGodev
 from tests.installation import running
 from tests.web.conftest import Put, StartSite
@@ -35,21 +35,24 @@ async def start_other() -> AsyncIterator[object]:
         yield start
 
 
-def test_an_answer_is_valid_for_its_generation_only() -> None:
-    cache, answer = HotCache(lambda a: len(a.body)), body_answer(b"x", TEXT, LISTING)
-    assert cache.get(b"/dl/", 1) is None
-    cache.put(b"/dl/", 1, answer)
-    assert cache.get(b"/dl/", 1) is answer
-    assert cache.get(b"/go/", 1) is None
-    assert cache.get(b"/dl/", 2) is None
-    assert cache.get(b"/dl/", 1) is None
+def test_an_answer_is_valid_until_a_change_concerns_it() -> None:
+    changed = {b"x": 1, b"y": 1}
+    cache = HotCache[Answer](lambda a: len(a.body), lambda a: changed[a.body])
+    answers = {body: body_answer(body, TEXT, LISTING) for body in changed}
+    assert cache.get(b"x") is None
+    for body, answer in answers.items():
+        cache.put(body, 1, answer)
+    changed[b"x"] = 2
+    assert (cache.get(b"x"), cache.get(b"y")) == (None, answers[b"y"])
+    assert len(cache._answers) == 1  # what is not valid is not kept
+    cache.put(b"x", 2, answers[b"x"])
+    assert cache.get(b"x") is answers[b"x"]
 
 
 def test_an_answer_that_was_prepared_before_a_change_is_not_kept() -> None:
-    cache, answer = HotCache(lambda a: len(a.body)), body_answer(b"x", TEXT, LISTING)
-    assert cache.get(b"/dl/", 2) is None
-    cache.put(b"/dl/", 1, answer)
-    assert cache.get(b"/dl/", 2) is None
+    cache = HotCache[Answer](lambda a: len(a.body), lambda _: 2)
+    cache.put(b"/dl/", 1, body_answer(b"x", TEXT, LISTING))
+    assert cache.get(b"/dl/") is None
 
 
 async def test_what_another_process_changes_is_seen_within_the_polling_time(

@@ -9,6 +9,7 @@ from app.core.principal import Principal
 from app.core.routing import RecordedRoute, route_for
 from app.core.toolchain import MODULE_PATH
 from app.db.modules import ModuleFile
+from app.db.tokens import RecordedToken
 from app.services.authorization import Permission, permission
 from app.services.policy import Policy, TenantPolicy
 
@@ -21,7 +22,8 @@ class Caller:
         now: UTC; rules are judged at this moment.
         fetch: whether upstream may be asked; False answers with what is stored.
         is_ahead: the work runs ahead of requests; see `Flight.do`.
-        token_expires_at: the end of the token that was presented; None for no end or no token.
+        token: the token that was presented, if any; where reading is open, perhaps one of another
+            tenant.
         client: the address that asks, or its network (`client_block`); "" for background work.
     """
 
@@ -31,7 +33,7 @@ class Caller:
     now: datetime
     fetch: bool = True
     is_ahead: bool = False
-    token_expires_at: datetime | None = None
+    token: RecordedToken | None = None
     client: str = ""
 
     @property
@@ -42,8 +44,17 @@ class Caller:
     @property
     def valid_until(self) -> datetime | None:
         """When a rule or the token ends next: until then the same question has the same answer."""
-        ends = (self.of_tenant.next_change(self.now), self.token_expires_at)
+        token_ends = None if self.token is None else self.token.expires_at
+        ends = (self.of_tenant.next_change(self.now), token_ends)
         return min((end for end in ends if end is not None), default=None)
+
+    @property
+    def concerned(self) -> tuple[str, ...]:
+        """The tenants whose changes may change the answers: the tenant, and the token's."""
+        token_tenant = None if self.token is None else self.token.tenant
+        return (
+            (self.tenant,) if token_tenant in (None, self.tenant) else (self.tenant, token_tenant)
+        )
 
     def may_enter(self) -> Decision:
         """Return the decision whether the caller may use the tenant at all.

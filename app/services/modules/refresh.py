@@ -76,7 +76,8 @@ class ModuleRefresh:
         """Forget a module's list, @latest and queries: the next request asks upstream.
 
         The last answers are kept for the case that upstream can't be asked. Every process drops
-        its prepared answers. An absence that another process holds in memory is forgotten by
+        its prepared answers to this tenant; those to other tenants end with their freshness. An
+        absence that another process holds in memory is forgotten by
         itself, a minute after that process saw it.
 
         Raises:
@@ -90,8 +91,8 @@ class ModuleRefresh:
 
         def work(session: Session) -> None:
             ModuleAnswerTable(session).expire(origins, module, stale)
-            # Prepared answers go with the generation, in every process.
-            record(session, at, who, "module.refresh", f"module:{tenant}/{module}")
+            # The tenant's prepared answers end with this change, in every process.
+            record(session, at, who, "module.refresh", f"module:{tenant}/{module}", tenant=tenant)
 
         await self._db.write(work)
         self._absences.forget(module)

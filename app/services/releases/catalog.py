@@ -92,7 +92,7 @@ def _group_by_release(records: tuple[FileRecord, ...]) -> tuple[Release, ...]:
 
 
 class CatalogReader:
-    """Loads the catalogue once per generation."""
+    """Loads the catalogue after each change of what is stored."""
 
     def __init__(
         self, db: Database, watch: GenerationWatch, policy: IngestionPolicy, now: Now
@@ -101,12 +101,12 @@ class CatalogReader:
         self._watch = watch
         self._policy = policy
         self._now = now
-        self._catalog = PerGeneration(db, watch, self._load)
+        self._catalog = PerGeneration(db, watch, self._load, lambda: watch.stored)
 
     @property
-    def generation(self) -> int:
-        """The present generation; prepared answers of another one are not valid."""
-        return self._watch.value
+    def changed_at(self) -> int:
+        """The generation of the last change; answers prepared at an earlier one are not valid."""
+        return self._watch.stored
 
     @property
     def policy(self) -> IngestionPolicy:
@@ -117,7 +117,7 @@ class CatalogReader:
         """Return the catalogue of the present generation; see `PerGeneration.current`."""
         return await self._catalog.current(fresh=fresh)
 
-    def _load(self, session: Session) -> Catalog:
+    def _load(self, session: Session, _before: Catalog | None) -> Catalog:
         generation = current_generation(session)
         records = sorted(
             ReleaseTable(session).all(),

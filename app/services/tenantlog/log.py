@@ -108,7 +108,7 @@ class TenantLogs:
         seed = self._box.seal(signer.skey, _seal_place(name))
         vkey = signer.verifier.vkey
         log = table.add(tenant.id, name, vkey, seed, head, self._now())
-        record(session, self._now(), who, "sumdb.create", f"log:{name}", vkey)
+        record(session, self._now(), who, "sumdb.create", f"log:{name}", vkey, tenant=tenant.name)
         return log
 
     async def append(self, log: TenantLog, module: str, version: str, sums: Sums) -> LogRecord:

@@ -60,7 +60,9 @@ class LogRecovery:
             else:
                 raise ConflictError(f"nothing is wrong with the log {log.name}")
             detail = "accepted as it is" if accept else "retired"
-            record(session, self._now(), who, "sumdb.recover", f"log:{log.name}", detail)
+            record(
+                session, self._now(), who, "sumdb.recover", f"log:{log.name}", detail, tenant=tenant
+            )
             if accept:
                 return log, log
             table.retire(log.id)

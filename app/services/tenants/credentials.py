@@ -80,7 +80,15 @@ class CredentialService:
             else:
                 table.save(after)
             detail = f"{credential.kind} {credential.username}".strip()
-            record(session, at, who, "credential.put", f"credential:{tenant}/{name}", detail)
+            record(
+                session,
+                at,
+                who,
+                "credential.put",
+                f"credential:{tenant}/{name}",
+                detail,
+                tenant=tenant,
+            )
             return after
 
         return await self._db.write(locked(work))
@@ -111,6 +119,13 @@ class CredentialService:
             if route_id is not None:
                 raise ConflictError(f"route {route_id} uses the credential {name}; change it first")
             table.remove(credential.id)
-            record(session, self._now(), who, "credential.remove", f"credential:{tenant}/{name}")
+            record(
+                session,
+                self._now(),
+                who,
+                "credential.remove",
+                f"credential:{tenant}/{name}",
+                tenant=tenant,
+            )
 
         await self._db.write(locked(work))

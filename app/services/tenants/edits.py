@@ -17,7 +17,7 @@ from app.core.tenant import RecordedTenant, Tenant, TenantLimits
 from app.db.audit import AuditLog
 from app.db.credentials import CredentialTable
 from app.db.engine import Session
-from app.db.generation import bump_generation
+from app.db.generation import PLATFORM, bump_generation
 from app.db.ownership import OwnershipTable
 from app.db.routes import RouteTable
 from app.db.rules import RuleTable
@@ -62,7 +62,7 @@ def write(session: Session, edits: Sequence[Edit], who: Principal, at: datetime)
     _write_rest(session, edits, ids, tenant_ids)
     audit = [_audit_line(edit, ids[id(edit)], tokens=tokens.get(edit.noun.id, 0)) for edit in edits]
     AuditLog(session).append_all(at, who.actor, audit)
-    bump_generation(session)
+    bump_generation(session, _scopes(edits))
     return [ids[id(edit)] for edit in edits]
 
 
@@ -138,6 +138,31 @@ def _tenants_of(edits: Iterable[Edit]) -> Iterator[str]:
             yield noun.tenant
         if isinstance(noun, RecordedOwnership):
             yield from noun.granted
+
+
+def _scopes(edits: Iterable[Edit]) -> set[str]:
+    """Return what the edits concern: tenants, by name, and what holds for all of them."""
+    scopes: set[str] = set()
+    for edit in edits:
+        noun = edit.noun
+        match noun:
+            case RecordedTenant():
+                scopes.add(noun.name)
+                if edit.after is None:  # with the tenant go its private routes and owned prefixes
+                    scopes.add(PLATFORM)
+            case RecordedOwnership():
+                scopes.add(PLATFORM)
+            case RecordedRule():
+                scopes.add(noun.tenant or PLATFORM)
+            case RecordedRoute():
+                scopes.add(noun.tenant)
+                if _is_private(edit.before) or _is_private(edit.after):
+                    scopes.add(PLATFORM)
+    return scopes
+
+
+def _is_private(noun: RecordedNoun | None) -> bool:
+    return isinstance(noun, RecordedRoute) and noun.private
 
 
 def _audit_line(edit: Edit, noun_id: int, *, tokens: int) -> tuple[str, str, str]:
