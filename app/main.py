@@ -75,6 +75,7 @@ class Application:
             Admission(shared.policies, gateways, defaults, wrong_tokens, shared.now),
             shared.now,
             shared.clock,
+            max_age_s=settings.modules.max_age_s,
         )
         rates = AdminRates(limits.admin_token_rate, limits.admin_address_rate)
         self._admin = create_admin(services, self.health, Callers(gateways, rates, wrong_tokens))

@@ -48,6 +48,7 @@ DEFAULTS = {
     "releases.retry_failed_s": 30,
     "releases.parallel": 4,
     "releases.archive_deadline_s": 900,
+    "modules.max_age_s": 3600,
     "modules.upstream": "https://proxy.golang.org",
     "sumdb.upstreams": (SUM_GOLANG_ORG,),
     "sumdb.log_name": "moorage.internal/{tenant}",

@@ -169,6 +169,15 @@ class Modules(Section):
         Form('an https:// URL without user, query and fragment: "https://proxy.golang.org"'),
         Field(description="GOPROXY upstream of a new tenant's route for everything."),
     ] = "https://proxy.golang.org"
+    max_age_s: Annotated[
+        Whole,
+        Field(
+            ge=0,
+            le=31_536_000,
+            description="Seconds for which caches in front may keep module files of tenants with"
+            " anonymous read. A denial takes up to that long to hold there.",
+        ),
+    ] = 3600
 
 
 class PublicLog(Section):

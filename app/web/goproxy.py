@@ -124,6 +124,8 @@ class GoproxyApp:
         admission: Admission,
         now: Now,
         clock: ClockWatch,
+        *,
+        max_age_s: int,
     ) -> None:
         self._policies = policies
         self._modules = modules
@@ -134,6 +136,7 @@ class GoproxyApp:
         self._admission = admission
         self._now = now
         self._clock = clock
+        self._max_age_s = max_age_s
         self._hot: HotCache[PreparedAnswer] = HotCache(
             size_of=lambda p: len(p.answer.wire) + len(p.answer.body),
             since=lambda p: policies.since(p.concerned),
@@ -307,7 +310,7 @@ class GoproxyApp:
         if resolved.file is not None and resolved.file.body is None and not resolved.body:
             answer, blob = await self._open(caller, request.kind, resolved.file)
         else:
-            answer = module_answer(caller, request.kind, resolved)
+            answer = module_answer(caller, request.kind, resolved, self._max_age_s)
         return _Content(
             answer=answer,
             decided_by=resolved.decided_by,
@@ -327,13 +330,13 @@ class GoproxyApp:
         blob = await self._sender.open(file.sha256, file.size_bytes)
         try:
             if file.size_bytes > IN_MEMORY_BYTES:
-                return blob_answer(caller, kind, file, None), blob
+                return blob_answer(caller, kind, file, None, self._max_age_s), blob
             body = bytes(await blob.read(0, file.size_bytes))
         except BaseException:
             blob.close()
             raise
         blob.close()
-        return blob_answer(caller, kind, file, body), None
+        return blob_answer(caller, kind, file, body, self._max_age_s), None
 
     async def _log_content(self, caller: Caller, path: bytes) -> _Content:
         """Return the answer to a request about a checksum database."""

@@ -30,27 +30,39 @@ def root_answer(tenant: str) -> Answer:
     )
 
 
-def module_answer(caller: Caller, kind: RequestKind, resolved: Resolved) -> Answer:
-    """Return the answer that sends a list, a query's result, a .info or a .mod from memory."""
+def module_answer(caller: Caller, kind: RequestKind, resolved: Resolved, max_age_s: int) -> Answer:
+    """Return the answer that sends a list, a query's result, a .info or a .mod from memory.
+
+    max_age_s: see `blob_answer`.
+    """
     stale: tuple[Header, ...] = ()
     if resolved.stale_s:
         stale = ((b"age", b"%d" % resolved.stale_s), _STALE)
     # Only a stored file is good for ever.
     fresh_s = resolved.fresh_s if resolved.file is not None else resolved.fresh_s or 0.0
     return body_answer(
-        resolved.body, CONTENT_TYPES[kind], _caching(caller, fresh_s), *_vary(caller), *stale
+        resolved.body,
+        CONTENT_TYPES[kind],
+        _file_caching(caller, max_age_s) if fresh_s is None else _caching(caller, fresh_s),
+        *_vary(caller),
+        *stale,
     )
 
 
-def blob_answer(caller: Caller, kind: RequestKind, file: ModuleFile, body: bytes | None) -> Answer:
-    """Return the answer that sends a blob, from `body` if that is not None."""
+def blob_answer(
+    caller: Caller, kind: RequestKind, file: ModuleFile, body: bytes | None, max_age_s: int
+) -> Answer:
+    """Return the answer that sends a blob, from `body` if that is not None.
+
+    max_age_s: how long caches in front may keep a file of an open tenant.
+    """
     return file_answer(
         file.sha256,
         file.size_bytes,
         CONTENT_TYPES[kind],
         file.stored_at,
         *_vary(caller),
-        caching=_caching(caller, None),
+        caching=_file_caching(caller, max_age_s),
         body=body,
     )
 
@@ -60,6 +72,17 @@ def log_answer(caller: Caller, answer: LogAnswer) -> Answer:
     content_type = _TILE if answer.is_tile else TEXT
     caching = _caching(caller, answer.fresh_s)
     return body_answer(answer.body, content_type, caching, *_vary(caller))
+
+
+def _file_caching(caller: Caller, max_age_s: int) -> bytes:
+    """Return the Cache-Control of a module's file, which never changes but may be denied.
+
+    A shared cache in front does not ask this server before it answers, so that a denial holds there
+    only when the file's age is over. A private cache belongs to whoever had the file anyway.
+    """
+    if caller.of_tenant.tenant.anonymous_read:
+        return b"public, max-age=%d" % max_age_s
+    return PRIVATE_IMMUTABLE
 
 
 def _caching(caller: Caller, fresh_s: float | None) -> bytes:

@@ -86,16 +86,28 @@ async def test_a_file_is_the_same_cold_and_prepared(front: Front) -> None:
     assert set(front.fake.hits.values()) == {1}
 
 
-async def test_what_never_changes_may_be_kept_for_ever_and_what_does_for_a_minute(
+async def test_what_never_changes_may_be_kept_for_an_hour_and_what_does_for_a_minute(
     front: Front,
 ) -> None:
     for tail in ("@v/v1.0.0.info", "@v/v1.0.0.mod", "@v/v1.0.0.zip"):
-        assert (await front.ask(tail)).header(
-            "cache-control"
-        ) == "public, max-age=31536000, immutable"
+        assert (await front.ask(tail)).header("cache-control") == "public, max-age=3600"
     for tail in ("@v/list", "@latest", "@v/master.info"):
         assert (await front.ask(tail)).header("cache-control") == "public, max-age=60"
     assert (await front.ask("@v/v9.0.0.info")).header("cache-control") == "no-store"
+
+
+async def test_a_cache_in_front_that_asks_again_hears_of_a_denial(tmp_path: Path) -> None:
+    with FakeGoproxy([module("example.com/x", "v1.0.0")]) as fake:
+        async with harbour(tmp_path, modules={"max_age_s": 7}) as site:
+            await add_tenant(site.services, "open", fake)
+            url = "/goproxy/open/example.com/x/@v/v1.0.0.mod"
+            first = await site.ask(url)
+            assert first.header("cache-control") == "public, max-age=7"
+            again = {"If-None-Match": first.header("etag") or ""}
+            assert (await site.ask(url, headers=again)).status == 304
+            await add_rule(site.services, "open", Effect.DENY, "example.com/x")
+            denied = await site.ask(url, headers=again)
+            assert (denied.status, denied.header("cache-control")) == (403, "no-store")
 
 
 async def test_what_needs_a_token_is_for_no_shared_cache(front: Front) -> None:
