@@ -8,9 +8,10 @@ upstreams through `walk.first_answer`.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from app import logs
 from app.core.acl import Decision
@@ -173,7 +174,7 @@ class ModuleFront:
         is_new = caller.now <= file.stored_at
         if is_new and len(self._ahead) < _MAX_AHEAD:
             unasked, kind = replace(caller, is_ahead=True), _SIBLING[file.kind]
-            work = self._file(unasked, route, file.module, file.version, kind)
+            work = partial(self._file, unasked, route, file.module, file.version, kind)
             task = asyncio.ensure_future(_quietly(work))
             self._ahead.add(task)
             task.add_done_callback(self._ahead.discard)
@@ -315,10 +316,10 @@ def _from_cached(version: str, decision: Decision, cached: CachedAnswer, body: b
     )
 
 
-async def _quietly(work: Awaitable[ModuleFile]) -> None:
-    """Await work and ignore its error. The next request for the file gets the error itself."""
+async def _quietly(work: Callable[[], Awaitable[ModuleFile]]) -> None:
+    """Await work() and ignore its error. The next request for the file gets the error itself."""
     with suppress(MoorageError):
-        await work
+        await work()
 
 
 def _check_not_refused(file: ModuleFile) -> None:

@@ -196,6 +196,7 @@ async def process(
         yield made
     finally:
         await made.repair.aclose()
+        await made.front.aclose()
         await made.answers.aclose()
         await made.files.aclose(drain_s=0)
         await made.upstreams._proxies.aclose()
