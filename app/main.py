@@ -46,7 +46,7 @@ class Application:
         shared, releases = services.shared, services.releases
         settings, limits = shared.settings, shared.settings.limits
         notes = {"clock": shared.clock.trouble, "logs": services.sumdb.watch.note}
-        self.health = Health(shared.db, shared.store, releases.keyring, notes)
+        self.health = Health(shared.db, shared.store, releases.keyring, notes, services.origins)
         self._guard = Guard(
             max_url_bytes=limits.url_bytes,
             max_header_bytes=limits.header_bytes,

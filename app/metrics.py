@@ -13,7 +13,8 @@ import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -324,11 +325,15 @@ def forget_process(pid: int) -> None:
         multiprocess.mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
 
 
-def render(clock: Callable[[], float] = time.time) -> bytes:
+def render(clock: Callable[[], float] = time.time, origins: Collection[str] | None = None) -> bytes:
     """Return all metrics of all processes in Prometheus' text format.
 
-    Call `flush` first; other processes flush every second. clock returns Unix time in seconds, for
-    the age of the index.
+    Call `flush` first; other processes flush every second.
+
+    Args:
+        clock: Unix time in seconds, for the age of the index.
+        origins: the upstreams that are shown: "https://go.dev". None shows all that were asked
+            since the start, those that no route leads to any more, too.
     """
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
@@ -337,22 +342,42 @@ def render(clock: Callable[[], float] = time.time) -> bytes:
     if directory := os.environ.get(_DIRECTORY):
         source = CollectorRegistry()
         MultiProcessCollector(source, directory)  # type: ignore[no-untyped-call]
-    return generate_latest(_WithAge(source, clock))
+    return generate_latest(_Shown(source, clock, origins))
 
 
-class _WithAge:
-    """The metrics of a registry, with the age of the index instead of the time of its reading."""
+class _Shown:
+    """The metrics of a registry, as they are shown.
 
-    def __init__(self, source: "CollectorRegistry", clock: Callable[[], float]) -> None:
+    With the age of the index instead of the time of its reading, and without upstreams that are
+    gone. Metrics that processes share can't be removed, so that they are left out here.
+    """
+
+    def __init__(
+        self,
+        source: "CollectorRegistry",
+        clock: Callable[[], float],
+        origins: Collection[str] | None,
+    ) -> None:
         self._source = source
         self._clock = clock
+        self._origins = origins
+
+    def _without_gone(self, family: "Metric") -> "Metric":
+        if self._origins is None or not any("origin" in s.labels for s in family.samples):
+            return family
+        shown = copy(family)
+        # A breaker's origin may end in "#" and the id of a credential.
+        shown.samples = [
+            s for s in family.samples if s.labels["origin"].partition("#")[0] in self._origins
+        ]
+        return shown
 
     def collect(self) -> "Iterator[Metric]":
         from prometheus_client.core import GaugeMetricFamily
 
         for family in self._source.collect():
             if family.name != _REFRESHED_AT:
-                yield family
+                yield self._without_gone(family)
                 continue
             age = GaugeMetricFamily(
                 "moorage_index_age_seconds", "Seconds since the index was read."

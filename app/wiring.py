@@ -267,7 +267,7 @@ def build_modules(
     )
     absences, lists = Absences(time.monotonic), Lists(slots.checks)
     goproxies = Goproxies(partial(_http_client, settings, shared.pause))
-    upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold)
+    upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold, shared.policies)
     files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, **bounds)
     answers = ModuleAnswers(db, store, turns, slots, absences, lists, now, **bounds)
     toolchains = Toolchains(
@@ -276,6 +276,7 @@ def build_modules(
     mirrored = MirroredToolchains(toolchains)
     return ModuleServices(
         goproxies=goproxies,
+        upstreams=upstreams,
         toolchains=toolchains,
         files=files,
         answers=answers,

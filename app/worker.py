@@ -53,6 +53,7 @@ class Worker:
             group.create_task(_every(_HEADS_S, self._services.sumdb.watch.step))
             group.create_task(_every(FLUSH_S, self._services.shared.usage.flush))
             group.create_task(_every(FLUSH_S, self._services.shared.refusals.flush))
+            group.create_task(_every(_FLUSH_S, self._services.modules.upstreams.step))
             if self._leads:
                 group.create_task(self._try_to_lead())
 

@@ -59,10 +59,12 @@ from app.services.tenants.routes import RouteService
 from app.services.tenants.rules import RuleService
 from app.services.tenants.tenants import TenantService
 from app.services.tokens import TokenService
+from app.services.upstreams import Upstreams
 from app.services.usage import UsageCounter
 from app.settings import Settings
 from app.storage.blobstore import BlobStore
 from app.storage.hostlocks import HostLocks
+from app.upstream.address import Url
 from app.upstream.godev import GoDev
 from app.upstream.goproxy import Goproxies
 from app.upstream.gpg import Gpg, builtin_key
@@ -178,6 +180,7 @@ class ModuleServices:
     """Modules: stored files, answers that change, and the front that requests go through."""
 
     goproxies: Goproxies
+    upstreams: Upstreams
     toolchains: Toolchains
     files: ModuleFiles
     answers: ModuleAnswers
@@ -270,6 +273,19 @@ class Services:
         await self.shared.start()
         await self.releases.start(self.shared.settings.releases.keyring, owns_key=owns_key)
         await self.shared.watch.poll()
+
+    async def origins(self) -> frozenset[str]:
+        """Return the origins of all upstreams that settings or a route name.
+
+        Raises:
+            DatabaseBusyError: the routes can't be read.
+        """
+        settings = self.shared.settings
+        releases, logs = settings.releases, settings.sumdb.upstreams
+        urls = [releases.index_url, *releases.files_urls, *(log.url for log in logs)]
+        if releases.keyring_url is not None:
+            urls.append(releases.keyring_url)
+        return await self.modules.upstreams.origins() | {Url.parse(url).origin for url in urls}
 
     def begin_drain(self) -> None:
         """Start no new fetch from an upstream; those that run go on."""

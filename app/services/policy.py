@@ -245,6 +245,11 @@ class PolicyReader:
         self._policy = PerGeneration(db, watch, load_policy, lambda: watch.policy)
 
     @property
+    def changed_at(self) -> int:
+        """The generation at which the policy changed last; an earlier policy is outdated."""
+        return self._watch.policy
+
+    @property
     def generation(self) -> int:
         """The generation that this process read last."""
         return self._watch.value

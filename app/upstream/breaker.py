@@ -244,9 +244,16 @@ class Breakers:
         """Return the states by name."""
         return {name: breaker.state for name, breaker in self._known.items()}
 
+    def close(self) -> None:
+        """Drop every breaker; see `on_change`."""
+        while self._known:
+            self._drop_one()
+
     def _make_room(self) -> None:
-        if len(self._known) < MAX_BREAKERS:
-            return
+        if len(self._known) >= MAX_BREAKERS:
+            self._drop_one()
+
+    def _drop_one(self) -> None:
         name, breaker = self._known.popitem()
         if breaker.state is not BreakerState.CLOSED:
             self._on_change(name, False)

@@ -4,9 +4,9 @@ The caller checks their answers. Errors hold the upstream's URL and words: they 
 for clients.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from weakref import WeakSet
 
 from cachetools import LRUCache
 
@@ -23,9 +23,9 @@ _MAX_CLIENTS = 256
 
 @dataclass(frozen=True, slots=True)
 class Goproxy:
-    """One upstream with its client and its credential."""
+    """One upstream with its credential; each request borrows the upstream's client."""
 
-    client: HttpClient
+    proxies: "Goproxies"
     upstream: RecordedUpstream
     credential: Credential | None
 
@@ -41,13 +41,14 @@ class Goproxy:
             UpstreamError: the file can't be fetched.
             OverloadedError: all connections to this upstream are in use.
         """
-        _, body = await self.client.get(
-            f"{self.upstream.url}/{path}",
-            max_bytes=max_bytes,
-            deadline_s=self.upstream.metadata_s,
-            credential=self.credential,
-            follow_to=self.upstream.redirect_to,
-        )
+        async with self.proxies.lend(self.upstream) as client:
+            _, body = await client.get(
+                f"{self.upstream.url}/{path}",
+                max_bytes=max_bytes,
+                deadline_s=self.upstream.metadata_s,
+                credential=self.credential,
+                follow_to=self.upstream.redirect_to,
+            )
         return body
 
     async def fetch_small(self, path: str, sink: Sink, max_bytes: int) -> None:
@@ -73,19 +74,31 @@ class Goproxy:
     async def _download(
         self, path: str, sink: Sink, max_bytes: int, deadline_s: float, *, is_paced: bool
     ) -> None:
-        await self.client.download(
-            f"{self.upstream.url}/{path}",
-            sink,
-            max_bytes=max_bytes,
-            deadline_s=deadline_s,
-            credential=self.credential,
-            follow_to=self.upstream.redirect_to,
-            is_paced=is_paced,
-        )
+        async with self.proxies.lend(self.upstream) as client:
+            await client.download(
+                f"{self.upstream.url}/{path}",
+                sink,
+                max_bytes=max_bytes,
+                deadline_s=deadline_s,
+                credential=self.credential,
+                follow_to=self.upstream.redirect_to,
+                is_paced=is_paced,
+            )
+
+
+@dataclass(slots=True, eq=False)
+class _Shared:
+    """A client, and how many requests borrow it now."""
+
+    client: HttpClient
+    borrowers: int = 0
+    is_evicted: bool = False
 
 
 class Goproxies:
-    """The clients of upstreams, made when first needed.
+    """The clients of upstreams, made when first needed; of more than 256, one leaves.
+
+    The client that was used least recently leaves. It is closed after its last request.
 
     Args:
         make: makes a client from limits and a CA bundle in PEM.
@@ -93,25 +106,51 @@ class Goproxies:
 
     def __init__(self, make: Callable[[UpstreamLimits, str], HttpClient]) -> None:
         self._make = make
-        self._clients: LRUCache[tuple[int, float, str], HttpClient] = LRUCache(_MAX_CLIENTS)
-        self._all: WeakSet[HttpClient] = WeakSet()
+        self._clients: LRUCache[tuple[int, float, str], _Shared] = LRUCache(_MAX_CLIENTS)
+        self._evicted: set[_Shared] = set()  # those that a request still borrows
 
     def open(self, upstream: RecordedUpstream, credential: Credential | None) -> Goproxy:
-        """Return an upstream with its own client."""
+        """Return an upstream with its credential."""
+        return Goproxy(self, upstream, credential)
+
+    @asynccontextmanager
+    async def lend(self, upstream: RecordedUpstream) -> AsyncIterator[HttpClient]:
+        """Return a context with the upstream's own client, which stays open inside."""
         key = (upstream.origin_id, upstream.connect_s, upstream.ca_pem)
-        client = self._clients.get(key)
-        if client is None:
+        shared = self._clients.get(key)
+        evicted = None
+        if shared is None:
             limits = UpstreamLimits(connect_s=upstream.connect_s, connections=CONNECTIONS)
-            client = self._make(limits, upstream.ca_pem)
-            self._clients[key] = client
-            # A client that leaves the cache may still be in use; aclose() must reach it.
-            self._all.add(client)
-        return Goproxy(client, upstream, credential)
+            shared = _Shared(self._make(limits, upstream.ca_pem))
+            evicted = self._make_place()
+            self._clients[key] = shared
+        shared.borrowers += 1
+        try:
+            if evicted is not None:
+                await self._close_unused(evicted)
+            yield shared.client
+        finally:
+            shared.borrowers -= 1
+            await self._close_unused(shared)
+
+    def _make_place(self) -> _Shared | None:
+        """Take the client out that was used least recently, if there is no place for another."""
+        if len(self._clients) < _MAX_CLIENTS:
+            return None
+        _, evicted = self._clients.popitem()
+        evicted.is_evicted = True
+        self._evicted.add(evicted)
+        return evicted
+
+    async def _close_unused(self, shared: _Shared) -> None:
+        if shared.is_evicted and not shared.borrowers:
+            self._evicted.discard(shared)
+            await shared.client.aclose()
 
     async def aclose(self) -> None:
-        """Close every client."""
-        for client in list(self._all):
-            await client.aclose()
+        """Close every client, even one that a request borrows."""
+        for shared in (*self._clients.values(), *self._evicted):
+            await shared.client.aclose()
 
 
 def path_of(module: str, kind: RequestKind, version: str = "") -> str:

@@ -119,7 +119,8 @@ class HttpClient:
         sleep: waits between attempts.
         ca_file: PEM certificates that are trusted besides the system's and certifi's.
         ca_pem: more of them, as text.
-        observe: called after each exchange with origin, outcome and seconds. Outcomes are "ok",
+        observe: called after each exchange with the origin that was asked first (redirects count
+            under it), outcome and seconds. Outcomes are "ok",
             "abandoned" (cancelled, or the sink failed), "open" (the breaker refused) and the class
             names of `core.errors`.
         on_breaker: called with "origin" or "origin#credential id"; with True when the breaker
@@ -246,7 +247,8 @@ class HttpClient:
         return await self._run(call, url), bytes(sink.body)
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, and leave no upstream alone any more."""
+        self._breakers.close()
         await self._wire.aclose()
 
     def breaker_states(self) -> Mapping[str, BreakerState]:
@@ -285,9 +287,9 @@ class HttpClient:
         )
 
     async def _follow(self, call: _Call, url: Url, scope: asyncio.Timeout) -> Response:
-        seen = {url}
+        seen, asked = {url}, url.origin
         while True:
-            answer = await self._hop(call, url, scope)
+            answer = await self._hop(call, url, scope, asked)
             if isinstance(answer, Response):
                 return answer
             if answer in seen or len(seen) > MAX_REDIRECTS:
@@ -296,21 +298,26 @@ class HttpClient:
             seen.add(answer)
             url = answer
 
-    async def _hop(self, call: _Call, url: Url, scope: asyncio.Timeout) -> Response | Url:
-        """Make one exchange under its breaker; return its answer, or where it redirects to."""
+    async def _hop(
+        self, call: _Call, url: Url, scope: asyncio.Timeout, asked: str
+    ) -> Response | Url:
+        """Make one exchange under its breaker; return its answer, or where it redirects to.
+
+        asked: the origin of the call, under which its redirects are observed, too.
+        """
         if self._wire.is_closed:
             raise FailedAttempt(OverloadedError("this process is shutting down; ask again"))
         breaker = self._breakers.of(call.lane(url))
         permit = breaker.enter()
         if permit is None:
-            self._observe(url.origin, "open", 0.0)
+            self._observe(asked, "open", 0.0)
             raise FailedAttempt(left_alone(url, breaker.retry_after_s()))
-        with self._metered(breaker, permit, url, scope):
+        with self._metered(breaker, permit, asked, scope):
             return await self._exchange(call, url)
 
     @contextmanager
     def _metered(
-        self, breaker: Breaker, permit: Permit, url: Url, scope: asyncio.Timeout
+        self, breaker: Breaker, permit: Permit, asked: str, scope: asyncio.Timeout
     ) -> Iterator[None]:
         """Report the outcome of an exchange to the breaker and to `observe`."""
         began = self._clock()
@@ -328,7 +335,7 @@ class HttpClient:
         finally:
             # A cancelled call must give its place of the half-open state back, too.
             breaker.leave(permit, verdict)
-            self._observe(url.origin, outcome, self._clock() - began)
+            self._observe(asked, outcome, self._clock() - began)
 
     async def _exchange(self, call: _Call, url: Url) -> Response | Url:
         async with self._wire.exchange(url, self._request(call, url)) as answer:

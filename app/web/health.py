@@ -6,6 +6,7 @@ the keyring, never an upstream: a mirror whose upstream is down still serves wha
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +21,7 @@ from app.services.releases.keyring import ReleaseKeyring, signing_subkeys
 from app.storage.blobstore import BlobStore
 
 Note = Callable[[], str | None]
+Origins = Callable[[], Awaitable[frozenset[str]]]
 _CHECK_S = 5.0
 _JSON: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
 
@@ -33,6 +35,7 @@ class Health:
         keyring: must have a signing key.
         notes: by subject, what returns one line where an operator has to act although requests can
             be served, else None.
+        origins: returns the upstreams that metrics may name; None names all that were asked.
     """
 
     def __init__(
@@ -41,11 +44,14 @@ class Health:
         store: BlobStore,
         keyring: ReleaseKeyring,
         notes: Mapping[str, Note] = MappingProxyType({}),
+        origins: Origins | None = None,
     ) -> None:
         self._db = db
         self._store = store
         self._keyring = keyring
         self._notes = notes
+        self._origins = origins
+        self._last_origins: frozenset[str] | None = None
         self.draining = False
 
     async def readiness(self) -> dict[str, str]:
@@ -64,6 +70,13 @@ class Health:
         texts = {subject: note() for subject, note in self._notes.items()}
         metrics.set_notes({subject: text is not None for subject, text in texts.items()})
         return {subject: text for subject, text in texts.items() if text is not None}
+
+    async def origins(self) -> frozenset[str] | None:
+        """Return the upstreams that metrics may name; the last ones if they can't be read now."""
+        if self._origins is not None:
+            with suppress(MoorageError):
+                self._last_origins = await self._origins()
+        return self._last_origins
 
     async def _database(self) -> None:
         # A write transaction that changes nothing: it proves the lock and the file can be had.
@@ -134,7 +147,8 @@ def health_routes(health: Health) -> APIRouter:
         """Return the metrics in Prometheus' text format."""
         health.notes()
         metrics.flush()
-        body = await asyncio.to_thread(metrics.render)
+        origins = await health.origins()
+        body = await asyncio.to_thread(lambda: metrics.render(origins=origins))
         return Response(body, media_type=metrics.CONTENT_TYPE)
 
     return router

@@ -1,6 +1,5 @@
 """Asking GOPROXY upstreams: escaped paths, a client for each, limits of size and time."""
 
-import gc
 from collections.abc import AsyncIterator
 from random import Random
 
@@ -14,6 +13,7 @@ from app.core.errors import (
     UpstreamTimeoutError,
 )
 from app.core.goproxy import RequestKind
+from app.core.routing import RecordedUpstream
 from app.upstream.address import AddressGuard, AllowedNetwork, Credential
 from app.upstream.goproxy import _MAX_CLIENTS, Goproxies, path_of
 from app.upstream.http import HttpClient
@@ -106,18 +106,50 @@ async def test_each_upstream_has_a_client_for_itself(proxies: Goproxies) -> None
         recorded_upstream(2, "http://127.0.0.1:1"),
     )
     slower = recorded_upstream(1, "http://127.0.0.1:1", connect_s=9.0)
-    assert proxies.open(one, None).client is proxies.open(one, None).client
-    clients = {id(proxies.open(u, None).client) for u in (one, other, slower)}
-    assert len(clients) == 3
+    clients = []
+    for upstream in (one, one, other, slower):
+        async with proxies.lend(upstream) as client:
+            clients.append(client)
+    assert clients[0] is clients[1]
+    assert len(set(map(id, clients))) == 3
 
 
-async def test_clients_of_upstreams_beyond_the_limit_are_let_go(proxies: Goproxies) -> None:
-    in_use = proxies.open(recorded_upstream(0, "http://127.0.0.1:1"), None)
-    for number in range(1, 300):
-        proxies.open(recorded_upstream(number, "http://127.0.0.1:1"), None)
-    gc.collect()
-    assert len(proxies._all) == _MAX_CLIENTS + 1
-    assert in_use.client in proxies._all
+class Closing(HttpClient):
+    """A client that says whether it is closed."""
+
+    is_closed = False
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+async def test_a_client_that_leaves_is_closed_after_its_last_request() -> None:
+    made: list[Closing] = []
+
+    def make_one(limits: UpstreamLimits, _: str) -> HttpClient:
+        made.append(
+            Closing(guard=AddressGuard([]), user_agent="tests", random=Random(0), limits=limits)
+        )
+        return made[-1]
+
+    def upstream(number: int) -> RecordedUpstream:
+        return recorded_upstream(number, "http://127.0.0.1:1")
+
+    proxies = Goproxies(make_one)
+    async with proxies.lend(upstream(0)) as in_use:
+        for number in range(1, _MAX_CLIENTS + 2):
+            async with proxies.lend(upstream(number)):
+                pass
+        assert in_use is made[0]
+        # The first one is still borrowed, and the second one had nobody.
+        assert [client.is_closed for client in made[:3]] == [False, True, False]
+        # Whoever asks for the first upstream now gets a client that is open.
+        async with proxies.lend(upstream(0)) as another:
+            assert another is not in_use
+    assert made[0].is_closed
+    assert sum(client.is_closed for client in made) == len(made) - _MAX_CLIENTS
+    await proxies.aclose()
+    assert all(client.is_closed for client in made)
 
 
 @pytest.mark.parametrize("status", [404, 410])

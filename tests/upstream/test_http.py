@@ -934,6 +934,15 @@ async def test_F53_no_credential_follows_to_another_origin():
             }
 
 
+async def test_a_redirect_is_observed_under_the_origin_that_was_asked():
+    async with (
+        serving(answer(b"there")) as other,
+        against(redirect(other.url("/x"))) as (made, server),
+    ):
+        assert (await made.get(server.url()))[1] == b"there"
+        assert made.seen == [(server.origin(), "ok")] * 2
+
+
 async def test_F53_a_redirect_to_an_origin_that_is_not_listed_is_refused():
     async with (
         serving(answer(b"there")) as other,

@@ -12,13 +12,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import __version__
 from app.core.digest import Digest
 from app.core.errors import MoorageError
+from app.core.principal import OPERATOR
 from app.db.engine import Database, Session
 from app.db.keyrings import Keyrings
 from app.main import running
 from app.storage.staging import FreeSpace
 from app.web.health import Health
 from tests.fakes.godev import FakeGodev
+from tests.fakes.goproxy import FakeGoproxy
+from tests.fakes.modules import module
 from tests.web.conftest import Mirror, Put, StartSite
+from tests.web.harbour import add_tenant, harbour, settled
 from tests.web.wire import Got, Site
 
 
@@ -219,3 +223,16 @@ async def test_a_schema_that_is_missing_stops_the_start(mirror: Mirror, tmp_path
     with pytest.raises(MoorageError, match="moorage migrate"):
         async with running(settings):
             pass
+
+
+async def test_metrics_name_no_upstream_that_no_route_leads_to_any_more(tmp_path: Path) -> None:
+    with FakeGoproxy([module("example.com/x", "v1.0.0")]) as fake:
+        async with harbour(tmp_path) as site:
+            await add_tenant(site.services, "acme", fake)
+            assert (await site.ask("/goproxy/acme/example.com/x/@v/v1.0.0.mod")).status == 200
+            named = f'moorage_upstream_requests_total{{origin="{fake.base_url}",outcome="ok"}}'
+            assert named in (await site.ask("/metrics")).text
+            [route] = await site.services.tenants.routes.page("acme", OPERATOR)
+            await site.services.tenants.routes.remove("acme", route.id, OPERATOR)
+            await settled(site.services)
+            assert fake.base_url not in (await site.ask("/metrics")).text

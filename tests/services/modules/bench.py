@@ -219,8 +219,8 @@ def _wired(
     files = ModuleFiles(db, store, leases, slots, checks, clock, **bounds)
     lists = Lists(slots.checks)
     answers = ModuleAnswers(db, store, leases, slots, absences, lists, clock, **bounds)
-    upstreams = Upstreams(Goproxies(_client), services.tenants.credentials._box, cold)
     toolchains, policies = services.modules.toolchains, services.shared.policies
+    upstreams = Upstreams(Goproxies(_client), services.tenants.credentials._box, cold, policies)
     mirrored = MirroredToolchains(toolchains)
     front = ModuleFront(db, files, answers, absences, upstreams, mirrored, lists, clock)
     healing = ModuleHealing(db, policies, files, upstreams, toolchains)
