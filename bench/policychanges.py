@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import ClassVar
 
 from app.core.acl import RecordedRule
 from app.core.effect import Effect
@@ -18,6 +19,7 @@ from tests.nouns import a_route, a_rule, a_tenant
 _TENANTS = 200
 _RULES_EACH = 50
 _RULES_OF_ONE = 100_000
+_MOST_RULES = 1000  # as many as the admin API lets a tenant have
 _CHANGE_EVERY_S = 1.0
 _MISS_EVERY_S = 0.1
 
@@ -38,6 +40,32 @@ class PolicyChanges(Scenario):
 
     async def run(self, site: Site) -> None:
         await _change_titles(site)
+
+
+class PolicyLoop(PolicyChanges):
+    """An admin of a tenant with 1,000 rules adds and removes one of them without a pause.
+
+    The limits of the admin API are lifted: by default they hold such an admin back.
+    """
+
+    what = f"policy changes in a loop, {_MOST_RULES:,} rules of the tenant"
+    environment: ClassVar[dict[str, str]] = {
+        "MOORAGE_LIMITS__ADMIN_TOKEN_RATE": "1000",
+        "MOORAGE_LIMITS__ADMIN_ADDRESS_RATE": "1000",
+    }
+
+    async def record(self, services: Services, upstream: str) -> None:
+        await super().record(services, upstream)
+        await add_rules(services, {_name(0): _MOST_RULES - _RULES_EACH - 1}, "more")
+
+    async def run(self, site: Site) -> None:
+        path = f"/tenants/{_name(0)}/rules"
+        rule = {"effect": "deny", "pattern": "looped.example"}
+        while True:
+            added = await site.api.post(path, json=rule)
+            added.raise_for_status()
+            removed = await site.api.delete(f"{path}/{added.json()['id']}")
+            removed.raise_for_status()
 
 
 class ManyRules(PolicyChanges):
@@ -77,7 +105,7 @@ async def _change_titles(site: Site) -> None:
         await asyncio.sleep(_CHANGE_EVERY_S)
 
 
-async def add_rules(services: Services, counts: dict[str, int]) -> None:
+async def add_rules(services: Services, counts: dict[str, int], host: str = "evil") -> None:
     """Record as many denials for each of some tenants, in one transaction.
 
     This goes past the service of rules: it would count and check before each single rule.
@@ -85,7 +113,7 @@ async def add_rules(services: Services, counts: dict[str, int]) -> None:
     at = utc_now()
     rules = [
         RecordedRule.first(
-            a_rule(Effect.DENY, f"evil{number}.example/team/x{number}"), at, tenant=tenant
+            a_rule(Effect.DENY, f"{host}{number}.example/team/x{number}"), at, tenant=tenant
         )
         for tenant, count in counts.items()
         for number in range(count)

@@ -21,7 +21,7 @@ from app.settings import Settings
 from app.settings.sections import Network
 from app.wiring import build, migrate
 from bench.bigcontent import ChangingQueries, CrowdedZips, FirstLists, LongGoMods, LongLists
-from bench.policychanges import ManyRules, PolicyChanges
+from bench.policychanges import ManyRules, PolicyChanges, PolicyLoop
 from bench.report import Disturbance, Result
 from bench.scenario import Scenario, Site
 from bench.servers import moorage, upstream
@@ -30,6 +30,7 @@ from tests.nouns import a_route, a_tenant
 
 SCENARIOS: dict[str, type[Scenario]] = {
     "policy": PolicyChanges,
+    "policyloop": PolicyLoop,
     "rules": ManyRules,
     "lists": LongLists,
     "queries": ChangingQueries,

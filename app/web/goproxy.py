@@ -57,6 +57,8 @@ class PreparedAnswer:
 
     Attributes:
         until: monotonic seconds from which it must be asked for again.
+        ends: monotonic seconds at which the decision ends: a rule or the token does.
+        generation: of the decision; None for a refusal.
         record: what the decision log says of it.
         tenant: whose it is; "" for a refusal.
         concerned: the tenants whose changes end it.
@@ -71,6 +73,8 @@ class PreparedAnswer:
     concerned: tuple[str, ...] = ("",)
     token: str = ""
     download: tuple[str, str] | None = None
+    ends: float = float("inf")
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,16 +183,22 @@ class GoproxyApp:
             key = self._key(scope, peer)
             prepared = self._look_up(key) if key and method in _METHODS else None
             metrics.count_hot(hit=prepared is not None)
-            if prepared is None:
-                prepared, blob = await self._prepare(scope, key, peer, client)
             async with AsyncExitStack() as turns:
-                if is_stream(prepared.answer, scope):
-                    still = await self._wait_for_turn(turns, prepared, client)
-                    if still is None:
-                        if blob is not None:
-                            blob.close()
-                        still, blob = await self._prepare(scope, key, peer, client)
-                    prepared = still
+                has_turn = False
+                for _ in range(_DECISIONS):
+                    if prepared is None:
+                        prepared, blob = await self._prepare(scope, key, peer, client)
+                    if not has_turn and is_stream(prepared.answer, scope):
+                        has_turn = True
+                        prepared = await self._take_turn(turns, prepared, client)
+                    if blob is None and is_stream(prepared.answer, scope):
+                        prepared, blob = await self._open_prepared(prepared)
+                    if self._holds(prepared):
+                        break
+                    if blob is not None:
+                        blob.close()
+                    prepared = blob = None
+                prepared = prepared or _overtaken(scope["raw_path"])
                 sending = self._sender.send(prepared.answer, scope, receive, send, blob)
                 status, sent = await sending
             is_sent = method == "GET" and status != 304
@@ -261,7 +271,7 @@ class GoproxyApp:
         try:
             if content.download is not None:
                 self._sumdb.record_served(caller, *content.download)
-            prepared = self._prepare_answer(caller, progress.record, content)
+            prepared = self._prepare_answer(caller, progress.record, content, generation)
             if key and caller.fetch and prepared.until > time.monotonic():
                 self._hot.put(key, generation, prepared)
         except BaseException:
@@ -349,20 +359,23 @@ class GoproxyApp:
         )
 
     def _prepare_answer(
-        self, caller: Caller, record: DecisionRecord, content: _Content
+        self, caller: Caller, record: DecisionRecord, content: _Content, generation: int
     ) -> PreparedAnswer:
         """Return a prepared answer that ends with the caller's rights, or with its freshness."""
         if content.lookup is not None:
             record = record.of_lookup(*content.lookup)
-        left_s = [float("inf")]
+        began = time.monotonic()
+        ends = until = float("inf")
         if caller.valid_until is not None:
             # By the clock of now: a fetch that took long must not lengthen what ends.
-            left_s.append((caller.valid_until - self._now()).total_seconds())
+            ends = until = began + (caller.valid_until - self._now()).total_seconds()
         if content.fresh_s is not None:
-            left_s.append(max(content.fresh_s, _STALE_S))
+            until = min(ends, began + max(content.fresh_s, _STALE_S))
         return PreparedAnswer(
             answer=content.answer,
-            until=0.0 if content.is_root else time.monotonic() + min(left_s),
+            until=0.0 if content.is_root else until,
+            ends=ends,
+            generation=generation,
             record=record.decided(content.decided_by, content.version),
             tenant=caller.tenant,
             concerned=caller.concerned,
@@ -370,19 +383,43 @@ class GoproxyApp:
             download=content.download,
         )
 
-    async def _wait_for_turn(
+    def _holds(self, prepared: PreparedAnswer) -> bool:
+        """Whether the decision about an answer is still the one that would be made now."""
+        if prepared.generation is None:
+            return True  # a refusal
+        is_of_now = prepared.generation >= self._policies.since(prepared.concerned)
+        return is_of_now and time.monotonic() < prepared.ends
+
+    async def _take_turn(
         self, turns: AsyncExitStack, prepared: PreparedAnswer, client: str
-    ) -> PreparedAnswer | None:
+    ) -> PreparedAnswer:
         """Wait for the turn of a stream, of its tenant and of the process.
 
         Returns:
-            The answer to send, an error if no turn came in time; None if the policy changed
-            meanwhile, so that the request must be judged again.
+            The same answer, or an error if no turn came in time.
         """
-        generation = self._policies.generation
         try:
             await turns.enter_async_context(self._admission.stream(prepared.tenant, client))
             await turns.enter_async_context(self._sender.turn(prepared.tenant))
         except OverloadedError as error:
-            return replace(prepared, answer=error_answer(error))
-        return prepared if generation >= self._policies.since(prepared.concerned) else None
+            return replace(prepared, answer=error_answer(error), generation=None)
+        return prepared
+
+    async def _open_prepared(
+        self, prepared: PreparedAnswer
+    ) -> tuple[PreparedAnswer, OpenBlob | None]:
+        """Return a kept answer and its blob, or an error; the bytes may have to be hashed again."""
+        answer = prepared.answer
+        if answer.blob is None:
+            return prepared, None
+        try:
+            return prepared, await self._sender.open(answer.blob, answer.size_bytes)
+        except MoorageError as error:
+            return replace(prepared, answer=error_answer(error), generation=None), None
+
+
+def _overtaken(raw_path: bytes) -> PreparedAnswer:
+    """Return the answer to a request that changes of the policy overtook again and again."""
+    error = OverloadedError("the rules changed again and again meanwhile; try again")
+    record = DecisionRecord.of_path(raw_path, "request").refused(error)
+    return PreparedAnswer(answer=error_answer(error), until=0.0, record=record)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,10 +12,15 @@ from pathlib import Path
 import anyio
 import pytest
 
+from app.core.digest import Digest
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.services.assembly import Services
 from app.services.clock import utc_now
+from app.storage.blobstore import BlobStore, OpenBlob
+from app.web.decisions import DecisionRecord
+from app.web.goproxy import PreparedAnswer
+from app.web.responses import plain
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
@@ -148,3 +154,72 @@ async def test_an_error_between_the_decision_and_the_answer_closes_the_blob(slow
     with pytest.raises(ArithmeticError):
         await goproxy(scope, never, never)
     assert _descriptors(BIG.zip) == 0
+
+
+class HeldStore:
+    """A store in which opening a blob takes until it is released, as if all bytes were hashed."""
+
+    def __init__(self, store: BlobStore) -> None:
+        self._store = store
+        self.opening = asyncio.Event()
+        self.released = asyncio.Event()
+        self.opened = 0
+
+    async def open(self, digest: Digest, size_bytes: int) -> OpenBlob:
+        self.opening.set()
+        await self.released.wait()
+        self.opened += 1
+        return await self._store.open(digest, size_bytes)
+
+
+BIG_PATH = "/goproxy/acme/example.com/big/@v/v1.0.0.zip"
+OPENING: dict[str, tuple[Callable[[Slow], Awaitable[object]], int]] = {
+    "nothing": (lambda _: asyncio.sleep(0), 200),
+    "what forbids nothing": (lambda slow: cooled(slow.site.services), 200),
+    "another tenant": (lambda slow: add_tenant(slow.site.services, "globex"), 200),
+    "a revoked token": (lambda slow: slow.site.services.tenants.tokens.revoke(slow.token), 401),
+    "a denial": (lambda slow: _deny(slow.site.services), 403),
+    "switched off": (lambda slow: _switch_off(slow.site.services), 401),
+}
+
+
+@pytest.mark.parametrize("name", OPENING)
+async def test_a_prepared_zip_is_judged_again_once_its_bytes_are_known_to_be_right(
+    slow: Slow, name: str
+) -> None:
+    change, status = OPENING[name]
+    headers = bearer(slow.secret)
+    assert (await slow.site.ask(BIG_PATH, headers=headers)).status == 200
+    sender = slow.site.application._goproxy._sender
+    held = HeldStore(sender._store)
+    sender._store = held  # type: ignore[assignment]
+    asking = asyncio.ensure_future(slow.site.ask(BIG_PATH, headers=headers))
+    await held.opening.wait()
+    await change(slow)
+    await settled(slow.site.services)
+    held.released.set()
+    got = await asking
+    if status == 200:
+        assert got.body == BIG.zip
+    else:
+        assert_one_line(got, status)
+    assert held.opened == (2 if name == "what forbids nothing" else 1)
+    assert _descriptors(BIG.zip) == 0
+
+
+@pytest.mark.parametrize("left_s", [0.0, 3600.0])
+async def test_a_decision_ends_with_a_rule_or_a_token_although_nothing_was_changed(
+    slow: Slow, left_s: float
+) -> None:
+    goproxy = slow.site.application._goproxy
+    record = DecisionRecord.of_path(BIG_PATH.encode(), "request")
+    prepared = PreparedAnswer(
+        answer=plain(200, "x"),
+        until=0.0,
+        record=record,
+        tenant="acme",
+        concerned=("acme",),
+        ends=time.monotonic() + left_s,
+        generation=goproxy._policies.generation,
+    )
+    assert goproxy._holds(prepared) is (left_s > 0)
