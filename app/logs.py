@@ -32,7 +32,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 REDACTED = "[redacted]"
 
 # At INFO these loggers print whole URLs with credentials and query.
-_QUIET = ("uvicorn.access",)
+_QUIET = ("httpx", "httpcore", "uvicorn.access")
 
 _SECRET_KEY = re.compile(r"token|secret|password|authorization|credential", re.IGNORECASE)
 _USERINFO = re.compile(r"([a-z][a-z0-9+.-]*:/+)[^/\s\"'<>]*@", re.IGNORECASE)

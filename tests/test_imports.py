@@ -14,15 +14,15 @@ FREE = {"cachetools"}
 """Packages that every layer above core may import."""
 
 PLANTED = [
-    ("app/upstream/sumdb.py", "import httptools"),
-    ("app/upstream/http.py", "import certifi"),
+    ("app/upstream/sumdb.py", "import httpx"),
+    ("app/upstream/http.py", "import httpcore"),
     ("app/upstream/gpg.py", "import gnupg"),
     ("app/worker.py", "import sqlalchemy"),
     ("app/services/newmechanism.py", "import sqlalchemy"),
     ("app/services/modules/newfile.py", "import sqlalchemy"),
     ("app/db/newtable.py", "import alembic"),
     ("app/web/goproxy.py", "import fastapi"),
-    ("app/web/newpages.py", "import httptools"),
+    ("app/web/newpages.py", "import httpx"),
     ("app/web/newfiles.py", "import starlette"),
     ("app/services/newanswers.py", "import fastapi"),
     ("app/main.py", "import pydantic"),

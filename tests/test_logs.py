@@ -138,9 +138,10 @@ def test_handlers_that_uvicorn_installed_print_nothing_twice():
     assert elsewhere.getvalue() == ""
 
 
-def test_the_logger_that_prints_whole_urls_is_quiet_below_warning():
+@pytest.mark.parametrize("name", ["httpx", "httpcore.connection", "uvicorn.access"])
+def test_loggers_that_print_whole_urls_are_quiet_below_warning(name):
     stream = as_json("debug")
-    logging.getLogger("uvicorn.access").info(f"GET https://h/?sig={CANARY}")
+    logging.getLogger(name).info(f"GET https://h/?sig={CANARY}")
     assert stream.getvalue() == ""
 
 

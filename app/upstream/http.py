@@ -4,25 +4,28 @@ A call makes up to four attempts. An attempt follows up to five redirects. Each 
 under the circuit breaker of its own origin. Every failure leaves as an error of `core.errors`; its
 message names origin and path, never a query or a credential.
 
-A client keeps no cookies (tenants would share them), reads no netrc and no proxy from the
-environment, and logs nothing.
+Everything that httpx does on its own is switched off: cookies (tenants would share them), netrc,
+proxies from the environment, redirects, default headers, log lines with URLs.
 
-Not here: connections (`wire`), what goes over them (`connection`), the check of addresses
-(`address`), the meaning of a status (`status`), the limits of a body (`body`), the waits between
-attempts (`retry`, `retryafter`), the retry budget (`budget`), the circuit breaker (`breaker`).
-Whether a complete body is the right one is judged by the callers.
+Not here: connections (`wire`), the check of addresses (`address`), the meaning of a status
+(`status`), the limits of a body (`body`), the waits between attempts (`retry`, `retryafter`), the
+retry budget (`budget`), the circuit breaker (`breaker`). Whether a complete body is the right one
+is judged by the callers.
 """
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import httpx
 from cachetools import LRUCache
 
 from app.core.errors import BadInputError, OverloadedError, UpstreamError, UpstreamTimeoutError
@@ -34,12 +37,17 @@ from app.upstream.budget import RetryBudget
 from app.upstream.limits import UpstreamLimits
 from app.upstream.retry import MAX_RETRIES, retrying
 from app.upstream.status import refusal
-from app.upstream.wire import Wire, WireAnswer
+from app.upstream.wire import GuardedTransport, drop_body
 
 MAX_REDIRECTS = 5
 
 _LIMITS = UpstreamLimits()
 _REDIRECTS = (301, 302, 303, 307, 308)
+# httpx needs a URL; our transport reads the extension "url" instead.
+_STAND_IN = httpx.URL("https://upstream.invalid/")
+
+# At INFO httpx logs every URL.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 class Sink(Protocol):
@@ -163,8 +171,9 @@ class HttpClient:
         self._limits = limits
         self._breakers = Breakers(clock=clock, random=random, on_change=on_breaker)
         self._budgets: LRUCache[str, RetryBudget] = LRUCache(MAX_BREAKERS)
-        self._user_agent = user_agent
-        self._wire = Wire(guard, limits, ca_file, ca_pem)
+        self._http = _quiet_client(
+            GuardedTransport(guard, limits, ca_file, ca_pem), user_agent, limits
+        )
 
     async def get(
         self,
@@ -249,7 +258,7 @@ class HttpClient:
     async def aclose(self) -> None:
         """Close every connection, and leave no upstream alone any more."""
         self._breakers.close()
-        await self._wire.aclose()
+        await self._http.aclose()
 
     def breaker_states(self) -> Mapping[str, BreakerState]:
         """Return the states by "origin", or "origin#credential id" where one was sent."""
@@ -305,7 +314,7 @@ class HttpClient:
 
         asked: the origin of the call, under which its redirects are observed, too.
         """
-        if self._wire.is_closed:
+        if self._http.is_closed:
             raise FailedAttempt(OverloadedError("this process is shutting down; ask again"))
         breaker = self._breakers.of(call.lane(url))
         permit = breaker.enter()
@@ -338,45 +347,56 @@ class HttpClient:
             self._observe(asked, outcome, self._clock() - began)
 
     async def _exchange(self, call: _Call, url: Url) -> Response | Url:
-        async with self._wire.exchange(url, self._request(call, url)) as answer:
-            if call.any_status or answer.status == 200:
-                check_body_head(url, answer.headers, call.max_bytes, call.exact_bytes)
+        async with aclosing(await self._http.send(self._request(call, url), stream=True)) as answer:
+            status, headers = answer.status_code, dict(answer.headers.items())
+            if call.any_status or status == 200:
+                check_body_head(url, headers, call.max_bytes, call.exact_bytes)
                 size_bytes = await self._read(call, url, answer)
-                return Response(url.shown, answer.status, answer.headers, size_bytes)
-            await answer.drop(self._limits.drop_s)
-        if answer.status in _REDIRECTS and "location" in answer.headers:
-            return _redirected(call, url, answer.headers["location"])
-        raise refusal(url, answer.status, answer.headers, self._wall_clock())
+                return Response(url.shown, status, headers, size_bytes)
+            await drop_body(answer, self._limits.drop_s)
+            if status in _REDIRECTS and "location" in headers:
+                return _redirected(call, url, headers["location"])
+            raise refusal(url, status, headers, self._wall_clock())
 
-    def _request(self, call: _Call, url: Url) -> bytes:
-        """Return the request as it goes over the wire."""
-        headers = {
-            "Host": url.origin.partition("://")[2],
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",
-            "User-Agent": self._user_agent,
-            **call.headers,
-        }
+    def _request(self, call: _Call, url: Url) -> httpx.Request:
+        headers = {"Host": url.origin.partition("://")[2], **call.headers}
         if call.credential is not None:
             headers |= call.credential.headers_for(url)
         if call.body or call.method not in ("GET", "HEAD"):
             headers["Content-Length"] = str(len(call.body))
-        lines = [f"{call.method} {url.target} HTTP/1.1", *(f"{n}: {v}" for n, v in headers.items())]
-        if any("\r" in line or "\n" in line for line in lines):
-            raise ValueError("a line break in a header")
-        return "\r\n".join([*lines, "", ""]).encode("ascii") + call.body
+        return self._http.build_request(
+            call.method, _STAND_IN, headers=headers, content=call.body, extensions={"url": url}
+        )
 
-    async def _read(self, call: _Call, url: Url, answer: WireAnswer) -> int:
+    async def _read(self, call: _Call, url: Url, answer: httpx.Response) -> int:
         """Stream the body into the sink; return its length in bytes."""
         limits = self._limits if call.paced else None
         meter = BodyMeter(url, call.max_bytes, call.exact_bytes, limits)
         waiting_since = self._clock()
-        async for chunk in answer.chunks():
-            meter.count(len(chunk), self._clock() - waiting_since)
-            await call.sink.write(chunk)
-            call.progress(meter.size_bytes)
-            waiting_since = self._clock()
+        body = cast(AsyncGenerator[bytes, None], answer.aiter_raw())  # httpx says AsyncIterator
+        async with aclosing(body) as chunks:
+            async for chunk in chunks:
+                meter.count(len(chunk), self._clock() - waiting_since)
+                await call.sink.write(chunk)
+                call.progress(meter.size_bytes)
+                waiting_since = self._clock()
         return meter.finish()
+
+
+def _quiet_client(
+    transport: GuardedTransport, user_agent: str, limits: UpstreamLimits
+) -> httpx.AsyncClient:
+    """Return an httpx client that does nothing on its own."""
+    client = httpx.AsyncClient(
+        transport=transport,
+        headers={"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"},
+        cookies=CookieJar(DefaultCookiePolicy(netscape=False, rfc2965=False)),  # takes none
+        timeout=httpx.Timeout(**limits.timeouts()),
+        follow_redirects=False,
+        trust_env=False,
+    )
+    del client.headers["Connection"]  # httpx's own
+    return client
 
 
 def _redirected(call: _Call, url: Url, location: str) -> Url:

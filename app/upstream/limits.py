@@ -24,3 +24,12 @@ class UpstreamLimits:
     connections: int = 100
     rate_bytes_s: int = 32 * 1024
     rate_window_s: float = 30.0
+
+    def timeouts(self) -> dict[str, float]:
+        """Return the limits of single steps, under the names of `httpx.Timeout`."""
+        return {
+            "connect": self.connect_s,
+            "read": self.read_s,
+            "write": self.read_s,
+            "pool": self.pool_s,
+        }

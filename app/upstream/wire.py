@@ -1,19 +1,28 @@
-"""The connections of a client: opened to checked addresses only, with TLS, and used again.
+"""Connections to upstreams: an httpx transport that connects to checked addresses only.
 
-Not here: what goes over a connection (`connection`), requests, redirects and deadlines (`http`),
-the check of addresses (`address`).
+Everything that knows httpcore (the engine of httpx) is here: the pool, TLS, the connections
+themselves, and the meaning of a broken connection.
+
+Not here: requests, redirects and deadlines (`http`), the meaning of a status (`status`), the limits
+of a body (`body`), the check of addresses (`address`).
 """
 
-import asyncio
-import ssl
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+# ruff: noqa: ASYNC109 - httpcore's interface has timeout parameters
 
-import certifi
+import asyncio
+import logging
+import re
+import ssl
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import httpx
 
 from app.core.errors import (
     DeniedError,
@@ -24,61 +33,41 @@ from app.core.errors import (
     UpstreamUnavailableError,
 )
 from app.upstream.address import AddressGuard, Url
-from app.upstream.attempt import FailedAttempt
+from app.upstream.attempt import FailedAttempt, content_error
 from app.upstream.breaker import Verdict
-from app.upstream.connection import Connection
 from app.upstream.limits import UpstreamLimits
 
+MAX_HEAD_BYTES = 64 * 1024
 # The body of a refusal up to this size is read and dropped, so that the connection can be used
 # again: `go` asks for many paths that don't exist.
 MAX_DROPPED_BYTES = 64 * 1024
 KEEPALIVE_S = 30.0
 
-_HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+# httpcore tries to import it at every lock; where it is absent, each try searches the whole path.
+if "sniffio" not in sys.modules and find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
-Place = tuple[str, str, int]
-"""Scheme, host and port."""
+_HEAD_END = re.compile(rb"\n\r?\n")
+_BROKEN = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    OSError,  # TLS errors come through as they are
+)
 
-
-@dataclass(frozen=True, slots=True)
-class WireAnswer:
-    """An answer whose head is complete; `chunks` yields its body.
-
-    Attributes:
-        headers: by lower-case names; repeated ones are joined by ", ".
-    """
-
-    url: Url
-    status: int
-    headers: dict[str, str]
-    connection: Connection
-    read_s: float
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes.
-
-        Raises:
-            FailedAttempt: the body is cut short or malformed, or stops coming.
-        """
-        return self.connection.chunks(self.url, self.read_s)
-
-    async def drop(self, drop_s: float) -> None:
-        """Read and drop a short body of known length; any other body costs its connection."""
-        declared = self.headers.get("content-length", "")
-        if not declared.isdecimal() or int(declared) > MAX_DROPPED_BYTES:
-            return
-        with suppress(FailedAttempt, TimeoutError):
-            async with asyncio.timeout(drop_s):
-                async for _ in self.chunks():
-                    pass
+# At DEBUG httpcore logs every header, a credential's too.
+logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 
-class Wire:
-    """The connections to the upstreams of one client; used from one event loop.
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """Sends each request to the `Url` that is its extension "url"; raises only `FailedAttempt`.
+
+    The request's own URL is ignored, because httpx changes it: "/a/../b" becomes "/b" and "/<"
+    becomes "/%3C". httpx also refuses hosts like "127.0.0.01" and paths over 64 KiB.
 
     Args:
         guard: checks every address.
-        limits: seconds, and the number of connections; a fifth of these may be idle.
+        limits: the number of connections.
         ca_file: PEM certificates that are trusted besides the system's and certifi's.
         ca_pem: more of them, as text.
 
@@ -93,150 +82,202 @@ class Wire:
         ca_file: Path | None = None,
         ca_pem: str = "",
     ) -> None:
-        self._guard = guard
-        self._limits = limits
-        self._tls = _ssl_context(ca_file, ca_pem)
-        self._free = asyncio.Semaphore(limits.connections)
-        self._busy: set[Connection] = set()
-        self._idle: deque[tuple[Place, Connection, float]] = deque()  # the newest last
-        self.is_closed = False
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=_ssl_context(ca_file, ca_pem),
+            max_connections=limits.connections,
+            max_keepalive_connections=limits.connections // 5,
+            keepalive_expiry=KEEPALIVE_S,
+            network_backend=_GuardedBackend(guard),
+        )
 
-    @asynccontextmanager
-    async def exchange(self, url: Url, request: bytes) -> AsyncIterator[WireAnswer]:
-        """Send a request; return a context with its answer. Its end frees the connection.
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Return the answer as soon as its head is complete; the reader fetches the body.
 
         Raises:
-            FailedAttempt: no connection, or a malformed head.
+            FailedAttempt: no connection, or a malformed head. Reading the body raises it, too.
         """
-        try:
-            async with asyncio.timeout(self._limits.pool_s):
-                await self._free.acquire()
-        except TimeoutError as error:
-            busy = OverloadedError("all connections to upstreams are in use; try again")
-            raise FailedAttempt(busy) from error
-        connection: Connection | None = None
-        try:
-            connection = self._reuse(url) or await self._open(url)
-            self._busy.add(connection)
-            status, headers = await connection.ask(url, request, self._limits.read_s)
-            yield WireAnswer(url, status, headers, connection, self._limits.read_s)
-        finally:
-            if connection is not None:
-                self._busy.discard(connection)
-                self._keep_or_close(url, connection)
-            self._free.release()
+        url: Url = request.extensions["url"]
+        with _translated(url, in_body=False):
+            answer = await self._pool.handle_async_request(_plain(request, url))
+        response = _Response(
+            answer.status,
+            headers=answer.headers,
+            stream=_Body(url, answer),
+            extensions=answer.extensions,
+        )
+        response.headers.encoding = "iso-8859-1"  # what every byte can be read as
+        return response
 
     async def aclose(self) -> None:
         """Close every connection."""
-        self.is_closed = True
-        for connection in (*self._busy, *(connection for _, connection, _ in self._idle)):
-            connection.abort()
-        self._idle.clear()
+        await self._pool.aclose()
 
-    def _reuse(self, url: Url) -> Connection | None:
-        """Return the newest idle connection to where a URL leads."""
-        self._drop_expired()
-        place = _place(url)
-        for entry in reversed(self._idle):
-            if entry[0] == place:
-                self._idle.remove(entry)
-                if entry[1].is_quiet:
-                    return entry[1]
-                entry[1].abort()
-                return self._reuse(url)
-        return None
 
-    def _drop_expired(self) -> None:
-        oldest_s = asyncio.get_running_loop().time() - KEEPALIVE_S
-        while self._idle and self._idle[0][2] < oldest_s:
-            self._idle.popleft()[1].abort()
+async def drop_body(response: httpx.Response, drop_s: float) -> None:
+    """Read and drop a short body of known length; any other body costs its connection."""
+    declared = response.headers.get("content-length", "")
+    if not declared.isdecimal() or int(declared) > MAX_DROPPED_BYTES:
+        return
+    with suppress(FailedAttempt, TimeoutError):
+        async with asyncio.timeout(drop_s):
+            async for _ in response.aiter_raw():
+                pass
 
-    def _keep_or_close(self, url: Url, connection: Connection) -> None:
-        if self.is_closed or not connection.is_reusable:
-            connection.abort()
-            return
-        self._idle.append((_place(url), connection, asyncio.get_running_loop().time()))
-        if len(self._idle) > max(self._limits.connections // 5, 1):
-            self._idle.popleft()[1].abort()
 
-    async def _open(self, url: Url) -> Connection:
-        """Return a new connection to a checked address; TLS goes by the name.
+class _Response(httpx.Response):
+    """An answer whose Location httpx does not read."""
 
-        Raises:
-            FailedAttempt: no address is allowed, or none accepts.
-        """
-        if len(self._busy) + len(self._idle) >= self._limits.connections and self._idle:
-            self._idle.popleft()[1].abort()
-        try:
-            connection = await self._connect(url)
-            if url.scheme == "https":
-                await self._encrypt(connection, url)
-        except DeniedError as error:
-            raise FailedAttempt(UpstreamError(str(error), origin=url.origin)) from error
-        except TimeoutError as error:
-            silent = UpstreamTimeoutError(
-                f"{url.shown} accepts no connection in time", origin=url.origin
+    @property
+    def has_redirect_location(self) -> bool:
+        """False: httpx would parse the Location even if it follows no redirect, and fail."""
+        return False
+
+
+class _Body(httpx.AsyncByteStream):
+    """A body that calls `_Wire.settle` when it is complete.
+
+    The call comes before `aiter_raw` gives the connection back to the pool.
+    """
+
+    def __init__(self, url: Url, answer: httpcore.Response) -> None:
+        self._url = url
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size_bytes = 0
+        with _translated(self._url, in_body=True):
+            async for chunk in self._answer.aiter_stream():
+                size_bytes += len(chunk)
+                yield chunk
+        wire = self._answer.extensions["network_stream"]
+        if isinstance(wire, _Wire):
+            is_chunked = any(
+                name.lower() == b"transfer-encoding" for name, _ in self._answer.headers
             )
-            raise FailedAttempt(silent, Verdict.FAILURE, again=True) from error
-        except OSError as error:
-            raise _unconnected(url, error) from error
-        return connection
+            wire.settle(size_bytes, is_chunked=is_chunked)
 
-    async def _connect(self, url: Url) -> Connection:
-        async with asyncio.timeout(self._limits.connect_s):
-            addresses = await self._guard.addresses(url.host, url.port)
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+
+class _Wire(httpcore.AsyncNetworkStream):
+    """A connection that measures each answer: its head, and the bytes after the head.
+
+    httpcore keeps bytes after a complete answer and reads them as the beginning of the next answer,
+    which may be another tenant's. So a connection is used again only if `settle` saw no such bytes.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._head = bytearray()
+        self._after_head_bytes: int | None = None
+        self._last = b""
+        self._is_clean = True
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        chunk = await self._stream.read(max_bytes, timeout)
+        self._last = (self._last + chunk)[-5:]
+        if self._after_head_bytes is None:
+            self._scan(chunk)
+        else:
+            self._after_head_bytes += len(chunk)
+        return chunk
+
+    def _scan(self, chunk: bytes) -> None:
+        start = max(0, len(self._head) - 2)
+        self._head += chunk
+        end = _HEAD_END.search(self._head, start)
+        if (end.end() if end else len(self._head)) > MAX_HEAD_BYTES:
+            raise _HeadTooLongError
+        if end:
+            self._after_head_bytes = len(self._head) - end.end()
+            self._head.clear()
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._head.clear()
+        self._after_head_bytes = None
+        self._is_clean = False
+        await self._stream.write(buffer, timeout)
+
+    def settle(self, size_bytes: int, *, is_chunked: bool) -> None:
+        """Note that the answer is complete with a body of size_bytes."""
+        if is_chunked:
+            self._is_clean = self._last == b"0\r\n\r\n"
+        else:
+            self._is_clean = self._after_head_bytes == size_bytes
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return _Wire(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        except BaseException as error:
+            # After a cancelled handshake httpcore leaves the socket open. It also hides the cause.
+            await self._stream.aclose()
+            if isinstance(error.__cause__, ssl.SSLError):
+                raise error.__cause__ from None
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        # httpcore drops an idle connection that is readable.
+        if info == "is_readable" and not self._is_clean:
+            return True
+        return self._stream.get_extra_info(info)
+
+
+class _HeadTooLongError(Exception):
+    """An answer's head is over MAX_HEAD_BYTES."""
+
+
+class _GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that the guard has checked; TLS still goes by the name."""
+
+    def __init__(self, guard: AddressGuard) -> None:
+        self._guard = guard
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        addresses = await self._resolve(host, port, timeout)
         # Equal shares: a dead address (IPv6 without a route) leaves time for the others.
-        share_s = self._limits.connect_s / len(addresses)
-        failure: OSError = OSError("the name has no address")
+        share_s = None if timeout is None else timeout / len(addresses)
         for address in addresses:
             try:
-                async with asyncio.timeout(share_s):
-                    _, connection = await asyncio.get_running_loop().create_connection(
-                        Connection, address, url.port
+                return _Wire(
+                    await self._backend.connect_tcp(
+                        address, port, share_s, local_address, socket_options
                     )
-            except OSError as error:  # a TimeoutError, too
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
-            else:
-                return connection
         raise failure
 
-    async def _encrypt(self, connection: Connection, url: Url) -> None:
+    async def _resolve(self, host: str, port: int, timeout: float | None) -> list[str]:
         try:
-            async with asyncio.timeout(self._limits.connect_s):
-                transport = await asyncio.get_running_loop().start_tls(
-                    connection.transport, connection, self._tls, server_hostname=url.host
-                )
-        except BaseException:
-            connection.abort()
-            raise
-        if transport is None:
-            raise ConnectionAbortedError("the handshake was cut off")
-        connection.take_transport(transport)
-
-
-def _place(url: Url) -> Place:
-    return (url.scheme, url.host, url.port)
-
-
-def _unconnected(url: Url, error: OSError) -> FailedAttempt:
-    """Return the failure for a connection that can't be made; its text has none of lower layers."""
-    if isinstance(error, ssl.SSLError) and not isinstance(error, _HUNG_UP):
-        reason = getattr(error, "verify_message", None) or error.reason or "handshake failed"
-        message = f"{url.shown}: no trustworthy TLS connection: {reason}"
-        return FailedAttempt(UpstreamError(message, origin=url.origin), Verdict.FAILURE)
-    gone = UpstreamUnavailableError(
-        f"{url.shown} can't be reached: its name is unknown, or it refuses or drops the connection",
-        origin=url.origin,
-    )
-    return FailedAttempt(gone, Verdict.FAILURE, again=True)
+            async with asyncio.timeout(timeout):
+                return await self._guard.addresses(host, port)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout("the name did not resolve in time") from error
+        except OSError as error:
+            raise httpcore.ConnectError("the name does not resolve") from error
 
 
 @lru_cache(maxsize=64)  # reading both stores takes 50 ms
 def _ssl_context(ca_file: Path | None, ca_pem: str = "") -> ssl.SSLContext:
     """Return a verifying context that trusts the system's store, certifi's and ca_file."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    context.set_alpn_protocols(["http/1.1"])
+    context = httpcore.default_ssl_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is not None:
         try:
@@ -249,3 +290,60 @@ def _ssl_context(ca_file: Path | None, ca_pem: str = "") -> ssl.SSLContext:
         except (ssl.SSLError, ValueError) as error:
             raise SettingsError("an upstream's CA bundle holds no PEM certificates") from error
     return context
+
+
+def _plain(request: httpx.Request, url: Url) -> httpcore.Request:
+    return httpcore.Request(
+        request.method,
+        httpcore.URL(
+            scheme=url.scheme.encode(),
+            host=url.host.encode(),
+            port=url.port,
+            target=url.target.encode(),
+        ),
+        headers=request.headers.raw,
+        content=request.content,
+        extensions={"timeout": request.extensions["timeout"]},
+    )
+
+
+@contextmanager
+def _translated(url: Url, *, in_body: bool) -> Iterator[None]:
+    """Turn every error of a connection into a FailedAttempt."""
+    try:
+        yield
+    except DeniedError as error:
+        raise FailedAttempt(UpstreamError(str(error), origin=url.origin)) from error
+    except _HeadTooLongError as error:
+        trouble = f"sent a header of more than {MAX_HEAD_BYTES} bytes"
+        raise FailedAttempt(content_error(url, trouble)) from error
+    except httpcore.PoolTimeout as error:
+        busy = OverloadedError("all connections to upstreams are in use; try again")
+        raise FailedAttempt(busy) from error
+    except _BROKEN as error:
+        raise _broken(url, error, in_body=in_body) from error
+
+
+def _broken(url: Url, error: Exception, *, in_body: bool) -> FailedAttempt:
+    """Return the failure for a broken connection. Its message has no text of lower layers."""
+    origin, failure = url.origin, Verdict.FAILURE
+    if isinstance(error, ssl.SSLError):
+        reason = getattr(error, "verify_message", None) or error.reason or "handshake failed"
+        message = f"{url.shown}: no trustworthy TLS connection: {reason}"
+        return FailedAttempt(UpstreamError(message, origin=origin), failure)
+    if isinstance(error, httpcore.TimeoutException):
+        is_connecting = isinstance(error, httpcore.ConnectTimeout)
+        message = "accepts no connection in time" if is_connecting else "went silent"
+        silent = UpstreamTimeoutError(f"{url.shown} {message}", origin=origin)
+        return FailedAttempt(silent, failure, again=is_connecting)
+    if in_body and isinstance(error, httpcore.RemoteProtocolError):
+        short = content_error(url, "ended before its body was complete")
+        return FailedAttempt(short, failure, again=True)
+    if isinstance(error, httpcore.ConnectError):
+        message = "can't be reached: its name is unknown, or it refuses or drops the connection"
+    elif in_body:
+        message = "broke the connection in the middle of its body"
+    else:
+        message = "closed the connection, or does not speak HTTP"
+    gone = UpstreamUnavailableError(f"{url.shown} {message}", origin=origin)
+    return FailedAttempt(gone, failure, again=True)

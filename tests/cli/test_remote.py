@@ -18,7 +18,7 @@ from app.cli.remote import Remote
 from app.core.errors import BadInputError, MoorageError, SettingsError
 from tests.cli.port import Port
 
-LOCAL = ["fastapi", "starlette", "sqlalchemy", "alembic"]
+LOCAL = ["fastapi", "starlette", "sqlalchemy", "alembic", "httpx"]
 """What only a command without `--server` needs."""
 PROGRAM = """
 import contextlib, io, json, sys
