@@ -32,9 +32,10 @@ class FreeSpace:
         free = status.f_bavail * status.f_frsize
         floor = int(status.f_blocks * status.f_frsize * self.min_free_fraction)
         if free - size_bytes < floor:
+            more = f", and {size_bytes} more do not fit" if size_bytes else ""
             raise StorageFullError(
-                f"the server's disk is full: {free} bytes are free, and {size_bytes} more would "
-                f"pass the floor of {floor}; {_WAY_OUT}"
+                f"the server's disk is full: {free} bytes are free, the floor is {floor}{more}; "
+                f"{_WAY_OUT}"
             )
         # f_files is 0 where inodes are not counted (btrfs).
         if status.f_files and not status.f_favail:

@@ -13,7 +13,7 @@ from app import logs
 from app.core.errors import ConflictError, KeyringError
 from app.core.keylist import Subkey
 from app.db.audit import AuditLog
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.db.generation import bump_generation
 from app.db.keyrings import Keyrings, RecordedKeyring
 from app.services.clock import Now
@@ -74,7 +74,8 @@ class ReleaseKeyring:
             if last is None or last.digest != keyring.digest:
                 self._record(session, keyring, source, "system")
 
-        await self._db.write(work)
+        # A server starts on a full disk, too.
+        await self._db.write(work, room=Room.BELOW_FLOOR)
 
     async def _would_lose(self, new: Keyring) -> bool:
         """Whether the active export came by a refresh and has subkeys that new lacks."""

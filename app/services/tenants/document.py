@@ -21,7 +21,7 @@ from app.services.authorization import require_admin
 from app.services.changes import locked
 from app.services.clock import Now
 from app.services.tenants.checks import RouteCheck
-from app.services.tenants.edits import Edit, write
+from app.services.tenants.edits import Edit, room_for, write
 from app.services.tenants.plan import Document, Plan, plan
 from app.services.tenants.snapshot import Change, State, read_revisions, read_state
 
@@ -66,7 +66,8 @@ class DocumentService:
                 return planned.changes
             work = partial(_write, present=present, edits=planned.edits, who=who, at=self._now())
             size_bytes = _EDIT_BYTES * len(planned.edits)
-            if await self._db.write(locked(work), size_bytes=size_bytes):
+            room = room_for(planned.edits)
+            if await self._db.write(locked(work), room=room, size_bytes=size_bytes):
                 return planned.changes
         raise ConflictError(
             f"tenants, rules or routes were changed during each of {_TRIES} tries to apply the "

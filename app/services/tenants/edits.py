@@ -11,12 +11,13 @@ from datetime import datetime
 from typing import TypeVar
 
 from app.core.acl import Owner, RecordedOwnership, RecordedRule, Rule
+from app.core.effect import Effect
 from app.core.principal import Principal
 from app.core.routing import LogPolicy, RecordedRoute, Route
 from app.core.tenant import RecordedTenant, Tenant, TenantLimits
 from app.db.audit import AuditLog
 from app.db.credentials import CredentialTable
-from app.db.engine import Session
+from app.db.engine import Room, Session
 from app.db.generation import PLATFORM, bump_generation
 from app.db.ownership import OwnershipTable
 from app.db.routes import RouteTable
@@ -47,6 +48,20 @@ class Edit:
         if noun is None:
             raise AssertionError("an edit has a noun")
         return noun
+
+
+def room_for(edits: Sequence[Edit]) -> Room:
+    """Return the room of edits: those that only deny or switch off work on a full disk."""
+    return Room.RESERVE if all(map(_is_denial, edits)) else Room.ABOVE_FLOOR
+
+
+def _is_denial(edit: Edit) -> bool:
+    match edit.after:
+        case RecordedRule(effect=effect):
+            return effect is Effect.DENY
+        case RecordedTenant(enabled=enabled):
+            return edit.before is not None and not enabled
+    return False
 
 
 def write(session: Session, edits: Sequence[Edit], who: Principal, at: datetime) -> list[int]:
