@@ -16,6 +16,7 @@ from app import __version__, metrics
 from app.core.errors import BadInputError, SettingsError, StorageError
 from app.core.gorelease import ReleaseFileKind
 from app.core.notekey import parse_vkey
+from app.core.privatehost import PrivateHosts
 from app.core.selection import Selection
 from app.db.engine import Database, is_sqlite, sqlite_path
 from app.db.schema import upgrade
@@ -79,7 +80,7 @@ from app.services.tenants.routes import RouteService
 from app.services.tenants.rules import RuleService
 from app.services.tenants.tenants import TenantService
 from app.services.tokens import TokenService
-from app.services.upstreams import Upstreams
+from app.services.upstreams import HostAccess, Upstreams
 from app.services.usage import UsageCounter
 from app.settings import Settings
 from app.storage import durable
@@ -88,7 +89,7 @@ from app.storage.hostlocks import HostLocks
 from app.storage.local import LocalBlobStore
 from app.storage.private import make_private_file, tighten
 from app.storage.reserve import Reserve
-from app.upstream.address import AddressGuard, AllowedNetwork
+from app.upstream.address import AddressGuard, AllowedNetwork, OwnListener, Url
 from app.upstream.godev import GoDev
 from app.upstream.goproxy import Goproxies
 from app.upstream.gpg import Gpg
@@ -266,8 +267,9 @@ def build_modules(
         places=limits.cold_queue,
     )
     absences, lists = Absences(time.monotonic), Lists(slots.checks)
-    goproxies = Goproxies(partial(_http_client, settings, shared.pause))
-    upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold, shared.policies)
+    goproxies = Goproxies(partial(_tenants_client, settings, shared.pause))
+    access = HostAccess(PrivateHosts(_shared_hosts(settings)))
+    upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold, shared.policies, access)
     files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, **bounds)
     answers = ModuleAnswers(db, store, turns, slots, absences, lists, now, **bounds)
     toolchains = Toolchains(
@@ -291,7 +293,8 @@ def build_modules(
 def build_tenants(shared: SharedServices) -> TenantServices:
     """Return the group that records tenants and what belongs to them."""
     settings, db, now = shared.settings, shared.db, shared.now
-    check = RouteCheck(_guard(settings))
+    access = HostAccess(PrivateHosts(_shared_hosts(settings)))
+    check = RouteCheck(_guard(settings), access)
     return TenantServices(
         tenants=TenantService(db, check, now, settings.modules.upstream),
         tokens=TokenService(db, now),
@@ -299,7 +302,7 @@ def build_tenants(shared: SharedServices) -> TenantServices:
         ownership=OwnershipService(db, now),
         routes=RouteService(db, check, now),
         credentials=CredentialService(db, shared.box, now),
-        explain=ExplainService(db, shared.policies, now),
+        explain=ExplainService(db, shared.policies, access, now),
         documents=DocumentService(db, check, now),
     )
 
@@ -371,15 +374,44 @@ def _min_free_fraction(settings: Settings) -> float:
     return settings.storage.min_free_percent / 100
 
 
-def _guard(settings: Settings) -> AddressGuard:
-    return AddressGuard([AllowedNetwork.parse(text) for text in settings.network.allow])
+def _shared_hosts(settings: Settings) -> tuple[str, ...]:
+    """Return the private hosts that every tenant may have: its catch-all route leads to one."""
+    url = Url.parse(settings.modules.upstream)
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return *settings.network.tenant_hosts, f"{host}:{url.port}"
+
+
+def _guard(settings: Settings, hosts: PrivateHosts | None = None) -> AddressGuard:
+    url = None if settings.public_url is None else Url.parse(settings.public_url)
+    public = None if url is None else (url.host, url.port)
+    return AddressGuard(
+        [AllowedNetwork.parse(text) for text in settings.network.allow],
+        hosts=hosts,
+        own=OwnListener(settings.port, public),
+    )
+
+
+def _tenants_client(
+    settings: Settings,
+    pause: Pause,
+    limits: UpstreamLimits,
+    ca_pem: str,
+    private_hosts: tuple[str, ...],
+) -> HttpClient:
+    """Return a client of an upstream of those tenants that have these private hosts."""
+    hosts = PrivateHosts((*_shared_hosts(settings), *private_hosts))
+    return _http_client(settings, pause, limits, ca_pem, hosts)
 
 
 def _http_client(
-    settings: Settings, pause: Pause, limits: UpstreamLimits | None = None, ca_pem: str = ""
+    settings: Settings,
+    pause: Pause,
+    limits: UpstreamLimits | None = None,
+    ca_pem: str = "",
+    hosts: PrivateHosts | None = None,
 ) -> HttpClient:
     return HttpClient(
-        guard=_guard(settings),
+        guard=_guard(settings, hosts),
         user_agent=f"Moorage/{__version__}",
         random=Random(),  # noqa: S311 (jitter, not secrets)
         sleep=pause,

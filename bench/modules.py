@@ -113,12 +113,15 @@ def _write(cache: Path, one: Module) -> None:
 def _served(folder: Path, tenants: tuple[Tenant, ...]) -> Iterator[tuple[Served, str]]:
     """Serve tenants with Moorage; yield it and the Authorization line of the closed one."""
     allow = ["127.0.0.0/8"]
-    settings = Settings(data_dir=folder / "data", network=Network(allow=tuple(allow)))
+    settings = Settings(
+        data_dir=folder / "data", network=Network(allow=tuple(allow), tenant_hosts=("127.0.0.1",))
+    )
     migrate(settings)
     secret = asyncio.run(_set_up(settings, tenants))
     environment = {
         "MOORAGE_DATA_DIR": str(folder / "data"),
         "MOORAGE_NETWORK__ALLOW": json.dumps(allow),
+        "MOORAGE_NETWORK__TENANT_HOSTS": '["127.0.0.1"]',
         "MOORAGE_LOG_LEVEL": "info",
         "MOORAGE_SUMDB__UPSTREAMS": "[]",
     }

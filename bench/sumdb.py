@@ -76,7 +76,7 @@ def _served(folder: Path) -> Iterator[tuple[Served, dict[str, str]]]:
         log.add_module(_HIT)
         log.grow(_RECORDS)
         relayed = PublicLog(name=log.name, vkey=log.vkey, url=log.url)
-        network = Network(allow=("127.0.0.0/8",))
+        network = Network(allow=("127.0.0.0/8",), tenant_hosts=("127.0.0.1",))
         settings = Settings(
             data_dir=folder / "data", network=network, sumdb=Sumdb(upstreams=(relayed,))
         )
@@ -85,6 +85,7 @@ def _served(folder: Path) -> Iterator[tuple[Served, dict[str, str]]]:
         environment = {
             "MOORAGE_DATA_DIR": str(folder / "data"),
             "MOORAGE_NETWORK__ALLOW": json.dumps(["127.0.0.0/8"]),
+            "MOORAGE_NETWORK__TENANT_HOSTS": '["127.0.0.1"]',
             "MOORAGE_SUMDB__UPSTREAMS": json.dumps([relayed.model_dump()]),
             "MOORAGE_LOG_LEVEL": "info",
         }

@@ -114,6 +114,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {
         "MOORAGE_DATA_DIR": str(folder / "data"),
         "MOORAGE_NETWORK__ALLOW": '["127.0.0.0/8"]',
+        "MOORAGE_NETWORK__TENANT_HOSTS": '["127.0.0.1"]',
         "MOORAGE_LOG_LEVEL": "info",
         "MOORAGE_SUMDB__UPSTREAMS": "[]",
     }
@@ -121,7 +122,10 @@ def _environment(folder: Path) -> dict[str, str]:
 
 async def _set_up(scenario: Scenario, folder: Path, source: str) -> str:
     """Record the victim and what the scenario needs; return the secret of a platform admin."""
-    settings = Settings(data_dir=folder / "data", network=Network(allow=("127.0.0.0/8",)))
+    settings = Settings(
+        data_dir=folder / "data",
+        network=Network(allow=("127.0.0.0/8",), tenant_hosts=("127.0.0.1",)),
+    )
     await asyncio.to_thread(migrate, settings)
     services = build(settings)
     try:

@@ -53,6 +53,7 @@ DEFAULTS = {
     "sumdb.upstreams": (SUM_GOLANG_ORG,),
     "sumdb.log_name": "moorage.internal/{tenant}",
     "network.allow": (),
+    "network.tenant_hosts": (),
     "network.gateways": (),
     "network.ca_file": None,
     "storage.min_free_percent": 5.0,

@@ -25,8 +25,9 @@ def serve() -> None:
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
     sock = bind(settings)
-    _prepare(settings)
     port = sock.getsockname()[1]
+    settings = settings.model_copy(update={"port": port})  # with 0 the system has chosen one
+    _prepare(settings)
     _greet(settings, port)
     raise typer.Exit(run(settings, sock))
 

@@ -32,6 +32,14 @@ Hosts = Annotated[
     list[str] | None,
     typer.Option("--host", help='A host name that leads to it; repeatable; "" for none.'),
 ]
+PrivateHosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--private-host",
+        help="A host in the own network that its upstreams may have: athens.corp.example:3000, "
+        '*.corp.example; repeatable; "" for none.',
+    ),
+]
 _Limit = Annotated[int | None, typer.Option(min=0, help="0 for the setting's value.")]
 
 
@@ -41,6 +49,7 @@ def _fields(
     anonymous_read: bool | None,
     enabled: bool | None,
     hosts: list[str] | None,
+    private_hosts: list[str] | None,
     **limits: int | None,
 ) -> dict[str, Any]:
     """Return the options of the command line as the API takes them, without those not used."""
@@ -50,6 +59,7 @@ def _fields(
         "anonymous_read": anonymous_read,
         "enabled": enabled,
         "hosts": [host for host in hosts if host] if hosts else None,
+        "private_hosts": [host for host in private_hosts if host] if private_hosts else None,
         "limits": {name: value or None for name, value in limits.items() if value is not None},
     }
     return {name: value for name, value in options.items() if value not in (None, {})}
@@ -63,6 +73,7 @@ def create(
     anonymous_read: Anonymous = None,
     enabled: Enabled = None,
     hosts: Hosts = None,
+    private_hosts: PrivateHosts = None,
     streams: _Limit = None,
     cold: _Limit = None,
     rate: _Limit = None,
@@ -75,7 +86,7 @@ def create(
 ) -> None:
     """Make a tenant; without options it denies what no rule allows and wants a token."""
     limits = {"streams": streams, "cold": cold, "rate": rate}
-    body = _fields(title, default, anonymous_read, enabled, hosts, **limits)
+    body = _fields(title, default, anonymous_read, enabled, hosts, private_hosts, **limits)
     body |= {"name": name, "catch_all": catch_all}
     result = ask(server_url, "POST", "/tenants", body)
     emit(result, as_json, text.made)
@@ -103,6 +114,7 @@ def update(
     anonymous_read: Anonymous = None,
     enabled: Enabled = None,
     hosts: Hosts = None,
+    private_hosts: PrivateHosts = None,
     streams: _Limit = None,
     cold: _Limit = None,
     rate: _Limit = None,
@@ -111,7 +123,7 @@ def update(
 ) -> None:
     """Change what is given and nothing else."""
     limits = {"streams": streams, "cold": cold, "rate": rate}
-    body = _fields(title, default, anonymous_read, enabled, hosts, **limits)
+    body = _fields(title, default, anonymous_read, enabled, hosts, private_hosts, **limits)
     if not body:
         raise typer.BadParameter("nothing to change was given; see --help")
     result = ask(server_url, "PATCH", path_of("tenants", name), body)

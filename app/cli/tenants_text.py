@@ -43,6 +43,7 @@ def tenant(result: dict[str, Any]) -> str:
         ("read by", _reading(result)),
         ("state", "on" if result["enabled"] else "off: every request is refused"),
         ("hosts", " ".join(result["hosts"])),
+        ("private", " ".join(result["private_hosts"])),
         ("limits", ", ".join(limits) or "those of the settings"),
         ("revision", str(result["revision"])),
         ("made", result["created_at"][:19]),

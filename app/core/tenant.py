@@ -3,6 +3,7 @@
 Not here: its rules (`acl`), and what a name may be (`tenantname`).
 """
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from app.core.effect import Effect
@@ -17,6 +18,7 @@ from app.core.noun import (
     passes,
     refuse,
 )
+from app.core.privatehost import MAX_PRIVATE_HOST_CHARS, check_private_host
 from app.core.tenantname import check_host, check_tenant_name
 
 DEFAULT_TENANT = "default"
@@ -25,7 +27,8 @@ MAX_HOSTS = 20
 MAX_LIMIT = 1_000_000
 
 
-def _each_once(hosts: tuple[str, ...]) -> tuple[str, ...]:
+def _each_once(hosts: Iterable[str]) -> tuple[str, ...]:
+    hosts = tuple(hosts)
     if len(set(hosts)) < len(hosts):
         raise refuse("a host comes twice")
     return tuple(sorted(hosts))
@@ -34,6 +37,12 @@ def _each_once(hosts: tuple[str, ...]) -> tuple[str, ...]:
 _Limit = Annotated[StrictInt, Field(ge=1, le=MAX_LIMIT)] | None
 _Name = Annotated[str, Field(max_length=63), AfterValidator(passes(check_tenant_name))]
 _Host = Annotated[str, Field(max_length=253), AfterValidator(passes(check_host))]
+_PrivateHost = Annotated[
+    str, Field(max_length=MAX_PRIVATE_HOST_CHARS), AfterValidator(passes(check_private_host))
+]
+_PrivateHosts = Annotated[
+    tuple[_PrivateHost, ...], Field(max_length=MAX_HOSTS), AfterValidator(_each_once)
+]
 _Hosts = Annotated[tuple[_Host, ...], Field(max_length=MAX_HOSTS), AfterValidator(_each_once)]
 
 
@@ -57,6 +66,8 @@ class TenantSettings(Noun):
     anonymous_read: whether reading needs no token.
     enabled: false refuses every request.
     hosts: lower-case host names, without port, that lead to this tenant.
+    private_hosts: hosts in the own network that its upstreams may have: "athens.corp.example:3000",
+        "*.corp.example", "10.1.2.3". They are closed to every tenant that does not list them.
     """
 
     title: Annotated[str, *line("title", MAX_TITLE_CHARS)] = ""
@@ -64,6 +75,7 @@ class TenantSettings(Noun):
     anonymous_read: StrictBool = False
     enabled: StrictBool = True
     hosts: _Hosts = ()
+    private_hosts: _PrivateHosts = ()
     limits: TenantLimits = TenantLimits()
 
 

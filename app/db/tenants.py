@@ -11,6 +11,7 @@ from app.core.tenant import RecordedTenant, TenantLimits
 from app.db.base import (
     Base,
     Revisions,
+    WordSet,
     chunks,
     columns_for,
     insert_all,
@@ -33,6 +34,7 @@ class TenantRow(Base):
     default: Mapped[str] = mapped_column("default_effect")
     anonymous_read: Mapped[bool]
     enabled: Mapped[bool]
+    private_hosts: Mapped[list[str]] = mapped_column(WordSet, server_default="")
     streams: Mapped[int | None] = mapped_column("max_streams")
     cold: Mapped[int | None] = mapped_column("max_cold")
     rate: Mapped[int | None] = mapped_column("max_rate")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from app.core.acl import Access, Owners, PlatformAccess, RecordedRule
 from app.core.credential import RecordedCredential
 from app.core.errors import UnknownError
+from app.core.privatehost import PrivateHosts
 from app.core.routing import PrivateNames, RecordedRoute
 from app.core.tenant import RecordedTenant
 from app.db.credentials import CredentialTable
@@ -64,6 +65,7 @@ class Policy:
         hosts: tenants' names by host name.
         tokens: by the hex SHA-256 of the secret; revoked and expired ones too.
         credentials: for upstreams, by id; sealed.
+        private_hosts: those of all tenants together.
     """
 
     generation: int
@@ -73,6 +75,7 @@ class Policy:
     tokens: Mapping[str, RecordedToken]
     private_names: PrivateNames
     credentials: Mapping[int, RecordedCredential]
+    private_hosts: PrivateHosts
 
 
 def tenant_in(policy: Policy, name: str) -> TenantPolicy:
@@ -126,6 +129,7 @@ def load_policy(session: Session, before: Policy | None = None) -> Policy:
         tokens=tokens,
         private_names=_private_names(platform, tenants) if is_platform else before.private_names,
         credentials=credentials,
+        private_hosts=_private_hosts(tenants) if is_platform else before.private_hosts,
     )
 
 
@@ -145,6 +149,7 @@ def _whole(session: Session, generation: int) -> Policy:
         tokens=Tokens(session).by_sha256([])
         | {sha256: token for one in every for sha256, token in one.tokens.items()},
         private_names=_private_names(platform, tenants),
+        private_hosts=_private_hosts(tenants),
         credentials={i: c for one in every for i, c in one.credentials.items()},
     )
 
@@ -157,6 +162,10 @@ def _platform(session: Session) -> PlatformAccess:
 def _private_names(platform: PlatformAccess, tenants: Mapping[str, TenantPolicy]) -> PrivateNames:
     routes = (route for of_tenant in tenants.values() for route in of_tenant.routes)
     return PrivateNames(tuple(r.pattern for r in routes if r.private), platform.owners)
+
+
+def _private_hosts(tenants: Mapping[str, TenantPolicy]) -> PrivateHosts:
+    return PrivateHosts(host for one in tenants.values() for host in one.tenant.private_hosts)
 
 
 def _under(platform: PlatformAccess, of_tenant: TenantPolicy) -> TenantPolicy:

@@ -2,13 +2,15 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import lru_cache
 
-from app.core.errors import StorageError
-from app.core.routing import RecordedUpstream
+from app.core.errors import DeniedError, StorageError
+from app.core.privatehost import PrivateHosts
+from app.core.routing import RecordedRoute, RecordedUpstream
 from app.core.tenant import Tenant
 from app.services.policy import Policy, PolicyReader
 from app.services.secrets import SecretBox, place_of
-from app.upstream.address import Credential, Url
+from app.upstream.address import Credential, Url, is_private_text
 from app.upstream.goproxy import Goproxies, Goproxy
 
 
@@ -29,6 +31,59 @@ class Source:
     client: str = ""
 
 
+class HostAccess:
+    """Says which hosts in the own network the upstreams of a tenant may have.
+
+    A platform admin lists them for the tenant, or the settings list them for every tenant. A host
+    that some tenants list is closed to all others, whether its address is private or not: content
+    that came from it is stored for all who may use it.
+
+    Args:
+        shared: of the settings.
+    """
+
+    def __init__(self, shared: PrivateHosts) -> None:
+        self._shared = shared
+
+    def check(self, route: RecordedRoute, policy: Policy, tenant: Tenant) -> None:
+        """Return if a tenant may use all upstreams of a route.
+
+        Raises:
+            DeniedError: the host of one is another tenant's.
+        """
+        own = PrivateHosts(tenant.private_hosts)
+        for upstream in route.upstreams:
+            url = _parsed(upstream.url)
+            if not policy.private_hosts.covers(url.host, url.port):
+                continue
+            if not self._shared.covers(url.host, url.port) and not own.covers(url.host, url.port):
+                raise DeniedError(
+                    f"{url.origin} is in {route}, and is a private host of other tenants; a "
+                    f"platform admin can list it for tenant {tenant.name}"
+                )
+
+    def check_address(self, url: Url, tenant: Tenant) -> None:
+        """Return if a tenant may have a URL, as far as the URL alone tells: a name is not resolved.
+
+        Raises:
+            DeniedError: its host is a private address that is not listed for the tenant.
+        """
+        host = "127.0.0.1" if url.host == "localhost" else url.host
+        if not is_private_text(host) or self._shared.covers(url.host, url.port):
+            return
+        if not PrivateHosts(tenant.private_hosts).covers(url.host, url.port):
+            shown = f"[{url.host}]" if ":" in url.host else url.host
+            raise DeniedError(
+                f"{url.origin} is in the own network; a platform admin can list it for the tenant: "
+                f"moorage tenant update {tenant.name} --private-host {shown}:{url.port}"
+            )
+
+
+@lru_cache(maxsize=4096)
+def _parsed(url: str) -> Url:
+    return Url.parse(url)
+
+
 class Upstreams:
     """Opens upstreams.
 
@@ -37,11 +92,18 @@ class Upstreams:
         box: opens the sealed credentials.
         slots: concurrent fetches of a tenant without an own limit.
         policies: of this process.
+        access: says which private hosts a tenant may have.
     """
 
     def __init__(
-        self, proxies: Goproxies, box: SecretBox, slots: int, policies: PolicyReader
+        self,
+        proxies: Goproxies,
+        box: SecretBox,
+        slots: int,
+        policies: PolicyReader,
+        access: HostAccess,
     ) -> None:
+        self.access = access
         self._proxies = proxies
         self._box = box
         self._slots = slots
@@ -57,7 +119,8 @@ class Upstreams:
         Raises:
             StorageError: the credential can't be opened with the present key.
         """
-        proxy = self._proxies.open(upstream, self._credential(upstream, policy))
+        credential = self._credential(upstream, policy)
+        proxy = self._proxies.open(upstream, credential, tenant.private_hosts)
         return Source(proxy, tenant.name, tenant.limits.cold or self._slots, client)
 
     async def step(self) -> None:

@@ -30,6 +30,7 @@ _Word = Annotated[str, AfterValidator(values.platform_word)]
 _Fingerprint = Annotated[str, AfterValidator(values.fingerprint)]
 _Network = Annotated[str, AfterValidator(values.network)]
 _Gateway = Annotated[str, AfterValidator(values.gateway)]
+_PrivateHost = Annotated[str, AfterValidator(values.private_host)]
 _Pin = Annotated[str, AfterValidator(values.pin)]
 _URL_FORM = Form('an https:// URL without user, query and fragment: "https://go.dev/dl/"')
 
@@ -224,6 +225,15 @@ class Network(Section):
         _Unique,
         Form('a JSON list of "CIDR" or "CIDR:port": ["10.0.0.0/8", "127.0.0.1/32:8081"]'),
         Field(description="Private address ranges that upstreams may use; all others are refused."),
+    ] = ()
+    tenant_hosts: Annotated[
+        tuple[_PrivateHost, ...],
+        _Unique,
+        Form('a JSON list of hosts: ["athens.corp.example:3000", "*.corp.example", "10.1.2.3"]'),
+        Field(
+            description="Hosts that may have an address of these ranges in routes of every tenant,"
+            " besides that of `modules.upstream`; those of one tenant are its private hosts."
+        ),
     ] = ()
     ca_file: Annotated[
         TrustedFile | None,

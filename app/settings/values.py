@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from app.core.errors import BadInputError
 from app.core.notekey import check_log_name, parse_vkey
+from app.core.privatehost import check_private_host
 from app.core.selection import check_pin
 
 _Item = TypeVar("_Item", bound=Hashable)
@@ -274,6 +275,19 @@ def network(text: str) -> str:
         ValueError: no prefix length, bits set behind the prefix, or a port outside 1 to 65535.
     """
     parse_network(text)
+    return text
+
+
+def private_host(text: str) -> str:
+    """Return text if it is a host as in a tenant's private hosts: "athens.corp.example:3000".
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        check_private_host(text)
+    except BadInputError as error:
+        raise ValueError(str(error)) from error
     return text
 
 

@@ -26,6 +26,7 @@ from ipaddress import (
 from urllib.parse import urljoin, urlsplit
 
 from app.core.errors import BadInputError, DeniedError
+from app.core.privatehost import PrivateHosts
 
 Address = IPv4Address | IPv6Address
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -275,24 +276,80 @@ def is_public(address: Address) -> bool:
     return address in _PUBLIC_V6 and not any(address in network for network in _PRIVATE_V6)
 
 
-class AddressGuard:
-    """Decides which addresses may be connected to."""
+@dataclass(frozen=True, slots=True)
+class OwnListener:
+    """Where this service itself listens: no upstream leads there, whatever is allowed.
 
-    def __init__(self, allow: Sequence[AllowedNetwork] = (), resolver: Resolver = resolve) -> None:
+    Attributes:
+        port: of the listener, on any address of this machine; 0 for none.
+        public: host and port of the URL that clients use; None for none.
+    """
+
+    port: int = 0
+    public: tuple[str, int] | None = None
+
+    def is_at(self, address: Address, port: int) -> bool:
+        """Whether an address of this machine and the listener's port are meant."""
+        return port == self.port and _is_of_this_machine(address)
+
+
+NO_LISTENER = OwnListener()
+
+
+def _is_of_this_machine(address: Address) -> bool:
+    """Whether the address is one of this machine: only such an address can be bound."""
+    family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
+class AddressGuard:
+    """Decides which addresses may be connected to.
+
+    Args:
+        allow: private networks.
+        resolver: returns the addresses of a host.
+        hosts: those that may have a private address of the allowed networks; None for all.
+        own: where this service itself listens.
+    """
+
+    def __init__(
+        self,
+        allow: Sequence[AllowedNetwork] = (),
+        resolver: Resolver = resolve,
+        *,
+        hosts: PrivateHosts | None = None,
+        own: OwnListener = NO_LISTENER,
+    ) -> None:
         self._allow = tuple(allow)
         self._resolver = resolver
+        self._hosts = hosts
+        self._own = own
 
-    def is_allowed(self, address: str, port: int) -> bool:
+    def is_allowed(self, address: str, port: int, *, is_listed_host: bool = True) -> bool:
         """Return whether connections may go to an address: "10.0.0.1", "fe80::1%eth0".
 
         Text that is no address is not allowed.
+
+        Args:
+            address: as getaddrinfo gives it.
+            port: of the connection.
+            is_listed_host: whether the host of the address may have a private one.
         """
         try:
             plain = ip_address(address.partition("%")[0])
         except ValueError:
             return False
         forms = {plain, _unwrapped(plain)}
-        if any(network.admits(form, port) for network in self._allow for form in forms):
+        if any(self._own.is_at(form, port) for form in forms):
+            return False
+        if is_listed_host and any(
+            network.admits(form, port) for network in self._allow for form in forms
+        ):
             return True
         return is_public(plain)
 
@@ -318,13 +375,26 @@ class AddressGuard:
             raise OSError(f"{host[:80]!r} can't be a host name") from error
         if not addresses:
             raise OSError("the name has no address")
-        if not all(self.is_allowed(address, port) for address in addresses):
+        is_listed = self._hosts is None or self._hosts.covers(host, port)
+        is_own = (host, port) == self._own.public
+        if is_own or not all(
+            self.is_allowed(address, port, is_listed_host=is_listed) for address in addresses
+        ):
             # The message leaves the address out: clients could map the internal DNS with it.
             raise DeniedError(
-                f"{host}:{port} has a private address; an administrator can allow its network"
-                " with the setting MOORAGE_NETWORK__ALLOW"
+                f"{host}:{port} has a private address, or is this service itself; an administrator"
+                " can allow a network with the setting MOORAGE_NETWORK__ALLOW, and a host for a"
+                " tenant with `moorage tenant update --private-host`"
             )
         return addresses
+
+
+def is_private_text(host: str) -> bool:
+    """Whether a host is written as an address that is not public: "10.0.0.1", "fd00::1"."""
+    try:
+        return not is_public(ip_address(host))
+    except ValueError:
+        return False
 
 
 def _unwrapped(address: Address) -> Address:

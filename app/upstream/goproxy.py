@@ -28,6 +28,7 @@ class Goproxy:
     proxies: "Goproxies"
     upstream: RecordedUpstream
     credential: Credential | None
+    private_hosts: tuple[str, ...] = ()
 
     async def get(self, path: str, max_bytes: int) -> bytes:
         """Return a small body: a list, .info, .mod or @latest.
@@ -41,7 +42,7 @@ class Goproxy:
             UpstreamError: the file can't be fetched.
             OverloadedError: all connections to this upstream are in use.
         """
-        async with self.proxies.lend(self.upstream) as client:
+        async with self.proxies.lend(self.upstream, self.private_hosts) as client:
             _, body = await client.get(
                 f"{self.upstream.url}/{path}",
                 max_bytes=max_bytes,
@@ -74,7 +75,7 @@ class Goproxy:
     async def _download(
         self, path: str, sink: Sink, max_bytes: int, deadline_s: float, *, is_paced: bool
     ) -> None:
-        async with self.proxies.lend(self.upstream) as client:
+        async with self.proxies.lend(self.upstream, self.private_hosts) as client:
             await client.download(
                 f"{self.upstream.url}/{path}",
                 sink,
@@ -101,27 +102,36 @@ class Goproxies:
     The client that was used least recently leaves. It is closed after its last request.
 
     Args:
-        make: makes a client from limits and a CA bundle in PEM.
+        make: makes a client from limits, a CA bundle in PEM, and the private hosts of a tenant.
     """
 
-    def __init__(self, make: Callable[[UpstreamLimits, str], HttpClient]) -> None:
+    def __init__(self, make: Callable[[UpstreamLimits, str, tuple[str, ...]], HttpClient]) -> None:
         self._make = make
-        self._clients: LRUCache[tuple[int, float, str], _Shared] = LRUCache(_MAX_CLIENTS)
+        self._clients: LRUCache[tuple[int, float, str, tuple[str, ...]], _Shared] = LRUCache(
+            _MAX_CLIENTS
+        )
         self._evicted: set[_Shared] = set()  # those that a request still borrows
 
-    def open(self, upstream: RecordedUpstream, credential: Credential | None) -> Goproxy:
-        """Return an upstream with its credential."""
-        return Goproxy(self, upstream, credential)
+    def open(
+        self,
+        upstream: RecordedUpstream,
+        credential: Credential | None,
+        private_hosts: tuple[str, ...] = (),
+    ) -> Goproxy:
+        """Return an upstream with its credential, which reaches those private hosts, too."""
+        return Goproxy(self, upstream, credential, private_hosts)
 
     @asynccontextmanager
-    async def lend(self, upstream: RecordedUpstream) -> AsyncIterator[HttpClient]:
+    async def lend(
+        self, upstream: RecordedUpstream, private_hosts: tuple[str, ...] = ()
+    ) -> AsyncIterator[HttpClient]:
         """Return a context with the upstream's own client, which stays open inside."""
-        key = (upstream.origin_id, upstream.connect_s, upstream.ca_pem)
+        key = (upstream.origin_id, upstream.connect_s, upstream.ca_pem, private_hosts)
         shared = self._clients.get(key)
         evicted = None
         if shared is None:
             limits = UpstreamLimits(connect_s=upstream.connect_s, connections=CONNECTIONS)
-            shared = _Shared(self._make(limits, upstream.ca_pem))
+            shared = _Shared(self._make(limits, upstream.ca_pem, private_hosts))
             evicted = self._make_place()
             self._clients[key] = shared
         shared.borrowers += 1

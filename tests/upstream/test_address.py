@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import BadInputError, DeniedError
-from app.upstream.address import AddressGuard, AllowedNetwork, Credential, Url, is_public
+from app.core.privatehost import PrivateHosts
+from app.upstream.address import (
+    AddressGuard,
+    AllowedNetwork,
+    Credential,
+    OwnListener,
+    Url,
+    is_public,
+)
 
 SECRET = "s3cret"
 
@@ -270,3 +278,42 @@ async def test_all_public_answers_are_kept_in_order():
 async def test_no_answer_is_an_error_of_the_network():
     with pytest.raises(OSError, match="no address"):
         await AddressGuard(resolver=answering()).addresses("up.example", 443)
+
+
+async def test_a_private_address_takes_an_allowed_network_and_a_listed_host():
+    allow, hosts = [AllowedNetwork.parse("10.0.0.0/8")], PrivateHosts(["athens.corp:443"])
+    guard = AddressGuard(allow, answering("10.1.2.3"), hosts=hosts)
+    assert await guard.addresses("athens.corp", 443) == ["10.1.2.3"]
+    for host, port in (("athens.corp", 80), ("other.corp", 443)):
+        with pytest.raises(DeniedError, match="private-host"):
+            await guard.addresses(host, port)
+    outside = AddressGuard(allow, answering("192.168.0.1"), hosts=hosts)
+    with pytest.raises(DeniedError):
+        await outside.addresses("athens.corp", 443)
+    public = AddressGuard(allow, answering("1.1.1.1"), hosts=hosts)
+    assert await public.addresses("proxy.example", 443) == ["1.1.1.1"]
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "127.1.2.3", "0.0.0.0", "::1", "::ffff:127.0.0.1", "::ffff:0.0.0.0"]
+)
+async def test_our_own_listener_is_never_reached(address):
+    everything = [AllowedNetwork.parse("0.0.0.0/0"), AllowedNetwork.parse("::/0")]
+    hosts = PrivateHosts(["moorage.corp"])
+    guard = AddressGuard(everything, answering(address), hosts=hosts, own=OwnListener(8080))
+    with pytest.raises(DeniedError, match="this service itself"):
+        await guard.addresses("moorage.corp", 8080)
+    assert await guard.addresses("moorage.corp", 8081) == [address]
+
+
+async def test_another_machine_with_our_port_is_reached():
+    guard = AddressGuard(resolver=answering("1.1.1.1"), own=OwnListener(8080))
+    assert await guard.addresses("up.example", 8080) == ["1.1.1.1"]
+
+
+async def test_our_public_url_is_never_reached():
+    own = OwnListener(8080, ("moorage.corp", 443))
+    guard = AddressGuard(resolver=answering("1.1.1.1"), own=own)
+    with pytest.raises(DeniedError, match="this service itself"):
+        await guard.addresses("moorage.corp", 443)
+    assert await guard.addresses("moorage.corp", 8443) == ["1.1.1.1"]

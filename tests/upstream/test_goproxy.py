@@ -58,7 +58,7 @@ class Into(bytearray):
         self += chunk
 
 
-def make(limits: UpstreamLimits, ca_pem: str) -> HttpClient:
+def make(limits: UpstreamLimits, ca_pem: str, _private_hosts: tuple[str, ...]) -> HttpClient:
     async def no_wait(_seconds: float) -> None:
         pass
 
@@ -126,7 +126,7 @@ class Closing(HttpClient):
 async def test_a_client_that_leaves_is_closed_after_its_last_request() -> None:
     made: list[Closing] = []
 
-    def make_one(limits: UpstreamLimits, _: str) -> HttpClient:
+    def make_one(limits: UpstreamLimits, _: str, _hosts: tuple[str, ...]) -> HttpClient:
         made.append(
             Closing(guard=AddressGuard([]), user_agent="tests", random=Random(0), limits=limits)
         )

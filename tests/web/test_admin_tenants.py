@@ -21,6 +21,7 @@ NEW = {
     "anonymous_read": False,
     "enabled": True,
     "hosts": [],
+    "private_hosts": [],
     "limits": {"streams": None, "cold": None, "rate": None},
     "revision": 1,
 }
@@ -57,6 +58,7 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"anonymous_read": True}, {"anonymous_read": True}),
     ({"enabled": False}, {"enabled": False}),
     ({"hosts": ["b.example", "a.example"]}, {"hosts": ["a.example", "b.example"]}),
+    ({"private_hosts": ["b.corp", "10.1.2.3:80"]}, {"private_hosts": ["10.1.2.3:80", "b.corp"]}),
     ({"limits": {"cold": 4}}, {"limits": {"streams": 7, "cold": 4, "rate": None}}),
     ({"limits": {"streams": None}}, {"limits": {"streams": None, "cold": None, "rate": None}}),
     ({"title": "x", "default": "allow"}, {"title": "x", "default": "allow"}),

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
+from app.core.tenant import TenantSettings
 from app.services.assembly import Services
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
@@ -80,6 +81,9 @@ OF_ALL: dict[str, Change] = {
     "owned prefix": lambda s: s.tenants.ownership.put(an_owner("a.b", "acme"), OPERATOR),
     "private route": lambda s: s.tenants.routes.create(
         "acme", a_route("example.com", "https://a.b", private=True), OPERATOR
+    ),
+    "private hosts": lambda s: s.tenants.tenants.change(
+        "acme", TenantSettings(private_hosts=("athens.corp",)), OPERATOR
     ),
     "removed tenant": lambda s: s.tenants.tenants.remove("acme", OPERATOR),
     # What a program of an earlier version changes is unknown, so it may be anything.

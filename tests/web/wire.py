@@ -253,9 +253,11 @@ async def serving(
     """
     migrate(settings)
     seconds = monotonic or (lambda: now().timestamp())
-    services = build(settings, now=now, pause=without_a_pause, monotonic=seconds)
-    application = Application(services, leads=leads)
     with server.bind(settings) as sock:
+        port = sock.getsockname()[1]
+        bound = settings.model_copy(update={"port": port})
+        services = build(bound, now=now, pause=without_a_pause, monotonic=seconds)
+        application = Application(services, leads=leads)
         kind = server.Server if sweeps else SweptServer
         running = kind(server._config(settings, application), application, 0)
         # Not serve(): it would take over the signals of the process that runs the tests.
@@ -265,7 +267,6 @@ async def serving(
                 await asyncio.sleep(0.01)
             if task.done():
                 raise RuntimeError("the application did not start")
-            port = sock.getsockname()[1]
             _, secret = await application.services.tenants.tokens.create("tests")
             yield Site(application, port, secret, running)
         finally:

@@ -98,7 +98,7 @@ class ModuleFront:
             return await self._mirrored.answer(request, permission)
         version = None if request.is_query else (request.version or None)
         decision = allowed(permission.decide(version))
-        route = caller.route(request.module)
+        route = self._route(caller, request.module)
         try:
             if request.kind is RequestKind.LIST:
                 return await self._list(caller, route, request.module, permission)
@@ -195,7 +195,7 @@ class ModuleFront:
         Raises:
             MoorageError: as `answer`.
         """
-        route = caller.route(module)
+        route = self._route(caller, module)
         try:
             file = await self._file(caller, route, module, version, RequestKind.ZIP)
         except UpstreamError as error:
@@ -204,6 +204,16 @@ class ModuleFront:
             file = await self._files.settle(file, route.log)
         _check_not_refused(file)
         return file, route
+
+    def _route(self, caller: Caller, module: str) -> RecordedRoute:
+        """Return the route that a module takes, if the tenant may use its upstreams.
+
+        Raises:
+            DeniedError: no route leads to it, or an upstream is another tenant's private host.
+        """
+        route = caller.route(module)
+        self._upstreams.access.check(route, caller.policy, caller.of_tenant.tenant)
+        return route
 
     def _version_in(self, body: bytes, module: str) -> str:
         return parse_info(body, module, asked=None, now=self._now()).version

@@ -13,6 +13,8 @@ from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownEr
 from app.core.modulepattern import Pattern
 from app.core.principal import Principal
 from app.core.routing import RecordedRoute, RecordedUpstream, Route, Upstream
+from app.core.tenant import Tenant
+from app.services.upstreams import HostAccess
 from app.upstream.address import AddressGuard, Url
 
 # proxy.golang.org sends zips from its bucket.
@@ -89,13 +91,15 @@ class RouteCheck:
 
     Args:
         guard: says which addresses are allowed by name.
+        access: says which private hosts a tenant may have.
     """
 
-    def __init__(self, guard: AddressGuard) -> None:
+    def __init__(self, guard: AddressGuard, access: HostAccess) -> None:
         self._guard = guard
+        self._access = access
 
     def recordable(
-        self, route: Route, tenant: str, credentials: Mapping[str, int], now: datetime
+        self, route: Route, tenant: Tenant, credentials: Mapping[str, int], now: datetime
     ) -> RecordedRoute:
         """Return the route as it can be recorded, without ids and at its first revision.
 
@@ -107,22 +111,24 @@ class RouteCheck:
 
         Raises:
             BadInputError: a URL, a redirect or a certificate is malformed, or http is not allowed.
+            DeniedError: a URL has a private address that the tenant may not have.
             UnknownError: the tenant has no credential of a name.
         """
         upstreams = [self._upstream(u, tenant, credentials) for u in route.upstreams]
         as_recorded = route.model_copy(update={"upstreams": tuple(upstreams)})
-        return RecordedRoute.first(as_recorded, now, tenant=tenant)
+        return RecordedRoute.first(as_recorded, now, tenant=tenant.name)
 
     def _upstream(
-        self, upstream: Upstream, tenant: str, credentials: Mapping[str, int]
+        self, upstream: Upstream, tenant: Tenant, credentials: Mapping[str, int]
     ) -> RecordedUpstream:
         if upstream.credential is not None and upstream.credential not in credentials:
             raise UnknownError(
-                f"tenant {tenant} has no credential {upstream.credential[:80]!a}; "
+                f"tenant {tenant.name} has no credential {upstream.credential[:80]!a}; "
                 "see `moorage credential set`"
             )
         url = Url.parse(upstream.url)
         self._check_plain_http(url)
+        self._access.check_address(url, tenant)
         if url.query is not None or "#" in upstream.url:
             raise BadInputError("an upstream's URL has no query and no fragment")
         _check_ca(upstream.ca_pem)

@@ -163,7 +163,9 @@ def _scopes(edits: Iterable[Edit]) -> set[str]:
         match noun:
             case RecordedTenant():
                 scopes.add(noun.name)
-                if edit.after is None:  # with the tenant go its private routes and owned prefixes
+                # With a tenant go its private routes and owned prefixes. Its private hosts are
+                # closed to all others.
+                if edit.after is None or _private_hosts(edit.before) != _private_hosts(edit.after):
                     scopes.add(PLATFORM)
             case RecordedOwnership():
                 scopes.add(PLATFORM)
@@ -174,6 +176,10 @@ def _scopes(edits: Iterable[Edit]) -> set[str]:
                 if _is_private(edit.before) or _is_private(edit.after):
                     scopes.add(PLATFORM)
     return scopes
+
+
+def _private_hosts(noun: RecordedNoun | None) -> tuple[str, ...]:
+    return noun.private_hosts if isinstance(noun, RecordedTenant) else ()
 
 
 def _is_private(noun: RecordedNoun | None) -> bool:
@@ -212,6 +218,8 @@ def tenant_words(tenant: Tenant) -> str:
     facts.append("anonymous read" if tenant.anonymous_read else "tokens only")
     if tenant.hosts:
         facts.append(f"hosts {' '.join(tenant.hosts)}")
+    if tenant.private_hosts:
+        facts.append(f"private hosts {' '.join(tenant.private_hosts)}")
     limits = {name: getattr(tenant.limits, name) for name in TenantLimits.model_fields}
     facts += [f"{name} {limit}" for name, limit in limits.items() if limit is not None]
     if not tenant.enabled:

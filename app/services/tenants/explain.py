@@ -23,6 +23,7 @@ from app.services.clock import Now
 from app.services.modules.caller import Caller
 from app.services.modules.toolchains import ORIGIN
 from app.services.policy import PolicyReader, TenantPolicy, tenant_in
+from app.services.upstreams import HostAccess
 from app.upstream.goproxy import path_of
 
 LATEST = "latest"
@@ -64,9 +65,10 @@ class Explanation:
 class ExplainService:
     """Explains decisions to admins."""
 
-    def __init__(self, db: Database, policies: PolicyReader, now: Now) -> None:
+    def __init__(self, db: Database, policies: PolicyReader, access: HostAccess, now: Now) -> None:
         self._db = db
         self._policies = policies
+        self._access = access
         self._now = now
 
     async def explain(
@@ -102,7 +104,9 @@ class ExplainService:
             )
         refusal, upstreams = "", tuple[RecordedUpstream, ...]()
         try:
-            upstreams = route_for(of_tenant.routes, policy.private_names, tenant, module).upstreams
+            route = route_for(of_tenant.routes, policy.private_names, tenant, module)
+            self._access.check(route, policy, of_tenant.tenant)
+            upstreams = route.upstreams
         except DeniedError as error:
             refusal = str(error)
         stored, conflicts = await self._stored(upstreams, module, asked)

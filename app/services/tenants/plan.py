@@ -225,7 +225,7 @@ class _Planner:
             with _within(f"{_place(tenant)}.routes[{number}]"):
                 if pattern in seen:
                     raise ConflictError(f"the pattern {pattern[:80]!a} comes twice")
-                after = self._check.recordable(route, tenant, credentials, self._now)
+                after = self._check.recordable(route, self._tenants[tenant], credentials, self._now)
             seen.add(pattern)
             before = present.get(pattern)
             present[pattern] = self._add_edit(before, after.succeeding(before))

@@ -114,7 +114,7 @@ class RouteService:
             owned = OwnershipTable(session).prefixes_of(tenant.id)
             check_private(route.pattern, tenant.name, owned, who)
         credentials, at = CredentialTable(session).ids_of(tenant.id), self._now()
-        after = self._check.recordable(route, tenant.name, credentials, at).succeeding(before)
+        after = self._check.recordable(route, tenant, credentials, at).succeeding(before)
         if before is not None and before.says(after):
             return before
         [route_id] = write(session, [Edit(before, after)], who, at)

@@ -95,7 +95,7 @@ class TenantService:
         if catch_all:
             upstream = Upstream(url=self._public_upstream)
             route = Route(pattern=Pattern.parse("*"), upstreams=(upstream,))
-            edits.append(Edit(None, self._check.recordable(route, tenant.name, {}, at)))
+            edits.append(Edit(None, self._check.recordable(route, tenant, {}, at)))
         tenant_id, *_ = write(session, edits, who, at)
         return after.model_copy(update={"id": tenant_id})
 
@@ -132,7 +132,9 @@ class TenantService:
             after = before.model_copy(update=_changes(before, settings))
             is_platforms = any(getattr(before, f) != getattr(after, f) for f in _PLATFORMS)
             if is_platforms and not who.is_platform_admin:
-                raise DeniedError("hosts, limits and enabled are a platform admin's to change")
+                raise DeniedError(
+                    "hosts, private hosts, limits and enabled are a platform admin's to change"
+                )
             _check_hosts(session, after, before.id)
             if before.says(after):
                 return before
@@ -178,7 +180,7 @@ class TenantService:
         return await self._db.write(locked(work))
 
 
-_PLATFORMS = ("hosts", "limits", "enabled")
+_PLATFORMS = ("hosts", "private_hosts", "limits", "enabled")
 
 
 def _changes(before: RecordedTenant, settings: TenantSettings) -> dict[str, Any]:

@@ -58,7 +58,10 @@ async def change_tenant(
     revision: IfMatch,
     response: Response,
 ) -> RecordedTenant:
-    """Change the fields that are given; hosts, limits and enabled are a platform admin's."""
+    """Change the fields that are given.
+
+    Hosts, private hosts, limits and enabled are a platform admin's to change.
+    """
     changed = await services.tenants.tenants.change(tenant, body, caller, revision=revision)
     put_etag(response, changed.revision)
     return changed

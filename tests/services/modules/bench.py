@@ -15,6 +15,7 @@ from sqlalchemy import text
 from app.core.effect import Effect
 from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.principal import ANONYMOUS, OPERATOR, Principal
+from app.core.privatehost import PrivateHosts
 from app.core.routing import Route, Upstream
 from app.db.engine import Session
 from app.db.modules import ModuleFile, ModuleTable
@@ -31,7 +32,7 @@ from app.services.modules.refresh import ModuleRefresh
 from app.services.publiclog.checks import LogChecks
 from app.services.repair import Repair
 from app.services.slots import Slots
-from app.services.upstreams import Upstreams
+from app.services.upstreams import HostAccess, Upstreams
 from app.settings import Settings
 from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.goproxy import Goproxies
@@ -169,7 +170,8 @@ def _draft(one: UpstreamLike) -> Upstream:
 
 
 def settings_in(folder: Path, **more: Any) -> Settings:
-    values = {"network": {"allow": ["127.0.0.0/8"]}, "sumdb": {"upstreams": []}, **more}
+    network = {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1"]}
+    values = {"network": network, "sumdb": {"upstreams": []}, **more}
     return Settings(data_dir=folder / "data", **values)
 
 
@@ -220,7 +222,9 @@ def _wired(
     lists = Lists(slots.checks)
     answers = ModuleAnswers(db, store, leases, slots, absences, lists, clock, **bounds)
     toolchains, policies = services.modules.toolchains, services.shared.policies
-    upstreams = Upstreams(Goproxies(_client), services.tenants.credentials._box, cold, policies)
+    access = HostAccess(PrivateHosts(services.shared.settings.network.tenant_hosts))
+    box = services.tenants.credentials._box
+    upstreams = Upstreams(Goproxies(_client), box, cold, policies, access)
     mirrored = MirroredToolchains(toolchains)
     front = ModuleFront(db, files, answers, absences, upstreams, mirrored, lists, clock)
     healing = ModuleHealing(db, policies, files, upstreams, toolchains)
@@ -229,7 +233,9 @@ def _wired(
     return Bench(services, clock, seconds, files, answers, front, upstreams, repair, refresh)
 
 
-def _client(limits: UpstreamLimits, ca_pem: str) -> HttpClient:
+def _client(
+    limits: UpstreamLimits, ca_pem: str, _private_hosts: tuple[str, ...] = ()
+) -> HttpClient:
     return HttpClient(
         guard=AddressGuard([AllowedNetwork.parse("127.0.0.0/8")]),
         user_agent="tests",
