@@ -9,6 +9,7 @@ import re
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from secrets import token_hex
 from urllib.parse import parse_qs
 
@@ -18,6 +19,7 @@ from app.core.gorelease import newest_supported, parse_filename
 from app.core.goversion import minor_of
 from app.core.releasefile import FileRecord
 from app.core.releaseindex import render_index
+from app.services.flight import Flight
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.ingestion import Ingestion
@@ -42,6 +44,7 @@ from app.web.sending import Sender, is_stream
 from app.web.streaming import Receive, Scope, Send
 from app.web.tenancy import Gateways, client_block
 
+SUMS = "SHA256SUMS"
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NAME = re.compile(rb"/(?:dl|go)/([0-9A-Za-z._-]*)")
 _EXTRAS = (".sha256sum", ".sha256", ".asc")
@@ -72,6 +75,11 @@ class DownloadRequest:
     as_json: bool = False
     include_all: bool = False
 
+    @property
+    def is_listing(self) -> bool:
+        """Whether it is about every offered file."""
+        return self.name in ("", SUMS)
+
 
 class Downloads:
     """The ASGI application of `/dl` and `/go`."""
@@ -87,6 +95,7 @@ class Downloads:
         self._catalog = catalog
         self._ingestion = ingestion
         self._freshness = freshness
+        self._listings: Flight[tuple[int, DownloadRequest], Answer] = Flight()
         self._sender = sender
         self._gateways = gateways
         self._hot: HotCache[Answer] = HotCache(
@@ -191,13 +200,13 @@ class Downloads:
         return answer, blob
 
     async def _prepare(self, request: DownloadRequest) -> tuple[Answer, OpenBlob | None]:
-        catalog = await self._catalog.current()
-        if not request.name:
-            await self._freshness.first_index(catalog)
-            return await self._render_listing(request), None
-        if request.name == "SHA256SUMS":
-            await self._freshness.first_index(catalog)
-            return body_answer(_sums(await self._catalog.current()), TEXT, LISTING), None
+        if request.is_listing:
+            await self._freshness.first_index(await self._catalog.current())
+            catalog = await self._catalog.current()
+            # Rendered in a thread, and once for all who ask: an index may have many files.
+            key = (catalog.generation, request)
+            work = partial(asyncio.to_thread, _listing, catalog, request)
+            return await self._listings.do(key, work), None
         record = await self._find_served(request.name)
         if request.extra:
             return _extra_answer(record, request.extra), None
@@ -207,18 +216,6 @@ class Downloads:
         # Opening proves the bytes before the answer is prepared, and heals them if need be.
         blob = await self._sender.open(sha256, size_bytes)
         return file_answer(sha256, size_bytes, kind, stored_at), blob
-
-    async def _render_listing(self, request: DownloadRequest) -> Answer:
-        catalog = await self._catalog.current()
-        if not request.as_json:
-            page = await asyncio.to_thread(downloads_page, catalog)
-            return body_answer(page, b"text/html; charset=utf-8", LISTING, *_PAGE_HEADERS)
-        releases = catalog.releases
-        if not request.include_all:
-            supported = (r for r in releases if minor_of(r.version) in catalog.minors)
-            releases = newest_supported(supported)
-        cors = (b"access-control-allow-origin", b"*")
-        return body_answer(render_index(releases), b"application/json", LISTING, cors)
 
     async def _find_served(self, name: str) -> FileRecord:
         """Return the record of a file that may go out, ingesting it if settings allow.
@@ -264,7 +261,7 @@ def parse_request(path: bytes, query: bytes) -> DownloadRequest:
         return _listing_request(query)
     extra = next((e for e in _EXTRAS if name.endswith(e)), "")
     base = name.removesuffix(extra)
-    if base == "SHA256SUMS" or _HEX.fullmatch(base):
+    if base == SUMS or _HEX.fullmatch(base):
         if extra:
             raise UnknownError(f"there is no {name}; see /dl/ for what there is")
         return DownloadRequest(base)
@@ -299,9 +296,20 @@ def _absent(name: str) -> UnknownError:
     return UnknownError(f"there is no Go release file {name} in the release index; see /dl/")
 
 
-def _sums(catalog: Catalog) -> bytes:
-    lines = [f"{r.file.sha256}  {r.file.filename}\n" for r in catalog.offered]
-    return "".join(lines).encode()
+def _listing(catalog: Catalog, request: DownloadRequest) -> Answer:
+    """Return an answer about every offered file."""
+    if request.name == SUMS:
+        lines = [f"{r.file.sha256}  {r.file.filename}\n" for r in catalog.offered]
+        return body_answer("".join(lines).encode(), TEXT, LISTING)
+    if not request.as_json:
+        page = downloads_page(catalog)
+        return body_answer(page, b"text/html; charset=utf-8", LISTING, *_PAGE_HEADERS)
+    releases = catalog.releases
+    if not request.include_all:
+        supported = (r for r in releases if minor_of(r.version) in catalog.minors)
+        releases = newest_supported(supported)
+    cors = (b"access-control-allow-origin", b"*")
+    return body_answer(render_index(releases), b"application/json", LISTING, cors)
 
 
 def _extra_answer(record: FileRecord, extra: str) -> Answer:

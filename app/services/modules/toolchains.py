@@ -91,20 +91,21 @@ class Toolchains:
 
     async def stored_versions(self) -> list[str]:
         """Return the versions whose archives are stored: these need nothing from upstream."""
+        toolchains = await self._offered()
         catalog = await self._catalog.current()
-        records = [
-            (t.version, catalog.records.get(t.filename)) for t in _toolchains_of(catalog.offered)
-        ]
+        records = [(t.version, catalog.records.get(t.filename)) for t in toolchains.values()]
         return [v for v, r in records if r is not None and r.served and r.toolchain is not None]
 
     async def _toolchains(self) -> Mapping[str, Toolchain]:
         await self._freshness.first_index(await self._catalog.current())
+        return await self._offered()
+
+    async def _offered(self) -> Mapping[str, Toolchain]:
+        """Return the toolchain of every archive that the catalogue offers, by version."""
         catalog = await self._catalog.current()
         if self._known[0] != catalog.generation:
-            self._known = (
-                catalog.generation,
-                {t.version: t for t in _toolchains_of(catalog.offered)},
-            )
+            known = await asyncio.to_thread(_toolchains_of, catalog.offered)
+            self._known = (catalog.generation, {t.version: t for t in known})
         return self._known[1]
 
     async def _record(self, version: str) -> FileRecord:

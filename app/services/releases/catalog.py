@@ -40,6 +40,10 @@ class Catalog:
     policy: IngestionPolicy
     minors: tuple[str, ...] = field(default=())
 
+    def prepare(self) -> None:
+        """Compute every view below now: an index may have many files, the event loop no time."""
+        _ = (self.offered, self.by_sha256, self.by_version, self.releases, self.all_releases)
+
     def offers(self, record: FileRecord) -> bool:
         """Whether the file is served, or a request for it would start its ingestion."""
         if self.policy.serves(record):
@@ -129,13 +133,15 @@ class CatalogReader:
             metrics.set_index_refreshed(status.read_at.timestamp())
         counts = Counter(record.state for record in records)
         metrics.set_files({state.value: counts[state] for state in FileState})
-        return Catalog(
+        catalog = Catalog(
             generation,
             {record.file.filename: record for record in records},
             status,
             self._policy,
             supported_minors([r.file.version for r in records]),
         )
+        catalog.prepare()
+        return catalog
 
     async def file(self, filename: str) -> tuple[FileRecord, list[IndexConflict]] | None:
         """Return one file as the database has it now, with the conflicts recorded for it."""
