@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import anyio
 import pytest
 
 from app.core.digest import Digest
+from app.core.errors import MoorageError
 from app.db.generation import bump_generation
 from app.db.releaseindex import IndexLog
 from app.storage.staging import FreeSpace
 from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
-from tests.web.conftest import Put, StartSite
+from tests.web.conftest import Log, Put, StartSite
 from tests.web.test_refusals import is_one_line
 from tests.web.wire import Caller, Got, Site, request, until
 
@@ -565,3 +567,29 @@ async def test_F63_a_signature_that_comes_later_makes_the_file_available(
     fake.set_signature(archive_name("go1.99.1"), signer.sign(data))
     assert (await site.ask(f"/dl/{name}")).body == data
     assert fake.hits[f"/go/{name}"] == 1
+
+
+@pytest.mark.parametrize("spoilt", ["blobs", "tmp", "keys"])
+async def test_no_error_and_no_log_line_names_a_path_of_the_data_directory(
+    start_site: StartSite, put: Put, log: Log, spoilt: str
+) -> None:
+    here, _ = put("go1.99.1")
+    new, _ = put("go1.99.2")
+    site = await start_site()
+    assert (await site.ask(f"/dl/{here}")).status == 200
+    folder = site.services.shared.settings.data_dir
+    (folder / spoilt).rename(folder / "away")
+    (folder / spoilt).write_bytes(b"in the way")
+    answers = [await site.ask(f"/dl/{name}{end}") for name in (here, new) for end in ("", ".asc")]
+    answers.append(await site.ask("/readyz"))
+    answers.append(await site.admin(f"/api/v1/releases/files/{here}/verify", "POST"))
+    answers.append(await site.admin(f"/api/v1/releases/files/{new}/verify", "POST"))
+    with suppress(MoorageError):
+        await site.services.upkeep.scrub.step()
+    errors = [answer.text for answer in answers if answer.status >= 400]
+    assert errors
+    for text in (*errors, log.text):
+        assert str(folder) not in text
+        assert f"{spoilt}/" not in text
+    (folder / spoilt).unlink()
+    (folder / "away").rename(folder / spoilt)
