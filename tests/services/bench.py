@@ -134,6 +134,8 @@ async def index_document(services: Services) -> Digest:
 
 
 async def audit_rows(services: Services) -> list[AuditRecord]:
+    """Return every audit row; those of refused calls are written now."""
+    await services.shared.refusals.flush(all_windows=True)
     return await services.shared.audit.list(after=0, limit=10_000)
 
 

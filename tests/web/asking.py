@@ -6,6 +6,7 @@ from typing import Any
 
 from app.core.audit import AuditRecord
 from app.core.principal import Scope
+from tests.services.bench import audited
 from tests.web.wire import Got, Site
 
 API = "/api/v1"
@@ -80,5 +81,4 @@ def refused(got: Got, status: int) -> str:
 
 async def rows(site: Site, action: str) -> list[AuditRecord]:
     """Return the audit rows of an action; those of refused calls are written now."""
-    await site.services.shared.refusals.flush(all_windows=True)
-    return await site.services.shared.audit.list(after=0, limit=10_000, action=action)
+    return await audited(site.services, action)
