@@ -105,7 +105,7 @@ def make_settings(tmp_path: Path, fake: FakeGodev, signer: Signer) -> MakeSettin
             "data_dir": tmp_path / "data",
             "port": 0,
             "releases": releases,
-            "network": {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1"]},
+            "network": {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1", "localhost"]},
             "sumdb": {"upstreams": []},
         }
         return Settings.model_validate(values | more)

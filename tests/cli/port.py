@@ -53,7 +53,7 @@ def served_port(folder: Path, warm: Warm, **settings: Any) -> Iterator[Port]:
         releases__files_urls=[f"{_NOWHERE}go/"],
         modules__upstream=_NOWHERE.rstrip("/"),
         network__allow=["127.0.0.0/8"],
-        network__tenant_hosts=["127.0.0.1"],
+        network__tenant_hosts=["127.0.0.1", "localhost"],
         **settings,
     )
     with warm.serve(site) as server:

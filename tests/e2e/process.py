@@ -84,7 +84,7 @@ class Site:
                 releases__retry_failed_s=0,
                 releases__keyring_url="",
                 network__allow=["127.0.0.0/8"],
-                network__tenant_hosts=["127.0.0.1"],
+                network__tenant_hosts=["127.0.0.1", "localhost"],
             )
         if signer is not None:
             keyring = folder / "keyring.asc"

@@ -76,7 +76,7 @@ def settings_for(fake: FakeGodev, signer: Signer, folder: Path, **more: Any) -> 
         "drain_s": 0,
         "shutdown_s": 1,
         "releases": releases,
-        "network": {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1"]},
+        "network": {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1", "localhost"]},
         "sumdb": {"upstreams": []},
     }
     return Settings.model_validate(values | more)

@@ -30,7 +30,11 @@ def proxy_settings(folder: Path, **more: Any) -> Settings:
     """Return settings whose only upstreams are those that a test names."""
     releases = {"index_url": f"{_NOWHERE}dl/", "files_urls": [f"{_NOWHERE}go/"]}
     limits = {**_MANY, **more.pop("limits", {})}
-    network = {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1"], **more.pop("network", {})}
+    network = {
+        "allow": ["127.0.0.0/8"],
+        "tenant_hosts": ["127.0.0.1", "localhost"],
+        **more.pop("network", {}),
+    }
     return Settings(
         data_dir=folder / "data",
         port=0,

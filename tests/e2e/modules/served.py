@@ -112,7 +112,7 @@ def site_for(folder: Path, fake: FakeGoproxy, **settings: Any) -> Site:
     fields = {
         "modules__upstream": fake.url,
         "network__allow": ["127.0.0.0/8"],
-        "network__tenant_hosts": ["127.0.0.1"],
+        "network__tenant_hosts": ["127.0.0.1", "localhost"],
         # No test asks the real ones.
         "sumdb__upstreams": [],
         "releases__index_url": "http://127.0.0.1:9/dl/",

@@ -170,7 +170,7 @@ def _draft(one: UpstreamLike) -> Upstream:
 
 
 def settings_in(folder: Path, **more: Any) -> Settings:
-    network = {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1"]}
+    network = {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1", "localhost"]}
     values = {"network": network, "sumdb": {"upstreams": []}, **more}
     return Settings(data_dir=folder / "data", **values)
 
