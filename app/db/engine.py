@@ -136,11 +136,14 @@ class Room(StrEnum):
 
     ABOVE_FLOOR: whatever a request causes to be stored.
     BELOW_FLOOR: upkeep of rows that exist: leases, marks, removals. It may use the floor.
-    RESERVE: revoking and denying, with their audit rows. They may use the reserve, too.
+    TENANT_RESERVE: revoking and denying by a tenant's admin. They may use half of the reserve.
+    RESERVE: the same by the platform's admins. They may use all of it: a tenant's admin must not
+        keep them from revoking that admin's token.
     """
 
     ABOVE_FLOOR = "above floor"
     BELOW_FLOOR = "below floor"
+    TENANT_RESERVE = "tenant reserve"
     RESERVE = "reserve"
 
 
@@ -153,6 +156,9 @@ class Disk(Protocol):
         Raises:
             StorageFullError: they do not fit.
         """
+
+    def has_share(self) -> bool:
+        """Return whether more than half of the reserve is left."""
 
     def let_go(self) -> bool:
         """Give a part of the reserve back to the disk; return False if nothing is left."""
@@ -280,7 +286,7 @@ class Database:
         fitting, size_bytes = [], _TRANSACTION_BYTES
         for unit in group:
             try:
-                if unit.room is Room.ABOVE_FLOOR:
+                if self._is_held_to_floor(unit.room, self._disk):
                     # A value goes into the log first, and from there into the file.
                     self._disk.require(size_bytes + 2 * unit.size_bytes)
                     size_bytes += 2 * unit.size_bytes
@@ -289,6 +295,13 @@ class Database:
             else:
                 fitting.append(unit)
         return fitting
+
+    @staticmethod
+    def _is_held_to_floor(room: Room, disk: Disk) -> bool:
+        """Return whether a change has to fit above the floor."""
+        if room is Room.TENANT_RESERVE:
+            return not disk.has_share()
+        return room is Room.ABOVE_FLOOR
 
     def _write_alone(self, unit: "_Unit") -> None:
         """Run one unit in a transaction of its own; on a full disk again while room is made."""
@@ -307,9 +320,15 @@ class Database:
         """
         self._checkpoint()
         yield True
-        while room is Room.RESERVE and self._disk is not None and self._disk.let_go():
+        while self._disk is not None and self._may_use_reserve(room, self._disk):
+            if not self._disk.let_go():
+                return
             self._checkpoint()
             yield True
+
+    @staticmethod
+    def _may_use_reserve(room: Room, disk: Disk) -> bool:
+        return room is Room.RESERVE or (room is Room.TENANT_RESERVE and disk.has_share())
 
     def _checkpoint(self) -> None:
         """Copy SQLite's log into the file, as far as readers and the disk allow."""

@@ -11,7 +11,7 @@ from app.core.errors import StaleRevisionError, UnknownError
 from app.core.principal import Principal
 from app.core.tenant import RecordedTenant
 from app.db.audit import AuditLog
-from app.db.engine import Session
+from app.db.engine import Room, Session
 from app.db.generation import bump_generation
 from app.db.tenants import TenantTable
 
@@ -32,6 +32,11 @@ def locked(work: Callable[[Session], T]) -> Callable[[Session], T]:
         return work(session)
 
     return locked_work
+
+
+def denial_room(who: Principal) -> Room:
+    """Return the part of the disk for revoking and denying, which work on a full disk."""
+    return Room.RESERVE if who.tenant is None else Room.TENANT_RESERVE
 
 
 def record(

@@ -13,11 +13,11 @@ from app.core.errors import (
 from app.core.principal import OPERATOR, Principal, Scope
 from app.core.token import make_token, token_hash
 from app.db.audit import AuditLog
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import PLATFORM, bump_generation
 from app.db.tokens import RecordedToken, Tokens
 from app.services.authorization import principal_of, require_admin, secret_hash, valid_token
-from app.services.changes import locked, tenant_named
+from app.services.changes import denial_room, locked, tenant_named
 from app.services.clock import Now
 
 MAX_NAME_CHARS = 100
@@ -200,7 +200,7 @@ class TokenService:
             AuditLog(session).append(at, who.actor, "token.revoke", f"token:{token_id}")
             bump_generation(session, [token.tenant or PLATFORM])
 
-        await self._db.write(locked(work), room=Room.RESERVE)
+        await self._db.write(locked(work), room=denial_room(who))
 
     async def authenticate(self, presented: str | None) -> Principal:
         """Return whose token was presented.

@@ -60,15 +60,29 @@ class Reserve:
             with suppress(StorageFullError):
                 self._keep()
 
+    def has_share(self) -> bool:
+        """Return whether more than half of the reserve is left. Blocks."""
+        return self._size() * 2 > self._whole()
+
     def let_go(self) -> bool:
         """Give a step of the reserve back to the disk; return False if nothing is left. Blocks."""
         try:
-            size = self._path.stat().st_size
+            size = self._size()
             if size:
                 os.truncate(self._path, (size - 1) // STEP_BYTES * STEP_BYTES)
         except OSError:
             return False
         return size > 0
+
+    def _size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _whole(self) -> int:
+        status = os.statvfs(self._path.parent)
+        return min(MAX_BYTES, status.f_blocks * status.f_frsize // _SHARE)
 
     def _keep(self) -> None:
         """Make the reserve whole, if the disk has room for that above the floor.
@@ -77,12 +91,7 @@ class Reserve:
             StorageFullError: the disk has no room for the reserve.
             OSError: the file can't be made.
         """
-        status = os.statvfs(self._path.parent)
-        whole = min(MAX_BYTES, status.f_blocks * status.f_frsize // _SHARE)
-        try:
-            size = self._path.stat().st_size
-        except FileNotFoundError:
-            size = 0
+        whole, size = self._whole(), self._size()
         if size >= whole:
             return
         self._space.require(whole - size)

@@ -272,6 +272,9 @@ class SmallDisk:
         if self.is_full:
             raise StorageFullError("the floor is reached")
 
+    def has_share(self) -> bool:
+        return self.steps > 5
+
     def let_go(self) -> bool:
         self.steps -= 1
         if self.steps >= 0:
@@ -289,7 +292,11 @@ def grow(session: Session) -> None:
     [
         (Room.ABOVE_FLOOR, 9, False),
         (Room.BELOW_FLOOR, 9, False),
+        (Room.TENANT_RESERVE, 9, True),
+        (Room.TENANT_RESERVE, 6, False),  # the second step would be of the other half
+        (Room.TENANT_RESERVE, 5, False),
         (Room.RESERVE, 9, True),
+        (Room.RESERVE, 5, True),
         (Room.RESERVE, 1, False),
     ],
 )

@@ -43,6 +43,17 @@ def test_steps_are_given_back_until_nothing_is_left(tmp_path: Path) -> None:
     assert path.stat().st_size == 0
 
 
+def test_half_of_the_reserve_is_kept_for_the_platform(tmp_path: Path) -> None:
+    reserve, path = a_reserve(tmp_path)
+    assert not reserve.has_share()
+    reserve.open()
+    half = path.stat().st_size / 2
+    while reserve.has_share():
+        assert path.stat().st_size > half
+        reserve.let_go()
+    assert half - STEP_BYTES <= path.stat().st_size <= half
+
+
 def test_room_above_the_floor_makes_the_reserve_whole_again(tmp_path: Path) -> None:
     reserve, path = a_reserve(tmp_path)
     reserve.open()

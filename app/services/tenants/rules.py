@@ -7,7 +7,7 @@ from app.core.principal import Principal
 from app.db.engine import Database, Room, Session
 from app.db.rules import RuleTable
 from app.services.authorization import require_admin
-from app.services.changes import check_revision, locked, tenant_id_named
+from app.services.changes import check_revision, denial_room, locked, tenant_id_named
 from app.services.clock import Now
 from app.services.tenants.checks import check_rule
 from app.services.tenants.edits import Edit, write
@@ -66,7 +66,7 @@ class RuleService:
             [rule_id] = write(session, [Edit(None, after)], who, at)
             return after.model_copy(update={"id": rule_id})
 
-        return await self._db.write(locked(work), room=_room_for(rule))
+        return await self._db.write(locked(work), room=_room_for(rule, who))
 
     async def update(
         self,
@@ -98,7 +98,7 @@ class RuleService:
             write(session, [Edit(before, after)], who, at)
             return after
 
-        return await self._db.write(locked(work), room=_room_for(rule))
+        return await self._db.write(locked(work), room=_room_for(rule, who))
 
     async def remove(
         self, tenant: str | None, rule_id: int, who: Principal, *, revision: int | None = None
@@ -119,9 +119,9 @@ class RuleService:
         await self._db.write(locked(work))
 
 
-def _room_for(rule: Rule) -> Room:
+def _room_for(rule: Rule, who: Principal) -> Room:
     """Return the room of a rule's change: denying works on a full disk."""
-    return Room.RESERVE if rule.effect is Effect.DENY else Room.ABOVE_FLOOR
+    return denial_room(who) if rule.effect is Effect.DENY else Room.ABOVE_FLOOR
 
 
 def _tenant_id(session: Session, name: str | None) -> int | None:

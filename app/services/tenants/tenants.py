@@ -12,7 +12,7 @@ from app.core.tenant import DEFAULT_TENANT, RecordedTenant, Tenant, TenantSettin
 from app.db.engine import Database, Room, Session
 from app.db.tenants import TenantTable
 from app.services.authorization import require_admin
-from app.services.changes import check_revision, locked, tenant_named
+from app.services.changes import check_revision, denial_room, locked, tenant_named
 from app.services.clock import Now
 from app.services.tenants.checks import RouteCheck
 from app.services.tenants.edits import Edit, write
@@ -143,7 +143,7 @@ class TenantService:
             return after
 
         # Switching a tenant off works on a full disk.
-        room = Room.RESERVE if settings.enabled is False else Room.ABOVE_FLOOR
+        room = denial_room(who) if settings.enabled is False else Room.ABOVE_FLOOR
         return await self._db.write(locked(work), room=room)
 
     async def remove(self, name: str, who: Principal, *, revision: int | None = None) -> None:
