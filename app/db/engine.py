@@ -240,6 +240,24 @@ class Database:
             return None
         return await self._run(self._read_threads, partial(_problem, self._reader, deep))
 
+    async def read_before_storing(self, work: Callable[[Session], T | None]) -> T | None:
+        """Return work(session) from a read transaction; for None require room, as `require_room`.
+
+        One thread hop for both: what is not stored is about to be.
+
+        Raises:
+            DatabaseBusyError: the database is locked or out of reach.
+            StorageFullError: there is nothing, and the disk has no room above the floor.
+        """
+
+        def call() -> T | None:
+            known = _transact(self._reader, work)
+            if known is None and self._disk is not None:
+                self._disk.require(_TRANSACTION_BYTES)
+            return known
+
+        return await self._run(self._read_threads, call)
+
     async def require_room(self) -> None:
         """Return if a small change would fit above the floor; asked before work that stores.
 
@@ -336,10 +354,12 @@ class Database:
             raw.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     async def _run(self, threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-        future = asyncio.get_running_loop().run_in_executor(threads, call)
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         # A caller that goes away must not leave a half-known transaction behind unobserved.
-        future.add_done_callback(_retrieved)
-        return await asyncio.shield(future)
+        outcome.add_done_callback(_retrieved)
+        # Not `run_in_executor`: its two linked futures cost as much CPU as a short query.
+        threads.submit(_call, call, outcome)
+        return await asyncio.shield(outcome)
 
     def close(self) -> None:
         """Wait for running work and close every connection."""
@@ -359,20 +379,33 @@ class _Unit:
     size_bytes: int
 
     def settle(self, error: BaseException | None, result: object = None) -> None:
-        """Pass the outcome to the caller's event loop, from the writer's thread.
+        """Pass the outcome to the caller, from the writer's thread; only the first call counts."""
+        _settle(self.outcome, error, result)
 
-        Only the first call for a unit counts.
-        """
-        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            self.outcome.get_loop().call_soon_threadsafe(self._settle, error, result)
 
-    def _settle(self, error: BaseException | None, result: object) -> None:
-        if self.outcome.done():
-            return
-        if error is None:
-            self.outcome.set_result(result)
-        else:
-            self.outcome.set_exception(error)
+def _call(call: Callable[[], T], outcome: asyncio.Future[T]) -> None:
+    """Pass the outcome of call() to the caller. In a thread."""
+    try:
+        result = call()
+    except BaseException as error:
+        _settle(outcome, error, None)
+    else:
+        _settle(outcome, None, result)
+
+
+def _settle(outcome: asyncio.Future[Any], error: BaseException | None, result: object) -> None:
+    """Pass an outcome from a thread to the event loop that waits for it."""
+    with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        outcome.get_loop().call_soon_threadsafe(_set, outcome, error, result)
+
+
+def _set(outcome: asyncio.Future[Any], error: BaseException | None, result: object) -> None:
+    if outcome.done():
+        return
+    if error is None:
+        outcome.set_result(result)
+    else:
+        outcome.set_exception(error)
 
 
 def _problem(reader: Engine, deep: bool) -> str | None:

@@ -80,7 +80,8 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
             await staged.restart()
             yield staged
         finally:
-            await self._threads.run(staged.drop)
+            if not staged.is_dropped:  # a commit drops it
+                await self._threads.run(staged.drop)
 
     async def commit(self, staged: StagedBlob, expected: Digest) -> None:
         """Make a sealed staged blob durable; see `BlobStore.commit`."""

@@ -117,6 +117,11 @@ class StagedFile(StagedBlob):
         self._require_file()
         return os.fstat(self._descriptor)
 
+    @property
+    def is_dropped(self) -> bool:
+        """Whether there is no file to remove and no descriptor to close."""
+        return self._path is None and self._descriptor < 0
+
     def drop(self) -> None:
         """Remove the file, if it still exists. Blocks; may be called twice; never fails.
 

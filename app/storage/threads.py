@@ -9,8 +9,9 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 BUFFER_BYTES = 1 << 20  # one thread hop per MiB costs under 1 % of what hashing it costs
 
@@ -35,7 +36,9 @@ class Threads:
         self, work: Callable[[], T], *, discard: Callable[[T], object] | None = None
     ) -> T:
         """Return work(). If the caller is cancelled meanwhile, call discard with the result."""
-        future = asyncio.get_running_loop().run_in_executor(self._executor(), work)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        # Not `run_in_executor`: its two linked futures cost more CPU than most of the work.
+        self._executor().submit(_call, work, future)
         cancelled: asyncio.CancelledError | None = None
         while not future.done():
             try:
@@ -62,3 +65,24 @@ class Threads:
                 self._pool = ThreadPoolExecutor(self._max_threads, thread_name_prefix="blobs")
                 self._pid = os.getpid()
             return self._pool
+
+
+def _call(work: Callable[[], T], future: asyncio.Future[T]) -> None:
+    """Pass the outcome of work() to the event loop that waits for it. In a thread."""
+    error: BaseException | None = None
+    result: T | None = None
+    try:
+        result = work()
+    except BaseException as raised:
+        error = raised
+    with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        future.get_loop().call_soon_threadsafe(_set, future, error, result)
+
+
+def _set(future: asyncio.Future[Any], error: BaseException | None, result: object) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

@@ -78,8 +78,8 @@ class Sender:
         """
         part = for_request(answer, scope["headers"], scope["method"])
         wants_body = scope["method"] != "HEAD" and part.length > 0
-        if answer.blob is None or not wants_body:
-            body = answer.body if wants_body else b""
+        if answer.blob is None or answer.wire or not wants_body:
+            body = _in_memory(answer, part) if wants_body else b""
             await send(_start(part))
             await send({"type": "http.response.body", "body": body})
             return part.status, len(body)
@@ -117,6 +117,14 @@ class Sender:
             await self._repair.suspect(digest, size_bytes, str(error))
         except MoorageError as trouble:
             _log.error("blob not looked at", digest=digest.hex, error=str(trouble))
+
+
+def _in_memory(answer: Answer, part: Slice) -> bytes:
+    """Return the part of a body that is in memory: by itself, or at the end of the wire form."""
+    if answer.blob is None:
+        return answer.body
+    start = len(answer.wire) - answer.size_bytes + part.start
+    return answer.wire[start : start + part.length]
 
 
 def _start(part: Slice) -> Message:

@@ -341,7 +341,7 @@ async def test_cancellation_at_any_step_of_a_put_leaves_no_file_and_no_descripto
             BlobCondition.MISSING,
         }
         await store.delete(Digest.of(LARGE))
-    assert at == 6  # create, write, seal, commit, drop
+    assert at == 5  # create, write, seal, commit
 
 
 async def test_cancellation_at_any_step_of_an_open_leaves_no_descriptor(store):

@@ -124,11 +124,12 @@ class ModuleFiles:
         turn = f"module:{key.origin_id}:{key.name}"
         try:
             async with self._turns.hold(turn):
-                known = await self._stored(key)
-                whole = None if known is None else await self.whole(known)
-                if whole is not None:
-                    return whole
-                await self._db.require_room()
+                known = await self._db.read_before_storing(partial(_look_up, key))
+                if known is not None:
+                    whole = await self.whole(known)
+                    if whole is not None:
+                        return whole
+                    await self._db.require_room()
                 return await self._bring_in(key, source, known)
         except MoorageError as error:
             metrics.count_module_fetch(key.kind, type(error).__name__)
@@ -137,7 +138,7 @@ class ModuleFiles:
             raise
 
     async def _stored(self, key: FileKey) -> ModuleFile | None:
-        return await self._db.read(lambda s: ModuleTable(s).file(*key.identity[:3], key.kind))
+        return await self._db.read(partial(_look_up, key))
 
     async def whole(self, file: ModuleFile) -> ModuleFile | None:
         """Return a stored file if its bytes can be served; None if they must be fetched again.
@@ -361,3 +362,7 @@ class ModuleFiles:
         self._closing = True
         await self._queue.drain(drain_s)
         await self._flight.aclose(cancel=True)
+
+
+def _look_up(key: FileKey, session: Session) -> ModuleFile | None:
+    return ModuleTable(session).file(key.origin_id, key.module, key.version, key.kind)

@@ -373,6 +373,8 @@ async def test_F39_beyond_the_waiters_of_one_file_the_next_is_told_to_come_back(
         await bench.tenant("acme", fake)
         fake.fault(f"/{NAME}/@v/{V}.info", Fault.delay_headers_until_released())
         tasks = [asyncio.ensure_future(bench.ask(INFO, NAME, V)) for _ in range(21)]
+        # The one too many is told at once; all others have joined by then, and wait.
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         await held(fake)
         fake.release()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
