@@ -45,7 +45,11 @@ class Application:
         self._leads = leads
         shared, releases = services.shared, services.releases
         settings, limits = shared.settings, shared.settings.limits
-        notes = {"clock": shared.clock.trouble, "logs": services.sumdb.watch.note}
+        notes = {
+            "clock": shared.clock.trouble,
+            "logs": services.sumdb.watch.note,
+            "audit": shared.audit_head.note,
+        }
         self.health = Health(shared.db, shared.store, releases.keyring, notes, services.origins)
         self._guard = Guard(
             max_url_bytes=limits.url_bytes,
@@ -166,6 +170,8 @@ class Application:
         self._goproxy.decisions.flush()
         await self.services.shared.usage.flush()
         await self.services.shared.refusals.flush(all_windows=True)
+        if self._background is not None:  # not of a database that the start refused
+            await self.services.file_heads()
         await self.services.close()
 
 

@@ -32,6 +32,7 @@ from app.services.assembly import (
     UpkeepServices,
 )
 from app.services.audit import AuditReader
+from app.services.audithead import AuditHead
 from app.services.clock import ClockWatch, Monotonic, Now, Pause, utc_now
 from app.services.datafolder import DataFolder
 from app.services.fsck import Fsck
@@ -198,6 +199,7 @@ def build_shared(
         usage=UsageCounter(db, now),
         refusals=RefusalCounter(db, now),
         audit=AuditReader(db),
+        audit_head=AuditHead(db, settings.data_dir / "keys" / "logs", now),
     )
 
 

@@ -18,6 +18,7 @@ from app.services.usage import FLUSH_S
 _TRY_S = 2.0
 _FLUSH_S = 1.0
 _CLOCK_S = 1.0
+_AUDIT_S = 1.0
 _HEADS_S = 60.0
 _METRICS_S = 2.0
 _JOBS_S = 1.0
@@ -50,6 +51,7 @@ class Worker:
             group.create_task(self._services.shared.watch.run())
             group.create_task(_every(_FLUSH_S, self._flush))
             group.create_task(_every(_CLOCK_S, self._look_at_clock))
+            group.create_task(_every(_AUDIT_S, self._services.shared.audit_head.step))
             group.create_task(_every(_HEADS_S, self._services.sumdb.watch.step))
             group.create_task(_every(FLUSH_S, self._services.shared.usage.flush))
             group.create_task(_every(FLUSH_S, self._services.shared.refusals.flush))

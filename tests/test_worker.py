@@ -118,7 +118,7 @@ async def test_F93_whoever_lost_the_lease_stops_working(
         await services.shared.db.write(
             lambda s: LeaseTable(s).acquire("leader", "host/1/1", later, TTL, dead_owner=None)
         )
-        await seen(lambda: len(loops()) == of_a_follower)  # those of a process that does not lead
+        await seen(lambda: len(loops()) <= of_a_follower)  # those of a process that does not lead
         hits = fake.hits["/dl/"]
         await anyio.sleep(1.2)  # and would have read the index within 1 s
         assert fake.hits["/dl/"] == hits

@@ -50,11 +50,23 @@ def list_rows(
 
 @audit.command()
 def verify(server_url: ServerUrl = None, as_json: Json = False) -> None:
-    """Check the hash chain; ends with 1 at the first row that was changed, removed or moved."""
+    """Check the hash chain; ends with 1 at the first row that was changed, removed or moved.
+
+    Ends with 1 also if an older database was restored: it lacks rows that were written before.
+    """
     result = ask(server_url, "GET", "/audit/verify", may_be_new=False)
     emit(result, as_json, text.verified)
     if not result["intact"]:
         raise typer.Exit(Exit.FAILED)
+
+
+@audit.command()
+def recover(server_url: ServerUrl = None, as_json: Json = False) -> None:
+    """Go on with the rows that the database has, after an older one was restored.
+
+    Make the revocations and denials that were made since the backup again first.
+    """
+    emit(ask(server_url, "POST", "/audit/recover", may_be_new=False), as_json, text.verified)
 
 
 @audit.command()

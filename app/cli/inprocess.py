@@ -46,6 +46,7 @@ def started(settings: "Settings") -> Iterator[Local]:
         services = runner.run(_start(settings))
         try:
             yield Local(services, runner)
+            runner.run(services.file_heads())
         finally:
             runner.run(services.close())
 

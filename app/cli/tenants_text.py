@@ -138,7 +138,9 @@ def verified(result: dict[str, Any]) -> str:
     """Return whether the audit log's chain holds."""
     if result["intact"]:
         return f"intact: {result['rows']} rows"
-    return f"broken at row {result['first_break']}"
+    if result["first_break"] is not None:
+        return f"broken at row {result['first_break']}"
+    return str(result["problem"])
 
 
 def downloads(result: list[dict[str, Any]]) -> "str | Table":

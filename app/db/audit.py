@@ -1,6 +1,7 @@
 """Rows of the audit log: append-only, and chained: each row's hash covers the row before it."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import insert, select
@@ -26,6 +27,14 @@ class AuditRow(Base):
     detail: Mapped[str]
     prev_hash: Mapped[str]
     hash: Mapped[str] = mapped_column(unique=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainHead:
+    """Number and hash of a row; the hash covers all rows before it."""
+
+    seq: int
+    hash: str
 
 
 class AuditLog:
@@ -55,9 +64,7 @@ class AuditLog:
             changes: action, object and detail of each; see `append`.
         """
         self.lock()
-        last = self._session.execute(
-            select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)
-        ).one_or_none()
+        last = self.last()
         seq, prev_hash = (last.seq, last.hash) if last else (0, FIRST_HASH)
         rows = []
         for action, obj, detail in changes:
@@ -79,6 +86,19 @@ class AuditLog:
             prev_hash = this_hash
         if rows:
             self._session.execute(insert(AuditRow), rows)
+
+    def last(self) -> ChainHead | None:
+        """Return number and hash of the newest row; None without rows."""
+        row = self._session.execute(
+            select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)
+        ).one_or_none()
+        return None if row is None else ChainHead(row.seq, row.hash)
+
+    def hash_of(self, seq: int) -> str | None:
+        """Return the hash of a row; None if there is no such row."""
+        return self._session.execute(
+            select(AuditRow.hash).where(AuditRow.seq == seq)
+        ).scalar_one_or_none()
 
     def lock(self) -> None:
         """Let nobody else append until this transaction ends; only the first call asks.

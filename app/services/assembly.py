@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app import logs
-from app.core.errors import KeyringError, NotYetError, SettingsError
+from app.core.errors import KeyringError, MoorageError, NotYetError, SettingsError
 from app.db.engine import Database
 from app.db.installation import database_uid
 from app.db.schema import check_schema
 from app.db.sqlitefile import SqliteFile
 from app.services.audit import AuditReader
+from app.services.audithead import AuditHead
 from app.services.clock import ClockWatch, Now, Pause
 from app.services.datafolder import DataFolder
 from app.services.fsck import Fsck
@@ -94,6 +95,7 @@ class SharedServices:
     usage: UsageCounter
     refusals: RefusalCounter
     audit: AuditReader
+    audit_head: AuditHead
 
     async def start(self) -> None:
         """Check the database and its schema, and remove what crashes left in the store.
@@ -299,6 +301,13 @@ class Services:
             self.releases.ingestion.aclose(drain_s=drain_s),
             self.modules.files.aclose(drain_s=drain_s),
         )
+
+    async def file_heads(self) -> None:
+        """File the newest row of the audit log; the last thing before a clean end."""
+        try:
+            await self.shared.audit_head.step()
+        except MoorageError as error:  # the next process does it
+            _log.warning("audit head not filed", error=str(error))
 
     async def close(self) -> None:
         """End what runs in the background and release everything, higher groups first."""

@@ -3,7 +3,6 @@
 With another database each blob would be missing or an orphan, and a repair would delete them.
 """
 
-import os
 from pathlib import Path
 
 from app.core.errors import UnfitDatabaseError
@@ -54,10 +53,7 @@ class DataFolder:
             owner = self._path.read_text("ascii", "replace").strip() if self._path.exists() else ""
             if owner == uid:
                 return False
-            temp = self._path.with_name(f".{_NAME}.{os.urandom(8).hex()}")
-            durable.create_once(temp, f"{uid}\n".encode())
-            temp.replace(self._path)
-            durable.sync_folder(self._path.parent)
+            durable.replace_file(self._path, f"{uid}\n".encode())
         AuditLog(session).append(
             self._now(), "cli", "database.bind", f"database:{uid}", f"the folder had {owner!a}"
         )

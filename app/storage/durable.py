@@ -119,6 +119,28 @@ def create_once(path: Path, content: bytes) -> None:
         temp.unlink(missing_ok=True)
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Make or replace a small private file (0600) durably; readers find the old or the new one.
+
+    Raises:
+        OSError: the file can't be written; the old one stays.
+    """
+    temp = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            os.write(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        # Crash: a temporary file that nobody reads; the old file stays.
+        temp.replace(path)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
 def publish(temp: Path, target: Path, condition: Callable[[], BlobCondition]) -> None:
     """Give a synced file its final name, durably; temp does not exist afterwards.
 

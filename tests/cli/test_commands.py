@@ -378,7 +378,8 @@ def test_audit_verify_ends_with_1_at_the_first_changed_row(site: Site, warm: War
         db.execute("UPDATE audit SET detail = 'x' WHERE seq = ?", (second,))
     broken = warm.run(site, "audit", "verify", "--json")
     assert broken.code == 1
-    assert broken.json == {"rows": second - 1, "intact": False, "first_break": second}
+    expected = {"rows": second - 1, "intact": False, "first_break": second, "problem": ""}
+    assert broken.json == expected
     assert warm.run(site, "audit", "verify").out == f"broken at row {second}\n"
 
 

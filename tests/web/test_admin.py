@@ -94,6 +94,7 @@ EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
     ("GET", "/api/v1/sumdb/{log}/evidence"): (ADMIN, {200}),
     ("GET", "/api/v1/audit"): (ADMIN, {200}),
     ("GET", "/api/v1/audit/verify"): (ADMIN, {200}),
+    ("POST", "/api/v1/audit/recover"): (ADMIN, {200}),
     ("GET", "/api/v1/audit/downloads"): (OWN, {200}),
     ("GET", "/healthz"): (PUBLIC, {200}),
     ("GET", "/readyz"): (PUBLIC, {200}),
@@ -128,6 +129,7 @@ AUDITED: dict[tuple[str, str], list[str]] = {
     ("POST", "/api/v1/apply"): ["tenant.create"],
     ("POST", f"{T}/log"): ["sumdb.create"],
     ("POST", f"{T}/log/recover"): ["sumdb.recover"],
+    ("POST", "/api/v1/audit/recover"): ["audit.recover"],
     ("POST", f"{T}/sumdb/prefetch"): ["sumdb.prefetch"],
 }
 CHANGES_NOTHING = {  # here: the keys are the same, the file was judged, and the sync is a job's
@@ -228,6 +230,9 @@ async def prepared(site: Site, method: str, path: str) -> dict[str, str]:
         )
     if path.endswith("/prefetch"):
         await services.sumdb.logs.create("acme")
+    if path == "/api/v1/audit/recover":
+        heads = services.shared.settings.data_dir / "keys" / "logs"
+        (heads / "audit.chain").write_text("damaged")
     if path.startswith(f"{T}/log"):
         return await prepared_log(services, method, path)
     if path.endswith("/explain"):

@@ -61,7 +61,12 @@ async def test_a_changed_row_breaks_the_chain(admin: Admin) -> None:
     assert whole["first_break"] is None
     change = text("UPDATE audit SET detail = 'x' WHERE seq = 2")
     await admin.site.services.shared.db.write(lambda s: s.execute(change))
-    assert await admin.get("/audit/verify") == {"rows": 1, "intact": False, "first_break": 2}
+    assert await admin.get("/audit/verify") == {
+        "rows": 1,
+        "intact": False,
+        "first_break": 2,
+        "problem": "",
+    }
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ appended to a log whose database is behind this file, or that has records and no
 """
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from app.core import tlog
 from app.core.errors import BadInputError, StorageError
 from app.core.note import parse_note
 from app.core.tlog import Tree
-from app.storage.durable import storage_errors, sync_folder
+from app.storage.durable import replace_file, storage_errors
 from app.storage.private import make_private_file
 
 
@@ -88,15 +87,5 @@ class HeadFiles:
             yield
 
     def _write(self, name: str, note: bytes) -> None:
-        path = self.path(name)
-        temp = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
         with storage_errors(f"write keys/logs/{name}.head"):
-            descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(descriptor, note)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            # Crash: a temporary file that nobody reads; the old head stays.
-            temp.replace(path)
-            sync_folder(path.parent)
+            replace_file(self.path(name), note)

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Query
 
 from app.core.cursor import cursor_of, key_of
 from app.core.errors import BadInputError
-from app.web.admin.answers import MALFORMED, REFUSED
+from app.services.assembly import Services
+from app.web.admin.answers import MALFORMED, REFUSED, TAKEN
 from app.web.admin.context import PlatformAdmin, Site, TokenHolder
 from app.web.admin.models.audit import AuditOut, DownloadOut, VerifiedOut, audit_out, download_out
 from app.web.admin.models.base import Page
@@ -39,9 +40,22 @@ async def list_changes(
 
 @router.get("/audit/verify", responses=REFUSED)
 async def verify(services: Site, _: PlatformAdmin) -> VerifiedOut:
-    """Check the hash chain."""
+    """Check the hash chain, and that no older database was restored."""
+    return await _verified(services)
+
+
+@router.post("/audit/recover", responses={**REFUSED, **TAKEN})
+async def recover(services: Site, admin: PlatformAdmin) -> VerifiedOut:
+    """Go on after an older database was restored; 409 if nothing is wrong."""
+    await services.shared.audit_head.recover(admin)
+    return await _verified(services)
+
+
+async def _verified(services: Services) -> VerifiedOut:
     rows, first_break = await services.shared.audit.verify()
-    return VerifiedOut(rows=rows, intact=first_break is None, first_break=first_break)
+    problem = await services.shared.audit_head.problem()
+    intact = first_break is None and problem is None
+    return VerifiedOut(rows=rows, intact=intact, first_break=first_break, problem=problem or "")
 
 
 @router.get("/audit/downloads", responses={**REFUSED, **MALFORMED})

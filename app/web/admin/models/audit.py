@@ -19,11 +19,16 @@ class AuditOut(Out):
 
 
 class VerifiedOut(Out):
-    """Whether the hash chain holds; first_break is the seq of the first row that breaks it."""
+    """Whether the hash chain holds, and whether it is as long as it once was.
+
+    first_break is the seq of the first row that breaks the chain. problem says that the database
+    lacks a row that was written before; "" if it does not.
+    """
 
     rows: int
     intact: bool
     first_break: int | None
+    problem: str
 
 
 class DownloadOut(Out):
