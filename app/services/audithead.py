@@ -20,7 +20,7 @@ from app.core.principal import Principal
 from app.db.audit import AuditLog, ChainHead
 from app.db.engine import Database, Session
 from app.services.authorization import require_admin
-from app.services.changes import locked, record
+from app.services.changes import locked
 from app.services.clock import Now
 from app.storage import durable
 from app.storage.durable import storage_errors
@@ -89,8 +89,9 @@ class AuditHead:
             is_readable = filed is not None or not detail
             if is_readable and _problem(session, filed) is None:
                 raise ConflictError("nothing is wrong with the audit log")
-            record(session, self._now(), who, "audit.recover", "audit", detail)
-            return AuditLog(session).last()
+            audit = AuditLog(session)
+            audit.append(self._now(), who.actor, "audit.recover", "audit", detail)
+            return audit.last()
 
         last = await self._db.write(locked(work))
         if last is not None:
