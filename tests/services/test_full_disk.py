@@ -92,3 +92,7 @@ async def test_F88_counts_of_downloads_wait_for_room(services: Services) -> None
     usage.count("acme", "", "known.example/x", "v1.0.0")
     await usage.flush()
     assert usage._downloads.total() == 1
+
+
+async def test_F88_stored_toolchains_are_found(services: Services) -> None:
+    assert await services.modules.toolchains.origin() > 0

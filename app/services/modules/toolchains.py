@@ -26,7 +26,7 @@ from app.core.releasefile import FileRecord, FileState
 from app.core.toolchain import GO_MOD_H1, GO_MOD_TEXT, MODULE_PATH, module_version, read_time
 from app.core.toolchainzip import ToolchainZip
 from app.db.blobs import Blobs
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
 from app.db.generation import bump_generation
 from app.db.modules import ModuleFile, ModuleTable
 from app.db.origins import OriginTable
@@ -221,7 +221,10 @@ class Toolchains:
     async def origin(self) -> int:
         """Return the id of the origin that toolchain modules are kept under."""
         if self._origin is None:
-            self._origin = await self._db.write(lambda s: OriginTable(s).origin(ORIGIN))
+            # What is stored is served on a full disk, too; this is one row for good.
+            self._origin = await self._db.write(
+                lambda s: OriginTable(s).origin(ORIGIN), room=Room.BELOW_FLOOR
+            )
         return self._origin
 
     async def _build(
