@@ -9,8 +9,11 @@ from app.db.engine import Database, Session
 _BATCH = 1000
 
 
-def _rows(after: int, session: Session) -> list[tuple[AuditRecord, str, str]]:
-    return AuditLog(session).rows(after, _BATCH)
+def _check(after: int, prev_hash: str, session: Session) -> tuple[int, str, int | None]:
+    """Check the next rows; return the seq and the hash of the last one, and where it breaks."""
+    rows = AuditLog(session).rows(after, _BATCH)
+    broken = first_break(rows, prev_hash, after)
+    return (*((rows[-1][0].seq, rows[-1][2]) if rows else (after, prev_hash)), broken)
 
 
 class AuditReader:
@@ -39,10 +42,9 @@ class AuditReader:
         """Return the number of valid rows, and the seq of the first invalid row, or None."""
         after, prev_hash = 0, FIRST_HASH
         while True:
-            rows = await self._db.read(partial(_rows, after))
-            broken = first_break(rows, prev_hash, after)
+            last, last_hash, broken = await self._db.read(partial(_check, after, prev_hash))
             if broken is not None:
                 return broken - 1, broken
-            if not rows:
+            if last == after:
                 return after, None
-            after, prev_hash = rows[-1][0].seq, rows[-1][2]
+            after, prev_hash = last, last_hash

@@ -4,6 +4,7 @@ A process that is killed loses the counts of its last seconds; a process that st
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import date
 
 from app import logs
@@ -43,9 +44,8 @@ class UsageCounter:
         downloads, self._downloads = self._downloads, Counter()
         used, self._used = self._used, set()
         today = self._now().date()
-        counts = {Download(today, *key): count for key, count in downloads.items()}
         try:
-            await self._db.write(lambda s: _write(Usage(s), counts, dict.fromkeys(used, today)))
+            await self._db.write(lambda s: _write(Usage(s), today, downloads, used))
         except (DatabaseBusyError, StorageFullError) as error:
             _log.warning("downloads not counted yet", error=str(error))
             if len(downloads) < _MAX_PENDING:
@@ -81,6 +81,8 @@ class UsageCounter:
         )
 
 
-def _write(usage: Usage, counts: dict[Download, int], used: dict[str, date]) -> None:
-    usage.add(counts)
-    usage.mark_used(used)
+def _write(
+    usage: Usage, today: date, downloads: Mapping[tuple[str, str, str, str], int], used: set[str]
+) -> None:
+    usage.add({Download(today, *key): count for key, count in downloads.items()})
+    usage.mark_used(dict.fromkeys(used, today))

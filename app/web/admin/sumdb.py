@@ -1,5 +1,6 @@
 """`/api/v1/tenants/{tenant}/log…`, `…/sumdb/prefetch` and `/api/v1/sumdb…`: checksum databases."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -92,7 +93,8 @@ async def prefetch(
     services: Site, caller: TokenHolder, tenant: TenantName, body: PrefetchIn
 ) -> PrefetchOut:
     """Ask the logs now about what clients will verify later; at most 10,000 versions."""
-    request = PrefetchRequest(parse_go_sum(body.go_sum), body.modules, body.toolchains)
+    summed = await asyncio.to_thread(parse_go_sum, body.go_sum)
+    request = PrefetchRequest(summed, body.modules, body.toolchains)
     return prefetch_out(await services.sumdb.prefetch.run(tenant, request, caller))
 
 
