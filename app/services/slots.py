@@ -17,6 +17,8 @@ from app.services.memory import MemoryBudget
 from app.upstream.goproxy import CONNECTIONS
 
 _MAX_LANES = 4096
+Turn = asyncio.Future[str]
+"""A turn at a FairSemaphore; its result is the key for which the permit is held."""
 
 
 class FairSemaphore:
@@ -33,7 +35,7 @@ class FairSemaphore:
         self._free = permits
         self._has_reserve = has_reserve
         self._held: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by key, the next one first
+        self._waiting: dict[str, deque[Turn]] = {}  # by key, the next one first
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
@@ -50,11 +52,36 @@ class FairSemaphore:
         Raises:
             TimeoutError: no permit was free for wait_s seconds.
         """
-        if self._may_start(key):
-            self._start(key)
+        turn = self.queue(key)
+        if turn.done():
             return
         async with asyncio.timeout(wait_s):
-            await self._wait(key)
+            await self.wait(turn)
+
+    def queue(self, key: str) -> Turn:
+        """Return the turn of a key; it is granted now if a permit is free."""
+        turn: Turn = asyncio.get_running_loop().create_future()
+        self.share(turn, key)
+        return turn
+
+    def share(self, turn: Turn, key: str) -> None:
+        """Let a turn that waits come by the queue of another key, too, whichever is sooner."""
+        if turn.done():
+            return
+        if self._may_start(key):
+            self._start(key)
+            turn.set_result(key)
+        else:
+            self._waiting.setdefault(key, deque()).append(turn)
+
+    async def wait(self, turn: Turn) -> str:
+        """Return the key for which a turn got its permit; `release` that key."""
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self.release(turn.result())  # the permit arrived in the same moment: pass it on
+            raise
 
     def _may_start(self, key: str) -> bool:
         return self._free > (self._held[key] if self._has_reserve else 0)
@@ -62,16 +89,6 @@ class FairSemaphore:
     def _start(self, key: str) -> None:
         self._free -= 1
         self._held[key] += 1
-
-    async def _wait(self, key: str) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, deque()).append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self.release(key)  # the permit arrived in the same moment: pass it on
-            raise
 
     def release(self, key: str) -> None:
         """Give a permit back; waiting keys get it in turn."""
@@ -90,16 +107,16 @@ class FairSemaphore:
         turns = self._waiting.pop(key)
         while turns:
             turn = turns.popleft()
-            if turn.done():  # cancelled
+            if turn.done():  # cancelled, or granted to another key
                 continue
             self._start(key)
-            turn.set_result(None)
+            turn.set_result(key)
             if turns:
                 self._waiting[key] = turns  # at the end, behind all other keys
             return
 
 
-class _Places:
+class Places:
     """Places of fetches that run or wait; when all are in use, shares count.
 
     A tenant then still has its share: half of the places, divided by the number of tenants. Where
@@ -163,7 +180,7 @@ class Slots:
         self._origins: LRUCache[int, FairSemaphore] = LRUCache(_MAX_LANES)
         self._fetches = FairSemaphore(fetches)
         self._wait_s = wait_s
-        self._places = _Places(places)
+        self._places = Places(places)
         self.checks = FairSemaphore(checks)
         self.memory = MemoryBudget(memory_bytes)
 

@@ -138,12 +138,12 @@ class Downloads:
         """Answer, and log it under a request id: all but small hits, which are only counted."""
         token = logs.request_id.set(token_hex(8))
         started = time.monotonic()
+        peer = scope["client"][0] if scope.get("client") else ""
+        client = self._gateways.client_behind(peer, scope["headers"])
         blob: OpenBlob | None = None
         try:
             if answer is None:
-                answer, blob = await self._answer(scope, key)
-            peer = scope["client"][0] if scope.get("client") else ""
-            client = self._gateways.client_behind(peer, scope["headers"])
+                answer, blob = await self._answer(scope, key, client_block(client))
             status, sent = await self._send(answer, blob, client, scope, receive, send)
             _log.info(
                 "request",
@@ -179,7 +179,9 @@ class Downloads:
                 answer = error_answer(error)
             return await self._sender.send(answer, scope, receive, send, blob)
 
-    async def _answer(self, scope: Scope, key: bytes) -> tuple[Answer, OpenBlob | None]:
+    async def _answer(
+        self, scope: Scope, key: bytes, client: str
+    ) -> tuple[Answer, OpenBlob | None]:
         """Return the answer, kept for the next request, and the blob that was opened for it."""
         if scope["method"] not in _METHODS:
             answer = plain(405, "only GET and HEAD are answered here", (b"allow", b"GET, HEAD"))
@@ -191,7 +193,7 @@ class Downloads:
         try:
             request = parse_request(path, scope["query_string"])
             generation = (await self._catalog.current()).generation
-            answer, blob = await self._prepare(request)
+            answer, blob = await self._prepare(request, client)
         except MoorageError as error:
             return error_answer(error), None
         # Under any other query a client could fill the cache with copies of the listings.
@@ -199,7 +201,9 @@ class Downloads:
             self._hot.put(key, generation, answer)
         return answer, blob
 
-    async def _prepare(self, request: DownloadRequest) -> tuple[Answer, OpenBlob | None]:
+    async def _prepare(
+        self, request: DownloadRequest, client: str
+    ) -> tuple[Answer, OpenBlob | None]:
         if request.is_listing:
             await self._freshness.first_index(await self._catalog.current())
             catalog = await self._catalog.current()
@@ -207,7 +211,7 @@ class Downloads:
             key = (catalog.generation, request)
             work = partial(asyncio.to_thread, _listing, catalog, request)
             return await self._listings.do(key, work), None
-        record = await self._find_served(request.name)
+        record = await self._find_served(request.name, client)
         if request.extra:
             return _extra_answer(record, request.extra), None
         sha256, size_bytes = record.sha256, record.file.size_bytes
@@ -217,7 +221,7 @@ class Downloads:
         blob = await self._sender.open(sha256, size_bytes)
         return file_answer(sha256, size_bytes, kind, stored_at), blob
 
-    async def _find_served(self, name: str) -> FileRecord:
+    async def _find_served(self, name: str, client: str) -> FileRecord:
         """Return the record of a file that may go out, ingesting it if settings allow.
 
         Raises:
@@ -230,7 +234,7 @@ class Downloads:
         if record is None:
             raise _absent(name)
         if not self._catalog.policy.serves(record) or record.damaged:
-            record = await self._ingestion.ensure(record.file.filename)
+            record = await self._ingestion.ensure(record.file.filename, client=client)
             await self._catalog.current(fresh=True)
         raise_if_held_back(record)
         return record

@@ -246,6 +246,24 @@ async def test_waiting_tenants_take_turns() -> None:
     assert checks.began == ["acme", "acme", "globex", "initech", "acme", "globex", "acme"]
 
 
+async def test_a_turn_comes_by_the_queue_of_whoever_is_first() -> None:
+    semaphore = FairSemaphore(1, has_reserve=False)
+    await semaphore.acquire("acme")
+    turns = [semaphore.queue("acme") for _ in range(3)]
+    semaphore.share(turns[2], "globex")
+    semaphore.release("acme")
+    assert turns[0].result() == "acme"
+    semaphore.release("acme")
+    assert turns[2].result() == "globex"
+    semaphore.release("globex")
+    assert turns[1].result() == "acme"
+    semaphore.share(turns[1], "globex")  # too late to change anything
+    semaphore.release("acme")
+    assert semaphore._free == 1
+    assert not semaphore._held
+    assert not semaphore._waiting
+
+
 async def test_a_permit_is_not_lost_with_whoever_waited_for_it() -> None:
     checks = Checks(1)
     await checks.start("acme", 1)

@@ -5,10 +5,10 @@ names it, and one transaction makes the file served. A crash before that transac
 an orphaned blob. The next attempt adopts the blob instead of downloading it again.
 """
 
-import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 from app import logs, metrics
 from app.core.digest import Digest
@@ -46,10 +46,25 @@ from app.services.releases.policy import (
     raise_if_held_back,
     silent,
 )
+from app.services.slots import FairSemaphore, Places, Turn
 from app.storage.blobstore import BlobCondition, BlobStore
 from app.upstream.godev import GoDev
 
 _log = logs.get("ingestion")
+
+
+@dataclass(frozen=True, slots=True)
+class _QueuedFile:
+    """A file that waits for its slot, and the clients that ask for it."""
+
+    turn: Turn
+    clients: set[str]
+
+    def ask(self, slots: FairSemaphore, client: str) -> None:
+        """Let the file come by the queue of another client, too."""
+        if client not in self.clients:
+            self.clients.add(client)
+            slots.share(self.turn, client)
 
 
 class Ingestion:
@@ -74,10 +89,13 @@ class Ingestion:
         self.policy = policy
         self._now = now
         self._monotonic = monotonic
+        # The places bound the queue, and fairly; the flight's own bound is never met before that.
         self._flight: Flight[str, FileRecord] = Flight(
-            max_waiters=policy.max_waiters, max_keys=policy.max_queue
+            max_waiters=policy.max_waiters, max_keys=8 * policy.max_queue
         )
-        self._slots = asyncio.Semaphore(policy.parallel)
+        self._places = Places(policy.max_queue)
+        self._slots = FairSemaphore(policy.parallel, has_reserve=False)
+        self._queued: dict[str, _QueuedFile] = {}  # by filename
         self._failures: dict[str, tuple[float, MoorageError]] = {}
         self._closing = False
 
@@ -88,6 +106,7 @@ class Ingestion:
         forced: bool = False,
         report: Report = silent,
         actor: str = "system",
+        client: str = "",
     ) -> FileRecord:
         """Return the record of a served file; ingest the file if it is not served yet.
 
@@ -97,6 +116,7 @@ class Ingestion:
                 remembered failures don't apply.
             report: called with the progress; of concurrent callers only the first one's is used.
             actor: for the audit row.
+            client: the address that asks, "" for background work; clients get slots in turn.
 
         Raises:
             UnknownError: no index has ever named the file.
@@ -118,7 +138,11 @@ class Ingestion:
             self._raise_remembered_failure(filename)
         if self._closing:
             raise OverloadedError("this server is shutting down; ask again", retry_after_s=5)
-        return await self._flight.do(filename, lambda: self._ingest_once(filename, report, actor))
+        if filename in self._queued:
+            self._queued[filename].ask(self._slots, client)
+        return await self._flight.do(
+            filename, lambda: self._ingest_once(filename, report, actor, client)
+        )
 
     async def names_of(self, digest: Digest) -> list[str]:
         """Return the names of the files that have this digest."""
@@ -143,15 +167,21 @@ class Ingestion:
             raise UnknownError(f"{filename} is in no release index that was read so far")
         return record
 
-    async def _ingest_once(self, filename: str, report: Report, actor: str) -> FileRecord:
-        """Ingest under lease and slot; remember a failure, report progress, count the result."""
+    async def _ingest_once(
+        self, filename: str, report: Report, actor: str, client: str
+    ) -> FileRecord:
+        """Ingest under slot and lease; remember a failure, report progress, count the result."""
         started = self._monotonic()
         try:
-            async with self._leases.hold(f"ingest:{filename}") as lease, self._slots:
+            # The slot first: who waits for one must not hold, and renew, a lease meanwhile.
+            async with (
+                self._slot(filename, client),
+                self._leases.hold(f"ingest:{filename}") as lease,
+            ):
                 record = await self._ingest(filename, lease, report, actor)
         except MoorageError as error:
             # A full disk may have room again in the next second, and costs no request upstream.
-            if not isinstance(error, StorageFullError):
+            if not isinstance(error, StorageFullError | OverloadedError):
                 self._remember_failure(filename, error)
             report(Progress(filename, "failed", 0, 0))
             metrics.observe_ingestion(type(error).__name__, self._monotonic() - started)
@@ -162,6 +192,30 @@ class Ingestion:
         report(Progress(filename, "done", record.file.size_bytes, record.file.size_bytes))
         metrics.observe_ingestion(record.state, self._monotonic() - started)
         return record
+
+    @asynccontextmanager
+    async def _slot(self, filename: str, client: str) -> AsyncIterator[None]:
+        """Return a context that holds a slot for a file; wait for the slot.
+
+        Raises:
+            OverloadedError: the client's part of the queue is used up.
+        """
+        if not self._places.take("", client):
+            raise OverloadedError(
+                f"{self.policy.max_queue} other files are fetched or wait for it; try again"
+            )
+        queued = self._queued[filename] = _QueuedFile(self._slots.queue(client), {client})
+        try:
+            try:
+                key = await self._slots.wait(queued.turn)
+            finally:
+                del self._queued[filename]
+            try:
+                yield
+            finally:
+                self._slots.release(key)
+        finally:
+            self._places.give_back("", client)
 
     def _remember_failure(self, filename: str, error: MoorageError) -> None:
         if len(self._failures) > self.policy.max_queue:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio.to_thread
 import pytest
+from sqlalchemy import text
 
 from app.core import errors
 from app.core.digest import Digest
@@ -467,6 +468,71 @@ async def test_no_more_downloads_run_at_once_than_settings_allow(
         fake.release()
         await asyncio.sleep(0.02)
     assert all(record.served for record in await asyncio.gather(*waiting))
+
+
+async def test_whoever_waits_for_a_slot_holds_no_lease_and_clients_get_slots_in_turn(
+    start_services: MakeServices, fake: FakeGodev, put_release: PutRelease
+) -> None:
+    names = [archive_name(f"go1.{minor}.1") for minor in range(90, 97)]
+    for name in names:
+        put_release(name.partition(".linux")[0])
+    fake.fault(f"/go/{names[0]}", Fault.delay_headers_until_released())
+    services = await start_services(releases={"parallel": 1})
+    await services.releases.reader.refresh()
+    ingestion = services.releases.ingestion
+    asked_for = [(name, "10.0.0.1") for name in names[:5]]
+    # The second address asks for a file of the first one's queue, and for one of its own.
+    asked_for += [(names[4], "10.0.0.2"), (names[5], "10.0.0.2"), (names[6], "10.0.0.3")]
+    order: list[str] = []
+
+    async def ask(name: str, client: str) -> None:
+        await ingestion.ensure(name, client=client)
+        if name not in order:
+            order.append(name)
+
+    waiting = []
+    for name, client in asked_for:
+        waiting.append(asyncio.ensure_future(ask(name, client)))
+        while ingestion._places._total < len({n for n, _ in asked_for[: len(waiting)]}):
+            await asyncio.sleep(0.001)
+        if name == names[0]:
+            await anyio.to_thread.run_sync(fake.wait_until, lambda: fake.stalled == 1)
+    while len(ingestion._queued[names[4]].clients) < 2:
+        await asyncio.sleep(0.001)
+    leases = "select count(*) from leases where name like 'ingest:%'"
+    assert await services.shared.db.read(lambda s: s.execute(text(leases)).scalar_one()) == 1
+    fake.release()
+    await asyncio.gather(*waiting)
+    assert order == [names[n] for n in (0, 1, 4, 6, 2, 5, 3)]
+    assert not ingestion._queued
+    assert not ingestion._places._by_tenant
+
+
+async def test_when_the_queue_is_full_another_address_still_has_its_part(
+    start_services: MakeServices, fake: FakeGodev, put_release: PutRelease
+) -> None:
+    names = [archive_name(f"go1.{minor}.1") for minor in range(90, 96)]
+    for name in names:
+        put_release(name.partition(".linux")[0])
+    fake.fault(f"/go/{names[0]}", Fault.delay_headers_until_released())
+    services = await start_services(releases={"parallel": 1}, limits={"cold_queue": 4})
+    await services.releases.reader.refresh()
+    ingestion = services.releases.ingestion
+    waiting = [
+        asyncio.ensure_future(ingestion.ensure(name, client="10.0.0.1")) for name in names[:4]
+    ]
+    await anyio.to_thread.run_sync(fake.wait_until, lambda: fake.stalled == 1)
+    while ingestion._places._total < 4:
+        await asyncio.sleep(0.001)
+    with pytest.raises(errors.OverloadedError):
+        await ingestion.ensure(names[4], client="10.0.0.1")
+    other = asyncio.ensure_future(ingestion.ensure(names[5], client="10.0.0.2"))
+    while ingestion._places._total < 5:
+        await asyncio.sleep(0.001)
+    fake.release()
+    assert all(record.served for record in await asyncio.gather(*waiting, other))
+    # A refusal for want of a place is not remembered as a failure of the file.
+    assert (await ingestion.ensure(names[4], client="10.0.0.1")).served
 
 
 async def test_two_processes_on_one_data_directory_cause_one_download(
