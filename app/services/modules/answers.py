@@ -212,7 +212,8 @@ class ModuleAnswers:
             stale_s = int((self._now() - known.fetched_at).total_seconds())
             _log.warning("stale answer", name=str(query), age_s=stale_s, error=str(error))
             return CachedAnswer(known.body, 0.0, max(stale_s, 1))
-        age = self._now() - answer.fetched_at
+        # Another process may have asked, whose clock is ahead.
+        age = max(self._now() - answer.fetched_at, timedelta(0))
         return CachedAnswer(answer.body, max((ttl - age).total_seconds(), 0.0))
 
     async def _ask(self, query: Query, since: datetime | None, source: Source) -> ModuleAnswer:

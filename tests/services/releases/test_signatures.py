@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,18 @@ import pytest
 from app.core import errors
 from app.core.releasefile import FileState
 from app.services.assembly import Services
+from app.services.clock import utc_now
 from app.web.responses import status_of
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
+from tests.installation import running
 from tests.services.bench import (
     NAME,
     PATH,
+    WallClock,
     assert_sound,
     audited,
     body_of,
@@ -366,3 +370,21 @@ async def test_F66_a_gpg_that_goes_before_its_first_verdict_is_503_and_keeps_the
     assert (await quick.releases.ingestion.ensure(NAME)).state == FileState.VERIFIED
     assert fake.hits[PATH] == 1
     assert len(stored(quick)) == 2
+
+
+async def test_F96_an_archive_that_was_met_with_a_clock_of_2020_is_offered_once_the_clock_is_right(
+    make_settings: MakeSettings, fake: FakeGodev, put_release: PutRelease
+) -> None:
+    """Our clock is no verdict on bytes: the signature is dated in the future of 2020 alone."""
+    put_release()
+    clock = WallClock(datetime(2020, 1, 1, tzinfo=UTC))
+    async with running(make_settings(), clock) as services:
+        await services.releases.reader.refresh()
+        with pytest.raises(errors.NotYetError, match="in the future of this server's clock"):
+            await services.releases.ingestion.ensure(NAME)
+        record = await record_of(services)
+        assert (record.state, record.has_bytes) == (FileState.PENDING_SIGNATURE, True)
+        clock.at = utc_now()
+        [released] = await services.releases.ingestion.judge_again()
+        assert released.state is FileState.VERIFIED
+        assert fake.hits[PATH] == 1
