@@ -51,7 +51,7 @@ class HostAccess:
         Raises:
             DeniedError: the host of one is another tenant's.
         """
-        own = PrivateHosts(tenant.private_hosts)
+        own = _set_of(tenant.private_hosts)
         for upstream in route.upstreams:
             url = _parsed(upstream.url)
             if not policy.private_hosts.covers(url.host, url.port):
@@ -71,12 +71,15 @@ class HostAccess:
         host = "127.0.0.1" if url.host == "localhost" else url.host
         if not is_private_text(host) or self._shared.covers(url.host, url.port):
             return
-        if not PrivateHosts(tenant.private_hosts).covers(url.host, url.port):
+        if not _set_of(tenant.private_hosts).covers(url.host, url.port):
             shown = f"[{url.host}]" if ":" in url.host else url.host
             raise DeniedError(
                 f"{url.origin} is in the own network; a platform admin can list it for the tenant: "
                 f"moorage tenant update {tenant.name} --private-host {shown}:{url.port}"
             )
+
+
+_set_of = lru_cache(maxsize=1024)(PrivateHosts)  # by a tenant's list
 
 
 @lru_cache(maxsize=4096)

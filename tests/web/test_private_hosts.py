@@ -80,6 +80,10 @@ async def test_a_listed_host_is_closed_to_other_tenants_with_all_that_came_from_
         assert (got.status, "private host of other tenants" in got.text) == (403, True)
         explained = await ok(site, "GET", "/tenants/globex/explain?module=example.com/x")
         assert "private host of other tenants" in explained["route_refusal"]
+        assert explained["stored"] == []
+        again = {"module": "example.com/x", "version": "v1.0.0"}
+        status, _ = await refused(site, "POST", "/tenants/globex/refresh", again)
+        assert status == 409
         assert (await site.ask(f"/goproxy/acme/{MOD}")).status == 200
 
 

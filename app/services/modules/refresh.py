@@ -140,9 +140,11 @@ class ModuleRefresh:
         policy = await self._policies.current(fresh=True)
         of_tenant = tenant_in(policy, tenant)
         try:
-            return policy, route_for(of_tenant.routes, policy.private_names, tenant, module)
+            route = route_for(of_tenant.routes, policy.private_names, tenant, module)
+            self._upstreams.access.check(route, policy, of_tenant.tenant)
         except DeniedError as error:  # it is the state of things that forbids it, not who asks
             raise ConflictError(str(error)) from error
+        return policy, route
 
     async def _compare(
         self,
