@@ -285,7 +285,9 @@ def build_modules(
         files=files,
         answers=answers,
         mirrored=mirrored,
-        front=ModuleFront(db, files, answers, absences, upstreams, mirrored, lists, now),
+        front=ModuleFront(
+            db, files, answers, absences, upstreams, mirrored, lists, shared.usage, now
+        ),
         healing=ModuleHealing(db, shared.policies, files, upstreams, toolchains),
         refresh=ModuleRefresh(db, shared.policies, files, absences, upstreams, now),
         log_pass=LogPass(db, files, publiclog.checks, shared.policies, now),

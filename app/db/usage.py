@@ -1,15 +1,19 @@
-"""Rows of usage: downloads by day, tenant, token and version; the last day of a token's use."""
+"""Rows of usage: downloads by day, tenant, token and version; the last day of a token's use.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Also which files of which versions a tenant was ever answered.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from datetime import date
+from typing import Any
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db.base import Base
+from app.db.base import Base, chunks
 from app.db.tokens import TokenRow
 
 
@@ -30,6 +34,33 @@ class DownloadRow(Base):
     count: Mapped[int]
 
 
+class ModuleUseRow(Base):
+    """What a tenant was answered about a module version: "info", "mod", "zip" or "latest".
+
+    A "list" has the version "".
+
+    `tenant_id` is no foreign key: a use that is written after its tenant was removed is no error.
+    The id is never given to another tenant.
+    """
+
+    __tablename__ = "module_uses"
+
+    tenant_id: Mapped[int] = mapped_column(primary_key=True)
+    module: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ModuleUse:
+    """A tenant, by id, and what it was answered; see `ModuleUseRow`."""
+
+    tenant_id: int
+    module: str
+    version: str
+    kind: str
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Download:
     """A version, its tenant and token, and the day (UTC); `token` is an id or ""."""
@@ -47,14 +78,16 @@ class Usage:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    def _insert(self, row: type[Base]) -> Any:
+        """Return an INSERT that may say what to do on a conflict."""
+        is_postgresql = self._session.get_bind().dialect.name == "postgresql"
+        return postgresql_insert(row) if is_postgresql else sqlite_insert(row)
+
     def add(self, counts: Mapping[Download, int]) -> None:
         """Add to the counts of days; missing rows are inserted."""
-        insert = sqlite_insert
-        if self._session.get_bind().dialect.name == "postgresql":
-            insert = postgresql_insert  # type: ignore[assignment]
         # In a fixed order, so that two processes never wait for each other's rows.
         for download, count in sorted(counts.items()):
-            statement = insert(DownloadRow).values(
+            statement = self._insert(DownloadRow).values(
                 day=download.day,
                 tenant=download.tenant,
                 token=download.token,
@@ -68,6 +101,34 @@ class Usage:
                     set_={"count": DownloadRow.count + statement.excluded.count},
                 )
             )
+
+    def add_uses(self, uses: Collection[ModuleUse]) -> None:
+        """Record what tenants were answered; what is recorded already stays."""
+        if uses:
+            # In a fixed order, so that two processes never wait for each other's rows.
+            self._session.execute(
+                self._insert(ModuleUseRow).on_conflict_do_nothing(),
+                [asdict(use) for use in sorted(uses)],
+            )
+
+    def has_use(self, use: ModuleUse) -> bool:
+        """Whether a tenant was ever answered a file."""
+        key = (use.tenant_id, use.module, use.version, use.kind)
+        return self._session.get(ModuleUseRow, key) is not None
+
+    def used_versions(self, tenant_id: int, module: str) -> set[str]:
+        """Return the versions of a module of which a tenant was ever answered a file."""
+        query = select(ModuleUseRow.version).where(
+            ModuleUseRow.tenant_id == tenant_id,
+            ModuleUseRow.module == module,
+            ModuleUseRow.version != "",
+        )
+        return set(self._session.execute(query.distinct()).scalars())
+
+    def remove_uses_of(self, tenant_ids: Collection[int]) -> None:
+        """Remove what tenants that are being removed were answered."""
+        for chunk in chunks(tenant_ids):
+            self._session.execute(delete(ModuleUseRow).where(ModuleUseRow.tenant_id.in_(chunk)))
 
     def mark_used(self, token_ids: Mapping[str, date]) -> None:
         """Record the last day on which tokens were used."""

@@ -33,6 +33,7 @@ from app.core.logstate import LogState
 from app.core.routing import LogPolicy, RecordedRoute, RecordedUpstream
 from app.db.engine import Database
 from app.db.modules import ModuleFile, ModuleTable
+from app.db.usage import ModuleUse
 from app.services.authorization import Permission
 from app.services.clock import Now
 from app.services.modules.answers import (
@@ -52,6 +53,7 @@ from app.services.modules.probes import Probes
 from app.services.modules.troubles import for_client
 from app.services.modules.walk import first_answer
 from app.services.upstreams import Source, Upstreams
+from app.services.usage import UsageCounter
 
 _MAX_AHEAD = 64
 _log = logs.get("modules")
@@ -71,6 +73,7 @@ class ModuleFront:
         upstreams: Upstreams,
         mirrored: MirroredToolchains,
         lists: Lists,
+        usage: UsageCounter,
         now: Now,
     ) -> None:
         self._db = db
@@ -80,6 +83,7 @@ class ModuleFront:
         self._upstreams = upstreams
         self._mirrored = mirrored
         self._lists = lists
+        self._usage = usage
         self._now = now
         self._ahead: set[asyncio.Task[None]] = set()
         self._probes = Probes(db, lambda caller, route, m: self._cached(caller, route, m, LIST))
@@ -99,6 +103,64 @@ class ModuleFront:
         version = None if request.is_query else (request.version or None)
         decision = allowed(permission.decide(version))
         route = self._route(caller, request.module)
+        if not caller.fetch and not caller.principal.is_platform_admin:
+            return await self._answer_used(caller, route, request, permission, decision)
+        resolved = await self._answer(caller, route, request, permission, decision)
+        if caller.fetch:
+            self._usage.answered(_use(caller, request, resolved.version))
+        return resolved
+
+    async def _answer_used(
+        self,
+        caller: Caller,
+        route: RecordedRoute,
+        request: GoproxyRequest,
+        permission: Permission,
+        decision: Decision,
+    ) -> Resolved:
+        """Return the answer for a client that forbids the fetch: only what this tenant has used.
+
+        What is stored because another tenant uses it is answered like what is not stored.
+        """
+        not_stored = _not_stored(_name(request), route, caller)
+        if request.kind is RequestKind.LIST:
+            body = await self._list_of_used(caller, route, request)
+            if not body:
+                raise not_stored
+            visible = await self._lists.visible(body, request.module, permission, caller.tenant)
+            return Resolved(version="", decided_by=decision.by, body=visible, fresh_s=0.0)
+        version = "" if request.is_query else request.version
+        if version and not await self._usage.was_answered(_use(caller, request, version)):
+            raise not_stored
+        try:
+            resolved = await self._answer(caller, route, request, permission, decision)
+        except UnknownError as error:
+            raise not_stored from error
+        if not version and not await self._usage.was_answered(
+            _use(caller, request, resolved.version)
+        ):
+            raise not_stored
+        return resolved
+
+    async def _list_of_used(
+        self, caller: Caller, route: RecordedRoute, request: GoproxyRequest
+    ) -> bytes:
+        """Return the last list, if the tenant was ever answered one; else the versions it used."""
+        module = request.module
+        if await self._usage.was_answered(_use(caller, request, "")):
+            listed = await self._stored_answer(route, module, LIST)
+            if listed is not None:
+                return listed.body
+        return render_list(await self._usage.used_versions(caller.of_tenant.tenant.id, module))
+
+    async def _answer(
+        self,
+        caller: Caller,
+        route: RecordedRoute,
+        request: GoproxyRequest,
+        permission: Permission,
+        decision: Decision,
+    ) -> Resolved:
         try:
             if request.kind is RequestKind.LIST:
                 return await self._list(caller, route, request.module, permission)
@@ -235,16 +297,24 @@ class ModuleFront:
         self, caller: Caller, route: RecordedRoute, module: str, query: str
     ) -> CachedAnswer:
         """Return the last answer of the first upstream that gave one, however old it is."""
-        origins = [u.origin_id for u in route.upstreams]
-        for origin_id in origins:
-            answer = await self._answers.stored(Query(origin_id, module, query))
-            if answer is not None:
-                return answer
+        answer = await self._stored_answer(route, module, query)
+        if answer is not None:
+            return answer
         if query == LIST:
+            origins = [u.origin_id for u in route.upstreams]
             versions = await self._db.read(lambda s: ModuleTable(s).versions(origins, module))
             if versions:
                 return CachedAnswer(render_list(versions), 0.0)
         raise _not_stored(f"{module}@{query.removeprefix('=')}", route, caller)
+
+    async def _stored_answer(
+        self, route: RecordedRoute, module: str, query: str
+    ) -> CachedAnswer | None:
+        for upstream in route.upstreams:
+            answer = await self._answers.stored(Query(upstream.origin_id, module, query))
+            if answer is not None:
+                return answer
+        return None
 
     async def _file(
         self, caller: Caller, route: RecordedRoute, module: str, version: str, kind: RequestKind
@@ -337,6 +407,17 @@ def _check_not_refused(file: ModuleFile) -> None:
         raise VerificationError(
             f"{file.name} is quarantined: the checksum database vouches for other content"
         )
+
+
+def _use(caller: Caller, request: GoproxyRequest, version: str) -> ModuleUse:
+    return ModuleUse(caller.of_tenant.tenant.id, request.module, version, request.kind)
+
+
+def _name(request: GoproxyRequest) -> str:
+    """Return the name of what is asked for: "a.b/c@v1.0.0.zip", "a.b/c@list", "a.b/c@master"."""
+    if not request.version:
+        return f"{request.module}@{request.kind}"
+    return str(request) if request.is_query else f"{request}.{request.kind}"
 
 
 def _not_stored(name: str, route: RecordedRoute, caller: Caller) -> MoorageError:

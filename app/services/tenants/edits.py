@@ -25,6 +25,7 @@ from app.db.rules import RuleTable
 from app.db.tenantlogs import TenantLogTable
 from app.db.tenants import TenantTable
 from app.db.tokens import Tokens
+from app.db.usage import Usage
 
 RecordedNoun = RecordedTenant | RecordedOwnership | RecordedRule | RecordedRoute
 N = TypeVar("N", RecordedTenant, RecordedOwnership, RecordedRule, RecordedRoute)
@@ -93,6 +94,7 @@ def _remove(session: Session, edits: Sequence[Edit]) -> dict[int, int]:
     RuleTable(session).remove_of(tenant_ids)
     OwnershipTable(session).remove_of(tenant_ids)
     TenantLogTable(session).release_of(tenant_ids)
+    Usage(session).remove_uses_of(tenant_ids)
     TenantTable(session).remove_all(tenant_ids)
     return tokens
 

@@ -63,9 +63,10 @@ class Served:
         return [line for line in self.server.events if line["event"] == "decision"]
 
     def has_stored(self, module: str, version: str, suffix: str) -> bool:
-        """Whether a file is served without asking upstream."""
+        """Whether a file is stored; an admin who forbids the fetch is told so."""
         path = f"{escape(module)}/@v/{escape(version)}.{suffix}"
-        return self.get(path, **{"Disable-Module-Fetch": "true"}).status == 200
+        admin = {"Authorization": f"Bearer {self.server.token}", "Disable-Module-Fetch": "true"}
+        return self.get(path, **admin).status == 200
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,9 @@ def _wired(
     box = services.tenants.credentials._box
     upstreams = Upstreams(Goproxies(_client), box, cold, policies, access)
     mirrored = MirroredToolchains(toolchains)
-    front = ModuleFront(db, files, answers, absences, upstreams, mirrored, lists, clock)
+    front = ModuleFront(
+        db, files, answers, absences, upstreams, mirrored, lists, services.shared.usage, clock
+    )
     healing = ModuleHealing(db, policies, files, upstreams, toolchains)
     repair = Repair(db, store, (healing,), clock)
     refresh = ModuleRefresh(db, policies, files, absences, upstreams, clock)
