@@ -355,8 +355,8 @@ class Limits(Section):
         Field(
             ge=16,
             le=1_000_000,
-            description="Open connections, for each process; at most a quarter of the files that it"
-            " may open. Beyond it, health alone is answered.",
+            description="Open connections, for each process; at most half of the files that it may"
+            " open. Beyond it, health alone is answered.",
         ),
     ] = 16_384
     address_connections: Annotated[

@@ -12,7 +12,7 @@ from app.web.tenancy import Gateways, client_block
 
 HEALTH = frozenset({b"/healthz", b"/readyz", b"/version", b"/metrics"})
 _MAX_EXTRA = 64
-_FILES_PER_CONNECTION = 4  # its own descriptor, a second one and a blob of a stream, and a reserve
+_FILES_PER_CONNECTION = 2  # its own descriptor, and one for upstreams, blobs and the database
 _ADDRESS_REFUSAL = 429, "this address has too many connections open; close some and try again"
 _PROCESS_REFUSAL = 503, "too many connections are open here; try again"
 

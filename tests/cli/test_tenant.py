@@ -28,6 +28,12 @@ def test_a_tenants_life(way: Way) -> None:
     assert changed["hosts"] == shown["hosts"]
     again = way.json("tenant", "update", name, "--cold", "0", "--host", "")
     assert (again["limits"]["cold"], again["hosts"], again["title"]) == (None, [], "Life")
+    hosts = ("--private-host", "athens.corp.example:3000", "--private-host", "10.1.2.3")
+    listed = way.json("tenant", "update", name, *hosts)
+    assert listed["private_hosts"] == ["10.1.2.3", "athens.corp.example:3000"]
+    shown_text = way("tenant", "show", name).out
+    assert "private   10.1.2.3 athens.corp.example:3000" in shown_text
+    assert way.json("tenant", "update", name, "--private-host", "")["private_hosts"] == []
     assert name in [t["name"] for t in way.json("tenant", "list")]
     assert way("tenant", "remove", name).out == f"tenant {name} is removed\n"
     assert name not in way("tenant", "list").out
