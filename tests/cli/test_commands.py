@@ -390,6 +390,23 @@ def test_migrate_says_from_where_to_where(site: Site, warm: Warm) -> None:
     assert again == f"the database is at {first.json['after']} already\n"
 
 
+def test_F80_the_folder_of_another_database_is_refused_until_it_is_bound(
+    site: Site, warm: Warm
+) -> None:
+    """Before, `fsck` with a wrong folder called every blob missing, and the others orphans."""
+    assert warm.run(site, "token", "list").code == 0
+    other = site.but(database_url=f"sqlite:///{site.folder / 'other.db'}")
+    for command in (("fsck", "--repair"), ("token", "list"), ("audit", "verify")):
+        refused = warm.run(other, *command)
+        assert (refused.code, refused.out) == (1, "")
+        assert refused.err.startswith("moorage: MOORAGE_DATA_DIR belongs to another database")
+        assert refused.err.endswith("run `moorage migrate --bind`\n")
+    assert warm.run(site, "fsck").code == 0
+    assert warm.run(other, "migrate", "--bind").code == 0
+    assert warm.run(other, "fsck").code == 0
+    assert warm.run(site, "fsck").code == 1
+
+
 def test_an_index_that_was_never_read_is_an_error_and_an_old_one_a_warning(
     site: Site, warm: Warm, fake: FakeGodev, put_release
 ) -> None:
