@@ -394,7 +394,7 @@ def test_F80_the_folder_of_another_database_is_refused_until_it_is_bound(
     site: Site, warm: Warm
 ) -> None:
     """Before, `fsck` with a wrong folder called every blob missing, and the others orphans."""
-    assert warm.run(site, "token", "list").code == 0
+    assert warm.run(site, "token", "create", "--name", "a").code == 0
     other = site.but(database_url=f"sqlite:///{site.folder / 'other.db'}")
     for command in (("fsck", "--repair"), ("token", "list"), ("audit", "verify")):
         refused = warm.run(other, *command)
