@@ -66,14 +66,40 @@ def compare_builds(
     for turn in range(rounds):
         pair = ((0, ours), (1, direct))
         for which, url in pair if turn % 2 == 0 else reversed(pair):
-            times[which].append(_build_s(folder / f"{turn}-{which}", url, turn, modules))
+            paths = [f"example.com/t{turn}/m{n:04}" for n in range(modules)]
+            times[which].append(build_s(folder / f"{turn}-{which}", url, paths))
     what = f"cold `go mod download` of {modules} modules, upstream answers after {latency}"
     return Comparison(what, "directly", "s", *times, aim=1.2, less_is_better=True)
 
 
-def _build_s(folder: Path, url: str, turn: int, modules: int) -> float:
+def crowd_s(folder: Path, url: str, modules: list[list[str]]) -> float:
+    """Return the seconds in which clients, starting at once, have their modules: a list for each.
+
+    A failure ends the run.
+    """
+    clients = [
+        threading.Thread(
+            target=lambda n=number, p=paths: took.append(build_s(folder / str(n), url, p)),
+            daemon=True,
+        )
+        for number, paths in enumerate(modules)
+    ]
+    took: list[float] = []
+    began = time.perf_counter()
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    took_s = time.perf_counter() - began
+    if len(took) < len(clients):
+        sys.exit(f"{len(clients) - len(took)} of {len(clients)} clients failed")
+    return took_s
+
+
+def build_s(folder: Path, url: str, paths: list[str]) -> float:
+    """Return the seconds of `go mod download` of modules by their paths; a failure ends the run."""
     go = Go(folder, url)
-    requires = "".join(f"\texample.com/t{turn}/m{n:04} {_VERSION}\n" for n in range(modules))
+    requires = "".join(f"\t{path} {_VERSION}\n" for path in paths)
     go.write("go.mod", f"module m\n\ngo 1.21\n\nrequire (\n{requires})\n")
     began = time.perf_counter()
     ended = go.run("mod", "download")

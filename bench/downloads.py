@@ -37,7 +37,7 @@ def run(*, rounds: int, seconds: int) -> list[Result]:
             moorage(environment, _WORKERS) as ours,
             nginx(_mirror(data, ours.url, folder), folder, _WORKERS) as theirs,
         ):
-            return _compare(ours.url + "dl/" + _NAME, theirs + _NAME, rounds, seconds)
+            return _compare(ours.url + "dl/" + _NAME, theirs.url + _NAME, rounds, seconds)
 
 
 def _mirror(data: bytes, ours: str, folder: Path) -> Path:

@@ -27,14 +27,14 @@ from bench.transfers import asking, body_of
 from tests.fakes.modules import Module, many, module
 from tests.nouns import a_route, a_rule, a_tenant
 
-_WORKERS = 2
-_CONNECTIONS = 32
-_HIT = "example.com/hit"
-_VERSION = "v1.0.0"
+WORKERS = 2
+CONNECTIONS = 32
+HIT = "example.com/hit"
+VERSION = "v1.0.0"
 _ZIP_BYTES = 256 * 1024
-_BIG_BYTES = 100_000_000
+BIG_BYTES = 100_000_000
 _RATE = 40_000_000
-_MODULES = 200
+MODULES = 200
 _MODULE_BYTES = 50_000
 _SLOW_LISTS = 40
 _SLOW_S = 20
@@ -63,7 +63,7 @@ def run(*, rounds: int, seconds: int) -> list[Result]:
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
         cache = folder / "upstream"
-        _fill(cache, rounds)
+        fill_upstreams(cache, rounds)
 
         def tenant(name: str, *options: str, is_open: bool = True) -> Tenant:
             log = folder / f"{name}.log"
@@ -74,7 +74,7 @@ def run(*, rounds: int, seconds: int) -> list[Result]:
         slow = tenant("slow", "--latency", str(_SLOW_S))
         paced, free = tenant("paced", "--rate", str(_RATE)), tenant("free")
         near, far = tenant("near"), tenant("far", "--latency", "0.02")
-        with _served(folder, (hits, slow, paced, free, near, far)) as (ours, token):
+        with served(folder, (hits, slow, paced, free, near, far)) as (ours, token):
             results = _hits(ours, token, folder, rounds, seconds)
             results.append(_during_lists(ours, token, slow, rounds, seconds))
             for one, rate in ((paced, f"at {_RATE // 1_000_000} MB/s"), (free, "unlimited")):
@@ -83,25 +83,27 @@ def run(*, rounds: int, seconds: int) -> list[Result]:
             for one, latency in ((near, "0 ms"), (far, "20 ms")):
                 base = f"{ours.url}goproxy/{one.name}"
                 results.append(
-                    compare_builds(one.upstream, base, folder / one.name, latency, rounds, _MODULES)
+                    compare_builds(one.upstream, base, folder / one.name, latency, rounds, MODULES)
                 )
             return results
 
 
-def _fill(cache: Path, rounds: int) -> None:
+def fill_upstreams(cache: Path, rounds: int) -> None:
     """Write what the upstreams serve."""
-    _write(cache, module(_HIT, _VERSION, padding_bytes=_ZIP_BYTES))
+    put_module(cache, module(HIT, VERSION, padding_bytes=_ZIP_BYTES))
     for number in range(rounds * _SLOW_LISTS):
         folder = cache / f"example.com/slow{number}" / "@v"
         folder.mkdir(parents=True)
-        (folder / "list").write_text(f"{_VERSION}\n")
+        (folder / "list").write_text(f"{VERSION}\n")
     for turn in range(rounds):
-        _write(cache, module(f"example.com/big{turn}", _VERSION, padding_bytes=_BIG_BYTES))
-        for one in many(_MODULES, under=f"example.com/t{turn}", padding_bytes=_MODULE_BYTES):
-            _write(cache, one)
+        put_module(cache, module(f"example.com/big{turn}", VERSION, padding_bytes=BIG_BYTES))
+        for under in (f"example.com/t{turn}", f"example.com/crowd{turn}"):
+            for one in many(MODULES, under=under, padding_bytes=_MODULE_BYTES):
+                put_module(cache, one)
 
 
-def _write(cache: Path, one: Module) -> None:
+def put_module(cache: Path, one: Module) -> None:
+    """Write a module as a module cache's cache/download has it."""
     folder = cache / one.path / "@v"
     folder.mkdir(parents=True)
     (folder / "list").write_text(f"{one.version}\n")
@@ -110,7 +112,7 @@ def _write(cache: Path, one: Module) -> None:
 
 
 @contextmanager
-def _served(folder: Path, tenants: tuple[Tenant, ...]) -> Iterator[tuple[Served, str]]:
+def served(folder: Path, tenants: tuple[Tenant, ...]) -> Iterator[tuple[Served, str]]:
     """Serve tenants with Moorage; yield it and the Authorization line of the closed one."""
     allow = ["127.0.0.0/8"]
     settings = Settings(
@@ -126,7 +128,7 @@ def _served(folder: Path, tenants: tuple[Tenant, ...]) -> Iterator[tuple[Served,
         "MOORAGE_SUMDB__UPSTREAMS": "[]",
     }
     encoded = base64.b64encode(f"go:{secret}".encode()).decode()
-    with moorage(environment, _WORKERS) as ours:
+    with moorage(environment, WORKERS) as ours:
         yield ours, f"Authorization: Basic {encoded}"
 
 
@@ -158,16 +160,16 @@ async def _record(services: Services, tenant: Tenant) -> None:
 
 
 def _hits(ours: Served, token: str, folder: Path, rounds: int, seconds: int) -> list[Result]:
-    base = f"{ours.url}goproxy/hits/{_HIT}/@v/"
-    names = [f"{_VERSION}.info", f"{_VERSION}.mod", "list", f"{_VERSION}.zip"]
+    base = f"{ours.url}goproxy/hits/{HIT}/@v/"
+    names = [f"{VERSION}.info", f"{VERSION}.mod", "list", f"{VERSION}.zip"]
     root = folder / "html"
     root.mkdir()
     for name in names:
         (root / name).write_bytes(body_of(base + name, token))
     results: list[Result] = []
-    with nginx(root, folder, _WORKERS) as theirs:
+    with nginx(root, folder, WORKERS) as theirs:
         for name in names:
-            loads = _turns(base + name, theirs + name, token, rounds, seconds)
+            loads = _turns(base + name, theirs.url + name, token, rounds, seconds)
             results += _compared(name, *loads)
     return results
 
@@ -178,18 +180,18 @@ def _turns(
     """Load both in alternating turns, with the same headers."""
     loads: tuple[list[Load], list[Load]] = ([], [])
     for url in (ours, theirs):  # a turn that isn't counted: caches, processes waking up
-        wrk(url, connections=_CONNECTIONS, seconds=1, headers=(token,))
+        wrk(url, connections=CONNECTIONS, seconds=1, headers=(token,))
     for turn in range(rounds):
         pair = ((0, ours), (1, theirs))
         for which, url in pair if turn % 2 == 0 else reversed(pair):
-            load = wrk(url, connections=_CONNECTIONS, seconds=seconds, headers=(token,))
+            load = wrk(url, connections=CONNECTIONS, seconds=seconds, headers=(token,))
             loads[which].append(load)
     return loads
 
 
 def _compared(name: str, ours: list[Load], theirs: list[Load]) -> list[Result]:
     is_zip = name.endswith(".zip")
-    what = "256 KB zip" if is_zip else name.removeprefix(_VERSION)
+    what = "256 KB zip" if is_zip else name.removeprefix(VERSION)
     rates = ([one.requests_s for one in ours], [one.requests_s for one in theirs])
     slowest = ([one.p99_ms for one in ours], [one.p99_ms for one in theirs])
     aim = 0.9 if is_zip else 0.6
@@ -202,13 +204,13 @@ def _compared(name: str, ours: list[Load], theirs: list[Load]) -> list[Result]:
 def _during_lists(ours: Served, token: str, slow: Tenant, rounds: int, seconds: int) -> Result:
     """Load a cached .mod while lists wait for their upstream; all of them must still wait after."""
     slowest: list[float] = []
-    mod = f"{ours.url}goproxy/hits/{_HIT}/@v/{_VERSION}.mod"
-    wrk(mod, connections=_CONNECTIONS, seconds=1, headers=(token,))
+    mod = f"{ours.url}goproxy/hits/{HIT}/@v/{VERSION}.mod"
+    wrk(mod, connections=CONNECTIONS, seconds=1, headers=(token,))
     for turn in range(rounds):
         numbers = range(turn * _SLOW_LISTS, (turn + 1) * _SLOW_LISTS)
         urls = [f"{ours.url}goproxy/{slow.name}/example.com/slow{n}/@v/list" for n in numbers]
         with asking(urls):
-            load = wrk(mod, connections=_CONNECTIONS, seconds=min(seconds, _SLOW_S // 2),
+            load = wrk(mod, connections=CONNECTIONS, seconds=min(seconds, _SLOW_S // 2),
                        headers=(token,))  # fmt: skip
         slowest.append(load.p99_ms)
     return Bound(f".mod, hit, p99 while {_SLOW_LISTS} lists wait for upstream", "ms", slowest, 10)

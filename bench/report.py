@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+OURS = "Moorage"
+PEERS = ("goproxy", "nginx", "direct")
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -55,6 +58,58 @@ class Comparison:
             f"| **{self.ratio:.2f}×** ({min(self._turns):.2f}–{max(self._turns):.2f}) "
             f"| {'≤' if self.less_is_better else '≥'} {self.aim}× |"
         )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One quantity of Moorage and of each of its peers, in turns of the same run.
+
+    Attributes:
+        what: for people.
+        unit: of all figures.
+        figures: one figure a turn, by server; Moorage is one of them, a peer may be missing.
+        aims: by peer, the ratio aimed at: at least, or at most where less is better.
+        less_is_better: the figures are times, not rates.
+    """
+
+    what: str
+    unit: str
+    figures: dict[str, list[float]]
+    aims: dict[str, float] = field(default_factory=dict)
+    less_is_better: bool = True
+
+    def ratios(self, peer: str) -> list[float]:
+        """Return Moorage / peer, for each turn."""
+        pairs = zip(self.figures[OURS], self.figures[peer], strict=True)
+        return [ours / theirs for ours, theirs in pairs if theirs]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "what": self.what,
+            "unit": self.unit,
+            "figures": self.figures,
+            "ratios": {peer: round(median(self.ratios(peer)), 3) for peer in self._peers},
+            "aims": self.aims,
+            "less_is_better": self.less_is_better,
+        }
+
+    @property
+    def _peers(self) -> list[str]:
+        return [name for name in self.figures if name != OURS and self.ratios(name)]
+
+    def row(self) -> str:
+        """Return its line of the Markdown table."""
+        cells = [self._cell(peer) if peer in self._peers else "" for peer in PEERS]
+        sign = "≤" if self.less_is_better else "≥"
+        aims = ", ".join(f"{sign} {aim:g}× {peer}" for peer, aim in self.aims.items())
+        ours = _span(self.figures[OURS], self.unit)
+        return f"| {self.what} | {ours} | {' | '.join(cells)} | {aims} |"
+
+    def _cell(self, peer: str) -> str:
+        ratios = self.ratios(peer)
+        spread = f"**{median(ratios):.2f}×** ({min(ratios):.2f}–{max(ratios):.2f})"
+        return f"{_shown(median(self.figures[peer]))}: {spread}"
 
 
 @dataclass(frozen=True)
@@ -171,7 +226,7 @@ def _quantiles(waits_ms: list[float]) -> list[float]:
     return [ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)], ordered[-1]]
 
 
-Result = Comparison | Bound | Rate | Disturbance
+Result = Comparison | Standing | Bound | Rate | Disturbance
 
 
 def _shown(figure: float) -> str:
@@ -184,8 +239,9 @@ def _span(figures: list[float], unit: str) -> str:
 
 
 def render(results: list[Result]) -> str:
-    """Return Markdown tables: ratios, what a victim waits, then figures of Moorage alone."""
+    """Return Markdown tables: ratios, peers, what a victim waits, figures of Moorage alone."""
     ratios = [result.row() for result in results if isinstance(result, Comparison)]
+    standings = [result.row() for result in results if isinstance(result, Standing)]
     waits = [result.row() for result in results if isinstance(result, Disturbance)]
     bounds = [result.row() for result in results if isinstance(result, Bound | Rate)]
     lines: list[str] = []
@@ -194,6 +250,15 @@ def render(results: list[Result]) -> str:
             "| what | Moorage (median) | reference (median) | ratio (min–max) | aim |",
             "|---|---|---|---|---|",
             *ratios,
+        ]
+    if standings:
+        lines += [
+            *([""] if lines else []),
+            f"| what | {OURS}, median (min–max) "
+            + "".join(f"| {peer}: {OURS} / {peer} (min–max) " for peer in PEERS)
+            + "| aim |",
+            f"|{'---|' * (len(PEERS) + 3)}",
+            *standings,
         ]
     if waits:
         lines += [

@@ -56,9 +56,17 @@ def free_port() -> int:
         return port
 
 
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds, in user mode and in the kernel, of a process and its descendants."""
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    own_s = sum(map(int, stat[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own_s + sum(cpu_s(int(child)) for child in children)
+
+
 @contextmanager
-def nginx(root: Path, folder: Path, workers: int) -> Iterator[str]:
-    """Serve root with nginx as its defaults for static files are; yield the base URL."""
+def nginx(root: Path, folder: Path, workers: int) -> Iterator[Served]:
+    """Serve root with nginx as its defaults for static files are; yield where."""
     port = free_port()
     temps = "\n".join(
         f"{kind}_temp_path {folder}/{kind};"
@@ -72,10 +80,10 @@ def nginx(root: Path, folder: Path, workers: int) -> Iterator[str]:
         http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000; {temps}
         server {{ listen 127.0.0.1:{port} backlog=4096; root {root}; }} }}"""
     )
-    with _running(["nginx", "-e", f"{folder}/error.log", "-c", str(config)], {}):
+    with _running(["nginx", "-e", f"{folder}/error.log", "-c", str(config)], {}) as pid:
         base = f"http://127.0.0.1:{port}/"
         _wait_for(base, statuses=(200, 403, 404))
-        yield base
+        yield Served(base, pid)
 
 
 @contextmanager
@@ -92,6 +100,25 @@ def moorage(environment: dict[str, str], workers: int) -> Iterator[Served]:
     with _running([str(Path(sys.executable).parent / "moorage"), "serve"], settings) as pid:
         base = f"http://127.0.0.1:{port}/"
         _wait_for(base + "readyz", statuses=(200,))
+        yield Served(base, pid)
+
+
+@contextmanager
+def goproxy(binary: Path, upstream: str, folder: Path) -> Iterator[Served]:
+    """Serve with goproxy (github.com/goproxy/goproxy), which asks upstream; yield where."""
+    port = free_port()
+    folder.mkdir()
+    command = [str(binary), "server", "--address", f"127.0.0.1:{port}"]
+    environment = {
+        "GOPROXY": upstream,
+        "GOSUMDB": "off",
+        "GOENV": "off",
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+    }
+    with _running([*command, "--cacher-dir", str(folder / "cache")], environment) as pid:
+        base = f"http://127.0.0.1:{port}/"
+        _wait_for(base, statuses=(400, 404))
         yield Served(base, pid)
 
 

@@ -160,7 +160,7 @@ def _hits(
     results: list[Result] = []
     with nginx(root, folder, _WORKERS) as theirs:
         for number, (what, path) in enumerate(paths.items()):
-            loads = _turns(ours.url + path, f"{theirs}{number}", rounds, seconds)
+            loads = _turns(ours.url + path, f"{theirs.url}{number}", rounds, seconds)
             rates = ([one.requests_s for one in loads[0]], [one.requests_s for one in loads[1]])
             results.append(Comparison(f"{what}, hit", "nginx", "requests/s", *rates, aim=0.5))
     return results
