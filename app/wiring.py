@@ -400,9 +400,11 @@ def _tenants_client(
     pause: Pause,
     limits: UpstreamLimits,
     ca_pem: str,
-    private_hosts: tuple[str, ...],
+    private_hosts: tuple[str, ...] | None,
 ) -> HttpClient:
-    """Return a client of an upstream of those tenants that have these private hosts."""
+    """Return a client of an upstream of those tenants that have these private hosts, or all."""
+    if private_hosts is None:
+        return _http_client(settings, pause, limits, ca_pem)
     hosts = PrivateHosts((*_shared_hosts(settings), *private_hosts))
     return _http_client(settings, pause, limits, ca_pem, hosts)
 

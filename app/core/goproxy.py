@@ -1,6 +1,6 @@
 """The GOPROXY protocol's texts: request paths, lists, .info. Follows golang.org/ref/mod and cmd/go.
 
-Each request has one accepted path. The only exception is "%21", which `go` sends for "!". Not here:
+Each request has one accepted path, once its percent-encoding is taken away (`urlpath`). Not here:
 which versions a tenant may see (`acl`).
 """
 
@@ -14,7 +14,7 @@ from functools import lru_cache
 from heapq import merge
 
 from app.core import module as modules
-from app.core import pseudo, semver
+from app.core import pseudo, semver, urlpath
 from app.core.errors import BadInputError, UnknownError
 
 MAX_INFO_BYTES = 64 * 1024
@@ -24,7 +24,8 @@ MAX_ELEMENTS = 100
 CLOCK_SKEW = timedelta(days=1)
 _SORTED_AT_ONCE = 4096
 
-_VISIBLE = re.compile(rb"[\x21-\x7e]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SLASH_IN_QUERY = re.compile(rb".*/@v/[^/]*%2f[^/]*\.info", re.IGNORECASE)
 _TIME = re.compile(
     r"(\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -73,8 +74,20 @@ class GoproxyRequest:
         return f"{self.module}@{self.version}" if self.version else self.module
 
 
+def decode_path(path: bytes) -> bytes:
+    """Return the path of a URL with its percent-encoding taken away, once.
+
+    Raises:
+        BadInputError: it is malformed, or hides what must be plain; see `urlpath.decode`.
+        UnknownError: it asks for a branch or tag with a slash.
+    """
+    if _SLASH_IN_QUERY.fullmatch(path):
+        raise _slash_in_query()
+    return urlpath.decode(path)
+
+
 def parse_path(path: bytes) -> GoproxyRequest:
-    """Return the request of a path, the part of the URL after the proxy's base.
+    """Return the request of a decoded path, the part of the URL after the proxy's base.
 
     b"github.com/!burnt!sushi/toml/@v/v1.4.0.zip" is the zip of github.com/BurntSushi/toml v1.4.0.
 
@@ -82,7 +95,7 @@ def parse_path(path: bytes) -> GoproxyRequest:
         BadInputError: the path is malformed; the message says what would be right.
         UnknownError: the path is well formed, but names no endpoint of the protocol.
     """
-    text = _plain_text(path)
+    text = _text(path)
     if text in ("@latest", "@v/list") or text.startswith("@v/"):
         raise UnknownError("there is no module path before the @; ask for <module>/@v/list")
     if text.count("/@v/") > 1:
@@ -99,15 +112,13 @@ def parse_path(path: bytes) -> GoproxyRequest:
     return _file(escaped_module, rest)
 
 
-def _plain_text(path: bytes) -> str:
-    if not _VISIBLE.fullmatch(path):
-        raise BadInputError("the path has a byte that is not visible ASCII")
-    text = path.decode("ascii").replace("%21", "!")
-    if "%" in text:
-        after = text.rpartition("/@v/")[2]
-        if after.endswith(".info") and "%2f" in after.lower() and "/@v/" in text:
-            raise _slash_in_query()
-        raise BadInputError("percent-encoding is not used in GOPROXY paths, but for %21")
+def _text(path: bytes) -> str:
+    try:
+        text = path.decode()
+    except UnicodeDecodeError as error:
+        raise BadInputError("the path is not UTF-8") from error
+    if _CONTROL.search(text):
+        raise BadInputError("the path has a control character")
     return text
 
 

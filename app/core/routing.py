@@ -81,11 +81,16 @@ class Upstream(Noun):
 
 
 class RecordedUpstream(Upstream):
-    """One upstream of a route."""
+    """One upstream of a route.
+
+    is_platforms: a platform admin wrote its URL. It may have a private address that is not listed
+        for the tenant, until somebody of the tenant writes another URL in its place.
+    """
 
     # The origin's identity, URL and credential together; content is stored under it.
     origin_id: int = Field(exclude=True)
     credential_id: int | None = Field(exclude=True)
+    is_platforms: bool = Field(default=False, exclude=True)
 
 
 class Route(Noun):

@@ -60,6 +60,7 @@ class RouteUpstreamRow(Base):
     metadata_s: Mapped[float]
     zip_s: Mapped[float]
     ca_pem: Mapped[str]
+    is_platforms: Mapped[bool]
 
 
 class RouteTable:
@@ -163,6 +164,7 @@ class RouteTable:
                 "position": position,
                 "origin_id": origins[origin_key(route, upstream)],
                 "credential_id": upstream.credential_id,
+                "is_platforms": upstream.is_platforms,
             }
             for route_id, route in routes.items()
             for position, upstream in enumerate(route.upstreams)

@@ -34,9 +34,9 @@ class Source:
 class HostAccess:
     """Says which hosts in the own network the upstreams of a tenant may have.
 
-    A platform admin lists them for the tenant, or the settings list them for every tenant. A host
-    that some tenants list is closed to all others, whether its address is private or not: content
-    that came from it is stored for all who may use it.
+    A platform admin lists them for the tenant, or writes the route, or the settings list them for
+    every tenant. A host that some tenants list is closed to routes that others write, whether its
+    address is private or not: content that came from it is stored for all who may use it.
 
     Args:
         shared: of the settings.
@@ -54,7 +54,7 @@ class HostAccess:
         own = _set_of(tenant.private_hosts)
         for upstream in route.upstreams:
             url = _parsed(upstream.url)
-            if not policy.private_hosts.covers(url.host, url.port):
+            if upstream.is_platforms or not policy.private_hosts.covers(url.host, url.port):
                 continue
             if not self._shared.covers(url.host, url.port) and not own.covers(url.host, url.port):
                 raise DeniedError(
@@ -123,7 +123,8 @@ class Upstreams:
             StorageError: the credential can't be opened with the present key.
         """
         credential = self._credential(upstream, policy)
-        proxy = self._proxies.open(upstream, credential, tenant.private_hosts)
+        hosts = None if upstream.is_platforms else tenant.private_hosts
+        proxy = self._proxies.open(upstream, credential, hosts)
         return Source(proxy, tenant.name, tenant.limits.cold or self._slots, client)
 
     async def step(self) -> None:

@@ -7,6 +7,7 @@ for clients.
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from cachetools import LRUCache
 
@@ -19,6 +20,7 @@ from app.upstream.limits import UpstreamLimits
 
 CONNECTIONS = 64
 _MAX_CLIENTS = 256
+_UNQUOTED = "!$&+=@~"  # as `go`, but for the exclamation mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Goproxy:
     proxies: "Goproxies"
     upstream: RecordedUpstream
     credential: Credential | None
-    private_hosts: tuple[str, ...] = ()
+    private_hosts: tuple[str, ...] | None = ()
 
     async def get(self, path: str, max_bytes: int) -> bytes:
         """Return a small body: a list, .info, .mod or @latest.
@@ -105,9 +107,11 @@ class Goproxies:
         make: makes a client from limits, a CA bundle in PEM, and the private hosts of a tenant.
     """
 
-    def __init__(self, make: Callable[[UpstreamLimits, str, tuple[str, ...]], HttpClient]) -> None:
+    def __init__(
+        self, make: Callable[[UpstreamLimits, str, tuple[str, ...] | None], HttpClient]
+    ) -> None:
         self._make = make
-        self._clients: LRUCache[tuple[int, float, str, tuple[str, ...]], _Shared] = LRUCache(
+        self._clients: LRUCache[tuple[int, float, str, tuple[str, ...] | None], _Shared] = LRUCache(
             _MAX_CLIENTS
         )
         self._evicted: set[_Shared] = set()  # those that a request still borrows
@@ -116,14 +120,17 @@ class Goproxies:
         self,
         upstream: RecordedUpstream,
         credential: Credential | None,
-        private_hosts: tuple[str, ...] = (),
+        private_hosts: tuple[str, ...] | None = (),
     ) -> Goproxy:
-        """Return an upstream with its credential, which reaches those private hosts, too."""
+        """Return an upstream with its credential, which reaches those private hosts, too.
+
+        private_hosts: None stands for every host of the networks that are allowed.
+        """
         return Goproxy(self, upstream, credential, private_hosts)
 
     @asynccontextmanager
     async def lend(
-        self, upstream: RecordedUpstream, private_hosts: tuple[str, ...] = ()
+        self, upstream: RecordedUpstream, private_hosts: tuple[str, ...] | None = ()
     ) -> AsyncIterator[HttpClient]:
         """Return a context with the upstream's own client, which stays open inside."""
         key = (upstream.origin_id, upstream.connect_s, upstream.ca_pem, private_hosts)
@@ -166,6 +173,8 @@ class Goproxies:
 def path_of(module: str, kind: RequestKind, version: str = "") -> str:
     """Return the escaped path below a proxy's base: "github.com/!burnt!sushi/toml/@v/v1.4.0.zip".
 
+    What a URL's path can't hold is percent-encoded: the branch "fix#1" gives "…/@v/fix%231.info".
+
     Args:
         module: plain path.
         kind: of the request.
@@ -176,4 +185,5 @@ def path_of(module: str, kind: RequestKind, version: str = "") -> str:
         return f"{escaped}/@latest"
     if kind is RequestKind.LIST:
         return f"{escaped}/@v/list"
-    return f"{escaped}/@v/{modules.escape_version(version)}.{kind}"
+    quoted = quote(modules.escape_version(version), safe=_UNQUOTED)
+    return f"{escaped}/@v/{quoted}.{kind}"

@@ -19,6 +19,7 @@ from app.core.errors import (
     UnauthenticatedError,
     UnknownError,
 )
+from app.core.goproxy import decode_path
 from app.core.token import looks_like_token
 from app.services.authorization import authenticate, principal_of, token_of
 from app.services.clock import Now
@@ -80,7 +81,7 @@ class Admission:
             is_counted: whether the request counts for the tenant's rate; False for a second look.
 
         Raises:
-            BadInputError: path and gateway name different tenants.
+            BadInputError: the path is malformed; path and gateway name different tenants.
             UnauthenticatedError: the tenant needs a token, and there is none, or no valid one.
             DeniedError: there is no such tenant, and the token is another one's.
             UnknownError: there is no such tenant.
@@ -88,7 +89,7 @@ class Admission:
         """
         policy, now = await self._policies.current(), self._now()
         headers: list[Header] = scope["headers"]
-        path: bytes = scope["raw_path"]
+        path = decode_path(scope["raw_path"])
         whole = path if path.startswith(PREFIX) else path + b"/"
         to = parse_tenant_path(whole, headers, peer, self._gateways, policy.hosts)
         try:

@@ -1,4 +1,4 @@
-"""The key that a prepared answer is kept under: path, credential and, without a tenant, the Host.
+"""The key of a prepared answer: decoded path, credential and, without a tenant, the Host.
 
 So whoever asks with another credential, or by another host name, never meets this answer. The
 query is no part of the key: it changes no answer, and with a query in the key a client could have
@@ -6,6 +6,8 @@ each request answered anew.
 """
 
 from app.core.digest import Digest
+from app.core.errors import BadInputError
+from app.core.urlpath import decode
 from app.web.responses import Header
 from app.web.tenancy import names_tenant
 
@@ -25,8 +27,8 @@ _NOT_INSTANT = frozenset(
 def answer_key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> bytes | None:
     """Return the key of the answer to a request; None where no answer may be kept.
 
-    None is for a request with several credentials and, with `is_plain_only`, for one with a header
-    that changes the answer.
+    None is for a request with several credentials or a malformed path. With `is_plain_only`, it is
+    also for one with a header that changes the answer.
 
     Args:
         url: path, perhaps with a query, as they came over the wire.
@@ -47,6 +49,12 @@ def answer_key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> byt
         elif is_plain_only and name in _NOT_INSTANT:
             return None
     path = url.partition(b"?")[0]
+    if b"%" in path:
+        # Each spelling of a path has the same answer, or a client could fill the cache with one.
+        try:
+            path = decode(path)
+        except BadInputError:
+            return None
     if names_tenant(path):
         host = b""
     return path + b"\n" + (authorization or b"") + b"\n" + host

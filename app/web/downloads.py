@@ -19,6 +19,7 @@ from app.core.gorelease import newest_supported, parse_filename
 from app.core.goversion import minor_of
 from app.core.releasefile import FileRecord
 from app.core.releaseindex import render_index
+from app.core.urlpath import decode
 from app.services.flight import Flight
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.freshness import Freshness
@@ -46,7 +47,7 @@ from app.web.tenancy import Gateways, client_block
 
 SUMS = "SHA256SUMS"
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_NAME = re.compile(rb"/(?:dl|go)/([0-9A-Za-z._-]*)")
+_NAME = re.compile(rb"/(?:dl|go)/+([0-9A-Za-z._-]*)")
 _EXTRAS = (".sha256sum", ".sha256", ".asc")
 _CONTENT_TYPES = {
     "tar.gz": b"application/gzip",
@@ -196,8 +197,9 @@ class Downloads:
             answer, blob = await self._prepare(request, client)
         except MoorageError as error:
             return error_answer(error), None
-        # Under any other query a client could fill the cache with copies of the listings.
-        if key == path or scope["query_string"] in _LISTING_QUERIES:
+        # Under any other spelling or query a client could fill the cache with copies.
+        is_plain = key == path and b"%" not in path and b"//" not in path
+        if is_plain or scope["query_string"] in _LISTING_QUERIES:
             self._hot.put(key, generation, answer)
         return answer, blob
 
@@ -253,9 +255,10 @@ def parse_request(path: bytes, query: bytes) -> DownloadRequest:
         BadInputError: the path holds what no name here can hold.
         UnknownError: the name is outside the grammar of Go's file names.
     """
+    path = decode(path)
     match = _NAME.fullmatch(path)
     if match is None:
-        if b"%" in path or b"\\" in path or b"//" in path or b"/../" in path + b"/":
+        if b"\\" in path or b"//" in path or b"/../" in path + b"/":
             raise BadInputError(
                 "malformed path; names are plain, for example /dl/go1.27.1.src.tar.gz"
             )

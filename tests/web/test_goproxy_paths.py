@@ -214,11 +214,34 @@ async def test_F6_a_doubled_slash_is_no_other_spelling(served: Served, path: str
 
 
 @pytest.mark.parametrize(
-    "name", ["OPEN", "%6fpen", "open%2f", "op\u0000en", "-", "a" * 80, "open;x"]
+    "name", ["OPEN", "%6Fpe", "open%2f", "%2570pen", "op\u0000en", "-", "a" * 80, "open;x"]
 )
 async def test_a_tenants_name_has_one_spelling(served: Served, name: str) -> None:
     got = await served.site.ask(f"/goproxy/{name}/github.com/!azure/x/@v/list".encode("latin-1"))
     assert got.status in (400, 401)
+
+
+async def test_F5_each_spelling_of_a_path_is_one_stored_answer(served: Served) -> None:
+    spellings = [
+        "/goproxy/open/github.com/!azure/x/@v/list",
+        "/goproxy/open/github.com/%21azure/x/%40v/list",
+        "/goproxy/%6fpen/github%2Ecom/!a%7Aure/x/@v/lis%74",
+    ]
+    first = await served.site.ask(spellings[0])
+    kept = len(served.site.application._goproxy._hot._answers)
+    for path in spellings[1:]:
+        got = await served.site.ask(path)
+        assert (got.status, got.body) == (first.status, first.body) == (200, b"v1.0.0\n")
+    assert len(served.site.application._goproxy._hot._answers) == kept
+    assert sum(n for p, n in served.fake.hits.items() if p.endswith("/list")) == 1
+
+
+async def test_a_branch_of_any_name_is_asked_for_in_one_encoding(served: Served) -> None:
+    for asked, sent in (("fix%231", "fix%231"), ("a%20%28b%29", "a%20%28b%29"), ("x~y", "x~y")):
+        await served.site.ask(f"{PLAIN}/@v/{asked}.info")
+        assert f"/github.com/!azure/x/@v/{sent}.info" in [
+            request.target for request in served.fake.requests
+        ]
 
 
 async def test_malformed_paths_at_once_leave_the_service_well(served: Served) -> None:

@@ -60,7 +60,7 @@ async def test_a_tenants_admin_reaches_a_private_address_only_once_it_is_listed(
 async def test_a_host_that_is_listed_no_more_is_not_reached(tmp_path: Path) -> None:
     async with site_over(tmp_path) as (site, fake):
         await list_hosts(site, "acme", "127.0.0.1")
-        await add_route(site.services, "acme", "*", fake)
+        await add_own_route(site, "acme", fake)
         await list_hosts(site, "acme")
         assert (await site.ask(f"/goproxy/acme/{MOD}")).status == 502
         assert fake.hits == {}
@@ -72,7 +72,7 @@ async def test_a_listed_host_is_closed_to_other_tenants_with_all_that_came_from_
     async with site_over(tmp_path) as (site, fake):
         for tenant in ("globex", "acme"):
             await list_hosts(site, tenant, "127.0.0.1")
-            await add_route(site.services, tenant, "*", fake)
+            await add_own_route(site, tenant, fake)
         assert (await site.ask(f"/goproxy/acme/{MOD}")).status == 200
         assert (await site.ask(f"/goproxy/globex/{MOD}")).status == 200
         await list_hosts(site, "globex")
@@ -95,17 +95,36 @@ async def test_the_settings_list_hosts_for_every_tenant(tmp_path: Path) -> None:
             assert (await site.ask(f"/goproxy/{tenant}/{MOD}")).status == 200
 
 
-async def test_a_document_lists_hosts_before_its_routes(tmp_path: Path) -> None:
+async def test_a_platform_admin_says_so_by_writing_the_route(tmp_path: Path) -> None:
     async with site_over(tmp_path) as (site, fake):
+        await list_hosts(site, "globex", "127.0.0.1")
         part = {"default": "allow", "anonymous_read": True, "routes": [_everything_to(fake)]}
-        document = {"document": {"tenants": {"acme": part}}}
-        status, detail = await refused(site, "POST", "/apply", document)
-        assert (status, detail.startswith("tenants.acme.routes[0]: ")) == (403, True)
-        part["private_hosts"] = [host_of(fake)]
-        changes = await ok(site, "POST", "/apply", document)
-        assert f"'private_hosts': ['{host_of(fake)}']" in str(changes)
+        await ok(site, "POST", "/apply", {"document": {"tenants": {"acme": part}}})
         await settled(site.services)
-        assert (await site.ask(f"/goproxy/acme/{MOD}")).status == 200
+        assert (await site.ask(f"/goproxy/acme/{MOD}")).body == X.mod
+
+
+async def test_a_tenants_admin_changes_all_of_that_route_but_where_it_leads(tmp_path: Path) -> None:
+    async with site_over(tmp_path) as (site, fake):
+        await add_route(site.services, "acme", "*", fake)
+        inside = await admin_of(site, "acme")
+        route = f"{ROUTES}/{(await ok(site, 'GET', ROUTES))['items'][0]['id']}"
+        assert (await inside.ask("PUT", route, _everything_to(fake) | {"ttl_s": 9})).status == 200
+        await settled(site.services)
+        assert (await site.ask(f"/goproxy/acme/{MOD}")).body == X.mod
+        upstream = {"url": fake.url, "redirect_to": ["http://127.0.0.1:1"]}
+        for elsewhere in (f"{fake.url}/other", upstream):
+            body = {"pattern": "*", "upstreams": [elsewhere]}
+            refusal = await inside.ask("PUT", route, body)
+            assert (refusal.status, "--private-host 127.0.0.1:" in refusal.text) == (403, True)
+
+
+async def add_own_route(site: Site, tenant: str, fake: FakeGoproxy) -> None:
+    """Add a route as the tenant's own admin."""
+    inside = await admin_of(site, tenant)
+    got = await inside.ask("POST", f"/tenants/{tenant}/routes", _everything_to(fake))
+    assert got.status == 201
+    await settled(site.services)
 
 
 def _everything_to(fake: FakeGoproxy) -> dict[str, Any]:

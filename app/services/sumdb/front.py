@@ -83,7 +83,7 @@ class SumdbFront:
         self._recording: set[asyncio.Task[None]] = set()
 
     async def answer(self, caller: Caller, path: bytes) -> LogAnswer:
-        """Return the answer to a request; path begins after "sumdb/".
+        """Return the answer to a request; path is decoded and begins after "sumdb/".
 
         Raises:
             BadInputError: the path is malformed.
@@ -94,9 +94,7 @@ class SumdbFront:
         """
         if not path.isascii():
             raise BadInputError("the path has a byte that is not ASCII")
-        text = path.decode("ascii").replace("%21", "!")
-        if "%" in text:
-            raise BadInputError("percent-encoding is not used in these paths, but for %21")
+        text = path.decode("ascii")
         log, rest = self._log_in(caller, text)
         if rest == "supported":
             return LogAnswer(b"", "token", fresh_s=_CHANGING_S)

@@ -4,7 +4,7 @@ What a noun can tell alone is checked where the noun is defined, in core.
 """
 
 import ssl
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from datetime import datetime
 
 from app.core.acl import Ownership, Rule
@@ -99,7 +99,14 @@ class RouteCheck:
         self._access = access
 
     def recordable(
-        self, route: Route, tenant: Tenant, credentials: Mapping[str, int], now: datetime
+        self,
+        route: Route,
+        tenant: Tenant,
+        credentials: Mapping[str, int],
+        now: datetime,
+        *,
+        before: RecordedRoute | None,
+        is_platforms: bool,
     ) -> RecordedRoute:
         """Return the route as it can be recorded, without ids and at its first revision.
 
@@ -108,18 +115,33 @@ class RouteCheck:
             tenant: whose route.
             credentials: the ids of the tenant's credentials by name.
             now: UTC.
+            before: the route as it was.
+            is_platforms: whether a platform admin writes it, who may name any private host.
 
         Raises:
             BadInputError: a URL, a redirect or a certificate is malformed, or http is not allowed.
             DeniedError: a URL has a private address that the tenant may not have.
             UnknownError: the tenant has no credential of a name.
         """
-        upstreams = [self._upstream(u, tenant, credentials) for u in route.upstreams]
+        # Where it may redirect to is part of what was trusted.
+        trusted = {
+            (u.url, u.redirect_to) for u in (before.upstreams if before else ()) if u.is_platforms
+        }
+        upstreams = [
+            self._upstream(u, tenant, credentials, is_platforms=is_platforms, trusted=trusted)
+            for u in route.upstreams
+        ]
         as_recorded = route.model_copy(update={"upstreams": tuple(upstreams)})
         return RecordedRoute.first(as_recorded, now, tenant=tenant.name)
 
     def _upstream(
-        self, upstream: Upstream, tenant: Tenant, credentials: Mapping[str, int]
+        self,
+        upstream: Upstream,
+        tenant: Tenant,
+        credentials: Mapping[str, int],
+        *,
+        is_platforms: bool,
+        trusted: Collection[tuple[str, frozenset[str]]],
     ) -> RecordedUpstream:
         if upstream.credential is not None and upstream.credential not in credentials:
             raise UnknownError(
@@ -128,22 +150,23 @@ class RouteCheck:
             )
         url = Url.parse(upstream.url)
         self._check_plain_http(url)
-        self._access.check_address(url, tenant)
+        base = url.origin + url.path.rstrip("/")
+        redirect_to = upstream.redirect_to or _KNOWN_REDIRECTS.get(base, frozenset())
+        is_trusted = is_platforms or (base, redirect_to) in trusted
+        if not is_trusted:
+            self._access.check_address(url, tenant)
         if url.query is not None or "#" in upstream.url:
             raise BadInputError("an upstream's URL has no query and no fragment")
         _check_ca(upstream.ca_pem)
         for target in upstream.redirect_to:
             Url.parse(target if "://" in target else f"https://{target}")
-        base = url.origin + url.path.rstrip("/")
-        changes = {
-            "url": base,
-            "redirect_to": upstream.redirect_to or _KNOWN_REDIRECTS.get(base, frozenset()),
-        }
+        changes = {"url": base, "redirect_to": redirect_to}
         name = upstream.credential
         return RecordedUpstream(
             **{**dict(upstream), **changes},
             origin_id=0,
             credential_id=None if name is None else credentials[name],
+            is_platforms=is_trusted,
         )
 
     def _check_plain_http(self, url: Url) -> None:

@@ -11,7 +11,7 @@ from app.core import module as modules
 from app.core.acl import Decision
 from app.core.errors import DeniedError
 from app.core.explain import ExplainedStep, explain
-from app.core.goproxy import RequestKind, parse_path
+from app.core.goproxy import RequestKind, decode_path, parse_path
 from app.core.principal import Principal, Scope
 from app.core.routing import RecordedRoute, RecordedUpstream, matching, route_for
 from app.core.toolchain import MODULE_PATH
@@ -173,4 +173,4 @@ def _is_query(module: str, version: str) -> bool:
     """
     if version == LATEST:
         return True
-    return parse_path(path_of(module, RequestKind.INFO, version).encode()).is_query
+    return parse_path(decode_path(path_of(module, RequestKind.INFO, version).encode())).is_query

@@ -114,7 +114,10 @@ class RouteService:
             owned = OwnershipTable(session).prefixes_of(tenant.id)
             check_private(route.pattern, tenant.name, owned, who)
         credentials, at = CredentialTable(session).ids_of(tenant.id), self._now()
-        after = self._check.recordable(route, tenant, credentials, at).succeeding(before)
+        recordable = self._check.recordable(
+            route, tenant, credentials, at, before=before, is_platforms=who.is_platform_admin
+        )
+        after = recordable.succeeding(before)
         if before is not None and before.says(after):
             return before
         [route_id] = write(session, [Edit(before, after)], who, at)

@@ -95,7 +95,10 @@ class TenantService:
         if catch_all:
             upstream = Upstream(url=self._public_upstream)
             route = Route(pattern=Pattern.parse("*"), upstreams=(upstream,))
-            edits.append(Edit(None, self._check.recordable(route, tenant, {}, at)))
+            recordable = self._check.recordable(
+                route, tenant, {}, at, before=None, is_platforms=True
+            )
+            edits.append(Edit(None, recordable))
         tenant_id, *_ = write(session, edits, who, at)
         return after.model_copy(update={"id": tenant_id})
 
