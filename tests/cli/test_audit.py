@@ -40,16 +40,13 @@ def test_the_record_is_the_same_here_and_there(port: Port) -> None:
 def test_F80_a_restored_older_database_ends_verify_with_1_here_and_there(port: Port) -> None:
     data_dir = Path(port.site.environ["MOORAGE_DATA_DIR"])
     head = data_dir / "keys" / "logs" / "audit.chain"
-    for verify in (port.here, port.there):
-        rows = len(port.done("audit", "list"))
-        head.write_text(f"{rows + 1000} {'a' * 64}\n")
-        ended = verify("audit", "verify", "--json")
-        assert (ended.code, ended.json["intact"], ended.json["first_break"]) == (1, False, None)
-        assert "an older database was restored" in verify("audit", "verify").out
-        recovered = verify("audit", "recover")
-        assert (recovered.code, recovered.out.startswith("intact: ")) == (0, True)
-        assert verify("audit", "verify").code == 0
-        again = verify("audit", "recover")
+    for run in (port.here, port.there):
+        head.write_text(f"1000000 {'a' * 64}\n")
+        ended = run("audit", "verify")
+        assert (ended.code, "an older database was restored" in ended.out) == (1, True)
+        recovered = run("audit", "recover", "--json")
+        assert (recovered.code, recovered.json["intact"]) == (0, True)
+        again = run("audit", "recover")
         assert (again.code, "nothing is wrong" in again.err) == (1, True)
 
 

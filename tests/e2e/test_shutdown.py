@@ -194,7 +194,7 @@ def test_F66_a_gpg_that_hangs_does_not_hold_the_end_up(
     gpg.chmod(0o755)
     path = f"{gpg.parent}:{os.environ['PATH']}"
     hanging = replace(site, environ={**site.environ, "PATH": path})
-    with hanging.but(shutdown_s=1, drain_s=1).serve() as server:
+    with hanging.but(shutdown_s=1, drain_s=0).serve() as server:
         asked = threading.Thread(target=ask_in_vain, args=(server,))
         asked.start()
         started.read_bytes()  # until gpg runs

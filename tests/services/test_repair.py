@@ -433,3 +433,22 @@ async def test_scrub_looks_at_a_blob_that_was_checked_while_a_clock_was_ahead(
     bench.clock.advance(days=-31)
     spoil(bench.path, flipped(bench.data))
     assert await bench.services.upkeep.scrub.step() == 1
+
+
+async def test_F103_a_marked_toolchain_whose_bytes_are_back_is_not_built_again(
+    bench: Bench,
+) -> None:
+    toolchains = bench.services.modules.toolchains
+    version = "v0.0.1-go1.99.1.linux-amd64"
+    built = await toolchains.zip(version)
+    path = blob_path(bench.services, built.sha256)
+    away, inode = path.with_suffix(".away"), path.stat().st_ino
+    path.rename(away)
+    assert await bench.services.upkeep.repair.suspect(
+        built.sha256, built.size_bytes, "test", fetch=False
+    )
+    away.rename(path)
+    again = await toolchains.zip(version)
+    assert (again.sha256, again.damaged) == (built.sha256, False)
+    assert path.stat().st_ino == inode
+    assert len(await audited(bench.services, "blob.whole")) == 1
