@@ -45,22 +45,24 @@ class AuditHead:
     async def step(self) -> None:
         """File the newest row, unless the database lacks the row that is filed.
 
-        Raises:
-            StorageError: the file can't be read or written.
+        Trouble is logged once, and is what `note` returns until a later step does better.
         """
         last = await self._db.read(lambda s: AuditLog(s).last())
         if last is None or last == self._filed:
             return
-        trouble = await self.problem()
-        if trouble is None:
-            await asyncio.to_thread(self._keep, last)
-            self._filed = last
-        elif trouble != self._trouble:
-            _log.error("audit log is behind", trouble=trouble)
+        try:
+            trouble = await self.problem()
+            if trouble is None:
+                await asyncio.to_thread(self._keep, last)
+                self._filed = last
+        except StorageError as error:
+            trouble = str(error)
+        if trouble is not None and trouble != self._trouble:
+            _log.error("audit head not kept", trouble=trouble)
         self._trouble = trouble
 
     def note(self) -> str | None:
-        """Return one line about a restored database, as the last step saw it, or None."""
+        """Return what the last step could not do, on one line, or None."""
         return self._trouble
 
     async def problem(self) -> str | None:
