@@ -1,14 +1,13 @@
-"""The GOPROXY protocol's texts: request paths, lists, .info. Follows golang.org/ref/mod and cmd/go.
+"""The GOPROXY protocol's texts: request paths and lists. Follows golang.org/ref/mod and cmd/go.
 
 Each request has one accepted path, once its percent-encoding is taken away (`urlpath`). Not here:
-which versions a tenant may see (`acl`).
+which versions a tenant may see (`acl`), the .info (`moduleinfo`).
 """
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from heapq import merge
@@ -16,19 +15,15 @@ from heapq import merge
 from app.core import module as modules
 from app.core import pseudo, semver, urlpath
 from app.core.errors import BadInputError, UnknownError
+from app.core.moduleinfo import parse_time
 
-MAX_INFO_BYTES = 64 * 1024
 MAX_LIST_BYTES = 4 * 1024 * 1024
 MAX_GO_MOD_BYTES = 16 * 1024 * 1024
 MAX_ELEMENTS = 100
-CLOCK_SKEW = timedelta(days=1)
 _SORTED_AT_ONCE = 4096
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SLASH_IN_QUERY = re.compile(rb".*/@v/[^/]*%2f[^/]*\.info", re.IGNORECASE)
-_TIME = re.compile(
-    r"(\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
-)
 
 
 class RequestKind(StrEnum):
@@ -157,72 +152,6 @@ def _file(escaped_module: str, rest: str) -> GoproxyRequest:
     return GoproxyRequest(path, kind, version)
 
 
-@dataclass(frozen=True, slots=True)
-class Info:
-    """The content of an .info or @latest.
-
-    Attributes:
-        time: of the commit, UTC; None if upstream sent none.
-    """
-
-    version: str
-    time: datetime | None
-
-
-def parse_info(body: bytes, module: str, *, asked: str | None, now: datetime) -> Info:
-    """Return the content of an .info or @latest.
-
-    Args:
-        body: as upstream sent it.
-        module: plain path.
-        asked: the canonical version in the request; None for a query or @latest.
-        now: UTC; a time after it is refused.
-
-    Raises:
-        BadInputError: body is not the expected JSON, is of another version, or has a bad time.
-    """
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadInputError("it is not JSON") from error
-    if not isinstance(data, dict):
-        raise BadInputError("it is not a JSON object")
-    fields = {str(key).lower(): value for key, value in data.items()}
-    version, time = fields.get("version"), fields.get("time")
-    if not isinstance(version, str):
-        raise BadInputError("it has no Version")
-    if asked is not None and version != asked:
-        raise BadInputError(f"it is about version {version[:80]!a}, not {asked}")
-    if not modules.is_canonical_for(module, version):
-        raise BadInputError(f"its Version {version[:80]!a} is not canonical for {module}")
-    return Info(version, None if time is None else _parse_time(time, now))
-
-
-def _parse_time(value: object, now: datetime) -> datetime:
-    if not isinstance(value, str) or not _TIME.fullmatch(value):
-        raise BadInputError("its Time is not RFC 3339")
-    time = _time_of(value)
-    if time is None:
-        raise BadInputError("its Time is not a date")
-    if time > now + CLOCK_SKEW:
-        raise BadInputError("its Time is in the future")
-    return time
-
-
-def _time_of(value: str) -> datetime | None:
-    """Return the time of an RFC 3339 text, in UTC; None for any other text."""
-    match = _TIME.fullmatch(value)
-    if match is None:
-        return None
-    seconds, fraction, zone = match.groups()
-    try:
-        return datetime.fromisoformat(
-            f"{seconds.upper()}.{(fraction or '0')[:6].ljust(6, '0')}{zone.upper()}"
-        ).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
 def versions_of(body: bytes, module: str) -> list[str]:
     """Return the versions of a list that every client accepts, ascending and each once.
 
@@ -262,7 +191,7 @@ def commits_of(body: bytes, module: str) -> list[str]:
     for line in body.decode("utf-8", "replace").splitlines():
         version, *more = line.split(None, 2)[:2] or [""]
         if pseudo.is_pseudo(version) and modules.is_canonical_for(module, version):
-            time = _time_of(more[0]) if more else pseudo.time_of(version)
+            time = parse_time(more[0]) if more else pseudo.time_of(version)
             if time is not None:
                 times[version] = time
     return sorted(times, key=lambda version: (times[version], version))

@@ -1,7 +1,4 @@
-"""Request paths, lists and .info: F1 to F16 of the path parser, F46 and F73 of upstream's texts."""
-
-import json
-from datetime import UTC, datetime, timedelta
+"""Request paths, and lists: F1 to F16 of the path parser, F46 of upstream's texts."""
 
 import pytest
 from hypothesis import given, settings
@@ -16,13 +13,10 @@ from app.core.goproxy import (
     commits_of,
     decode_path,
     newest,
-    parse_info,
     parse_path,
     render_list,
     versions_of,
 )
-
-NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 def parsed(path: bytes) -> GoproxyRequest:
@@ -222,64 +216,6 @@ def test_a_flipped_or_cut_path_is_refused_or_means_something_else(
         assert asked != parsed(path)
 
 
-def info(**facts: object) -> bytes:
-    return json.dumps({"Version": "v1.0.0", "Time": "2024-01-02T03:04:05Z", **facts}).encode()
-
-
-INFOS = [
-    (info(), "v1.0.0"),
-    (info(Time=None), "v1.0.0"),
-    (b'{"version":"v1.0.0"}', "v1.0.0"),
-    (info(Origin={"VCS": "git"}, Other=[1]), "v1.0.0"),
-    (info(Time="2024-01-02T03:04:05.123456789+02:00"), "v1.0.0"),
-]
-BAD_INFOS = [
-    ("F46", b"<html>log in</html>", "not JSON"),
-    ("F46", b"", "not JSON"),
-    ("F46", b"[" * 100_000, "not JSON"),
-    ("F46", b'"v1.0.0"', "not a JSON object"),
-    ("F46", b"\xff\xfe", "not JSON"),
-    ("F73", b"{}", "no Version"),
-    ("F73", info(Version=1), "no Version"),
-    ("F73", info(Version="v1.0.1"), "about version"),
-    ("F73", info(Time="9999-01-01T00:00:00Z"), "in the future"),
-    ("F73", info(Time="2026-11-27T00:00:00Z"), "in the future"),
-    ("F73", info(Time="9999-12-31T23:59:59-14:00"), "future|date"),
-    ("F73", info(Time="2024-02-30T00:00:00Z"), "not a date"),
-    ("F73", info(Time="yesterday"), "RFC 3339"),
-    ("F73", info(Time=1700000000), "RFC 3339"),
-    ("F73", info(Time=""), "RFC 3339"),
-]
-
-
-@pytest.mark.parametrize(("body", "version"), INFOS, ids=range(len(INFOS)))
-def test_an_info_says_version_and_perhaps_time(body: bytes, version: str) -> None:
-    assert parse_info(body, "example.com/x", asked="v1.0.0", now=NOW).version == version
-
-
-@pytest.mark.parametrize(("number", "body", "why"), BAD_INFOS, ids=range(len(BAD_INFOS)))
-def test_an_info_that_breaks_clients_is_refused(number: str, body: bytes, why: str) -> None:
-    with pytest.raises(BadInputError, match=why):
-        parse_info(body, "example.com/x", asked="v1.0.0", now=NOW)
-
-
-def test_F73_a_query_must_resolve_to_a_version_that_fits_the_path() -> None:
-    for version in ("master", "v2.0.0", "v1.0", "v1.0.0+meta", ""):
-        with pytest.raises(BadInputError, match="not canonical"):
-            parse_info(info(Version=version), "example.com/x", asked=None, now=NOW)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.one_of(st.binary(max_size=60), st.text(max_size=40).map(lambda t: info(Time=t, Version=t)))
-)
-def test_no_info_raises_anything_else(body: bytes) -> None:
-    try:
-        parse_info(body, "example.com/x", asked=None, now=NOW)
-    except BadInputError as error:
-        assert str(error).isascii()
-
-
 # protocol.md 1.4: what a client would choke on is dropped.
 LISTS = [
     (b"", []),
@@ -342,11 +278,6 @@ def test_the_newest_is_the_highest_release_else_the_highest_pre_release(
     versions: list[str], latest: str | None
 ) -> None:
     assert newest(versions) == latest
-
-
-def test_a_time_may_lie_a_day_ahead_for_clocks_that_differ() -> None:
-    ahead = (NOW + timedelta(hours=23)).isoformat().replace("+00:00", "Z")
-    assert parse_info(info(Time=ahead), "example.com/x", asked=None, now=NOW).time is not None
 
 
 def test_a_list_that_is_sorted_in_slices_is_in_order() -> None:

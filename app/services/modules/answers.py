@@ -27,7 +27,8 @@ from app.core.errors import (
     UpstreamAbsentError,
     UpstreamError,
 )
-from app.core.goproxy import MAX_INFO_BYTES, MAX_LIST_BYTES, RequestKind
+from app.core.goproxy import MAX_LIST_BYTES, RequestKind
+from app.core.moduleinfo import MAX_INFO_BYTES
 from app.core.routing import RecordedRoute
 from app.db.engine import Database, Room
 from app.db.moduleanswers import ModuleAnswer, ModuleAnswerTable
@@ -272,7 +273,7 @@ class ModuleAnswers:
         proxy = source.proxy
         if query.query != LIST:
             body = await proxy.get(query.path, MAX_INFO_BYTES)
-            return check_resolved(query.module, query.query, body, self._now())
+            return check_resolved(query.module, query.query, body)
         memory = self._slots.memory
         async with SpillSink(self._store, memory, INLINE_BYTES, source.tenant) as sink:
             await proxy.fetch_small(query.path, sink, MAX_LIST_BYTES)

@@ -7,8 +7,9 @@ from pathlib import Path
 from app.core import gomod
 from app.core.digest import Digest
 from app.core.errors import BadInputError, StorageError, UpstreamContentError
-from app.core.goproxy import RequestKind, parse_info
+from app.core.goproxy import RequestKind
 from app.core.logstate import LogState
+from app.core.moduleinfo import parse_info
 from app.core.modzip import inspect
 from app.core.routing import LogPolicy, RecordedRoute
 from app.db.modules import ModuleFile
@@ -69,7 +70,7 @@ def check_small(key: FileKey, body: bytes, at: datetime) -> ModuleFile:
     h1 = ""
     try:
         if key.kind is RequestKind.INFO:
-            parse_info(body, key.module, asked=key.version, now=at)
+            parse_info(body, key.module, asked=key.version)
         else:
             _check_go_mod(key, body)
             h1 = gomod.h1(body)
@@ -145,14 +146,14 @@ def check_zip(key: FileKey, path: Path, digest: Digest, size: int, at: datetime)
     )
 
 
-def check_resolved(module: str, query: str, body: bytes, now: datetime) -> bytes:
+def check_resolved(module: str, query: str, body: bytes) -> bytes:
     """Return body if it says to which version a query, or @latest, resolves.
 
     Raises:
         UpstreamContentError: it does not.
     """
     try:
-        parse_info(body, module, asked=None, now=now)
+        parse_info(body, module, asked=None)
     except BadInputError as error:
         raise refused(f"{module}@{query.removeprefix('=')}", str(error)) from error
     return body

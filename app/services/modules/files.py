@@ -19,8 +19,9 @@ from app.core.errors import (
     UpstreamAbsentError,
     VerificationError,
 )
-from app.core.goproxy import MAX_GO_MOD_BYTES, MAX_INFO_BYTES, RequestKind
+from app.core.goproxy import MAX_GO_MOD_BYTES, RequestKind
 from app.core.logstate import LogState
+from app.core.moduleinfo import MAX_INFO_BYTES
 from app.core.modzip import DEFAULT_LIMITS
 from app.core.routing import LogPolicy
 from app.db.audit import AuditLog

@@ -26,10 +26,10 @@ from app.core.errors import (
 from app.core.goproxy import (
     GoproxyRequest,
     RequestKind,
-    parse_info,
     render_list,
 )
 from app.core.logstate import LogState
+from app.core.moduleinfo import parse_info
 from app.core.routing import LogPolicy, RecordedRoute, RecordedUpstream
 from app.db.engine import Database
 from app.db.modules import ModuleFile, ModuleTable
@@ -278,7 +278,7 @@ class ModuleFront:
         return route
 
     def _version_in(self, body: bytes, module: str) -> str:
-        return parse_info(body, module, asked=None, now=self._now()).version
+        return parse_info(body, module, asked=None).version
 
     async def _cached(
         self, caller: Caller, route: RecordedRoute, module: str, query: str

@@ -40,8 +40,8 @@ def refusal(go: Go, served: Served, path: str, suffix: str, *, query: str = f"@{
 
 INFOS = {
     "another version": (info_of("v1.0.1"), "it is about version 'v1.0.1', not v1.0.0"),
-    "a bad time": (info_of(V, "yesterday"), "its Time is not RFC 3339"),
-    "the year 9999": (info_of(V, "9999-01-01T00:00:00Z"), "its Time is in the future"),
+    "a bad time": (info_of(V, "yesterday"), "its Time is not one that `go` reads"),
+    "a small t": (info_of(V, "2024-01-02t03:04:05Z"), "its Time is not one that `go` reads"),
     "no JSON": (b"{", "it is not JSON"),
 }
 

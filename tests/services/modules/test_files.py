@@ -217,7 +217,7 @@ BAD_FILES = [
     ("F46", MOD, b"<!DOCTYPE html>"),
     ("F46", MOD, b"\0\0"),
     ("F73", INFO, info_of("v1.0.1")),
-    ("F73", INFO, info_of(V, "9999-01-01T00:00:00Z")),
+    ("F73", INFO, info_of(V, "2024-01-02T03:04:05z")),
     ("F73", INFO, info_of(V, "garbage")),
     ("F73", MOD, b"module example.com/other\n"),
     ("F73", MOD, b""),
