@@ -79,11 +79,14 @@ def run(*, rounds: int, seconds: int) -> list[Result]:
             results.append(_during_lists(ours, token, slow, rounds, seconds))
             for one, rate in ((paced, f"at {_RATE // 1_000_000} MB/s"), (free, "unlimited")):
                 base = f"{ours.url}goproxy/{one.name}"
-                results += compare_herd(one.upstream, base, one.log, rate, ours.pid, rounds)
-            for one, latency in ((near, "0 ms"), (far, "20 ms")):
+                results += compare_herd(
+                    one.upstream, base, one.log, rate, ours.pid, rounds, is_unlimited=one is free
+                )
+            for one, latency, aim in ((near, "0 ms", 2.0), (far, "20 ms", 0.75)):
                 base = f"{ours.url}goproxy/{one.name}"
+                work = folder / one.name
                 results.append(
-                    compare_builds(one.upstream, base, folder / one.name, latency, rounds, MODULES)
+                    compare_builds(one.upstream, base, work, latency, rounds, MODULES, aim)
                 )
             return results
 

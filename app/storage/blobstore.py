@@ -94,6 +94,16 @@ class StagedBlob(Protocol):
         """
         ...
 
+    async def flush(self) -> None:
+        """Write sealed bytes through to the disk; a later commit has less to do.
+
+        For a large blob, beside the check of its content. Durable is only what was committed.
+
+        Raises:
+            StorageError: the disk refused; the bytes are dropped, and can't be committed.
+        """
+        ...
+
 
 class OpenBlob(Protocol):
     """A blob open for reading; its bytes were verified against its digest."""

@@ -4,10 +4,12 @@ Not here: which process owns a staged file (ownership.py), how a staged file bec
 steps in durable.py, called by local.py).
 """
 
+import asyncio
 import errno
 import hashlib
 import os
 import secrets
+import threading
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from app.storage.freespace import FreeSpace
 from app.storage.ownership import StagingArea
 from app.storage.threads import BUFFER_BYTES, Threads
 
+_PIECE_BYTES = BUFFER_BYTES // 2  # one is written and hashed while the next one comes
 _NOT_SUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 
@@ -38,6 +41,10 @@ class StagedFile(StagedBlob):
         self._hint = size_hint_bytes or 0
         self._path: Path | None = None
         self._descriptor = -1
+        # A thread must not drop the file while another thread writes or syncs: the descriptor's
+        # number may soon be another file's.
+        self._using = threading.RLock()
+        self._appending: asyncio.Task[None] | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -77,23 +84,51 @@ class StagedFile(StagedBlob):
         if self._digest is not None:
             raise RuntimeError("a sealed blob can't be written")
         self._received += len(chunk)
-        if not self._buffer and len(chunk) >= BUFFER_BYTES:
-            await self._threads.run(partial(self._append, chunk))
+        if not self._buffer and len(chunk) >= _PIECE_BYTES:
+            await self._begin_append(chunk)
             return
         self._buffer += chunk
-        if len(self._buffer) >= BUFFER_BYTES:
+        if len(self._buffer) >= _PIECE_BYTES:
             full, self._buffer = self._buffer, bytearray()
-            await self._threads.run(partial(self._append, full))
+            await self._begin_append(full)
+
+    async def _begin_append(self, content: bytes | bytearray) -> None:
+        """Have content written and hashed after what came before, and wait for that only."""
+        await self._settle()
+        appending = asyncio.ensure_future(self._threads.run(partial(self._append, content)))
+        appending.add_done_callback(_retrieve_error)
+        self._appending = appending
+
+    async def _settle(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            StorageError: it can't be.
+        """
+        appending, self._appending = self._appending, None
+        if appending is not None:
+            await appending
 
     async def restart(self) -> None:
         """Begin again with an empty file; see `StagedBlob.restart`."""
+        with suppress(StorageError):
+            await self._settle()
         await self._threads.run(self._create)
 
     async def seal(self) -> Digest:
         """Write what is buffered and return the digest; see `StagedBlob.seal`."""
         if self._digest is None:
+            await self._settle()
             await self._threads.run(self._finish)
         return self.digest
+
+    async def flush(self) -> None:
+        """Write the sealed bytes through to the disk; see `StagedBlob.flush`."""
+        await self._threads.run(self._flush)
+
+    def _flush(self) -> None:
+        with durable.storage_errors("sync a staged blob"):
+            self.sync()
 
     def sync(self) -> None:
         """Make the file's bytes durable; drop the file if that fails. Blocks.
@@ -101,11 +136,13 @@ class StagedFile(StagedBlob):
         Raises:
             OSError: fsync failed.
         """
-        try:
-            durable.sync_file(self._descriptor)
-        except BaseException:
-            self.drop()
-            raise
+        with self._using:
+            self._require_file()
+            try:
+                durable.sync_file(self._descriptor)
+            except BaseException:
+                self.drop()
+                raise
 
     def stat(self) -> os.stat_result:
         """Return the open file's fstat.
@@ -128,14 +165,15 @@ class StagedFile(StagedBlob):
         An error here would hide the error or cancellation before it. So a file that can't be
         removed stays, and `recover` removes it after the end of this process.
         """
-        descriptor, self._descriptor = self._descriptor, -1
-        path, self._path = self._path, None
-        if path is not None:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-        if descriptor >= 0:
-            with suppress(OSError):
-                os.close(descriptor)
+        with self._using:
+            descriptor, self._descriptor = self._descriptor, -1
+            path, self._path = self._path, None
+            if path is not None:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            if descriptor >= 0:
+                with suppress(OSError):
+                    os.close(descriptor)
 
     def _require_file(self) -> None:
         if self._descriptor < 0:
@@ -167,6 +205,10 @@ class StagedFile(StagedBlob):
 
     def _append(self, content: bytes | bytearray) -> None:
         """Write and hash content: one thread hop for both."""
+        with self._using:
+            self._write_and_hash(content)
+
+    def _write_and_hash(self, content: bytes | bytearray) -> None:
         self._require_file()
         if self._is_broken:
             raise StorageError("write a staged blob: an earlier write failed")
@@ -189,3 +231,9 @@ class StagedFile(StagedBlob):
             if self._reserved > self._written:
                 os.ftruncate(self._descriptor, self._written)
         self._digest = Digest(self._hash.hexdigest())
+
+
+def _retrieve_error(task: asyncio.Task[None]) -> None:
+    """Retrieve the error of an append that nobody waits for any more: asyncio would log it."""
+    if not task.cancelled():
+        task.exception()

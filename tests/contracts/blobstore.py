@@ -76,6 +76,15 @@ class BlobStoreContract:
         assert await stage_and_commit(store, chunks) == Digest.of(LARGE)
         assert await read_whole(store, Digest.of(LARGE), len(LARGE)) == LARGE
 
+    async def test_a_flushed_blob_is_a_blob_only_once_it_is_committed(self, store):
+        async with store.stage() as staged:
+            await staged.write(LARGE)
+            digest = await staged.seal()
+            await staged.flush()
+            assert await store.check(digest, len(LARGE), deep=False) is BlobCondition.MISSING
+            await store.commit(staged, digest)
+        assert await store.check(digest, len(LARGE), deep=True) is BlobCondition.OK
+
     @pytest.mark.parametrize("hint", [None, 0, 1, 3, 4096, 3 << 20])
     async def test_a_wrong_size_hint_changes_nothing(self, store, hint):
         async with store.stage(size_hint_bytes=hint) as staged:

@@ -1,6 +1,7 @@
 """LocalBlobStore: the contract, and what only a store on the local disk promises."""
 
 import asyncio
+import errno
 import itertools
 import json
 import multiprocessing
@@ -342,6 +343,40 @@ async def test_cancellation_at_any_step_of_a_put_leaves_no_file_and_no_descripto
         }
         await store.delete(Digest.of(LARGE))
     assert at == 5  # create, write, seal, commit
+
+
+async def test_a_flush_that_fails_drops_the_bytes(store, root, monkeypatch):
+    """A second fsync would report success for bytes that the kernel has dropped."""
+
+    def fail(_descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with store.stage() as staged:
+        await staged.write(LARGE)
+        digest = await staged.seal()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            with pytest.raises(StorageError, match="Input/output error"):
+                await staged.flush()
+        assert [name for name in tmp_names(root) if len(name) == 16] == []
+        with pytest.raises(StorageError):
+            await store.commit(staged, digest)
+    assert await store.check(digest, len(LARGE), deep=False) is BlobCondition.MISSING
+
+
+async def test_a_write_that_fails_in_the_background_is_told_by_the_next_step(store, monkeypatch):
+    def fail(_descriptor, _content):
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with store.stage() as staged:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", fail)
+            await staged.write(LARGE)
+            with pytest.raises(StorageError, match="Input/output error"):
+                await staged.seal()
+        await staged.restart()
+        await staged.write(LARGE)
+        await store.commit(staged, await staged.seal())
 
 
 async def test_cancellation_at_any_step_of_an_open_leaves_no_descriptor(store):

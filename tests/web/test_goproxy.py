@@ -256,8 +256,6 @@ async def test_F73_F74_content_that_is_refused_is_502_and_is_not_kept(front: Fro
 
 async def test_a_client_that_forbids_fetching_changes_nothing_for_the_next(front: Front) -> None:
     for tail, body, _ in FILES:
-        if tail.endswith(".mod"):
-            continue  # it came in with its .info
         refused = await front.ask(tail, Disable_Module_Fetch="true")
         assert_one_line(refused, 404)
         got = await front.ask(tail)

@@ -6,8 +6,9 @@ evidence.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 
 from app import logs, metrics
@@ -39,10 +40,11 @@ from app.services.publiclog.checks import LogChecks, LoggedSums
 from app.services.slots import Slots
 from app.services.upstreams import Source
 from app.services.wholeness import Wholeness
-from app.storage.blobstore import BlobCondition, BlobStore
+from app.storage.blobstore import BlobCondition, BlobStore, StagedBlob
 from app.upstream.goproxy import path_of
 
 _MAX_BYTES = {RequestKind.INFO: MAX_INFO_BYTES, RequestKind.MOD: MAX_GO_MOD_BYTES}
+_LARGE_BYTES = 1024 * 1024  # below it a thread hop costs more than it saves
 _SHORT_BYTES = 16 * 1024  # checked within a millisecond or two
 _FetchKey = tuple[int, str, str, str, LogPolicy]
 PendingSums = asyncio.Future[LoggedSums | None]
@@ -226,7 +228,7 @@ class ModuleFiles:
             digest = await staged.seal()
             async with self._slots.checks.hold(source.tenant):
                 check = partial(check_zip, key, staged.path, digest, staged.size_bytes)
-                file = await asyncio.to_thread(check, self._now())
+                file = await _beside_flush(staged, check, self._now())
             # What contradicts the record must not even become a blob.
             await self._refuse_contradiction(file, known)
             if pending_sums is not None:
@@ -367,3 +369,19 @@ class ModuleFiles:
 
 def _look_up(key: FileKey, session: Session) -> ModuleFile | None:
     return ModuleTable(session).file(key.origin_id, key.module, key.version, key.kind)
+
+
+async def _beside_flush(
+    staged: StagedBlob, check: Callable[[datetime], ModuleFile], at: datetime
+) -> ModuleFile:
+    """Return check(at), in a thread; meanwhile a large blob is written through to the disk."""
+    if staged.size_bytes < _LARGE_BYTES:
+        return await asyncio.to_thread(check, at)
+    flushing = asyncio.ensure_future(staged.flush())
+    try:
+        file = await asyncio.to_thread(check, at)
+    except BaseException:
+        await asyncio.gather(flushing, return_exceptions=True)
+        raise
+    await flushing
+    return file
