@@ -62,7 +62,7 @@ class SqliteFile:
         Raises:
             UnfitDatabaseError: the file is malformed, or the -wal is another file's.
             DatabaseBusyError: the file can't be opened.
-            StorageError: the state file can't be written.
+            StorageError: the state file can't be opened.
         """
         state = self._open_state()
         try:
@@ -92,7 +92,7 @@ class SqliteFile:
                     status = self._path.stat()
                     left = f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
                     _write_note(state, f"closed {left}\n")
-        except (OSError, StorageError) as error:  # the next start checks the file
+        except OSError as error:  # the next start checks the file
             _log.warning("end of use not noted", error=str(error))
         finally:
             os.close(state)
@@ -190,7 +190,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _read_note(state: int) -> _Note:
-    words = os.pread(state, 200, 0).decode("ascii", "replace").split()
+    words = os.pread(state, 200, 0).decode("ascii", "replace").partition("\n")[0].split()
     numbers = [int(word) for word in words[1:] if word.isdigit()]
     if words[:1] == ["open"] and len(numbers) == 1:
         return _Note(numbers[0])
@@ -200,8 +200,13 @@ def _read_note(state: int) -> _Note:
 
 
 def _write_note(state: int, text: str) -> None:
+    """Write the first line of the state file; on a full disk the old note may stay.
+
+    Without a note the next start checks the file. So a full disk keeps nobody from starting, and
+    the line is written over the old one, which needs no new space.
+    """
     try:
-        os.ftruncate(state, 0)
         os.pwrite(state, text.encode(), 0)
+        os.ftruncate(state, len(text))
     except OSError as error:
-        raise StorageError(f"write the state of the database: {error.strerror}") from error
+        _log.warning("state of the database not noted", error=error.strerror)

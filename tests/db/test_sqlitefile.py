@@ -1,5 +1,6 @@
 """The start's look at an SQLite file: after a kill, after a restore, and beside others."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -237,3 +238,18 @@ def test_a_note_of_a_kill_between_two_steps_means_a_check(
     ended.with_name("moorage.db.state").write_bytes(note)
     used(ended).close()
     assert looks == ["quick"]
+
+
+def test_F88_a_full_disk_keeps_nobody_from_starting(
+    ended: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    file = used(ended)
+    with closing(connected(ended)) as connection:
+        fill(connection, 1000, 1)
+    file.close()
+    monkeypatch.undo()
+    assert looks == []
