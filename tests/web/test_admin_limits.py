@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.core.errors import RateLimitedError
+from app.web.admin.context import Operator
 from app.web.limits import AdminRates, WrongTokens
 from tests.services.bench import Stopwatch
 from tests.web.harbour import add_tenant, bearer, harbour
@@ -66,6 +67,18 @@ async def test_wrong_tokens_count_at_the_proxy_and_at_the_admin_api_together(
         assert_limited(await site.admin("/api/v1/tenants", token="wrong"))
         assert (await site.admin("/api/v1/tenants")).status == 200
         assert (await site.admin("/api/v1/tenants", token=None)).status == 401
+
+
+async def test_the_operator_of_this_process_has_no_limit(tmp_path: Path) -> None:
+    limits = {"admin_address_rate": 1, "admin_token_rate": 1}
+    async with harbour(tmp_path, limits=limits) as site:
+        operator, admin = Operator(), site.application._admin
+
+        async def signing(scope: Any, receive: Any, send: Any) -> None:
+            await admin(operator.sign(scope), receive, send)
+
+        site.application._admin = signing
+        assert {got.status for got in await asked(site, 30, token=None)} == {200}
 
 
 def test_rates_come_back_with_time() -> None:
