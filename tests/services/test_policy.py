@@ -1,5 +1,6 @@
 """The policy: one picture for each generation, and the same in every process within a poll."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from app.core.effect import Effect
 from app.core.errors import UnauthenticatedError
 from app.core.principal import OPERATOR, Scope
+from app.db.engine import Session
 from app.services.authorization import token_of
 from app.services.generation import POLL_S
 from app.services.policy import TenantPolicy
@@ -46,6 +48,30 @@ async def test_between_two_changes_nothing_is_read(
     with monkeypatch.context() as patched:
         patched.setattr(one.services.shared.db, "read", fail)
         assert await one.services.shared.policies.current() is before
+
+
+async def test_a_burst_of_changes_is_one_load_after_the_next_poll(
+    two: tuple[Bench, Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    policies, db = other.services.shared.policies, other.services.shared.db
+    before = await policies.current(fresh=True)
+    for number in range(5):
+        rule = a_rule(Effect.DENY, f"evil{number}.example")
+        await one.services.tenants.rules.create("acme", rule, OPERATOR)
+    await other.services.shared.watch.poll()
+    reads, read = [], db.read
+
+    async def counted(work: Callable[[Session], object]) -> object:
+        reads.append(work)
+        return await read(work)
+
+    monkeypatch.setattr(db, "read", counted)
+    loaded = await asyncio.gather(*(policies.current() for _ in range(20)))
+    assert len(reads) == 1
+    assert {id(policy) for policy in loaded} == {id(loaded[0])}
+    assert len(loaded[0].tenants["acme"].access.rules) == 5
+    assert before.tenants["acme"].access.rules == ()
 
 
 Change = Callable[[Bench], Awaitable[object]]
