@@ -197,7 +197,8 @@ async def test_a_module_without_a_way_to_it_is_a_conflict_and_no_denial(
     await site.services.tenants.ownership.put(an_owner("corp.example", "other"), OPERATOR)
     status, detail = await refused(site, "POST", REFRESH, {"module": "corp.example/x"})
     assert (status, "is a private name" in detail) == (409, True)
-    assert (await audit_rows(site.services))[-1].action == "ownership.put"
+    rows = [r for r in await audit_rows(site.services) if r.action != "access.malformed"]
+    assert rows[-1].action == "ownership.put"
     await add_route(site.services, "acme", "example.com", upstream, off=True)
     status, detail = await refused(site, "POST", REFRESH, {"module": X.path, "version": X.version})
     assert (status, "is off" in detail) == (409, True)
