@@ -14,6 +14,8 @@ class OriginRow(Base):
 
     `key` is the URL, with "#<credential id>" where one is sent: an id is never used again; and with
     " forks" where content may declare another name, which a route without `forks` must not serve.
+    Without a credential it ends in " tenants" where no platform admin wrote the URL: a platform
+    admin's route may bring in content from the own network, which such a route must not serve.
     """
 
     __tablename__ = "origins"
@@ -56,4 +58,6 @@ def origin_key(route: RecordedRoute, upstream: RecordedUpstream) -> str:
     key = upstream.url
     if upstream.credential_id is not None:
         key += f"#{upstream.credential_id}"
+    elif not upstream.is_platforms:
+        key += " tenants"
     return f"{key} forks" if route.forks else key

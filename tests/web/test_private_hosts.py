@@ -131,6 +131,24 @@ def _everything_to(fake: FakeGoproxy) -> dict[str, Any]:
     return {"pattern": "*", "upstreams": [fake.url]}
 
 
+async def test_a_tenants_own_route_is_not_served_what_a_platform_admins_route_brought_in(
+    tmp_path: Path,
+) -> None:
+    async with site_over(tmp_path, "127.0.0.1") as (site, fake):
+        await add_route(site.services, "acme", "*", fake)
+        assert (await site.ask(f"/goproxy/acme/{MOD}")).status == 200
+        for tenant in ("globex", "initech"):
+            if tenant == "initech":
+                await add_tenant(site.services, tenant)
+            inside = await admin_of(site, tenant)
+            made = await inside.ask("POST", f"/tenants/{tenant}/routes", _everything_to(fake))
+            assert made.status == 201
+            await settled(site.services)
+            assert (await site.ask(f"/goproxy/{tenant}/{MOD}")).body == X.mod
+        # Once for all platform admins' routes, and once for all that tenants' own admins write.
+        assert fake.hits[f"/{MOD}"] == 2
+
+
 async def test_our_own_listener_is_no_upstream_whatever_is_listed(tmp_path: Path) -> None:
     async with site_over(tmp_path, "127.0.0.1") as (site, fake):
         await add_route(site.services, "globex", "*", fake)
