@@ -40,7 +40,7 @@ Note = Annotated[str | None, typer.Option("--note", help="One line for people.")
 _STOP = "A 404 of an upstream ends the search, instead of asking the next."
 _PRIVATE = "Its names are asked here and nowhere else, by any tenant."
 _OFF = "Fetch nothing; serve what is stored."
-_FORKS = "Accept modules whose go.mod declares another path."
+_FORKS = "Accept modules whose go.mod declares another path, as public routes do."
 _TTL = "Seconds for which lists are fresh."
 _NO_CREDENTIAL = "-"
 

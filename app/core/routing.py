@@ -98,7 +98,8 @@ class Route(Noun):
 
     private: its names are asked here and nowhere else, by any tenant.
     off: nothing is fetched; what is stored is served.
-    forks: accept modules whose go.mod declares another path, for `replace`.
+    forks: accept modules whose go.mod declares another path, for `replace`, on a private route;
+        on a public one they are accepted anyway.
     ttl_s: seconds for which lists and other answers that change are fresh.
     log: whether a zip has to be in a checksum database: "off", "defer" or "require"; null means
         "off" for a private route, "defer" for others.

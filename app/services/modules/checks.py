@@ -23,7 +23,7 @@ class FileKey:
         origin_id: the origin that the file comes from.
         log: whether the public log has to vouch for the file.
         is_private: whether the module's name is kept from every public log.
-        forks: whether the go.mod may declare another path.
+        any_path: whether the go.mod may declare another path.
     """
 
     origin_id: int
@@ -32,7 +32,7 @@ class FileKey:
     kind: RequestKind
     log: LogPolicy = LogPolicy.OFF
     is_private: bool = False
-    forks: bool = False
+    any_path: bool = False
 
     @classmethod
     def of(
@@ -47,7 +47,8 @@ class FileKey:
             kind=kind,
             log=log,
             is_private=route.private,
-            forks=route.forks,
+            # In public, `go` itself judges the declared path: see docs/decisions/0013.
+            any_path=route.forks or not route.private,
         )
 
     @property
@@ -98,7 +99,7 @@ def _log_state(key: FileKey) -> LogState:
 
 
 def _check_go_mod(key: FileKey, body: bytes) -> None:
-    if key.forks:
+    if key.any_path:
         gomod.check_form(body)
         if gomod.module_path(body) is None:
             raise BadInputError("its go.mod declares no module")
@@ -111,7 +112,7 @@ def _check_go_mod(key: FileKey, body: bytes) -> None:
             raise
         raise BadInputError(
             f"its go.mod declares {declared[:200]}; a fork that is meant for `replace` is accepted "
-            "by a route with `forks`"
+            "by a private route with `forks`"
         ) from error
 
 

@@ -156,7 +156,6 @@ BAD_ZIPS = [
     ("F70", renamed()),
     ("F41", zipped()[:-1]),
     ("F41", zipped()[: len(zipped()) // 2]),
-    ("F73", module_zip(NAME, V, {"go.mod": b"module example.com/other\n"})),
     ("F73", module_zip(NAME, V, {"go.mod": b"no go.mod at all"})),
 ]
 
@@ -219,7 +218,6 @@ BAD_FILES = [
     ("F73", INFO, info_of("v1.0.1")),
     ("F73", INFO, info_of(V, "2024-01-02T03:04:05z")),
     ("F73", INFO, info_of(V, "garbage")),
-    ("F73", MOD, b"module example.com/other\n"),
     ("F73", MOD, b""),
     ("F42", INFO, info_of(V) + b" " * (64 << 10)),
 ]
@@ -241,22 +239,32 @@ async def test_a_file_that_is_not_what_was_asked_for_is_refused_and_leaves_nothi
     assert (await one.ask(kind, NAME, V)).version == V
 
 
-async def test_F73_a_forks_go_mod_is_taken_by_a_route_that_says_so(
+async def test_a_renamed_module_is_taken_by_a_public_route(bench: Bench, fake: FakeGoproxy) -> None:
+    renamed = module(NAME, V, go_mod=b"module example.com/renamed\n")
+    fake.put(renamed)
+    await bench.tenant("acme", fake)
+    assert (await bench.ask(MOD, NAME, V)).body == renamed.mod
+    assert await bench.zip_of(NAME, V) == renamed.zip
+
+
+async def test_F73_a_forks_go_mod_is_taken_by_a_private_route_that_says_so(
     bench: Bench, fake: FakeGoproxy
 ) -> None:
     fork = module(NAME, V, go_mod=b"module example.com/original\n")
     fake.put(fork)
     await bench.tenant("acme", fake)
-    with pytest.raises(UpstreamContentError, match="a route with `forks`"):
+    await bench.change_route("acme", private=True)
+    with pytest.raises(UpstreamContentError, match="a private route with `forks`"):
         await bench.ask(MOD, NAME, V)
     await bench.change_route("acme", forks=True)
     assert (await bench.ask(MOD, NAME, V)).body == fork.mod
     assert await bench.zip_of(NAME, V) == fork.zip
     await bench.tenant("strict", fake)  # of the same upstream
-    with pytest.raises(UpstreamContentError, match="a route with `forks`"):
+    await bench.change_route("strict", private=True)
+    with pytest.raises(UpstreamContentError, match="a private route with `forks`"):
         await bench.ask(MOD, NAME, V, tenant="strict")
     await bench.change_route("acme", forks=False)
-    with pytest.raises(UpstreamContentError, match="a route with `forks`"):
+    with pytest.raises(UpstreamContentError, match="a private route with `forks`"):
         await bench.ask(MOD, NAME, V)
 
 
