@@ -12,6 +12,8 @@ of a body (`body`), the check of addresses (`address`).
 import asyncio
 import logging
 import re
+import select
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -169,6 +171,7 @@ class _Wire(httpcore.AsyncNetworkStream):
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
+        self._socket = stream.get_extra_info("socket")
         self._head = bytearray()
         self._after_head_bytes: int | None = None
         self._last = b""
@@ -225,10 +228,20 @@ class _Wire(httpcore.AsyncNetworkStream):
             raise
 
     def get_extra_info(self, info: str) -> Any:
-        # httpcore drops an idle connection that is readable.
-        if info == "is_readable" and not self._is_clean:
-            return True
+        # httpcore drops an idle connection that is readable, and asks each idle one at every
+        # request: anyio's way to the answer costs three times as much CPU as the system's call.
+        if info == "is_readable":
+            return not self._is_clean or _is_readable(self._socket)
         return self._stream.get_extra_info(info)
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Whether the system has bytes, or the end, of a connection; a closed one counts as ended."""
+    if sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _HeadTooLongError(Exception):
