@@ -213,7 +213,7 @@ def test_a_flipped_or_cut_path_is_refused_or_means_something_else(
             asked = parsed(spoilt)
         except MoorageError:
             continue
-        assert asked != parsed(path)
+        assert asked != parsed(path) or decode_path(spoilt) == decode_path(path)
 
 
 # protocol.md 1.4: what a client would choke on is dropped.
