@@ -66,7 +66,7 @@ def made(result: dict[str, Any]) -> str:
 def tokens(result: list[dict[str, Any]]) -> "str | Table":
     """Return tokens as a table."""
     if not result:
-        return "there is no token; make one with `moorage token create`"
+        return "there is no token; make one with `moorage token create --tenant NAME`"
     rows = [
         (
             t["id"],

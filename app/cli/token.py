@@ -1,7 +1,6 @@
 """`moorage token`: who may do what, and until when."""
 
-import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,11 +15,18 @@ token = typer.Typer(name="token", help="Tokens of admins and of clients.", no_ar
 _Tenant = Annotated[
     str | None, typer.Option("--tenant", help="Whose it is; without it, the platform's.")
 ]
+_Platform = Annotated[
+    bool, typer.Option("--platform", help="Of the platform: with `admin`, it changes everything.")
+]
 _Id = Annotated[str, typer.Argument(metavar="ID", help="As `token list` shows it.")]
 
 
 def _path(tenant: str | None, *more: str) -> str:
-    return path_of("tenants", tenant, "tokens", *more) if tenant else path_of("tokens", *more)
+    return (
+        path_of("tenants", tenant, "tokens", *more)
+        if tenant is not None
+        else path_of("tokens", *more)
+    )
 
 
 @token.command()
@@ -29,10 +35,13 @@ def create(
         str | None,
         typer.Option("--name", help="Whose it is, for listings; without it, its first scope."),
     ] = None,
-    tenant: _Tenant = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="Whose it is; or give --platform.")
+    ] = None,
+    platform: _Platform = False,
     scopes: Annotated[
         list[Scope] | None,
-        typer.Option("--scope", help="Repeatable; `read` for a tenant, else `admin`."),
+        typer.Option("--scope", help="Repeatable; `read` for a tenant, `admin` for the platform."),
     ] = None,
     days: Annotated[
         int, typer.Option("--days", min=1, max=366, help="For how many days it is valid.")
@@ -40,12 +49,20 @@ def create(
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Make a token and print it, this once; only its hash is stored."""
+    """Make a token and print it, this once; only its hash is stored.
+
+    Stderr says what was made.
+    """
+    if bool(tenant) == platform:
+        raise typer.BadParameter(
+            "give either --tenant NAME, for a token of this tenant, or --platform, for an admin's "
+            "token of the whole platform"
+        )
     named_scopes = scopes or [Scope.READ if tenant else Scope.ADMIN]
     body = {"name": name or named_scopes[0], "scopes": named_scopes, "days": days}
     made = ask(server_url, "POST", _path(tenant), body)
     emit(made, as_json, lambda result: str(result["token"]))
-    _explain(text.token_facts(made))
+    _explain(made, as_json)
 
 
 @token.command("list")
@@ -78,7 +95,7 @@ def rotate(
     body = {"grace_hours": grace_hours}
     made = ask(server_url, "POST", _path(tenant, token_id, "rotate"), body, may_be_new=False)
     emit(made, as_json, lambda result: str(result["token"]))
-    _explain(text.token_facts(made))
+    _explain(made, as_json)
 
 
 @token.command()
@@ -93,7 +110,7 @@ def revoke(
     emit({"id": token_id, "revoked": True}, as_json, lambda _: f"token {token_id} is revoked")
 
 
-def _explain(line: str) -> None:
-    """Tell a person on a terminal; a script that takes the token from stdout needs no words."""
-    if sys.stdout.isatty():
-        complain(line)
+def _explain(made: dict[str, Any], as_json: bool) -> None:
+    """Say on stderr what was made; JSON says so itself."""
+    if not as_json:
+        complain(text.token_facts(made))

@@ -29,6 +29,22 @@ class GenerationWatch:
         self.policy = -1
         self._all_tenants = -1  # the generation at which answers of every tenant ended last
         self._tenants: dict[str, int] = {}  # of tenants that changed later than that
+        self._one_poll = asyncio.Lock()
+        self._next_poll: asyncio.Task[int] | None = None
+
+    async def poll_shared(self) -> int:
+        """Return the number of a poll that begins after this call.
+
+        All callers that wait share one poll: however many call, one poll runs and one waits.
+        """
+        if self._next_poll is None:
+            self._next_poll = asyncio.ensure_future(self._poll_in_turn())
+        return await asyncio.shield(self._next_poll)
+
+    async def _poll_in_turn(self) -> int:
+        async with self._one_poll:
+            self._next_poll = None  # who comes now may ask about a change that this poll misses
+            return await self.poll()
 
     async def poll(self) -> int:
         """Read the number and what has changed; return the number."""

@@ -270,3 +270,11 @@ class PolicyReader:
     async def current(self, *, fresh: bool = False) -> Policy:
         """Return the policy of the present generation; see `PerGeneration.current`."""
         return await self._policy.current(fresh=fresh)
+
+    async def looked_up(self) -> Policy:
+        """Return the policy as the database has it now, for a name that memory does not have.
+
+        Requests that wait share one look at the database.
+        """
+        await self._watch.poll_shared()
+        return await self._policy.current()

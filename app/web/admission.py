@@ -21,7 +21,7 @@ from app.core.errors import (
 )
 from app.core.goproxy import decode_path
 from app.core.token import looks_like_token
-from app.services.authorization import authenticate, principal_of, token_of
+from app.services.authorization import authenticate, principal_of, secret_hash, token_of
 from app.services.clock import Now
 from app.services.modules.caller import Caller
 from app.services.policy import Policy, PolicyReader, TenantPolicy
@@ -93,6 +93,9 @@ class Admission:
         whole = path if path.startswith(PREFIX) else path + b"/"
         to = parse_tenant_path(whole, headers, peer, self._gateways, policy.hosts)
         try:
+            if _is_unknown(policy, to.tenant, presented_token(headers)):
+                # Another process may have made the tenant or the token a moment ago.
+                policy = await self._policies.looked_up()
             of_tenant, caller = _authenticate(policy, to.tenant, headers, now, client)
         except UnauthenticatedError:
             if any(name == b"authorization" for name, _ in headers):
@@ -136,6 +139,15 @@ class Admission:
             yield
         finally:
             turns.release(block)
+
+
+def _is_unknown(policy: Policy, tenant: str, presented: str | None) -> bool:
+    """Whether a policy lacks the tenant or the token of a request."""
+    if tenant not in policy.tenants:
+        return True
+    if presented is None or not looks_like_token(presented):
+        return False
+    return secret_hash(presented) not in policy.tokens
 
 
 def _authenticate(

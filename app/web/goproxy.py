@@ -293,6 +293,8 @@ class GoproxyApp:
         for attempt in range(_DECISIONS):
             jumps, generation = self._clock.look(), self._policies.generation
             caller, path = await self._admission.admit(scope, peer, client, is_counted=attempt == 0)
+            # The policy may be newer: an unknown token has it looked up.
+            generation = max(generation, caller.policy.generation)
             progress.caller, progress.record = caller, DecisionRecord.of(path, caller.principal)
             content = await self._content(progress, caller, path)
             is_of_now = generation >= self._policies.since(caller.concerned)

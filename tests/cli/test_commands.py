@@ -200,7 +200,7 @@ def test_an_expected_error_is_one_line_and_the_same_everywhere(
         (("releases", "nonsense"), "No such command"),
         (("releases", "list", "--nonsense"), "No such option"),
         (("releases", "show"), "Missing argument"),
-        (("token", "create", "--days", "0"), "greater than or equal to 1"),
+        (("token", "create", "--platform", "--days", "0"), "greater than or equal to 1"),
         (("audit", "list", "--limit", "0"), "greater than or equal to 1"),
         (("releases", "list", "--server", "ftp://host"), "must begin with http:// or https://"),
         (("releases", "list", "--server", "host:8080"), "must begin with http:// or https://"),
@@ -320,9 +320,11 @@ def test_a_server_that_is_something_else_is_told(mirror: Mirror) -> None:
 
 
 def test_tokens_are_made_listed_and_revoked(site: Site, warm: Warm) -> None:
-    made = warm.run(site, "token", "create", "--name", "ci", "--days", "2", "--json").json
+    made = warm.run(
+        site, "token", "create", "--platform", "--name", "ci", "--days", "2", "--json"
+    ).json
     assert re.fullmatch(r"moor_[0-9A-Za-z]{49}", made["token"])
-    text = warm.run(site, "token", "create").out
+    text = warm.run(site, "token", "create", "--platform").out
     assert re.fullmatch(r"moor_[0-9A-Za-z]{49}\n", text)
     listed = warm.run(site, "token", "list", "--json")
     assert [(t["name"], t["revoked_at"]) for t in listed.json] == [("ci", None), ("admin", None)]
@@ -369,7 +371,7 @@ def test_audit_verify_ends_with_1_at_the_first_changed_row(site: Site, warm: War
     from contextlib import closing
 
     for name in ("a", "b", "c"):
-        assert warm.run(site, "token", "create", "--name", name).code == 0
+        assert warm.run(site, "token", "create", "--platform", "--name", name).code == 0
     intact = warm.run(site, "audit", "verify", "--json")
     assert (intact.code, intact.json["intact"]) == (0, True)
     rows = warm.run(site, "audit", "list", "--json").json
@@ -394,7 +396,7 @@ def test_F80_the_folder_of_another_database_is_refused_until_it_is_bound(
     site: Site, warm: Warm
 ) -> None:
     """Before, `fsck` with a wrong folder called every blob missing, and the others orphans."""
-    assert warm.run(site, "token", "create", "--name", "a").code == 0
+    assert warm.run(site, "token", "create", "--platform", "--name", "a").code == 0
     other = site.but(database_url=f"sqlite:///{site.folder / 'other.db'}")
     refused = warm.run(other, "fsck", "--repair")
     assert (refused.code, refused.out) == (1, "")

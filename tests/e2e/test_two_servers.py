@@ -100,7 +100,7 @@ def test_cold_requests_at_both_servers_cause_one_download(two, fake: FakeGodev) 
 
 def test_a_revoked_token_stops_working_everywhere(two, site: Site, warm: Warm) -> None:
     first, second = two
-    made = warm.run(site, "token", "create", "--name", "ci", "--json").json
+    made = warm.run(site, "token", "create", "--platform", "--name", "ci", "--json").json
     headers = {"Authorization": f"Bearer {made['token']}"}
     for server in (first, second):
         assert server.request("POST", "/api/v1/releases/sync", headers).status == 202

@@ -31,6 +31,35 @@ async def test_a_change_in_one_process_is_seen_by_another_after_its_poll(
     assert (await second.releases.catalog.current(fresh=True)).records[NAME].state == "verified"
 
 
+class CountedWatch(GenerationWatch):
+    """A watch whose polls a test counts and holds."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services.shared.db)
+        self.polls = 0
+        self.may_end = asyncio.Event()
+
+    async def poll(self) -> int:
+        self.polls += 1
+        await self.may_end.wait()
+        return await super().poll()
+
+
+async def test_however_many_look_at_once_one_poll_runs_and_one_waits(services: Services) -> None:
+    watch = CountedWatch(services)
+    looks = [asyncio.ensure_future(watch.poll_shared())]
+    while not watch.polls:
+        await asyncio.sleep(0)
+    # These come after the first poll began, which perhaps misses the change that they ask about.
+    looks += [asyncio.ensure_future(watch.poll_shared()) for _ in range(50)]
+    await asyncio.sleep(0)
+    looks[7].cancel()
+    watch.may_end.set()
+    ends = await asyncio.gather(*looks, return_exceptions=True)
+    assert watch.polls == 2
+    assert [isinstance(end, int) for end in ends] == [number != 7 for number in range(51)]
+
+
 async def test_every_change_of_what_is_offered_or_allowed_moves_the_generation(
     services: Services, put_release: PutRelease
 ) -> None:

@@ -13,6 +13,7 @@ from app.core.tenant import TenantSettings
 from app.services.assembly import Services
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
+from tests.installation import running
 from tests.nouns import a_credential, a_route, a_rule, a_tenant, an_owner
 from tests.web.harbour import add_tenant, add_token, bearer, harbour, replace_tenant, settled
 from tests.web.wire import Site
@@ -149,3 +150,21 @@ async def test_a_host_that_moves_leads_to_its_new_tenant_alone(two: Two) -> None
     await replace_tenant(services, closed)
     await settled(services)
     assert (await two.site.ask(f"/goproxy/{MOD}", headers=host)).status == 401
+
+
+async def test_a_token_of_another_process_works_at_once_and_its_file_is_fetched_once(
+    tmp_path: Path,
+) -> None:
+    """The process that is asked has not polled since."""
+    with FakeGoproxy([X]) as fake:
+        async with harbour(tmp_path) as site, running(site.services.shared.settings) as other:
+            await add_tenant(site.services, "before", fake, open_to_all=False)
+            _, secret = await add_token(other, "before")
+            got = await site.ask(f"/goproxy/before/{MOD}", headers=bearer(secret))
+            assert (got.status, sum(fake.hits.values())) == (200, 1)
+            await add_tenant(other, "made", fake, open_to_all=False)
+            _, secret = await add_token(other, "made")
+            got = await site.ask(f"/goproxy/made/{MOD}", headers=bearer(secret))
+            assert got.status == 200
+            await add_tenant(other, "open", fake)
+            assert (await site.ask(f"/goproxy/open/{MOD}")).status == 200
