@@ -53,6 +53,7 @@ class _Meters:
     ingestion_seconds: "Histogram"
     refreshes: "Counter"
     refreshed_at: "Gauge"
+    skipped: "Counter"
     conflicts: "Counter"
     damaged: "Counter"
     module_fetches: "Counter"
@@ -130,6 +131,9 @@ def _meters() -> _Meters:
         ),
         refreshes=counter("moorage_index_refresh", "Reads of the release index.", "outcome"),
         refreshed_at=gauge(_REFRESHED_AT, "When the release index was last read, Unix time."),
+        skipped=counter(
+            "moorage_index_skipped", "Entries and keys of the index not understood.", "key"
+        ),
         conflicts=counter("moorage_index_conflicts", "Recorded hashes that the index contradicts."),
         damaged=counter("moorage_blobs_damaged", "Blobs found missing or damaged."),
         module_fetches=counter(
@@ -250,6 +254,11 @@ def set_index_refreshed(at_s: float) -> None:
 def count_index_conflict() -> None:
     """Count a recorded hash that the index contradicts."""
     _meters().conflicts.inc()
+
+
+def count_index_skipped(key: str, count: int) -> None:
+    """Count entries of the index that were skipped because of a key; see `SkippedEntries`."""
+    _meters().skipped.labels(key).inc(count)
 
 
 def count_blob_damaged() -> None:

@@ -25,6 +25,7 @@ CONTRACT = {
     "moorage_release_ingestion_seconds": ("histogram", set()),
     "moorage_index_refresh": ("counter", {"outcome"}),
     "moorage_index_age_seconds": ("gauge", set()),
+    "moorage_index_skipped": ("counter", {"key"}),
     "moorage_index_conflicts": ("counter", set()),
     "moorage_authorizations": ("counter", {"outcome"}),
     "moorage_blobs_damaged": ("counter", set()),
@@ -52,6 +53,7 @@ def use_every_metric() -> None:
     metrics.observe_ingestion("verified", 2.0)
     metrics.count_index_refresh("accepted")
     metrics.set_index_refreshed(1000.0)
+    metrics.count_index_skipped("kind", 3)
     metrics.count_index_conflict()
     metrics.count_blob_damaged()
     metrics.set_storage_free(1 << 30)

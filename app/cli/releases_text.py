@@ -16,7 +16,8 @@ _SERVED = {"verified", "sha256-only"}
 def plan(result: dict[str, Any]) -> "Shown":
     """Return the plan as a table with its sum below."""
     if not result["files"]:
-        return "the selection matches no release in the index; see MOORAGE_RELEASES__SELECT__…"
+        nothing = "the selection matches no release in the index; see MOORAGE_RELEASES__SELECT__…"
+        return "\n".join([nothing, *_skipped(result)])
     rows = [
         (
             f["filename"],
@@ -37,7 +38,14 @@ def _plan_sum(result: dict[str, Any]) -> str:
     ]
     if result["unmatched_pins"]:
         lines.append(f"pins that match nothing: {', '.join(result['unmatched_pins'])}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_skipped(result)])
+
+
+def _skipped(result: dict[str, Any]) -> list[str]:
+    return [
+        f"not understood in the index: {s['key']}, {s['count']} times, first {s['first']}"
+        for s in result["skipped"]
+    ]
 
 
 def synced(result: dict[str, Any]) -> str:

@@ -101,10 +101,30 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedEntries:
+    """Entries of an index that were not understood because of one key, and not taken.
+
+    Attributes:
+        key: the key at fault: "kind"; "entry" for what is no object; "unknown key" for keys that
+            were ignored in entries that were taken.
+        count: how many, at least 1.
+        first: the first: "[0].files[17].kind is 'sbom', not one of archive, installer, source".
+    """
+
+    key: str
+    count: int
+    first: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseIndex:
-    """All releases, sorted at construction: newest first in Go's order."""
+    """All releases, sorted at construction: newest first in Go's order.
+
+    `skipped` is what the document has besides.
+    """
 
     releases: tuple[Release, ...]
+    skipped: tuple[SkippedEntries, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "releases", newest_first(self.releases))

@@ -5,7 +5,8 @@ Not here: the parts of an index (`gorelease`).
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 from app.core.digest import Digest
@@ -16,6 +17,7 @@ from app.core.gorelease import (
     ReleaseFile,
     ReleaseFileKind,
     ReleaseIndex,
+    SkippedEntries,
     newest_first,
     parse_filename,
     shown,
@@ -28,25 +30,34 @@ _VERSION = re.compile(r"go[0-9][0-9A-Za-z.-]{0,60}")
 _PLATFORM_PART = re.compile(r"[0-9A-Za-z._-]{0,32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+_RELEASE_KEYS = frozenset({"version", "stable", "files"})
+_FILE_KEYS = frozenset({"filename", "os", "arch", "version", "sha256", "size", "kind"})
+
 _T = TypeVar("_T", str, int, bool, list)  # type: ignore[type-arg]
 
 
 def parse_index(data: bytes) -> ReleaseIndex:
-    """Return the releases of a go.dev index (`?mode=json&include=all`), or refuse all of it.
+    """Return the releases of a go.dev index (`?mode=json&include=all`).
 
-    Unknown keys are ignored. A release whose name is not a Go version, an empty sha256 and a size
-    of 0 are accepted: go.dev has them for old releases.
+    An index grows: a release or a file that is not understood is skipped, and so is an unknown
+    key; `ReleaseIndex.skipped` counts both. An empty sha256 and a size of 0 are accepted: go.dev
+    has them for old releases. A file that comes twice with the same sha256 and size is taken once.
 
     Raises:
-        BadInputError: data is over MAX_INDEX_BYTES, not UTF-8, not JSON, not a list, or has no
-            release; an entry lacks a key or has a value of the wrong type or form; a version or
-            filename comes twice. The message has the place, as a jq path.
+        BadInputError: data is over MAX_INDEX_BYTES, not UTF-8, not JSON, or not a list; no
+            release in it is understood; or a file comes twice with different sha256 or size.
     """
-    items = _json_list(data)
-    releases = tuple(_release(item, f"[{number}]") for number, item in enumerate(items))
-    _refuse_repeats("version", (release.version for release in releases))
-    _refuse_repeats("filename", (file.filename for r in releases for file in r.files))
-    return ReleaseIndex(releases)
+    reading = _Reading()
+    releases: dict[str, Release] = {}
+    for number, item in enumerate(_json_list(data)):
+        with reading.skipping(f"[{number}]"):
+            release = reading.release(item, f"[{number}]")
+            if release.version in releases:
+                _skip("version", f".version {shown(release.version)} comes twice")
+            releases[release.version] = release
+    if not releases:
+        _refuse("it", f"has no release that is understood{reading.first_reason()}")
+    return ReleaseIndex(tuple(releases.values()), reading.skipped())
 
 
 def render_index(releases: Iterable[Release]) -> bytes:
@@ -77,6 +88,81 @@ def _rendered_file(file: ReleaseFile) -> dict[str, str | int]:
     }
 
 
+class _SkipError(Exception):
+    """An entry is not understood: `key` is at fault, and `what` says why, as a jq path."""
+
+    def __init__(self, key: str, what: str) -> None:
+        super().__init__(key, what)
+        self.key, self.what = key, what
+
+
+class _Reading:
+    """One reading of an index: the files so far, and the count of what was skipped."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, ReleaseFile] = {}
+        self._skipped: dict[str, SkippedEntries] = {}
+
+    def skipped(self) -> tuple[SkippedEntries, ...]:
+        """Return the counts, the largest first."""
+        return tuple(sorted(self._skipped.values(), key=lambda s: (-s.count, s.key)))
+
+    def first_reason(self) -> str:
+        """Return ": " and the reason of the first skipped entry, or ""."""
+        first = next(iter(self._skipped.values()), None)
+        return f": {first.first}" if first else ""
+
+    @contextmanager
+    def skipping(self, where: str) -> Iterator[None]:
+        """Count the entry at the place `where` as skipped if the block does not understand it."""
+        try:
+            yield
+        except _SkipError as error:
+            self._count(error.key, f"{where}{error.what}")
+
+    def release(self, item: object, where: str) -> Release:
+        version = _member(item, "version", str)
+        if not _VERSION.fullmatch(version) or ".." in version:
+            _skip("version", f".version is {shown(version)}, not a release name")
+        stable = _member(item, "stable", bool)
+        entries = _member(item, "files", list)
+        self._count_unknown_keys(item, _RELEASE_KEYS, where)
+        files = []
+        for number, entry in enumerate(entries):
+            place = f"{where}.files[{number}]"
+            with self.skipping(place):
+                file = _file(entry, version)
+                self._count_unknown_keys(entry, _FILE_KEYS, place)
+                self._add(file)
+                files.append(file)
+        if not files:
+            _skip("files", ".files has no file that is understood")
+        return Release(version, stable, tuple(files))
+
+    def _add(self, file: ReleaseFile) -> None:
+        first = self._files.setdefault(file.filename, file)
+        if first is file:
+            return
+        if (first.sha256, first.size_bytes) != (file.sha256, file.size_bytes):
+            _refuse(
+                f"filename {shown(file.filename)}", "comes twice, with different sha256 or size"
+            )
+        _skip("filename", f".filename {shown(file.filename)} comes twice")
+
+    def _count_unknown_keys(self, item: object, known: frozenset[str], where: str) -> None:
+        keys = item.keys() - known if isinstance(item, dict) else ()
+        for key in sorted(keys):
+            self._count("unknown key", f"{where} has the key {shown(key)}")
+
+    def _count(self, key: str, reason: str) -> None:
+        earlier = self._skipped.get(key)
+        self._skipped[key] = (
+            SkippedEntries(key, earlier.count + 1, earlier.first)
+            if earlier
+            else SkippedEntries(key, 1, reason)
+        )
+
+
 def _json_list(data: bytes) -> list[object]:
     if len(data) > MAX_INDEX_BYTES:
         _refuse("it", f"has {len(data)} bytes, over the limit of {MAX_INDEX_BYTES}")
@@ -90,8 +176,6 @@ def _json_list(data: bytes) -> list[object]:
         raise BadInputError(f"release index refused: not JSON: {str(error)[:120]}") from error
     if not isinstance(document, list):
         _refuse("it", f"is {_json_type(document)}, not a list")
-    if not document:
-        _refuse("it", "has no release")
     return document
 
 
@@ -107,91 +191,75 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _release(item: object, where: str) -> Release:
-    version = _member(item, "version", str, where)
-    if not _VERSION.fullmatch(version) or ".." in version:
-        _refuse(f"{where}.version", f"is {shown(version)}, not a release name")
-    stable = _member(item, "stable", bool, where)
-    files = _member(item, "files", list, where)
-    if not files:
-        _refuse(f"{where}.files", "is empty")
-    parsed = (_file(file, version, f"{where}.files[{n}]") for n, file in enumerate(files))
-    return Release(version, stable, tuple(parsed))
-
-
-def _file(item: object, version: str, where: str) -> ReleaseFile:
-    own_version = _member(item, "version", str, where)
+def _file(item: object, version: str) -> ReleaseFile:
+    own_version = _member(item, "version", str)
     if own_version != version:
-        _refuse(f"{where}.version", f"is {shown(own_version)}, not its release's")
+        _skip("version", f".version is {shown(own_version)}, not its release's")
     return ReleaseFile(
-        filename=_filename(item, where),
-        os=_platform_part(item, "os", where),
-        arch=_platform_part(item, "arch", where),
+        filename=_filename(item),
+        os=_platform_part(item, "os"),
+        arch=_platform_part(item, "arch"),
         version=version,
-        sha256=_sha256(item, where),
-        size_bytes=_size_bytes(item, where),
-        kind=_kind(item, where),
+        sha256=_sha256(item),
+        size_bytes=_size_bytes(item),
+        kind=_kind(item),
     )
 
 
-def _filename(item: object, where: str) -> str:
-    name = _member(item, "filename", str, where)
+def _filename(item: object) -> str:
+    name = _member(item, "filename", str)
     try:
         parse_filename(name)
     except BadInputError as error:
-        raise BadInputError(f"release index refused: {where}.filename: {error}") from error
+        raise _SkipError("filename", f".filename: {error}") from error
     return name
 
 
-def _platform_part(item: object, key: str, where: str) -> str:
-    value = _member(item, key, str, where)
+def _platform_part(item: object, key: str) -> str:
+    value = _member(item, key, str)
     if not _PLATFORM_PART.fullmatch(value):
-        _refuse(f"{where}.{key}", f"is {shown(value)}, not a name")
+        _skip(key, f".{key} is {shown(value)}, not a name")
     return value
 
 
-def _sha256(item: object, where: str) -> Digest | None:
-    value = _member(item, "sha256", str, where)
+def _sha256(item: object) -> Digest | None:
+    value = _member(item, "sha256", str)
     if value == "":
         return None
     if not _SHA256.fullmatch(value):
-        _refuse(f"{where}.sha256", f"is {shown(value)}, not 64 lower-case hex characters")
+        _skip("sha256", f".sha256 is {shown(value)}, not 64 lower-case hex characters")
     return Digest(value)
 
 
-def _size_bytes(item: object, where: str) -> int:
-    value = _member(item, "size", int, where)
+def _size_bytes(item: object) -> int:
+    value = _member(item, "size", int)
     if not 0 <= value <= MAX_FILE_BYTES:
-        _refuse(f"{where}.size", f"is {str(value)[:30]}, not 0 to {MAX_FILE_BYTES} bytes")
+        _skip("size", f".size is {str(value)[:30]}, not 0 to {MAX_FILE_BYTES} bytes")
     return value
 
 
-def _kind(item: object, where: str) -> ReleaseFileKind:
-    value = _member(item, "kind", str, where)
+def _kind(item: object) -> ReleaseFileKind:
+    value = _member(item, "kind", str)
     if value not in set(ReleaseFileKind):
         kinds = ", ".join(ReleaseFileKind)
-        _refuse(f"{where}.kind", f"is {shown(value)}, not one of {kinds}")
+        _skip("kind", f".kind is {shown(value)}, not one of {kinds}")
     return ReleaseFileKind(value)
 
 
-def _member(item: object, key: str, json_type: type[_T], where: str) -> _T:
-    """Return item[key]; refuse a missing key and another JSON type (true is not a number)."""
+def _member(item: object, key: str, json_type: type[_T]) -> _T:
+    """Return item[key]; skip for a missing key and another JSON type (true is not a number)."""
     if not isinstance(item, dict):
-        _refuse(where, f"is {_json_type(item)}, not an object")
+        _skip("entry", f" is {_json_type(item)}, not an object")
     if key not in item:
-        _refuse(where, f"has no {key}")
+        _skip(key, f" has no {key}")
     value: object = item[key]
     if not isinstance(value, json_type) or (isinstance(value, bool) and json_type is not bool):
-        _refuse(f"{where}.{key}", f"is {_json_type(value)}")
+        _skip(key, f".{key} is {_json_type(value)}")
     return value
 
 
-def _refuse_repeats(key: str, values: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for value in values:
-        if value in seen:
-            _refuse(f"{key} {shown(value)}", "comes twice")
-        seen.add(value)
+def _skip(key: str, what: str) -> NoReturn:
+    raise _SkipError(key, what)
 
 
 def _refuse(where: str, what: str) -> NoReturn:

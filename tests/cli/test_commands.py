@@ -421,7 +421,10 @@ def test_an_index_that_was_never_read_is_an_error_and_an_old_one_a_warning(
     assert (never.code, never.out) == (1, "")
     assert never.err.startswith("moorage: ")
     fake.start()
-    assert warm.run(site, "releases", "plan").code == 0
+    fake.put_file("go1.99.1.sbom.tar.gz", b"sbom", version="go1.99.1", kind="sbom")
+    grown = warm.run(site, "releases", "plan")
+    assert grown.code == 0
+    assert re.search(r"not understood in the index: kind, 1 times, first \[0\].*sbom", grown.out)
     fake.stop()
     old = warm.run(site, "releases", "plan", "--json")
     assert old.code == 0

@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from app.core.gorelease import (
     ReleaseFile,
     ReleaseFileKind,
     ReleaseIndex,
+    SkippedEntries,
     Support,
     newest_supported,
     parse_filename,
@@ -213,7 +215,7 @@ def test_a_release_that_is_no_go_version_is_kept_but_not_final() -> None:
         (b'{"a":' * 1_000_000, "nested too deeply"),
         (b"{}", "an object, not a list"),
         (b"null", "null, not a list"),
-        (b"[]", "has no release"),
+        (b"[]", "has no release that is understood"),
         (b" " * (MAX_INDEX_BYTES + 1), "over the limit"),
         (b"[1]", r"\[0\] is a number, not an object"),
         (b"[[]]", r"\[0\] is a list, not an object"),
@@ -238,15 +240,21 @@ def test_F61_data_that_is_no_index_is_refused(data: bytes, reason: str) -> None:
         ({"stable": None}, r"\[0\]\.stable is null"),
         ({"files": None}, r"\[0\]\.files is null"),
         ({"files": {}}, r"\[0\]\.files is an object"),
-        ({"files": []}, r"\[0\]\.files is empty"),
+        ({"files": []}, r"\[0\]\.files has no file that is understood"),
+        ({"version": "tip"}, "'tip', not a release name"),
         ({"files": ["x"]}, r"\[0\]\.files\[0\] is a string, not an object"),
     ],
 )
-def test_F61_an_index_with_a_malformed_release_is_refused(
+def test_F61_a_release_that_is_not_understood_is_skipped_and_the_rest_taken(
     changes: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(BadInputError, match=reason):
         parse_index(encoded([a_release(**changes)]))
+    file = a_file(version="go1.22.1", filename="go1.22.1.src.tar.gz")
+    other = a_release(version="go1.22.1", files=[file])
+    index = parse_index(encoded([a_release(**changes), other]))
+    assert names(index.releases) == ["go1.22.1"]
+    assert re.search(reason, "\n".join(s.first for s in index.skipped))
 
 
 @pytest.mark.parametrize(
@@ -275,41 +283,89 @@ def test_F61_an_index_with_a_malformed_release_is_refused(
         ({"arch": "\ud800"}, "not a name"),
     ],
 )
-def test_F61_an_index_with_a_malformed_file_is_refused(
+def test_F61_a_file_that_is_not_understood_is_skipped_and_the_rest_taken(
     changes: dict[str, Any], reason: str
 ) -> None:
     good = a_file(filename="go1.23.1.src.tar.gz")
-    with pytest.raises(BadInputError, match=reason) as caught:
-        parse_index(encoded([a_release(files=[good, a_file(**changes)])]))
-    message = str(caught.value)
-    assert "[0].files[1]" in message
-    assert len(message) <= 200
-    assert message.isprintable()
+    index = parse_index(encoded([a_release(files=[good, a_file(**changes), a_file(**changes)])]))
+    assert [f.filename for r in index.releases for f in r.files] == [good["filename"]]
+    (skipped,) = index.skipped
+    assert (skipped.key, skipped.count) == (next(iter(changes)), 2)
+    assert re.search(reason, skipped.first)
+    assert skipped.first.startswith("[0].files[1].")
+    assert len(skipped.first) <= 200
+    assert skipped.first.isprintable()
 
 
 @pytest.mark.parametrize("key", list(a_file()))
-def test_F61_an_index_with_a_file_that_lacks_a_key_is_refused(key: str) -> None:
-    with pytest.raises(BadInputError, match=rf"\[0\]\.files\[0\] has no {key}"):
-        parse_index(encoded([a_release(files=[without(a_file(), key)])]))
+def test_F61_a_file_that_lacks_a_key_is_skipped(key: str) -> None:
+    good = a_file(filename="go1.23.1.src.tar.gz")
+    index = parse_index(encoded([a_release(files=[good, without(a_file(), key)])]))
+    assert len(index.releases[0].files) == 1
+    assert index.skipped == (SkippedEntries(key, 1, f"[0].files[1] has no {key}"),)
 
 
 @pytest.mark.parametrize("key", list(a_release()))
-def test_F61_an_index_with_a_release_that_lacks_a_key_is_refused(key: str) -> None:
-    with pytest.raises(BadInputError, match=rf"\[0\] has no {key}"):
-        parse_index(encoded([without(a_release(), key)]))
+def test_F61_a_release_that_lacks_a_key_is_skipped(key: str) -> None:
+    index = parse_index(encoded([without(a_release(version="go1.24.1"), key), a_release()]))
+    assert names(index.releases) == ["go1.23.1"]
+    assert index.skipped == (SkippedEntries(key, 1, f"[0] has no {key}"),)
 
 
-def test_F61_an_index_with_a_filename_twice_is_refused_even_across_releases() -> None:
-    other = a_release(version="go1.23.2", files=[a_file(version="go1.23.2")])
+def test_unknown_keys_are_ignored_and_counted() -> None:
+    known = parse_index(encoded([a_release()]))
+    more = parse_index(encoded([a_release(files=[a_file(goarm=6, libc=None)], security=True)]))
+    assert more.releases == known.releases
+    assert more.skipped == (SkippedEntries("unknown key", 3, "[0] has the key 'security'"),)
+
+
+def test_F61_a_filename_that_comes_twice_is_taken_once_even_across_releases() -> None:
+    other = a_release(
+        version="go1.23.2",
+        files=[a_file(version="go1.23.2"), a_file(version="go1.23.2", filename="go1.23.2.zip")],
+    )
     for items in ([a_release(files=[a_file(), a_file()])], [a_release(), other]):
-        with pytest.raises(BadInputError, match=r"filename 'go1\.23\.1\.linux.*comes twice"):
-            parse_index(encoded(items))
+        index = parse_index(encoded(items))
+        taken = [f.filename for r in index.releases for f in r.files]
+        assert taken.count(a_file()["filename"]) == 1
+        (skipped,) = index.skipped
+        assert re.search(r"filename 'go1\.23\.1\.linux.*comes twice", skipped.first)
 
 
-def test_F61_an_index_with_a_version_twice_is_refused() -> None:
+@pytest.mark.parametrize("change", [{"sha256": "ab" * 32}, {"size": 5}, {"sha256": ""}])
+def test_F62_a_filename_that_comes_twice_with_other_bytes_refuses_the_index(
+    change: dict[str, Any],
+) -> None:
+    items = [a_release(files=[a_file(), a_file(**change)])]
+    with pytest.raises(BadInputError, match=r"comes twice, with different sha256 or size"):
+        parse_index(encoded(items))
+
+
+def test_F61_a_version_that_comes_twice_is_taken_once() -> None:
     again = a_release(files=[a_file(filename="go1.23.1.src.tar.gz")])
-    with pytest.raises(BadInputError, match=r"version 'go1\.23\.1' comes twice"):
-        parse_index(encoded([a_release(), again]))
+    index = parse_index(encoded([a_release(), again]))
+    assert index.releases == parse_index(encoded([a_release()])).releases
+    assert index.skipped == (SkippedEntries("version", 1, "[1].version 'go1.23.1' comes twice"),)
+
+
+def test_an_index_that_grew_gives_all_that_is_understood() -> None:
+    sbom = a_file(filename="go1.23.1.sbom.tar.gz", kind="sbom")
+    files = [
+        a_file(),
+        sbom,
+        a_file(filename="go1.23.1.linux-amd64.tar.zst"),
+        a_file(filename="go1.23.1.wasm.zip", arch=None),
+        sbom,
+    ]
+    tip = a_release(version="tip", files=[a_file(version="tip")])
+    index = parse_index(encoded([tip, a_release(files=files)]))
+    assert index.releases == parse_index(encoded([a_release()])).releases
+    assert [(s.key, s.count) for s in index.skipped] == [
+        ("kind", 2),
+        ("arch", 1),
+        ("filename", 1),
+        ("version", 1),
+    ]
 
 
 GOOD = render_index(an_index("go1.28rc1", "go1.27.1", "go1.9.2rc2").releases)
@@ -355,7 +411,7 @@ def test_F61_a_flipped_byte_gives_an_index_or_a_refusal(position: int, flip: int
     damaged = bytearray(GOOD)
     damaged[position] ^= flip
     if index := parsed_or_refused(bytes(damaged)):
-        assert parse_index(render_index(index.releases)) == index
+        assert parse_index(render_index(index.releases)).releases == index.releases
 
 
 def test_F61_every_truncation_is_refused() -> None:

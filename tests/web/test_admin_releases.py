@@ -184,6 +184,7 @@ async def test_a_plan_says_what_a_sync_would_fetch_and_why(start_site: StartSite
     assert file["reason"]
     assert (plan["fetch_files"], plan["fetch_bytes"]) == (1, len(data))
     assert plan["unmatched_pins"] == ["go1.5.1"]
+    assert plan["skipped"] == []
 
 
 async def test_a_plan_without_an_index_and_without_upstream_is_a_5xx_problem(

@@ -1,8 +1,8 @@
 """Reading go.dev's index: record new files, refuse claims that contradict recorded files.
 
-A malformed document is refused as a whole, and the old one stays. If the hash or size of a known
-file changes, the recorded values stay and the claim is kept as evidence. A file that vanishes from
-the index is still served.
+A document that is no index is refused as a whole, and the old one stays. Entries that are not
+understood are skipped and counted. If the hash or size of a known file changes, the recorded values
+stay and the claim is kept as evidence. A file that vanishes from the index is still served.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from datetime import datetime
 from app import logs, metrics
 from app.core.digest import Digest
 from app.core.errors import BadInputError, UpstreamContentError, UpstreamError
-from app.core.gorelease import ReleaseFile, ReleaseIndex
+from app.core.gorelease import ReleaseFile, ReleaseIndex, SkippedEntries
 from app.core.releasefile import FileRecord, IndexConflict, IndexStatus
-from app.core.releaseindex import parse_index
+from app.core.releaseindex import MAX_INDEX_BYTES, parse_index
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
@@ -38,12 +38,14 @@ class IndexChange:
         added: names of new files.
         vanished: names that the previous document lists and this one does not.
         conflicts: claims that contradict recorded files, new or recorded before.
+        skipped: what was not understood.
     """
 
     document: Digest
     added: tuple[str, ...]
     vanished: tuple[str, ...]
     conflicts: tuple[IndexConflict, ...]
+    skipped: tuple[SkippedEntries, ...]
 
 
 class ReleaseIndexReader:
@@ -68,6 +70,18 @@ class ReleaseIndexReader:
         """Return the result of the last read."""
         return await self._db.read(lambda s: IndexLog(s).status())
 
+    async def skipped(self) -> tuple[SkippedEntries, ...]:
+        """Return what is not understood of the document that is in use; () without a document.
+
+        Raises:
+            StorageError: the document can't be read.
+        """
+        document = (await self.status()).document
+        if document is None:
+            return ()
+        data = await self._store.read(document, max_bytes=MAX_INDEX_BYTES)
+        return (await asyncio.to_thread(self._parse, data)).skipped
+
     async def _refresh(self, actor: str) -> IndexChange:
         try:
             data = await self._godev.index()
@@ -76,7 +90,8 @@ class ReleaseIndexReader:
             await self._note_failure(error)
             raise
         document = Digest.of(data)
-        if document != (await self.status()).document:
+        is_new = document != (await self.status()).document
+        if is_new:
             await self._store.put(data)
         at = self._now()
         change = await self._db.write(
@@ -84,7 +99,7 @@ class ReleaseIndexReader:
             size_bytes=len(data),
         )
         metrics.count_index_refresh("accepted")
-        self._log_change(change)
+        self._log_change(change, is_new=is_new)
         return change
 
     def _parse(self, data: bytes) -> ReleaseIndex:
@@ -139,7 +154,7 @@ class ReleaseIndexReader:
         for name in (n for n, r in known.items() if not r.listed and n in seen):
             releases.set_listed(name, listed=True)
         fresh = [c for c in conflicts if log.add_conflict(c)]
-        change = IndexChange(document, added, vanished, conflicts)
+        change = IndexChange(document, added, vanished, conflicts, index.skipped)
         if changed_document:
             self._audit(session, change, fresh, at, actor)
         bump_generation(session)
@@ -189,7 +204,7 @@ class ReleaseIndexReader:
             "index.accept",
             f"sha256:{change.document}",
             f"{len(change.added)} new, {len(change.vanished)} vanished, "
-            f"{len(change.conflicts)} conflicting files",
+            f"{len(change.conflicts)} conflicting files{_skipped_text(change.skipped)}",
         )
         for conflict in fresh:
             audit.append(
@@ -201,7 +216,16 @@ class ReleaseIndexReader:
                 f"index says {conflict.seen_sha256}, {conflict.seen_size_bytes} B: refused",
             )
 
-    def _log_change(self, change: IndexChange) -> None:
+    def _log_change(self, change: IndexChange, *, is_new: bool) -> None:
+        for entries in change.skipped:
+            metrics.count_index_skipped(entries.key, entries.count)
+            if is_new:
+                _log.warning(
+                    "index has more than is understood",
+                    key=entries.key,
+                    count=entries.count,
+                    first=entries.first,
+                )
         for conflict in change.conflicts:
             metrics.count_index_conflict()
             _log.error(
@@ -215,3 +239,7 @@ class ReleaseIndexReader:
             _log.warning("index lost files", count=len(change.vanished), first=change.vanished[0])
         if change.added:
             _log.info("index has new files", count=len(change.added), newest=change.added[0])
+
+
+def _skipped_text(skipped: tuple[SkippedEntries, ...]) -> str:
+    return "".join(f"; skipped for {s.key}: {s.count}" for s in skipped)

@@ -14,7 +14,7 @@ from app.core.errors import (
     StorageError,
     UpstreamError,
 )
-from app.core.gorelease import ReleaseIndex, Support
+from app.core.gorelease import ReleaseIndex, SkippedEntries, Support
 from app.core.releasefile import FileRecord
 from app.core.selection import Selection, select, unmatched_pins
 from app.services.releases.catalog import Catalog, CatalogReader
@@ -52,10 +52,12 @@ class SyncPlan:
 
     Attributes:
         unmatched_pins: pins that match no release in the index.
+        skipped: what of the index is not understood.
     """
 
     files: tuple[PlannedFile, ...]
     unmatched_pins: tuple[str, ...]
+    skipped: tuple[SkippedEntries, ...]
 
     @property
     def fetch_bytes(self) -> int:
@@ -110,9 +112,14 @@ class ReleaseSync:
                 if (await self._reader.status()).read_at is None:
                     raise
                 error = str(trouble)
-        return self._make_plan(await self._catalog.current(fresh=True)), error
+        skipped: tuple[SkippedEntries, ...] = ()
+        try:
+            skipped = await self._reader.skipped()
+        except (StorageError, UpstreamError) as trouble:
+            error = error or str(trouble)
+        return self._make_plan(await self._catalog.current(fresh=True), skipped), error
 
-    def _make_plan(self, catalog: Catalog) -> SyncPlan:
+    def _make_plan(self, catalog: Catalog, skipped: tuple[SkippedEntries, ...]) -> SyncPlan:
         index = ReleaseIndex(catalog.all_releases)
         try:
             chosen = select(index, self._selection)
@@ -125,7 +132,7 @@ class ReleaseSync:
             files.append(
                 PlannedFile(record, catalog.support(record.file.version), choice.reason, refusal)
             )
-        return SyncPlan(tuple(files), tuple(unmatched_pins(index, self._selection)))
+        return SyncPlan(tuple(files), tuple(unmatched_pins(index, self._selection)), skipped)
 
     async def sync(self, *, actor: str = "system", report: Report = silent) -> SyncResult:
         """Mirror the selection; a file that fails doesn't stop the others.

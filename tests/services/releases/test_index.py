@@ -112,7 +112,7 @@ async def test_the_traps_of_the_real_index_are_taken(services: Services, fake: F
     assert (await record_of(services, "go1.9.2rc2.linux-armv6l.tar.gz")).stable is False
 
 
-# F61: what is refused whole.
+# F61: what is refused whole, and what is skipped.
 
 
 def entry(**changes: Any) -> dict[str, Any]:
@@ -168,9 +168,13 @@ MALFORMED = {
     "filename-nul": document(entry(filename="go1.97.1.linux-amd64\0.tar.gz")),
     "kind-odd": document(entry(kind="virus")),
     "stable-text": document(entry(), stable="yes"),
-    "duplicate-file": document(entry(), entry(arch="arm64")),
-    "duplicate-release": json.dumps(json.loads(GOOD) * 2).encode(),
-    "one-bad-among-good": document(entry(), entry(filename="../x")),
+    "two-hashes-of-a-file": document(entry(), entry(sha256="cd" * 32)),
+}
+GROWN = {
+    "kind": entry(filename="go1.97.1.sbom.tar.gz", kind="sbom"),
+    "filename": entry(filename="go1.97.1.linux-amd64.tar.zst"),
+    "arch": entry(filename="go1.97.1.wasm.tar.gz", arch=None),
+    "sha256": entry(filename="go1.97.1.src.tar.gz", sha256="a" * 63),
 }
 
 
@@ -217,6 +221,28 @@ async def test_F61_a_malformed_index_is_refused_whole(
     fake.set_index(None)
     await quick.releases.reader.refresh()
     assert (await quick.releases.reader.status()).error == ""
+
+
+@pytest.mark.parametrize("key", GROWN)
+async def test_an_index_that_grew_is_taken_but_for_what_is_not_understood(
+    key: str, quick: Services, fake: FakeGodev, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = count_of("moorage_index_skipped_total", key=key)
+    fake.set_index(document(GROWN[key], entry(), GROWN[key]))
+    change = await quick.releases.reader.refresh()
+    assert (change.added, change.vanished) == ((entry()["filename"],), ())
+    [skipped] = change.skipped
+    assert (skipped.key, skipped.count) == (key, 2)
+    assert skipped.first.startswith(f"[0].files[0].{key}")
+    assert count_of("moorage_index_skipped_total", key=key) == before + 2
+    [row] = await audited(quick, "index.accept")
+    assert row.detail == f"1 new, 0 vanished, 0 conflicting files; skipped for {key}: 2"
+    await quick.releases.reader.refresh()
+    assert capsys.readouterr().out.count("index has more than is understood") == 1
+    # The plan shows it also after a reading that failed.
+    fake.fault(INDEX_PATH, Fault.status(404), times=None)
+    plan, error = await quick.releases.sync.plan()
+    assert (plan.skipped, bool(error)) == ((skipped,), True)
 
 
 async def test_the_document_that_the_malformed_ones_are_made_of_is_good(

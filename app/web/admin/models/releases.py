@@ -90,6 +90,14 @@ class PlanEntryOut(Out):
     to_fetch: bool
 
 
+class SkippedOut(Out):
+    """Entries of the index that were not understood because of one key, and the first of them."""
+
+    key: str
+    count: int
+    first: str
+
+
 class PlanOut(Out):
     """What `releases sync` would do."""
 
@@ -97,6 +105,7 @@ class PlanOut(Out):
     fetch_files: int
     fetch_bytes: int
     unmatched_pins: list[str]
+    skipped: list[SkippedOut]
     index_error: str
 
 
@@ -235,6 +244,7 @@ def plan_out(plan: SyncPlan, index_error: str) -> PlanOut:
         fetch_files=sum(1 for p in plan.files if p.to_fetch),
         fetch_bytes=plan.fetch_bytes,
         unmatched_pins=list(plan.unmatched_pins),
+        skipped=[SkippedOut(key=s.key, count=s.count, first=s.first) for s in plan.skipped],
         index_error=index_error,
     )
 
