@@ -7,7 +7,8 @@ import ast
 import asyncio
 import inspect
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,8 +19,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.core.errors import BadInputError
-from app.protocol import HttpProtocol
+from app.protocol import HttpProtocol, protocol_for
 from app.server import Server
+from app.settings.sections import Limits
+from app.web.connections import Connections
+from app.web.responses import Header
+from app.web.tenancy import Gateways
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,10 +77,13 @@ class _Transport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sent = b""
+        self.calls: list[list[bytes | bytearray | memoryview]] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.sent += bytes(data)
+        self.calls.append([data])
+
+    def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.calls.append(list(pieces))
 
     def is_closing(self) -> bool:
         return False
@@ -88,6 +96,18 @@ class _Transport(asyncio.Transport):
 
     def close(self) -> None:
         pass
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An application that has one prepared answer."""
+
+    wire: bytes
+    limits: Limits = field(default_factory=Limits)
+    connections: Connections = field(default_factory=lambda: Connections(8, 8, Gateways(())))
+
+    def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
+        return self.wire
 
 
 async def _never(_scope: object, _receive: object, _send: object) -> None:
@@ -216,6 +236,17 @@ async def test_between_requests_the_timer_of_keep_alive_runs(
     assert connection.timeout_keep_alive_task is not None
     connection._unset_keepalive_if_required()
     assert connection.timeout_keep_alive_task is None
+
+
+async def test_a_large_prepared_answer_goes_out_in_one_call_and_is_not_copied() -> None:
+    wire = b"content-length: 300000\r\n\r\n" + bytes(300_000)
+    made = _connected(protocol_for(_Prepared(wire)))
+    assert isinstance(made.transport, _Transport)
+    made.data_received(b"GET /zip HTTP/1.1\r\nHost: a\r\n\r\n")
+    (pieces,) = made.transport.calls
+    assert pieces[0].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert pieces[1] is wire
+    made._unset_keepalive_if_required()
 
 
 def test_the_table_has_every_attribute_that_the_protocol_uses() -> None:
