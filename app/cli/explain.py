@@ -44,6 +44,7 @@ def _refreshed(result: dict[str, Any]) -> str:
         return f"forgotten; the next request for {result['module']} asks upstream"
     outcomes = {
         "same": "upstream sends the same",
+        "changed": "upstream sends another one; it is served from now on",
         "gone": "upstream has it no more; it stays served",
     }
     return "\n".join(

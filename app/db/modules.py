@@ -248,8 +248,8 @@ class ModuleTable:
             },
         )
 
-    def replace_blob(self, file: ModuleFile) -> None:
-        """Record new bytes of the same content: a zip with the same h1 that was fetched again."""
+    def replace_bytes(self, file: ModuleFile) -> None:
+        """Record other bytes of a file: a zip with the same h1, or a .info, which no hash pins."""
         row = self._session.execute(
             select(ModuleFileRow).where(
                 ModuleFileRow.origin_id == file.origin_id,
@@ -258,7 +258,8 @@ class ModuleTable:
                 ModuleFileRow.kind == file.kind,
             )
         ).scalar_one()
-        row.sha256, row.blob_sha256 = file.sha256.hex, file.sha256.hex
+        row.sha256, row.body = file.sha256.hex, file.body
+        row.blob_sha256 = None if file.body is not None else file.sha256.hex
         row.size_bytes, row.stored_at = file.size_bytes, file.stored_at
         self._session.flush()
 

@@ -122,7 +122,7 @@ def test_new_bytes_of_the_same_content_keep_its_h1_and_what_the_log_said(
         stored_at=later(hours=1),
         h1="h1:other",
     )
-    table.replace_blob(new)
+    table.replace_bytes(new)
     [file] = table.files([one], NAME, V)
     assert file == replace(new, h1="h1:a", log_state=LogState.VERIFIED)
 

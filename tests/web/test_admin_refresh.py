@@ -6,7 +6,7 @@ import pytest
 
 from app.core.principal import OPERATOR, Scope
 from tests.fakes.goproxy import FakeGoproxy
-from tests.fakes.modules import module
+from tests.fakes.modules import info_of, module
 from tests.nouns import an_owner
 from tests.services.bench import audit_rows, count_of
 from tests.web.api import ok, refused
@@ -89,6 +89,25 @@ async def test_a_version_stays_at_the_upstream_that_it_was_first_served_from(
         await ok(site, "POST", REFRESH, {"module": one.path})
         await settled(site.services)
         assert (await site.ask(path)).body == one.zip
+
+
+@pytest.mark.parametrize("name", ["short", "long" * 2000], ids=["in its row", "as a blob"])
+async def test_an_info_that_changed_is_taken_over(
+    site: Site, upstream: FakeGoproxy, name: str
+) -> None:
+    await fetched(site)
+    changed = info_of(X.version, "2030-01-01T00:00:00Z", {"URL": name})
+    upstream.put_raw(FILES[0], changed)
+    report = await ok(site, "POST", REFRESH, {"module": X.path, "version": X.version})
+    assert [f["outcome"] for f in report["files"]] == ["changed", "same", "same"]
+    await settled(site.services)
+    assert (await site.ask(f"/goproxy/acme{FILES[0]}")).body == changed
+    row = (await audit_rows(site.services))[-1]
+    assert (row.action, "info changed" in row.detail, " became " in row.detail) == (
+        "module.compare",
+        True,
+        True,
+    )
 
 
 async def test_with_a_version_its_files_are_fetched_again_and_are_the_same(

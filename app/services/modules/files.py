@@ -265,7 +265,7 @@ class ModuleFiles:
             if same is None:
                 table.add(file)
             else:
-                table.replace_blob(file)
+                table.replace_bytes(file)
                 bump_generation(session)
             return file
 
@@ -296,7 +296,9 @@ class ModuleFiles:
         _log.error("module contradiction", name=file.name, why=why)
 
     async def recheck(self, key: FileKey, source: Source) -> ModuleFile:
-        """Fetch a stored file again and compare it with the record; return the record.
+        """Fetch a stored file again and compare it with the record; return what is recorded now.
+
+        A .info that differs is taken over: no hash pins it, and only this mends a wrong one.
 
         Raises:
             VerificationError: upstream sends something else today; that is kept as evidence.
@@ -308,10 +310,27 @@ class ModuleFiles:
         if key.kind is not RequestKind.ZIP:
             async with self._sink(source) as sink:
                 file = await self._receive_small(key, source, sink)
-            await self._refuse_contradiction(file, known)
+                await self._refuse_contradiction(file, known)
+                if key.kind is RequestKind.INFO and file.sha256 != known.sha256:
+                    return await self._take_over(file, sink)
             return known
         await self._fetch_zip(key, source, known)
         return known
+
+    async def _take_over(self, file: ModuleFile, sink: SpillSink) -> ModuleFile:
+        """Record another .info in the place of the recorded one; return it as it is recorded."""
+        if file.size_bytes > INLINE_BYTES:
+            await sink.commit(file.sha256)
+            file = replace(file, body=None)
+
+        def work(session: Session) -> None:
+            if file.body is None:
+                Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
+            ModuleTable(session).replace_bytes(file)
+            bump_generation(session)
+
+        await self._db.write(work, size_bytes=file.size_bytes)
+        return file
 
     async def settle(self, file: ModuleFile, policy: LogPolicy) -> ModuleFile:
         """Return a stored file, now that the log was asked about it; see `LogChecks.vouched`.

@@ -34,6 +34,7 @@ from app.services.policy import Policy, PolicyReader, tenant_in
 from app.services.upstreams import Upstreams
 
 SAME = "same"
+CHANGED = "changed"
 GONE = "gone"
 DIFFERS = "differs"
 
@@ -43,9 +44,10 @@ class Comparison:
     """A stored file, compared with what its upstream sends today.
 
     Attributes:
-        outcome: "same"; "gone", where upstream has it no more and it is served all the same; or
-            "differs".
-        detail: the contradiction in words; "" where there is none.
+        file: as it is recorded now.
+        outcome: "same"; "changed", of a .info that was taken over; "gone", where upstream has it no
+            more and it is served all the same; or "differs".
+        detail: the contradiction, or the change, in words; "" where there is none.
     """
 
     file: ModuleFile
@@ -102,7 +104,7 @@ class ModuleRefresh:
     ) -> list[Comparison]:
         """Return how the stored files of a version compare with what upstream sends today.
 
-        What is stored stays what is served. A .info is no reason for alarm: nobody pins it.
+        What is stored stays what is served, but for a .info: no hash pins it, so it is replaced.
 
         Raises:
             BadInputError: module or version is malformed, or the version is a query.
@@ -156,17 +158,22 @@ class ModuleRefresh:
     ) -> Comparison:
         key = FileKey.of(route, file.origin_id, file.module, file.version, file.kind)
         try:
-            await self._files.recheck(key, self._upstreams.open(upstream, policy, tenant))
+            source = self._upstreams.open(upstream, policy, tenant)
+            recorded = await self._files.recheck(key, source)
         except UpstreamAbsentError:
             return Comparison(file, GONE)
         except VerificationError as error:
             return Comparison(file, DIFFERS, str(error))
+        if recorded.sha256 != file.sha256:
+            change = f"sha256 {file.sha256} became {recorded.sha256}"
+            return Comparison(recorded, CHANGED, change)
         return Comparison(file, SAME)
 
     async def _record(
         self, tenant: str, name: str, who: Principal, compared: Sequence[Comparison]
     ) -> None:
-        at, outcomes = self._now(), ", ".join(f"{c.file.kind} {c.outcome}" for c in compared)
+        at, changed = self._now(), [c.detail for c in compared if c.outcome == CHANGED]
+        outcomes = ", ".join([*(f"{c.file.kind} {c.outcome}" for c in compared), *changed])
         await self._db.write(
             lambda s: AuditLog(s).append(
                 at, who.actor, "module.compare", f"module:{tenant}/{name}", outcomes

@@ -266,7 +266,7 @@ def _save(session: Session, file: ModuleFile, *, is_new: bool) -> None:
     if is_new:
         ModuleTable(session).add(file)
     else:
-        ModuleTable(session).replace_blob(file)
+        ModuleTable(session).replace_bytes(file)
         bump_generation(session)
 
 

@@ -20,7 +20,7 @@ class RefreshIn(In):
 
 
 class ComparisonOut(Out):
-    """A stored file; outcome is "same", or "gone" where upstream has it no more."""
+    """A stored file; outcome is "same", "changed" (a .info), or "gone"."""
 
     kind: str
     outcome: str
