@@ -289,7 +289,7 @@ def build_modules(
             db, files, answers, absences, upstreams, mirrored, lists, shared.usage, now
         ),
         healing=ModuleHealing(db, shared.policies, files, upstreams, toolchains),
-        refresh=ModuleRefresh(db, shared.policies, files, absences, upstreams, now),
+        refresh=ModuleRefresh(db, shared.policies, files, absences, upstreams, shared.usage, now),
         log_pass=LogPass(db, files, publiclog.checks, shared.policies, now),
     )
 
@@ -306,7 +306,7 @@ def build_tenants(shared: SharedServices) -> TenantServices:
         ownership=OwnershipService(db, now),
         routes=RouteService(db, check, now),
         credentials=CredentialService(db, shared.box, now),
-        explain=ExplainService(db, shared.policies, access, now),
+        explain=ExplainService(db, shared.policies, access, shared.usage, now),
         documents=DocumentService(db, check, now),
     )
 

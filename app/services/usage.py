@@ -4,7 +4,7 @@ A process that is killed loses the counts of its last seconds; a process that st
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 
 from app import logs
@@ -12,6 +12,7 @@ from app.core import semver
 from app.core.errors import DatabaseBusyError, StorageFullError
 from app.core.principal import Principal
 from app.db.engine import Database, Session
+from app.db.modules import ModuleFile
 from app.db.usage import Download, ModuleUse, Usage
 from app.services.authorization import require_admin
 from app.services.clock import Now
@@ -52,6 +53,21 @@ class UsageCounter:
         if use in self._uses or use in self._recorded:
             return True
         return await self._db.read(lambda s: Usage(s).has_use(use))
+
+    async def used_files(
+        self, files: Iterable[ModuleFile], tenant_id: int, who: Principal
+    ) -> list[ModuleFile]:
+        """Return the files of which a tenant's admin may know that they are stored.
+
+        These are the files that the tenant was ever answered; for a platform admin all files. What
+        is stored because another tenant uses it is not told.
+        """
+        return [
+            file
+            for file in files
+            if who.is_platform_admin
+            or await self.was_answered(ModuleUse(tenant_id, file.module, file.version, file.kind))
+        ]
 
     async def used_versions(self, tenant_id: int, module: str) -> list[str]:
         """Return the versions of a module that a tenant was ever answered a file of, in order."""

@@ -13,11 +13,21 @@ from app.services.assembly import Services
 from app.services.usage import UsageCounter
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
-from tests.web.harbour import add_rule, add_tenant, add_token, bearer, cooled, harbour
+from tests.web.api import ok, refused
+from tests.web.harbour import (
+    add_rule,
+    add_tenant,
+    add_token,
+    bearer,
+    cooled,
+    harbour,
+    settled,
+)
 from tests.web.wire import Got, Site
 
 NAME = "example.com/x"
 ONE, TWO = module(NAME, "v1.0.0"), module(NAME, "v1.1.0")
+TOOLCHAIN = "golang.org/toolchain"
 NO_FETCH = {"Disable-Module-Fetch": "true"}
 TAILS = ("@v/list", "@latest", "@v/master.info", "@v/v1.0.0.info", "@v/v1.0.0.mod", "@v/v1.0.0.zip")
 
@@ -32,11 +42,13 @@ class Two:
     async def ask(self, tenant: str, tail: str, name: str = NAME, **headers: str) -> Got:
         return await self.site.ask(f"/goproxy/{tenant}/{name}/{tail}", headers=headers)
 
-    async def without_fetch(self, tenant: str, tail: str, secret: str = "") -> Got:
+    async def without_fetch(
+        self, tenant: str, tail: str, secret: str = "", *, name: str = NAME
+    ) -> Got:
         """Ask for what is stored, with nothing prepared in memory."""
         await cooled(self.site.services)
         more = bearer(secret) if secret else {}
-        return await self.ask(tenant, tail, **NO_FETCH, **more)
+        return await self.ask(tenant, tail, name, **NO_FETCH, **more)
 
 
 @pytest.fixture
@@ -134,3 +146,40 @@ async def test_a_tenant_of_the_same_name_has_used_nothing_yet(two: Two) -> None:
 async def _tenant_id(services: Services) -> int:
     policy = await services.shared.policies.current(fresh=True)
     return policy.tenants["acme"].tenant.id
+
+
+async def test_the_own_log_records_no_version_that_only_another_tenant_uses(two: Two) -> None:
+    services = two.site.services
+    log = await services.sumdb.logs.create("acme")
+    lookup = f"/goproxy/acme/sumdb/{log.name}/lookup/{NAME}@v1.0.0"
+    await settled(services)
+    await _all_asked(two, "globex")
+    assert (await two.site.ask(lookup, headers=NO_FETCH)).status == 404
+    assert (await services.sumdb.logs.of("acme")).size == 0  # type: ignore[union-attr]
+    await two.ask("acme", "@v/v1.0.0.zip")
+    assert (await two.site.ask(lookup, headers=NO_FETCH)).status == 200
+
+
+@pytest.mark.parametrize("kind", ["info", "mod", "zip"])
+async def test_a_toolchain_that_the_tenant_never_used_is_not_fetched(two: Two, kind: str) -> None:
+    got = await two.without_fetch("acme", f"@v/v0.0.1-go1.27.1.linux-amd64.{kind}", name=TOOLCHAIN)
+    assert got.status == 404
+    assert "asked not to fetch" in got.text
+    await add_rule(two.site.services, "acme", Effect.DENY, TOOLCHAIN)
+    got = await two.without_fetch("acme", f"@v/v0.0.1-go1.27.1.linux-amd64.{kind}", name=TOOLCHAIN)
+    assert got.status == 403
+
+
+async def test_a_tenants_admin_is_not_shown_what_is_stored_for_others(two: Two) -> None:
+    services = two.site.services
+    await _all_asked(two, "globex")
+    _, own = await add_token(services, "acme", {Scope.ADMIN}, name="own")
+    path, body = f"/tenants/acme/explain?module={NAME}&version=v1.0.0", {"module": NAME}
+    refresh = "/tenants/acme/refresh", {**body, "version": "v1.0.0"}
+    assert (await ok(two.site, "GET", path, token=own))["stored"] == []
+    assert len((await ok(two.site, "GET", path))["stored"]) == 3
+    assert (await refused(two.site, "POST", *refresh, token=own))[0] == 404
+    await two.ask("acme", "@v/v1.0.0.mod")
+    assert [f["kind"] for f in (await ok(two.site, "GET", path, token=own))["stored"]] == ["mod"]
+    compared = await ok(two.site, "POST", *refresh, token=own)
+    assert [f["kind"] for f in compared["files"]] == ["mod"]

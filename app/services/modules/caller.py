@@ -56,6 +56,14 @@ class Caller:
             (self.tenant,) if token_tenant in (None, self.tenant) else (self.tenant, token_tenant)
         )
 
+    @property
+    def is_limited_to_uses(self) -> bool:
+        """Whether only what the tenant has used is answered: the client forbids the fetch.
+
+        A platform admin gets whatever is stored.
+        """
+        return not self.fetch and not self.principal.is_platform_admin
+
     def may_enter(self) -> Decision:
         """Return the decision whether the caller may use the tenant at all.
 

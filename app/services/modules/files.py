@@ -303,10 +303,17 @@ class ModuleFiles:
         Raises:
             VerificationError: upstream sends something else today; that is kept as evidence.
             UpstreamError: it can't be had.
+            OverloadedError: the tenant has no slot for the fetch.
         """
         known = await self._stored(key)
         if known is None:
             raise VerificationError(f"{key.name} is not stored; there is nothing to compare")
+        async with self._slots.fetch(source.tenant, key.origin_id, source.slots, source.client):
+            return await self._fetch_and_compare(key, source, known)
+
+    async def _fetch_and_compare(
+        self, key: FileKey, source: Source, known: ModuleFile
+    ) -> ModuleFile:
         if key.kind is not RequestKind.ZIP:
             async with self._sink(source) as sink:
                 file = await self._receive_small(key, source, sink)

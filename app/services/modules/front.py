@@ -98,12 +98,18 @@ class ModuleFront:
             MoorageError: as the fetching of files says.
         """
         permission = caller.may(request.module)
-        if caller.is_mirrored(request.module):
-            return await self._mirrored.answer(request, permission)
         version = None if request.is_query else (request.version or None)
+        if caller.is_mirrored(request.module):
+            # A denial comes first: at a 404, `go` asks the next proxy.
+            if version is not None and permission.decide(version).allowed:
+                await self._check_used(caller, request)
+            resolved = await self._mirrored.answer(request, permission)
+            if caller.fetch:
+                self._usage.answered(_use(caller, request, resolved.version))
+            return resolved
         decision = allowed(permission.decide(version))
         route = self._route(caller, request.module)
-        if not caller.fetch and not caller.principal.is_platform_admin:
+        if caller.is_limited_to_uses:
             return await self._answer_used(caller, route, request, permission, decision)
         resolved = await self._answer(caller, route, request, permission, decision)
         if caller.fetch:
@@ -122,7 +128,7 @@ class ModuleFront:
 
         What is stored because another tenant uses it is answered like what is not stored.
         """
-        not_stored = _not_stored(_name(request), route, caller)
+        not_stored = _not_used(_name(request))
         if request.kind is RequestKind.LIST:
             body = await self._list_of_used(caller, route, request)
             if not body:
@@ -130,8 +136,8 @@ class ModuleFront:
             visible = await self._lists.visible(body, request.module, permission, caller.tenant)
             return Resolved(version="", decided_by=decision.by, body=visible, fresh_s=0.0)
         version = "" if request.is_query else request.version
-        if version and not await self._usage.was_answered(_use(caller, request, version)):
-            raise not_stored
+        if version:
+            await self._check_used(caller, request)
         try:
             resolved = await self._answer(caller, route, request, permission, decision)
         except UnknownError as error:
@@ -141,6 +147,24 @@ class ModuleFront:
         ):
             raise not_stored
         return resolved
+
+    async def _check_used(self, caller: Caller, request: GoproxyRequest) -> None:
+        """Return if a version's file may be answered as far as uses limit the caller.
+
+        Raises:
+            UnknownError: the client forbids the fetch, and the tenant was never answered this file.
+        """
+        use = _use(caller, request, request.version)
+        if caller.is_limited_to_uses and not await self._usage.was_answered(use):
+            raise _not_used(_name(request))
+
+    async def check_zip_used(self, caller: Caller, module: str, version: str) -> None:
+        """Return if uses do not limit the caller, or the tenant was answered the zip before.
+
+        Raises:
+            UnknownError: the client forbids the fetch, and the tenant was never answered the zip.
+        """
+        await self._check_used(caller, GoproxyRequest(module, RequestKind.ZIP, version))
 
     async def _list_of_used(
         self, caller: Caller, route: RecordedRoute, request: GoproxyRequest
@@ -422,5 +446,9 @@ def _name(request: GoproxyRequest) -> str:
 
 def _not_stored(name: str, route: RecordedRoute, caller: Caller) -> MoorageError:
     if not caller.fetch:
-        return UnknownError(f"{name} is not stored here, and the client asked not to fetch it")
+        return _not_used(name)
     return DeniedError(f"{name} is not stored here, and {route} is off: it fetches nothing")
+
+
+def _not_used(name: str) -> UnknownError:
+    return UnknownError(f"{name} is not stored here, and the client asked not to fetch it")

@@ -32,6 +32,7 @@ from app.services.modules.checks import FileKey
 from app.services.modules.files import ModuleFiles
 from app.services.policy import Policy, PolicyReader, tenant_in
 from app.services.upstreams import Upstreams
+from app.services.usage import UsageCounter
 
 SAME = "same"
 CHANGED = "changed"
@@ -65,6 +66,7 @@ class ModuleRefresh:
         files: ModuleFiles,
         absences: Absences,
         upstreams: Upstreams,
+        usage: UsageCounter,
         now: Now,
     ) -> None:
         self._db = db
@@ -72,6 +74,7 @@ class ModuleRefresh:
         self._files = files
         self._absences = absences
         self._upstreams = upstreams
+        self._usage = usage
         self._now = now
 
     async def forget(self, tenant: str, module: str, who: Principal) -> None:
@@ -119,13 +122,15 @@ class ModuleRefresh:
         if route.off:
             raise ConflictError(f"{route} is off: it fetches nothing, so nothing can be compared")
         origins = [u.origin_id for u in route.upstreams]
-        stored = await self._db.read(lambda s: ModuleTable(s).files(origins, module, version))
+        recorded = await self._db.read(lambda s: ModuleTable(s).files(origins, module, version))
+        owner = tenant_in(policy, tenant).tenant
+        stored = await self._usage.used_files(recorded, owner.id, who)
         if not stored:
             raise UnknownError(
                 f"nothing of {module}@{version} is stored; there is nothing to compare"
             )
         compared = [
-            await self._compare(file, route, upstream, policy, tenant_in(policy, tenant).tenant)
+            await self._compare(file, route, upstream, policy, owner)
             for upstream in route.upstreams
             for file in sorted(stored, key=lambda f: f.kind)
             if file.origin_id == upstream.origin_id

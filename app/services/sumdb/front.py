@@ -183,8 +183,10 @@ class SumdbFront:
 
         Raises:
             NotYetError: the public log has not confirmed a public module yet.
+            UnknownError: the client forbids the fetch, and the tenant never downloaded the module.
             MoorageError: the module can't be fetched.
         """
+        await self._front.check_zip_used(caller, module, version)
         if caller.is_mirrored(module):
             return Sums(await self._mirrored.h1(version), GO_MOD_H1)
         file, route = await self._front.vouched_zip(caller, module, version)

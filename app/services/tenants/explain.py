@@ -24,6 +24,7 @@ from app.services.modules.caller import Caller
 from app.services.modules.toolchains import ORIGIN
 from app.services.policy import PolicyReader, TenantPolicy, tenant_in
 from app.services.upstreams import HostAccess
+from app.services.usage import UsageCounter
 from app.upstream.goproxy import path_of
 
 LATEST = "latest"
@@ -42,7 +43,8 @@ class Explanation:
         route_refusal: why no upstream may be asked, "" where one may.
         private: what makes the name private; None for a public one.
         upstreams: those of the route that is taken, in order.
-        stored: the files of the version under these upstreams.
+        stored: the files of the version under these upstreams; to a tenant's admin, those that the
+            tenant was ever answered.
         conflicts: what was refused of the version because it contradicts them.
         mirrored: whether the release mirror itself serves it; then no route is taken.
     """
@@ -65,10 +67,18 @@ class Explanation:
 class ExplainService:
     """Explains decisions to admins."""
 
-    def __init__(self, db: Database, policies: PolicyReader, access: HostAccess, now: Now) -> None:
+    def __init__(
+        self,
+        db: Database,
+        policies: PolicyReader,
+        access: HostAccess,
+        usage: UsageCounter,
+        now: Now,
+    ) -> None:
         self._db = db
         self._policies = policies
         self._access = access
+        self._usage = usage
         self._now = now
 
     async def explain(
@@ -87,6 +97,7 @@ class ExplainService:
         policy = await self._policies.current(fresh=True)
         of_tenant = tenant_in(policy, tenant)
         asked = None if is_query else version
+        tenant_id = of_tenant.tenant.id
         decision, steps = self._decide(of_tenant, module, asked, who)
         if Caller(policy, of_tenant, who, self._now()).is_mirrored(module):
             return Explanation(
@@ -99,7 +110,7 @@ class ExplainService:
                 routes=(),
                 route_refusal="",
                 private=None,
-                stored=await self._built(version),
+                stored=await self._usage.used_files(await self._built(version), tenant_id, who),
                 mirrored=True,
             )
         refusal, upstreams = "", tuple[RecordedUpstream, ...]()
@@ -121,7 +132,7 @@ class ExplainService:
             route_refusal=refusal,
             private=policy.private_names.why(module),
             upstreams=upstreams,
-            stored=stored,
+            stored=await self._usage.used_files(stored, tenant_id, who),
             conflicts=conflicts,
         )
 

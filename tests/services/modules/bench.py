@@ -231,7 +231,7 @@ def _wired(
     )
     healing = ModuleHealing(db, policies, files, upstreams, toolchains)
     repair = Repair(db, store, (healing,), clock)
-    refresh = ModuleRefresh(db, policies, files, absences, upstreams, clock)
+    refresh = ModuleRefresh(db, policies, files, absences, upstreams, services.shared.usage, clock)
     return Bench(services, clock, seconds, files, answers, front, upstreams, repair, refresh)
 
 

@@ -20,6 +20,7 @@ from app.core.logstate import LogState
 from app.db.engine import Session
 from app.db.modules import ModuleTable
 from app.services.modules.checks import FileKey
+from app.services.slots import Slots
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import Entry, Module, info_of, module, module_zip
@@ -319,6 +320,17 @@ async def test_F74_a_recheck_that_finds_other_content_alarms_and_keeps_the_first
     assert len(await audited(one.services, "module.refuse")) == 1
     await one.ask(kind, NAME, V)
     assert len(stored(one.services)) == (1 if kind is ZIP else 0)
+
+
+async def test_a_recheck_takes_a_slot_of_its_tenant(one: Bench) -> None:
+    await one.ask(MOD, NAME, V)
+    asking = await one.asking()
+    upstream = asking.of_tenant.routes[0].upstreams[0]
+    source = one.upstreams.open(upstream, asking.policy, asking.of_tenant.tenant)
+    one.files._slots = Slots(places=1)
+    async with one.files._slots.fetch("acme", upstream.origin_id, source.slots):
+        with pytest.raises(OverloadedError):
+            await one.files.recheck(FileKey(upstream.origin_id, NAME, V, MOD), source)
 
 
 async def test_F74_a_repacked_zip_is_the_same_content(one: Bench, fake: FakeGoproxy) -> None:
