@@ -24,12 +24,14 @@ from app.web.responses import Header, plain
 from app.web.sending import Sender
 from app.web.streaming import Receive, Scope, Send, Streams
 from app.web.tenancy import PREFIX, Gateways
+from app.web.wrongaddress import WrongAddress, is_misaddressed
 from app.wiring import build
 from app.worker import Worker
 
 _log = logs.get("main")
 _DOWNLOADS = (b"/dl/", b"/go/")
 _DOWNLOAD_ROOTS = (b"/dl", b"/go")
+_READING = ("GET", "HEAD")
 
 
 class Application:
@@ -81,6 +83,7 @@ class Application:
             shared.clock,
             max_age_s=settings.modules.max_age_s,
         )
+        self._wrong_address = WrongAddress(shared.policies, settings.public_url)
         rates = AdminRates(limits.admin_token_rate, limits.admin_address_rate)
         self._admin = create_admin(services, self.health, Callers(gateways, rates, wrong_tokens))
         self._background: asyncio.Task[None] | None = None
@@ -115,10 +118,13 @@ class Application:
         path: bytes = scope["raw_path"]
         is_download = path.startswith(_DOWNLOADS) or path in _DOWNLOAD_ROOTS
         is_goproxy = path.startswith(PREFIX) or path == PREFIX[:-1]
-        if refusal is not None and (is_download or is_goproxy):
+        is_misled = not is_goproxy and scope["method"] in _READING and is_misaddressed(path)
+        if refusal is not None and (is_download or is_goproxy or is_misled):
             await _send_refusal(refusal, scope["method"], send)
         elif refusal is not None:
             await refused(*refusal)(scope, receive, send)
+        elif is_misled:
+            await self._wrong_address(scope, send)
         elif is_download:
             await self._downloads(scope, receive, send)
         elif is_goproxy:

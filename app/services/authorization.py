@@ -56,6 +56,14 @@ def token_of(policy: Policy, presented: str | None, now: datetime) -> RecordedTo
     return valid_token(policy.tokens.get(secret_hash(presented)), now)
 
 
+def token_wanted(tenant: str) -> UnauthenticatedError:
+    """Return the refusal of a stranger, who is not told whether there is a tenant of that name."""
+    return UnauthenticatedError(
+        f"tenant {tenant[:80]} does not exist, or needs a token: give the token as the password in "
+        ".netrc or by GOAUTH"
+    )
+
+
 def authenticate(
     policy: Policy, of_tenant: TenantPolicy, presented: str | None, now: datetime
 ) -> tuple[Principal, RecordedToken | None]:
@@ -71,9 +79,7 @@ def authenticate(
     if presented is None or (tenant.anonymous_read and not looks_like_token(presented)):
         if tenant.anonymous_read:
             return ANONYMOUS, None
-        raise UnauthenticatedError(
-            f"tenant {tenant.name} needs a token, as the password in .netrc or by GOAUTH"
-        )
+        raise token_wanted(tenant.name)
     token = token_of(policy, presented, now)
     if not tenant.enabled and token.tenant == tenant.name:
         raise UnauthenticatedError(f"tenant {tenant.name} is switched off, and its tokens with it")

@@ -21,7 +21,13 @@ from app.core.errors import (
 )
 from app.core.goproxy import decode_path
 from app.core.token import looks_like_token
-from app.services.authorization import authenticate, principal_of, secret_hash, token_of
+from app.services.authorization import (
+    authenticate,
+    principal_of,
+    secret_hash,
+    token_of,
+    token_wanted,
+)
 from app.services.clock import Now
 from app.services.modules.caller import Caller
 from app.services.policy import Policy, PolicyReader, TenantPolicy
@@ -182,9 +188,7 @@ def _no_such_tenant(
 ) -> MoorageError:
     """Return the refusal for a tenant that does not exist: strangers are not told that."""
     if presented is None or not looks_like_token(presented):
-        return UnauthenticatedError(
-            f"tenant {name} needs a token, as the password in .netrc or by GOAUTH"
-        )
+        return token_wanted(name)
     principal = principal_of(token_of(policy, presented, now))
     if principal.tenant is not None:
         return DeniedError(f"this token is not one for tenant {name}")

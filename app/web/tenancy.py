@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from app.core.errors import BadInputError, UnknownError
+from app.core.errors import BadInputError
 from app.core.tenantname import RESERVED
 from app.web.responses import Header
 
@@ -127,8 +127,7 @@ def parse_tenant_path(
         hosts: tenants by host name.
 
     Raises:
-        BadInputError: path and gateway name different tenants.
-        UnknownError: nothing names a tenant.
+        BadInputError: path and gateway name different tenants, or nothing names a tenant.
     """
     by_path, by_gateway = in_path(path), gateways.tenant_named(peer, headers)
     if by_path is not None:
@@ -141,5 +140,6 @@ def parse_tenant_path(
     host = next((value for name, value in headers if name == b"host"), b"")
     name = hosts.get(host.decode("ascii", "replace").rsplit(":", 1)[0].lower())
     if name is None:
-        raise UnknownError("the URL names no tenant; a GOPROXY ends in /goproxy/<tenant>")
+        # Not 404: `go` would ask the next proxy of its list, or the repository itself.
+        raise BadInputError("the URL names no tenant; a GOPROXY ends in /goproxy/<tenant>")
     return TenantPath(name, rest)

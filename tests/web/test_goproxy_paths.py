@@ -199,7 +199,7 @@ async def test_F21_CONNECT_is_no_request(served: Served) -> None:
 )
 async def test_a_path_without_a_tenant_says_what_a_proxy_url_is(served: Served, path: str) -> None:
     got = await served.site.ask(path)
-    assert_one_line(got, 404)
+    assert_one_line(got, 400)
     assert "/goproxy/<tenant>" in got.text
 
 

@@ -41,7 +41,7 @@ def test_S35_netrc_names_the_host_with_its_port(
     assert (ended.code == 0) is signs_in, ended.err
     if not signs_in:
         assert "401 Unauthorized" in ended.err
-        assert "tenant acme needs a token, as the password in .netrc or by GOAUTH" in ended.err
+        assert "tenant acme does not exist, or needs a token: give the token" in ended.err
 
 
 def test_S35_netrc_tells_tenants_on_one_host_apart_by_path(
