@@ -339,16 +339,23 @@ class ModuleFiles:
         await self._db.write(work, size_bytes=file.size_bytes)
         return file
 
-    async def settle(self, file: ModuleFile, policy: LogPolicy) -> ModuleFile:
-        """Return a stored file, now that the log was asked about it; see `LogChecks.vouched`.
+    async def settle(self, file: ModuleFile, policy: LogPolicy, *, tenant: str = "") -> ModuleFile:
+        """Return a stored file, now that the log was asked about it; see `LogChecks.logged_sums`.
 
         Content that the log does not vouch for is not served any more.
+
+        Args:
+            file: as it is stored.
+            policy: of the route.
+            tenant: the tenant whose slots at the log are used; "" for background work.
 
         Raises:
             VerificationError: the log vouches for other content.
             UpstreamError: policy requires the log, and it can't be asked.
         """
-        logged = await self._log_checks.logged_sums(file.module, file.version, policy, insist=True)
+        logged = await self._log_checks.logged_sums(
+            file.module, file.version, policy, tenant=tenant, insist=True
+        )
         try:
             state = logged.judge(file)
         except VerificationError as error:

@@ -287,7 +287,7 @@ class ModuleFront:
         except UpstreamError as error:
             raise for_client(error, route, f"{module}@{version}") from error
         if file.log_state is LogState.UNVERIFIED and not route.private:
-            file = await self._files.settle(file, route.log)
+            file = await self._files.settle(file, route.log, tenant=caller.tenant)
         _check_not_refused(file)
         return file, route
 
@@ -365,7 +365,9 @@ class ModuleFront:
                 file = await self._fetch(caller, route, upstream, key)
             return file
 
-        return await self._asked_about(await first_answer(route, query, ask, self._answers), route)
+        return await self._asked_about(
+            await first_answer(route, query, ask, self._answers), caller, route
+        )
 
     async def _fetch(
         self, caller: Caller, route: RecordedRoute, upstream: RecordedUpstream, key: FileKey
@@ -380,7 +382,9 @@ class ModuleFront:
             self._absences.remember(key.identity, error.status)
             raise
 
-    async def _asked_about(self, file: ModuleFile, route: RecordedRoute) -> ModuleFile:
+    async def _asked_about(
+        self, file: ModuleFile, caller: Caller, route: RecordedRoute
+    ) -> ModuleFile:
         """Return a stored file, now that the log was asked as far as the route demands.
 
         The file may have come in while the log was down, or by a route that asks no log.
@@ -389,7 +393,9 @@ class ModuleFront:
             return file
         was_not_asked = file.log_state in (LogState.OFF, LogState.PRIVATE)
         is_due = route.log is LogPolicy.REQUIRE and file.log_state is LogState.UNVERIFIED
-        return await self._files.settle(file, route.log) if was_not_asked or is_due else file
+        if not was_not_asked and not is_due:
+            return file
+        return await self._files.settle(file, route.log, tenant=caller.tenant)
 
     def _open(self, caller: Caller, upstream: RecordedUpstream) -> Source:
         tenant = caller.of_tenant.tenant

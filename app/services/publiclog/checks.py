@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cachetools import LRUCache
+
 from app import logs
 from app.core.errors import (
     MoorageError,
@@ -23,6 +25,8 @@ from app.services.publiclog.relay import LogRelay
 
 _DEFER_S = 10.0
 _REST_S = 30.0
+_MAX_RESTS = 4096
+_EVERYBODY = ""  # of the tenants' names, which are never empty
 _log = logs.get("sumdb")
 
 
@@ -77,7 +81,7 @@ class LogChecks:
         self._relay = relays[0] if relays else None
         self._defer_s = defer_s
         self._clock = clock
-        self._rests_until = 0.0
+        self._rests_until: LRUCache[str, float] = LRUCache(_MAX_RESTS)  # by tenant
 
     @property
     def is_on(self) -> bool:
@@ -87,7 +91,7 @@ class LogChecks:
     @property
     def is_resting(self) -> bool:
         """Whether the log failed within the last half minute."""
-        return self._clock() < self._rests_until
+        return self._rests(_EVERYBODY)
 
     async def logged_sums(
         self,
@@ -101,7 +105,9 @@ class LogChecks:
         """Return the log's answer about a version.
 
         After a failure, callers whose policy is DEFER do not ask the log for half a minute: a slow
-        log must not slow down every fetch. Background work sets insist, and asks in any case.
+        log must not slow down every fetch. A failure of the log holds for every tenant. A time-out
+        holds for the tenant alone: the tenant may have waited behind its own requests. Background
+        work sets insist, and asks in any case.
 
         Raises:
             UpstreamUnavailableError: policy requires the log, and the log can't be asked.
@@ -117,7 +123,7 @@ class LogChecks:
         if policy is LogPolicy.OFF:
             return LoggedSums("", None)
         name, may_defer = self._relay.name, policy is LogPolicy.DEFER
-        if may_defer and not insist and self.is_resting:
+        if may_defer and not insist and (self.is_resting or self._rests(tenant)):
             return LoggedSums(name, None)
         patience = self._defer_s if may_defer else None
         try:
@@ -126,10 +132,18 @@ class LogChecks:
         except (UpstreamError, OverloadedError, TimeoutError) as error:
             if policy is LogPolicy.REQUIRE:
                 raise _required_log_error(name, module, version, error) from error
-            if not isinstance(error, UpstreamAbsentError):
-                self._rests_until = self._clock() + _REST_S
+            if isinstance(error, TimeoutError):
+                self._begin_rest(tenant)
+            elif isinstance(error, UpstreamError) and not isinstance(error, UpstreamAbsentError):
+                self._begin_rest(_EVERYBODY)
             _log.warning("log not asked", log=name, module=module, version=version)
             return LoggedSums(name, None)
+
+    def _rests(self, tenant: str) -> bool:
+        return self._clock() < self._rests_until.get(tenant, 0.0)
+
+    def _begin_rest(self, tenant: str) -> None:
+        self._rests_until[tenant] = self._clock() + _REST_S
 
 
 def _required_log_error(name: str, module: str, version: str, error: Exception) -> MoorageError:

@@ -11,6 +11,7 @@ from app.core.logstate import LogState
 from app.core.routing import LogPolicy
 from app.db.modules import ModuleFile
 from app.services.publiclog.checks import LogChecks, LoggedSums
+from app.services.slots import Slots
 from tests.fakes.faults import Fault
 from tests.fakes.sumdb import FakeSumdb, Lie
 from tests.services.publiclog.bench import V1, Relaying, sums
@@ -126,3 +127,23 @@ async def test_without_a_log_only_require_fails() -> None:
         assert (await checks.logged_sums(NAME, V1, policy)).judge(ZIP) is LogState.UNVERIFIED
     with pytest.raises(VerificationError, match="MOORAGE_SUMDB__UPSTREAMS is empty"):
         await checks.logged_sums(NAME, V1, REQUIRE)
+
+
+async def test_a_tenant_that_waits_too_long_keeps_no_other_tenant_from_the_log(
+    checks: LogChecks,
+) -> None:
+    checks._defer_s = 0.0
+    assert (await checks.logged_sums(NAME, V1, DEFER, tenant="acme")).sums is None
+    checks._defer_s = 60.0
+    assert (await checks.logged_sums(NAME, V1, DEFER, tenant="acme")).sums is None
+    assert (await checks.logged_sums(NAME, V1, DEFER, tenant="globex")).sums == sums(1)
+    assert not checks.is_resting
+
+
+async def test_a_tenant_without_a_slot_says_nothing_about_the_log(
+    checks: LogChecks, relaying: Relaying
+) -> None:
+    relaying.relay._slots = Slots(places=0)
+    assert (await checks.logged_sums(NAME, V1, DEFER, tenant="acme")).sums is None
+    relaying.relay._slots = Slots()
+    assert (await checks.logged_sums(NAME, V1, DEFER, tenant="acme")).sums == sums(1)
