@@ -45,7 +45,7 @@ from app.services.slots import Slots
 from app.upstream.sumdb import SumdbServer
 
 T = TypeVar("T")
-E = TypeVar("E", bound=UpstreamError)
+E = TypeVar("E", bound=UpstreamError | VerificationError)
 
 _ABSENT_S = 20.0
 _MAX_ABSENT = 8192
@@ -107,7 +107,7 @@ class LogRelay:
         self._fetches: Flight[Tile, bytes] = Flight(max_keys=_MAX_RUNNING)
         self._heads: Flight[str, None] = Flight(max_waiters=_MAX_RUNNING)
         self._head_until = 0.0  # until then the log is not asked for its head again
-        self._head_failure: UpstreamError | None = None  # how it answered last
+        self._head_failure: UpstreamError | VerificationError | None = None  # of the last answer
 
     @property
     def url(self) -> str:
@@ -300,16 +300,22 @@ class LogRelay:
         await self._heads.do(self.name, self._ask_head)
 
     async def _ask_head(self) -> None:
+        note = b""
         try:
             note = await self._server.latest()
-        except UpstreamError as error:
-            self._head_failure, self._head_until = _copy_of(error), self._clock() + _HEAD_S
-            raise
-        try:
             await self._merge(note)
+        except UpstreamError as error:
+            self._remember_answer(_copy_of(error))
+            raise
         except (BadInputError, VerificationError) as error:
-            raise await self._record_refusal("tree head", note, error) from error
-        self._head_failure, self._head_until = None, self._clock() + _HEAD_S
+            refusal = await self._record_refusal("tree head", note, error)
+            self._remember_answer(_copy_of(refusal))
+            raise refusal from error
+        self._remember_answer(None)
+
+    def _remember_answer(self, failure: UpstreamError | VerificationError | None) -> None:
+        """Let the log's answer hold for the next _HEAD_S seconds; failure: what was wrong."""
+        self._head_failure, self._head_until = failure, self._clock() + _HEAD_S
 
     async def _head(self) -> PublicHead | None:
         stored = await self._db.read(lambda s: LogTable(s, self.name).head())
@@ -394,7 +400,9 @@ class LogRelay:
 
 def _copy_of(error: E) -> E:
     """Return a copy of the error: an error that was raised keeps its traceback's objects alive."""
-    return type(error)(str(error), origin=error.origin, status=error.status)
+    if isinstance(error, UpstreamError):
+        return type(error)(str(error), origin=error.origin, status=error.status)
+    return type(error)(str(error))
 
 
 def _covers(tree: Tree, tile: Tile) -> bool:

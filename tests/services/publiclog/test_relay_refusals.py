@@ -248,3 +248,14 @@ async def test_a_liar_does_not_fill_the_disk_with_evidence(
 
     assert await relaying.db.write(work) == [True, True, True, False, False]
     assert [one.newer for one in await relaying.evidence()] == [b"0", b"1", b"2"]
+
+
+async def test_F76_a_refused_head_is_asked_for_once_in_five_seconds(
+    relaying: Relaying, log: FakeSumdb
+) -> None:
+    log.grow(3)
+    log.lie = Lie.BAD_SIGNATURE
+    for _ in range(20):
+        with pytest.raises(VerificationError):
+            await relaying.relay.latest()
+    assert log.hits["/latest"] == 1
