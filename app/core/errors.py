@@ -34,7 +34,14 @@ HTTP status that `web/responses.py` gives the class on a Go-facing route.
 
 
 class MoorageError(Exception):
-    """Root of the tree."""
+    """Root of the tree.
+
+    Attributes:
+        upstream_text: why an upstream refuses, in its own words, cleaned, at most 8 lines. A client
+            gets this text instead of the message; "" for no text.
+    """
+
+    upstream_text: str = ""
 
 
 class SettingsError(MoorageError):

@@ -35,6 +35,7 @@ from app.upstream.body import BodyMeter, check_body_head
 from app.upstream.breaker import MAX_BREAKERS, Breaker, Breakers, BreakerState, Permit, Verdict
 from app.upstream.budget import RetryBudget
 from app.upstream.limits import UpstreamLimits
+from app.upstream.reason import MAX_READ_BYTES, reason_of
 from app.upstream.retry import MAX_RETRIES, retrying
 from app.upstream.status import refusal
 from app.upstream.wire import GuardedTransport, drop_body
@@ -42,6 +43,7 @@ from app.upstream.wire import GuardedTransport, drop_body
 MAX_REDIRECTS = 5
 
 _LIMITS = UpstreamLimits()
+_REASONED = (403, 404, 410)  # statuses whose text says why
 _REDIRECTS = (301, 302, 303, 307, 308)
 # httpx needs a URL; our transport reads the extension "url" instead.
 _STAND_IN = httpx.URL("https://upstream.invalid/")
@@ -355,10 +357,14 @@ class HttpClient:
                 check_body_head(url, headers, call.max_bytes, call.exact_bytes)
                 size_bytes = await self._read(call, url, answer)
                 return Response(url.shown, status, headers, size_bytes)
-            await drop_body(answer, self._limits.drop_s)
+            has_reason = status in _REASONED and "content-encoding" not in headers
+            keep_bytes = MAX_READ_BYTES if has_reason else 0
+            body = await drop_body(answer, self._limits.drop_s, keep_bytes=keep_bytes)
             if status in _REDIRECTS and "location" in headers:
                 return _redirected(call, url, headers["location"])
-            raise refusal(url, status, headers, self._wall_clock())
+            failed = refusal(url, status, headers, self._wall_clock())
+            failed.error.upstream_text = reason_of(body, headers)
+            raise failed
 
     def _request(self, call: _Call, url: Url) -> httpx.Request:
         headers = {"Host": url.origin.partition("://")[2], **call.headers}

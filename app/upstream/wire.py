@@ -16,12 +16,12 @@ import select
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpcore
 import httpx
@@ -115,15 +115,26 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         await self._pool.aclose()
 
 
-async def drop_body(response: httpx.Response, drop_s: float) -> None:
-    """Read and drop a short body of known length; any other body costs its connection."""
+async def drop_body(response: httpx.Response, drop_s: float, *, keep_bytes: int = 0) -> bytes:
+    """Read a short body of known length, and return its first keep_bytes.
+
+    Of any other body only keep_bytes are read; then the body costs its connection.
+    """
     declared = response.headers.get("content-length", "")
-    if not declared.isdecimal() or int(declared) > MAX_DROPPED_BYTES:
-        return
+    is_short = declared.isdecimal() and int(declared) <= MAX_DROPPED_BYTES
+    kept = bytearray()
+    if not is_short and not keep_bytes:
+        return b""
     with suppress(FailedAttempt, TimeoutError):
         async with asyncio.timeout(drop_s):
-            async for _ in response.aiter_raw():
-                pass
+            # httpx says AsyncIterator.
+            body = cast(AsyncGenerator[bytes, None], response.aiter_raw())
+            async with aclosing(body) as chunks:
+                async for chunk in chunks:
+                    kept += chunk[: keep_bytes - len(kept)]
+                    if len(kept) == keep_bytes and not is_short:
+                        break
+    return bytes(kept)
 
 
 class _Response(httpx.Response):

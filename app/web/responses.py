@@ -159,7 +159,10 @@ def plain(status: int, line: str, *extra: Header) -> Answer:
     text = _CONTROL.sub(" ", line).strip() or f"status {status}"
     # Cut by bytes, and never within a character.
     cut = text.encode("utf-8", "backslashreplace")[:_MAX_LINE_BYTES].decode("utf-8", "ignore")
-    body = f"{cut}\n".encode()
+    return _uncached(status, f"{cut}\n".encode(), *extra)
+
+
+def _uncached(status: int, body: bytes, *extra: Header) -> Answer:
     headers = (
         (b"content-type", TEXT),
         (b"content-length", b"%d" % len(body)),
@@ -193,11 +196,16 @@ def retry_after_s(error: errors.MoorageError) -> int | None:
 
 
 def error_answer(error: errors.MoorageError) -> Answer:
-    """Return the one line that tells an error to whoever sits at the terminal."""
+    """Return the text that tells an error to whoever sits at the terminal.
+
+    It is one line, or the text by which an upstream refuses: at most 8 lines.
+    """
     if isinstance(error, errors.UnauthenticatedError):
         return challenge(error)
     retry = retry_after_s(error)
     extra = () if retry is None else ((b"retry-after", b"%d" % retry),)
+    if error.upstream_text:
+        return _uncached(status_of(error), f"{error.upstream_text}\n".encode(), *extra)
     return plain(status_of(error), str(error), *extra)
 
 

@@ -48,6 +48,7 @@ LIST = "list"
 LATEST = "latest"
 MAX_ABSENT_S = 60.0
 _MAX_ABSENT = 65_536
+_TEXT_CHARS = 128  # an absence with a text this long takes the place of two
 _Identity = tuple[int, str, str]
 _log = logs.get("modules")
 
@@ -105,13 +106,16 @@ class Absences:
     """What is known to be absent upstream, for a minute at most, in this process."""
 
     def __init__(self, clock: Callable[[], float], seconds: float = MAX_ABSENT_S) -> None:
-        self._known: TTLCache[tuple[object, ...], int] = TTLCache(
-            _MAX_ABSENT, min(seconds, MAX_ABSENT_S), clock
+        self._known: TTLCache[tuple[object, ...], tuple[int, str, str]] = TTLCache(
+            _MAX_ABSENT,
+            min(seconds, MAX_ABSENT_S),
+            clock,
+            getsizeof=lambda absence: 1 + len(absence[1]) // _TEXT_CHARS,
         )
 
-    def remember(self, key: tuple[object, ...], status: int | None) -> None:
-        """Remember an absence with the status that upstream gave it."""
-        self._known[key] = status or 404
+    def remember(self, key: tuple[object, ...], error: UpstreamAbsentError) -> None:
+        """Remember an absence with the status and the text that upstream gave."""
+        self._known[key] = (error.status or 404, error.upstream_text, error.origin)
 
     def forget(self, module: str) -> None:
         """Forget what is remembered of a module."""
@@ -124,9 +128,12 @@ class Absences:
         Raises:
             UpstreamAbsentError: it was absent a moment ago.
         """
-        status = self._known.get(key)
-        if status is not None:
-            raise UpstreamAbsentError(f"{name} is not there", origin="", status=status)
+        known = self._known.get(key)
+        if known is not None:
+            status, text, origin = known
+            absent = UpstreamAbsentError(f"{name} is not there", origin=origin, status=status)
+            absent.upstream_text = text
+            raise absent
 
 
 class ModuleAnswers:
@@ -256,7 +263,7 @@ class ModuleAnswers:
             try:
                 body = await self._fetch(query, source)
             except UpstreamAbsentError as error:
-                self._absences.remember(query.identity, error.status)
+                self._absences.remember(query.identity, error)
                 if known is not None and known.status == 200:  # it is gone, for good or for now
                     await self._db.write(
                         lambda s: ModuleAnswerTable(s).forget(*query.identity),

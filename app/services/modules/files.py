@@ -287,8 +287,7 @@ class ModuleFiles:
             table = ModuleTable(session)
             files = table.files([file.origin_id], file.module, file.version)
             recorded = " ".join(f"{f.kind}={f.h1}" for f in files if f.h1)
-            seen = f"{file.kind}={file.h1} sha256={file.sha256}"
-            if table.add_conflict(file, recorded=recorded, seen=seen, detail=why, at=at):
+            if table.add_conflict(file, recorded=recorded, seen=_seen(file), detail=why, at=at):
                 AuditLog(session).append(at, "system", "module.refuse", file.name, why)
 
         await self._db.write(work)
@@ -366,6 +365,14 @@ class ModuleFiles:
             await self._set_log_state(file, state)
         return replace(file, log_state=state)
 
+    async def why_refused(self, file: ModuleFile) -> str:
+        """Return what the log vouches for instead of a quarantined file, with both hashes."""
+        evidence = await self._db.read(
+            lambda s: ModuleTable(s).conflicts([file.origin_id], file.module, file.version)
+        )
+        details = (e.detail for e in evidence if e.kind is file.kind and e.seen == _seen(file))
+        return next(details, "the checksum database vouches for other content")
+
     async def _set_log_state(self, file: ModuleFile, state: LogState) -> None:
         at = self._now()
 
@@ -402,6 +409,11 @@ class ModuleFiles:
 
 def _look_up(key: FileKey, session: Session) -> ModuleFile | None:
     return ModuleTable(session).file(key.origin_id, key.module, key.version, key.kind)
+
+
+def _seen(file: ModuleFile) -> str:
+    """Return the hashes of a file as evidence has them."""
+    return f"{file.kind}={file.h1} sha256={file.sha256}"
 
 
 async def _beside_flush(

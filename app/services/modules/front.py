@@ -246,7 +246,7 @@ class ModuleFront:
         file = await self._file(caller, route, request.module, request.version, request.kind)
         if file.kind in _SIBLING and caller.may_fetch(route):
             self._fetch_ahead(caller, route, file)
-        _check_not_refused(file)
+        await self._check_not_refused(file)
         # A blob has no body here: the sender opens it, and has it healed if need be.
         body = b"" if file.body is None else await self._files.read(file)
         return Resolved(version=file.version, decided_by=decision.by, body=body, file=file)
@@ -288,8 +288,13 @@ class ModuleFront:
             raise for_client(error, route, f"{module}@{version}") from error
         if file.log_state is LogState.UNVERIFIED and not route.private:
             file = await self._files.settle(file, route.log, tenant=caller.tenant)
-        _check_not_refused(file)
+        await self._check_not_refused(file)
         return file, route
+
+    async def _check_not_refused(self, file: ModuleFile) -> None:
+        if file.log_state is LogState.REFUSED:
+            why = await self._files.why_refused(file)
+            raise VerificationError(f"{file.name} is quarantined: {why}")
 
     def _route(self, caller: Caller, module: str) -> RecordedRoute:
         """Return the route that a module takes, if the tenant may use its upstreams.
@@ -379,7 +384,7 @@ class ModuleFront:
         try:
             return await self._files.ensure(key, source, is_ahead=caller.is_ahead)
         except UpstreamAbsentError as error:
-            self._absences.remember(key.identity, error.status)
+            self._absences.remember(key.identity, error)
             raise
 
     async def _asked_about(
@@ -430,13 +435,6 @@ async def _quietly(work: Callable[[], Awaitable[ModuleFile]]) -> None:
     """Await work() and ignore its error. The next request for the file gets the error itself."""
     with suppress(MoorageError):
         await work()
-
-
-def _check_not_refused(file: ModuleFile) -> None:
-    if file.log_state is LogState.REFUSED:
-        raise VerificationError(
-            f"{file.name} is quarantined: the checksum database vouches for other content"
-        )
 
 
 def _use(caller: Caller, request: GoproxyRequest, version: str) -> ModuleUse:

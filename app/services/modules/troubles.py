@@ -1,4 +1,7 @@
-"""Upstream's failures in words for the person who runs `go`, without a URL or a credential."""
+"""Upstream's failures in words for the person who runs `go`, without a URL or a credential.
+
+The words are ours, but for the text by which an upstream of a public route refuses.
+"""
 
 from app.core.errors import (
     GoneError,
@@ -20,17 +23,29 @@ REFUSALS = (401, 403, 407)
 def for_client(error: MoorageError, route: RecordedRoute | str, name: str) -> MoorageError:
     """Return the error for the client: of the same class, except that absence is a 404 or 410.
 
+    On a public route the client gets upstream's own text, if upstream gave one. The message, with
+    the route and the upstream, is then for the log alone.
+
     Args:
         error: from the upstream client or from a check.
         route: the route that was taken, or its name.
         name: the module, or the module version: "example.com/x@v1.0.0".
     """
-    if isinstance(error, UpstreamAbsentError):
-        kind = GoneError if error.status == 410 else UnknownError
-        return kind(f"{name} is not found upstream ({route})")
     if not isinstance(error, UpstreamError):
         return error
-    message = f"{_trouble(error, name)} ({route})"
+    is_public = isinstance(route, RecordedRoute) and not route.private
+    if not is_public or not error.upstream_text:
+        return _in_our_words(error, str(route), name)
+    client_error = _in_our_words(error, f"{route}, {error.origin}", name)
+    client_error.upstream_text = error.upstream_text
+    return client_error
+
+
+def _in_our_words(error: UpstreamError, where: str, name: str) -> MoorageError:
+    if isinstance(error, UpstreamAbsentError):
+        kind = GoneError if error.status == 410 else UnknownError
+        return kind(f"{name} is not found upstream ({where})")
+    message = f"{_trouble(error, name)} ({where})"
     if isinstance(error, UpstreamUnavailableError):
         return UpstreamUnavailableError(
             message, origin="", status=error.status, retry_after_s=error.retry_after_s
@@ -67,5 +82,5 @@ def _without_url(error: UpstreamContentError) -> str:
 
 
 def contradicted(why: str) -> VerificationError:
-    """Return the error of bytes that contradict what is recorded."""
-    return VerificationError(f"{why}; the first value counts for ever, so this is refused")
+    """Return the error of bytes that contradict what is recorded; why as of `contradiction`."""
+    return VerificationError(f"{why}, so this is refused")

@@ -31,10 +31,11 @@ async def first_answer(
 
     Raises:
         UpstreamAbsentError: no upstream has it, or one that ends the search does not. The status is
-            410 if every upstream said so, else 404.
+            410 if every upstream said so, else 404. As in `go`, the last upstream's text counts.
         MoorageError: whatever `ask` raises; nothing else goes on to the next upstream.
     """
     absences: list[tuple[Query, int]] = []
+    origin, text = "", ""
     for upstream in route.upstreams:
         try:
             answer = await ask(upstream)
@@ -42,6 +43,7 @@ async def first_answer(
             if upstream.on_absent is OnAbsent.STOP:
                 raise
             absences.append((query.at(upstream.origin_id), error.status or 404))
+            origin, text = error.origin, error.upstream_text
             continue
         if answer is None:
             continue
@@ -49,4 +51,8 @@ async def first_answer(
             await answers.record_absence(absent, status)
         return answer
     is_gone = bool(absences) and all(status == 410 for _, status in absences)
-    raise UpstreamAbsentError(f"no upstream has {query}", origin="", status=410 if is_gone else 404)
+    nowhere = UpstreamAbsentError(
+        f"no upstream has {query}", origin=origin, status=410 if is_gone else 404
+    )
+    nowhere.upstream_text = text
+    raise nowhere

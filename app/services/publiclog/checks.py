@@ -51,13 +51,14 @@ class LoggedSums:
         if self.sums is None:
             return LogState.UNVERIFIED
         logged = self.sums.go_mod_h1 if file.kind is RequestKind.MOD else self.sums.zip_h1
-        pairs = [(file.h1, logged)]
+        hashes = [(file.name, file.h1, logged)]
         if file.kind is RequestKind.ZIP:
-            pairs.append((file.go_mod_h1, self.sums.go_mod_h1))
-        for stored, logged_h1 in pairs:
+            go_mod = f"the go.mod in {file.name}"
+            hashes.append((go_mod, file.go_mod_h1, self.sums.go_mod_h1))
+        for name, stored, logged_h1 in hashes:
             if stored != logged_h1:
                 raise VerificationError(
-                    f"{file.name} has {stored}, and {self.log} vouches for {logged_h1}"
+                    f"{name} has {stored}, and {self.log} vouches for {logged_h1}"
                 )
         return LogState.VERIFIED
 

@@ -400,9 +400,11 @@ class LogRelay:
 
 def _copy_of(error: E) -> E:
     """Return a copy of the error: an error that was raised keeps its traceback's objects alive."""
-    if isinstance(error, UpstreamError):
-        return type(error)(str(error), origin=error.origin, status=error.status)
-    return type(error)(str(error))
+    if not isinstance(error, UpstreamError):
+        return type(error)(str(error))
+    copy = type(error)(str(error), origin=error.origin, status=error.status)
+    copy.upstream_text = error.upstream_text
+    return copy
 
 
 def _covers(tree: Tree, tile: Tile) -> bool:

@@ -13,6 +13,7 @@ from app.core import module as modules
 from app.core.errors import (
     BadInputError,
     DeniedError,
+    GoneError,
     MoorageError,
     NotYetError,
     UnknownError,
@@ -88,7 +89,7 @@ class SumdbFront:
         Raises:
             BadInputError: the path is malformed.
             DeniedError: policy denies the module, or its name is private.
-            UnknownError: the log, record or tile does not exist.
+            UnknownError: the log, record or tile does not exist; a GoneError if the log says 410.
             UpstreamError: the log can't be asked now.
             VerificationError: the log's answer does not verify.
         """
@@ -173,10 +174,15 @@ class SumdbFront:
         try:
             return await log.lookup(module, version, tenant=caller.tenant, client=caller.client)
         except UpstreamAbsentError as error:
-            raise UnknownError(f"{log.name} has no record of {module}@{version}") from error
+            kind = GoneError if error.status == 410 else UnknownError
+            absent = kind(f"{log.name} has no record of {module}@{version}")
+            absent.upstream_text = error.upstream_text
+            raise absent from error
         except UpstreamError as error:
             message = f"{log.name} can't be asked about {module}@{version} now; try again"
-            raise type(error)(message, origin="", status=error.status) from error
+            trouble = type(error)(message, origin="", status=error.status)
+            trouble.upstream_text = error.upstream_text
+            raise trouble from error
 
     async def _sums(self, caller: Caller, module: str, version: str) -> Sums:
         """Return the h1 values for the tenant's own log, of content that was checked here.

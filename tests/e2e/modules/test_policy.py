@@ -182,7 +182,7 @@ def test_S43_a_package_that_is_nowhere_is_told_by_its_longest_path(
     assert ended.code == 1
     assert "module example.com/s43/a/b/c: reading" in ended.err
     assert "example.com/s43/a/b/c/@v/list: 404 Not Found" in ended.err
-    assert "server response: example.com/s43/a/b/c is not found upstream" in ended.err
+    assert "server response: not found: example.com/s43/a/b/c/@v/list: unknown here" in ended.err
 
 
 def test_S65_two_tenants_of_one_url_space_have_their_own_lists_and_versions(

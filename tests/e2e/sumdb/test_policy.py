@@ -19,6 +19,7 @@ from tests.e2e.process import wait_until
 from tests.e2e.sumdb.conftest import MakeGo
 from tests.e2e.sumdb.relayed import Relayed, pass_of_the_log, read, relaying
 from tests.e2e.warm import Warm
+from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import Module, escape, module
 from tests.fakes.sumdb import NAME, FakeSumdb
@@ -92,7 +93,15 @@ def test_S53_a_version_that_the_log_does_not_know_is_a_404_with_its_text(
     refused = make_go(own.url("unasked"), own.log.vkey).run("get", f"{one.path}@{V}")
     assert refused.code == 1
     assert "404 Not Found\n\tserver response: " in refused.err
-    assert f"{NAME} has no record of example.com/unlogged@{V}" in refused.err
+    assert refused.err.rstrip().endswith(f"not found: example.com/unlogged@{V}: unknown revision")
+
+
+def test_what_the_log_says_is_gone_is_a_410_with_its_text(own: Relayed) -> None:
+    gone = Fault.status(410, b"gone: withdrawn\n")
+    own.log.fault(f"/lookup/example.com/gone@{V}", gone, times=None)
+    for _ in ("first", "remembered"):
+        answer = own.served.get(f"sumdb/{NAME}/lookup/example.com/gone@{V}", "unasked")
+        assert (answer.status, answer.body) == (410, b"gone: withdrawn\n")
 
 
 @pytest.mark.parametrize("tenant", [TENANT, "default"])
@@ -190,7 +199,8 @@ def test_F77_F74_what_came_in_unasked_is_quarantined_once_the_log_contradicts(
     assert state_of(own, logged, "mod") == LogState.VERIFIED
     wait_until(lambda: own.served.get(file_of(logged)).status == 502, "the quarantine", 10)
     refused = make_go(own.url(), "off").run("get", f"{logged.path}@{V}")
-    assert "is quarantined: the checksum database vouches for other content" in refused.err
+    assert f"{V}.zip is quarantined: {logged.path}@{V}.zip has {sent.h1}" in refused.err
+    assert f"{NAME} vouches for {logged.h1}" in refused.err
 
 
 def test_F77_what_another_tenant_s_route_let_in_unasked_is_asked_about(own: Relayed) -> None:

@@ -195,7 +195,7 @@ async def test_F47_an_absence_is_remembered_for_a_minute_at_most(
 def test_F47_no_setting_remembers_an_absence_for_longer() -> None:
     clock = Stopwatch()
     absences = Absences(clock, seconds=86400)
-    absences.remember((1, NAME, "list"), None)
+    absences.remember((1, NAME, "list"), UpstreamAbsentError("gone", origin="", status=404))
     clock.seconds += MAX_ABSENT_S + 1
     absences.check((1, NAME, "list"), NAME)
 

@@ -15,7 +15,7 @@ from app.core.errors import (
     VerificationError,
 )
 from app.services.modules.troubles import contradicted, for_client
-from app.web.responses import status_of
+from app.web.responses import error_answer, status_of
 from tests.nouns import recorded_route
 
 ROUTE = recorded_route(3, "corp.example/*", private=True)
@@ -58,6 +58,23 @@ def test_F48_a_client_is_told_what_helps_and_nothing_internal(
     assert "private route 3 (corp.example/*)" in str(client_error)
     for secret in ("nexus", "internal", "repo", "://"):
         assert secret not in str(client_error)
+
+
+def test_the_text_of_a_public_upstream_is_the_whole_answer_and_the_log_has_the_rest() -> None:
+    error = UpstreamAbsentError(f"{URL}: 410", origin=ORIGIN, status=410)
+    error.upstream_text = "gone: withdrawn\nby its author"
+    public = for_client(error, recorded_route(4, "*"), NAME)
+    assert error_answer(public).status == 410
+    assert error_answer(public).body == b"gone: withdrawn\nby its author\n"
+    assert str(public) == f"{NAME} is not found upstream (route 4 (*), {ORIGIN})"
+    assert "withdrawn" not in error_answer(for_client(error, ROUTE, NAME)).body.decode()
+
+
+def test_the_reason_of_another_proxy_is_passed_on() -> None:
+    error = UpstreamError(f"{URL}: 403", origin=ORIGIN, status=403)
+    error.upstream_text = "denied: its licence"
+    answer = error_answer(for_client(error, recorded_route(4, "*"), NAME))
+    assert (answer.status, answer.body) == (502, b"denied: its licence\n")
 
 
 def test_what_is_not_upstreams_trouble_stays_as_it_is() -> None:
