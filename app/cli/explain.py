@@ -52,7 +52,55 @@ def _refreshed(result: dict[str, Any]) -> str:
     )
 
 
+def _answer(result: dict[str, Any]) -> str:
+    """Return what a request gets, and why."""
+    cause, reason = result["cause"], result["reason"] or f"denied by {result['by']}"
+    private = "no private route: it is a private name"
+    words = {
+        "tenant": reason,
+        "rules": reason,
+        "no-route": "allowed by the rules, not served: no route",
+        "private-name": f"allowed by the rules, not served: {private} ({result['private']})",
+        "private-host": f"allowed by the rules, not served: {result['route_refusal']}",
+        "route-off": "allowed by the rules, not served: it is not stored, and the route is off",
+        "quarantined": "quarantined: the checksum database vouches for other content",
+        "stored": "allowed by the rules, and served from what is stored",
+        "mirror": "allowed by the rules; the release mirror serves it if it has the release",
+        "upstream": "allowed by the rules, and upstream is asked",
+    }
+    return f"{result['status'] or '200 or what upstream says'}: {words[cause]}"
+
+
+def _next(result: dict[str, Any]) -> str:
+    """Return the command that most probably comes next."""
+    tenant, module, by = result["tenant"], result["module"], result["by"]
+    of_tenant = f"--tenant {tenant}"
+    if result["cause"] == "rules":
+        kind, _, rest = by.rpartition(" ")
+        if kind == "ownership of":
+            return f"moorage owner set {rest} OWNER --grant {tenant}; a grant needs a route, too"
+        if kind in ("rule", "platform rule") and rest.isdecimal():
+            return f"moorage rule remove {rest} {of_tenant if kind == 'rule' else '--platform'}"
+        return f"moorage rule add {of_tenant} allow {module}"
+    commands = {
+        "tenant": f"moorage tenant update {tenant} --enabled",
+        "no-route": f"moorage route add {of_tenant} {module} URL",
+        "private-name": f"moorage route add {of_tenant} {module} URL --private",
+        "private-host": f"moorage tenant update {tenant} --private-host HOST",
+        "route-off": f"moorage route update {_first_id(result)} {of_tenant} --on",
+        "quarantined": "moorage sumdb evidence",
+    }
+    return commands.get(result["cause"], f"moorage tenant client-config {tenant}")
+
+
+def _first_id(result: dict[str, Any]) -> str:
+    return str(result["routes"][0]["id"]) if result["routes"] else "ID"
+
+
 def _lines(result: dict[str, Any]) -> Iterator[str]:
+    yield _answer(result)
+    yield f"next: {_next(result)}"
+    yield ""
     name = result["module"] + (f"@{result['version']}" if result["version"] else "")
     verdict = "allowed" if result["allowed"] else "DENIED"
     yield f"{name} for {result['tenant']}: {verdict} by {result['by']}"

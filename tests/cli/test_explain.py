@@ -63,6 +63,9 @@ def test_it_is_read_from_the_top_down_with_the_deciding_line_marked(
     assert (
         ended.out
         == f"""\
+403: {reason}
+next: moorage rule remove 1 --tenant acme
+
 example.com/bad/x@v1.0.0 for acme: DENIED by rule 1
   {reason}
 
@@ -93,8 +96,49 @@ def test_a_private_name_and_its_route_are_told(port: Port) -> None:
     assert "  ->  route 3  corp.example  private off  moves in May\n" in out
     assert "a 404 ends the search" in out
     elsewhere = port.both("explain", "corp.example/x", "--tenant", "default").out
+    assert elsewhere.startswith("403: corp.example/x ")
+    assert (
+        "next: moorage owner set corp.example OWNER --grant default; a grant needs a" in elsewhere
+    )
     assert "corp.example/x for default: DENIED by ownership of corp.example\n" in elsewhere
     assert "  nothing is asked: corp.example/x is a private name" in elsewhere
+
+
+def test_it_begins_with_what_a_request_gets_and_with_the_next_command(port: Port) -> None:
+    """A grant alone serves nothing: the tenant that it was given to needs a private route."""
+    assert port.here("owner", "set", "corp.example", "acme", "--grant", "default").code == 0
+    try:
+        granted = port.both("explain", "corp.example/x@v1.0.0", "--tenant", "default").out
+    finally:
+        assert port.here("owner", "set", "corp.example", "acme").code == 0
+    assert granted.splitlines()[:3] == [
+        "403: allowed by the rules, not served: no private route: it is a private name "
+        "(its prefix has an owner)",
+        "next: moorage route add --tenant default corp.example/x URL --private",
+        "",
+    ]
+    heads = {
+        "corp.example/x@v1.0.0": (
+            "403: allowed by the rules, not served: it is not stored",
+            "--on",
+        ),
+        "example.com/x@v1.9.0": ("200 or what upstream says: ", "client-config acme"),
+        "corp.example/x": ("200: allowed by the rules, and served", "client-config acme"),
+    }
+    for name, (answer, command) in heads.items():
+        first, second, *_ = port.both("explain", name, *OF).out.splitlines()
+        assert first.startswith(answer)
+        assert second.startswith("next: moorage ")
+        assert second.endswith(command)
+    assert port.here("tenant", "create", "bare", "--no-route", "--default", "allow").code == 0
+    bare = port.both("explain", "example.com/x", "--tenant", "bare", "--json").json
+    assert (bare["status"], bare["cause"]) == (403, "no-route")
+    assert port.here("tenant", "update", "bare", "--disabled").code == 0
+    off = port.both("explain", "example.com/x", "--tenant", "bare").out.splitlines()[:2]
+    assert off == [
+        "403: tenant bare is switched off; ask an admin",
+        "next: moorage tenant update bare --enabled",
+    ]
 
 
 def test_a_query_is_said_to_be_judged_again(port: Port) -> None:

@@ -6,12 +6,14 @@ that of core/routing, as for a request of `go`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from app.core import module as modules
 from app.core.acl import Decision
 from app.core.errors import DeniedError
 from app.core.explain import ExplainedStep, explain
 from app.core.goproxy import RequestKind, decode_path, parse_path
+from app.core.logstate import LogState
 from app.core.principal import Principal, Scope
 from app.core.routing import RecordedRoute, RecordedUpstream, matching, route_for
 from app.core.toolchain import MODULE_PATH
@@ -30,6 +32,21 @@ from app.upstream.goproxy import path_of
 LATEST = "latest"
 
 
+class Cause(StrEnum):
+    """What decides the answer to a request for a module."""
+
+    TENANT = "tenant"  # it is switched off
+    RULES = "rules"  # rules, an owner or the default deny it
+    NO_ROUTE = "no-route"
+    PRIVATE_NAME = "private-name"  # without a private route
+    PRIVATE_HOST = "private-host"  # of another tenant
+    ROUTE_OFF = "route-off"  # and the version is not stored
+    QUARANTINED = "quarantined"
+    STORED = "stored"
+    MIRROR = "mirror"
+    UPSTREAM = "upstream"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """How a tenant stands to a module.
@@ -38,6 +55,7 @@ class Explanation:
         version: as it was asked for; None for the module as a whole.
         is_query: whether upstream has to resolve it; it is authorised again as what it resolves to.
         decision: what a request with a token that may read is told.
+        cause: what decides the answer; a request that upstream answers may still fail there.
         steps: the rules, in the order that they act; none decides where the tenant is switched off.
         routes: those whose patterns match, the first of them counts.
         route_refusal: why no upstream may be asked, "" where one may.
@@ -54,6 +72,7 @@ class Explanation:
     version: str | None
     is_query: bool
     decision: Decision
+    cause: Cause
     steps: Sequence[ExplainedStep]
     routes: Sequence[RecordedRoute]
     route_refusal: str
@@ -106,6 +125,7 @@ class ExplainService:
                 version=version,
                 is_query=is_query,
                 decision=decision,
+                cause=_denial(decision) or Cause.MIRROR,
                 steps=steps,
                 routes=(),
                 route_refusal="",
@@ -114,6 +134,7 @@ class ExplainService:
                 mirrored=True,
             )
         refusal, upstreams = "", tuple[RecordedUpstream, ...]()
+        routes, private = matching(of_tenant.routes, module), policy.private_names.why(module)
         try:
             route = route_for(of_tenant.routes, policy.private_names, tenant, module)
             self._access.check(route, policy, of_tenant.tenant)
@@ -121,16 +142,20 @@ class ExplainService:
         except DeniedError as error:
             refusal = str(error)
         stored, conflicts = await self._stored(upstreams, module, asked)
+        cause = _denial(decision)
+        if cause is None and refusal:
+            cause = _without_route(routes, private)
         return Explanation(
             tenant=tenant,
             module=module,
             version=version,
             is_query=is_query,
             decision=decision,
+            cause=cause or _with_route(routes[0], asked, stored),
             steps=steps,
-            routes=matching(of_tenant.routes, module),
+            routes=routes,
             route_refusal=refusal,
-            private=policy.private_names.why(module),
+            private=private,
             upstreams=upstreams,
             stored=await self._usage.used_files(stored, tenant_id, who),
             conflicts=conflicts,
@@ -173,6 +198,33 @@ class ExplainService:
             return ModuleTable(session).files([origin], MODULE_PATH, version)
 
         return await self._db.read(work)
+
+
+def _denial(decision: Decision) -> Cause | None:
+    """Return what denies a module, None where it is allowed."""
+    if decision.allowed:
+        return None
+    return Cause.TENANT if decision.by == "tenant" else Cause.RULES
+
+
+def _without_route(routes: Sequence[RecordedRoute], private: str | None) -> Cause:
+    """Return why an allowed module is asked for nowhere."""
+    if not routes:
+        return Cause.NO_ROUTE
+    if private is not None and not routes[0].private:
+        return Cause.PRIVATE_NAME
+    return Cause.PRIVATE_HOST
+
+
+def _with_route(route: RecordedRoute, version: str | None, stored: Sequence[ModuleFile]) -> Cause:
+    """Return where the answer about an allowed module comes from."""
+    zips = [file for file in stored if file.kind is RequestKind.ZIP]
+    if zips:
+        is_quarantined = zips[0].log_state is LogState.REFUSED
+        return Cause.QUARANTINED if is_quarantined else Cause.STORED
+    if not route.off:
+        return Cause.UPSTREAM
+    return Cause.STORED if version is None else Cause.ROUTE_OFF
 
 
 def _is_query(module: str, version: str) -> bool:

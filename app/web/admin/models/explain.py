@@ -6,8 +6,15 @@ from app.core.explain import ExplainedStep
 from app.core.routing import RecordedRoute, RecordedUpstream
 from app.db.modules import ModuleConflict, ModuleFile
 from app.services.modules.toolchains import ORIGIN
-from app.services.tenants.explain import Explanation
+from app.services.tenants.explain import Cause, Explanation
 from app.web.admin.models.base import Out
+
+_STATUS: dict[Cause, int | None] = {
+    Cause.QUARANTINED: 502,
+    Cause.STORED: 200,
+    Cause.MIRROR: None,
+    Cause.UPSTREAM: None,
+}
 
 
 class StoredOut(Out):
@@ -37,6 +44,8 @@ class RefusedOut(Out):
 class ExplainOut(Out):
     """How a tenant stands to a module, or to one version of it.
 
+    status: what a request gets; null where upstream's answer decides.
+    cause: what decides the status: "rules", "no-route", "private-name", "stored", "upstream", ….
     is_query: upstream resolves the version, and what it resolves to is authorised again.
     by: what decides: "rule 7", "platform rule 3", "ownership of corp.example", "default", "tenant".
     private: what makes the name private; null for a public one.
@@ -50,6 +59,8 @@ class ExplainOut(Out):
     module: str
     version: str | None
     is_query: bool
+    status: int | None
+    cause: Cause
     allowed: bool
     by: str
     reason: str
@@ -71,6 +82,8 @@ def explain_out(explanation: Explanation) -> ExplainOut:
         module=explanation.module,
         version=explanation.version,
         is_query=explanation.is_query,
+        status=_STATUS.get(explanation.cause, 403),
+        cause=explanation.cause,
         allowed=explanation.decision.allowed,
         by=explanation.decision.by,
         reason=explanation.decision.reason,
