@@ -15,7 +15,7 @@ from app.web.admin.app import create_admin, refused
 from app.web.admin.context import Callers, operator_of
 from app.web.admission import Admission, TenantDefaults
 from app.web.connections import Connections
-from app.web.downloads import Downloads
+from app.web.downloads import ROOT_LISTS, Downloads
 from app.web.goproxy import GoproxyApp
 from app.web.guard import Guard
 from app.web.health import Health
@@ -30,8 +30,8 @@ from app.worker import Worker
 
 _log = logs.get("main")
 _DOWNLOADS = (b"/dl/", b"/go/")
-_DOWNLOAD_ROOTS = (b"/dl", b"/go")
 _READING = ("GET", "HEAD")
+_DOWNLOAD_ROOTS = (b"/dl", b"/go", *ROOT_LISTS)
 
 
 class Application:

@@ -15,10 +15,11 @@ from urllib.parse import parse_qs
 
 from app import logs, metrics
 from app.core.errors import BadInputError, MoorageError, OverloadedError, UnknownError
-from app.core.gorelease import newest_supported, parse_filename
+from app.core.gorelease import FileName, newest_supported, parse_filename
 from app.core.goversion import minor_of
 from app.core.releasefile import FileRecord
 from app.core.releaseindex import render_index
+from app.core.releaselist import render_history, render_refs, render_version
 from app.core.urlpath import decode
 from app.services.flight import Flight
 from app.services.releases.catalog import Catalog, CatalogReader
@@ -37,16 +38,26 @@ from app.web.responses import (
     body_answer,
     error_answer,
     file_answer,
+    in_coding,
     is_conditional,
     plain,
     redirect,
+    text_answer,
 )
 from app.web.sending import Sender, is_stream
 from app.web.streaming import Receive, Scope, Send
 from app.web.tenancy import Gateways, client_block
 
 SUMS = "SHA256SUMS"
+VERSION = "VERSION"
+HISTORY = "HEAD/internal/history/release.go"
+REFS = "go.git/info/refs"
+ROOT_LISTS = (b"/VERSION", b"/HEAD/internal/history/release.go")
+"""Lists that are also at the root, as on go.dev and for Renovate."""
+
+_LISTS = {name.encode(): name for name in (SUMS, VERSION, HISTORY, REFS)}
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_ROOT = re.compile(rb"/(?:(?:dl|go)/+)?")
 _NAME = re.compile(rb"/(?:dl|go)/+([0-9A-Za-z._-]*)")
 _EXTRAS = (".sha256sum", ".sha256", ".asc")
 _CONTENT_TYPES = {
@@ -55,8 +66,10 @@ _CONTENT_TYPES = {
     "msi": b"application/x-msi",
     "pkg": b"application/octet-stream",
 }
+_SMART_TYPE = b"application/x-git-upload-pack-advertisement"
 _METHODS = ("GET", "HEAD")
 _LISTING_QUERIES = (b"mode=json", b"mode=json&include=all", b"include=all&mode=json")
+_SMART = b"service=git-upload-pack"
 _log = logs.get("downloads")
 
 
@@ -69,17 +82,19 @@ class DownloadRequest:
         extra: "", ".sha256", ".sha256sum" or ".asc".
         as_json: the listing in go.dev's format.
         include_all: all releases, not only the newest of each supported minor.
+        smart: the tags in the form of git's smart protocol.
     """
 
     name: str
     extra: str = ""
     as_json: bool = False
     include_all: bool = False
+    smart: bool = False
 
     @property
     def is_listing(self) -> bool:
         """Whether it is about every offered file."""
-        return self.name in ("", SUMS)
+        return not self.name or self.name in _LISTS.values()
 
 
 class Downloads:
@@ -100,7 +115,7 @@ class Downloads:
         self._sender = sender
         self._gateways = gateways
         self._hot: HotCache[Answer] = HotCache(
-            size_of=lambda answer: len(answer.wire) + len(answer.body),
+            size_of=lambda answer: answer.memory_bytes,
             since=lambda _: catalog.changed_at,
         )
 
@@ -112,7 +127,10 @@ class Downloads:
             headers: of the request, with lower-case names.
         """
         answer = self._hot.get(url)
-        if answer is None or not answer.wire or is_conditional(headers):
+        if answer is None:
+            return None
+        answer = in_coding(answer, headers)
+        if not answer.wire or is_conditional(headers):
             return None
         metrics.count_hot(hit=True)
         metrics.count_request("downloads", "GET", 200, answer.size_bytes)
@@ -122,7 +140,8 @@ class Downloads:
         """Answer one request."""
         path: bytes = scope["raw_path"]
         query: bytes = scope["query_string"]
-        key = path + b"?" + query if query and path.endswith(b"/") else path
+        # A query says something to a listing, and to git; elsewhere it is no part of the key.
+        key = path + b"?" + query if query and path.endswith((b"/", b"/info/refs")) else path
         answer = self._hot.get(key)
         is_hit = answer is not None and scope["method"] in _METHODS
         metrics.count_hot(hit=is_hit)
@@ -198,8 +217,8 @@ class Downloads:
         except MoorageError as error:
             return error_answer(error), None
         # Under any other spelling or query a client could fill the cache with copies.
-        is_plain = key == path and b"%" not in path and b"//" not in path
-        if is_plain or scope["query_string"] in _LISTING_QUERIES:
+        is_plain = b"%" not in path and b"//" not in path
+        if is_plain and (key == path or scope["query_string"] in (*_LISTING_QUERIES, _SMART)):
             self._hot.put(key, generation, answer)
         return answer, blob
 
@@ -234,7 +253,7 @@ class Downloads:
         if record is None and await self._freshness.look_again():
             record = _find(await self._catalog.current(), name)
         if record is None:
-            raise _absent(name)
+            raise _absent(name, await self._catalog.current())
         if not self._catalog.policy.serves(record) or record.damaged:
             record = await self._ingestion.ensure(record.file.filename, client=client)
             await self._catalog.current(fresh=True)
@@ -256,6 +275,10 @@ def parse_request(path: bytes, query: bytes) -> DownloadRequest:
         UnknownError: the name is outside the grammar of Go's file names.
     """
     path = decode(path)
+    root = _ROOT.match(path)
+    name = _LISTS.get(path[root.end() :]) if root else None
+    if name is not None:
+        return DownloadRequest(name, smart=name == REFS and query == _SMART)
     match = _NAME.fullmatch(path)
     if match is None:
         if b"\\" in path or b"//" in path or b"/../" in path + b"/":
@@ -268,7 +291,7 @@ def parse_request(path: bytes, query: bytes) -> DownloadRequest:
         return _listing_request(query)
     extra = next((e for e in _EXTRAS if name.endswith(e)), "")
     base = name.removesuffix(extra)
-    if base == SUMS or _HEX.fullmatch(base):
+    if base in _LISTS.values() or _HEX.fullmatch(base):
         if extra:
             raise UnknownError(f"there is no {name}; see /dl/ for what there is")
         return DownloadRequest(base)
@@ -297,26 +320,56 @@ def _find(catalog: Catalog, name: str) -> FileRecord | None:
     return catalog.records.get(name)
 
 
-def _absent(name: str) -> UnknownError:
+def _absent(name: str, catalog: Catalog) -> UnknownError:
     if _HEX.fullmatch(name):
         return UnknownError(f"no release file has the SHA-256 {name}; see /dl/SHA256SUMS")
-    return UnknownError(f"there is no Go release file {name} in the release index; see /dl/")
+    text = f"there is no Go release file {name} in the release index"
+    near = (catalog.records.get(n) for n in _near_names(parse_filename(name)))
+    offered = next((r.file.filename for r in near if r is not None and catalog.offers(r)), None)
+    return UnknownError(f"{text}; did you mean {offered}?" if offered else f"{text}; see /dl/")
+
+
+def _near_names(name: FileName) -> list[str]:
+    """Return names of the same file for people who leave ".0" out, or add it.
+
+    From Go 1.21 on the first release of a minor is "go1.21.0", before it was "go1.20".
+    """
+    versions = [f"{name.version}.0", name.version.removesuffix(".0")]
+    return [f"{version}.{name.platform}.{name.suffix}" for version in versions]
 
 
 def _listing(catalog: Catalog, request: DownloadRequest) -> Answer:
     """Return an answer about every offered file."""
     if request.name == SUMS:
         lines = [f"{r.file.sha256}  {r.file.filename}\n" for r in catalog.offered]
-        return body_answer("".join(lines).encode(), TEXT, LISTING)
+        return text_answer("".join(lines).encode(), TEXT, LISTING)
+    if request.name == VERSION:
+        version = render_version(catalog.releases, _times(catalog))
+        if version is None:
+            raise UnknownError("no stable release is offered here; see /dl/")
+        return text_answer(version, TEXT, LISTING)
+    if request.name == HISTORY:
+        seen = sorted(catalog.offered, key=lambda r: r.first_seen_at, reverse=True)
+        dates = {r.file.version: r.first_seen_at.date() for r in seen}  # the earliest stays
+        return text_answer(render_history(catalog.releases, dates), TEXT, LISTING)
+    if request.name == REFS:
+        refs = render_refs(catalog.releases, smart=request.smart)
+        return text_answer(refs, _SMART_TYPE if request.smart else TEXT, LISTING)
     if not request.as_json:
         page = downloads_page(catalog)
-        return body_answer(page, b"text/html; charset=utf-8", LISTING, *_PAGE_HEADERS)
+        return text_answer(page, b"text/html; charset=utf-8", LISTING, *_PAGE_HEADERS)
     releases = catalog.releases
     if not request.include_all:
         supported = (r for r in releases if minor_of(r.version) in catalog.minors)
         releases = newest_supported(supported)
     cors = (b"access-control-allow-origin", b"*")
-    return body_answer(render_index(releases), b"application/json", LISTING, cors)
+    return text_answer(render_index(releases), b"application/json", LISTING, cors)
+
+
+def _times(catalog: Catalog) -> dict[str, str]:
+    """Return the times of releases of which an archive is stored."""
+    toolchains = ((r.file.version, r.toolchain) for r in catalog.offered)
+    return {version: t.time for version, t in toolchains if t is not None and t.time}
 
 
 def _extra_answer(record: FileRecord, extra: str) -> Answer:

@@ -2,7 +2,7 @@
 
 Sources: setup-go `src/installer.ts`, mise `src/plugins/core/go.rs`, goenv `go-build`, asdf-golang
 `bin/download`, golang.org/dl `internal/version/version.go`, Ansible `get_url.py`, rules_go
-`go/private/sdk.bzl`, Renovate's custom datasource.
+`go/private/sdk.bzl`, Renovate `datasource/golang-version/index.ts` and its custom datasource.
 """
 
 import asyncio
@@ -195,6 +195,22 @@ async def wget(site: Site, data: bytes, folder: Path) -> None:
 
 
 async def renovate(site: Site, _: bytes, __: Path) -> None:
+    """It reads lines between exact brackets, and takes a date and a version from each."""
+    headers = {"User-Agent": "RenovateBot/42.0.0", "Accept-Encoding": "gzip, deflate, br"}
+    lines = (await ok(site, "/HEAD/internal/history/release.go", headers)).text.split("\n")
+    lines = lines[lines.index("var Releases = []*Release{") + 1 :]
+    versions = []
+    for start, line in enumerate(lines):
+        if line == "\t{":
+            entry = "\n".join(lines[start : lines.index("\t},", start)])
+            assert re.search(r"Date\{\d+,\s+\d+,\s+\d+\}", entry)
+            version = re.search(r"Version\{(\d+),\s+(\d+),\s+(\d+)\}", entry)
+            assert version is not None
+            versions.append(".".join(version.groups()))
+    assert versions == ["1.27.1", "1.27.0", "1.26.9", "1.25.3"]
+
+
+async def renovate_custom(site: Site, _: bytes, __: Path) -> None:
     """Its expression keeps the stable releases and drops "go"."""
     got = await ok(site, "/dl/?mode=json&include=all", {"Accept": "application/json"})
     versions = [r["version"].partition("go")[2] for r in json.loads(got.body) if r["stable"]]
@@ -220,6 +236,7 @@ CLIENTS: dict[str, Client] = {
     "curl": curl,
     "wget": wget,
     "Renovate": renovate,
+    "Renovate, custom": renovate_custom,
     "rules_go": rules_go,
 }
 
@@ -310,6 +327,7 @@ async def test_every_documented_url_is_one_that_the_mirror_answers(
 
 
 def test_the_documented_json_is_json() -> None:
-    (config,) = snippets("json")
-    (source,) = json.loads(config)["customDatasources"].values()
+    rules, config = (json.loads(snippet) for snippet in snippets("json"))
+    assert rules["packageRules"][0]["registryUrls"] == ["https://mirror.example"]
+    (source,) = config["customDatasources"].values()
     assert source["defaultRegistryUrlTemplate"].endswith("/dl/?mode=json&include=all")

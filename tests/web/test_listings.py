@@ -1,7 +1,9 @@
 """`/dl/` as people and programs see it: the page, the index as JSON, SHA256SUMS."""
 
+import gzip
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,8 @@ async def test_any_query_but_those_of_clients_leaves_the_cache_alone(mirror: Mir
     for number in range(50):
         assert (await mirror.site.ask(f"/dl/?x={number}")).status == 200
         assert (await mirror.site.ask(f"/dl/SHA256SUMS?x={number}")).status == 200
+        slashes = "/" * (number + 2)
+        assert (await mirror.site.ask(f"/dl{slashes}?mode=json")).status == 200
     assert len(hot) <= before + 1
 
 
@@ -180,8 +184,98 @@ async def test_upstreams_entries_come_back_unchanged(mirror: Mirror) -> None:
     assert ours == [release for release in expected if release["files"]]
 
 
+LISTS = ("/dl/", ALL, "/dl/SHA256SUMS", "/HEAD/internal/history/release.go")
+
+
+@pytest.mark.parametrize("target", [*LISTS, "/dl/go.git/info/refs?service=git-upload-pack"])
+async def test_a_long_list_is_compressed_if_the_client_asks_for_it(
+    start_site: StartSite, put: Put, target: str
+) -> None:
+    for number in range(20):
+        put(f"go1.9{number // 10}.{number % 10}")
+    site = await start_site()
+    plain = await site.ask(target)
+    assert (plain.header("content-encoding"), plain.header("vary")) == (None, "accept-encoding")
+    for accepted in ("gzip", "deflate, gzip, br", "*", "identity;q=0.5, GZIP;q=1.0"):
+        # The second answer comes from the cache.
+        for _ in range(2):
+            got = await site.ask(target, headers={"Accept-Encoding": accepted})
+            assert (got.header("content-encoding"), got.header("vary")) == (
+                "gzip",
+                "accept-encoding",
+            )
+            assert gzip.decompress(got.body) == plain.body
+            assert len(got.body) < len(plain.body) / 2
+    assert got.header("etag") != plain.header("etag")
+    headers = {"Accept-Encoding": "gzip", "If-None-Match": got.header("etag") or ""}
+    assert (await site.ask(target, headers=headers)).status == 304
+    head = await site.ask(target, "HEAD", headers={"Accept-Encoding": "gzip"})
+    assert head.header("content-length") == str(len(got.body))
+    for refused in ("identity", "br", "gzip;q=0", "gzip;q=0.000, *", ""):
+        again = await site.ask(target, headers={"Accept-Encoding": refused})
+        assert (again.header("content-encoding"), again.body) == (None, plain.body)
+
+
+async def test_a_short_list_and_a_file_are_sent_as_they_are(mirror: Mirror) -> None:
+    for target in ("/VERSION", f"/dl/{STORED[0]}", f"/dl/{STORED[0]}.sha256"):
+        got = await mirror.site.ask(target, headers={"Accept-Encoding": "gzip"})
+        assert (got.header("content-encoding"), got.header("vary")) == (None, None)
+
+
+async def test_the_version_is_that_of_the_newest_stable_release(mirror: Mirror) -> None:
+    for target in ("/VERSION?m=text", "/VERSION", "/dl/VERSION?m=text", "/go/VERSION"):
+        got = await mirror.site.ask(target)
+        assert got.header("content-type") == "text/plain; charset=utf-8"
+        version, time = got.text.splitlines()
+        assert version == "go1.99.2"
+        assert re.fullmatch(r"time \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)
+
+
+async def test_without_a_stable_release_there_is_no_version(
+    start_site: StartSite, put: Put
+) -> None:
+    put("go1.99rc1")
+    got = await (await start_site()).ask("/VERSION?m=text")
+    assert (got.status, got.text) == (404, "no stable release is offered here; see /dl/\n")
+
+
+async def test_tags_and_history_have_what_is_offered(mirror: Mirror) -> None:
+    refs = (await mirror.site.ask("/dl/go.git/info/refs")).text
+    tags = [line.partition("\trefs/tags/")[2] for line in refs.splitlines()]
+    assert sorted(tags) == sorted(versions(await mirror.site.ask(ALL)))
+    for root in ("", "/dl", "/go"):
+        text = (await mirror.site.ask(f"{root}/HEAD/internal/history/release.go")).text
+        assert re.findall(r"Version\{(.*)\}", text) == [
+            "1, 99, 2",
+            "1, 99, 1",
+            "1, 98, 5",
+            "1, 97, 9",
+        ]
+
+
+NEAR = [
+    ("go1.21.darwin-arm64.tar.gz", "go1.21.0.darwin-arm64.tar.gz"),
+    ("go1.21.darwin-arm64.tar.gz.sha256", "go1.21.0.darwin-arm64.tar.gz"),
+    ("go1.20.0.darwin-arm64.tar.gz", "go1.20.darwin-arm64.tar.gz"),
+]
+
+
+@pytest.mark.parametrize(("asked", "near"), NEAR)
+async def test_a_name_with_a_zero_too_few_or_too_many_gets_a_hint(
+    start_site: StartSite, fake: FakeGodev, asked: str, near: str
+) -> None:
+    for name in ("go1.21.0.darwin-arm64.tar.gz", "go1.20.darwin-arm64.tar.gz"):
+        fake.put_file(name, b"an archive")
+    site = await start_site()
+    got = await site.ask(f"/dl/{asked}")
+    assert got.status == 404
+    assert got.text.endswith(f"in the release index; did you mean {near}?\n")
+    far = await site.ask("/dl/go1.22.darwin-arm64.tar.gz")
+    assert (far.status, "did you mean" in far.text) == (404, False)
+
+
 async def test_listings_are_cached_shortly_and_revalidated(mirror: Mirror) -> None:
-    for target in ("/dl/", ALL, "/dl/?mode=json", "/dl/SHA256SUMS"):
+    for target in (*LISTS, "/dl/?mode=json", "/VERSION", "/dl/go.git/info/refs"):
         got = await mirror.site.ask(target)
         assert got.header("cache-control") == "public, max-age=60"
         etag = got.header("etag")
