@@ -1,5 +1,6 @@
 """Damaged blobs: out of reach, quarantined, fetched again; fsck and scrub that find them. F90."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -13,9 +14,11 @@ from app.core import errors
 from app.core.digest import Digest
 from app.core.releasefile import FileRecord, FileState
 from app.db.blobs import Blobs
+from app.db.leases import LeaseTable
 from app.services.assembly import Services
 from app.services.clock import utc_now
 from app.services.fsck import FsckFinding, FsckProblem
+from app.services.leases import TTL
 from app.storage.blobstore import BlobCondition
 from tests.conftest import MakeSettings, PutRelease
 from tests.fakes.archives import archive_name
@@ -452,3 +455,15 @@ async def test_F103_a_marked_toolchain_whose_bytes_are_back_is_not_built_again(
     assert (again.sha256, again.damaged) == (built.sha256, False)
     assert path.stat().st_ino == inode
     assert len(await audited(bench.services, "blob.whole")) == 1
+
+
+async def test_a_toolchain_that_waits_for_its_build_holds_no_lease(bench: Bench) -> None:
+    toolchains, db = bench.services.modules.toolchains, bench.services.shared.db
+    async with toolchains._building.hold("another client"):
+        building = asyncio.ensure_future(toolchains.zip("v0.0.1-go1.99.1.linux-amd64", client="a"))
+        async with asyncio.timeout(60):
+            while "a" not in toolchains._building._waiting:
+                await asyncio.sleep(0.01)
+        now = bench.services.shared.now()
+        assert await db.read(lambda s: LeaseTable(s).live("toolchain:", now, TTL)) == {}
+    assert (await building).size_bytes

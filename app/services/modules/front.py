@@ -103,7 +103,7 @@ class ModuleFront:
             # A denial comes first: at a 404, `go` asks the next proxy.
             if version is not None and permission.decide(version).allowed:
                 await self._check_used(caller, request)
-            resolved = await self._mirrored.answer(request, permission)
+            resolved = await self._mirrored.answer(request, permission, caller.client)
             if caller.fetch:
                 self._usage.answered(_use(caller, request, resolved.version))
             return resolved

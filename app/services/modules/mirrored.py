@@ -21,8 +21,15 @@ class MirroredToolchains:
     def __init__(self, toolchains: Toolchains) -> None:
         self._toolchains = toolchains
 
-    async def answer(self, request: GoproxyRequest, permission: Permission) -> Resolved:
+    async def answer(
+        self, request: GoproxyRequest, permission: Permission, client: str
+    ) -> Resolved:
         """Return the answer to a request for golang.org/toolchain.
+
+        Args:
+            request: for that module.
+            permission: of the caller.
+            client: the address that asks.
 
         Raises:
             DeniedError: policy says no; the message names a release that it allows.
@@ -30,11 +37,13 @@ class MirroredToolchains:
             UpstreamError: the archive can't be had now.
         """
         try:
-            return await self._answer(request, permission)
+            return await self._answer(request, permission, client)
         except UpstreamError as error:
             raise for_client(error, _MIRROR, str(request)) from error
 
-    async def _answer(self, request: GoproxyRequest, permission: Permission) -> Resolved:
+    async def _answer(
+        self, request: GoproxyRequest, permission: Permission, client: str
+    ) -> Resolved:
         decision = allowed(permission.decide(None))
         versions = [v for v in await self._toolchains.versions() if permission.decide(v).allowed]
         if request.kind is RequestKind.LIST:
@@ -53,7 +62,7 @@ class MirroredToolchains:
             advice = f"; use {release}: GOTOOLCHAIN={release}" if release else ""
             raise DeniedError(decision.reason + advice, decision.by)
         if request.kind is RequestKind.ZIP:
-            file = await self._toolchains.zip(version)
+            file = await self._toolchains.zip(version, client=client)
             return Resolved(version=version, decided_by=decision.by, file=file)
         is_info = request.kind is RequestKind.INFO
         text = self._toolchains.info(version) if is_info else self._toolchains.go_mod(version)
@@ -61,13 +70,13 @@ class MirroredToolchains:
             version=version, decided_by=decision.by, body=await text, fresh_s=_CHANGING_S
         )
 
-    async def h1(self, version: str) -> str:
-        """Return the h1 of a version's zip.
+    async def h1(self, version: str, client: str) -> str:
+        """Return the h1 of a version's zip; client is the address that asks.
 
         Raises:
             MoorageError: as `answer`.
         """
         try:
-            return await self._toolchains.h1(version)
+            return await self._toolchains.h1(version, client=client)
         except UpstreamError as error:
             raise for_client(error, _MIRROR, f"{MODULE_PATH}@{version}") from error

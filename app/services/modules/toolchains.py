@@ -37,11 +37,13 @@ from app.services.releases.catalog import CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.policy import raise_if_held_back
+from app.services.slots import FairSemaphore
 from app.services.wholeness import Wholeness
 from app.storage.blobstore import BlobCondition, BlobStore, StagedBlob
 
 ORIGIN = "mirror:releases"
 """The origin that the built zips are kept under."""
+_MAX_BUILDS = 4096  # versions that wait for their build
 
 _log = logs.get("toolchains")
 
@@ -76,8 +78,10 @@ class Toolchains:
         self._leases = leases
         self._now = now
         self._wholeness = Wholeness(db, store, now)
-        self._flight: Flight[str, ModuleFile] = Flight()
-        self._building = asyncio.Semaphore(1)  # one core for it, not all
+        # Each version that is offered may wait for its turn.
+        self._flight: Flight[str, ModuleFile] = Flight(max_keys=_MAX_BUILDS)
+        # One build at a time: a build uses one core, not all. Waiting clients get turns in turn.
+        self._building = FairSemaphore(1, has_reserve=False)
         self._known: tuple[int, Mapping[str, Toolchain]] = (-1, {})
         self._origin: int | None = None
 
@@ -108,8 +112,12 @@ class Toolchains:
             self._known = (catalog.generation, {t.version: t for t in known})
         return self._known[1]
 
-    async def _record(self, version: str) -> FileRecord:
+    async def _record(self, version: str, client: str) -> FileRecord:
         """Return the record of the archive behind a version, ingesting it if settings allow.
+
+        Args:
+            version: of the toolchain module.
+            client: see `zip`.
 
         Raises:
             UnknownError: the mirror offers no such archive.
@@ -124,7 +132,7 @@ class Toolchains:
                 f"{MODULE_PATH}@{version} is not offered here: the mirror has no such archive; "
                 "see /dl/"
             )
-        record = await self._ingestion.ensure(toolchain.filename)
+        record = await self._ingestion.ensure(toolchain.filename, client=client)
         raise_if_held_back(record)
         if record.toolchain is None:
             raise VerificationError(f"{toolchain.filename} holds no Go toolchain")
@@ -139,13 +147,17 @@ class Toolchains:
         held = [r for r in records if not r.served and (r.has_bytes or _is_refused(r))]
         return next((t for t in _toolchains_of(held) if t.version == version), None)
 
-    async def h1(self, version: str) -> str:
+    async def h1(self, version: str, *, client: str = "") -> str:
         """Return the h1 of a version's zip, which follows from its archive alone.
+
+        Args:
+            version: of the toolchain module.
+            client: see `zip`.
 
         Raises:
             MoorageError: its archive can't be had.
         """
-        record = await self._record(version)
+        record = await self._record(version, client)
         if record.toolchain is None or record.toolchain.version != version:
             raise VerificationError(f"{record.file.filename} is not the toolchain {version}")
         return record.toolchain.h1
@@ -189,18 +201,24 @@ class Toolchains:
             raise UnknownError(f"{MODULE_PATH}@{version} is not offered here; see /dl/")
         return GO_MOD_TEXT
 
-    async def zip(self, version: str) -> ModuleFile:
+    async def zip(self, version: str, *, client: str = "") -> ModuleFile:
         """Return the zip of a version, built now if it is not there.
+
+        Args:
+            version: of the toolchain module.
+            client: the address that asks, "" for background work; clients get their turns of
+                fetching and building one after the other.
 
         Raises:
             UnknownError: the mirror offers no such archive.
             MoorageError: its archive can't be had, or the zip can't be stored.
         """
-        record = await self._record(version)
-        return await self._flight.do(version, lambda: self._build_in_turn(version, record))
+        record = await self._record(version, client)
+        return await self._flight.do(version, lambda: self._build_in_turn(version, record, client))
 
-    async def _build_in_turn(self, version: str, record: FileRecord) -> ModuleFile:
-        async with self._leases.hold(f"toolchain:{version}"), self._building:
+    async def _build_in_turn(self, version: str, record: FileRecord, client: str) -> ModuleFile:
+        # The turn first: who waits for one must not hold, and renew, a lease meanwhile.
+        async with self._building.hold(client), self._leases.hold(f"toolchain:{version}"):
             stored = await self._stored(version)
             if stored is not None and not stored.damaged:
                 return stored

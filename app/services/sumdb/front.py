@@ -194,7 +194,7 @@ class SumdbFront:
         """
         await self._front.check_zip_used(caller, module, version)
         if caller.is_mirrored(module):
-            return Sums(await self._mirrored.h1(version), GO_MOD_H1)
+            return Sums(await self._mirrored.h1(version, caller.client), GO_MOD_H1)
         file, route = await self._front.vouched_zip(caller, module, version)
         return self._confirmed_sums(
             file, is_public=not route.private and route.log is not LogPolicy.OFF
