@@ -25,6 +25,7 @@ _SORTED_AT_ONCE = 4096
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _T = TypeVar("_T")
+_VERSION_LINE = re.compile(rb"^[ \t]*v[0-9]+(?:[.+-]\S*)?(?=\s|\Z)", re.MULTILINE)
 _SLASH_IN_QUERY = re.compile(rb".*/@v/[^/]*%2f[^/]*\.info", re.IGNORECASE)
 
 
@@ -152,6 +153,19 @@ def _file(escaped_module: str, rest: str) -> GoproxyRequest:
             f"{version[:80]} is not a canonical version of {path[:200]}; ask for its .info first"
         )
     return GoproxyRequest(path, kind, version)
+
+
+def check_list(body: bytes) -> None:
+    """Accept a body that is a list of versions, even if no version of it is canonical.
+
+    An empty list is one: every tag may be gone.
+
+    Raises:
+        BadInputError: the body has bytes, but no line that begins with a version ("v1", "v1.0.0"):
+            an error text, JSON, a login page.
+    """
+    if b"\0" in body or (body.strip() and not _VERSION_LINE.search(body)):
+        raise BadInputError("it is not a list of versions")
 
 
 def versions_of(body: bytes, module: str) -> list[str]:

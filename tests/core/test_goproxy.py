@@ -10,6 +10,7 @@ from app.core.errors import BadInputError, MoorageError, UnknownError
 from app.core.goproxy import (
     GoproxyRequest,
     RequestKind,
+    check_list,
     commits_of,
     decode_path,
     newest,
@@ -235,6 +236,30 @@ LISTS = [
 def test_a_list_holds_what_no_client_breaks_on(body: bytes, versions: list[str]) -> None:
     assert versions_of(body, "example.com/x") == versions
     assert versions_of(render_list(versions), "example.com/x") == versions
+
+
+JUNK = [
+    b"Service Temporarily Unavailable\n",
+    b'{"errors":[{"status":500,"message":"x"}]}',
+    b"OK",
+    b"vendor\nversion 1\n",
+    b'["v1.0.0","v1.1.0"]',
+    b"\xef\xbb\xbf<!DOCTYPE html><html></html>",
+    b"<?xml version='1.0'?><Error/>",
+    "v1.0.0\nv1.1.0\n".encode("utf-16"),
+    b"%PDF-1.4 x",
+]
+
+
+@pytest.mark.parametrize("body", JUNK, ids=range(len(JUNK)))
+def test_F46_a_body_without_a_version_is_no_list(body: bytes) -> None:
+    with pytest.raises(BadInputError):
+        check_list(body)
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"v9", b"master\r\nv1.0.0 2024-01-02T03:04:05Z\r\n"])
+def test_a_list_may_be_empty_or_have_odd_lines(body: bytes) -> None:
+    check_list(body)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"  \n<!DOCTYPE html>", b"v1.0.0\0\n"])

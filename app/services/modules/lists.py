@@ -12,7 +12,7 @@ from typing import TypeVar
 from cachetools import LRUCache
 
 from app.core.digest import Digest
-from app.core.goproxy import commits_of, newest, render_list, versions_of
+from app.core.goproxy import check_list, commits_of, newest, render_list, versions_of
 from app.services.authorization import Permission
 from app.services.modules.spill import SpillSink
 from app.services.slots import FairSemaphore
@@ -48,6 +48,7 @@ class Lists:
 
         def work() -> bytes:
             body = sink.read()
+            check_list(body)
             self._versions(body, module)
             return body
 
