@@ -96,6 +96,16 @@ class RouteTable:
         query = query.where(RouteUpstreamRow.credential_id == credential_id)
         return self._session.execute(query.order_by(RouteUpstreamRow.route_id).limit(1)).scalar()
 
+    def tenants_asking(self, origin_id: int) -> set[str]:
+        """Return the names of the tenants that have a route to an origin."""
+        query = select(TenantRow.name).join(RouteRow, RouteRow.tenant_id == TenantRow.id)
+        query = query.join(RouteUpstreamRow, RouteUpstreamRow.route_id == RouteRow.id)
+        return set(
+            self._session.execute(
+                query.where(RouteUpstreamRow.origin_id == origin_id).distinct()
+            ).scalars()
+        )
+
     def count(self, tenant_id: int) -> int:
         """Return how many routes a tenant has."""
         query = select(func.count()).select_from(RouteRow).where(RouteRow.tenant_id == tenant_id)

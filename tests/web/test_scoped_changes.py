@@ -12,7 +12,7 @@ from app.core.principal import OPERATOR
 from app.core.tenant import TenantSettings
 from app.services.assembly import Services
 from tests.fakes.goproxy import FakeGoproxy
-from tests.fakes.modules import module
+from tests.fakes.modules import info_of, module
 from tests.installation import running
 from tests.nouns import a_credential, a_route, a_rule, a_tenant, an_owner
 from tests.web.harbour import add_tenant, add_token, bearer, harbour, replace_tenant, settled
@@ -168,3 +168,20 @@ async def test_a_token_of_another_process_works_at_once_and_its_file_is_fetched_
             assert got.status == 200
             await add_tenant(other, "open", fake)
             assert (await site.ask(f"/goproxy/open/{MOD}")).status == 200
+
+
+async def test_an_info_that_is_taken_over_ends_answers_of_its_upstreams_tenants_alone(
+    two: Two,
+) -> None:
+    info = "/example.com/x/@v/v1.0.0.info"
+    with FakeGoproxy([X]) as own:
+        await add_tenant(two.site.services, "initech", own)
+        assert (await two.site.ask(f"/goproxy/initech{info}")).body == X.info
+        await two.warm()
+        changed = info_of(X.version, "2030-01-01T00:00:00Z", {})
+        own.put_raw(info, changed)
+        await two.site.services.modules.refresh.compare("initech", X.path, X.version, OPERATOR)
+        await settled(two.site.services)
+        assert two.is_hot("acme")
+        assert two.is_hot("globex")
+        assert (await two.site.ask(f"/goproxy/initech{info}")).body == changed

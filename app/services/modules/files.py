@@ -30,6 +30,7 @@ from app.db.blobs import Blobs
 from app.db.engine import Database, Room, Session
 from app.db.generation import bump_generation
 from app.db.modules import INLINE_BYTES, ModuleFile, ModuleTable
+from app.db.routes import RouteTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Turns
@@ -333,7 +334,9 @@ class ModuleFiles:
             if file.body is None:
                 Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
             ModuleTable(session).replace_bytes(file)
-            bump_generation(session)
+            # Not for all tenants: an admin may do this again and again with an upstream of their
+            # own.
+            bump_generation(session, RouteTable(session).tenants_asking(file.origin_id))
 
         await self._db.write(work, size_bytes=file.size_bytes)
         return file
