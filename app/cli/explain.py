@@ -80,7 +80,8 @@ def _next(result: dict[str, Any]) -> str:
         if kind == "ownership of":
             return f"moorage owner set {rest} OWNER --grant {tenant}; a grant needs a route, too"
         if kind in ("rule", "platform rule") and rest.isdecimal():
-            return f"moorage rule remove {rest} {of_tenant if kind == 'rule' else '--platform'}"
+            whose = of_tenant if kind == "rule" else "--platform"
+            return f"use another version, or moorage rule remove {rest} {whose}"
         return f"moorage rule add {of_tenant} allow {module}"
     commands = {
         "tenant": f"moorage tenant update {tenant} --enabled",

@@ -36,6 +36,7 @@ class Exit(IntEnum):
     DONE = 0
     FAILED = 1
     BAD_USAGE = 2
+    INTERRUPTED = 130
 
 
 def emit(data: _T, as_json: bool, render: "Callable[[_T], Shown]") -> None:

@@ -8,6 +8,7 @@ import typer
 
 from app.cli import releases_text as text
 from app.cli.api import path_of
+from app.cli.group import Group
 from app.cli.output import Exit, complain, emit
 from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all, local
 from app.core.errors import KeyringError
@@ -16,7 +17,7 @@ _POLL_S = 1.0
 
 releases = typer.Typer(name="releases", help="Mirror and verify Go releases.", no_args_is_help=True)
 keys = typer.Typer(name="keys", help="The key that signatures are judged by.", no_args_is_help=True)
-releases.add_typer(keys)
+releases.add_typer(keys, cls=Group)
 
 
 @releases.command()
@@ -60,7 +61,7 @@ def _sync_there(server_url: str) -> Any:
                 job = api.ask("GET", path_of("jobs", job["id"]))
         except KeyboardInterrupt:
             complain("interrupted; the job goes on there")
-            raise typer.Exit(Exit.FAILED) from None
+            raise typer.Exit(Exit.INTERRUPTED) from None
     if job["state"] == "failed":
         complain(job["result"]["error"])
         raise typer.Exit(Exit.FAILED)

@@ -110,9 +110,9 @@ def run_local(settings: "Settings", work: "Callable[[Services], Awaitable[T]]") 
 
 @contextlib.contextmanager
 def _interruptible() -> "Iterator[None]":
-    """Return a context in which Ctrl-C ends the program with 1."""
+    """Return a context in which Ctrl-C ends the program with 130."""
     try:
         yield
     except KeyboardInterrupt:
         complain("interrupted; nothing is left half done")
-        raise typer.Exit(Exit.FAILED) from None
+        raise typer.Exit(Exit.INTERRUPTED) from None

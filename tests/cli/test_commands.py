@@ -431,3 +431,68 @@ def test_an_index_that_was_never_read_is_an_error_and_an_old_one_a_warning(
     assert old.json["index_error"]
     assert old.err.startswith("moorage: the index could not be read anew: ")
     assert json.loads(old.out)["fetch_files"] == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "suggestion"),
+    [
+        (("rule", "rm", "3"), "Did you mean 'remove'?"),
+        (("tenant", "ls"), "Did you mean 'list'?"),
+        (("token", "delete", "x"), "Did you mean 'revoke'?"),
+        (("releases", "syn"), "Did you mean 'sync'?"),
+        (("tenant", "client-config", "x", "--for", "bash"), "'env'. Did you mean 'sh'?"),
+        (("tenant", "client-config", "x", "--for", "tcsh"), "'env'."),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_right_one(
+    mirror: Mirror, command: tuple[str, ...], suggestion: str
+) -> None:
+    ended = mirror.here(*command)
+    assert (ended.code, ended.out) == (2, "")
+    words = re.sub(r"[│\s]+", " ", ended.err)
+    assert suggestion in words
+    assert words.count("Did you mean") == suggestion.count("Did you mean")
+
+
+def test_help_names_no_type_of_a_flag(mirror: Mirror) -> None:
+    for command in ((), ("releases",), ("releases", "keys", "refresh"), ("tenant", "update")):
+        shown = mirror.here(*command, "--help")
+        assert (shown.code, "<bool>" in shown.out) == (0, False)
+        assert "--help" in shown.out
+
+
+def test_the_server_may_be_named_before_the_command(mirror: Mirror) -> None:
+    remote = Site(mirror.site.folder, {"MOORAGE_TOKEN": mirror.server.token, "LC_ALL": "C.UTF-8"})
+    before = mirror.warm.run(remote, "--server", mirror.server.url, "releases", "keys", "list")
+    assert before.code == 0
+    assert before == mirror.there("releases", "keys", "list")
+    for command in ("serve", "migrate", "fsck", "config"):
+        refused = mirror.warm.run(remote, "--server", mirror.server.url, command)
+        assert (refused.code, refused.out) == (2, "")
+        assert "on this machine alone" in refused.err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(mirror: Mirror, shell: str) -> None:
+    script = mirror.here("completion", shell)
+    assert (script.code, script.err) == (0, "")
+    assert f"_MOORAGE_COMPLETE=complete_{shell}" in script.out
+    asked = {
+        "_MOORAGE_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "moorage tok",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "moorage tok",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "LC_ALL": "C.UTF-8",
+    }
+    words = mirror.warm.run(Site(mirror.site.folder, asked))
+    assert (words.code, "token" in words.out) == (0, True)
+    assert "tenant" not in words.out.replace("Tokens of admins", "")
+
+
+def test_bash_takes_the_script(mirror: Mirror) -> None:
+    line = 'eval "$(moorage completion bash)"; COMP_WORDS=(moorage tok); COMP_CWORD=1; _moorage'
+    path = f"{MOORAGE.parent}:/usr/bin:/bin"
+    shell = ["bash", "-c", f'{line}; echo "${{COMPREPLY[@]}}"']
+    done = subprocess.run(shell, env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("token\n", "")

@@ -64,7 +64,7 @@ def test_it_is_read_from_the_top_down_with_the_deciding_line_marked(
         ended.out
         == f"""\
 403: {reason}
-next: moorage rule remove 1 --tenant acme
+next: use another version, or moorage rule remove 1 --tenant acme
 
 example.com/bad/x@v1.0.0 for acme: DENIED by rule 1
   {reason}

@@ -123,7 +123,7 @@ def test_F97_an_interrupted_sync_leaves_nothing_and_the_next_one_completes(
             run.send(signal.SIGINT)
             ended = run.wait()
             code, output = ended.code, ended.err
-    assert code == 1
+    assert code == 130
     assert "interrupted; nothing is left half done" in output
     assert "Traceback" not in output
     assert staged(site.data_dir) == []
@@ -166,7 +166,7 @@ def test_a_sync_through_a_server_can_be_left_and_goes_on_there(
         fake.wait_until(lambda: fake.stalled == 1)
         run.send(signal.SIGINT)
         ended = run.wait()
-        assert ended.code == 1
+        assert ended.code == 130
         assert "was queued" in ended.err
         assert "interrupted; the job goes on there" in ended.err
         assert "Traceback" not in ended.err
