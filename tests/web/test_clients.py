@@ -1,6 +1,7 @@
 """Each client's exact requests, and the checks that this client makes.
 
-Sources: setup-go `src/installer.ts`, mise `src/plugins/core/go.rs`, goenv `go-build`, asdf-golang
+Sources: setup-go `src/installer.ts`, mise `src/plugins/core/go.rs`, goenv 2 `go-build` and 3
+`internal/install/installer.go`, gvm `scripts/install`, requests of aria2 1.36.0, asdf-golang
 `bin/download`, golang.org/dl `internal/version/version.go`, Ansible `get_url.py`, rules_go
 `go/private/sdk.bzl`, Renovate `datasource/golang-version/index.ts` and its custom datasource.
 """
@@ -21,7 +22,7 @@ import pytest
 from tests.fakes.archives import go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
-from tests.web.conftest import StartSite, program
+from tests.web.conftest import PENDING, Mirror, StartSite, program
 from tests.web.wire import Got, Site
 
 DOCS = Path(__file__).parents[2] / "docs" / "clients.md"
@@ -83,7 +84,14 @@ def first_match(candidates: list[dict[str, Any]], pattern: str, goos: str) -> st
 
 
 async def mise(site: Site, data: bytes, _: Path) -> None:
-    """It asks for both at once, and compares the sum as it came, untrimmed."""
+    """It reads git's tags, asks for file and sum at once, and compares the sum untrimmed."""
+    repository = f"{site.base}/dl/go.git"
+    for form in ("1", "0"):
+        git = ("env", f"GIT_SMART_HTTP={form}", "git", "ls-remote", "--tags", "--refs")
+        program("git")
+        lines = (await run(*git, repository, "go*")).splitlines()
+        names = [line.split("/go")[-1] for line in lines]
+        assert sorted(names) == ["1.25.3", "1.26.9", "1.27.0", "1.27.1", "1.28rc1"]
     headers = {"User-Agent": "mise/2026.5.5", "Accept": "*/*"}
     sums, archive = await asyncio.gather(
         ok(site, f"/dl/{FILE}.sha256", headers), ok(site, f"/dl/{FILE}", headers)
@@ -92,7 +100,7 @@ async def mise(site: Site, data: bytes, _: Path) -> None:
     assert archive.body == data
 
 
-async def goenv(site: Site, data: bytes, folder: Path) -> None:
+async def goenv_2(site: Site, data: bytes, folder: Path) -> None:
     """It asks curl for the digest of its definition, first by HEAD: failure means upstream."""
     url = f"{site.base}/dl/{sha256(data)}"
     # The digest is known here once the index was read.
@@ -102,17 +110,42 @@ async def goenv(site: Site, data: bytes, folder: Path) -> None:
     assert sha256((folder / "go.tar.gz").read_bytes()) == sha256(data)
 
 
+async def goenv_3(site: Site, data: bytes, _: Path) -> None:
+    """The base may end with a slash. Go's client offers gzip, and hashes the body it gets."""
+    headers = {"User-Agent": "Go-http-client/1.1", "Accept-Encoding": "gzip"}
+    archive = await ok(site, f"/dl/{FILE}", headers)
+    assert archive.header("content-encoding") is None
+    assert sha256(archive.body) == sha256(data)
+
+
+async def gvm(site: Site, data: bytes, folder: Path) -> None:
+    """It puts a slash behind the base, which people write with one and without."""
+    for base in (f"{site.base}/dl", f"{site.base}/dl/"):
+        await run("curl", "-s", "-f", "-L", f"{base}/{FILE}", "-o", str(folder / FILE))
+        assert (folder / FILE).read_bytes() == data
+
+
 async def asdf_golang(site: Site, data: bytes, folder: Path) -> None:
     """It takes any status but 404 and 403 of the HEAD for a yes, and curls without -f."""
-    url, archive = f"{site.base}/go/{FILE}", folder / "archive.tar.gz"
-    host = ("-H", "Host: dl.google.com")
-    code = await run("curl", *host, "-I", "-w", "%{http_code}", "-s", "-o", "/dev/null", url)
+    code = await asdf_downloads(site, folder, FILE)
     assert code == "200"
-    await run("curl", *host, url, "-o", str(archive))
-    await run("curl", *host, f"{url}.sha256", "-o", f"{archive}.sha256")
-    line = f"{Path(f'{archive}.sha256').read_text()} {archive}\n"
+    line = f"{(folder / 'archive.tar.gz.sha256').read_text()} {folder / 'archive.tar.gz'}\n"
     await run("sha256sum", "-c", stdin=line.encode())
-    assert archive.read_bytes() == data
+    assert (folder / "archive.tar.gz").read_bytes() == data
+
+
+async def asdf_downloads(site: Site, folder: Path, name: str) -> str:
+    """Do its requests with the documented .curlrc, without TLS; return the status of HEAD."""
+    (line,) = re.findall(r"^connect-to = .*$", DOCS.read_text(), re.MULTILINE)
+    here = site.base.removeprefix("http://")
+    line = line.replace("dl.google.com:443", "dl.google.com:80").replace("mirror.example:443", here)
+    (folder / ".curlrc").write_text(f"{line}\n")
+    curl = ("env", f"HOME={folder}", program("curl"))
+    url, archive = f"http://dl.google.com/go/{name}", folder / "archive.tar.gz"
+    code = await run(*curl, "-I", "-w", "%{http_code}", "-s", "-o", "/dev/null", url)
+    await run(*curl, url, "-o", str(archive))
+    await run(*curl, f"{url}.sha256", "-o", f"{archive}.sha256")
+    return code
 
 
 async def golang_org_dl(site: Site, data: bytes, _: Path) -> None:
@@ -171,6 +204,11 @@ async def geerlingguy_go(site: Site, data: bytes, _: Path) -> None:
     assert sum_as_ansible_reads_it(listed, FILE) == sha256(archive.body) == sha256(data)
 
 
+async def fubarhouse_golang(site: Site, data: bytes, _: Path) -> None:
+    """The name is that of the variables; nothing is checked."""
+    assert (await ok(site, f"/dl/{FILE}", ANSIBLE)).body == data
+
+
 async def curl(site: Site, data: bytes, folder: Path) -> None:
     """`curl -fC - -O` resumes; `-f` fails on a refusal."""
     (folder / FILE).write_bytes(data[:1000])
@@ -192,6 +230,19 @@ async def wget(site: Site, data: bytes, folder: Path) -> None:
     before = (folder / FILE).stat().st_ino
     await run("wget", "-qN", url, cwd=folder)
     assert (folder / FILE).stat().st_ino == before
+
+
+async def aria2c(site: Site, data: bytes, _: Path) -> None:
+    """It asks for the whole first, then for the parts that further connections take."""
+    headers = {
+        "User-Agent": "aria2/1.36.0",
+        "Accept": "*/*,application/metalink4+xml,application/metalink+xml",
+        "Want-Digest": "SHA-512;q=1, SHA-256;q=1, SHA;q=0.1",
+    }
+    whole = await ok(site, f"/dl/{FILE}", headers)
+    assert (whole.body, whole.header("accept-ranges")) == (data, "bytes")
+    part = await site.ask(f"/dl/{FILE}", headers={**headers, "Range": "bytes=1000-"})
+    assert (part.status, part.body) == (206, data[1000:])
 
 
 async def renovate(site: Site, _: bytes, __: Path) -> None:
@@ -227,14 +278,18 @@ async def rules_go(site: Site, data: bytes, _: Path) -> None:
 CLIENTS: dict[str, Client] = {
     "setup-go": setup_go,
     "mise": mise,
-    "goenv": goenv,
+    "goenv 2": goenv_2,
+    "goenv 3": goenv_3,
+    "gvm": gvm,
     "asdf-golang": asdf_golang,
     "golang.org/dl": golang_org_dl,
     "Ansible get_url": ansible,
     "gantsign.golang": gantsign_golang,
     "geerlingguy.go": geerlingguy_go,
+    "fubarhouse.golang": fubarhouse_golang,
     "curl": curl,
     "wget": wget,
+    "aria2c": aria2c,
     "Renovate": renovate,
     "Renovate, custom": renovate_custom,
     "rules_go": rules_go,
@@ -291,6 +346,38 @@ async def test_every_documented_request_is_answered(
         await ok(site, filled, {}, method)
 
 
+def documented_503(client: str) -> list[str]:
+    """Return the messages in the last column of a client's row."""
+    (cell,) = (row[4] for row in table() if row[0] == client)
+    return re.findall(r"`([^`]*503[^`]*|no properly[^`]*)`", cell)
+
+
+async def test_what_our_503_looks_like_is_documented(mirror: Mirror, tmp_path: Path) -> None:
+    site = mirror.site
+    got = await site.ask(f"/dl/{PENDING}")
+    assert (got.status, got.header("retry-after")) == (503, "60")
+    assert "is not offered yet" in got.text
+    url = f"{site.base}/dl/{PENDING}"
+    commands = {"curl": ("curl", "-fsSO", url), "wget": ("wget", "-nv", url)}
+    for client, command in commands.items():
+        with pytest.raises(RuntimeError, match=re.escape(documented_503(client)[0])):
+            await run(*command, cwd=tmp_path)
+    # The HEAD's 503 does not stop asdf-golang, and the sum is the line of text.
+    assert await asdf_downloads(site, tmp_path, PENDING) == "503"
+    line = f"{(tmp_path / 'archive.tar.gz.sha256').read_text()} {tmp_path / 'archive.tar.gz'}\n"
+    with pytest.raises(RuntimeError, match=documented_503("asdf-golang")[0]):
+        await run("sha256sum", "-c", stdin=line.encode())
+
+
+async def test_the_versions_that_mise_asks_for_are_503_without_an_index(
+    start_site: StartSite, fake: FakeGodev
+) -> None:
+    fake.stop()
+    site = await start_site()
+    with pytest.raises(RuntimeError, match=documented_503("mise")[-1]):
+        await run("git", "ls-remote", "--tags", f"{site.base}/dl/go.git")
+
+
 def snippets(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(), re.DOTALL)
 
@@ -319,7 +406,7 @@ async def test_every_documented_url_is_one_that_the_mirror_answers(
     site, _ = cold
     urls = set(re.findall(r"https://mirror\.example(/[\w./?=&-]*)", DOCS.read_text()))
     assert {"/dl", "/dl/SHA256SUMS", f"/dl/{FILE}.sha256"} <= urls
-    for url in urls:
+    for url in urls - {"/dl/go.git"}:  # git puts a path behind it
         assert (await site.ask(url)).status in (200, 301)
     # Bases that tools put a slash and a name behind.
     for base in [u for u in urls if u in ("/dl", "/dl/")]:
