@@ -254,8 +254,9 @@ async def test_a_public_upstream_s_reason_is_the_whole_answer(front: Front) -> N
 
 async def test_F73_F74_content_that_is_refused_is_502_and_is_not_kept(front: Front) -> None:
     wrong = X.mod + b"\nrequire a.b/c v1.0.0\n"
-    front.fake.put_raw(f"/{NAME}/@v/v1.0.0.mod", wrong)
+    front.fake.put_raw(f"/{NAME}/@v/v1.0.0.mod", b"", 404)
     assert (await front.ask("@v/v1.0.0.zip")).status == 200
+    front.fake.put_raw(f"/{NAME}/@v/v1.0.0.mod", wrong)
     refused = await front.ask("@v/v1.0.0.mod")
     assert_one_line(refused, 502)
     assert "is not the go.mod in" in refused.text
@@ -324,7 +325,7 @@ async def test_F38_a_cold_herd_is_one_fetch(front: Front) -> None:
     front.fake.latency_s = 0.1
     got = await asyncio.gather(*(front.ask("@v/v1.0.0.zip") for _ in range(150)))
     assert {(one.status, one.body) for one in got} == {(200, X.zip)}
-    assert sum(front.fake.hits.values()) == 1
+    assert set(front.fake.hits.values()) == {1}
 
 
 LONG = module("example.com/long", "v1.0.0", go_mod=b"module example.com/long\n// " + b"x" * 99_999)

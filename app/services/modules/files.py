@@ -155,20 +155,44 @@ class ModuleFiles:
         return replace(file, damaged=False) if condition is BlobCondition.OK else None
 
     async def _bring_in(self, key: FileKey, source: Source, known: ModuleFile | None) -> ModuleFile:
-        # The log is asked while the file is on its way.
+        # The log, and a new zip's .mod, are asked for while the file is on its way.
         pending_sums = asyncio.ensure_future(self._ask_log(key, source.tenant))
+        pending_mod = asyncio.ensure_future(self._mod_of_new_zip(key, source, known, pending_sums))
         try:
             if key.kind is RequestKind.ZIP:
-                file = await self._fetch_zip(key, source, known, pending_sums)
+                file = await self._fetch_zip(key, source, known, pending_sums, pending_mod)
             else:
                 file = await self._fetch_small(key, source, pending_sums)
+            mod = await pending_mod
         finally:
+            pending_mod.cancel()
             pending_sums.cancel()
-            await asyncio.gather(pending_sums, return_exceptions=True)
-        settled = await self._record(file)
-        metrics.count_module_fetch(key.kind, "ok")
-        _log.info("module file stored", name=key.name, h1=settled.h1, bytes=settled.size_bytes)
+            await asyncio.gather(pending_mod, pending_sums, return_exceptions=True)
+        settled = await self._record(file, *([] if mod is None else [mod]))
+        for stored in (settled, mod):
+            if stored is not None:
+                metrics.count_module_fetch(stored.kind, "ok")
+                _log.info(
+                    "module file stored", name=stored.name, h1=stored.h1, bytes=stored.size_bytes
+                )
         return settled
+
+    async def _mod_of_new_zip(
+        self, key: FileKey, source: Source, known: ModuleFile | None, pending_sums: PendingSums
+    ) -> ModuleFile | None:
+        """Return the .mod to compare a new zip with and to keep with the zip.
+
+        None if key is not that of a new zip, the .mod is stored, or upstream has none.
+        """
+        if key.kind is not RequestKind.ZIP or known is not None:
+            return None
+        mod_key = replace(key, kind=RequestKind.MOD)
+        if await self._stored(mod_key) is not None:
+            return None
+        try:
+            return await self._fetch_small(mod_key, source, pending_sums)
+        except UpstreamAbsentError:
+            return None
 
     async def _ask_log(self, key: FileKey, tenant: str) -> LoggedSums | None:
         if key.kind is RequestKind.INFO or key.log is LogPolicy.OFF:
@@ -222,6 +246,7 @@ class ModuleFiles:
         source: Source,
         known: ModuleFile | None,
         pending_sums: PendingSums | None = None,
+        pending_mod: asyncio.Future[ModuleFile | None] | None = None,
     ) -> ModuleFile:
         path = path_of(key.module, key.kind, key.version)
         async with self._store.stage() as staged:
@@ -231,7 +256,9 @@ class ModuleFiles:
                 check = partial(check_zip, key, staged.path, digest, staged.size_bytes)
                 file = await _beside_flush(staged, check, self._now())
             # What contradicts the record must not even become a blob.
-            await self._refuse_contradiction(file, known)
+            await self._refuse_contradiction(
+                file, known or (None if pending_mod is None else await pending_mod)
+            )
             if pending_sums is not None:
                 file = await self._with_log_state(file, pending_sums)
             await self._store.commit(staged, digest)
@@ -249,35 +276,31 @@ class ModuleFiles:
             await self._keep_evidence(file, why)
             raise contradicted(why)
 
-    async def _record(self, file: ModuleFile) -> ModuleFile:
-        """Record a checked, durable file; return what is recorded, which may be another's."""
+    async def _record(self, *new: ModuleFile) -> ModuleFile:
+        """Record checked, durable files of one version in one transaction.
 
-        def work(session: Session) -> ModuleFile | str:
+        Return what is recorded of the first file, which may be another's.
+        """
+
+        def work(session: Session) -> ModuleFile | tuple[ModuleFile, str]:
+            first = new[0]
             table = ModuleTable(session)
-            recorded = table.files([file.origin_id], file.module, file.version)
-            for other in recorded:
-                if (why := contradiction(other, file)) is not None:
-                    return why
-            same = next((other for other in recorded if other.kind is file.kind), None)
-            if same is not None and not same.damaged:
-                return same
-            if file.body is None:
-                Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
-            if same is None:
-                table.add(file)
-            else:
-                table.replace_bytes(file)
-                bump_generation(session)
-            return file
+            recorded = table.files([first.origin_id], first.module, first.version)
+            for file in new:
+                for other in recorded:
+                    if (why := contradiction(other, file)) is not None:
+                        return file, why
+            first_recorded, *_ = [_record_one(session, recorded, file) for file in new]
+            return first_recorded
 
-        size_bytes = len(file.body or b"")
+        size_bytes = sum(len(file.body or b"") for file in new)
         try:
             outcome = await self._db.write(work, size_bytes=size_bytes)
         except ConflictError:  # another process recorded the file between our query and our row
             outcome = await self._db.write(work, size_bytes=size_bytes)
-        if isinstance(outcome, str):
-            await self._keep_evidence(file, outcome)
-            raise contradicted(outcome)
+        if isinstance(outcome, tuple):
+            await self._keep_evidence(*outcome)
+            raise contradicted(outcome[1])
         return outcome
 
     async def _keep_evidence(self, file: ModuleFile, why: str) -> None:
@@ -412,6 +435,22 @@ class ModuleFiles:
 
 def _look_up(key: FileKey, session: Session) -> ModuleFile | None:
     return ModuleTable(session).file(key.origin_id, key.module, key.version, key.kind)
+
+
+def _record_one(session: Session, recorded: list[ModuleFile], file: ModuleFile) -> ModuleFile:
+    """Record a file that contradicts no recorded one; return what is recorded of it."""
+    table = ModuleTable(session)
+    same = next((other for other in recorded if other.kind is file.kind), None)
+    if same is not None and not same.damaged:
+        return same
+    if file.body is None:
+        Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
+    if same is None:
+        table.add(file)
+    else:
+        table.replace_bytes(file)
+        bump_generation(session)
+    return file
 
 
 def _seen(file: ModuleFile) -> str:

@@ -151,6 +151,9 @@ class Bench:
 
         return await self.services.shared.db.read(work)
 
+    async def zips(self) -> list[ModuleFile]:
+        return [row for row in await self.rows() if row.kind is ZIP]
+
     async def count(self, table: str) -> int:
         query = text(f"select count(*) from {table}")
         return int(await self.services.shared.db.read(lambda s: s.execute(query).scalar_one()))

@@ -57,9 +57,10 @@ async def test_a_zip_is_stored_with_the_hashes_that_go_sum_has(
     one: Bench, fake: FakeGoproxy
 ) -> None:
     assert await one.zip_of(NAME, V) == X.zip
-    [row] = await one.rows()
+    [row] = await one.zips()
     assert (row.h1, row.go_mod_h1, row.log_state) == (X.h1, X.mod_h1, "unverified")
-    assert fake.hits == {ZIP_PATH: 1}
+    # Its .mod comes with it, so that the two are compared before either is kept.
+    assert fake.hits == {ZIP_PATH: 1, f"/{NAME}/@v/{V}.mod": 1}
     await one.ask(MOD, NAME, V)
     assert {r.h1 for r in await one.rows() if r.kind is MOD} == {X.mod_h1}
 
@@ -68,12 +69,12 @@ async def test_a_zip_of_a_private_route_is_marked_so(bench: Bench, fake: FakeGop
     fake.put(X)
     await bench.tenant("acme", fake, private=True)
     await bench.ask(ZIP, NAME, V)
-    assert [r.log_state for r in await bench.rows()] == ["private"]
+    assert [r.log_state for r in await bench.rows()] == ["private"] * 2
 
 
 async def test_F74_what_the_log_refused_stays_refused(one: Bench) -> None:
     await one.ask(ZIP, NAME, V)
-    [row] = await one.rows()
+    [row] = await one.zips()
     states = (LogState.REFUSED, LogState.VERIFIED, LogState.UNVERIFIED)
 
     def settle(session: Session) -> list[bool]:
@@ -276,9 +277,13 @@ WRONG_MOD = X.mod + b"\nrequire example.com/evil v1.0.0\n"
 async def test_a_mod_that_is_not_the_zips_go_mod_is_refused_and_kept_as_evidence(
     one: Bench, fake: FakeGoproxy, first: str
 ) -> None:
-    fake.put_raw(f"/{NAME}/@v/{V}.mod", WRONG_MOD)
     before = count_of("moorage_module_conflicts_total")
-    await one.ask(first, NAME, V)
+    if first is ZIP:  # which is kept alone only while upstream has no .mod
+        fake.put_raw(f"/{NAME}/@v/{V}.mod", b"", 404)
+        await one.ask(ZIP, NAME, V)
+    fake.put_raw(f"/{NAME}/@v/{V}.mod", WRONG_MOD)
+    if first is MOD:
+        await one.ask(MOD, NAME, V)
     later = ZIP if first is MOD else MOD
     for _ in range(2):
         with pytest.raises(VerificationError, match=r"is not the go\.mod in"):
@@ -333,6 +338,27 @@ async def test_a_recheck_takes_a_slot_of_its_tenant(one: Bench) -> None:
             await one.files.recheck(FileKey(upstream.origin_id, NAME, V, MOD), source)
 
 
+async def test_a_zip_asked_for_first_is_compared_with_its_mod_before_either_is_kept(
+    one: Bench, fake: FakeGoproxy
+) -> None:
+    fake.put_raw(f"/{NAME}/@v/{V}.mod", X.mod + b"\nrequire a.b/c v1.0.0\n")
+    with pytest.raises(VerificationError, match="is not the go") as caught:
+        await one.ask(ZIP, NAME, V)
+    assert "first value" not in str(caught.value)
+    assert await one.rows() == []
+    fake.put_raw(f"/{NAME}/@v/{V}.mod", X.mod)
+    assert await one.zip_of(NAME, V) == X.zip
+    assert (await one.ask(MOD, NAME, V)).body == X.mod
+    assert fake.hits[f"/{NAME}/@v/{V}.mod"] == 2
+
+
+async def test_a_zip_is_not_kept_while_its_mod_can_t_be_had(one: Bench, fake: FakeGoproxy) -> None:
+    fake.fault(f"/{NAME}/@v/{V}.mod", Fault.status(403), times=None)
+    with pytest.raises(UpstreamError):
+        await one.ask(ZIP, NAME, V)
+    assert await one.rows() == []
+
+
 async def test_F74_a_repacked_zip_is_the_same_content(one: Bench, fake: FakeGoproxy) -> None:
     await one.ask(ZIP, NAME, V)
     with zipfile.ZipFile(io.BytesIO(X.zip)) as archive:
@@ -352,7 +378,8 @@ async def test_F38_many_at_once_are_one_fetch(one: Bench, fake: FakeGoproxy, kin
     answers = await asyncio.gather(*(one.ask(kind, NAME, V) for _ in range(500)))
     assert len({(f.body, f.file and f.file.sha256) for f in answers}) == 1
     await asyncio.gather(*one.front._ahead)
-    ahead = set() if kind is ZIP else {f"/{NAME}/@v/{V}.info", f"/{NAME}/@v/{V}.mod"}
+    mod = f"/{NAME}/@v/{V}.mod"
+    ahead = {mod} if kind is ZIP else {f"/{NAME}/@v/{V}.info", mod}
     assert fake.hits == dict.fromkeys({f"/{NAME}/@v/{V}.{kind}", *ahead}, 1)
 
 
@@ -369,7 +396,7 @@ async def test_F36_F37_whoever_goes_away_cancels_nothing(one: Bench, fake: FakeG
     fake.release()
     for task in (tasks[1], tasks[3]):
         assert (await task).version == V
-    assert fake.hits == {ZIP_PATH: 1}
+    assert fake.hits[ZIP_PATH] == 1
 
 
 async def test_F36_once_the_last_has_gone_the_fetch_still_ends(

@@ -211,7 +211,7 @@ async def test_a_route_that_is_off_serves_what_is_stored(bench: Bench, full: Fak
     assert version_of((await bench.ask(LATEST, NAME)).body) == "v2.0.0+incompatible"
     assert version_of((await bench.ask(INFO, NAME, "master")).body) == "v1.1.0"
     assert await bench.zip_of(NAME, "v1.0.0")
-    for kind, version in ((ZIP, "v1.1.0"), (INFO, "v1.1.0"), (INFO, "main"), (MOD, "v1.0.0")):
+    for kind, version in ((ZIP, "v1.1.0"), (INFO, "v1.1.0"), (INFO, "main"), (MOD, "v1.1.0")):
         with pytest.raises(DeniedError, match="is off: it fetches nothing"):
             await bench.ask(kind, NAME, version)
     assert not full.requests

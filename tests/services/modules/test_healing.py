@@ -68,7 +68,7 @@ async def test_F90_a_damaged_zip_is_never_given_out_and_is_fetched_again(
     await found_out(one)
     assert fake.hits == {ZIP_PATH: 1}
     assert await one.zip_of(NAME, V) == X.zip
-    [row] = await one.rows()
+    [row] = await one.zips()
     assert (row.h1, row.damaged) == (X.h1, False)
     assert len(await audited(one.services, "blob.damage")) == 1
     assert len(quarantined(one.services)) == (0 if damage == "deleted" else 1)
@@ -80,12 +80,12 @@ async def test_F90_while_upstream_is_down_it_stays_out_of_reach_and_heals_when_n
     spoil(blob_path(one.services, DIGEST), flipped(X.zip))
     fake.stop()
     await found_out(one)
-    assert [r.damaged for r in await one.rows()] == [True]
+    assert [r.damaged for r in await one.zips()] == [True]
     with pytest.raises(UpstreamError):
         await one.ask(ZIP, NAME, V)
     fake.start()
     assert await one.zip_of(NAME, V) == X.zip
-    assert [r.damaged for r in await one.rows()] == [False]
+    assert [r.damaged for r in await one.zips()] == [False]
 
 
 async def test_F74_F90_what_upstream_has_changed_meanwhile_does_not_take_its_place(
@@ -97,7 +97,7 @@ async def test_F74_F90_what_upstream_has_changed_meanwhile_does_not_take_its_pla
     await found_out(one)
     with pytest.raises(VerificationError, match="the first value counts for ever"):
         await one.ask(ZIP, NAME, V)
-    [row] = await one.rows()
+    [row] = await one.zips()
     assert (row.h1, row.damaged) == (X.h1, True)
     assert stored(one.services) == set()
     assert await one.count("module_conflicts") == 1
@@ -116,7 +116,7 @@ async def test_F90_a_repacked_zip_with_the_same_h1_takes_its_place(
     fake.put_raw(ZIP_PATH, repacked)
     await found_out(one)
     assert await one.zip_of(NAME, V) == repacked
-    assert [r.h1 for r in await one.rows()] == [X.h1]
+    assert [r.h1 for r in await one.zips()] == [X.h1]
 
 
 async def test_F90_equal_bytes_of_two_origins_are_healed_for_both(
@@ -205,10 +205,10 @@ async def test_F103_a_marked_zip_whose_bytes_are_back_is_served_without_upstream
     path.rename(away)
     fake.stop()
     await found_out(one)
-    assert [r.damaged for r in await one.rows()] == [True]
+    assert [r.damaged for r in await one.zips()] == [True]
     away.rename(path)
     resolved = await one.ask(ZIP, NAME, V, fetch=fetch)
     assert resolved.file is not None
     assert await one.zip_of(NAME, V) == X.zip
-    assert [r.damaged for r in await one.rows()] == [False]
+    assert [r.damaged for r in await one.zips()] == [False]
     assert len(await audited(one.services, "blob.whole")) == 1
