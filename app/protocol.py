@@ -163,13 +163,15 @@ class HttpProtocol(HttpToolsProtocol):
     def _check_excess(self, refusal: tuple[int, str]) -> None:
         """Let a connection beyond the limits ask for health, and nothing else.
 
+        A refused connection stays until its client has read the refusal, and counts that long.
+
         Raises:
             BadInputError: the request asks for something else.
         """
-        self._application.connections.drop_extra(self)
         if not is_health(self.url):
             self._fault_status, self._fault = refusal
             raise BadInputError(self._fault)
+        self._application.connections.drop_extra(self)
 
     def _is_plain(self, framing: list[Header]) -> bool:
         if [name for name, _ in framing] != [b"host"] or not is_host(framing[0][1]):

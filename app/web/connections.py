@@ -1,7 +1,7 @@
 """How many connections a process has, and from one address; beyond that only health is answered.
 
 A connection beyond the limits is still accepted: whether it asks for health is known only when its
-head has come. Few such connections wait at once; a further one takes the place of the oldest.
+head has come. Few such connections are open at once; a further one takes the place of the oldest.
 """
 
 import resource
@@ -70,14 +70,14 @@ class Connections:
         self._free += 1
 
     def add_extra(self, connection: Cuttable) -> None:
-        """Let a refused connection wait for its head; beyond the limit cut the oldest one."""
+        """Let a refused connection stay for a while; beyond the limit cut the oldest one."""
         self._extra[connection] = None
         if len(self._extra) > _MAX_EXTRA:
             oldest, _ = self._extra.popitem(last=False)
             oldest.cut()
 
     def drop_extra(self, connection: Cuttable) -> None:
-        """Forget a refused connection whose head has come, or that is closed."""
+        """Forget a refused connection that asks for health, or that is closed."""
         self._extra.pop(connection, None)
 
 

@@ -91,6 +91,22 @@ async def test_beyond_the_limit_health_is_answered_and_all_else_is_refused(tmp_p
         await until(is_free)
 
 
+async def test_a_refused_connection_counts_until_it_is_closed(tmp_path: Path) -> None:
+    async with harbour(tmp_path, limits={"address_connections": 1}) as site:
+        extra = site.application.connections._extra
+        async with site.calling() as one, site.calling() as two, site.calling() as three:
+            await is_served(one)
+            for refused in (two, three):
+                await refused.send(request("/dl/"))
+                assert (await refused.response()).status == 429
+            assert len(extra) == 2
+
+        async def is_closed() -> bool:
+            return not extra
+
+        await until(is_closed)
+
+
 async def is_served(caller: Caller) -> None:
     await caller.send(request("/docs"))
     assert (await caller.response()).status == 200
