@@ -291,6 +291,7 @@ def build_modules(
         healing=ModuleHealing(db, shared.policies, files, upstreams, toolchains),
         refresh=ModuleRefresh(db, shared.policies, files, absences, upstreams, shared.usage, now),
         log_pass=LogPass(db, files, publiclog.checks, shared.policies, now),
+        memory=slots.memory,
     )
 
 

@@ -24,6 +24,7 @@ from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import JobService
 from app.services.leases import Leases
+from app.services.memory import MemoryBudget
 from app.services.modules.answers import ModuleAnswers
 from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
@@ -191,6 +192,7 @@ class ModuleServices:
     healing: ModuleHealing
     refresh: ModuleRefresh
     log_pass: LogPass
+    memory: MemoryBudget
 
     async def close(self) -> None:
         """Cancel running fetches, then close the clients by which they ask."""

@@ -396,8 +396,10 @@ class Limits(Section):
         Field(
             ge=1 << 20,
             le=1 << 40,
-            description="Bytes that lists, .info and .mod files on their way from upstreams hold in"
-            " memory together, for each process; beyond it they are staged on disk.",
+            description="Bytes that lists, .info and .mod files on their way from upstreams, and"
+            " bodies of the admin API, hold in memory together, for each process; beyond it files"
+            " are staged on disk, and admin requests get 503. One tenant, or one address that calls"
+            " the admin API, holds half at most.",
         ),
     ] = 128 * 1024 * 1024
     cold_wait_s: Annotated[

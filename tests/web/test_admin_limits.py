@@ -96,3 +96,13 @@ def test_rates_come_back_with_time() -> None:
         clock.seconds += 1
         count()
     rates.count_address("2001:db8:0:1::1")
+
+
+async def test_bodies_are_taken_from_the_memory_budget_whoever_sends_them(tmp_path: Path) -> None:
+    mebibyte = 1024 * 1024
+    async with harbour(tmp_path, limits={"memory_bytes": mebibyte}) as site:
+        memory = site.services.modules.memory
+        for size_bytes, status in ((700_000, 503), (200_000, 422)):
+            got = await site.admin("/api/v1/tenants", "POST", token=None, body=b" " * size_bytes)
+            assert (got.status, got.header("content-type")) == (status, "application/problem+json")
+            assert memory.left_bytes == mebibyte

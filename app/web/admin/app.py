@@ -13,6 +13,7 @@ from app import __version__, logs, metrics
 from app.core.errors import BadInputError, DeniedError, MoorageError, RateLimitedError
 from app.core.noun import CONTENT
 from app.services.assembly import Services
+from app.services.memory import MemoryBudget
 from app.services.refusals import Refusal
 from app.web.admin.answers import content_line
 from app.web.admin.audit import router as audit
@@ -34,6 +35,7 @@ from app.web.connections import is_health
 from app.web.health import Health, health_routes
 from app.web.responses import retry_after_s, status_of
 from app.web.streaming import Message, Receive, Scope, Send
+from app.web.tenancy import client_block
 
 _PROBLEM = "application/problem+json"
 _log = logs.get("admin")
@@ -89,7 +91,9 @@ def create_admin(services: Services, health: Health, callers: Callers) -> Any:
     async def root() -> Response:
         return RedirectResponse("/dl/")
 
-    return _Outer(api, callers, services.shared.settings.limits.admin_body_bytes)
+    return _Outer(
+        api, callers, services.modules.memory, services.shared.settings.limits.admin_body_bytes
+    )
 
 
 async def _on_moorage_error(request: Request, error: Exception) -> Response:
@@ -141,9 +145,12 @@ async def _on_http_error(_: Request, error: Exception) -> Response:
 class _Outer:
     """Gives each request an id, limits its body and its address, counts and logs it."""
 
-    def __init__(self, api: FastAPI, callers: Callers, max_body_bytes: int) -> None:
+    def __init__(
+        self, api: FastAPI, callers: Callers, memory: MemoryBudget, max_body_bytes: int
+    ) -> None:
         self._api = api
         self._callers = callers
+        self._memory = memory
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -174,7 +181,9 @@ class _Outer:
                 too_large = problem(413, f"the body is larger than {self._max_body_bytes} bytes")
                 await too_large(scope, receive, sending)
             else:
-                await self._api(scope, _limited(receive, self._max_body_bytes), sending)
+                who = client_block(self._callers.address_of(scope))
+                with _Body(receive, self._max_body_bytes, self._memory, who) as body:
+                    await self._api(scope, body.receive, sending)
         finally:
             metrics.count_request("admin", scope["method"], status, sent)
             if is_api:
@@ -199,16 +208,40 @@ def _declared_length(scope: Scope) -> int:
     return 0
 
 
-def _limited(receive: Receive, max_bytes: int) -> Receive:
-    """Return receive, ending the body where it grows over the limit (chunked bodies)."""
-    taken = 0
+class _Body:
+    """The body of a request, which FastAPI keeps in memory before it knows who asks.
 
-    async def limited() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > max_bytes:
-            raise HTTPException(413, f"the body is larger than {max_bytes} bytes")
+    Args:
+        receive: gives the messages of the request.
+        max_bytes: the longest body (a chunked one does not say its length before).
+        memory: the budget that the body is taken from, until the end of the context.
+        who: the address whose share of the budget is used.
+    """
+
+    def __init__(self, receive: Receive, max_bytes: int, memory: MemoryBudget, who: str) -> None:
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._memory = memory
+        self._who = who
+        self._held_bytes = 0
+
+    def __enter__(self) -> "_Body":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._memory.give_back(self._held_bytes, self._who)
+
+    async def receive(self) -> Message:
+        """Return the next message.
+
+        Raises:
+            HTTPException: the body is too long, or there is no memory for it now.
+        """
+        message = await self._receive()
+        size_bytes = len(message.get("body", b""))
+        if self._held_bytes + size_bytes > self._max_bytes:
+            raise HTTPException(413, f"the body is larger than {self._max_bytes} bytes")
+        if size_bytes and not self._memory.take(size_bytes, self._who):
+            raise HTTPException(503, "too many bodies are under way here; try again")
+        self._held_bytes += size_bytes
         return message
-
-    return limited
