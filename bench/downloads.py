@@ -9,8 +9,8 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from bench.report import Comparison, Result
-from bench.servers import moorage, nginx, require_programs, wrk
+from bench.report import OURS, Result, Standing
+from bench.servers import Served, cpu_of_load, moorage, nginx, require_programs, wrk
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
 
@@ -37,7 +37,7 @@ def run(*, rounds: int, seconds: int) -> list[Result]:
             moorage(environment, _WORKERS) as ours,
             nginx(_mirror(data, ours.url, folder), folder, _WORKERS) as theirs,
         ):
-            return _compare(ours.url + "dl/" + _NAME, theirs.url + _NAME, rounds, seconds)
+            return _compare(ours, theirs, rounds, seconds)
 
 
 def _mirror(data: bytes, ours: str, folder: Path) -> Path:
@@ -52,19 +52,33 @@ def _mirror(data: bytes, ours: str, folder: Path) -> Path:
     return root
 
 
-def _compare(ours: str, theirs: str, rounds: int, seconds: int) -> list[Result]:
-    archive: tuple[list[float], list[float]] = ([], [])
-    sums: tuple[list[float], list[float]] = ([], [])
-    for url in (ours, theirs):  # a turn that isn't counted: caches, processes waking up
+def _compare(ours: Served, theirs: Served, rounds: int, seconds: int) -> list[Result]:
+    """Load both in turns. The CPU of an answer tells a program from the machine that it shares."""
+    servers = {OURS: (ours, f"{ours.url}dl/{_NAME}"), "nginx": (theirs, theirs.url + _NAME)}
+    archive: dict[str, list[float]] = {name: [] for name in servers}
+    sums: dict[str, list[float]] = {name: [] for name in servers}
+    archive_cpu: dict[str, list[float]] = {name: [] for name in servers}
+    sums_cpu: dict[str, list[float]] = {name: [] for name in servers}
+    for _, url in servers.values():  # a turn that isn't counted: caches, processes waking up
         wrk(url + ".sha256", connections=32, seconds=1)
         wrk(url, connections=8, seconds=1)
     for turn in range(rounds):
-        pair = ((0, ours), (1, theirs))
-        for which, url in pair if turn % 2 == 0 else reversed(pair):
-            archive[which].append(wrk(url, connections=8, seconds=seconds).bytes_s / 1e6)
-        for which, url in pair if turn % 2 == 0 else reversed(pair):
-            sums[which].append(wrk(url + ".sha256", connections=32, seconds=seconds).requests_s)
+        names = list(servers) if turn % 2 == 0 else list(reversed(servers))
+        for name in names:
+            server, url = servers[name]
+            load, spent_s = cpu_of_load(server, url, connections=8, seconds=seconds)
+            megabytes_s = load.bytes_s / 1e6
+            archive[name].append(megabytes_s)
+            archive_cpu[name].append(spent_s / (megabytes_s * seconds) * 1e6)
+        for name in names:
+            server, url = servers[name]
+            load, spent_s = cpu_of_load(server, url + ".sha256", connections=32, seconds=seconds)
+            sums[name].append(load.requests_s)
+            sums_cpu[name].append(spent_s / (load.requests_s * seconds) * 1e6)
+    what = ("73 MB archive, 8 clients", ".sha256, 32 connections")
     return [
-        Comparison("73 MB archive, 8 clients", "nginx", "MB/s", *archive, aim=1.0),
-        Comparison(".sha256, 32 connections", "nginx", "requests/s", *sums, aim=0.5),
+        Standing(what[0], "MB/s", archive, {"nginx": 1.0}, less_is_better=False),
+        Standing(f"{what[0]}, CPU of a MB", "µs", archive_cpu),
+        Standing(what[1], "/s", sums, {"nginx": 0.6}, less_is_better=False),
+        Standing(f"{what[1]}, CPU of an answer", "µs", sums_cpu),
     ]

@@ -2,7 +2,7 @@
 
 goproxy (github.com/goproxy/goproxy, written in Go) is built by the go command of this environment,
 with that command's own settings, and so where a Go module proxy and the checksum database can be
-reached; elsewhere its column stays empty. It checks nothing and syncs nothing. nginx serves the
+reached; elsewhere it has no column. It checks nothing and syncs nothing. nginx serves the
 files of a hit; on a miss there is nothing like it. Each server has a cache of its own, empty at
 first, and the same upstreams.
 """
@@ -31,7 +31,7 @@ from bench.modules import (
     served,
 )
 from bench.report import OURS, Result, Standing
-from bench.servers import Served, cpu_s, goproxy, nginx, require_programs, upstream, wrk
+from bench.servers import Served, cpu_of_load, goproxy, nginx, require_programs, upstream, wrk
 from bench.transfers import body_of, download_s
 from tests.fakes.modules import goroot, module
 
@@ -158,9 +158,10 @@ def _loaded(
     connections = _BIG_CONNECTIONS if is_big else CONNECTIONS
 
     def load(server: Served) -> _Turn:
-        url, before_s = server.url + path, cpu_s(server.pid)
-        brought = wrk(url, connections=connections, seconds=seconds, headers=(token,))
-        spent_s = cpu_s(server.pid) - before_s
+        url = server.url + path
+        brought, spent_s = cpu_of_load(
+            server, url, connections=connections, seconds=seconds, headers=(token,)
+        )
         # Of the big ones few are complete in a turn, and all count by their bytes.
         answers_s = brought.bytes_s / BIG_BYTES if is_big else brought.requests_s
         if not answers_s:

@@ -98,11 +98,13 @@ class Standing:
     def _peers(self) -> list[str]:
         return [name for name in self.figures if name != OURS and self.ratios(name)]
 
-    def row(self) -> str:
-        """Return its line of the Markdown table."""
-        cells = [self._cell(peer) if peer in self._peers else "" for peer in PEERS]
+    def row(self, peers: list[str]) -> str:
+        """Return its line of a Markdown table with a column for each of these peers."""
+        cells = [self._cell(peer) if peer in self._peers else "" for peer in peers]
         sign = "≤" if self.less_is_better else "≥"
-        aims = ", ".join(f"{sign} {aim:g}× {peer}" for peer, aim in self.aims.items())
+        aims = ", ".join(
+            f"{sign} {aim:g}× {peer}" for peer, aim in self.aims.items() if peer in peers
+        )
         ours = _span(self.figures[OURS], self.unit)
         return f"| {self.what} | {ours} | {' | '.join(cells)} | {aims} |"
 
@@ -241,7 +243,7 @@ def _span(figures: list[float], unit: str) -> str:
 def render(results: list[Result]) -> str:
     """Return Markdown tables: ratios, peers, what a victim waits, figures of Moorage alone."""
     ratios = [result.row() for result in results if isinstance(result, Comparison)]
-    standings = [result.row() for result in results if isinstance(result, Standing)]
+    standings = [result for result in results if isinstance(result, Standing)]
     waits = [result.row() for result in results if isinstance(result, Disturbance)]
     bounds = [result.row() for result in results if isinstance(result, Bound | Rate)]
     lines: list[str] = []
@@ -252,13 +254,13 @@ def render(results: list[Result]) -> str:
             *ratios,
         ]
     if standings:
+        peers = [peer for peer in PEERS if any(peer in one.figures for one in standings)]
+        columns = "".join(f"| {peer}: {OURS} / {peer} (min–max) " for peer in peers)
         lines += [
             *([""] if lines else []),
-            f"| what | {OURS}, median (min–max) "
-            + "".join(f"| {peer}: {OURS} / {peer} (min–max) " for peer in PEERS)
-            + "| aim |",
-            f"|{'---|' * (len(PEERS) + 3)}",
-            *standings,
+            f"| what | {OURS}, median (min–max) {columns}| aim |",
+            f"|{'---|' * (len(peers) + 3)}",
+            *(one.row(peers) for one in standings),
         ]
     if waits:
         lines += [

@@ -187,3 +187,12 @@ def wrk(url: str, *, connections: int, seconds: int, headers: tuple[str, ...] = 
     unit = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}[transfer[2]]
     in_ms = {"us": 0.001, "ms": 1, "s": 1000}[slowest[2]]
     return Load(float(requests[1]), float(transfer[1]) * unit, float(slowest[1]) * in_ms)
+
+
+def cpu_of_load(
+    server: Served, url: str, *, connections: int, seconds: int, headers: tuple[str, ...] = ()
+) -> tuple[Load, float]:
+    """Load url as `wrk` does; return the load and the CPU seconds of the server's processes."""
+    before_s = cpu_s(server.pid)
+    load = wrk(url, connections=connections, seconds=seconds, headers=headers)
+    return load, cpu_s(server.pid) - before_s
