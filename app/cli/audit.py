@@ -13,6 +13,10 @@ from app.core.cursor import cursor_of
 
 audit = typer.Typer(name="audit", help="The record of changes.", no_args_is_help=True)
 
+_Since = Annotated[
+    datetime | None,
+    typer.Option("--since", formats=["%Y-%m-%d"], help="Only from this day (UTC) on."),
+]
 _Most = Annotated[int, typer.Option("--limit", min=1, max=10000, help="How many at most.")]
 
 
@@ -32,19 +36,28 @@ def list_rows(
     actor: Annotated[
         str | None, typer.Option("--actor", help='Only actors that begin so: "token:".')
     ] = None,
+    since: _Since = None,
+    newest: Annotated[
+        bool, typer.Option("--newest", help="The newest first, instead of the oldest.")
+    ] = False,
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
     """List changes, oldest first."""
+    if newest and after:
+        raise typer.BadParameter("--newest and --after contradict each other")
+    day = since.date() if since else None
     rows = ask_all(
         server_url,
-        _query("/audit", action=action, actor=actor),
+        _query("/audit", action=action, actor=actor, since=day, newest="true" if newest else None),
         cursor=cursor_of((after,)) if after else None,
         most=limit,
         may_be_new=False,
     )
     emit(rows, as_json, text.changes)
-    if len(rows) == limit:
+    if len(rows) == limit and newest:
+        complain("there may be more: --since DAY, or a larger --limit")
+    elif len(rows) == limit:
         complain(f"there may be more: --after {rows[-1]['seq']}, or a larger --limit")
 
 
@@ -74,10 +87,7 @@ def downloads(
     module: Annotated[str | None, typer.Option("--module", help="Only this module.")] = None,
     version: Annotated[str | None, typer.Option("--version", help="Only this version.")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")] = None,
-    since: Annotated[
-        datetime | None,
-        typer.Option("--since", formats=["%Y-%m-%d"], help="Only from this day (UTC) on."),
-    ] = None,
+    since: _Since = None,
     limit: _Most = 1000,
     server_url: ServerUrl = None,
     as_json: Json = False,

@@ -145,6 +145,12 @@ def complain(message: str) -> None:
         print(f"moorage: {one_line(line)}", file=sys.stderr)
 
 
+def agreed(question: str) -> bool:
+    """Whether the person at the terminal says yes."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def exit_for(error: MoorageError) -> Exit:
     """Return how a command ends that failed so: what the user can put right is bad usage."""
     is_usage = isinstance(error, SettingsError | BadInputError)

@@ -8,7 +8,7 @@ import typer
 
 from app.cli import sumdb_text as text
 from app.cli.api import Api, path_of
-from app.cli.output import Exit, emit
+from app.cli.output import Exit, agreed, emit
 from app.cli.prefetch import prefetch
 from app.cli.progress import counted
 from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all
@@ -142,7 +142,8 @@ def recover(
         raise typer.BadParameter("give --accept or --new-log")
     if not yes and sys.stdin.isatty():
         typer.echo(text.ACCEPTING if accept else text.STARTING_ANEW, err=True)
-        typer.confirm("Go on?", abort=True, err=True)
+        if not agreed("Go on?"):
+            raise typer.Exit(Exit.FAILED)
     result = ask(
         server_url,
         "POST",

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from app.cli import tenants_text as text
-from app.cli.api import path_of
-from app.cli.output import emit
+from app.cli.api import Api, path_of
+from app.cli.output import Exit, agreed, complain, emit
 from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all
 from app.core.clientconfig import Target
 from app.core.effect import Effect
@@ -40,6 +40,7 @@ PrivateHosts = Annotated[
         '*.corp.example; repeatable; "" for none.',
     ),
 ]
+_OWN = {"tokens": "name", "rules": "pattern", "routes": "pattern", "credentials": "name"}
 _Limit = Annotated[int | None, typer.Option(min=0, help="0 for the setting's value.")]
 
 
@@ -133,16 +134,32 @@ def update(
 @tenant.command()
 def remove(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask, on a terminal.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Remove a tenant with its tokens, rules, routes and credentials; stored modules stay."""
-    if not yes and sys.stdin.isatty():
-        question = f"Remove tenant {name} with its tokens, rules, routes and credentials?"
-        typer.confirm(question, abort=True)
-    ask(server_url, "DELETE", path_of("tenants", name))
+    """Remove a tenant with its tokens, rules, routes, credentials and owned prefixes.
+
+    Says what goes with it and asks; without a terminal it needs --yes. Stored modules stay.
+    """
+    with admin_api(server_url) as api:
+        if not yes:
+            complain(text.removed_with(name, _belongings(api, name)))
+            if not sys.stdin.isatty():
+                raise typer.BadParameter("nobody can be asked here; give --yes")
+            if not agreed(f"Remove tenant {name}?"):
+                complain("nothing is removed")
+                raise typer.Exit(Exit.FAILED)
+        api.ask("DELETE", path_of("tenants", name))
     emit({"name": name, "removed": True}, as_json, lambda _: f"tenant {name} is removed")
+
+
+def _belongings(api: Api, name: str) -> dict[str, list[str]]:
+    """Return what is removed with a tenant, by kind."""
+    lists = {kind: api.list(path_of("tenants", name, kind)) for kind in _OWN}
+    names = {kind: [str(one[_OWN[kind]]) for one in items] for kind, items in lists.items()}
+    owned = [one["prefix"] for one in api.list("/ownership") if one["tenant"] == name]
+    return {**names, "prefixes": owned}
 
 
 @tenant.command("client-config")

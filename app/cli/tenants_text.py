@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+_SHOWN_NAMES = 8
 _LIMITS = ("streams", "cold", "rate")
 
 
@@ -60,6 +61,15 @@ def made(result: dict[str, Any]) -> str:
     if result["default"] == "deny":
         next_ones.insert(0, f"moorage rule add --tenant {name} allow PATTERN")
     lines = [f"tenant {name} is made; next:", *(f"  {line}" for line in next_ones)]
+    return "\n".join(lines)
+
+
+def removed_with(name: str, belongings: dict[str, list[str]]) -> str:
+    """Return what is removed with a tenant: how many of each kind, and the first names."""
+    lines = [f"with tenant {name} go, for good (stored modules stay):"]
+    for kind, names in belongings.items():
+        shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
+        lines.append(f"  {len(names)} {kind}" + (f": {shown}" if names else ""))
     return "\n".join(lines)
 
 

@@ -114,21 +114,30 @@ class AuditLog:
 
     def rows(
         self,
-        after: int = 0,
+        after: int | None = None,
         limit: int = 1000,
         *,
         action: str | None = None,
         actor: str | None = None,
+        since: datetime | None = None,
+        newest: bool = False,
     ) -> list[tuple[AuditRecord, str, str]]:
-        """Return (record, prev_hash, hash) with seq above after, oldest first.
+        """Return (record, prev_hash, hash) of the rows behind another one, oldest first.
 
         Args:
-            after: a seq.
+            after: seq of the other row; None begins with the first row.
             limit: the largest number of rows.
             action: only rows with this action.
             actor: only rows whose actor begins with this text.
+            since: only rows of this time or later, UTC.
+            newest: the newest first; the rows behind `after` are older ones.
         """
-        query = select(AuditRow).where(AuditRow.seq > after).order_by(AuditRow.seq).limit(limit)
+        query = select(AuditRow).order_by(AuditRow.seq.desc() if newest else AuditRow.seq)
+        query = query.limit(limit)
+        if after is not None:
+            query = query.where(AuditRow.seq < after if newest else AuditRow.seq > after)
+        if since is not None:
+            query = query.where(AuditRow.at >= since)
         if action is not None:
             query = query.where(AuditRow.action == action)
         if actor is not None:

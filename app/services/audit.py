@@ -1,5 +1,6 @@
 """Reading the audit log and checking its chain. Each change of state writes its own row."""
 
+from datetime import datetime
 from functools import partial
 
 from app.core.audit import FIRST_HASH, AuditRecord, first_break
@@ -23,18 +24,29 @@ class AuditReader:
         self._db = db
 
     async def list(
-        self, *, after: int, limit: int, action: str | None = None, actor: str | None = None
+        self,
+        *,
+        after: int | None,
+        limit: int,
+        action: str | None = None,
+        actor: str | None = None,
+        since: datetime | None = None,
+        newest: bool = False,
     ) -> list[AuditRecord]:
-        """Return rows after a sequence number, oldest first.
+        """Return rows behind a sequence number, oldest first; see `AuditLog.rows`.
 
         Args:
-            after: a seq.
+            after: a seq; None begins with the first row.
             limit: the largest number of rows.
             action: only rows with this action, "token.create".
             actor: only rows whose actor begins with this text, "token:".
+            since: only rows of this time or later, UTC.
+            newest: the newest first.
         """
         rows = await self._db.read(
-            lambda s: AuditLog(s).rows(after, limit, action=action, actor=actor)
+            lambda s: AuditLog(s).rows(
+                after, limit, action=action, actor=actor, since=since, newest=newest
+            )
         )
         return [record for record, _, _ in rows]
 

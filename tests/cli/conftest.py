@@ -31,4 +31,4 @@ def tenant(way: Way) -> Iterator[str]:
     name = f"acme-{way.where}"
     assert way("tenant", "create", name).code == 0
     yield name
-    assert way("tenant", "remove", name).code == 0
+    assert way("tenant", "remove", name, "--yes").code == 0

@@ -14,6 +14,8 @@ def test_the_record_is_the_same_here_and_there(port: Port) -> None:
         ("audit", "list", "--after", "2", "--limit", "2"),
         ("audit", "list", "--action", "tenant.create"),
         ("audit", "list", "--actor", "system", "--limit", "2"),
+        ("audit", "list", "--newest", "--limit", "2"),
+        ("audit", "list", "--since", "2020-01-01", "--limit", "2"),
         ("audit", "downloads"),
         ("audit", "downloads", "--module", "example.com/m", "--since", "2026-01-01"),
         ("tenant", "list"),
@@ -33,7 +35,13 @@ def test_the_record_is_the_same_here_and_there(port: Port) -> None:
         assert ended.out.startswith("intact: ")
     rows = port.done("audit", "list", "--after", "2", "--limit", "2")
     assert [row["seq"] for row in rows] == [3, 4]
-    assert len(port.done("audit", "list")) > 4
+    every = port.done("audit", "list")
+    assert len(every) > 4
+    newest = port.done("audit", "list", "--newest", "--limit", "3")
+    assert [row["seq"] for row in newest] == [row["seq"] for row in every[:-4:-1]]
+    assert port.done("audit", "list", "--newest") == every[::-1]
+    assert port.done("audit", "list", "--since", "2999-01-01") == []
+    assert port.done("audit", "list", "--since", every[0]["at"][:10]) == every
 
 
 @pytest.mark.slow
@@ -53,7 +61,7 @@ def test_F80_a_restored_older_database_ends_verify_with_1_here_and_there(port: P
 WRONG = [
     (("tenant", "show", "nope"), 1, "there is no tenant 'nope'; see `moorage tenant list`"),
     (("tenant", "update", "nope", "--title", "x"), 1, "see `moorage tenant list`"),
-    (("tenant", "remove", "nope"), 1, "see `moorage tenant list`"),
+    (("tenant", "remove", "nope", "--yes"), 1, "see `moorage tenant list`"),
     (("tenant", "client-config", "nope"), 1, "see `moorage tenant list`"),
     (("tenant", "create", "default"), 1, "there is a tenant default already"),
     (("tenant", "create", "Acme"), 2, "can't be a tenant's name"),
@@ -106,6 +114,8 @@ def test_an_expected_error_is_one_line_and_the_same_everywhere(
         ("credential", "list"),
         ("owner", "set", "corp.example"),
         ("audit", "downloads", "--since", "yesterday"),
+        ("audit", "list", "--since", "yesterday"),
+        ("audit", "list", "--newest", "--after", "3"),
     ],
 )
 def test_wrong_usage_ends_with_2(port: Port, command: tuple[str, ...]) -> None:

@@ -51,7 +51,7 @@ def test_a_secret_may_come_on_stdin(port: Port) -> None:
     )
     assert json.loads(done.stdout)["name"] == "art"
     assert SECRET not in done.stdout + done.stderr
-    assert port.here("tenant", "remove", "piped").code == 0
+    assert port.here("tenant", "remove", "piped", "--yes").code == 0
 
 
 def test_a_terminal_is_asked_for_a_secret_without_echo(port: Port) -> None:
@@ -67,4 +67,4 @@ def test_a_terminal_is_asked_for_a_secret_without_echo(port: Port) -> None:
         shown += os.read(near, 65536)
     assert SECRET.encode() not in shown
     assert b"is recorded" in shown
-    assert port.here("tenant", "remove", "asked").code == 0
+    assert port.here("tenant", "remove", "asked", "--yes").code == 0

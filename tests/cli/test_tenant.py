@@ -1,10 +1,14 @@
 """`moorage tenant` and `moorage owner`, on the data directory and through a server alike."""
 
+import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.cli.port import Port, Way
 from tests.e2e.process import Ended, Site
+from tests.e2e.warm import terminal
 
 
 def test_a_tenants_life(way: Way) -> None:
@@ -35,7 +39,7 @@ def test_a_tenants_life(way: Way) -> None:
     assert "private   10.1.2.3 athens.corp.example:3000" in shown_text
     assert way.json("tenant", "update", name, "--private-host", "")["private_hosts"] == []
     assert name in [t["name"] for t in way.json("tenant", "list")]
-    assert way("tenant", "remove", name).out == f"tenant {name} is removed\n"
+    assert way("tenant", "remove", name, "--yes").out == f"tenant {name} is removed\n"
     assert name not in way("tenant", "list").out
 
 
@@ -44,6 +48,43 @@ def test_a_tenant_that_is_open_needs_no_token_next(way: Way) -> None:
     made = way("tenant", "create", name, "--anonymous-read", "--default", "allow", "--no-route")
     assert made.out.splitlines()[1:] == [f"  moorage tenant client-config {name}"]
     assert way("tenant", "remove", name, "--yes").code == 0
+
+
+def test_removing_a_tenant_needs_a_yes_and_says_what_goes_with_it(way: Way, tenant: str) -> None:
+    assert way("token", "create", "--tenant", tenant, "--name", "ci").code == 0
+    prefix = f"corp.example/gone-{way.where}"
+    assert way("owner", "set", prefix, tenant).code == 0
+    refused = way("tenant", "remove", tenant)
+    assert (refused.code, refused.out) == (2, "")
+    lines = [line.removeprefix("moorage: ") for line in refused.err.splitlines()[:6]]
+    assert lines == [
+        f"with tenant {tenant} go, for good (stored modules stay):",
+        "  1 tokens: ci",
+        "  0 rules",
+        "  1 routes: *",
+        "  0 credentials",
+        f"  1 prefixes: {prefix}",
+    ]
+    assert "give --yes" in refused.err
+    assert way("tenant", "show", tenant).code == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "is_kept"), [(b"y\n", 0, False), (b"\n", 1, True), (b"\x03", 130, True)]
+)
+def test_a_terminal_is_asked_before_a_tenant_is_removed(
+    port: Port, answer: bytes, code: int, is_kept: bool
+) -> None:
+    name = f"asked-{code}"
+    assert port.here("tenant", "create", name).code == 0
+    with terminal() as (near, far):
+        run = port.warm.start(port.site, "tenant", "remove", name, tty=far)
+        shown = b""
+        while b"? [y/N] " not in shown:
+            shown += os.read(near, 4096)
+        os.write(near, answer)
+        assert run.wait().code == code
+    assert (port.here("tenant", "show", name).code == 0) is is_kept
 
 
 def test_client_config_is_what_a_shell_takes(way: Way, tenant: str) -> None:
@@ -86,7 +127,7 @@ def test_F28_a_tenants_admin_works_through_the_server_within_its_tenant(
     for command in (
         ("tenant", "show", "default"),
         ("tenant", "create", "more"),
-        ("tenant", "remove", "inside"),
+        ("tenant", "remove", "inside", "--yes"),
         ("token", "list"),
         ("owner", "list"),
         ("audit", "list"),
@@ -94,4 +135,4 @@ def test_F28_a_tenants_admin_works_through_the_server_within_its_tenant(
         denied = run(*command)
         assert (denied.code, denied.out) == (1, "")
         assert "your" in denied.err or "platform token" in denied.err
-    assert port.here("tenant", "remove", "inside").code == 0
+    assert port.here("tenant", "remove", "inside", "--yes").code == 0

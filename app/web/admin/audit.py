@@ -1,6 +1,6 @@
 """`/api/v1/audit…`: what was changed by whom, whether the record is whole, who downloaded what."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -27,11 +27,18 @@ async def list_changes(
     limit: Limit = 50,
     action: _Words = None,
     actor: _Words = None,
+    since: date | None = None,
+    newest: Annotated[bool, Query(description="The newest first")] = False,
 ) -> Page[AuditOut]:
-    """List changes, oldest first; of one action, or by actors that begin so."""
-    after = 0 if cursor is None else int(key_of(cursor, int)[0])
+    """List changes, oldest first; of one action, by actors that begin so, from a day (UTC) on."""
+    after = None if cursor is None else int(key_of(cursor, int)[0])
     rows = await services.shared.audit.list(
-        after=after, limit=limit + 1, action=action, actor=actor
+        after=after,
+        limit=limit + 1,
+        action=action,
+        actor=actor,
+        since=None if since is None else datetime(since.year, since.month, since.day, tzinfo=UTC),
+        newest=newest,
     )
     page = rows[:limit]
     more = cursor_of((page[-1].seq,)) if len(rows) > limit else None
