@@ -215,7 +215,8 @@ class Downloads:
             generation = (await self._catalog.current()).generation
             answer, blob = await self._prepare(request, client)
         except MoorageError as error:
-            return error_answer(error), None
+            # The line names the file server; the server's own text says nothing of releases.
+            return error_answer(error, with_upstream_text=False), None
         # Under any other spelling or query a client could fill the cache with copies.
         is_plain = b"%" not in path and b"//" not in path
         if is_plain and (key == path or scope["query_string"] in (*_LISTING_QUERIES, _SMART)):

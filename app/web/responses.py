@@ -241,16 +241,19 @@ def retry_after_s(error: errors.MoorageError) -> int | None:
     return int(getattr(error, "retry_after_s", 10))
 
 
-def error_answer(error: errors.MoorageError) -> Answer:
+def error_answer(error: errors.MoorageError, *, with_upstream_text: bool = True) -> Answer:
     """Return the text that tells an error to whoever sits at the terminal.
 
-    It is one line, or the text by which an upstream refuses: at most 8 lines.
+    Args:
+        error: what is told.
+        with_upstream_text: let the text by which an upstream refuses, at most 8 lines, replace the
+            line of this server.
     """
     if isinstance(error, errors.UnauthenticatedError):
         return challenge(error)
     retry = retry_after_s(error)
     extra = () if retry is None else ((b"retry-after", b"%d" % retry),)
-    if error.upstream_text:
+    if error.upstream_text and with_upstream_text:
         return _uncached(status_of(error), f"{error.upstream_text}\n".encode(), *extra)
     return plain(status_of(error), str(error), *extra)
 

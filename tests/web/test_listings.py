@@ -390,3 +390,17 @@ async def test_a_vanished_file_stays_listed_only_if_it_is_here(
     assert here in listed
     assert away not in listed
     assert (await site.ask(f"/dl/{here}")).body == data
+
+
+async def test_a_fresh_mirror_serves_what_it_understands_of_an_index_that_grew(
+    start_site: StartSite, fake: FakeGodev, put: Put
+) -> None:
+    name, data = put("go1.99.1")
+    fake.put_file("go1.99.1.sbom.tar.gz", b"x", version="go1.99.1", kind="sbom")
+    fake.put_file("go1.99.1.linux-amd64.tar.zst", b"x", version="go1.99.1", kind="archive")
+    fake.put_file("gotip.src.tar.gz", b"x", version="tip", kind="source", stable=False)
+    site = await start_site()
+    assert filenames(await site.ask(ALL)) == {name}
+    assert (await site.ask(f"/dl/{name}")).body == data
+    for skipped in ("go1.99.1.sbom.tar.gz", "go1.99.1.linux-amd64.tar.zst", "gotip.src.tar.gz"):
+        assert (await site.ask(f"/dl/{skipped}")).status == 404

@@ -445,6 +445,21 @@ async def test_F62_a_vanished_file_that_was_never_fetched_is_no_longer_offered(
     assert [r.file.filename for r in catalog.offered] == [OTHER]
 
 
+async def test_a_file_that_is_not_understood_any_more_is_fetched_by_its_recorded_hash(
+    quick: Services, fake: FakeGodev, put_release: PutRelease
+) -> None:
+    data = put_release()
+    put_release("go1.98.1")
+    await quick.releases.reader.refresh()
+    fake.put_file(NAME, data, kind="bundle", sha256="ab" * 32)
+    change = await quick.releases.reader.refresh()
+    assert change.vanished == (NAME,)
+    assert {s.key for s in change.skipped} == {"kind", "files"}
+    record = await quick.releases.ingestion.ensure(NAME)
+    assert record.file.sha256 == Digest.of(data)
+    assert await body_of(quick, record) == data
+
+
 async def test_F62_a_vanished_file_that_returns_with_another_hash_is_refused(
     services: Services, fake: FakeGodev, put_release: PutRelease
 ) -> None:
