@@ -19,6 +19,7 @@ from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.faults import Fault, Framing
 from tests.fakes.godev import FakeGodev
+from tests.fakes.signer import Signer
 from tests.installation import running
 from tests.services.bench import (
     INDEX_PATH,
@@ -446,12 +447,13 @@ async def test_F62_a_vanished_file_that_was_never_fetched_is_no_longer_offered(
 
 
 async def test_a_file_that_is_not_understood_any_more_is_fetched_by_its_recorded_hash(
-    quick: Services, fake: FakeGodev, put_release: PutRelease
+    quick: Services, fake: FakeGodev, signer: Signer, put_release: PutRelease
 ) -> None:
     data = put_release()
     put_release("go1.98.1")
     await quick.releases.reader.refresh()
-    fake.put_file(NAME, data, kind="bundle", sha256="ab" * 32)
+    signature = signer.sign(data)
+    fake.put_file(NAME, data, signature=signature, kind="bundle", sha256="ab" * 32)
     change = await quick.releases.reader.refresh()
     assert change.vanished == (NAME,)
     assert {s.key for s in change.skipped} == {"kind", "files"}
