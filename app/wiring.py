@@ -17,6 +17,7 @@ from app.core.errors import BadInputError, SettingsError, StorageError
 from app.core.gorelease import ReleaseFileKind
 from app.core.notekey import parse_vkey
 from app.core.privatehost import PrivateHosts
+from app.core.routing import Upstream
 from app.core.selection import Selection
 from app.db.engine import Database, is_sqlite, sqlite_path
 from app.db.schema import upgrade
@@ -301,7 +302,7 @@ def build_tenants(shared: SharedServices) -> TenantServices:
     access = HostAccess(PrivateHosts(_shared_hosts(settings)))
     check = RouteCheck(_guard(settings), access)
     return TenantServices(
-        tenants=TenantService(db, check, now, settings.modules.upstream),
+        tenants=TenantService(db, check, now, _public_upstream(settings)),
         tokens=TokenService(db, now),
         rules=RuleService(db, now),
         ownership=OwnershipService(db, now),
@@ -377,6 +378,11 @@ def _database(settings: Settings) -> Database:
 
 def _min_free_fraction(settings: Settings) -> float:
     return settings.storage.min_free_percent / 100
+
+
+def _public_upstream(settings: Settings) -> Upstream:
+    modules = settings.modules
+    return Upstream(url=modules.upstream, redirect_to=frozenset(modules.redirect_to))
 
 
 def _shared_hosts(settings: Settings) -> tuple[str, ...]:

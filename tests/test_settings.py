@@ -50,6 +50,7 @@ DEFAULTS = {
     "releases.archive_deadline_s": 900,
     "modules.max_age_s": 3600,
     "modules.upstream": "https://proxy.golang.org",
+    "modules.redirect_to": (),
     "sumdb.upstreams": (SUM_GOLANG_ORG,),
     "sumdb.log_name": "moorage.internal/{tenant}",
     "network.allow": (),

@@ -27,6 +27,7 @@
         ├── UpstreamUnavailableError  5xx, 429, refused, breaker open                503
         ├── UpstreamTimeoutError      a deadline passed                              504
         └── UpstreamContentError      short, long, or not what was asked for         502
+            └── UpstreamRedirectError it redirects to a host that is not allowed     502
 
 The message is complete for the person who reads it and holds no credential. The numbers are the
 HTTP status that `web/responses.py` gives the class on a Go-facing route.
@@ -190,3 +191,17 @@ class UpstreamTimeoutError(UpstreamError):
 
 class UpstreamContentError(UpstreamError):
     """The body is short, long, or not what was asked for."""
+
+
+class UpstreamRedirectError(UpstreamContentError):
+    """The upstream redirects to an origin that it may not lead to.
+
+    Attributes:
+        target: the host, which may be allowed.
+    """
+
+    def __init__(
+        self, message: str, *, origin: str, status: int | None = None, target: str = ""
+    ) -> None:
+        super().__init__(message, origin=origin, status=status)
+        self.target = target

@@ -170,6 +170,16 @@ class Modules(Section):
         Form('an https:// URL without user, query and fragment: "https://proxy.golang.org"'),
         Field(description="GOPROXY upstream of a new tenant's route for everything."),
     ] = "https://proxy.golang.org"
+    redirect_to: Annotated[
+        tuple[Annotated[str, AfterValidator(values.redirect_target)], ...],
+        _Unique,
+        Form('a JSON list of hosts or origins: ["cdn.example", "https://cdn.example:8443"]'),
+        Field(
+            max_length=20,
+            description="Where that upstream may redirect to besides its own host, in a new"
+            " tenant's route. The stores of known public proxies need no entry.",
+        ),
+    ] = ()
     max_age_s: Annotated[
         Whole,
         Field(

@@ -173,6 +173,16 @@ def upstream_url(url: str) -> str:
     return http_url(url).rstrip("/")
 
 
+def redirect_target(text: str) -> str:
+    """Return a host, or an origin with its scheme, in canonical form: "cdn.example".
+
+    Raises:
+        ValueError: as in `http_url`, or there is a path.
+    """
+    origin = public_url(text if "://" in text else f"https://{text}")
+    return origin if "://" in text else origin.removeprefix("https://")
+
+
 def public_url(url: str) -> str:
     """Return scheme, host and port of an `http_url` without a path.
 

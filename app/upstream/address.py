@@ -136,6 +136,11 @@ class Url:
         return f"{self.scheme}://{host}:{self.port}"
 
     @property
+    def is_at_usual_port(self) -> bool:
+        """Whether the URL is https:// at port 443."""
+        return (self.scheme, self.port) == ("https", 443)
+
+    @property
     def shown(self) -> str:
         """Origin and path, for messages: a query may hold a signature or a token."""
         return self.origin + self.path

@@ -28,7 +28,13 @@ from typing import Any, Protocol, cast
 import httpx
 from cachetools import LRUCache
 
-from app.core.errors import BadInputError, OverloadedError, UpstreamError, UpstreamTimeoutError
+from app.core.errors import (
+    BadInputError,
+    OverloadedError,
+    UpstreamError,
+    UpstreamRedirectError,
+    UpstreamTimeoutError,
+)
 from app.upstream.address import AddressGuard, Credential, Url
 from app.upstream.attempt import FailedAttempt, content_error, left_alone
 from app.upstream.body import BodyMeter, check_body_head
@@ -409,7 +415,14 @@ def _quiet_client(
 
 def _redirected(call: _Call, url: Url, location: str) -> Url:
     try:
-        return url.redirect(location, call.follow_to)
+        target = url.redirect(location)
     except BadInputError as error:
         message = f"{url.shown} redirects to where it may not: {error}"
         raise FailedAttempt(UpstreamError(message, origin=url.origin)) from error
+    try:
+        return url.redirect(location, call.follow_to)
+    except BadInputError as error:
+        message = f"{url.shown} redirects to where it may not: {error}"
+        raise FailedAttempt(
+            UpstreamRedirectError(message, origin=url.origin, target=target.host)
+        ) from error

@@ -21,6 +21,7 @@ from app.core.errors import (
     UpstreamAbsentError,
     UpstreamContentError,
     UpstreamError,
+    UpstreamRedirectError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
@@ -878,7 +879,8 @@ async def test_F53_a_redirect_to_an_origin_that_is_not_listed_is_refused():
         against(redirect(other.url("/x"))) as (made, server),
     ):
         error = await made.failing(server.url(), follow_to=frozenset({"dl.google.com"}))
-        assert type(error) is UpstreamError
+        assert isinstance(error, UpstreamRedirectError)
+        assert error.target == "127.0.0.1"
         assert other.connections == 0
         allowed = frozenset({other.origin()})
         assert (await made.get(server.url(), follow_to=allowed))[1] == b"there"

@@ -10,6 +10,7 @@ from app.core.errors import (
     UpstreamAbsentError,
     UpstreamContentError,
     UpstreamError,
+    UpstreamRedirectError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
     VerificationError,
@@ -46,6 +47,8 @@ def _in_our_words(error: UpstreamError, where: str, name: str) -> MoorageError:
         kind = GoneError if error.status == 410 else UnknownError
         return kind(f"{name} is not found upstream ({where})")
     message = f"{_trouble(error, name)} ({where})"
+    if isinstance(error, UpstreamRedirectError):
+        return UpstreamContentError(message, origin="", status=error.status)
     if isinstance(error, UpstreamUnavailableError):
         return UpstreamUnavailableError(
             message, origin="", status=error.status, retry_after_s=error.retry_after_s
@@ -66,6 +69,11 @@ def _answered(error: UpstreamError) -> str:
     if isinstance(error, UpstreamUnavailableError):
         answered = f"upstream answered {error.status}" if error.status else "upstream is down"
         return f"{answered}; try again in {error.retry_after_s} s"
+    if isinstance(error, UpstreamRedirectError):
+        return (
+            f"upstream redirects to {error.target}, where it may not; an admin can allow it: "
+            f"moorage route update --redirect-to {error.target}"
+        )
     if isinstance(error, UpstreamContentError):
         return _without_url(error)
     if error.status in REFUSALS:

@@ -18,7 +18,9 @@ from app.core.errors import (
     NotYetError,
     UnknownError,
     UpstreamAbsentError,
+    UpstreamContentError,
     UpstreamError,
+    UpstreamRedirectError,
 )
 from app.core.logstate import LogState
 from app.core.principal import Scope
@@ -178,6 +180,12 @@ class SumdbFront:
             absent = kind(f"{log.name} has no record of {module}@{version}")
             absent.upstream_text = error.upstream_text
             raise absent from error
+        except UpstreamRedirectError as error:
+            raise UpstreamContentError(
+                f"{log.name} redirects to {error.target}. That is permanent: a log is asked at its "
+                "own URL only; an admin can change that URL in MOORAGE_SUMDB__UPSTREAMS",
+                origin="",
+            ) from error
         except UpstreamError as error:
             message = f"{log.name} can't be asked about {module}@{version} now; try again"
             trouble = type(error)(message, origin="", status=error.status)

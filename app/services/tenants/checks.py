@@ -17,8 +17,13 @@ from app.core.tenant import Tenant
 from app.services.upstreams import HostAccess
 from app.upstream.address import AddressGuard, Url
 
-# proxy.golang.org sends zips from its bucket.
-_KNOWN_REDIRECTS = {"https://proxy.golang.org": frozenset({"storage.googleapis.com"})}
+_BUCKETS = "storage.googleapis.com"  # where proxy.golang.org sends zips from
+# Stores of public proxies by the proxy's host, whatever the path ("…/cached-only").
+_KNOWN_REDIRECTS = {
+    "proxy.golang.org": frozenset({_BUCKETS}),
+    "goproxy.cn": frozenset({_BUCKETS}),
+    "goproxy.io": frozenset({_BUCKETS, "goproxy.onetool.net", "goproxy.someimg.com"}),
+}
 
 
 def check_rule(rule: Rule, tenant: str | None, now: datetime) -> None:
@@ -151,7 +156,7 @@ class RouteCheck:
         url = Url.parse(upstream.url)
         self._check_plain_http(url)
         base = url.origin + url.path.rstrip("/")
-        redirect_to = upstream.redirect_to or _KNOWN_REDIRECTS.get(base, frozenset())
+        redirect_to = upstream.redirect_to or _known_stores(url)
         is_trusted = is_platforms or (base, redirect_to) in trusted
         if not is_trusted:
             self._access.check_address(url, tenant)
@@ -176,6 +181,11 @@ class RouteCheck:
                 f"{url.origin}: http:// can be read and changed on its way, so it is accepted only "
                 "for an address in MOORAGE_NETWORK__ALLOW; use https://"
             )
+
+
+def _known_stores(url: Url) -> frozenset[str]:
+    """Return where a public proxy may redirect to without being told so."""
+    return _KNOWN_REDIRECTS.get(url.host, frozenset()) if url.is_at_usual_port else frozenset()
 
 
 def _check_ca(pem: str) -> None:

@@ -25,10 +25,12 @@ class TenantService:
         db: the database.
         check: checks the catch-all route of a new tenant.
         now: the clock.
-        public_upstream: the URL that a catch-all route leads to.
+        public_upstream: where a catch-all route leads to.
     """
 
-    def __init__(self, db: Database, check: RouteCheck, now: Now, public_upstream: str) -> None:
+    def __init__(
+        self, db: Database, check: RouteCheck, now: Now, public_upstream: Upstream
+    ) -> None:
         self._db = db
         self._check = check
         self._now = now
@@ -93,8 +95,7 @@ class TenantService:
         after = RecordedTenant.first(tenant, at)
         edits = [Edit(None, after)]
         if catch_all:
-            upstream = Upstream(url=self._public_upstream)
-            route = Route(pattern=Pattern.parse("*"), upstreams=(upstream,))
+            route = Route(pattern=Pattern.parse("*"), upstreams=(self._public_upstream,))
             recordable = self._check.recordable(
                 route, tenant, {}, at, before=None, is_platforms=True
             )

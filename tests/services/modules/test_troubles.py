@@ -10,6 +10,7 @@ from app.core.errors import (
     UpstreamAbsentError,
     UpstreamContentError,
     UpstreamError,
+    UpstreamRedirectError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
     VerificationError,
@@ -75,6 +76,17 @@ def test_the_reason_of_another_proxy_is_passed_on() -> None:
     error.upstream_text = "denied: its licence"
     answer = error_answer(for_client(error, recorded_route(4, "*"), NAME))
     assert (answer.status, answer.body) == (502, b"denied: its licence\n")
+
+
+def test_a_redirect_that_is_not_allowed_names_the_host_and_the_option() -> None:
+    error = UpstreamRedirectError(
+        f"{URL} redirects", origin=ORIGIN, target="cdn.example", status=None
+    )
+    shown = str(for_client(error, ROUTE, NAME))
+    assert "redirects to cdn.example" in shown
+    assert "moorage route update --redirect-to cdn.example" in shown
+    assert "nexus" not in shown
+    assert status_of(for_client(error, ROUTE, NAME)) == 502
 
 
 def test_what_is_not_upstreams_trouble_stays_as_it_is() -> None:

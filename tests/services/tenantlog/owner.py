@@ -20,7 +20,7 @@ from app.services.tenantlog.recover import LogRecovery
 from app.services.tenants.routes import RouteService
 from app.services.tenants.tenants import TenantService
 from app.upstream.address import AddressGuard
-from tests.nouns import a_tenant
+from tests.nouns import a_tenant, an_upstream
 from tests.services.bench import WallClock
 from tests.services.publiclog.bench import V1, sums
 from tests.services.publiclog.goclient import EMPTY, GoClient
@@ -80,7 +80,7 @@ def process(url: str, folder: Path, pattern: str = PATTERN) -> Iterator[Owner]:
     logs = TenantLogs(db, SecretBox(b"k" * 32), heads, clock, pattern)
     routes = RouteService(db, AddressGuard([]), clock)
     recovery = LogRecovery(db, logs, heads, clock)
-    tenants = TenantService(db, routes, clock, "https://x.example")
+    tenants = TenantService(db, routes, clock, an_upstream("https://x.example"))
     try:
         yield Owner(db, logs, recovery, heads, tenants)
     finally:
