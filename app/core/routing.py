@@ -85,6 +85,7 @@ class RecordedUpstream(Upstream):
 
     is_platforms: a platform admin wrote its URL. It may have a private address that is not listed
         for the tenant, until somebody of the tenant writes another URL in its place.
+        False stays, too, where a platform admin changes the rest of the route.
     """
 
     # The origin's identity, URL and credential together; content is stored under it.

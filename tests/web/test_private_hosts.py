@@ -119,6 +119,27 @@ async def test_a_tenants_admin_changes_all_of_that_route_but_where_it_leads(tmp_
             assert (refusal.status, "--private-host 127.0.0.1:" in refusal.text) == (403, True)
 
 
+async def test_a_platform_admin_who_changes_a_note_opens_no_host_that_the_tenant_chose(
+    tmp_path: Path,
+) -> None:
+    async with site_over(tmp_path) as (site, fake):
+        await list_hosts(site, "acme", "127.0.0.1")
+        await add_own_route(site, "acme", fake)
+        await list_hosts(site, "acme")
+        route = f"{ROUTES}/{(await ok(site, 'GET', ROUTES))['items'][0]['id']}"
+        await ok(site, "PUT", route, _everything_to(fake) | {"note": "seen"})
+        part = {"default": "allow", "anonymous_read": True}
+        part |= {"routes": [_everything_to(fake) | {"note": "seen again"}]}
+        for _ in range(2):
+            await settled(site.services)
+            assert (await site.ask(f"/goproxy/acme/{MOD}")).status == 502
+            await ok(site, "POST", "/apply", {"document": {"tenants": {"acme": part}}})
+        assert fake.hits == {}
+        await ok(site, "DELETE", route)
+        await add_route(site.services, "acme", "*", fake)
+        assert (await site.ask(f"/goproxy/acme/{MOD}")).status == 200
+
+
 async def add_own_route(site: Site, tenant: str, fake: FakeGoproxy) -> None:
     """Add a route as the tenant's own admin."""
     inside = await admin_of(site, tenant)

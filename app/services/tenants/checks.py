@@ -4,7 +4,7 @@ What a noun can tell alone is checked where the noun is defined, in core.
 """
 
 import ssl
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 
 from app.core.acl import Ownership, Rule
@@ -120,7 +120,7 @@ class RouteCheck:
             tenant: whose route.
             credentials: the ids of the tenant's credentials by name.
             now: UTC.
-            before: the route as it was.
+            before: the route as it was. An upstream of it stays whose it was.
             is_platforms: whether a platform admin writes it, who may name any private host.
 
         Raises:
@@ -128,12 +128,8 @@ class RouteCheck:
             DeniedError: a URL has a private address that the tenant may not have.
             UnknownError: the tenant has no credential of a name.
         """
-        # Where it may redirect to is part of what was trusted.
-        trusted = {
-            (u.url, u.redirect_to) for u in (before.upstreams if before else ()) if u.is_platforms
-        }
         upstreams = [
-            self._upstream(u, tenant, credentials, is_platforms=is_platforms, trusted=trusted)
+            self._upstream(u, tenant, credentials, before=before, is_platforms=is_platforms)
             for u in route.upstreams
         ]
         as_recorded = route.model_copy(update={"upstreams": tuple(upstreams)})
@@ -145,8 +141,8 @@ class RouteCheck:
         tenant: Tenant,
         credentials: Mapping[str, int],
         *,
+        before: RecordedRoute | None,
         is_platforms: bool,
-        trusted: Collection[tuple[str, frozenset[str]]],
     ) -> RecordedUpstream:
         if upstream.credential is not None and upstream.credential not in credentials:
             raise UnknownError(
@@ -157,8 +153,8 @@ class RouteCheck:
         self._check_plain_http(url)
         base = url.origin + url.path.rstrip("/")
         redirect_to = upstream.redirect_to or _known_stores(url)
-        is_trusted = is_platforms or (base, redirect_to) in trusted
-        if not is_trusted:
+        is_trusted = _is_trusted(base, redirect_to, before, is_platforms=is_platforms)
+        if not is_trusted and not is_platforms:
             self._access.check_address(url, tenant)
         if url.query is not None or "#" in upstream.url:
             raise BadInputError("an upstream's URL has no query and no fragment")
@@ -181,6 +177,20 @@ class RouteCheck:
                 f"{url.origin}: http:// can be read and changed on its way, so it is accepted only "
                 "for an address in MOORAGE_NETWORK__ALLOW; use https://"
             )
+
+
+def _is_trusted(
+    url: str, redirect_to: frozenset[str], before: RecordedRoute | None, *, is_platforms: bool
+) -> bool:
+    """Whether an upstream is one that a platform admin wrote.
+
+    A platform admin who changes a note must not open the own network to a URL that the tenant's
+    admin has chosen. Where an upstream may redirect to is part of what a platform admin wrote.
+    """
+    earlier = () if before is None else before.upstreams
+    if any(u.url == url and not u.is_platforms for u in earlier):
+        return False
+    return is_platforms or any((u.url, u.redirect_to) == (url, redirect_to) for u in earlier)
 
 
 def _known_stores(url: Url) -> frozenset[str]:

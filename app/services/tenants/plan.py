@@ -225,17 +225,17 @@ class _Planner:
             with _within(f"{_place(tenant)}.routes[{number}]"):
                 if pattern in seen:
                     raise ConflictError(f"the pattern {pattern[:80]!a} comes twice")
+                before = present.get(pattern)
                 # Only platform admins apply documents.
                 after = self._check.recordable(
                     route,
                     self._tenants[tenant],
                     credentials,
                     self._now,
-                    before=None,
+                    before=before,
                     is_platforms=True,
                 )
             seen.add(pattern)
-            before = present.get(pattern)
             present[pattern] = self._add_edit(before, after.succeeding(before))
 
     def _add_edit(self, before: N | None, after: N) -> N:
