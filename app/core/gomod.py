@@ -21,6 +21,7 @@ _SPACE = (
 )
 # Linear in time even over 16 MiB of line ends: `^` is followed by blanks, not by any space.
 _BLOCK = re.compile(r"^[ \t]*+module[ \t]+\((?:\s|//.*$)*+([^\s)].*)$", re.MULTILINE)
+_COMMENT = re.compile(rb"//[^\n]*")
 _BACKQUOTED = re.compile(r"`([^`]*)`")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(
@@ -82,14 +83,15 @@ def check_form(text: bytes) -> None:
     """Accept bytes that can be a go.mod, whichever module it names.
 
     Raises:
-        BadInputError: it has more than MAX_BYTES or a NUL, is not UTF-8, or is HTML.
+        BadInputError: it has more than MAX_BYTES or a NUL, is HTML, or is not UTF-8 outside of
+            comments, where `go` takes any bytes.
     """
     if len(text) > MAX_BYTES:
         raise BadInputError(f"the go.mod has more than {MAX_BYTES} bytes")
     if b"\0" in text:
         raise BadInputError("the go.mod has a NUL byte")
     try:
-        decoded = text.decode()
+        decoded = _COMMENT.sub(b"", text).decode()
     except UnicodeDecodeError as error:
         raise BadInputError("the go.mod is not UTF-8") from error
     if decoded.lstrip(_SPACE + "\ufeff").startswith("<"):
@@ -101,7 +103,7 @@ def _declared_path(text: bytes) -> str | None:
     declared = module_path(text)
     if declared != "(":
         return declared
-    block = _BLOCK.search(text.decode())
+    block = _BLOCK.search(text.decode(errors="replace"))
     return module_path(b"module " + block[1].encode()) if block else None
 
 

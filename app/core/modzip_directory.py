@@ -6,6 +6,7 @@ entries. Not here: which names are allowed (`module`, `modzip_names`), the bytes
 points to (`modzip_content`).
 """
 
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ _MAX16 = 0xFFFF
 _MAX32 = 0xFFFFFFFF
 
 _END = struct.Struct("<4s4H2LH")
+_END_SIGNATURE = b"PK\x05\x06"
+_EARLIER = re.compile(re.escape(_END_SIGNATURE))
 _LOCATOR64 = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -92,7 +95,7 @@ def read_directory(
 ) -> Directory:
     """Return the directory of the zip that fills a stream of zip_bytes.
 
-    The zip begins with its first entry's header and ends with its end record, without a comment.
+    The zip begins with its first entry's header and ends with its end record and the comment.
     The declared count of entries is checked before an entry is read.
 
     Raises:
@@ -158,18 +161,23 @@ def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _read_end(stream: BinaryIO, zip_bytes: int) -> tuple[_End, int]:
-    """Return the end record, and the offset at which the directory must end."""
-    end_at = zip_bytes - _END.size
-    if end_at < 0:
+    """Return the end record, and the offset at which the directory must end.
+
+    A comment may follow the record: `git archive` writes the commit's hash. A comment with a second
+    end record is refused, since readers differ on which of the two counts.
+    """
+    if zip_bytes < _END.size:
         raise BadInputError("the file is too short for a zip")
-    stream.seek(end_at)
-    signature, *fields, comment_bytes = _END.unpack(exactly(stream, _END.size))
-    # A comment could hold a second end record, and readers differ on which of the two counts.
-    if signature != b"PK\x05\x06" or comment_bytes:
-        raise BadInputError(
-            "the file is no zip, is cut short, or has bytes or a comment at its end"
-        )
-    end = _End(*fields)
+    tail_at = max(zip_bytes - _END.size - _MAX16, 0)
+    stream.seek(tail_at)
+    tail = exactly(stream, zip_bytes - tail_at)
+    at = tail.rfind(_END_SIGNATURE)
+    if not _is_end(tail, at):
+        raise BadInputError("the file is no zip, is cut short, or has bytes at its end")
+    _, *fields, comment_bytes = _END.unpack_from(tail, at)
+    end, end_at = _End(*fields), tail_at + at
+    if comment_bytes and any(_is_end(tail, m.start()) for m in _EARLIER.finditer(tail, 0, at)):
+        raise BadInputError("the zip has two end records")
     locator_at = end_at - _LOCATOR64.size
     if locator_at >= _END64.size:
         stream.seek(locator_at)
@@ -177,6 +185,14 @@ def _read_end(stream: BinaryIO, zip_bytes: int) -> tuple[_End, int]:
         if locator.startswith(b"PK\x06\x07"):
             return _read_end64(stream, locator, locator_at, end)
     return end, end_at
+
+
+def _is_end(tail: bytes, at: int) -> bool:
+    """Whether an end record is at an offset, whose comment fills the rest of the zip."""
+    if at < 0 or at + _END.size > len(tail):
+        return False
+    comment_bytes: int = _END.unpack_from(tail, at)[-1]
+    return at + _END.size + comment_bytes == len(tail)
 
 
 def _read_end64(stream: BinaryIO, locator: bytes, locator_at: int, end: _End) -> tuple[_End, int]:

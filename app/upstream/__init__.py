@@ -7,6 +7,7 @@ Transport errors end here and leave as errors of `core.errors`; nothing here tou
     address     URLs, and the addresses that upstreams may have
     attempt     the failure of one attempt
     status      what a status means
+    gunzip      bodies that come encoded
     reason      the text of a refusal, cleaned
     body        the limits of a body: size and rate
     retry       the loop of attempts, and the waits between them

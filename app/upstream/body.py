@@ -18,11 +18,13 @@ def check_body_head(
     """Check the headers of a body before its first byte is read.
 
     Raises:
-        FailedAttempt: the body is encoded, or its declared length is over max_bytes or is not
-            exact_bytes.
+        FailedAttempt: the body is encoded, and not with gzip; or its declared length is over
+            max_bytes or is not exact_bytes.
     """
     encoding = headers.get("content-encoding", "identity").strip().lower()
     declared = headers.get("content-length", "")
+    if is_gzip(headers):  # its length is that of the encoded body
+        return
     if encoding not in ("", "identity"):
         trouble = "sent an encoded body although only identity was asked for"
     elif not declared.isdecimal():
@@ -34,6 +36,11 @@ def check_body_head(
     else:
         return
     raise FailedAttempt(content_error(url, trouble))
+
+
+def is_gzip(headers: Mapping[str, str]) -> bool:
+    """Whether a body is encoded with gzip."""
+    return headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
 
 
 def _too_slow(url: Url, limits: UpstreamLimits) -> UpstreamTimeoutError:

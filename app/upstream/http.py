@@ -37,9 +37,10 @@ from app.core.errors import (
 )
 from app.upstream.address import AddressGuard, Credential, Url
 from app.upstream.attempt import FailedAttempt, content_error, left_alone
-from app.upstream.body import BodyMeter, check_body_head
+from app.upstream.body import BodyMeter, check_body_head, is_gzip
 from app.upstream.breaker import MAX_BREAKERS, Breaker, Breakers, BreakerState, Permit, Verdict
 from app.upstream.budget import RetryBudget
+from app.upstream.gunzip import Gunzip
 from app.upstream.limits import UpstreamLimits
 from app.upstream.reason import MAX_READ_BYTES, reason_of
 from app.upstream.retry import MAX_RETRIES, retrying
@@ -47,6 +48,7 @@ from app.upstream.status import refusal
 from app.upstream.wire import GuardedTransport, drop_body
 
 MAX_REDIRECTS = 5
+_GZIP_FRAME_BYTES = 64 * 1024  # what gzip may add to a body that can't be compressed
 
 _LIMITS = UpstreamLimits()
 _REASONED = (403, 404, 410)  # statuses whose text says why
@@ -385,16 +387,32 @@ class HttpClient:
     async def _read(self, call: _Call, url: Url, answer: httpx.Response) -> int:
         """Stream the body into the sink; return its length in bytes."""
         limits = self._limits if call.paced else None
+        gunzip = Gunzip(call.max_bytes + _GZIP_FRAME_BYTES) if is_gzip(answer.headers) else None
         meter = BodyMeter(url, call.max_bytes, call.exact_bytes, limits)
         waiting_since = self._clock()
         body = cast(AsyncGenerator[bytes, None], answer.aiter_raw())  # httpx says AsyncIterator
         async with aclosing(body) as chunks:
             async for chunk in chunks:
-                meter.count(len(chunk), self._clock() - waiting_since)
-                await call.sink.write(chunk)
-                call.progress(meter.size_bytes)
+                waited_s = self._clock() - waiting_since
+                for piece in (chunk,) if gunzip is None else _decoded(gunzip, chunk, url):
+                    meter.count(len(piece), waited_s)
+                    await call.sink.write(piece)
+                    call.progress(meter.size_bytes)
+                    waited_s = 0.0
+                    if gunzip is not None:  # a chunk may become thousands of pieces
+                        await asyncio.sleep(0)
                 waiting_since = self._clock()
+        if gunzip is not None and not gunzip.is_complete:
+            trouble = content_error(url, "sent a gzip body that is cut short")
+            raise FailedAttempt(trouble, Verdict.FAILURE, again=True)
         return meter.finish()
+
+
+def _decoded(gunzip: Gunzip, chunk: bytes, url: Url) -> Iterator[bytes]:
+    try:
+        yield from gunzip.pieces(chunk)
+    except ValueError as error:
+        raise FailedAttempt(content_error(url, f"sent a gzip body that {error}")) from error
 
 
 def _quiet_client(

@@ -122,6 +122,18 @@ def test_a_go_mod_of_the_module_is_accepted(text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        b"module example.com/m // caf\xe9\n",
+        b"// \xa9 2019\nmodule example.com/m\n",
+        b"module ( // \xe9\n\texample.com/m // \xe9\n)\n",
+    ],
+)
+def test_a_comment_may_have_any_bytes(text: bytes) -> None:
+    gomod.check(text, "example.com/m")
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         (b"", "no module line"),
@@ -134,7 +146,7 @@ def test_a_go_mod_of_the_module_is_accepted(text: bytes) -> None:
         (b"module (\n\texample.com/other\n)\n", "names the module 'example.com/other'"),
         (b"module example.com/\xd0\xbc\n", r"names the module 'example.com/\\u043c'"),
         (b"module example.com/m\0\n", "NUL"),
-        (b"module example.com/m\n// \xff\n", "not UTF-8"),
+        (b"module example.com/m\nrequire \xff v1.0.0\n", "not UTF-8"),
         (b"<!DOCTYPE html>\nmodule example.com/m\n", "HTML"),
         (b"\xef\xbb\xbf\r\n <html>", "HTML"),
     ],

@@ -497,12 +497,24 @@ def test_f70_bytes_that_no_entry_owns_are_refused() -> None:
         (a_zip(X, gap=b"junk"), "belong to no entry"),
         (a_zip(replace(X, packed=deflated(X.content) + b"junk")), "belong to no entry"),
         (a_zip(replace(X, packed=deflated(X.content) + bytes(2 << 20))), "belong to no entry"),
-        (a_zip(X, comment=b"a comment"), "comment at its end"),
+        (a_zip(X, comment=b"a comment" + GOOD[-22:] + b"b"), "at its end"),
+        (a_zip(X, comment=b"PK\x05\x06"), "at its end"),
         (a_zip(X, comment=GOOD[-22:]), "not where its end record says"),
         (GOOD + b"\n", "at its end"),
         (GOOD + b"<html>502 Bad Gateway</html>", "at its end"),
     ):
         assert reason in refusal(data)
+
+
+def test_a_zip_may_have_a_comment_as_git_archive_writes_it() -> None:
+    for comment in (b"0" * 40, b"\xff" * 65535):
+        assert seen(a_zip(*MEMBERS, comment=comment)) == seen(GOOD)
+
+
+def test_f70_a_comment_with_a_second_end_record_is_refused() -> None:
+    outer = a_zip(X)[:-2] + (22 + 5).to_bytes(2, "little")
+    inner = GOOD[-22:-2] + (5).to_bytes(2, "little") + b"later"
+    assert "two end records" in refusal(outer + inner)
 
 
 def test_f70_two_zips_joined_are_refused() -> None:

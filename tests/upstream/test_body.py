@@ -21,7 +21,8 @@ URL = Url.parse("https://up.example/a?token=s3cret")
         ({"content-encoding": "identity"}, None, None),
         ({"content-length": "11"}, None, "more than the limit of 10"),
         ({"content-length": "9"}, 10, "9 bytes instead of 10"),
-        ({"content-encoding": "gzip"}, None, "encoded"),
+        ({"content-encoding": "gzip", "content-length": "11"}, 10, None),
+        ({"content-encoding": "br"}, None, "encoded"),
         ({"content-encoding": "identity, br"}, None, "encoded"),
     ],
 )

@@ -173,7 +173,6 @@ FAULTS = {
     "S25 F41 clean": (Fault.truncate_unframed("half"), "the file is no zip, is cut short"),
     "S26 F46 page": (Fault.html_200(), "the file is no zip"),
     "S26 empty": (Fault.empty_200(), "the file is too short for a zip"),
-    "S27 F59 gzip": (Fault.gzip_encoded(), "sent an encoded body although only identity"),
     "S29 F42 huge": (Fault.wrong_length(524_288_001), "more than the limit of 524288000"),
 }
 

@@ -520,7 +520,7 @@ FAULTS = [
     ("F50", Fault.status(500), UpstreamError),
     ("F53", Fault.redirect("file:///etc/passwd"), UpstreamError),
     ("F58", Fault.partial_206(), UpstreamError),
-    ("F59", Fault.gzip_encoded(), UpstreamError),
+    ("F59", Fault.gzip_encoded(), None),
 ]
 
 

@@ -274,7 +274,6 @@ UNREACHABLE = {
     "empty": (Fault.empty_200(), errors.UpstreamContentError, 502),
     "loop": (Fault.redirect_loop(), errors.UpstreamContentError, 502),
     "206": (Fault.partial_206(), errors.UpstreamContentError, 502),
-    "gzip": (Fault.gzip_encoded(), errors.UpstreamContentError, 502),
     "huge-header": (Fault.huge_header(), errors.UpstreamContentError, 502),
 }
 

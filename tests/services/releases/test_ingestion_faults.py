@@ -98,7 +98,6 @@ PERSISTENT = (
     Row("F53-user", Fault.redirect("http://me:secret@127.0.0.1/x"), PLAIN, 502, 1),
     Row("F58-half", Fault.partial_206(), CONTENT, 502, 1),
     Row("F58-all-but-the-first", Fault.partial_206(first=1), CONTENT, 502, 1),
-    Row("F59-gzip", Fault.gzip_encoded(), CONTENT, 502, 1),
     Row("F60-huge-header", Fault.huge_header(), CONTENT, 502, 1),
     Row("F67-another-release", lambda _: Fault.wrong_content(OTHER_RELEASE), CONTENT, 502, 1),
     Row("no-content", Fault.status(204), CONTENT, 502, 1),

@@ -50,7 +50,6 @@ UNSIGNED = {
     "cut-off": Fault.truncate(after="half"),
     "half-of-it": Fault.wrong_content(b"-----BEGIN PGP SIGNATURE-----\n\niQ"),
     "redirect-loop": Fault.redirect_loop(),
-    "gzip": Fault.gzip_encoded(),
 }
 
 
