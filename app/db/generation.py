@@ -15,10 +15,15 @@ from app.db.base import Base, chunks, insert_all
 
 # A scope is a tenant's name or one of these, which no tenant can have as its name.
 STORED = "*stored"
-"""Content that answers were prepared from: damage, repair, the release index."""
+"""Content that answers were prepared from: damage and repair."""
+RELEASES = "*releases"
+"""The release index, and archives that came in: what the catalogue of releases holds. Answers to
+tenants about toolchains that such a change concerns are fresh for a minute at most."""
 PLATFORM = "*platform"
 """What holds for all tenants: platform rules and tokens, owned prefixes, private names."""
 EVERYTHING = "*"
+NO_POLICY = frozenset({STORED, RELEASES})
+"""Scopes that say nothing of tenants and their rules."""
 
 
 class GenerationRow(Base):
@@ -77,7 +82,7 @@ def bump_generation(session: Session, scopes: Collection[str] = (STORED,)) -> No
 
     Args:
         session: the transaction of the change.
-        scopes: what the change concerns: tenants' names, PLATFORM, STORED.
+        scopes: what the change concerns: tenants' names, PLATFORM, STORED, RELEASES.
     """
     bumped = update(GenerationRow).values(value=GenerationRow.value + 1)
     row = session.execute(bumped.returning(GenerationRow.value, GenerationRow.scoped)).one()

@@ -7,7 +7,14 @@ from typing import Generic, Protocol, TypeVar
 from app import logs
 from app.core.errors import DatabaseBusyError
 from app.db.engine import Database, Session
-from app.db.generation import EVERYTHING, PLATFORM, STORED, changes_since
+from app.db.generation import (
+    EVERYTHING,
+    NO_POLICY,
+    PLATFORM,
+    RELEASES,
+    STORED,
+    changes_since,
+)
 
 POLL_S = 0.5
 _log = logs.get("generation")
@@ -19,6 +26,7 @@ class GenerationWatch:
     Attributes:
         value: the generation.
         stored: the generation at which stored content changed last.
+        releases: the generation at which the catalogue of releases changed last.
         policy: the generation at which any policy changed last, of a tenant or of the platform.
     """
 
@@ -26,6 +34,7 @@ class GenerationWatch:
         self._db = db
         self.value = -1
         self.stored = -1
+        self.releases = -1
         self.policy = -1
         self._all_tenants = -1  # the generation at which answers of every tenant ended last
         self._tenants: dict[str, int] = {}  # of tenants that changed later than that
@@ -54,8 +63,9 @@ class GenerationWatch:
         # Two polls may finish in the other order; no number decreases.
         everything = scopes.get(EVERYTHING, -1)
         self.stored = max(self.stored, everything, scopes.get(STORED, -1))
+        self.releases = max(self.releases, self.stored, scopes.get(RELEASES, -1))
         self._all_tenants = max(self._all_tenants, self.stored, scopes.get(PLATFORM, -1))
-        self.policy = max([self.policy, *(at for s, at in scopes.items() if s != STORED)])
+        self.policy = max([self.policy, *(at for s, at in scopes.items() if s not in NO_POLICY)])
         latest = {s: max(at, self._tenants.get(s, -1)) for s, at in scopes.items()}
         self._tenants = {
             scope: at for scope, at in (self._tenants | latest).items() if at > self._all_tenants

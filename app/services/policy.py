@@ -18,7 +18,7 @@ from app.core.routing import PrivateNames, RecordedRoute
 from app.core.tenant import RecordedTenant
 from app.db.credentials import CredentialTable
 from app.db.engine import Database, Session
-from app.db.generation import EVERYTHING, PLATFORM, STORED, changes_since
+from app.db.generation import EVERYTHING, NO_POLICY, PLATFORM, changes_since
 from app.db.ownership import OwnershipTable
 from app.db.routes import RouteTable
 from app.db.rules import RuleTable
@@ -98,7 +98,7 @@ def load_policy(session: Session, before: Policy | None = None) -> Policy:
         before: an earlier policy; only what has changed since is read. None reads everything.
     """
     changes = changes_since(session, -1 if before is None else before.generation)
-    touched = [scope for scope in changes.scopes if scope not in (PLATFORM, STORED)]
+    touched = [scope for scope in changes.scopes if scope not in {PLATFORM, *NO_POLICY}]
     if before is None or EVERYTHING in changes.scopes or len(touched) > _MAX_TOUCHED:
         return _whole(session, changes.generation)
     is_platform = PLATFORM in changes.scopes

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.core.tenant import TenantSettings
+from app.db.generation import RELEASES, bump_generation
 from app.services.assembly import Services
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
@@ -185,3 +186,13 @@ async def test_an_info_that_is_taken_over_ends_answers_of_its_upstreams_tenants_
         assert two.is_hot("acme")
         assert two.is_hot("globex")
         assert (await two.site.ask(f"/goproxy/initech{info}")).body == changed
+
+
+async def test_a_release_index_that_is_read_ends_no_answers_of_tenants(two: Two) -> None:
+    catalog = two.site.services.releases.catalog
+    before = catalog.changed_at
+    await two.site.services.shared.db.write(lambda s: bump_generation(s, [RELEASES]))
+    await settled(two.site.services)
+    assert two.is_hot("acme")
+    assert catalog.changed_at > before
+    assert (await catalog.current()).generation == catalog.changed_at

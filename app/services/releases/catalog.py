@@ -105,12 +105,12 @@ class CatalogReader:
         self._watch = watch
         self._policy = policy
         self._now = now
-        self._catalog = PerGeneration(db, watch, self._load, lambda: watch.stored)
+        self._catalog = PerGeneration(db, watch, self._load, lambda: watch.releases)
 
     @property
     def changed_at(self) -> int:
         """The generation of the last change; answers prepared at an earlier one are not valid."""
-        return self._watch.stored
+        return self._watch.releases
 
     @property
     def policy(self) -> IngestionPolicy:

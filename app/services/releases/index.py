@@ -19,7 +19,7 @@ from app.core.releaseindex import MAX_INDEX_BYTES, parse_index
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
-from app.db.generation import bump_generation
+from app.db.generation import RELEASES, bump_generation
 from app.db.releaseindex import IndexLog
 from app.db.releases import ReleaseTable
 from app.services.clock import Now
@@ -157,7 +157,7 @@ class ReleaseIndexReader:
         change = IndexChange(document, added, vanished, conflicts, index.skipped)
         if changed_document:
             self._audit(session, change, fresh, at, actor)
-        bump_generation(session)
+        bump_generation(session, [RELEASES])
         return change
 
     def _conflicts(

@@ -30,7 +30,7 @@ from app.core.releasefile import (
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
-from app.db.generation import bump_generation
+from app.db.generation import RELEASES, STORED, bump_generation
 from app.db.leases import LeaseHolder, LeaseTable
 from app.db.releases import IngestionOutcome, ReleaseTable
 from app.services.clock import Now
@@ -294,7 +294,10 @@ class Ingestion:
             AuditLog(session).append(
                 outcome.at, actor, f"release.{outcome.state}", filename, outcome.reason
             )
-            bump_generation(session)
+            # A file that was not served is in no answer to a tenant: a sync of many files must not
+            # end all of those answers with each file.
+            is_in_no_answer = before is None or not before.served
+            bump_generation(session, [RELEASES if is_in_no_answer else STORED])
 
         await self._db.write(work)
 
