@@ -52,7 +52,6 @@ def list_rows(
         _query("/audit", action=action, actor=actor, since=day, newest="true" if newest else None),
         cursor=cursor_of((after,)) if after else None,
         most=limit,
-        may_be_new=False,
     )
     emit(rows, as_json, text.changes)
     if len(rows) == limit and newest:
@@ -67,7 +66,7 @@ def verify(server_url: ServerUrl = None, as_json: Json = False) -> None:
 
     Ends with 1 also if an older database was restored: it lacks rows that were written before.
     """
-    result = ask(server_url, "GET", "/audit/verify", may_be_new=False)
+    result = ask(server_url, "GET", "/audit/verify")
     emit(result, as_json, text.verified)
     if not result["intact"]:
         raise typer.Exit(Exit.FAILED)
@@ -79,7 +78,7 @@ def recover(server_url: ServerUrl = None, as_json: Json = False) -> None:
 
     Make the revocations and denials that were made since the backup again first.
     """
-    emit(ask(server_url, "POST", "/audit/recover", may_be_new=False), as_json, text.verified)
+    emit(ask(server_url, "POST", "/audit/recover"), as_json, text.verified)
 
 
 @audit.command()
@@ -98,6 +97,5 @@ def downloads(
         server_url,
         _query("/audit/downloads", module=module, version=version, tenant=tenant, since=day),
         most=limit,
-        may_be_new=False,
     )
     emit(days, as_json, text.downloads)

@@ -28,7 +28,6 @@ def fsck(
     """
     report = local(
         lambda services: services.upkeep.fsck.run(deep=deep, repair=repair, progress=_progress()),
-        may_be_new=False,
     )
     emit(_shape(report, repaired=repair), as_json, _render)
     if not report.clean:

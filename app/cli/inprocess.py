@@ -17,6 +17,8 @@ from urllib.parse import unquote
 from app.core.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.services.assembly import Services
     from app.settings import Settings
 
@@ -72,31 +74,37 @@ async def _start(settings: "Settings") -> "Services":
     return services
 
 
-def command_settings(*, may_be_new: bool) -> "Settings":
+def command_settings() -> "Settings":
     """Return the settings of the environment; on SQLite, bring the database up to date first.
 
-    Args:
-        may_be_new: False for commands that mean nothing where no Moorage has run yet.
+    Only `serve` and `migrate` make a data directory: elsewhere a wrong name would leave an empty
+    installation behind, and an answer about it.
 
     Raises:
         SettingsError: a setting is wrong, or names a data directory without a database.
     """
     from app import logs
-    from app.db.engine import is_sqlite
+    from app.db.engine import sqlite_path
     from app.settings import load_settings
     from app.wiring import migrate
 
     settings = load_settings()
     # The result and its exit code say what went wrong; a log would say it twice.
     logs.configure("critical", settings.log_format, sys.stderr)
-    if is_sqlite(settings.resolved_database_url):
-        if not may_be_new and not (settings.data_dir / "moorage.db").exists():
-            raise SettingsError(
-                f"MOORAGE_DATA_DIR: there is no Moorage database in {settings.data_dir}; "
-                "name the directory that the service uses"
-            )
+    path = sqlite_path(settings.resolved_database_url)
+    if not settings.data_dir.is_dir() or (path is not None and not _has_database(settings, path)):
+        raise SettingsError(
+            f"MOORAGE_DATA_DIR: there is no Moorage database in {settings.data_dir.absolute()}; "
+            "name the directory that the service uses, or make a new one with `moorage migrate`"
+        )
+    if path is not None:
         migrate(settings)
     return settings
+
+
+def _has_database(settings: "Settings", path: "Path") -> bool:
+    """Whether there is a database: the one that the settings name, or the folder's own."""
+    return path.exists() or (settings.data_dir / "moorage.db").exists()
 
 
 class InProcess:

@@ -43,7 +43,7 @@ def prefetch(
     total = sum(size for _, size in batches)
     path = path_of("tenants", tenant, "sumdb", "prefetch")
     items: list[dict[str, Any]] = []
-    with counted("versions") as progress, admin_api(server_url, may_be_new=False) as api:
+    with counted("versions") as progress, admin_api(server_url) as api:
         for body, _ in batches:
             items += api.ask("POST", path, body)["items"]
             progress(len(items), max(total, len(items)))

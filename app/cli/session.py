@@ -38,11 +38,9 @@ def ask(
     method: str,
     path: str,
     body: object = None,
-    *,
-    may_be_new: bool = True,
 ) -> Any:
     """Return the JSON that one request is answered with; see `admin_api` and `Api.ask`."""
-    with admin_api(server_url, may_be_new=may_be_new) as api:
+    with admin_api(server_url) as api:
         return api.ask(method, path, body)
 
 
@@ -52,10 +50,9 @@ def ask_all(
     *,
     cursor: str | None = None,
     most: int | None = None,
-    may_be_new: bool = True,
 ) -> list[Any]:
     """Return the items of every page of a list; see `admin_api` and `Api.list`."""
-    with admin_api(server_url, may_be_new=may_be_new) as api:
+    with admin_api(server_url) as api:
         return api.list(path, cursor=cursor, most=most)
 
 
@@ -63,7 +60,6 @@ def ask_all(
 def admin_api(
     server_url: str | None,
     *,
-    may_be_new: bool = True,
     progress: "Callable[[int, int], None] | None" = None,
 ) -> "Iterator[Api]":
     """Return a context with the admin API that a command works through.
@@ -71,7 +67,6 @@ def admin_api(
     Args:
         server_url: of `--server`; None stands for the application in this process, which works on
             the local data directory as the operator.
-        may_be_new: False for commands that mean nothing where no Moorage has run yet.
         progress: is called with (done, in all) by work that counts, without `--server` only.
 
     Raises:
@@ -86,17 +81,17 @@ def admin_api(
         return
     from app.cli.inprocess import InProcess, command_settings, end_start, started
 
-    with _interruptible(), started(command_settings(may_be_new=may_be_new)) as services:
+    with _interruptible(), started(command_settings()) as services:
         api = Api(InProcess(services, progress))
         end_start()
         yield api
 
 
-def local(work: "Callable[[Services], Awaitable[T]]", *, may_be_new: bool = True) -> T:
-    """Return what work makes of the local services; `may_be_new` as in `admin_api`."""
+def local(work: "Callable[[Services], Awaitable[T]]") -> T:
+    """Return what work makes of the local services."""
     from app.cli.inprocess import command_settings
 
-    return run_local(command_settings(may_be_new=may_be_new), work)
+    return run_local(command_settings(), work)
 
 
 def run_local(settings: "Settings", work: "Callable[[Services], Awaitable[T]]") -> T:

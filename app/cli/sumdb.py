@@ -99,7 +99,7 @@ def verify(
         raise typer.BadParameter("give --tenant NAME, or --all")
     with (
         counted("records") as progress,
-        admin_api(server_url, may_be_new=False, progress=progress) as api,
+        admin_api(server_url, progress=progress) as api,
     ):
         reports = _all_verified(api) if tenant is None else [_verified(api, tenant)]
     emit(reports if every else reports[0], as_json, lambda _: text.reports(reports))
@@ -149,7 +149,6 @@ def recover(
         "POST",
         path_of("tenants", tenant, "log", "recover"),
         {"accept": accept},
-        may_be_new=False,
     )
     emit(result, as_json, text.log if accept else text.made)
 

@@ -74,7 +74,7 @@ def list_tokens(
     as_json: Json = False,
 ) -> None:
     """List tokens; their secrets are not known to anybody but their owners."""
-    tokens = ask_all(server_url, _path(tenant), may_be_new=False)
+    tokens = ask_all(server_url, _path(tenant))
     emit(tokens, as_json, text.tokens)
 
 
@@ -93,7 +93,7 @@ def rotate(
 ) -> None:
     """Make the successor of a token and print it, this once; the old one ends after the grace."""
     body = {"grace_hours": grace_hours}
-    made = ask(server_url, "POST", _path(tenant, token_id, "rotate"), body, may_be_new=False)
+    made = ask(server_url, "POST", _path(tenant, token_id, "rotate"), body)
     emit(made, as_json, lambda result: str(result["token"]))
     _explain(made, as_json)
 
@@ -106,7 +106,7 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """Revoke a token at once."""
-    ask(server_url, "DELETE", _path(tenant, token_id), may_be_new=False)
+    ask(server_url, "DELETE", _path(tenant, token_id))
     emit({"id": token_id, "revoked": True}, as_json, lambda _: f"token {token_id} is revoked")
 
 

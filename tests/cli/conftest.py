@@ -5,10 +5,21 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.port import Port, Way, served_port
-from tests.e2e.conftest import site, warm
+from tests.e2e.conftest import site as bare_site
+from tests.e2e.conftest import warm
+from tests.e2e.process import Site
 from tests.e2e.warm import Warm
+from tests.installation import migrated_url
 
-__all__ = ["port", "site", "tenant", "warm", "way"]
+__all__ = ["bare_site", "port", "site", "tenant", "warm", "way"]
+
+
+@pytest.fixture
+def site(bare_site: Site) -> Site:
+    """An installation whose database is at the schema of this program; nothing has run yet."""
+    (bare_site.data_dir / "keys").mkdir(parents=True, mode=0o700)
+    migrated_url(bare_site.data_dir / "moorage.db")
+    return bare_site
 
 
 @pytest.fixture(scope="module")

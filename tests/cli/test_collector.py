@@ -8,12 +8,15 @@ import pytest
 
 from app.cli.session import admin_api, local
 from app.services.assembly import Services
+from tests.installation import migrated_url
 
 
 @pytest.fixture(autouse=True)
 def paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Begin as `program.main` does."""
     monkeypatch.setenv("MOORAGE_DATA_DIR", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    migrated_url(tmp_path / "data" / "moorage.db")
     gc.disable()
     yield
     gc.unfreeze()

@@ -385,11 +385,40 @@ def test_audit_verify_ends_with_1_at_the_first_changed_row(site: Site, warm: War
     assert warm.run(site, "audit", "verify").out == f"broken at row {second}\n"
 
 
-def test_migrate_says_from_where_to_where(site: Site, warm: Warm) -> None:
-    first = warm.run(site, "migrate", "--json")
+def test_migrate_says_from_where_to_where(bare_site: Site, warm: Warm) -> None:
+    first = warm.run(bare_site, "migrate", "--json")
     assert (first.code, first.json["before"]) == (0, None)
-    again = warm.run(site, "migrate").out
+    again = warm.run(bare_site, "migrate").out
     assert again == f"the database is at {first.json['after']} already\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("token", "create", "--platform"),
+        ("tenant", "list"),
+        ("releases", "sync"),
+        ("releases", "plan"),
+        ("fsck",),
+        ("audit", "verify"),
+        ("explain", "example.com/x", "--tenant", "default"),
+        ("sumdb", "evidence"),
+        ("config", "check"),
+    ],
+    ids=" ".join,
+)
+def test_only_serve_and_migrate_make_a_data_directory(
+    bare_site: Site, warm: Warm, command: tuple[str, ...]
+) -> None:
+    ended = warm.run(bare_site, *command)
+    if command[0] != "config":
+        assert (ended.code, ended.out) == (2, "")
+        assert f"there is no Moorage database in {bare_site.data_dir}; name" in ended.err
+        assert ended.err.count("\n") == 1
+    assert not bare_site.data_dir.exists()
+    with_postgresql = bare_site.but(database_url="postgresql+psycopg://h/x")
+    assert warm.run(with_postgresql, *command).code == ended.code
+    assert not bare_site.data_dir.exists()
 
 
 def test_F80_the_folder_of_another_database_is_refused_until_it_is_bound(

@@ -123,6 +123,7 @@ def kill_rounds(everything: Site, fake: FakeGodev, signer: Signer, warm: Warm, l
     dice = random.Random(20261123 + lane)
     mirrored = Mirrored(fake, signer, dice)
     mirrored.publish()
+    assert warm.run(everything, "migrate").code == 0
     started = time.monotonic()
     assert warm.run(everything, "releases", "sync").code == 0
     whole_s = time.monotonic() - started
@@ -213,6 +214,7 @@ def test_F91_the_recovery_may_be_killed_too(
     dice = random.Random(11)
     mirrored = Mirrored(fake, signer, dice)
     mirrored.publish()
+    assert warm.run(everything, "migrate").code == 0
     assert warm.run(everything, "releases", "plan").code == 0
     # Something to recover from: a sync killed amid its downloads.
     run = warm.start(everything, "releases", "sync")

@@ -40,9 +40,11 @@ def godev(real_upstream: Path) -> Iterator[FakeGodev]:
 
 
 @pytest.fixture
-def real(tmp_path: Path, godev: FakeGodev) -> Site:
+def real(tmp_path: Path, godev: FakeGodev, warm: Warm) -> Site:
     """An installation with the built-in key."""
-    return Site.new(tmp_path, godev, releases__select__pins=["1.19"])
+    site = Site.new(tmp_path, godev, releases__select__pins=["1.19"])
+    assert warm.run(site, "migrate").code == 0
+    return site
 
 
 def state(shown: Ended) -> tuple[str, str | None]:
