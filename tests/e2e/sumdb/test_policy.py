@@ -96,6 +96,15 @@ def test_S53_a_version_that_the_log_does_not_know_is_a_404_with_its_text(
     assert refused.err.rstrip().endswith(f"not found: example.com/unlogged@{V}: unknown revision")
 
 
+def test_a_log_that_redirects_says_that_it_is_permanent(own: Relayed) -> None:
+    moved = Fault.redirect("https://cdn.example/lookup")
+    own.log.fault(f"/lookup/example.com/moved@{V}", moved, times=None)
+    answer = own.served.get(f"sumdb/{NAME}/lookup/example.com/moved@{V}", "unasked")
+    assert answer.status == 502
+    assert b"redirects to cdn.example. That is permanent" in answer.body
+    assert b"MOORAGE_SUMDB__UPSTREAMS" in answer.body
+
+
 def test_what_the_log_says_is_gone_is_a_410_with_its_text(own: Relayed) -> None:
     gone = Fault.status(410, b"gone: withdrawn\n")
     own.log.fault(f"/lookup/example.com/gone@{V}", gone, times=None)

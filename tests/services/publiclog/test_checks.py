@@ -66,6 +66,14 @@ async def test_F74_other_content_than_the_log_vouches_for_is_refused(
         vouched.judge(file)
 
 
+async def test_a_refusal_names_the_file_whose_hash_it_prints(checks: LogChecks) -> None:
+    vouched = await checks.logged_sums(NAME, V1, REQUIRE)
+    file = stored(RequestKind.ZIP, sums(1).zip_h1, sums(2).go_mod_h1)
+    with pytest.raises(VerificationError) as caught:
+        vouched.judge(file)
+    assert str(caught.value).startswith(f"the go.mod in {file.name} has {sums(2).go_mod_h1}")
+
+
 async def test_off_asks_nobody(checks: LogChecks, log: FakeSumdb) -> None:
     vouched = await checks.logged_sums(NAME, V1, OFF)
     assert vouched.judge(ZIP) is LogState.UNVERIFIED
