@@ -133,7 +133,6 @@ BAD_ARCHIVES = [
     ("F53", Fault.redirect("file:///etc/passwd"), {502}),
     ("F54", Fault.redirect("http://169.254.169.254/"), {502}),
     ("F58", Fault.partial_206(), {502}),
-    ("F59", Fault.gzip_encoded(), {502}),
     ("F60", Fault.huge_header(), {502}),
 ]
 
