@@ -1,5 +1,6 @@
 """`moorage explain` and `moorage refresh`: what a tenant may have of a module."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -109,6 +110,8 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"  {result['reason']}"
     if result["is_query"]:
         yield f"  {result['version']} is a query: the version that it resolves to is judged again"
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)+\S*", result["version"], re.ASCII):
+            yield f"  did you mean {result['module']}@v{result['version']}?"
     elif result["version"] is None:
         yield "  this is about the module as a whole; each version is judged by itself"
     yield from _rules(result["steps"])

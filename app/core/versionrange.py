@@ -30,6 +30,7 @@ MAX_RANGE_CHARS = 512
 _SHOWN_CHARS = 100
 
 _TERM = re.compile(r"(>=|>|<=|<|=|)(v[0-9A-Za-z.+-]*)")
+_TERM_WITHOUT_V = re.compile(r"(>=|>|<=|<|=|)([0-9]+(?:\.[0-9]+){0,2}(?:-[0-9A-Za-z.-]+)?)")
 _GO_TERM = re.compile(r"(>=|>|<=|<|=|)go([0-9a-z.]+)")
 _TOOLCHAIN = re.compile(r"v0\.0\.1-go([0-9][0-9A-Za-z.-]*)\.[a-z0-9]+-[a-z0-9]+")
 
@@ -178,7 +179,8 @@ def _parse_term(token: str, text: str) -> Term | GoTerm:
     match = _TERM.fullmatch(token)
     if match is None:
         raise _malformed(
-            text, f"{token[:_SHOWN_CHARS]!a} is not a term such as >=v1.2.3, v1.2 or v1"
+            text,
+            f"{token[:_SHOWN_CHARS]!a} is not a term such as >=v1.2.3, v1.2 or v1{_meant(token)}",
         )
     operator, version = match.groups()
     line = version in {semver.major(version), semver.major_minor(version)}
@@ -189,6 +191,16 @@ def _parse_term(token: str, text: str) -> Term | GoTerm:
         reason = f"{token[:_SHOWN_CHARS]!a} needs a full version, such as {example[:_SHOWN_CHARS]}"
         raise _malformed(text, reason)
     return Term(RangeOperator(operator or "="), version)
+
+
+def _meant(token: str) -> str:
+    """Return what a term without its "v" should have been: "<1.2" gives "; … <v1.2.0?"."""
+    match = _TERM_WITHOUT_V.fullmatch(token)
+    if match is None:
+        return ""
+    operator, version = match[1], f"v{match[2]}"
+    full = canonical_version(version) if operator else version
+    return f"; did you mean {operator}{full[:_SHOWN_CHARS]}?" if full else ""
 
 
 def _parse_terms(alternative: str, text: str) -> tuple[Term | GoTerm, ...]:

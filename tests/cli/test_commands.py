@@ -525,3 +525,12 @@ def test_bash_takes_the_script(mirror: Mirror) -> None:
     shell = ["bash", "-c", f'{line}; echo "${{COMPREPLY[@]}}"']
     done = subprocess.run(shell, env={"PATH": path}, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("token\n", "")
+
+
+def test_a_release_that_is_not_there_is_answered_with_the_newest_of_its_minor(
+    mirror: Mirror,
+) -> None:
+    for name in ("go1.99", "1.99.7"):
+        ended = mirror.here("releases", "show", name)
+        assert (ended.code, "did you mean go1.99.1? " in ended.err) == (1, True), ended
+    assert "did you mean" not in mirror.here("releases", "show", "nonsense").err

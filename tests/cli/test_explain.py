@@ -144,6 +144,9 @@ def test_it_begins_with_what_a_request_gets_and_with_the_next_command(port: Port
 def test_a_query_is_said_to_be_judged_again(port: Port) -> None:
     out = port.both("explain", "example.com/x@master", *OF).out
     assert "master is a query: the version that it resolves to is judged again" in out
+    assert "did you mean" not in out
+    without_v = port.both("explain", "example.com/x@0.30.0", *OF).out
+    assert "  did you mean example.com/x@v0.30.0?\n" in without_v
     assert "stored" not in out
 
 

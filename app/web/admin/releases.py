@@ -12,7 +12,7 @@ from app.core.errors import (
     UnknownError,
     VerificationError,
 )
-from app.core.goversion import sort_key
+from app.core.goversion import is_valid, minor_of, sort_key
 from app.services.assembly import Services
 from app.services.jobs import SYNC
 from app.services.releases.keyring import read_export, signing_subkeys
@@ -170,8 +170,15 @@ async def show_release(services: Site, version: str) -> ReleaseOut:
     name = version if version.startswith("go") else f"go{version}"
     release = release_out(catalog, name)
     if release is None:
+        newest = next((r.version for r in catalog.all_releases if _is_of(name, r.version)), None)
+        meant = f"did you mean {newest}? " if newest else ""
         raise UnknownError(
-            f"no release {name[:40]} in the index as it was last read; "
+            f"no release {name[:40]} in the index as it was last read; {meant}"
             "`moorage releases list --all` shows what is, `moorage releases plan` reads it anew"
         )
     return release
+
+
+def _is_of(minor: str, version: str) -> bool:
+    """Whether a release is one of a minor or of an earlier patch's: "go1.23", "go1.23.4"."""
+    return is_valid(minor.removeprefix("go")) and minor_of(minor) == minor_of(version)
