@@ -100,7 +100,7 @@ def test_the_next_revision_keeps_id_and_time() -> None:
 HIDDEN: list[tuple[type[Noun], set[str]]] = [
     (RecordedTenant, {"id"}),
     (RecordedOwnership, {"id"}),
-    (RecordedUpstream, {"origin_id", "credential_id"}),
+    (RecordedUpstream, {"origin_id", "credential_id", "is_platforms"}),
     (RecordedCredential, {"id", "tenant", "sealed", "created_at"}),
     (RecordedRoute, set()),
     (RecordedRule, set()),

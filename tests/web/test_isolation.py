@@ -233,7 +233,7 @@ async def test_prepared_answers_never_cross_by_host(two: Two) -> None:
             ("WEST.example", THEIRS.zip),
         ):
             assert (await ask(host, f"/goproxy/{NAME}/@v/v1.0.0.zip")).body == body
-        assert (await ask("other.example", f"/goproxy/{NAME}/@v/v1.0.0.zip")).status == 404
+        assert (await ask("other.example", f"/goproxy/{NAME}/@v/v1.0.0.zip")).status == 400
     for host, name in (
         ("east.example", "east"),
         ("west.example", "west"),
@@ -271,4 +271,7 @@ async def test_at_once_and_in_any_order_each_gets_its_own(two: Two) -> None:
     for key, one in zip(asked, got, strict=True):
         assert one.status == 200
         assert one.body == expected.get(key, one.body)
-    assert max(two.acme.hits.values()) == max(two.globex.hits.values()) == 1
+    for hits in (two.acme.hits, two.globex.hits):
+        # The .mod that comes with a zip is compared with it before either is kept, and not shared.
+        most = {path: 2 if path.endswith(".mod") else 1 for path in hits}
+        assert all(count <= most[path] for path, count in hits.items())
