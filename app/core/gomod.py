@@ -21,6 +21,7 @@ _SPACE = (
 )
 # Linear in time even over 16 MiB of line ends: `^` is followed by blanks, not by any space.
 _BLOCK = re.compile(r"^[ \t]*+module[ \t]+\((?:\s|//.*$)*+([^\s)].*)$", re.MULTILINE)
+_SLICE_BYTES = 64 * 1024
 _COMMENT = re.compile(rb"//[^\n]*")
 _BACKQUOTED = re.compile(r"`([^`]*)`")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -91,11 +92,30 @@ def check_form(text: bytes) -> None:
     if b"\0" in text:
         raise BadInputError("the go.mod has a NUL byte")
     try:
-        decoded = _COMMENT.sub(b"", text).decode()
-    except UnicodeDecodeError as error:
-        raise BadInputError("the go.mod is not UTF-8") from error
-    if decoded.lstrip(_SPACE + "\ufeff").startswith("<"):
+        text.decode()
+    except UnicodeDecodeError:
+        _check_uncommented(text)
+    head = _COMMENT.sub(b"", text[:_SLICE_BYTES]).decode(errors="replace")
+    if head.lstrip(_SPACE + "\ufeff").startswith("<"):
         raise BadInputError("the go.mod is an HTML or XML page")
+
+
+def _check_uncommented(text: bytes) -> None:
+    """Accept UTF-8 with any bytes in its comments. In slices: one long call would stop all threads.
+
+    Raises:
+        BadInputError: there is something else outside of the comments.
+    """
+    start = 0
+    while start < len(text):
+        # A slice ends with a line, however long that is.
+        line_end = text.find(b"\n", start + _SLICE_BYTES)
+        end = len(text) if line_end < 0 else line_end + 1
+        try:
+            _COMMENT.sub(b"", text[start:end]).decode()
+        except UnicodeDecodeError as error:
+            raise BadInputError("the go.mod is not UTF-8") from error
+        start = end
 
 
 def _declared_path(text: bytes) -> str | None:

@@ -5,26 +5,23 @@ which versions a tenant may see (`acl`), the .info (`moduleinfo`).
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
-from heapq import merge
-from typing import TypeVar
 
 from app.core import module as modules
 from app.core import pseudo, semver, urlpath
 from app.core.errors import BadInputError, UnknownError
 from app.core.moduleinfo import parse_time
+from app.core.slices import sorted_in_slices
 
 MAX_LIST_BYTES = 4 * 1024 * 1024
 MAX_GO_MOD_BYTES = 16 * 1024 * 1024
 MAX_ELEMENTS = 100
-_SORTED_AT_ONCE = 4096
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_T = TypeVar("_T")
 _VERSION_LINE = re.compile(rb"^[ \t]*v[0-9]+(?:[.+-]\S*)?(?=\s|\Z)", re.MULTILINE)
 _SLASH_IN_QUERY = re.compile(rb".*/@v/[^/]*%2f[^/]*\.info", re.IGNORECASE)
 
@@ -184,23 +181,8 @@ def versions_of(body: bytes, module: str) -> list[str]:
         word = line.split(None, 1)[:1]
         if word and _is_listed(module, word[0]):
             versions.add(word[0])
-    return _ascending(list(versions))
-
-
-def _ascending(versions: list[str]) -> list[str]:
-    """Return versions sorted from low to high, in slices.
-
-    One sort of 100,000 versions keeps the interpreter's lock for some 400 ms, also in a thread;
-    so does letting go of as many sort keys at once, for some 80 ms.
-    """
-    slices = [versions[i : i + _SORTED_AT_ONCE] for i in range(0, len(versions), _SORTED_AT_ONCE)]
-    runs = [sorted(((semver.sort_key(v), v) for v in part), reverse=True) for part in slices]
-    return [version for _, version in merge(*map(_taken_from_the_end, runs))]
-
-
-def _taken_from_the_end(run: list[_T]) -> Iterator[_T]:
-    while run:
-        yield run.pop()
+    keyed = [(semver.sort_key(version), version) for version in versions]
+    return [version for _, version in sorted_in_slices(keyed)]
 
 
 def commits_of(body: bytes, module: str) -> list[str]:

@@ -87,11 +87,13 @@ def inspect(
         stream, zip_bytes, max_entries=limits.paths, max_name_bytes=limits.name_bytes
     )
     _check_entries(directory, f"{module}@{version}/", limits)
+    files = sum(not entry.name.endswith("/") for entry in directory.entries)
+    unpacked_bytes = sum(entry.size_bytes for entry in directory.entries)
     stream.seek(0)
     go_mod_name = f"{module}@{version}/{_GO_MOD}"
     go_mod: bytes | None = None
     lines: list[tuple[str, bytes]] = []
-    for entry, span_bytes in directory.spans():
+    for entry, span_bytes in directory.take_spans():
         digest = hashlib.sha256()
         go_mod_chunks: list[bytes] = []
         for chunk in entry_chunks(stream, entry, span_bytes):
@@ -105,8 +107,8 @@ def inspect(
         h1=hash1(lines),
         go_mod=go_mod,
         go_mod_h1=None if go_mod is None else gomod.h1(go_mod),
-        files=sum(not entry.name.endswith("/") for entry in directory.entries),
-        unpacked_bytes=sum(entry.size_bytes for entry in directory.entries),
+        files=files,
+        unpacked_bytes=unpacked_bytes,
     )
 
 

@@ -62,18 +62,22 @@ class Entry:
 class Directory:
     """All entries in the order of their offsets, and the offset at which the last entry ends."""
 
-    entries: tuple[Entry, ...]
+    entries: list[Entry]
     offset: int
 
-    def spans(self) -> Iterator[tuple[Entry, int]]:
-        """Yield each entry and its span: the bytes from its local header to the next one.
+    def take_spans(self) -> Iterator[tuple[Entry, int]]:
+        """Yield each entry and its span, and forget it: to let go of all at once takes too long.
 
-        The spans cover the zip up to its directory without gap or overlap. Reading the entry
-        reveals a span that is too short or too long.
+        The span is the bytes from its local header to the next one. The spans cover the zip up to
+        its directory without gap or overlap. Reading the entry reveals a span that is too short or
+        too long.
         """
-        following = [entry.offset for entry in self.entries[1:]] + [self.offset]
-        for entry, end in zip(self.entries, following, strict=bool(self.entries)):
-            yield entry, end - entry.offset
+        ends = [self.offset, *(entry.offset for entry in reversed(self.entries))]
+        self.entries.reverse()
+        while self.entries:
+            entry = self.entries.pop()
+            ends.pop()
+            yield entry, ends[-1] - entry.offset
 
 
 class _End(NamedTuple):
@@ -116,7 +120,7 @@ def read_directory(
     entries = sorted(_entries(raw, end.entries, max_name_bytes), key=lambda entry: entry.offset)
     if (entries[0].offset if entries else end.offset) != 0:
         raise BadInputError("the zip has bytes before its first entry")
-    return Directory(tuple(entries), end.offset)
+    return Directory(entries, end.offset)
 
 
 def exactly(stream: BinaryIO, count: int) -> bytes:

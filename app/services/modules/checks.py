@@ -1,8 +1,13 @@
 """Whether what an upstream sent is what it should be; nothing else is ever stored or served."""
 
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 
 from app.core import gomod
 from app.core.digest import Digest
@@ -13,6 +18,53 @@ from app.core.moduleinfo import parse_info
 from app.core.modzip import inspect
 from app.core.routing import LogPolicy, RecordedRoute
 from app.db.modules import ModuleFile
+
+_QUICK_ZIP_BYTES = 1 << 20  # some thousand entries at most
+_LONGEST_PAUSE_S = 30.0
+
+
+class _Collector:
+    """The garbage collector, paused while zips with many entries are checked.
+
+    It would walk all entries of all these zips again and again, half a second each time, in which
+    no other thread runs, the event loop neither. The entries are in no cycles.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._pauses = 0
+        self._began = 0.0
+        self._was_enabled = False
+
+    @contextmanager
+    def paused(self, *, is_needed: bool) -> Iterator[None]:
+        """Return a context without the collector, for half a minute at most."""
+        if not is_needed:
+            yield
+            return
+        self._begin()
+        try:
+            yield
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if not self._pauses:
+                self._began, self._was_enabled = time.monotonic(), gc.isenabled()
+                gc.disable()
+            elif self._was_enabled and time.monotonic() - self._began > _LONGEST_PAUSE_S:
+                gc.enable()  # pauses that overlap without end must not let garbage pile up
+            self._pauses += 1
+
+    def _end(self) -> None:
+        with self._lock:
+            self._pauses -= 1
+            if not self._pauses and self._was_enabled:
+                gc.enable()
+
+
+_collector = _Collector()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +176,7 @@ def check_zip(key: FileKey, path: Path, digest: Digest, size: int, at: datetime)
         StorageError: the file can't be read.
     """
     try:
-        with path.open("rb") as stream:
+        with path.open("rb") as stream, _collector.paused(is_needed=size > _QUICK_ZIP_BYTES):
             facts = inspect(stream, key.module, key.version)
         if facts.go_mod is not None:
             _check_go_mod(key, facts.go_mod)
