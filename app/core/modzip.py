@@ -116,13 +116,16 @@ def _check_entries(directory: Directory, prefix: str, limits: ModuleZipLimits) -
     """Check the declared names and sizes, before any content is inflated."""
     tree = PathTree(limits.paths)
     unpacked_bytes = 0
-    for entry in directory.entries:
-        if not entry.name.startswith(prefix):
-            raise BadInputError(f"{shown(entry.name)} does not begin with {prefix!a}")
-        _check_entry(entry, entry.name.removeprefix(prefix), tree, limits)
-        unpacked_bytes += entry.size_bytes
-        if unpacked_bytes > limits.unpacked_bytes:
-            raise too_large(limits.unpacked_bytes)
+    try:
+        for entry in directory.entries:
+            if not entry.name.startswith(prefix):
+                raise BadInputError(f"{shown(entry.name)} does not begin with {prefix!a}")
+            _check_entry(entry, entry.name.removeprefix(prefix), tree, limits)
+            unpacked_bytes += entry.size_bytes
+            if unpacked_bytes > limits.unpacked_bytes:
+                raise too_large(limits.unpacked_bytes)
+    finally:
+        tree.clear()
 
 
 def _check_entry(entry: Entry, name: str, tree: PathTree, limits: ModuleZipLimits) -> None:
