@@ -87,10 +87,14 @@ def migrate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring the database to the schema of this program."""
+    from app import logs
     from app.settings import load_settings
     from app.wiring import migrate as bring_up
 
-    before, after = bring_up(load_settings(), bind=bind)
+    settings = load_settings()
+    # stdout has the result alone.
+    logs.configure("warning", settings.log_format, sys.stderr)
+    before, after = bring_up(settings, bind=bind)
     emit({"before": before, "after": after}, as_json, _migrated)
 
 

@@ -388,6 +388,10 @@ def test_audit_verify_ends_with_1_at_the_first_changed_row(site: Site, warm: War
 def test_migrate_says_from_where_to_where(bare_site: Site, warm: Warm) -> None:
     first = warm.run(bare_site, "migrate", "--json")
     assert (first.code, first.json["before"]) == (0, None)
+    # A database without its note is checked first, which is logged.
+    (bare_site.data_dir / "moorage.db.state").unlink()
+    checked = warm.run(bare_site, "migrate", "--json")
+    assert checked.json == {"before": first.json["after"], "after": first.json["after"]}
     again = warm.run(bare_site, "migrate").out
     assert again == f"the database is at {first.json['after']} already\n"
 

@@ -183,3 +183,13 @@ def test_any_bytes_give_a_path_or_none_and_are_accepted_or_refused(tail: bytes) 
         assert str(error).isprintable()
     else:
         assert b"example.com/m" in tail
+
+
+@pytest.mark.parametrize("at", [0, 70_000, 200_000])
+def test_other_bytes_are_told_from_comments_in_every_slice_of_a_long_file(at: int) -> None:
+    line = b"// caf\xe9\n"
+    body = b"module example.com/m\n" + line * 30_000
+    gomod.check_form(body)
+    cut = body.index(b"\n", at) + 1
+    with pytest.raises(BadInputError, match="not UTF-8"):
+        gomod.check_form(body[:cut] + b"go \xe9\n" + body[cut:])

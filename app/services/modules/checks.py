@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,9 +28,13 @@ class _Collector:
 
     It would walk all entries of all these zips again and again, half a second each time, in which
     no other thread runs, the event loop neither. The entries are in no cycles.
+
+    Args:
+        clock: monotonic seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = Lock()
         self._pauses = 0
         self._began = 0.0
@@ -51,9 +55,9 @@ class _Collector:
     def _begin(self) -> None:
         with self._lock:
             if not self._pauses:
-                self._began, self._was_enabled = time.monotonic(), gc.isenabled()
+                self._began, self._was_enabled = self._clock(), gc.isenabled()
                 gc.disable()
-            elif self._was_enabled and time.monotonic() - self._began > _LONGEST_PAUSE_S:
+            elif self._was_enabled and self._clock() - self._began > _LONGEST_PAUSE_S:
                 gc.enable()  # pauses that overlap without end must not let garbage pile up
             self._pauses += 1
 
