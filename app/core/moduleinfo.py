@@ -93,28 +93,37 @@ def _check_origin(origin: object) -> None:
 
 def is_time(text: str) -> bool:
     """Whether Go's time.Parse reads it as RFC 3339; so does "2024-01-02T3:04:05,5+24:00"."""
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return False
-    year, month, day, hour, minute, second = (int(match[n]) for n in range(1, 7))
-    try:
-        # The calendar repeats after 400 years; `datetime` has no year 0.
-        datetime(year or 400, month, day, hour, minute, second, tzinfo=UTC)
-    except ValueError:
-        return False
-    return match[8] is None or (int(match[9]) <= 24 and int(match[10]) <= 60)
+    return _clock_and_offset(text) is not None
 
 
 def parse_time(text: str) -> datetime | None:
     """Return such a time in UTC, cut to microseconds; None for what is no time, or out of range."""
-    match = _TIME.fullmatch(text)
-    if match is None or not is_time(text):
+    parts = _clock_and_offset(text)
+    if parts is None:
         return None
-    parts = [int(match[n]) for n in range(1, 7)]
-    micros = int((match[7] or "0")[:6].ljust(6, "0"))
-    offset = timedelta(hours=int(match[9] or 0), minutes=int(match[10] or 0))
+    year, clock, offset = parts
     try:
-        local = datetime(parts[0], *parts[1:], micros, tzinfo=UTC)  # type: ignore[arg-type, misc]
-        return local + offset if match[8] == "-" else local - offset
+        return clock.replace(year=year) - offset
     except (ValueError, OverflowError):
         return None
+
+
+def _clock_and_offset(text: str) -> tuple[int, datetime, timedelta] | None:
+    """Return the year, the local time with it, and the offset from UTC; None if it is no time.
+
+    `datetime` has no year 0, in whose place the time has 400: the calendar repeats after that.
+    """
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = (int(match[n]) for n in range(1, 7))
+    micros = int((match[7] or "0")[:6].ljust(6, "0"))
+    hours, minutes = int(match[9] or 0), int(match[10] or 0)
+    if hours > 24 or minutes > 60:
+        return None
+    try:
+        clock = datetime(year or 400, month, day, hour, minute, second, micros, tzinfo=UTC)
+    except ValueError:
+        return None
+    offset = timedelta(hours=hours, minutes=minutes)
+    return year, clock, -offset if match[8] == "-" else offset
