@@ -12,7 +12,7 @@ from app.core.errors import MoorageError
 from app.services.assembly import Services
 from app.settings import Limits, Settings, load_settings
 from app.web.admin.app import create_admin, refused
-from app.web.admin.context import Callers, operator_of
+from app.web.admin.context import Backend, Callers, operator_of
 from app.web.admission import Admission, TenantDefaults
 from app.web.connections import Connections
 from app.web.downloads import ROOT_LISTS, Downloads
@@ -85,7 +85,8 @@ class Application:
         )
         self._wrong_address = WrongAddress(shared.policies, settings.public_url)
         rates = AdminRates(limits.admin_token_rate, limits.admin_address_rate)
-        self._admin = create_admin(services, self.health, Callers(gateways, rates, wrong_tokens))
+        callers = Callers(gateways, rates, wrong_tokens)
+        self._admin = create_admin(Backend(services, callers, self.health))
         self._background: asyncio.Task[None] | None = None
 
     @property

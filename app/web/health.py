@@ -8,12 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any
 
-from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
-
-from app import __version__, metrics
+from app import metrics
 from app.core.errors import MoorageError
 from app.db.engine import Database
 from app.db.generation import current_generation
@@ -23,7 +19,6 @@ from app.storage.blobstore import BlobStore
 Note = Callable[[], str | None]
 Origins = Callable[[], Awaitable[frozenset[str]]]
 _CHECK_S = 5.0
-_JSON: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
 
 
 class Health:
@@ -98,57 +93,3 @@ async def _checked(check: Callable[[], Awaitable[object]]) -> str:
     except TimeoutError:
         return f"no answer within {_CHECK_S:.0f} s"
     return "ok"
-
-
-def health_routes(health: Health) -> APIRouter:
-    """Return the routes that operators' tools ask."""
-    router = APIRouter(tags=["health"])
-
-    @router.head("/healthz", include_in_schema=False)
-    @router.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """Answer as long as the process runs."""
-        return {"status": "ok"}
-
-    @router.head("/readyz", include_in_schema=False)
-    @router.get(
-        "/readyz",
-        responses={503: {"description": "Requests can't be served", "content": _JSON}},
-    )
-    async def readyz() -> JSONResponse:
-        """Answer 200 if requests can be served here, 503 and the reason if not.
-
-        Notes say what an operator has to look at although requests are served.
-        """
-        checks = await health.readiness()
-        ready = all(result == "ok" for result in checks.values())
-        return JSONResponse(
-            {
-                "status": "ready" if ready else "not ready",
-                "checks": checks,
-                "notes": health.notes(),
-            },
-            status_code=200 if ready else 503,
-        )
-
-    @router.head("/version", include_in_schema=False)
-    @router.get("/version")
-    async def version() -> dict[str, str]:
-        """Tell which Moorage this is."""
-        return {"version": __version__}
-
-    @router.head("/metrics", include_in_schema=False)
-    @router.get(
-        "/metrics",
-        response_class=PlainTextResponse,
-        responses={200: {"content": {metrics.CONTENT_TYPE: {"schema": {"type": "string"}}}}},
-    )
-    async def exposition() -> Response:
-        """Return the metrics in Prometheus' text format."""
-        health.notes()
-        metrics.flush()
-        origins = await health.origins()
-        body = await asyncio.to_thread(lambda: metrics.render(origins=origins))
-        return Response(body, media_type=metrics.CONTENT_TYPE)
-
-    return router

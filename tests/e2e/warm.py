@@ -43,7 +43,9 @@ def _import_everything() -> None:
     import app.main
     import app.server
     import app.settings.reference
+    from app.web.admin.app import admin_routes
 
+    admin_routes().openapi()  # FastAPI makes its routes when they are first looked at
     _ = (rich.progress, rich.table, uvicorn.lifespan.on, uvloop, app.server, app.main)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.services.assembly import Services
 from app.web.admin.app import create_admin
-from app.web.admin.context import Callers
+from app.web.admin.context import Backend, Callers
 from app.web.health import Health
 from app.web.limits import AdminRates, WrongTokens
 from app.web.tenancy import Gateways
@@ -52,7 +52,7 @@ async def asking(services: Services, name: str) -> AsyncIterator[httpx.AsyncClie
     shared = services.shared
     health = Health(shared.db, shared.store, services.releases.keyring)
     callers = Callers(Gateways(()), AdminRates(1_000_000, 1_000_000), WrongTokens(1_000_000))
-    application = create_admin(services, health, callers)
+    application = create_admin(Backend(services, callers, health))
     _, secret = await services.tenants.tokens.create(name)
     transport = httpx.ASGITransport(app=application)
     async with httpx.AsyncClient(

@@ -1,5 +1,6 @@
 """The FastAPI application: routes, problem+json, request ids, body limit."""
 
+import functools
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
@@ -12,14 +13,14 @@ from starlette.exceptions import HTTPException
 from app import __version__, logs, metrics
 from app.core.errors import BadInputError, DeniedError, MoorageError, RateLimitedError
 from app.core.noun import CONTENT
-from app.services.assembly import Services
 from app.services.memory import MemoryBudget
 from app.services.refusals import Refusal
 from app.web.admin.answers import content_line
 from app.web.admin.audit import router as audit
-from app.web.admin.context import Callers, count_refusal, operator_of
+from app.web.admin.context import Backend, count_refusal, operator_of
 from app.web.admin.credentials import router as credentials
 from app.web.admin.document import router as document
+from app.web.admin.health import router as health
 from app.web.admin.jobs import router as jobs
 from app.web.admin.modules import router as modules
 from app.web.admin.openapi import AdminApi
@@ -32,7 +33,6 @@ from app.web.admin.sumdb import router as sumdb
 from app.web.admin.tenants import router as tenants
 from app.web.admin.tokens import router as tokens
 from app.web.connections import is_health
-from app.web.health import Health, health_routes
 from app.web.responses import retry_after_s, status_of
 from app.web.streaming import Message, Receive, Scope, Send
 from app.web.tenancy import client_block
@@ -60,8 +60,14 @@ def refused(status: int, detail: str) -> Response:
     return answer
 
 
-def create_admin(services: Services, health: Health, callers: Callers) -> Any:
+def create_admin(backend: Backend) -> Any:
     """Return the ASGI application for everything that is not Go-facing."""
+    return _Outer(admin_routes(), backend)
+
+
+@functools.cache
+def admin_routes() -> FastAPI:
+    """Return the routes; a process makes them once, whatever answers behind them."""
     api = AdminApi(
         title="Moorage",
         version=__version__,
@@ -69,14 +75,11 @@ def create_admin(services: Services, health: Health, callers: Callers) -> Any:
         docs_url=None,
         redoc_url=None,
     )
-    api.state.services, api.state.callers = services, callers
-    api.include_router(releases, prefix="/api/v1")
-    api.include_router(jobs, prefix="/api/v1")
-    for router in (tenants, tokens, credentials, ownership, audit):
+    for router in (releases, jobs, tenants, tokens, credentials, ownership, audit):
         api.include_router(router, prefix="/api/v1")
     for router in (rules, routes, modules, document, sumdb):
         api.include_router(router, prefix="/api/v1")
-    api.include_router(health_routes(health))
+    api.include_router(health)
     api.add_exception_handler(MoorageError, _on_moorage_error)
     api.add_exception_handler(RequestValidationError, _on_validation_error)
     api.add_exception_handler(HTTPException, _on_http_error)
@@ -91,9 +94,7 @@ def create_admin(services: Services, health: Health, callers: Callers) -> Any:
     async def root() -> Response:
         return RedirectResponse("/dl/")
 
-    return _Outer(
-        api, callers, services.modules.memory, services.shared.settings.limits.admin_body_bytes
-    )
+    return api
 
 
 async def _on_moorage_error(request: Request, error: Exception) -> Response:
@@ -145,15 +146,16 @@ async def _on_http_error(_: Request, error: Exception) -> Response:
 class _Outer:
     """Gives each request an id, limits its body and its address, counts and logs it."""
 
-    def __init__(
-        self, api: FastAPI, callers: Callers, memory: MemoryBudget, max_body_bytes: int
-    ) -> None:
+    def __init__(self, api: FastAPI, backend: Backend) -> None:
+        services = backend.services
         self._api = api
-        self._callers = callers
-        self._memory = memory
-        self._max_body_bytes = max_body_bytes
+        self._backend = backend
+        self._callers = backend.callers
+        self._memory = services.modules.memory
+        self._max_body_bytes = services.shared.settings.limits.admin_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = self._backend.attach(scope)
         request_id = token_hex(8)
         reset = logs.request_id.set(request_id)
         status, sent = 500, 0

@@ -12,11 +12,13 @@ from app.services.assembly import Services
 from app.services.authorization import require_admin
 from app.services.refusals import Refusal
 from app.web.credentials import presented_token
+from app.web.health import Health
 from app.web.limits import AdminRates, WrongTokens
 from app.web.streaming import Scope
 from app.web.tenancy import Gateways
 
 _OPERATOR_KEY = "moorage.operator"
+_BACKEND_KEY = "moorage.backend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,27 @@ class Callers:
         return self.gateways.client_behind(peer, scope["headers"])
 
 
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What stands behind the admin API, whose routes are the same in every process."""
+
+    services: Services
+    callers: Callers
+    health: Health
+
+    def attach(self, scope: Scope) -> Scope:
+        """Return the scope of a request that is answered from here."""
+        return {**scope, _BACKEND_KEY: self}
+
+
+def backend_of(request: Request) -> Backend:
+    """Return what a request is answered from."""
+    backend: Backend = request.scope[_BACKEND_KEY]
+    return backend
+
+
 async def _services(request: Request) -> Services:
-    services = request.app.state.services
-    if not isinstance(services, Services):
-        raise TypeError("the admin API was created without services")
-    return services
+    return backend_of(request).services
 
 
 Site = Annotated[Services, Depends(_services)]
@@ -71,7 +89,7 @@ Site = Annotated[Services, Depends(_services)]
 async def _caller(request: Request, services: Site) -> Principal:
     if operator_of(request.scope) is not None:
         return OPERATOR
-    headers, callers = request.scope["headers"], request.app.state.callers
+    headers, callers = request.scope["headers"], backend_of(request).callers
     try:
         principal = await services.tenants.tokens.authenticate(presented_token(headers))
     except UnauthenticatedError:
@@ -122,7 +140,7 @@ async def count_refusal(request: Request, kind: Refusal, why: str) -> None:
 
     A caller who is nobody is not counted there: whoever can reach the port could fill the log.
     """
-    services: Services = request.app.state.services
+    services = backend_of(request).services
     caller = await _known_caller(request, services)
     if caller is None:
         return
