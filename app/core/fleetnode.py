@@ -1,0 +1,136 @@
+"""A node of a fleet as the server sees it: facts, results, state.
+
+A node is one of a channel and of a group. It is identified by an id that the server made at its
+enrolment; its name is what people call it. Not here: rollouts (`rollout`), messages
+(`fleetmessages`).
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+MAX_FAILURES = 3
+"""Failures in a row that hold a node."""
+SILENT_INTERVALS = 3
+"""Intervals between check-ins without one, after which a node is silent."""
+RETRY = timedelta(minutes=5)
+"""Pause after a failure until the next grant; twice as long after the second failure in a row."""
+DEFAULT_GROUP = "default"
+
+
+class NodeState(StrEnum):
+    """A node's state; of several that hold, the first of RETIRED, HELD, SILENT … is shown."""
+
+    CURRENT = "current"
+    BEHIND = "behind"
+    UPDATING = "updating"
+    FAILED = "failed"
+    HELD = "held"
+    DRIFTED = "drifted"
+    SILENT = "silent"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One enrolled machine.
+
+    Attributes:
+        id: 16 random hex characters; given once, and never to another.
+        name: what people call it; not unique.
+        facts: what the node says of itself: os, arch, hostname, python, program.
+        current: the release that it runs, "go1.27.1"; "" before the first.
+        installed: releases that it has.
+        seen_revision: the newest revision of whose manifest it knows; 0 before the first.
+        is_drifted: its last check of the files found a difference.
+        seen_at: UTC; the last check-in.
+        clock_off_s: seconds by which the node's clock was ahead of the server's at the last
+            check-in.
+        failures: failed grants in a row.
+        failed_at: UTC; the last failure; None after a success.
+        failure: stage and reason of that failure, one line.
+        held: why it gets no grants; "" if it may get some.
+        grant: id of the grant without a result; "" for none.
+        retired_at: UTC; when its token stopped working.
+    """
+
+    id: str
+    name: str
+    channel: str
+    group: str = DEFAULT_GROUP
+    enrolled_at: datetime
+    facts: dict[str, str] = field(default_factory=dict)
+    current: str = ""
+    installed: tuple[str, ...] = ()
+    seen_revision: int = 0
+    is_drifted: bool = False
+    seen_at: datetime | None = None
+    clock_off_s: float = 0.0
+    failures: int = 0
+    failed_at: datetime | None = None
+    failure: str = ""
+    held: str = ""
+    grant: str = ""
+    retired_at: datetime | None = None
+
+
+def is_silent(node: Node, now: datetime, interval_s: float) -> bool:
+    """Whether a node has not checked in for three intervals."""
+    last = node.seen_at or node.enrolled_at
+    return now - last > timedelta(seconds=SILENT_INTERVALS * interval_s)
+
+
+def state_of(node: Node, offered: str, now: datetime, interval_s: float) -> NodeState:
+    """Return a node's state.
+
+    Args:
+        node: as recorded.
+        offered: the release that it should run, "go1.27.1"; "" where its channel has none.
+        now: UTC.
+        interval_s: seconds between two check-ins of a node.
+    """
+    if node.retired_at is not None:
+        return NodeState.RETIRED
+    if node.held:
+        return NodeState.HELD
+    if is_silent(node, now, interval_s):
+        return NodeState.SILENT
+    if node.is_drifted:
+        return NodeState.DRIFTED
+    if node.grant:
+        return NodeState.UPDATING
+    if node.failures:
+        return NodeState.FAILED
+    return NodeState.CURRENT if offered in ("", node.current) else NodeState.BEHIND
+
+
+def succeeded(node: Node) -> Node:
+    """Return a node after a grant that succeeded."""
+    return replace(node, failures=0, failed_at=None, failure="", grant="")
+
+
+def failed(node: Node, at: datetime, failure: str) -> Node:
+    """Return a node after a grant that failed; the third failure in a row holds the node.
+
+    Args:
+        node: before.
+        at: UTC.
+        failure: stage and reason, one line.
+    """
+    failures = node.failures + 1
+    held = node.held
+    if failures >= MAX_FAILURES and not held:
+        held = f"{failures} failures in a row; the last: {failure}"
+    return replace(node, failures=failures, failed_at=at, failure=failure, grant="", held=held)
+
+
+def released(node: Node) -> Node:
+    """Return a node that may get grants again; its failures are forgotten."""
+    return replace(node, held="", failures=0, failed_at=None, failure="")
+
+
+def retry_at(node: Node) -> datetime | None:
+    """Return the moment from which a node that failed may get its next grant; None is any time."""
+    if node.failed_at is None:
+        return None
+    return node.failed_at + RETRY * node.failures
