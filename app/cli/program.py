@@ -16,6 +16,7 @@ from app.cli.credential import credential
 from app.cli.explain import explain, refresh
 from app.cli.fsck import fsck
 from app.cli.group import Group
+from app.cli.job import job
 from app.cli.output import complain, exit_for
 from app.cli.owner import owner
 from app.cli.releases import releases
@@ -51,6 +52,7 @@ program.command()(explain)
 program.command()(refresh)
 program.command("apply")(apply)
 program.add_typer(audit, cls=Group)
+program.add_typer(job, cls=Group)
 program.command()(completion)
 
 _LOCAL_COMMANDS = ("serve", "migrate", "config", "fsck", "completion")

@@ -1,19 +1,28 @@
 """`moorage releases`: what is mirrored, and mirroring more."""
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
 from app.cli import releases_text as text
 from app.cli.api import path_of
 from app.cli.group import Group
+from app.cli.job import followed
 from app.cli.output import Exit, complain, emit
 from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all, local
 from app.core.errors import KeyringError
+from app.core.releasename import is_filename
 
-_POLL_S = 1.0
+_Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[VERSION|FILE]...",
+        show_default=False,
+        help="Instead of the selection: 1.27.1, 1.27 (its newest patch), or a file's name.",
+    ),
+]
 
 releases = typer.Typer(name="releases", help="Mirror and verify Go releases.", no_args_is_help=True)
 keys = typer.Typer(name="keys", help="The key that signatures are judged by.", no_args_is_help=True)
@@ -21,18 +30,23 @@ releases.add_typer(keys, cls=Group)
 
 
 @releases.command()
-def plan(server_url: ServerUrl = None, as_json: Json = False) -> None:
+def plan(names: _Names = None, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Tell what `sync` would fetch, how many bytes, and why each file is chosen."""
-    result = ask(server_url, "GET", "/releases/plan")
+    query = urlencode([("name", name) for name in names or []])
+    result = ask(server_url, "GET", f"/releases/plan?{query}" if query else "/releases/plan")
     emit(result, as_json, text.plan)
     if result["index_error"]:
         complain(f"the index could not be read anew: {result['index_error']}")
 
 
 @releases.command()
-def sync(server_url: ServerUrl = None, as_json: Json = False) -> None:
-    """Mirror the selection: fetch, verify and store what is missing."""
-    result = _sync_there(server_url) if server_url else _sync_here()
+def sync(names: _Names = None, server_url: ServerUrl = None, as_json: Json = False) -> None:
+    """Mirror the selection, or what is named: fetch, verify and store what is missing.
+
+    Of a named release, the selected platforms and kinds are mirrored; a named file whatever is
+    selected.
+    """
+    result = _sync_there(server_url, names or []) if server_url else _sync_here(names or [])
     emit(result, as_json, text.synced)
     if result["index_error"]:
         complain(f"the index could not be read anew: {result['index_error']}")
@@ -40,28 +54,26 @@ def sync(server_url: ServerUrl = None, as_json: Json = False) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-def _sync_here() -> Any:
+def _sync_here(names: list[str]) -> Any:
     from app.cli.progress import downloads
     from app.core.principal import OPERATOR
     from app.services.releases.sync import sync_report
 
     with downloads() as report:
         return sync_report(
-            local(lambda services: services.releases.sync.sync(actor=OPERATOR.actor, report=report))
+            local(
+                lambda services: services.releases.sync.sync(
+                    names, actor=OPERATOR.actor, report=report
+                )
+            )
         )
 
 
-def _sync_there(server_url: str) -> Any:
+def _sync_there(server_url: str, names: list[str]) -> Any:
     with admin_api(server_url) as api:
-        job = api.ask("POST", "/releases/sync")
+        job = api.ask("POST", "/releases/sync", {"names": names})
         complain(f"job {job['id']} was queued; waiting for it (Ctrl-C leaves it running)")
-        try:
-            while job["state"] in {"queued", "running"}:
-                time.sleep(_POLL_S)
-                job = api.ask("GET", path_of("jobs", job["id"]))
-        except KeyboardInterrupt:
-            complain("interrupted; the job goes on there")
-            raise typer.Exit(Exit.INTERRUPTED) from None
+        job = followed(api, job)
     if job["state"] == "failed":
         complain(job["result"]["error"])
         raise typer.Exit(Exit.FAILED)
@@ -82,7 +94,7 @@ def list_releases(
 @releases.command()
 def show(name: str, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Show a release ("1.27.1"), or one file with its verdict and where it came from."""
-    is_file = name.endswith((".gz", ".zip", ".msi", ".pkg"))
+    is_file = is_filename(name)
     path = path_of("releases", "files", name) if is_file else path_of("releases", name)
     result = ask(server_url, "GET", path)
     emit(result, as_json, text.file if is_file else text.release)

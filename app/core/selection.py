@@ -6,14 +6,15 @@ the index (`gorelease`), fetching (`services/releases`).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
 from app.core import goversion
-from app.core.errors import BadInputError
+from app.core.errors import BadInputError, UnknownError
 from app.core.gorelease import ARM_NAMES, Release, ReleaseFile, ReleaseFileKind, ReleaseIndex
 from app.core.goversion import GoVersion
+from app.core.releasename import is_filename, near_file, near_release
 
 _MINOR = re.compile(r"[0-9]+\.[0-9]+")
 
@@ -75,6 +76,65 @@ def select(index: ReleaseIndex, selection: Selection) -> tuple[SelectedRelease, 
         for file in release.files
         if _is_selected(file, selection)
     )
+
+
+def select_named(
+    index: ReleaseIndex, selection: Selection, names: Iterable[str]
+) -> tuple[SelectedRelease, ...]:
+    """Return the files that people name, in the order of the names.
+
+    Args:
+        index: has all of them.
+        selection: of a release, its platforms and kinds are taken.
+        names: of files ("go1.27.1.linux-amd64.tar.gz"), which are taken whatever the selection
+            says, and of releases as in pins: "1.21" is its newest patch, "go1.21.5" itself.
+
+    Raises:
+        UnknownError: the index has no such file or release, or the release has no file of the
+            selection; the message says what may be meant.
+    """
+    chosen: dict[str, SelectedRelease] = {}
+    for name in names:
+        files = (
+            [_file_named(index, name)] if is_filename(name) else _of_release(index, selection, name)
+        )
+        for file in files:
+            chosen.setdefault(file.filename, SelectedRelease(file, f"named by {name}"))
+    return tuple(chosen.values())
+
+
+def _file_named(index: ReleaseIndex, name: str) -> ReleaseFile:
+    files = (file for release in index.releases for file in release.files)
+    file = next((file for file in files if file.filename == name), None)
+    if file is not None:
+        return file
+    try:
+        nearest = near_file(index.releases, name)
+    except BadInputError:
+        nearest = None
+    raise _unknown("file", name, nearest)
+
+
+def _of_release(index: ReleaseIndex, selection: Selection, name: str) -> list[ReleaseFile]:
+    try:
+        release = _pinned_release(index, name)
+    except BadInputError:
+        release = None
+    if release is None:
+        raise _unknown("release", name, near_release(index.releases, name))
+    files = [file for file in release.files if _is_selected(file, selection)]
+    if not files:
+        raise UnknownError(
+            f"{release.version} has no file of the selected platforms and kinds "
+            "(MOORAGE_RELEASES__SELECT__…); name a file, "
+            f"`moorage releases show {release.version}` lists them"
+        )
+    return files
+
+
+def _unknown(kind: str, name: str, nearest: str | None) -> UnknownError:
+    meant = f"; did you mean {nearest}?" if nearest else "; see `moorage releases list --all`"
+    return UnknownError(f"no {kind} {name[:100]!a} in the release index{meant}")
 
 
 def unmatched_pins(index: ReleaseIndex, selection: Selection) -> tuple[str, ...]:

@@ -15,11 +15,12 @@ from urllib.parse import parse_qs
 
 from app import logs, metrics
 from app.core.errors import BadInputError, MoorageError, OverloadedError, UnknownError
-from app.core.gorelease import FileName, newest_supported, parse_filename
+from app.core.gorelease import newest_supported, parse_filename
 from app.core.goversion import minor_of
 from app.core.releasefile import FileRecord
 from app.core.releaseindex import render_index
 from app.core.releaselist import render_history, render_refs, render_version
+from app.core.releasename import near_names
 from app.core.urlpath import decode
 from app.services.flight import Flight
 from app.services.releases.catalog import Catalog, CatalogReader
@@ -325,18 +326,9 @@ def _absent(name: str, catalog: Catalog) -> UnknownError:
     if _HEX.fullmatch(name):
         return UnknownError(f"no release file has the SHA-256 {name}; see /dl/SHA256SUMS")
     text = f"there is no Go release file {name} in the release index"
-    near = (catalog.records.get(n) for n in _near_names(parse_filename(name)))
+    near = (catalog.records.get(n) for n in near_names(parse_filename(name)))
     offered = next((r.file.filename for r in near if r is not None and catalog.offers(r)), None)
     return UnknownError(f"{text}; did you mean {offered}?" if offered else f"{text}; see /dl/")
-
-
-def _near_names(name: FileName) -> list[str]:
-    """Return names of the same file for people who leave ".0" out, or add it.
-
-    From Go 1.21 on the first release of a minor is "go1.21.0", before it was "go1.20".
-    """
-    versions = [f"{name.version}.0", name.version.removesuffix(".0")]
-    return [f"{version}.{name.platform}.{name.suffix}" for version in versions]
 
 
 def _listing(catalog: Catalog, request: DownloadRequest) -> Answer:

@@ -5,6 +5,7 @@ import re
 import select
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -162,17 +163,52 @@ def test_a_sync_through_a_server_can_be_left_and_goes_on_there(
     fake.fault(f"/go/{NAME}", Fault.stall("half"))
     with warm.serve(site) as server:
         client = Site(site.folder, {"MOORAGE_TOKEN": server.token, "LC_ALL": "C.UTF-8"})
-        run = warm.start(client, "releases", "sync", "--server", server.url)
+        run = warm.start(client, "releases", "sync", "go1.99", "--server", server.url)
         fake.wait_until(lambda: fake.stalled == 1)
+        wait_until(lambda: jobs(site, warm)[0]["progress"]["current"] == [NAME], "the progress")
+        [job] = jobs(site, warm)
+        assert job["names"] == ["go1.99"]
+        assert 0 < job["progress"]["done_bytes"] < job["progress"]["total_bytes"]
+        for command in (("job", "list"), ("job", "show", job["id"])):
+            here = warm.run(site, *command)
+            assert here == warm.run(client, *command, "--server", server.url)
+            assert "running" in here.out
+            assert "0 of 1 files, " in here.out
         run.send(signal.SIGINT)
         ended = run.wait()
         assert ended.code == 130
         assert "was queued" in ended.err
-        assert "interrupted; the job goes on there" in ended.err
+        assert f"the job goes on there, see `moorage job show {job['id']}`" in ended.err
         assert "Traceback" not in ended.err
         fake.release()
+        done = warm.run(client, "job", "show", job["id"], "--wait", "--server", server.url)
+        assert (done.code, done.err) == (0, "")
+        assert f"fetched  {NAME}\n1 fetched, 0 were here, 0 failed\n" in done.out
         wait_until(lambda: server.get(f"/dl/{NAME}").status == 200, "the file")
     assert fake.hits[f"/go/{NAME}"] == 1
+
+
+def jobs(site: Site, warm: Warm) -> Any:
+    return warm.run(site, "job", "list", "--json").json
+
+
+def test_a_job_that_failed_is_shown_with_its_reason(
+    site: Site, warm: Warm, fake: FakeGodev, put_release
+) -> None:
+    put_release()
+    with warm.serve(site) as server:
+        client = Site(site.folder, {"MOORAGE_TOKEN": server.token, "LC_ALL": "C.UTF-8"})
+        fake.fault(f"/go/{NAME}", Fault.flip_byte("half"), times=None)
+        far = ("--server", server.url)
+        assert warm.run(client, "releases", "sync", *far).code == 1
+        [job] = jobs(site, warm)
+        shown = warm.run(client, "job", "show", job["id"], "--wait", *far)
+        assert shown.code == 1
+        assert re.search(rf"^failed +.*{re.escape(NAME)}.*SHA-256", shown.out, re.MULTILINE)
+        wrong = warm.run(client, "releases", "sync", "1.99.7", *far)
+        assert (wrong.code, wrong.out) == (1, "")
+        assert "did you mean go1.99.1?" in wrong.err
+        assert len(jobs(site, warm)) == 1
 
 
 def test_a_pin_that_matches_nothing_is_told(site: Site, warm: Warm, put_release) -> None:

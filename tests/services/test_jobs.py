@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from app.core import errors
-from app.core.job import JobState
+from app.core.job import Job, JobProgress, JobState, Watch
 from app.db.audit import AuditLog
 from app.db.engine import Database
 from app.services.assembly import Services
@@ -23,27 +23,47 @@ class Bench:
     db: Database
     clock: WallClock
     done: list[str] = field(default_factory=list)
+    progress: JobProgress = field(default_factory=JobProgress)
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    pauses: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
+    next_write: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
 
     def service(self) -> JobService:
         return JobService(
             self.db,
-            {"good": self.good, "bad": self.bad, "slow": self.slow, "broken": self.broken},
+            {
+                "good": self.good,
+                "bad": self.bad,
+                "slow": self.slow,
+                "broken": self.broken,
+                "counted": self.counted,
+            },
             self.clock,
+            self.pause,
         )
 
-    async def good(self, actor: str) -> object:
-        self.done.append(actor)
+    async def pause(self) -> None:
+        self.pauses.put_nowait(None)
+        await self.next_write.get()
+
+    async def good(self, job: Job, watch: Watch) -> object:
+        self.done.append(job.actor)
         self.clock.advance(seconds=5)
         return {"did": ["this", 1]}
 
-    async def bad(self, actor: str) -> object:
+    async def bad(self, job: Job, watch: Watch) -> object:
         raise errors.UpstreamError("https://go.dev is down", origin="https://go.dev")
 
-    async def broken(self, actor: str) -> object:
+    async def broken(self, job: Job, watch: Watch) -> object:
         raise ZeroDivisionError("secret detail")
 
-    async def slow(self, actor: str) -> object:
+    async def slow(self, job: Job, watch: Watch) -> object:
         await asyncio.Event().wait()
+        return None
+
+    async def counted(self, job: Job, watch: Watch) -> object:
+        watch(lambda: self.progress)
+        await self.may_end.wait()
         return None
 
 
@@ -65,6 +85,47 @@ async def test_a_job_is_queued_run_and_its_result_recorded(bench: Bench) -> None
     assert (done.state, json.loads(done.result)) == (JobState.DONE, {"did": ["this", 1]})
     assert (done.started_at, done.finished_at) == (started_at, bench.clock())
     assert bench.done == ["token:00"]
+
+
+async def test_a_job_serves_only_who_asks_for_the_same_names(bench: Bench) -> None:
+    jobs = bench.service()
+    everything = await jobs.ask_for("good", "cli")
+    one = await jobs.ask_for("good", "cli", ("go1.99.1", "go1.98.1"))
+    assert (everything.names, one.names) == ((), ("go1.98.1", "go1.99.1"))
+    assert await jobs.ask_for("good", "cli", ("go1.98.1", "go1.99.1", "go1.98.1")) == one
+    assert await jobs.ask_for("good", "cli") == everything
+    assert await jobs.get(one.id) == one
+
+
+async def test_the_progress_of_a_running_job_is_written_down_and_stays(bench: Bench) -> None:
+    jobs = bench.service()
+    job = await jobs.ask_for("counted", "cli")
+    assert job.progress is None
+    running = asyncio.ensure_future(jobs.run_next())
+    await bench.pauses.get()
+    for number in (1, 2):
+        bench.progress = JobProgress(3, number, 0, 300, 100 * number, ("go1.99.1.src.tar.gz",))
+        bench.next_write.put_nowait(None)
+        await bench.pauses.get()
+        now = await jobs.get(job.id)
+        assert (now.state, now.progress) == (JobState.RUNNING, bench.progress)
+    bench.progress = JobProgress(3, 2, 1, 300, 200)
+    bench.may_end.set()
+    assert await running
+    ended = await jobs.get(job.id)
+    assert (ended.state, ended.progress) == (JobState.DONE, bench.progress)
+
+
+async def test_a_list_of_jobs_begins_with_the_newest(bench: Bench) -> None:
+    jobs, by_age = bench.service(), []
+    for number in range(3):
+        by_age.append(await jobs.ask_for("good", "cli", (str(number),)))
+        bench.clock.advance(seconds=number)  # the first two at the same time
+    by_age.sort(key=lambda job: (job.created_at, job.id), reverse=True)
+    assert await jobs.page() == by_age
+    page = await jobs.page(limit=2)
+    assert page == by_age[:2]
+    assert await jobs.page(after=(page[-1].created_at, page[-1].id)) == by_age[2:]
 
 
 async def test_without_a_job_there_is_nothing_to_run(bench: Bench) -> None:

@@ -45,6 +45,7 @@ EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
     ("GET", "/api/v1/releases/files/{filename}"): (PUBLIC, {200}),
     ("POST", "/api/v1/releases/files/{filename}/verify"): (ADMIN, {200}),
     ("GET", "/api/v1/releases/{version}"): (PUBLIC, {200}),
+    ("GET", "/api/v1/jobs"): (ADMIN, {200}),
     ("GET", "/api/v1/jobs/{job_id}"): (ADMIN, {404}),
     ("GET", "/api/v1/tenants"): (OWN, {200}),
     ("POST", "/api/v1/tenants"): (ADMIN, {201}),

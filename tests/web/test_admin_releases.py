@@ -175,6 +175,37 @@ async def test_a_sync_is_a_job_that_reaches_done_and_lists_its_result(
         assert of(await site.ask(f"{RELEASES}/files/{name}"))["state"] == state
 
 
+async def test_a_sync_of_what_is_named_is_a_job_about_those_names(
+    start_site: StartSite, put: Put
+) -> None:
+    name, _ = put("go1.97.1")
+    put("go1.99.1")
+    site = await start_site()
+    plan = of(await site.admin(f"{RELEASES}/plan?name=1.97&name={name}"))
+    assert [(f["filename"], f["reason"]) for f in plan["files"]] == [(name, "named by 1.97")]
+    body = json.dumps({"names": ["1.97"]}).encode()
+    job = of(await site.admin(f"{RELEASES}/sync", "POST", body=body), 202)
+    everything = of(await site.admin(f"{RELEASES}/sync", "POST", body=b"{}"), 202)
+    assert (job["names"], everything["names"], job["progress"]) == (["1.97"], [], None)
+    first = of(await site.admin("/api/v1/jobs?limit=1"))
+    rest = of(await site.admin(f"/api/v1/jobs?limit=1&cursor={first['next_cursor']}"))
+    assert first["items"] + rest["items"] == [everything, job]
+    assert rest["next_cursor"] is None
+    is_problem(await site.admin("/api/v1/jobs?cursor=WyJhIiwiYiJd"), 400)
+
+
+async def test_a_sync_of_a_name_that_no_index_has_is_no_job(
+    start_site: StartSite, put: Put
+) -> None:
+    put("go1.97.1")
+    site = await start_site()
+    body = json.dumps({"names": ["1.97.2"]}).encode()
+    problem = is_problem(await site.admin(f"{RELEASES}/sync", "POST", body=body), 404)
+    assert "did you mean go1.97.1?" in problem["detail"]
+    is_problem(await site.admin(f"{RELEASES}/plan?name=1.97.2"), 404)
+    assert of(await site.admin("/api/v1/jobs"))["items"] == []
+
+
 async def test_a_plan_says_what_a_sync_would_fetch_and_why(start_site: StartSite, put: Put) -> None:
     name, data = put("go1.99.1")
     site = await start_site(releases={"select": {"pins": ["go1.5.1"]}})

@@ -56,7 +56,7 @@ class Progress:
     """The progress of one file.
 
     Attributes:
-        phase: "fetch", "verify", "done" or "failed".
+        phase: "wait", "fetch", "verify", "done" or "failed".
     """
 
     filename: str

@@ -4,7 +4,8 @@ A second run downloads nothing twice, because `Ingestion.ensure` returns at once
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from app import logs
 from app.core.errors import (
@@ -15,13 +16,15 @@ from app.core.errors import (
     UpstreamError,
 )
 from app.core.gorelease import ReleaseIndex, SkippedEntries, Support
+from app.core.job import Job, JobProgress, Watch
 from app.core.releasefile import FileRecord
-from app.core.selection import Selection, select, unmatched_pins
+from app.core.selection import Selection, select, select_named, unmatched_pins
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
-from app.services.releases.policy import Report, silent
+from app.services.releases.policy import Progress, Report, silent
 
+_CURRENT = 8  # names of files in a job's progress
 _log = logs.get("sync")
 
 
@@ -98,10 +101,17 @@ class ReleaseSync:
         self._ingestion = ingestion
         self._selection = selection
 
-    async def plan(self, *, refresh: bool = True) -> tuple[SyncPlan, str]:
+    async def plan(
+        self, names: Sequence[str] = (), *, refresh: bool = True
+    ) -> tuple[SyncPlan, str]:
         """Return the plan, and why the index could not be read anew ("" if it was).
 
+        Args:
+            names: releases and files, as `select_named` takes them; without them the selection.
+            refresh: False plans by the index as it was last read.
+
         Raises:
+            UnknownError: the index has nothing of a name.
             UpstreamError: the index was never read and can't be now.
         """
         error = ""
@@ -117,12 +127,18 @@ class ReleaseSync:
             skipped = await self._reader.skipped()
         except (StorageError, UpstreamError) as trouble:
             error = error or str(trouble)
-        return self._make_plan(await self._catalog.current(fresh=True), skipped), error
+        return self._make_plan(await self._catalog.current(fresh=True), skipped, names), error
 
-    def _make_plan(self, catalog: Catalog, skipped: tuple[SkippedEntries, ...]) -> SyncPlan:
+    def _make_plan(
+        self, catalog: Catalog, skipped: tuple[SkippedEntries, ...], names: Sequence[str]
+    ) -> SyncPlan:
         index = ReleaseIndex(catalog.all_releases)
         try:
-            chosen = select(index, self._selection)
+            chosen = (
+                select_named(index, self._selection, names)
+                if names
+                else select(index, self._selection)
+            )
         except BadInputError as error:
             raise AssertionError("settings let a malformed pin through") from error
         files = []
@@ -132,15 +148,24 @@ class ReleaseSync:
             files.append(
                 PlannedFile(record, catalog.support(record.file.version), choice.reason, refusal)
             )
-        return SyncPlan(tuple(files), tuple(unmatched_pins(index, self._selection)), skipped)
+        unmatched = () if names else tuple(unmatched_pins(index, self._selection))
+        return SyncPlan(tuple(files), unmatched, skipped)
 
-    async def sync(self, *, actor: str = "system", report: Report = silent) -> SyncResult:
-        """Mirror the selection; a file that fails doesn't stop the others.
+    async def sync(
+        self, names: Sequence[str] = (), *, actor: str = "system", report: Report = silent
+    ) -> SyncResult:
+        """Mirror the selection, or what is named; a file that fails doesn't stop the others.
+
+        Args:
+            names: as in `plan`.
+            actor: for the audit rows.
+            report: is called with the progress of each file, first with the phase "wait".
 
         Raises:
+            UnknownError: the index has nothing of a name.
             UpstreamError: the index was never read and can't be now.
         """
-        plan, index_error = await self.plan()
+        plan, index_error = await self.plan(names)
         present = tuple(
             p.record.file.filename
             for p in plan.files
@@ -152,30 +177,64 @@ class ReleaseSync:
         policy = self._ingestion.policy
         turns = asyncio.Semaphore(max(1, min(policy.parallel, policy.max_queue)))
 
-        async def mirror_file(filename: str) -> None:
+        async def mirror_file(filename: str, size_bytes: int) -> None:
+            # A client may have begun the file's ingestion, which then reports to nobody here.
             try:
                 async with turns:
                     await self._ingestion.ensure(filename, forced=True, report=report, actor=actor)
                 fetched.append(filename)
+                report(Progress(filename, "done", size_bytes, size_bytes))
             except MoorageError as error:
                 failed.append((filename, str(error)))
+                report(Progress(filename, "failed", 0, size_bytes))
 
         async with asyncio.TaskGroup() as group:
             for planned in plan.files:
-                name = planned.record.file.filename
-                if planned.refusal is None and name not in present:
-                    group.create_task(mirror_file(name))
-        chosen = frozenset(p.record.file.filename for p in plan.files)
-        await self._ingestion.judge_again(actor, skip=chosen)
+                file = planned.record.file
+                if planned.refusal is None and file.filename not in present:
+                    report(Progress(file.filename, "wait", 0, file.size_bytes))
+                    group.create_task(mirror_file(file.filename, file.size_bytes))
+        if not names:
+            chosen = frozenset(p.record.file.filename for p in plan.files)
+            await self._ingestion.judge_again(actor, skip=chosen)
         _log.info("sync done", fetched=len(fetched), present=len(present), failed=len(failed))
         return SyncResult(
             tuple(sorted(fetched)), present, tuple(sorted(failed)), plan.unmatched_pins, index_error
         )
 
 
-async def run_sync(sync: ReleaseSync, actor: str) -> dict[str, object]:
-    """Mirror the selection; return a report for JSON."""
-    return sync_report(await sync.sync(actor=actor))
+class _Tally:
+    """Adds up the progress of all files."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, Progress] = {}
+
+    def add(self, progress: Progress) -> None:
+        """Take the progress of one file."""
+        before = self._files.get(progress.filename)
+        if before is not None and not progress.total_bytes:
+            progress = replace(progress, total_bytes=before.total_bytes)
+        self._files[progress.filename] = progress
+
+    def progress(self) -> JobProgress:
+        """Return how far all files are."""
+        files = self._files.values()
+        current = (f.filename for f in files if f.phase in ("fetch", "verify"))
+        return JobProgress(
+            files=len(files),
+            files_done=sum(f.phase == "done" for f in files),
+            files_failed=sum(f.phase == "failed" for f in files),
+            total_bytes=sum(f.total_bytes for f in files),
+            done_bytes=sum(f.done_bytes for f in files),
+            current=tuple(sorted(current)[:_CURRENT]),
+        )
+
+
+async def run_sync(sync: ReleaseSync, job: Job, watch: Watch) -> dict[str, object]:
+    """Mirror the selection, or what the job names; return a report for JSON."""
+    tally = _Tally()
+    watch(tally.progress)
+    return sync_report(await sync.sync(job.names, actor=job.actor, report=tally.add))
 
 
 def sync_report(result: SyncResult) -> dict[str, object]:

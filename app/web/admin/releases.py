@@ -12,7 +12,8 @@ from app.core.errors import (
     UnknownError,
     VerificationError,
 )
-from app.core.goversion import is_valid, minor_of, sort_key
+from app.core.goversion import sort_key
+from app.core.releasename import near_release
 from app.services.assembly import Services
 from app.services.jobs import SYNC
 from app.services.releases.keyring import read_export, signing_subkeys
@@ -20,13 +21,16 @@ from app.upstream.gpg import builtin_key
 from app.web.admin.context import PlatformAdmin, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.releases import (
+    NAMES_MAX,
     FileOut,
     JobOut,
     KeyringChangeOut,
     KeyringIn,
     KeyringOut,
     PlanOut,
+    ReleaseName,
     ReleaseOut,
+    SyncIn,
     change_out,
     file_out,
     job_out,
@@ -47,6 +51,11 @@ _UPSTREAM: _Responses = {
     status: {**_PROBLEM, "description": "The upstream could not be used"}
     for status in (502, 503, 504)
 }
+
+_Names = Annotated[
+    tuple[ReleaseName, ...],
+    Query(max_length=NAMES_MAX, description="Files and releases; without one, the selection"),
+]
 
 router = APIRouter(tags=["releases"])
 
@@ -71,17 +80,20 @@ async def list_releases(
     return Page[ReleaseOut](items=page, next_cursor=page[-1].version if more and page else None)
 
 
-@router.get("/releases/plan", responses={**_REFUSED, **_UPSTREAM})
-async def plan(services: Site, _: PlatformAdmin) -> PlanOut:
-    """Tell what a sync would fetch, and why; reads the index first."""
-    planned, index_error = await services.releases.sync.plan()
+@router.get("/releases/plan", responses={**_REFUSED, **_UNKNOWN, **_UPSTREAM})
+async def plan(services: Site, _: PlatformAdmin, name: _Names = ()) -> PlanOut:
+    """Tell what a sync would fetch, of the selection or of what is named; reads the index first."""
+    planned, index_error = await services.releases.sync.plan(name)
     return plan_out(planned, index_error)
 
 
-@router.post("/releases/sync", status_code=202, responses=_REFUSED)
-async def sync(services: Site, admin: PlatformAdmin) -> JobOut:
-    """Queue a sync of the selection; ask for the job to see how it goes."""
-    return job_out(await services.upkeep.jobs.ask_for(SYNC, admin.actor))
+@router.post("/releases/sync", status_code=202, responses={**_REFUSED, **_UNKNOWN, **_UPSTREAM})
+async def sync(services: Site, admin: PlatformAdmin, body: SyncIn | None = None) -> JobOut:
+    """Queue a sync of the selection, or of what is named; ask for the job to see how it goes."""
+    names = body.names if body is not None else ()
+    if names:
+        await services.releases.sync.plan(names)  # what no index has is refused at once
+    return job_out(await services.upkeep.jobs.ask_for(SYNC, admin.actor, names))
 
 
 @router.get("/releases/keys")
@@ -170,15 +182,10 @@ async def show_release(services: Site, version: str) -> ReleaseOut:
     name = version if version.startswith("go") else f"go{version}"
     release = release_out(catalog, name)
     if release is None:
-        newest = next((r.version for r in catalog.all_releases if _is_of(name, r.version)), None)
+        newest = near_release(catalog.all_releases, version)
         meant = f"did you mean {newest}? " if newest else ""
         raise UnknownError(
             f"no release {name[:40]} in the index as it was last read; {meant}"
             "`moorage releases list --all` shows what is, `moorage releases plan` reads it anew"
         )
     return release
-
-
-def _is_of(minor: str, version: str) -> bool:
-    """Whether a release is one of a minor or of an earlier patch's: "go1.23", "go1.23.4"."""
-    return is_valid(minor.removeprefix("go")) and minor_of(minor) == minor_of(version)

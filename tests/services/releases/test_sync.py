@@ -1,8 +1,12 @@
 """Mirroring a selection: what is chosen and why, fetched once, one failure stopping nobody."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+
 import pytest
 
 from app.core import errors
+from app.core.job import Job, JobProgress, JobState
 from app.core.releasefile import FileState
 from app.services.assembly import Services
 from app.services.jobs import SYNC
@@ -267,7 +271,9 @@ async def test_a_sync_as_a_job_reports_what_json_can_hold(
     quick = rewire(await start_services(releases={"select": select}))
     newest, older = linux("go1.99.2", "go1.99.1")
     fake.fault(f"/go/{older}", Fault.status(404), times=None)
-    report = await run_sync(quick.releases.sync, "token:00")
+    job = Job("0" * 16, SYNC, JobState.RUNNING, "token:00", datetime.now(UTC))
+    watched: list[Callable[[], JobProgress]] = []
+    report = await run_sync(quick.releases.sync, job, watched.append)
     [failed] = report.pop("failed")  # type: ignore[misc]
     assert report == {
         "fetched": [newest],
@@ -276,4 +282,78 @@ async def test_a_sync_as_a_job_reports_what_json_can_hold(
         "index_error": "",
     }
     assert failed["filename"] == older
+    [tell] = watched
+    size_bytes = len(published[newest])
+    total_bytes = size_bytes + len(published[older])
+    assert tell() == JobProgress(2, 1, 1, total_bytes, size_bytes)
     assert SYNC == "releases.sync"
+
+
+NAMED = {
+    "a release": (["go1.97.9"], linux("go1.97.9")),
+    "without go": (["1.97.9"], linux("go1.97.9")),
+    "a minor": (["1.21"], linux("go1.21.5")),
+    "a file of no selected platform": (
+        [archive_name("go1.97.9", "windows")],
+        [archive_name("go1.97.9", "windows")],
+    ),
+    "one of them twice": (
+        ["1.97", archive_name("go1.97.9"), "go1.100rc1"],
+        linux("go1.97.9", "go1.100rc1"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("names", "files"), NAMED.values(), ids=NAMED)
+async def test_named_releases_and_files_are_mirrored_and_nothing_else(
+    start_services: MakeServices,
+    published: dict[str, bytes],
+    fake: FakeGodev,
+    names: list[str],
+    files: list[str],
+) -> None:
+    select = {**MINE, "kinds": ["archive"], "pins": ["1.3"], "on_demand": False}
+    services = await start_services(releases={"select": select, "sha256_only": ["zip"]})
+    plan, _ = await services.releases.sync.plan(names)
+    assert [p.record.file.filename for p in plan.files] == files
+    result = await services.releases.sync.sync(names)
+    assert (sorted(files), ()) == (list(result.fetched), result.failed)
+    assert result.unmatched_pins == ()
+    assert set(archives_asked_for(fake)) == {f"/go/{name}" for name in files}
+
+
+UNKNOWN_NAMES = {
+    "v1.99.2": "did you mean go1.99.2",
+    "go1.99.3": "did you mean go1.99.2",
+    "1.99.0": "did you mean go1.99.2",
+    "go1.21rc9": "did you mean go1.21.5",
+    "1.42": "moorage releases list --all",
+    "latest": "moorage releases list --all",
+    archive_name("go1.99.2").replace("amd64", "adm64"): f"did you mean {archive_name('go1.99.2')}",
+    archive_name("go1.99"): f"did you mean {archive_name('go1.99.2')}",
+    "nonsense.zip": "moorage releases list --all",
+}
+
+
+@pytest.mark.parametrize(("name", "hint"), UNKNOWN_NAMES.items(), ids=UNKNOWN_NAMES)
+async def test_a_name_that_no_index_has_is_refused_with_what_may_be_meant(
+    start_services: MakeServices,
+    published: dict[str, bytes],
+    fake: FakeGodev,
+    name: str,
+    hint: str,
+) -> None:
+    services = await start_services(releases={"select": MINE})
+    with pytest.raises(errors.UnknownError, match=hint) as refused:
+        await services.releases.sync.sync(["1.97", name])
+    assert name in str(refused.value)
+    assert archives_asked_for(fake) == {}
+
+
+async def test_a_release_without_a_selected_file_is_refused(
+    start_services: MakeServices, published: dict[str, bytes]
+) -> None:
+    select = {"os": ["plan9"], "arch": ["amd64"], "kinds": ["archive"]}
+    services = await start_services(releases={"select": select})
+    with pytest.raises(errors.UnknownError, match=r"no file of the selected platforms"):
+        await services.releases.sync.sync(["1.97"])

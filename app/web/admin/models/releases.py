@@ -1,7 +1,9 @@
 """Releases, keys and jobs."""
 
 import json
+from dataclasses import asdict
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import Field
 
@@ -12,6 +14,9 @@ from app.services.releases.catalog import Catalog
 from app.services.releases.keyring import KeyringChange
 from app.services.releases.sync import SyncPlan
 from app.web.admin.models.base import In, Out
+
+NAMES_MAX = 100  # of one sync
+ReleaseName = Annotated[str, Field(max_length=100, pattern=r"^[\x21-\x7e]+$")]
 
 
 class VerdictOut(Out):
@@ -150,15 +155,43 @@ class KeyringIn(In):
     replace: bool = False
 
 
+class SyncIn(In):
+    """What to mirror instead of the selection.
+
+    names: files ("go1.27.1.src.tar.gz") and releases ("1.27.1"; "1.27" is its newest patch), of
+        which the selected platforms and kinds are mirrored; none for the selection.
+    """
+
+    names: Annotated[tuple[ReleaseName, ...], Field(max_length=NAMES_MAX)] = ()
+
+
+class ProgressOut(Out):
+    """How far the files of a job are; current: names of files that are fetched or checked now."""
+
+    files: int
+    files_done: int
+    files_failed: int
+    total_bytes: int
+    done_bytes: int
+    current: list[str]
+
+
 class JobOut(Out):
-    """A job and where it stands."""
+    """A job and where it stands.
+
+    names: what it is about; empty for all of it.
+    progress: how far it was a second ago; null before it began.
+    """
 
     id: str
     kind: str
+    names: list[str]
     state: str
+    actor: str
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    progress: ProgressOut | None
     result: object
 
 
@@ -275,9 +308,12 @@ def job_out(job: Job) -> JobOut:
     return JobOut(
         id=job.id,
         kind=job.kind,
+        names=list(job.names),
         state=job.state,
+        actor=job.actor,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
+        progress=None if job.progress is None else ProgressOut(**asdict(job.progress)),
         result=json.loads(job.result),
     )
