@@ -76,6 +76,7 @@ class Application:
             services.modules.front,
             services.sumdb.front,
             shared.usage,
+            shared.denials,
             sender,
             gateways,
             Admission(shared.policies, gateways, defaults, wrong_tokens, shared.now),
@@ -176,6 +177,7 @@ class Application:
         await self.services.drain(self.services.shared.settings.drain_s)
         self._goproxy.decisions.flush()
         await self.services.shared.usage.flush()
+        await self.services.shared.denials.flush()
         await self.services.shared.refusals.flush(all_windows=True)
         if self._background is not None:  # not of a database that the start refused
             await self.services.file_heads()

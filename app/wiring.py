@@ -36,6 +36,7 @@ from app.services.audit import AuditReader
 from app.services.audithead import AuditHead
 from app.services.clock import ClockWatch, Monotonic, Now, Pause, utc_now
 from app.services.datafolder import DataFolder
+from app.services.denials import DenialCounter
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import SYNC, JobService
@@ -199,6 +200,7 @@ def build_shared(
         policies=PolicyReader(db, watch),
         usage=UsageCounter(db, now),
         refusals=RefusalCounter(db, now),
+        denials=DenialCounter(db, now),
         audit=AuditReader(db),
         audit_head=AuditHead(db, settings.data_dir / "keys" / "logs", now),
     )

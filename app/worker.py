@@ -54,6 +54,7 @@ class Worker:
             group.create_task(_every(_AUDIT_S, self._services.shared.audit_head.step))
             group.create_task(_every(_HEADS_S, self._services.sumdb.watch.step))
             group.create_task(_every(FLUSH_S, self._services.shared.usage.flush))
+            group.create_task(_every(FLUSH_S, self._services.shared.denials.flush))
             group.create_task(_every(FLUSH_S, self._services.shared.refusals.flush))
             group.create_task(_every(_FLUSH_S, self._services.modules.upstreams.step))
             if self._leads:

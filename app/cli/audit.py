@@ -1,4 +1,4 @@
-"""`moorage audit`: what was changed by whom, whether the record is whole, who downloaded what."""
+"""`moorage audit`: the record of changes, and what was downloaded and denied."""
 
 from datetime import datetime
 from typing import Annotated
@@ -99,3 +99,24 @@ def downloads(
         most=limit,
     )
     emit(days, as_json, text.downloads)
+
+
+@audit.command()
+def denials(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", metavar="ID", help="Only this token's.")
+    ] = None,
+    module: Annotated[str | None, typer.Option("--module", help="Only this module.")] = None,
+    since: _Since = None,
+    limit: _Most = 1000,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """List what was denied to whom and by which rule, newest day first; counted within seconds."""
+    day = since.date() if since else None
+    path = _query("/audit/denials", tenant=tenant, token=token, module=module, since=day)
+    days = ask_all(server_url, path, most=limit)
+    emit(days, as_json, text.denials)
+    if len(days) == limit:
+        complain("there may be more: a larger --limit, or --tenant, --token, --module")

@@ -164,5 +164,26 @@ def downloads(result: list[dict[str, Any]]) -> "str | Table":
     return table(("DAY", "TENANT", "TOKEN", "MODULE", "VERSION", "COUNT"), rows)
 
 
+def denials(result: list[dict[str, Any]]) -> "str | Table":
+    """Return refusals by day as a table."""
+    if not result:
+        return "nothing was denied"
+    rows = [
+        (
+            d["day"],
+            d["tenant"],
+            d["token"] or "-",
+            d["module"] or "-",
+            d["rule"] or "-",
+            d["count"],
+            d["last_at"][11:19],
+            d["last_request"],
+        )
+        for d in result
+    ]
+    columns = ("DAY", "TENANT", "TOKEN", "MODULE", "DENIED BY", "COUNT", "LAST AT", "LAST REQUEST")
+    return table(columns, rows)
+
+
 def _day(at: str | None) -> str:
     return at[:10] if at else "-"

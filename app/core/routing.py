@@ -179,13 +179,16 @@ def route_for(
     """
     route = choose(routes, module)
     if route is None:
-        raise DeniedError(f"no route of tenant {tenant} serves {module}; an admin can add one")
+        raise DeniedError(
+            f"no route of tenant {tenant} serves {module}; an admin can add one", "route"
+        )
     if route.private:
         return route
     why = private_names.why(module)
     if why is not None:
         raise DeniedError(
             f"{module} is a private name ({why}), and tenant {tenant} has no private route for it; "
-            "it is not asked for in public"
+            "it is not asked for in public",
+            "private name",
         )
     return route

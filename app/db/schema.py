@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 import app.db.audit
 import app.db.credentials
+import app.db.denials
 import app.db.generation
 import app.db.installation
 import app.db.jobs

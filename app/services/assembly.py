@@ -20,6 +20,7 @@ from app.services.audit import AuditReader
 from app.services.audithead import AuditHead
 from app.services.clock import ClockWatch, Now, Pause
 from app.services.datafolder import DataFolder
+from app.services.denials import DenialCounter
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import JobService
@@ -95,6 +96,7 @@ class SharedServices:
     policies: PolicyReader
     usage: UsageCounter
     refusals: RefusalCounter
+    denials: DenialCounter
     audit: AuditReader
     audit_head: AuditHead
 

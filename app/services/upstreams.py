@@ -59,7 +59,8 @@ class HostAccess:
             if not self._shared.covers(url.host, url.port) and not own.covers(url.host, url.port):
                 raise DeniedError(
                     f"{url.origin} is in {route}, and is a private host of other tenants; a "
-                    f"platform admin can list it for tenant {tenant.name}"
+                    f"platform admin can list it for tenant {tenant.name}",
+                    "private host",
                 )
 
     def check_address(self, url: Url, tenant: Tenant) -> None:

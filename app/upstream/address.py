@@ -389,7 +389,8 @@ class AddressGuard:
             raise DeniedError(
                 f"{host}:{port} has a private address, or is this service itself; an administrator"
                 " can allow a network with the setting MOORAGE_NETWORK__ALLOW, and a host for a"
-                " tenant with `moorage tenant update --private-host`"
+                " tenant with `moorage tenant update --private-host`",
+                "private host",
             )
         return addresses
 

@@ -111,6 +111,13 @@ class Admission:
             self._count_request(of_tenant)
         return caller, to
 
+    async def tenant_of(self, scope: Scope, peer: str) -> str:
+        """Return the name of the tenant that a refused request is for; "" for no existing one."""
+        policy = await self._policies.current()
+        path = decode_path(scope["raw_path"])
+        to = parse_tenant_path(path + b"/", scope["headers"], peer, self._gateways, policy.hosts)
+        return to.tenant if to.tenant in policy.tenants else ""
+
     def _count_request(self, of_tenant: TenantPolicy) -> None:
         tenant = of_tenant.tenant
         wait_s = self._rates.take(tenant.name, tenant.limits.rate or self._defaults.rate)

@@ -10,6 +10,7 @@ from app import logs
 from app.core.errors import DeniedError, MoorageError, UnauthenticatedError
 from app.core.goproxy import GoproxyRequest
 from app.core.principal import Principal
+from app.db.denials import Denial
 from app.web.responses import status_of
 from app.web.tenancy import TenantPath
 
@@ -58,12 +59,27 @@ class DecisionRecord:
 
     def refused(self, error: MoorageError) -> "DecisionRecord":
         """Return the record of a request that ends in an error."""
+        by = "token" if isinstance(error, UnauthenticatedError) else ""
         return replace(
             self,
-            decided_by=error.by if isinstance(error, DeniedError) else "",
+            decided_by=error.by if isinstance(error, DeniedError) else by,
             reason=str(error),
             is_allowed=not isinstance(error, DeniedError | UnauthenticatedError),
             status=status_of(error),
+        )
+
+    def denial(self, principal: Principal) -> Denial:
+        """Return a refusal as it is counted.
+
+        Who may not use the tenant at all counts as nobody, asking for nothing: strangers must not
+        use up the rows.
+        """
+        is_of_tenant = principal.tenant in (None, self.tenant)
+        return Denial(
+            self.tenant,
+            principal.token if is_of_tenant else "",
+            self.subject if self.kind else "",
+            self.decided_by,
         )
 
     def with_status(self, status: int) -> "DecisionRecord":

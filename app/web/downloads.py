@@ -174,6 +174,7 @@ class Downloads:
                 bytes=sent,
                 seconds=round(time.monotonic() - started, 3),
                 client=client or None,
+                **_reason(answer),
             )
         finally:
             if blob is not None:
@@ -304,6 +305,13 @@ def parse_request(path: bytes, query: bytes) -> DownloadRequest:
             f"{name[:100]} is not the name of a Go release file; see /dl/ for the names there are"
         ) from error
     return DownloadRequest(base, extra)
+
+
+def _reason(answer: Answer) -> dict[str, str]:
+    """Return why a request is refused, for its line in the log: the one line of the answer."""
+    if answer.status < 400:
+        return {}
+    return {"reason": answer.body.decode("utf-8", "replace").strip()}
 
 
 def _listing_request(query: bytes) -> DownloadRequest:

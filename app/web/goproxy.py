@@ -22,12 +22,14 @@ from app.core.errors import (
     UnknownError,
 )
 from app.core.goproxy import GoproxyRequest, RequestKind, parse_path
+from app.db.denials import Denial
 from app.db.modules import ModuleFile
 from app.services.clock import ClockWatch, Now
+from app.services.denials import DenialCounter
 from app.services.modules.caller import Caller, allowed
 from app.services.modules.front import ModuleFront
 from app.services.policy import PolicyReader
-from app.services.sumdb.front import SumdbFront
+from app.services.sumdb.front import SumdbFront, looked_up
 from app.services.usage import UsageCounter
 from app.storage.blobstore import OpenBlob
 from app.web.admission import Admission
@@ -64,6 +66,7 @@ class PreparedAnswer:
         concerned: the tenants whose changes end it.
         token: the id of the token, or "".
         download: the module version, where it is a zip to be counted.
+        denial: what is counted, where it is a refusal by policy.
     """
 
     answer: Answer
@@ -73,6 +76,7 @@ class PreparedAnswer:
     concerned: tuple[str, ...] = ("",)
     token: str = ""
     download: tuple[str, str] | None = None
+    denial: Denial | None = None
     ends: float = float("inf")
     generation: int | None = None
 
@@ -85,7 +89,6 @@ class _Content:
         decided_by: the rule that allowed it.
         version: the one that it is about, or "".
         fresh_s: seconds for which the same answer may be given again; None means for ever.
-        lookup: module and version of a lookup at a checksum database.
         download: module and version of a zip.
         blob: the opened blob whose bytes are the body; closed once the answer is sent.
         is_root: whether it is the tenant's root, which is never kept.
@@ -95,7 +98,6 @@ class _Content:
     decided_by: str
     version: str = ""
     fresh_s: float | None = None
-    lookup: tuple[str, str] | None = None
     download: tuple[str, str] | None = None
     blob: OpenBlob | None = None
     is_root: bool = False
@@ -123,6 +125,7 @@ class GoproxyApp:
         modules: ModuleFront,
         sumdb: SumdbFront,
         usage: UsageCounter,
+        denials: DenialCounter,
         sender: Sender,
         gateways: Gateways,
         admission: Admission,
@@ -135,6 +138,7 @@ class GoproxyApp:
         self._modules = modules
         self._sumdb = sumdb
         self._usage = usage
+        self._denials = denials
         self._sender = sender
         self._gateways = gateways
         self._admission = admission
@@ -234,6 +238,8 @@ class GoproxyApp:
         """Log and count an answer; is_sent: a body was sent, whole or in part."""
         self.decisions.add(prepared.record.with_status(status), client, sent)
         metrics.count_decision(allowed=prepared.record.is_allowed)
+        if prepared.denial is not None:
+            self._denials.count(prepared.denial, logs.request_id.get() or "")
         if status >= 400:
             return
         if is_sent and prepared.download is not None:
@@ -260,8 +266,12 @@ class GoproxyApp:
         try:
             content, caller, generation = await self._decide(progress, scope, peer, client)
         except MoorageError as error:
+            record = progress.record.refused(error)
             refusal = PreparedAnswer(
-                answer=error_answer(error), until=0.0, record=progress.record.refused(error)
+                answer=error_answer(error),
+                until=0.0,
+                record=record,
+                denial=await self._denial(progress.caller, record, scope, peer),
             )
             is_lasting = isinstance(error, UnauthenticatedError | DeniedError | UnknownError)
             # "Not stored here" is no answer for a client that does not forbid the fetch.
@@ -278,6 +288,17 @@ class GoproxyApp:
             content.close()
             raise
         return prepared, content.blob
+
+    async def _denial(
+        self, caller: Caller | None, record: DecisionRecord, scope: Scope, peer: str
+    ) -> Denial | None:
+        """Return what is counted of a refusal; None where policy did not refuse."""
+        if record.is_allowed:
+            return None
+        if caller is not None:
+            return record.denial(caller.principal)
+        tenant = await self._admission.tenant_of(scope, peer)
+        return Denial(tenant, rule="token") if tenant else None
 
     async def _decide(
         self, progress: "_Progress", scope: Scope, peer: str, client: str
@@ -308,7 +329,10 @@ class GoproxyApp:
         if not path.rest:
             return _Content(answer=root_answer(caller.tenant), decided_by=entry.by, is_root=True)
         if path.rest.startswith(SUMDB):
-            return await self._log_content(caller, path.rest.removeprefix(SUMDB))
+            of_log = path.rest.removeprefix(SUMDB)
+            if (asked := looked_up(of_log)) is not None:
+                progress.record = progress.record.of_lookup(*asked)
+            return await self._log_content(caller, of_log)
         request = parse_path(path.rest)
         progress.record = progress.record.about(request)
         return await self._module_content(caller, request)
@@ -357,15 +381,12 @@ class GoproxyApp:
             answer=log_answer(caller, answer),
             decided_by=answer.decided_by,
             fresh_s=answer.fresh_s,
-            lookup=(answer.module, answer.version) if answer.module else None,
         )
 
     def _prepare_answer(
         self, caller: Caller, record: DecisionRecord, content: _Content, generation: int
     ) -> PreparedAnswer:
         """Return a prepared answer that ends with the caller's rights, or with its freshness."""
-        if content.lookup is not None:
-            record = record.of_lookup(*content.lookup)
         began = time.monotonic()
         ends = until = float("inf")
         if caller.valid_until is not None:

@@ -1,5 +1,7 @@
 """`moorage audit`, and what all commands about tenants say when they are used wrongly."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,30 @@ def test_the_record_is_the_same_here_and_there(port: Port) -> None:
     assert port.done("audit", "list", "--newest") == every[::-1]
     assert port.done("audit", "list", "--since", "2999-01-01") == []
     assert port.done("audit", "list", "--since", every[0]["at"][:10]) == every
+
+
+def test_denials_are_shown_with_the_request_to_look_for(port: Port) -> None:
+    assert port.both("audit", "denials", "--tenant", "nobody").out == "nothing was denied\n"
+    rows = [
+        ("2026-11-26", "acme", "", "", "token", 12),
+        ("2026-11-27", "acme", "5f0c9a1e", "example.com/x", "rule 7", 3),
+    ]
+    data_dir = Path(port.site.environ["MOORAGE_DATA_DIR"])
+    with closing(sqlite3.connect(data_dir / "moorage.db")) as database:
+        insert = "INSERT INTO denials VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        last = ("2026-11-27 10:01:00.000000", "9f86d081884c7d65")
+        database.executemany(insert, [(*row, *last) for row in rows])
+        database.commit()
+    shown = port.both("audit", "denials", "--tenant", "acme").out.splitlines()
+    assert shown[0].split("  ")[0] == "DAY"
+    assert [line.split() for line in shown[1:]] == [
+        [*rows[1][:4], "rule", "7", "3", "10:01:00", "9f86d081884c7d65"],
+        ["2026-11-26", "acme", "-", "-", "token", "12", "10:01:00", "9f86d081884c7d65"],
+    ]
+    one = port.both("audit", "denials", "--token", "5f0c9a1e", "--since", "2026-11-27", "--json")
+    assert [d["count"] for d in one.json] == [3]
+    cut = port.both("audit", "denials", "--tenant", "acme", "--limit", "1")
+    assert "there may be more" in cut.err
 
 
 @pytest.mark.slow

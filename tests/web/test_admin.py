@@ -97,6 +97,7 @@ EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
     ("GET", "/api/v1/audit/verify"): (ADMIN, {200}),
     ("POST", "/api/v1/audit/recover"): (ADMIN, {200}),
     ("GET", "/api/v1/audit/downloads"): (OWN, {200}),
+    ("GET", "/api/v1/audit/denials"): (OWN, {200}),
     ("GET", "/healthz"): (PUBLIC, {200}),
     ("GET", "/readyz"): (PUBLIC, {200}),
     ("GET", "/version"): (PUBLIC, {200}),

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from app.core.principal import Scope
+from app.db.denials import Denial
 from app.db.engine import Database
 from app.db.usage import Download, Usage
 from app.services.audit import AuditReader
@@ -119,7 +120,42 @@ async def test_F28_a_tenants_admin_sees_its_own_downloads(counted: Admin) -> Non
     assert {d["tenant"] for d in page["items"]} == {"acme"}
 
 
+async def test_F28_a_tenants_admin_sees_its_own_denials(admin: Admin) -> None:
+    counter = admin.site.services.shared.denials
+    for tenant in ("acme", "other"):
+        for module in ("a.example", "b.example"):
+            for token in ("t1", ""):
+                counter.count(Denial(tenant, token, module, "rule 7"), "9f86d081884c7d65")
+    await counter.flush()
+    rows = [d for page in await admin.pages("/audit/denials", 3) for d in page]
+    assert len(rows) == len({tuple(d.values()) for d in rows}) == 8
+    [one] = await admin.pages("/audit/denials?tenant=other&token=t1&module=a.example", 3)
+    [row] = one
+    facts = {name: row[name] for name in ("tenant", "token", "module", "rule", "count")}
+    assert facts == {
+        "tenant": "other",
+        "token": "t1",
+        "module": "a.example",
+        "rule": "rule 7",
+        "count": 1,
+    }
+    assert row["last_request"] == "9f86d081884c7d65"
+    assert (await admin.get("/audit/denials?since=2999-01-01"))["items"] == []
+    inside = await admin_of(admin.site, "acme")
+    for query in ("", "tenant=acme"):
+        denials = [d for page in await inside.pages(f"/audit/denials?{query}", 3) for d in page]
+        assert [d["tenant"] for d in denials] == ["acme"] * 4
+    refused(await inside.ask("GET", "/audit/denials?tenant=other"), 403)
+    theirs = await admin.get("/audit/denials?tenant=other&limit=1")
+    page = await inside.get(f"/audit/denials?cursor={theirs['next_cursor']}")
+    assert page["items"] == []
+
+
 BAD = [
+    ("/audit/denials?cursor=x", 400),
+    ("/audit/denials?cursor=WyJhIiwiYiIsImMiLCJkIiwiZSJd", 400),
+    ("/audit/denials?module=%00", 422),
+    ("/audit/denials?since=yesterday", 422),
     ("/audit?cursor=x", 400),
     ("/audit?cursor=", 400),
     ("/audit?cursor=WyJhIl0", 400),

@@ -10,6 +10,7 @@ import pytest
 
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
+from app.db.denials import Denial
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
@@ -22,6 +23,7 @@ from tests.web.harbour import (
     bearer,
     harbour,
     proxy_settings,
+    settled,
 )
 from tests.web.wire import Site, serving
 
@@ -105,6 +107,64 @@ async def test_a_denial_tells_rule_and_reason(logged: Logged) -> None:
         assert (line["decision"], line["by"], line["status"]) == ("deny", f"rule {rule}", 403)
         assert "stolen" in line["reason"]
         assert (line["module"], line["actor"]) == (NAME, f"token:{logged.token}")
+
+
+async def denied(logged: Logged) -> dict[Denial, int]:
+    """Return the denials as they are counted."""
+    counter = logged.site.services.shared.denials
+    await counter.flush()
+    return {denial: count.count for _, denial, count in await counter.denials(OPERATOR)}
+
+
+async def test_a_denial_is_counted_from_memory_too_with_the_last_request(logged: Logged) -> None:
+    headers = bearer(logged.secret)
+    lines = [await logged.line(f"/{NAME}/@v/v1.0.0.info", **headers) for _ in range(3)]
+    counter = logged.site.services.shared.denials
+    await counter.flush()
+    [(day, denial, count)] = await counter.denials(OPERATOR)
+    assert denial == Denial("shut", logged.token, NAME, "default")
+    assert (count.count, count.last_request) == (3, lines[-1]["request_id"])
+    assert day == count.last_at.date()
+    rule = await add_rule(logged.site.services, "shut", Effect.DENY, NAME)
+    await logged.line(f"/{NAME}/@v/list", "HEAD", **headers)
+    assert await denied(logged) == {
+        denial: 3,
+        Denial("shut", logged.token, NAME, f"rule {rule}"): 1,
+    }
+
+
+async def test_a_denied_lookup_is_counted_under_its_module(logged: Logged) -> None:
+    rule = await add_rule(logged.site.services, "open", Effect.DENY, NAME)
+    services = logged.site.services
+    log_name = (await services.sumdb.logs.create("open")).name
+    await settled(services)
+    line = await logged.line(f"/sumdb/{log_name}/lookup/{NAME}@v1.0.0", tenant="open")
+    assert (line["status"], line["kind"], line["module"]) == (403, "lookup", NAME)
+    assert await denied(logged) == {Denial("open", "", NAME, f"rule {rule}"): 1}
+
+
+async def test_strangers_are_counted_without_what_they_ask_for(logged: Logged) -> None:
+    """Else they could use up the rows of a tenant, or make rows of tenants that there are not."""
+    _, foreign = await add_token(logged.site.services, "open")
+    for headers in ({}, bearer("mrg_unknown"), bearer(foreign)):
+        for tail in (f"/{NAME}/@v/list", "/a.example/@v/list", "/nonsense"):
+            line = await logged.line(tail, **headers)
+            assert (line["decision"], line["status"]) == (
+                "deny",
+                403 if foreign in str(headers) else 401,
+            )
+        await logged.line(f"/{NAME}/@v/list", tenant="nobody", **headers)
+    assert await denied(logged) == {Denial("shut", rule="token"): 9}
+
+
+async def test_what_is_refused_for_other_reasons_is_no_denial(
+    logged: Logged, fake: FakeGoproxy
+) -> None:
+    fake.fault(f"/{NAME}/@v/v1.0.0.mod", Fault.status(500), times=None)
+    for tail in ("/a.b/../b/@v/list", f"/{NAME}/@v/v1.9.9.mod", f"/{NAME}/@v/v1.0.0.mod"):
+        assert (await logged.line(tail, tenant="open"))["status"] >= 400
+    await logged.line(f"/{NAME}/@v/v1.0.0.info", tenant="open")
+    assert await denied(logged) == {}
 
 
 STRANGERS: list[tuple[str, str, str, str, int, str]] = [

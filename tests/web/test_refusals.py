@@ -265,6 +265,26 @@ async def test_F31_headers_over_the_limits_are_431_and_the_connection_ends(
         assert got.header("connection") == "close"
 
 
+REASONS = [
+    ("GET", f"/dl/{QUARANTINED}", 502, "is quarantined: "),
+    ("GET", "/dl/go1.42.src.tar.gz", 404, "there is no Go release file go1.42.src.tar.gz"),
+    ("GET", "/dl/nonsense.exe", 404, "is not the name of a Go release file"),
+    ("HEAD", "/go/../x", 400, "malformed path"),
+    ("POST", "/dl/", 405, "only GET and HEAD are answered here"),
+]
+
+
+async def test_the_log_line_of_a_refusal_has_its_reason(mirror: Mirror, log: Log) -> None:
+    for method, target, status, reason in REASONS:
+        await mirror.site.ask(target, method)
+        line = log.events("request")[-1]
+        assert (line["path"], line["status"]) == (target, status)
+        assert reason in line["reason"]
+        assert "\n" not in line["reason"]
+    await mirror.site.ask(f"/dl/{VERIFIED}")
+    assert "reason" not in log.events("request")[-1]
+
+
 async def test_F102_control_characters_of_a_request_reach_no_log_line_raw(
     mirror: Mirror, log: Log
 ) -> None:

@@ -451,7 +451,9 @@ def _name(request: GoproxyRequest) -> str:
 def _not_stored(name: str, route: RecordedRoute, caller: Caller) -> MoorageError:
     if not caller.fetch:
         return _not_used(name)
-    return DeniedError(f"{name} is not stored here, and {route} is off: it fetches nothing")
+    return DeniedError(
+        f"{name} is not stored here, and {route} is off: it fetches nothing", "route"
+    )
 
 
 def _not_used(name: str) -> UnknownError:

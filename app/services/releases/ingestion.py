@@ -132,7 +132,7 @@ class Ingestion:
             return record
         refusal = self.policy.refusal(record)
         if refusal is not None:
-            raise DeniedError(refusal)
+            raise DeniedError(refusal, "releases")
         if not forced:
             self._check_on_demand(record)
             self._raise_remembered_failure(filename)
@@ -153,7 +153,8 @@ class Ingestion:
             raise DeniedError(
                 f"{record.file.filename} is not mirrored here, and this mirror does not fetch "
                 "on demand; an admin can add it to MOORAGE_RELEASES__SELECT__PINS and run "
-                "`moorage releases sync`"
+                "`moorage releases sync`",
+                "releases",
             )
 
     def _raise_remembered_failure(self, filename: str) -> None:

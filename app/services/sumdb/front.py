@@ -59,8 +59,6 @@ class LogAnswer:
     decided_by: str
     is_tile: bool = False
     fresh_s: float | None = None
-    module: str = ""
-    version: str = ""
 
 
 class SumdbFront:
@@ -133,7 +131,7 @@ class SumdbFront:
             sums = await self._sums(caller, module, version)
             await self._logs.append(log, module, version, sums)
             body = await self._logs.lookup(log, module, version)
-        return LogAnswer(body, decision.by, fresh_s=_CHANGING_S, module=module, version=version)
+        return LogAnswer(body, decision.by, fresh_s=_CHANGING_S)
 
     def record_served(self, caller: Caller, module: str, version: str) -> None:
         """Append a version that was just served to the tenant's own log, in the background.
@@ -229,6 +227,18 @@ class SumdbFront:
             body = await self._logs.tile(log, tile)
         fresh_s = None if tile.is_full else _CHANGING_S
         return LogAnswer(body, "token", is_tile=True, fresh_s=fresh_s)
+
+
+def looked_up(path: bytes) -> tuple[str, str] | None:
+    """Return plain module and version of a lookup, as the log names it; None for other requests.
+
+    path: decoded; begins after "sumdb/".
+    """
+    _, is_lookup, rest = path.decode("ascii", "replace").partition("/lookup/")
+    try:
+        return _module_version(rest) if is_lookup else None
+    except BadInputError:
+        return None
 
 
 def _module_version(rest: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""`/api/v1/audit…`: what was changed by whom, whether the record is whole, who downloaded what."""
+"""`/api/v1/audit…`: the record of changes, and what was downloaded and denied."""
 
 from datetime import UTC, date, datetime
 from typing import Annotated
@@ -10,9 +10,17 @@ from app.core.errors import BadInputError
 from app.services.assembly import Services
 from app.web.admin.answers import MALFORMED, REFUSED, TAKEN
 from app.web.admin.context import PlatformAdmin, Site, TokenHolder
-from app.web.admin.models.audit import AuditOut, DownloadOut, VerifiedOut, audit_out, download_out
+from app.web.admin.models.audit import (
+    AuditOut,
+    DenialOut,
+    DownloadOut,
+    VerifiedOut,
+    audit_out,
+    denial_out,
+    download_out,
+)
 from app.web.admin.models.base import Page
-from app.web.admin.paging import Cursor, Limit
+from app.web.admin.paging import Cursor, Limit, page_from
 
 router = APIRouter(tags=["audit"])
 
@@ -84,7 +92,7 @@ async def list_downloads(
         tenant=tenant or caller.tenant,
         since=since,
         limit=limit + 1,
-        after=None if cursor is None else _last_download(cursor),
+        after=None if cursor is None else _last_counted(cursor),
     )
     page = downloads[:limit]
     more = None
@@ -95,10 +103,37 @@ async def list_downloads(
     return Page[DownloadOut](items=[download_out(*one) for one in page], next_cursor=more)
 
 
-def _last_download(cursor: str) -> tuple[date, str, str, str, str]:
-    """Return what the cursor of a list of downloads stands for: the key of the last one."""
-    day, tenant, token, module, version = map(str, key_of(cursor, str, str, str, str, str))
+@router.get("/audit/denials", responses={**REFUSED, **MALFORMED})
+async def list_denials(
+    services: Site,
+    caller: TokenHolder,
+    tenant: _Words = None,
+    token: _Words = None,
+    module: _Words = None,
+    since: date | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[DenialOut]:
+    """List what was refused to whom, newest day (UTC) first; a tenant's admin sees its own."""
+    counts = await services.shared.denials.denials(
+        caller,
+        tenant=tenant or caller.tenant,
+        token=token,
+        module=module,
+        since=since,
+        limit=limit + 1,
+        after=None if cursor is None else _last_counted(cursor),
+    )
+    denials = [denial_out(*one) for one in counts]
+    return page_from(
+        denials, lambda d: (d.day.isoformat(), d.tenant, d.token, d.module, d.rule), limit
+    )
+
+
+def _last_counted(cursor: str) -> tuple[date, str, str, str, str]:
+    """Return what the cursor of a list of daily counts stands for: the key of the last one."""
+    day, tenant, token, module, last = map(str, key_of(cursor, str, str, str, str, str))
     try:
-        return date.fromisoformat(day), tenant, token, module, version
+        return date.fromisoformat(day), tenant, token, module, last
     except ValueError as error:
         raise BadInputError("that is not a cursor of this list") from error

@@ -1,8 +1,9 @@
-"""What was changed by whom, and who downloaded what."""
+"""What was changed by whom, who downloaded what, and what was denied."""
 
 from datetime import date, datetime
 
 from app.core.audit import AuditRecord
+from app.db.denials import Denial, DenialCount
 from app.db.usage import Download
 from app.web.admin.models.base import Out
 
@@ -42,6 +43,26 @@ class DownloadOut(Out):
     count: int
 
 
+class DenialOut(Out):
+    """How often requests of a tenant were refused on a day (UTC).
+
+    token: "" for nobody's, or for one that is not valid for the tenant.
+    module: "" where the caller may not use the tenant at all; "(others)" for what came after the
+        thousand rows of a tenant and day.
+    rule: what decided: "rule 7", "default", "token", "route", "private name", …
+    last_request: the id of the last such request, as log lines have it.
+    """
+
+    day: date
+    tenant: str
+    token: str
+    module: str
+    rule: str
+    count: int
+    last_at: datetime
+    last_request: str
+
+
 def audit_out(record: AuditRecord) -> AuditOut:
     """Return one change for people and programs."""
     return AuditOut(
@@ -63,4 +84,18 @@ def download_out(what: Download, count: int) -> DownloadOut:
         module=what.module,
         version=what.version,
         count=count,
+    )
+
+
+def denial_out(day: date, denial: Denial, count: DenialCount) -> DenialOut:
+    """Return one day's count of refusals for people and programs."""
+    return DenialOut(
+        day=day,
+        tenant=denial.tenant,
+        token=denial.token,
+        module=denial.module,
+        rule=denial.rule,
+        count=count.count,
+        last_at=count.last_at,
+        last_request=count.last_request,
     )
