@@ -4,7 +4,6 @@ On SIGTERM a process becomes unready at once, and accepts connections for `drain
 that load balancers notice. Then it stops listening, and running downloads get `shutdown_s` seconds.
 """
 
-import asyncio
 import contextlib
 import errno
 import multiprocessing
@@ -35,7 +34,6 @@ _SWITCH_S = 0.0005  # a tenth of Python's: the event loop waits so long for each
 _RESTART_PAUSE_S = 1.0
 _START_S = 30.0  # a process that ends with code 1 in this time could not start
 _SWEEP_TICKS = 10
-_CLOSING_TURNS = 20  # of the event loop: idle connections are closed in fewer
 _log = logs.get("server")
 
 
@@ -63,24 +61,6 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, HttpProtocol):
                 connection.sweep(now_s)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept nothing more, and end; at once where no request is under way.
-
-        uvicorn's own shutdown waits for a tenth of a second even for idle connections.
-        """
-        for listening in self.servers:
-            listening.close()
-        for sock in sockets or []:
-            sock.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()  # one that is idle closes, another after its answer
-        for _ in range(_CLOSING_TURNS):
-            if not (self.server_state.connections or self.server_state.tasks):
-                await self.lifespan.shutdown()
-                return
-            await asyncio.sleep(0)
-        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first SIGTERM; stop accepting at any other signal, or at the second one.

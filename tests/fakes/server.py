@@ -10,6 +10,7 @@ import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -28,6 +29,8 @@ class FakeServer:
         pace: limit for each connection.
         log: called after each exchange with the request, the status and the body bytes sent.
     """
+
+    methods: tuple[str, ...] = ("GET", "HEAD")
 
     def __init__(
         self,
@@ -193,12 +196,13 @@ class FakeServer:
 
     async def _exchange(self, wire: Wire, request: RecordedRequest) -> bool:
         """Answer one request; return whether the connection stays open."""
-        await wire.skip(int(request.headers.get("content-length", "0")))
+        body = await wire.read_body(int(request.headers.get("content-length", "0")))
+        request = replace(request, body=body)
         self._journal.note_request(request)
-        if request.method in ("GET", "HEAD"):
+        if request.method in self.methods:
             reply = self.answer(request)
         else:
-            reply = Reply(405, {"Allow": "GET, HEAD"})
+            reply = Reply(405, {"Allow": ", ".join(self.methods)})
         if fault := self._next_fault(request.path):
             reply = fault.spoil(reply, request.target)
         wire.body_bytes = 0

@@ -21,6 +21,7 @@ class RecordedRequest:
     method: str
     target: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
     @classmethod
     def parse(cls, head: bytes) -> "RecordedRequest":
@@ -99,11 +100,13 @@ class Wire:
         del self._unread[: end + 4]
         return head
 
-    async def skip(self, size: int) -> None:
-        """Drop a request's body: with unread bytes, close() would send a RST instead of a FIN."""
+    async def read_body(self, size: int) -> bytes:
+        """Return a request's body: with unread bytes, close() would send a RST instead of a FIN."""
         while len(self._unread) < size and await self._read_more():
             pass
+        body = bytes(self._unread[:size])
         del self._unread[:size]
+        return body
 
     async def _read_more(self) -> bool:
         more = await self._loop.sock_recv(self._sock, 65536)

@@ -23,7 +23,6 @@ from tests.installation import migrate, without_a_pause
 
 _SECONDS = 120.0  # nothing here takes this long unless it hangs
 _PIECE_BYTES = 65536
-_LAST_TURNS = 5
 
 
 @dataclass(frozen=True)
@@ -141,30 +140,12 @@ def request(
 
 
 class SweptServer(server.Server):
-    """A server that looks at its connections when a test says so, by a clock of the test's own.
-
-    It starts and ends by events: uvicorn looks ten times a second whether to end.
-    """
+    """A server that looks at its connections when a test says so, by a clock of the test's own."""
 
     now_s = 0.0
 
-    def __init__(self, settings: Settings, application: Application, *, sweeps: bool) -> None:
-        super().__init__(server._config(settings, application), application, 0)
-        self.is_up = asyncio.Event()
-        self._ends = asyncio.Event()
-        self._sweeps = sweeps
-
-    async def main_loop(self) -> None:
-        self.is_up.set()
-        if self._sweeps:
-            await super().main_loop()
-        else:
-            await uvicorn.Server.on_tick(self, 0)
-            await self._ends.wait()
-
-    def end(self) -> None:
-        self.should_exit = True
-        self._ends.set()
+    async def on_tick(self, counter: int) -> bool:
+        return await uvicorn.Server.on_tick(self, counter)
 
 
 @dataclass(frozen=True)
@@ -179,7 +160,7 @@ class Site:
     application: Application
     port: int
     secret: str
-    server: SweptServer
+    server: server.Server
 
     @property
     def services(self) -> Services:
@@ -191,6 +172,7 @@ class Site:
 
     def let_pass(self, seconds: float) -> None:
         """Let seconds pass for the clients that keep a connection waiting, and look at each."""
+        assert isinstance(self.server, SweptServer)
         self.server.now_s += seconds
         self.server.sweep(self.server.now_s)
 
@@ -276,22 +258,20 @@ async def serving(
         bound = settings.model_copy(update={"port": port})
         services = build(bound, now=now, pause=without_a_pause, monotonic=seconds)
         application = Application(services, leads=leads)
-        running = SweptServer(bound, application, sweeps=sweeps)
+        kind = server.Server if sweeps else SweptServer
+        running = kind(server._config(settings, application), application, 0)
         # Not serve(): it would take over the signals of the process that runs the tests.
         task = asyncio.ensure_future(running._serve([sock]))
-        up = asyncio.ensure_future(running.is_up.wait())
         try:
-            await asyncio.wait([task, up], return_when=asyncio.FIRST_COMPLETED)
-            if not running.is_up.is_set():
+            while not running.started and not task.done():
+                await asyncio.sleep(0.01)
+            if task.done():
                 raise RuntimeError("the application did not start")
             _, secret = await application.services.tenants.tokens.create("tests")
             yield Site(application, port, secret, running)
         finally:
-            up.cancel()
-            running.end()
+            running.should_exit = True
             await task
-            for _ in range(_LAST_TURNS):
-                await asyncio.sleep(0)  # connections that a test left open see the end
 
 
 async def until(claim: Any, *, seconds: float = _SECONDS) -> Any:

@@ -1,0 +1,285 @@
+"""Requests to the servers, in order of preference, with retries, deadlines and a rate limit.
+
+An archive comes as pieces of 1 MiB, each checked against its sum before anybody sees it. After a
+break the next try, at the same server or the next one, asks for the rest by Range.
+
+Not here: connections (`wire`); what the answers mean (`manifest`, `checkin`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import time
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+
+from . import VERSION
+from .errors import NetworkError, RefusedError, UsageError
+from .manifest import CHUNK_BYTES
+from .wire import Body, Server, is_private_way
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+RETRIES = 3
+FIRST_WAIT_S = 0.1
+MAX_SMALL_BYTES = 64 << 20
+_READ_BYTES = 512 << 10
+_SUM_BYTES = 32
+_MAX_ANSWER_BYTES = 8 << 20
+_RETRIED = (0, 408, 425, 429, 500, 502, 503, 504)
+"""Statuses after which the same server is asked again; 0 is no answer."""
+_RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.ASCII)
+
+
+class Timing(NamedTuple):
+    """What a test replaces: the clock in seconds, the pause, a number in [0, 1)."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
+
+
+class Limits(NamedTuple):
+    """Seconds without a byte, seconds for one file, bytes a second (None: as fast as it goes)."""
+
+    idle_s: float = 30.0
+    total_s: float = 1800.0
+    rate_bytes: float | None = None
+
+
+def parse_rate(text: str) -> float:
+    """Return bytes a second of "20M": K, M and G are powers of 1024.
+
+    Raises:
+        UsageError: text has another form, or is 0.
+    """
+    match = _RATE.fullmatch(text.upper())
+    rate = float(match[1]) * 1024 ** " KMG".index(match[2] or " ") if match else 0.0
+    if rate <= 0:
+        raise UsageError(f"{text[:40]!a} is no rate; write bytes a second, such as 500K or 20M")
+    return rate
+
+
+class Servers:
+    """All servers of a node.
+
+    Attributes:
+        waited_s: seconds in which the program waited for bytes of archives.
+        checked_s: seconds in which it hashed pieces.
+        received_bytes: of archives.
+    """
+
+    def __init__(
+        self,
+        urls: tuple[str, ...],
+        *,
+        token: str = "",
+        ca: str = "",
+        limits: Limits | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        if not urls:
+            raise UsageError("no server is known; give --server URL, or enroll this node")
+        if token and not all(is_private_way(url) for url in urls):
+            raise UsageError("a node's token goes to https servers (and loopback) only")
+        self._limits = limits or Limits()
+        self._timing = timing or Timing()
+        self._servers = [Server(url, ca=ca, idle_s=self._limits.idle_s) for url in urls]
+        self._headers = {"User-Agent": f"moorage-node/{VERSION}", "Accept-Encoding": "identity"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self.waited_s = 0.0
+        self.checked_s = 0.0
+        self.received_bytes = 0
+
+    def close(self) -> None:
+        """Close every connection."""
+        for server in self._servers:
+            server.close()
+
+    def get(self, path: str, *, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
+        """Return a small file.
+
+        Raises:
+            NetworkError: no server gave it; `status` is that of the last answer.
+            RefusedError: the file has more than max_bytes.
+        """
+        return self._small("GET", path, None, {}, max_bytes, RETRIES)
+
+    def post(
+        self,
+        path: str,
+        document: Mapping[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        tries: int = RETRIES,
+    ) -> dict[str, Any]:
+        """Return the answer to a JSON document; an empty object for an answer without a body.
+
+        Raises:
+            NetworkError: no server took it.
+            RefusedError: the answer is no JSON object.
+        """
+        body = json.dumps(document).encode()
+        more = {"Content-Type": "application/json", **(headers or {})}
+        raw = self._small("POST", path, body, more, _MAX_ANSWER_BYTES, tries)
+        try:
+            answer = json.loads(raw) if raw else {}
+        except ValueError as error:
+            raise RefusedError(f"the answer to {path} is not JSON") from error
+        if not isinstance(answer, dict):
+            raise RefusedError(f"the answer to {path} is no JSON object")
+        return answer
+
+    def _small(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        max_bytes: int,
+        tries: int,
+    ) -> bytes:
+        failure = NetworkError(f"no server answered {path}")
+        deadline = self._timing.clock() + self._limits.total_s
+        for number in range(tries):
+            if number:
+                self._pause(number)
+            refusals = 0
+            for server in self._servers:
+                try:
+                    answer = server.ask(method, path, body, {**self._headers, **headers})
+                    return self._read_all(server, answer, max_bytes, deadline)
+                except NetworkError as error:
+                    failure = error
+                    refusals += error.status not in _RETRIED
+            if refusals == len(self._servers):
+                break  # each of them refused for good
+        raise failure
+
+    def _read_all(self, server: Server, body: Body, max_bytes: int, deadline: float) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while part := body.read_some(_READ_BYTES):
+            parts.append(part)
+            size += len(part)
+            if size > max_bytes:
+                server.close()
+                raise RefusedError(f"{server.name} sends more than {max_bytes} bytes")
+            self._check_deadline(server, deadline)
+        return b"".join(parts)
+
+    def _check_deadline(self, server: Server, deadline: float) -> None:
+        if self._timing.clock() > deadline:
+            server.close()
+            raise NetworkError(f"{server.name} takes longer than {self._limits.total_s:.0f} s")
+
+    def _pause(self, number: int) -> None:
+        """Wait before try number 1, 2, …: full jitter below 0.1 s, 0.2 s, 0.4 s, …."""
+        self._timing.sleep(self._timing.chance() * FIRST_WAIT_S * 2 ** (number - 1))
+
+    def pieces(self, path: str, sums: bytes, *, size: int | None = None) -> Iterator[bytes]:
+        """Yield an archive's pieces, each after its check.
+
+        Args:
+            path: of the archive.
+            sums: SHA-256 of each piece, concatenated; checked already.
+            size: of the archive in bytes; None if unknown.
+
+        Raises:
+            NetworkError: no server gave the rest, after 3 tries at each without a new piece.
+            RefusedError: every server has a piece whose sum is wrong, or the size is wrong.
+        """
+        count = len(sums) // _SUM_BYTES
+        if len(sums) % _SUM_BYTES or (size is not None and -(-size // CHUNK_BYTES) != count):
+            raise RefusedError(f"the sums of {path} are not those of a file of {size} bytes")
+        deadline = self._timing.clock() + self._limits.total_s
+        done, failures = 0, 0
+        given_up: dict[Server, Exception] = {}
+        while done < count:
+            able = [server for server in self._servers if server not in given_up]
+            if not able:
+                raise next(iter(given_up.values()))
+            server = able[failures % len(able)]
+            before = done
+            try:
+                for piece in self._stream(server, path, done, sums, size, deadline):
+                    done += 1
+                    yield piece
+            except RefusedError as error:
+                given_up[server] = error
+            except NetworkError as error:
+                self._check_deadline(server, deadline)
+                if error.status not in _RETRIED:
+                    given_up[server] = error
+                    continue
+                failures = 1 if done > before else failures + 1
+                if failures >= RETRIES * len(able):
+                    raise
+                self._pause(-(-failures // len(able)))
+
+    def _stream(
+        self,
+        server: Server,
+        path: str,
+        first: int,
+        sums: bytes,
+        size: int | None,
+        deadline: float,
+    ) -> Iterator[bytes]:
+        """Yield the checked pieces from number `first` to the last, from one server."""
+        skip = first * CHUNK_BYTES
+        more = {"Range": f"bytes={skip}-"} if skip else {}
+        body = server.ask("GET", path, None, {**self._headers, **more})
+        is_complete = False
+        try:
+            if skip and body.status == 206:
+                if not body.content_range.startswith(f"bytes {skip}-"):
+                    raise NetworkError(f"{server.name} sends another part of {path} than asked for")
+                skip = 0
+            for _ in range(skip // CHUNK_BYTES):  # the whole file comes: pass over what is here
+                self._read(server, body, CHUNK_BYTES, deadline)
+            for number in range(first, len(sums) // _SUM_BYTES):
+                piece = self._read(server, body, _length_of(number, size), deadline)
+                started = self._timing.clock()
+                digest = hashlib.sha256(piece).digest()
+                self.checked_s += self._timing.clock() - started
+                if digest != sums[number * _SUM_BYTES : (number + 1) * _SUM_BYTES]:
+                    raise RefusedError(
+                        f"{server.name}: piece {number} of {path} is not what was promised: "
+                        "its SHA-256 is another one"
+                    )
+                yield piece
+            if self._read(server, body, 1, deadline):
+                raise RefusedError(f"{server.name}: {path} is longer than was promised")
+            is_complete = True
+        finally:
+            if not is_complete:
+                server.close()
+
+    def _read(self, server: Server, body: Body, length: int, deadline: float) -> bytes:
+        """Return length bytes; fewer only at the end of the body."""
+        parts: list[bytes] = []
+        while length:
+            started = self._timing.clock()
+            part = body.read_some(min(length, _READ_BYTES))
+            if self._limits.rate_bytes:
+                spent = self._timing.clock() - started
+                self._timing.sleep(max(0.0, len(part) / self._limits.rate_bytes - spent))
+            self._check_deadline(server, deadline)
+            self.waited_s += self._timing.clock() - started
+            if not part:
+                break
+            parts.append(part)
+            length -= len(part)
+        piece = b"".join(parts)
+        self.received_bytes += len(piece)
+        return piece
+
+
+def _length_of(number: int, size: int | None) -> int:
+    """Return the length of a piece; of unknown size, the most that it may have."""
+    return CHUNK_BYTES if size is None else min(CHUNK_BYTES, size - number * CHUNK_BYTES)
