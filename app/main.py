@@ -19,6 +19,8 @@ from app.web.downloads import ROOT_LISTS, Downloads
 from app.web.goproxy import GoproxyApp
 from app.web.guard import Guard
 from app.web.health import Health
+from app.web.home import PATH as HOME
+from app.web.home import Home
 from app.web.limits import AdminRates, WrongTokens
 from app.web.responses import Header, plain
 from app.web.sending import Sender
@@ -84,6 +86,13 @@ class Application:
             shared.clock,
             max_age_s=settings.modules.max_age_s,
         )
+        self._home = Home(
+            releases.catalog,
+            shared.policies,
+            services.publiclog.relays,
+            sender,
+            settings.public_url,
+        )
         self._wrong_address = WrongAddress(shared.policies, settings.public_url)
         rates = AdminRates(limits.admin_token_rate, limits.admin_address_rate)
         callers = Callers(gateways, rates, wrong_tokens)
@@ -131,6 +140,8 @@ class Application:
             await self._downloads(scope, receive, send)
         elif is_goproxy:
             await self._goproxy(scope, receive, send)
+        elif path == HOME:
+            await self._home(scope, receive, send)
         else:
             await self._admin(scope, receive, send)
 

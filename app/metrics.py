@@ -164,8 +164,8 @@ def registry() -> "CollectorRegistry":
 def count_request(surface: str, method: str, status: int, body_bytes: int) -> None:
     """Count an answered request and the bytes of its body that were sent.
 
-    surface is the part of the URL map: "downloads", "goproxy", "admin". A method that HTTP does
-    not define counts as "other".
+    surface is the part of the URL map: "downloads", "goproxy", "home", "admin". A method that HTTP
+    does not define counts as "other".
     """
     method_label = method if method in _METHODS else "other"
     _pending[_request, surface, method_label, status] += 1

@@ -30,6 +30,7 @@ from app.services.releases.policy import raise_if_held_back
 from app.storage.blobstore import OpenBlob
 from app.web.hotcache import HotCache
 from app.web.pages import downloads_page
+from app.web.pageshell import page_answer
 from app.web.responses import (
     IMMUTABLE,
     LISTING,
@@ -264,12 +265,6 @@ class Downloads:
         return record
 
 
-_PAGE_HEADERS = (
-    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"),
-    (b"referrer-policy", b"no-referrer"),
-)
-
-
 def parse_request(path: bytes, query: bytes) -> DownloadRequest:
     """Return the request that a path below /dl/ or /go/ makes.
 
@@ -357,8 +352,7 @@ def _listing(catalog: Catalog, request: DownloadRequest) -> Answer:
         refs = render_refs(catalog.releases, smart=request.smart)
         return text_answer(refs, _SMART_TYPE if request.smart else TEXT, LISTING)
     if not request.as_json:
-        page = downloads_page(catalog)
-        return text_answer(page, b"text/html; charset=utf-8", LISTING, *_PAGE_HEADERS)
+        return page_answer(downloads_page(catalog), LISTING)
     releases = catalog.releases
     if not request.include_all:
         supported = (r for r in releases if minor_of(r.version) in catalog.minors)

@@ -527,7 +527,7 @@ WRONG_METHODS = [
     ("PUT", "/api/v1/releases/go1.99.2"),
     ("GET", "/api/v1/releases/files/x/verify"),
     ("POST", "/healthz"),
-    ("POST", "/"),
+    ("POST", "/docs"),
     ("TRACE", "/api/v1/releases"),
 ]
 

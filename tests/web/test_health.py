@@ -205,12 +205,6 @@ async def test_no_metric_has_a_label_that_a_client_chose(mirror: Mirror) -> None
     assert "PROPFIND" not in text
 
 
-async def test_the_root_leads_to_the_downloads(mirror: Mirror) -> None:
-    got = await mirror.site.ask("/")
-    assert got.status in (302, 307)
-    assert got.header("location") == "/dl/"
-
-
 async def test_the_application_can_be_embedded_without_a_server(mirror: Mirror) -> None:
     """`running` is what other programs use."""
     settings = mirror.site.services.shared.settings

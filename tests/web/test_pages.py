@@ -56,13 +56,14 @@ def page(
 ) -> str:
     policy = IngestionPolicy(frozenset({"zip", "tar.gz"}), on_demand=on_demand)
     by_name = {r.file.filename: r for r in records}
-    return downloads_page(Catalog(1, by_name, status, policy, minors)).decode()
+    return downloads_page(Catalog(1, by_name, status, policy, minors))
 
 
 def row(html: str, name: str) -> str:
-    rows = [line for line in html.split("<tr>") if re.search(rf">{re.escape(name)}<", line)]
-    assert len(rows) == 1
-    return rows[0]
+    """Return the item of a file in the list of its release, the last of its items."""
+    items = [item for item in html.split("<li>") if re.search(rf">{re.escape(name)}<", item)]
+    assert items
+    return items[-1].split("</li>")[0]
 
 
 class Tags(HTMLParser):
@@ -129,6 +130,7 @@ def test_what_comes_from_outside_is_escaped() -> None:
     assert not {"script", "img", "iframe", "object", "embed", "link"} & set(tags.names)
     assert not [name for name, _ in tags.attributes if name.startswith("on")]
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2
+    assert "<script" not in html
 
 
 def test_the_page_works_without_javascript_and_loads_nothing() -> None:
@@ -137,15 +139,56 @@ def test_the_page_works_without_javascript_and_loads_nothing() -> None:
     assert "script" not in tags.names
     values = [v or "" for name, v in tags.attributes if name in ("href", "src", "action")]
     assert values
-    assert all(v.startswith(("/dl/", "#")) for v in values)
+    assert all(v.startswith(("/", "#")) and not v.startswith("//") for v in values)
 
 
-def test_every_release_is_shown_once_and_the_newest_of_each_supported_minor_is_open() -> None:
-    versions = ("go1.100rc1", "go1.99.2", "go1.99.1", "go1.98.5", "go1.97.9")
-    html = page(*(record(f"{v}.linux-amd64.tar.gz", FileState.KNOWN) for v in versions))
-    shown = re.findall(r'<details id="([^"]+)"( open)?>', html)
-    assert sorted(v for v, _ in shown) == sorted(versions)
-    assert {v for v, opened in shown if opened} == {"go1.100rc1", "go1.99.2", "go1.98.5"}
+VERSIONS = ("go1.100rc1", "go1.99.2", "go1.99.1", "go1.98.5", "go1.97.9", "go1.9rc2")
+
+
+def test_every_release_is_shown_once_and_release_candidates_come_last() -> None:
+    html = page(*(record(f"{v}.linux-amd64.tar.gz", FileState.KNOWN) for v in VERSIONS))
+    stable, _, early = html.partition('<h2 id="candidates">')
+    releases = [re.findall(r'<ul class="files" id="([^"]+)">', part) for part in (stable, early)]
+    assert releases == [list(VERSIONS[1:5]), ["go1.100rc1", "go1.9rc2"]]
+
+
+def test_the_matrix_has_the_newest_patch_of_each_supported_minor_and_a_candidate_last() -> None:
+    html = page(*(record(f"{v}.linux-amd64.tar.gz", FileState.KNOWN) for v in VERSIONS))
+    columns = re.findall(r'<th scope="col"><a href="#([^"]+)">', html)
+    assert columns == ["go1.99.2", "go1.98.5", "go1.100rc1"]
+
+
+def of_platform(version: str, platform: str, kind: ReleaseFileKind, suffix: str) -> FileRecord:
+    made = record(f"{version}.linux-amd64.tar.gz", FileState.VERIFIED)
+    os, _, arch = ("", "", "") if platform == "src" else platform.partition("-")
+    name = f"{version}.{platform}.{suffix}"
+    return replace(made, file=replace(made.file, filename=name, os=os, arch=arch, kind=kind))
+
+
+def test_the_newest_stable_release_for_the_usual_platforms_comes_first() -> None:
+    archive, installer = ReleaseFileKind.ARCHIVE, ReleaseFileKind.INSTALLER
+    html = page(
+        record("go1.100rc1.linux-amd64.tar.gz", FileState.KNOWN),
+        of_platform("go1.99.2", "aix-ppc64", archive, "tar.gz"),
+        of_platform("go1.99.2", "src", ReleaseFileKind.SOURCE, "tar.gz"),
+        of_platform("go1.99.2", "windows-amd64", installer, "msi"),
+        of_platform("go1.99.2", "windows-amd64", archive, "zip"),
+        of_platform("go1.99.2", "linux-amd64", archive, "tar.gz"),
+        record("go1.99.1.linux-amd64.tar.gz", FileState.KNOWN),
+    )
+    first = html[html.index("<h2") : html.index('<h2 id="platforms">')]
+    assert "go1.99.2, the newest stable release" in first
+    assert re.findall(r"<b>([^<]+)</b> <a href=\"/dl/([^\"]+)", first) == [
+        ("Linux, x86-64", "go1.99.2.linux-amd64.tar.gz"),
+        ("Windows, x86-64", "go1.99.2.windows-amd64.zip"),
+        ("Source", "go1.99.2.src.tar.gz"),
+    ]
+
+
+def test_without_a_stable_release_nothing_is_called_the_newest() -> None:
+    html = page(record("go1.100rc1.linux-amd64.tar.gz", FileState.KNOWN))
+    assert "newest stable" not in html
+    assert 'id="candidates"' in html
 
 
 SUPPORT = [("go1.99.2", "supported"), ("go1.97.9", "end-of-life"), ("go1.100rc1", "pre-release")]
@@ -154,7 +197,7 @@ SUPPORT = [("go1.99.2", "supported"), ("go1.97.9", "end-of-life"), ("go1.100rc1"
 @pytest.mark.parametrize(("version", "support"), SUPPORT)
 def test_a_release_shows_its_support_status(version: str, support: str) -> None:
     html = page(record(f"{version}.linux-amd64.tar.gz", FileState.KNOWN))
-    summary = re.search(r"<summary>.*?</summary>", html)
+    summary = re.search(r"<summary><strong>go.*?</summary>", html)
     assert summary is not None
     assert f">{support}</span>" in summary[0]
 
@@ -163,7 +206,7 @@ def test_an_empty_mirror_says_what_to_do() -> None:
     html = page(record(NAME, FileState.KNOWN), on_demand=False)
     assert "Nothing is offered yet" in html
     assert "moorage releases sync" in html
-    assert "href" not in html
+    assert 'href="/dl/go' not in html
 
 
 def test_the_page_says_when_the_index_was_read_and_what_went_wrong_since() -> None:

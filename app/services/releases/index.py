@@ -123,6 +123,7 @@ class ReleaseIndexReader:
                 AuditLog(session).append(
                     at, "system", "index.fail", self._godev.index_url, str(error)
                 )
+                bump_generation(session, [RELEASES])  # the pages say what failed
             log.failed(str(error), at)
 
         await self._db.write(work)

@@ -1,16 +1,75 @@
 """What clients of a tenant are told, taken from the policy. The texts: `core.clientconfig`."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from app.core.clientconfig import ClientConfig
 from app.core.clientconfig.checks import PUBLIC_LOGS
 from app.core.errors import BadInputError, UnknownError
 from app.core.principal import Principal
+from app.core.tenant import DEFAULT_TENANT
 from app.services.authorization import require_admin
-from app.services.policy import PolicyReader, TenantPolicy
+from app.services.policy import Policy, PolicyReader, TenantPolicy
 from app.services.publiclog.relay import LogRelay
 
 OFF = "off"
+EXAMPLE_TENANT = "your-tenant"
+"""Stands for the tenant's name in what strangers are shown of tenants that need a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicConfig:
+    """What everybody may know of how to use this service as a GOPROXY.
+
+    Attributes:
+        config: of a tenant that needs no token, without its private patterns; else of
+            EXAMPLE_TENANT.
+        is_example: the tenant's name, and perhaps its checksum database, have to be replaced.
+        has_private_names: the tenant has private modules that `config` does not name.
+    """
+
+    config: ClientConfig
+    is_example: bool
+    has_private_names: bool = False
+
+
+def public_config(
+    policy: Policy, relays: Mapping[str, LogRelay], base_url: str, host: str
+) -> PublicConfig:
+    """Return what a page for everybody may say about the `go` command's settings.
+
+    The tenant is the one that the host name leads to, the only one that needs no token, or the
+    tenant of the first start. Other tenants are not told apart from those that do not exist.
+
+    Args:
+        policy: of which only tenants with anonymous read are shown.
+        relays: public logs by name, in the order of the settings.
+        base_url: scheme, host and port as clients see them.
+        host: of the request, lower-case, without its port.
+
+    Raises:
+        BadInputError: base_url is not an address.
+    """
+    every = policy.tenants.values()
+    tenants = {
+        one.tenant.name: one for one in every if one.tenant.anonymous_read and one.tenant.enabled
+    }
+    by_host = tenants.get(policy.hosts.get(host, ""))
+    only = next(iter(tenants.values())) if len(tenants) == 1 else tenants.get(DEFAULT_TENANT)
+    shown = by_host or only
+    sumdb = _public_sumdb(relays) if shown is None else _sumdb(shown, relays)
+    has_log = shown is not None and shown.log is not None
+    config = ClientConfig(
+        base_url=base_url,
+        tenant=EXAMPLE_TENANT if shown is None else shown.tenant.name,
+        tenant_in_path=by_host is None,
+        authenticated=shown is None and base_url.startswith("https:"),
+        sumdb=sumdb,
+        sumdb_covers_private=has_log,
+        toolchain="local" if sumdb == OFF else "auto",
+    )
+    has_private_names = shown is not None and not has_log and bool(_private_patterns(shown))
+    return PublicConfig(config, shown is None, has_private_names)
 
 
 async def client_config(
@@ -61,8 +120,10 @@ async def client_config(
 
 def _sumdb(policy: TenantPolicy, relays: Mapping[str, LogRelay]) -> str:
     """Return GOSUMDB: a vkey, or the name of a log whose key `go` knows; or "off"."""
-    if policy.log is not None:
-        return policy.log.vkey
+    return _public_sumdb(relays) if policy.log is None else policy.log.vkey
+
+
+def _public_sumdb(relays: Mapping[str, LogRelay]) -> str:
     for name, relay in relays.items():
         return name if name in PUBLIC_LOGS else relay.verifier.vkey
     return OFF

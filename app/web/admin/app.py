@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from app import __version__, logs, metrics
@@ -25,7 +25,7 @@ from app.web.admin.jobs import router as jobs
 from app.web.admin.modules import router as modules
 from app.web.admin.openapi import AdminApi
 from app.web.admin.ownership import router as ownership
-from app.web.admin.reference import POLICY, reference_page
+from app.web.admin.reference import reference_page
 from app.web.admin.releases import router as releases
 from app.web.admin.routes import router as routes
 from app.web.admin.rules import router as rules
@@ -33,6 +33,7 @@ from app.web.admin.sumdb import router as sumdb
 from app.web.admin.tenants import router as tenants
 from app.web.admin.tokens import router as tokens
 from app.web.connections import is_health
+from app.web.pageshell import POLICY
 from app.web.responses import retry_after_s, status_of
 from app.web.streaming import Message, Receive, Scope, Send
 from app.web.tenancy import client_block
@@ -85,14 +86,12 @@ def admin_routes() -> FastAPI:
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_exception_handler(Exception, _on_defect)
 
+    reference = functools.cache(lambda: reference_page(api.openapi()))
+
+    @api.head("/docs", include_in_schema=False)
     @api.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        page = reference_page(api.openapi())
-        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
-
-    @api.get("/", include_in_schema=False)
-    async def root() -> Response:
-        return RedirectResponse("/dl/")
+        return HTMLResponse(reference(), headers={"Content-Security-Policy": POLICY})
 
     return api
 

@@ -9,46 +9,35 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-_STYLE = """
-:root{color-scheme:light dark;--line:#8884;--soft:#8881}
-body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1.5rem}
-code,pre{font-family:ui-monospace,monospace}pre{background:var(--soft);padding:.7rem 1rem;
-overflow-x:auto;border-radius:.4rem}section{border-top:1px solid var(--line);margin-top:1.5rem}
-h3{margin:1rem 0 .2rem}table{border-collapse:collapse}td,th{text-align:left;padding:.15rem 1rem
-.15rem 0;vertical-align:top}.method{font-weight:700}
-"""
+from app.web.pageshell import code_block, page
+
 _DEPTH = 24  # deeper than any answer; a schema that holds itself ends here
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
 def reference_page(openapi: dict[str, Any]) -> str:
     """Return the page as HTML."""
-    return "".join(_page(openapi))
+    return page(f"{openapi['info']['title']} API", "/docs", _body(openapi))
 
 
-def _page(openapi: dict[str, Any]) -> Iterator[str]:
+def _body(openapi: dict[str, Any]) -> Iterator[str]:
     info = openapi["info"]
-    yield '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Moorage API</title>'
-    yield '<meta name="viewport" content="width=device-width,initial-scale=1">'
-    yield f"<style>{_STYLE}</style></head><body>"
-    yield f"<h1>{escape(info['title'])} API <small>{escape(info['version'])}</small></h1>"
-    yield f"<p>{escape(info['description'])} Machine-readable: "
-    yield '<a href="/openapi.json">openapi.json</a>. Downloads for people: <a href="/dl/">/dl/</a>.'
+    yield f"<p>Version {escape(info['version'])}. {escape(info['description'])} Machine-readable: "
+    yield '<a href="/openapi.json">openapi.json</a>.'
     yield "</p><p>Send the token as <code>Authorization: Bearer …</code>. Errors are "
     yield "<code>application/problem+json</code>; lists are pages with <code>items</code> and "
-    yield '<code>next_cursor</code>.</p><pre>curl -H "Authorization: Bearer $MOORAGE_TOKEN" '
-    yield "-X POST &lt;this address&gt;/api/v1/releases/sync</pre>"
+    yield "<code>next_cursor</code>.</p>"
+    yield code_block(
+        'curl -H "Authorization: Bearer $MOORAGE_TOKEN" -X POST <this address>/api/v1/releases/sync'
+    )
     for path, operations in openapi["paths"].items():
         for method, operation in operations.items():
             yield from _operation(openapi, path, method, operation)
-    yield "</body></html>\n"
 
 
 def _operation(
     openapi: dict[str, Any], path: str, method: str, operation: dict[str, Any]
 ) -> Iterator[str]:
-    yield f'<section><h3><span class="method">{method.upper()}</span> '
-    yield f"<code>{escape(path)}</code></h3>"
+    yield f"<section><h2>{method.upper()} <code>{escape(path)}</code></h2>"
     yield f"<p>{escape(operation.get('description', operation.get('summary', '')))}</p>"
     parameters = operation.get("parameters", [])
     if parameters:
@@ -60,13 +49,13 @@ def _operation(
         yield "</table>"
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     if body:
-        yield f"<p>Body</p><pre>{escape(_shape(openapi, body['schema']))}</pre>"
+        yield f"<p>Body</p>{code_block(_shape(openapi, body['schema']))}"
     yield "<table>"
     for status, response in sorted(operation["responses"].items()):
         yield f"<tr><td>{status}<td>{escape(response['description'])}"
         schema = response.get("content", {}).get("application/json", {}).get("schema")
         if schema and status.startswith("2"):
-            yield f"<pre>{escape(_shape(openapi, schema))}</pre>"
+            yield code_block(_shape(openapi, schema))
         yield "</tr>"
     yield "</table></section>"
 
