@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterable
 
 from app.core.errors import BadInputError
-from app.core.slices import sorted_in_slices
 
 _SHA256_BYTES = 32
 
@@ -28,7 +27,7 @@ def hash1(lines: Iterable[tuple[str, bytes]]) -> str:
     """
     whole = hashlib.sha256()
     previous: bytes | None = None
-    for name, digest in sorted_in_slices([(_encode_name(name), digest) for name, digest in lines]):
+    for name, digest in sorted((_encode_name(name), digest) for name, digest in lines):
         if name == previous:
             raise BadInputError(f"h1: the name {_quoted(name)} comes twice")
         if len(digest) != _SHA256_BYTES:

@@ -87,13 +87,11 @@ def inspect(
         stream, zip_bytes, max_entries=limits.paths, max_name_bytes=limits.name_bytes
     )
     _check_entries(directory, f"{module}@{version}/", limits)
-    files = sum(not entry.name.endswith("/") for entry in directory.entries)
-    unpacked_bytes = sum(entry.size_bytes for entry in directory.entries)
     stream.seek(0)
     go_mod_name = f"{module}@{version}/{_GO_MOD}"
     go_mod: bytes | None = None
     lines: list[tuple[str, bytes]] = []
-    for entry, span_bytes in directory.take_spans():
+    for entry, span_bytes in directory.spans():
         digest = hashlib.sha256()
         go_mod_chunks: list[bytes] = []
         for chunk in entry_chunks(stream, entry, span_bytes):
@@ -107,8 +105,8 @@ def inspect(
         h1=hash1(lines),
         go_mod=go_mod,
         go_mod_h1=None if go_mod is None else gomod.h1(go_mod),
-        files=files,
-        unpacked_bytes=unpacked_bytes,
+        files=sum(not entry.name.endswith("/") for entry in directory.entries),
+        unpacked_bytes=sum(entry.size_bytes for entry in directory.entries),
     )
 
 
@@ -116,16 +114,13 @@ def _check_entries(directory: Directory, prefix: str, limits: ModuleZipLimits) -
     """Check the declared names and sizes, before any content is inflated."""
     tree = PathTree(limits.paths)
     unpacked_bytes = 0
-    try:
-        for entry in directory.entries:
-            if not entry.name.startswith(prefix):
-                raise BadInputError(f"{shown(entry.name)} does not begin with {prefix!a}")
-            _check_entry(entry, entry.name.removeprefix(prefix), tree, limits)
-            unpacked_bytes += entry.size_bytes
-            if unpacked_bytes > limits.unpacked_bytes:
-                raise too_large(limits.unpacked_bytes)
-    finally:
-        tree.clear()
+    for entry in directory.entries:
+        if not entry.name.startswith(prefix):
+            raise BadInputError(f"{shown(entry.name)} does not begin with {prefix!a}")
+        _check_entry(entry, entry.name.removeprefix(prefix), tree, limits)
+        unpacked_bytes += entry.size_bytes
+        if unpacked_bytes > limits.unpacked_bytes:
+            raise too_large(limits.unpacked_bytes)
 
 
 def _check_entry(entry: Entry, name: str, tree: PathTree, limits: ModuleZipLimits) -> None:

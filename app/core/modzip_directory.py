@@ -62,22 +62,18 @@ class Entry:
 class Directory:
     """All entries in the order of their offsets, and the offset at which the last entry ends."""
 
-    entries: list[Entry]
+    entries: tuple[Entry, ...]
     offset: int
 
-    def take_spans(self) -> Iterator[tuple[Entry, int]]:
-        """Yield each entry and its span, and forget it: to let go of all at once takes too long.
+    def spans(self) -> Iterator[tuple[Entry, int]]:
+        """Yield each entry and its span: the bytes from its local header to the next one.
 
-        The span is the bytes from its local header to the next one. The spans cover the zip up to
-        its directory without gap or overlap. Reading the entry reveals a span that is too short or
-        too long.
+        The spans cover the zip up to its directory without gap or overlap. Reading the entry
+        reveals a span that is too short or too long.
         """
-        ends = [self.offset, *(entry.offset for entry in reversed(self.entries))]
-        self.entries.reverse()
-        while self.entries:
-            entry = self.entries.pop()
-            ends.pop()
-            yield entry, ends[-1] - entry.offset
+        following = [entry.offset for entry in self.entries[1:]] + [self.offset]
+        for entry, end in zip(self.entries, following, strict=bool(self.entries)):
+            yield entry, end - entry.offset
 
 
 class _End(NamedTuple):
@@ -120,7 +116,16 @@ def read_directory(
     entries = sorted(_entries(raw, end.entries, max_name_bytes), key=lambda entry: entry.offset)
     if (entries[0].offset if entries else end.offset) != 0:
         raise BadInputError("the zip has bytes before its first entry")
-    return Directory(entries, end.offset)
+    return Directory(tuple(entries), end.offset)
+
+
+def declared_entries(stream: BinaryIO, zip_bytes: int) -> int:
+    """Return how many entries a zip's end record declares; `read_directory` holds it to that.
+
+    Raises:
+        BadInputError: it has no end record that can be read in one way only.
+    """
+    return _read_end(stream, zip_bytes)[0].entries
 
 
 def exactly(stream: BinaryIO, count: int) -> bytes:

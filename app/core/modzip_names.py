@@ -70,11 +70,6 @@ class PathTree:
             raise BadInputError(f"{shown(path)} comes twice in the zip")
         node.kind = kind
 
-    def clear(self) -> None:
-        """Let go of everything in steps: at once, 200,000 paths would stop all other threads."""
-        while self._nodes:
-            self._nodes.popitem()
-
     def _node(self, parent: int, element: str, kind: _NodeKind, path: str) -> _Node:
         key = (parent, folded(element))
         node = self._nodes.get(key)

@@ -1,13 +1,8 @@
 """Whether what an upstream sent is what it should be; nothing else is ever stored or served."""
 
-import gc
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from threading import Lock
 
 from app.core import gomod
 from app.core.digest import Digest
@@ -15,60 +10,9 @@ from app.core.errors import BadInputError, StorageError, UpstreamContentError
 from app.core.goproxy import RequestKind
 from app.core.logstate import LogState
 from app.core.moduleinfo import parse_info
-from app.core.modzip import inspect
 from app.core.routing import LogPolicy, RecordedRoute
 from app.db.modules import ModuleFile
-
-_QUICK_ZIP_BYTES = 1 << 20  # some thousand entries at most
-_LONGEST_PAUSE_S = 30.0
-
-
-class _Collector:
-    """The garbage collector, paused while zips with many entries are checked.
-
-    It would walk all entries of all these zips again and again, half a second each time, in which
-    no other thread runs, the event loop neither. The entries are in no cycles.
-
-    Args:
-        clock: monotonic seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = Lock()
-        self._pauses = 0
-        self._began = 0.0
-        self._was_enabled = False
-
-    @contextmanager
-    def paused(self, *, is_needed: bool) -> Iterator[None]:
-        """Return a context without the collector, for half a minute at most."""
-        if not is_needed:
-            yield
-            return
-        self._begin()
-        try:
-            yield
-        finally:
-            self._end()
-
-    def _begin(self) -> None:
-        with self._lock:
-            if not self._pauses:
-                self._began, self._was_enabled = self._clock(), gc.isenabled()
-                gc.disable()
-            elif self._was_enabled and self._clock() - self._began > _LONGEST_PAUSE_S:
-                gc.enable()  # pauses that overlap without end must not let garbage pile up
-            self._pauses += 1
-
-    def _end(self) -> None:
-        with self._lock:
-            self._pauses -= 1
-            if not self._pauses and self._was_enabled:
-                gc.enable()
-
-
-_collector = _Collector()
+from app.services.modules.zipcheck import inspect_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +124,7 @@ def check_zip(key: FileKey, path: Path, digest: Digest, size: int, at: datetime)
         StorageError: the file can't be read.
     """
     try:
-        with path.open("rb") as stream, _collector.paused(is_needed=size > _QUICK_ZIP_BYTES):
-            facts = inspect(stream, key.module, key.version)
+        facts = inspect_file(path, key.module, key.version)
         if facts.go_mod is not None:
             _check_go_mod(key, facts.go_mod)
     except BadInputError as error:
