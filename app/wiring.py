@@ -23,6 +23,7 @@ from app.db.engine import Database, is_sqlite, sqlite_path
 from app.db.schema import upgrade
 from app.db.sqlitefile import SqliteFile
 from app.services.assembly import (
+    FleetServices,
     ModuleServices,
     PublicLogServices,
     ReleaseServices,
@@ -37,6 +38,10 @@ from app.services.audithead import AuditHead
 from app.services.clock import ClockWatch, Monotonic, Now, Pause, utc_now
 from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
+from app.services.fleet.channels import ChannelService
+from app.services.fleet.manifests import Manifests
+from app.services.fleet.offered import ChannelReader
+from app.services.fleet.revisions import Revisions
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import SYNC, JobService
@@ -169,12 +174,13 @@ def build(
     prepare_data_dir(settings)
     shared = build_shared(settings, now, pause, monotonic)
     releases = build_releases(shared)
+    fleet = build_fleet(shared, releases)
     publiclog = build_publiclog(shared)
     modules = build_modules(shared, releases, publiclog)
     tenants = build_tenants(shared)
     sumdb = build_sumdb(shared, publiclog, modules)
     upkeep = build_upkeep(shared, releases, modules, sumdb)
-    return Services(shared, releases, publiclog, modules, tenants, sumdb, upkeep)
+    return Services(shared, releases, fleet, publiclog, modules, tenants, sumdb, upkeep)
 
 
 def build_shared(
@@ -242,7 +248,20 @@ def build_releases(shared: SharedServices) -> ReleaseServices:
         ingestion=ingestion,
         catalog=catalog,
         freshness=freshness,
-        sync=ReleaseSync(reader, catalog, ingestion, _selection(settings)),
+        sync=ReleaseSync(db, reader, catalog, ingestion, _selection(settings)),
+    )
+
+
+def build_fleet(shared: SharedServices, releases: ReleaseServices) -> FleetServices:
+    """Return the group that says what nodes are to run."""
+    policy = releases.catalog.policy
+    manifests = Manifests(shared.db, shared.box, policy, shared.now)
+    revisions = Revisions(manifests, policy, _selection(shared.settings))
+    return FleetServices(
+        channels=ChannelService(shared.db, revisions, shared.now),
+        revisions=revisions,
+        manifests=manifests,
+        offered=ChannelReader(shared.db, shared.watch),
     )
 
 

@@ -25,6 +25,7 @@ _JOBS_S = 1.0
 _SCRUB_S = 600.0
 _TIDY_S = 3600.0
 _LOG_S = 300.0
+_MANIFESTS_S = 60.0
 _RETRY_S = 60.0
 _log = logs.get("worker")
 
@@ -112,6 +113,7 @@ class Worker:
             _every(_SCRUB_S, self._scrub),
             _every(_TIDY_S, self._tidy),
             _every(_LOG_S, services.modules.log_pass.step),
+            _every(_MANIFESTS_S, services.fleet.manifests.step),
             # Loading the catalog sets the gauges.
             _every(_METRICS_S, services.releases.catalog.current),
         ]

@@ -6,6 +6,9 @@
     4. the tenant's allow rules of the most specific matching pattern
     5. the tenant's default
 
+Where a channel says which toolchains the tenant gets, the channel takes the place of steps 4 and 5
+for golang.org/toolchain: what the channel offers is allowed, and everything else is denied.
+
 Steps 1 to 3 match without regard to case, since GitHub and others serve one repository under many
 spellings: `Evil/pkg` is no way around a rule about `evil/pkg`. Step 4 matches exactly.
 
@@ -26,6 +29,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
+from app.core.channel import ToolchainOffer
 from app.core.effect import Effect
 from app.core.errors import BadInputError
 from app.core.module import check_path
@@ -43,6 +47,7 @@ from app.core.noun import (
     refuse,
 )
 from app.core.patternindex import PatternIndex
+from app.core.toolchain import MODULE_PATH, release_of
 from app.core.versionrange import MAX_RANGE_CHARS, VersionRange
 
 MAX_REASON_CHARS = 300
@@ -151,7 +156,8 @@ class Decision:
     """The outcome for one tenant, module and version.
 
     Attributes:
-        by: what decided: "platform rule 3", "ownership of corp.example", "rule 7", "default".
+        by: what decided: "platform rule 3", "ownership of corp.example", "rule 7",
+            "channel stable", "default".
         reason: one line for the person who is denied; "" where it is allowed.
     """
 
@@ -161,11 +167,12 @@ class Decision:
 
 
 class Stage(StrEnum):
-    """The five stages, in the order that they act."""
+    """The stages, in the order that they act. A channel decides always, where a tenant has one."""
 
     PLATFORM = "platform rules"
     OWNERSHIP = "ownership"
     DENY = "deny rules"
+    CHANNEL = "channel"
     ALLOW = "allow rules"
     DEFAULT = "default"
 
@@ -259,16 +266,20 @@ class Access:
     default: Effect
     rules: Sequence[RecordedRule] = ()
     platform: PlatformAccess = field(default_factory=PlatformAccess)
+    toolchains: ToolchainOffer | None = None
     _rules: _Rules = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_rules", _Rules(self.rules))
 
-    def under(self, platform: PlatformAccess, default: Effect) -> "Access":
-        """Return the same rules with another platform and default; they are not filed again."""
+    def under(
+        self, platform: PlatformAccess, default: Effect, toolchains: ToolchainOffer | None
+    ) -> "Access":
+        """Return the same rules under other conditions; the rules are not filed again."""
         access = copy(self)
         object.__setattr__(access, "platform", platform)
         object.__setattr__(access, "default", default)
+        object.__setattr__(access, "toolchains", toolchains)
         return access
 
     def to(self, module: str, now: datetime) -> "ModuleAccess":
@@ -283,6 +294,7 @@ class Access:
             ownership=self.platform.owners.of(module),
             denials=self._rules.denying(module, now),
             allowances=tuple(r for r in allow if r.pattern.specificity == most),
+            toolchains=self.toolchains if module == MODULE_PATH else None,
         )
 
     def next_end(self, now: datetime) -> datetime | None:
@@ -302,6 +314,7 @@ class ModuleAccess:
     ownership: Ownership | None
     denials: tuple[RecordedRule, ...]
     allowances: tuple[RecordedRule, ...]
+    toolchains: ToolchainOffer | None = None
 
     def decide(self, version: str | None) -> Decision:
         """Return whether a version may be used.
@@ -326,6 +339,9 @@ class ModuleAccess:
             yield Step(Stage.OWNERSHIP, self.ownership, self._by_ownership(name, self.ownership))
         for rule in self.denials:
             yield Step(Stage.DENY, rule, _denial(name, f"rule {rule.id}", rule, version))
+        if self.toolchains is not None:
+            yield Step(Stage.CHANNEL, None, _by_channel(name, self.toolchains, version))
+            return
         yield from self._among_allowed(name, version)
         yield Step(Stage.DEFAULT, None, self._by_default(name))
 
@@ -354,6 +370,16 @@ class ModuleAccess:
             return Decision(allowed=True, by="default")
         reason = f"{name} is not allowed for tenant {self.tenant}: no rule allows it"
         return Decision(allowed=False, by="default", reason=reason)
+
+
+def _by_channel(name: str, offer: ToolchainOffer, version: str | None) -> Decision:
+    by = f"channel {offer.channel}"
+    if not offer.versions:
+        reason = f"{name} is not offered: channel {offer.channel} has no revision yet; ask an admin"
+        return Decision(allowed=False, by=by, reason=reason)
+    if version is None or release_of(version) in offer.versions:
+        return Decision(allowed=True, by=by)
+    return Decision(allowed=False, by=by, reason=f"{name} is not offered by {by}")
 
 
 def _lasting(rules: Iterable[RecordedRule], now: datetime) -> tuple[RecordedRule, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.core.acl import ModuleAccess, Ownership, RecordedRule, Stage, Step
+from app.core.channel import newest_first
 
 
 class Outcome(StrEnum):
@@ -43,6 +44,7 @@ _NONE_IS_ABOUT_IT = {
     Stage.DENY: "no deny rule is about this module",
     Stage.ALLOW: "no allow rule is about this module",
 }
+_BEHIND_A_CHANNEL = {Stage.ALLOW, Stage.DEFAULT}
 
 
 def explain(
@@ -50,8 +52,9 @@ def explain(
 ) -> list[ExplainedStep]:
     """Return every step towards `access.decide(version)`, in order; one of them decides.
 
-    A stage without a step has a line that says so: there are at least five lines, for each stage
-    one. Steps behind the one that decides tell what they would say.
+    A stage without a step has a line that says so, except for channels: only a few tenants have
+    one, and where a channel decides no later stage is looked at. Steps behind the one that decides
+    tell what they would say.
 
     Args:
         access: of the tenant to the module.
@@ -61,7 +64,10 @@ def explain(
     lines: list[ExplainedStep] = []
     is_open = True
     steps = list(access.steps(version))
+    skipped = {Stage.CHANNEL} if access.toolchains is None else _BEHIND_A_CHANNEL
     for stage in Stage:
+        if stage in skipped:
+            continue
         of_stage = [s for s in steps if s.stage is stage]
         if not of_stage:
             lines.append(
@@ -117,6 +123,9 @@ def _what(step: Step, access: ModuleAccess, *, names_others: bool) -> str:
     if isinstance(subject, Ownership):
         granted = f", granted to {' '.join(sorted(subject.granted))}" if subject.granted else ""
         return f"{subject.prefix} belongs to {subject.tenant}{granted}"
+    if access.toolchains is not None:
+        offered = " ".join(newest_first(access.toolchains.versions)) or "nothing yet"
+        return f"channel {access.toolchains.channel} offers {offered}"
     if step.stage is Stage.ALLOW:
         return "the rules above allow other versions, so this one is not allowed"
     return f"default of {access.tenant}: {access.default}"

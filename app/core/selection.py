@@ -6,8 +6,8 @@ the index (`gorelease`), fetching (`services/releases`).
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain
 
 from app.core import goversion
@@ -34,6 +34,7 @@ class Selection:
         kinds: kinds of files.
         pins: releases kept at any age: a minor ("1.21", "go1.21": its newest patch) or an exact
             version ("1.21.5", "go1.28rc1").
+        channel_pins: names of releases that channels name, each with the name of a channel.
 
     Raises:
         BadInputError: a number is negative or a pin is malformed.
@@ -46,6 +47,7 @@ class Selection:
     arch: frozenset[str]
     kinds: frozenset[ReleaseFileKind]
     pins: tuple[str, ...]
+    channel_pins: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.minors < 0 or self.patches < 0:
@@ -74,7 +76,7 @@ def select(index: ReleaseIndex, selection: Selection) -> tuple[SelectedRelease, 
         for release in index.releases
         if release.version in reasons
         for file in release.files
-        if _is_selected(file, selection)
+        if is_selected(file, selection)
     )
 
 
@@ -122,7 +124,7 @@ def _of_release(index: ReleaseIndex, selection: Selection, name: str) -> list[Re
         release = None
     if release is None:
         raise _unknown("release", name, near_release(index.releases, name))
-    files = [file for file in release.files if _is_selected(file, selection)]
+    files = [file for file in release.files if is_selected(file, selection)]
     if not files:
         raise UnknownError(
             f"{release.version} has no file of the selected platforms and kinds "
@@ -143,7 +145,7 @@ def unmatched_pins(index: ReleaseIndex, selection: Selection) -> tuple[str, ...]
         pin
         for pin in selection.pins
         if not (release := _pinned_release(index, pin))
-        or not any(_is_selected(file, selection) for file in release.files)
+        or not any(is_selected(file, selection) for file in release.files)
     )
 
 
@@ -203,6 +205,9 @@ def _by_pin(index: ReleaseIndex, selection: Selection) -> Iterator[tuple[str, st
     for pin in selection.pins:
         if release := _pinned_release(index, pin):
             yield release.version, f"pinned by {pin}"
+    for release in index.releases:
+        if release.version in selection.channel_pins:
+            yield release.version, f"named by channel {selection.channel_pins[release.version]}"
 
 
 def _pinned_release(index: ReleaseIndex, pin: str) -> Release | None:
@@ -222,7 +227,8 @@ def _pinned_release(index: ReleaseIndex, pin: str) -> Release | None:
     return next(matching, None)
 
 
-def _is_selected(file: ReleaseFile, selection: Selection) -> bool:
+def is_selected(file: ReleaseFile, selection: Selection) -> bool:
+    """Whether a file's kind and platform are selected, and it can be verified."""
     if not file.verifiable or file.kind not in selection.kinds:
         return False
     if file.kind is ReleaseFileKind.SOURCE:

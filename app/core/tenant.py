@@ -35,6 +35,7 @@ def _each_once(hosts: Iterable[str]) -> tuple[str, ...]:
 
 
 _Limit = Annotated[StrictInt, Field(ge=1, le=MAX_LIMIT)] | None
+_Channel = Annotated[str, Field(max_length=63)]
 _Name = Annotated[str, Field(max_length=63), AfterValidator(passes(check_tenant_name))]
 _Host = Annotated[str, Field(max_length=253), AfterValidator(passes(check_host))]
 _PrivateHost = Annotated[
@@ -68,6 +69,8 @@ class TenantSettings(Noun):
     hosts: lower-case host names, without port, that lead to this tenant.
     private_hosts: hosts in the own network that its upstreams may have: "athens.corp.example:3000",
         "*.corp.example", "10.1.2.3". They are closed to every tenant that does not list them.
+    toolchains: the channel whose releases are the only toolchains for `go`; null leaves them to
+        the rules.
     """
 
     title: Annotated[str, *line("title", MAX_TITLE_CHARS)] = ""
@@ -76,6 +79,7 @@ class TenantSettings(Noun):
     enabled: StrictBool = True
     hosts: _Hosts = ()
     private_hosts: _PrivateHosts = ()
+    toolchains: _Channel | None = None
     limits: TenantLimits = TenantLimits()
 
 

@@ -14,13 +14,18 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether name is 1 to 63 lower-case letters, digits and dashes, no dash at either end."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_tenant_name(name: str) -> None:
     """Return if name can be a tenant's.
 
     Raises:
         BadInputError: the message says what is wrong.
     """
-    if not _NAME.fullmatch(name):
+    if not is_plain_name(name):
         raise BadInputError(
             f"{name[:80]!a} can't be a tenant's name: 1 to 63 lower-case letters, digits and "
             "dashes, no dash at either end"

@@ -119,6 +119,14 @@ def module_version(release: str, goos: str, goarch: str) -> str:
     return f"v0.0.1-{release}.{goos}-{goarch}"
 
 
+def release_of(version: str) -> str:
+    """Return the release of a module version: "v0.0.1-go1.23.1.linux-amd64" gives "go1.23.1".
+
+    For a text that is no such version the result is no name of a release.
+    """
+    return version.removeprefix("v0.0.1-").rpartition(".")[0]
+
+
 def module_name(archive_name: str, release: str, version: str) -> str | None:
     """Return a file's name in the module's zip, None if the module does not have the file.
 

@@ -19,10 +19,12 @@ STORED = "*stored"
 RELEASES = "*releases"
 """The release index, and archives that came in: what the catalogue of releases holds. Answers to
 tenants about toolchains that such a change concerns are fresh for a minute at most."""
+CHANNELS = "*channels"
+"""Channels: their settings, revisions and manifests."""
 PLATFORM = "*platform"
 """What holds for all tenants: platform rules and tokens, owned prefixes, private names."""
 EVERYTHING = "*"
-NO_POLICY = frozenset({STORED, RELEASES})
+NO_POLICY = frozenset({STORED, RELEASES, CHANNELS})
 """Scopes that say nothing of tenants and their rules."""
 
 
@@ -82,7 +84,8 @@ def bump_generation(session: Session, scopes: Collection[str] = (STORED,)) -> No
 
     Args:
         session: the transaction of the change.
-        scopes: what the change concerns: tenants' names, PLATFORM, STORED, RELEASES.
+        scopes: what the change concerns: tenants' names, PLATFORM, STORED, RELEASES,
+            CHANNELS.
     """
     bumped = update(GenerationRow).values(value=GenerationRow.value + 1)
     row = session.execute(bumped.returning(GenerationRow.value, GenerationRow.scoped)).one()

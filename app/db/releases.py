@@ -1,5 +1,6 @@
 """Rows of release files and the verdicts on their signatures; the index is in `releaseindex`."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -98,6 +99,13 @@ class ReleaseTable:
     def all(self) -> list[FileRecord]:
         """Return every file, in the order in which the files were recorded."""
         return self._records(_query().order_by(ReleaseFileRow.id), select(VerdictRow))
+
+    def of_versions(self, versions: Collection[str]) -> list[FileRecord]:
+        """Return the files of some releases, in the order in which the files were recorded."""
+        is_of = ReleaseFileRow.version.in_(versions)
+        ids = select(ReleaseFileRow.id).where(is_of)
+        verdicts = select(VerdictRow).where(VerdictRow.file_id.in_(ids))
+        return self._records(_query().where(is_of).order_by(ReleaseFileRow.id), verdicts)
 
     def without_log(self, *, after: str, limit: int) -> list[FileRecord]:
         """Return served archives whose toolchain has no answer of the public log, by filename.

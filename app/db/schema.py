@@ -14,8 +14,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 import app.db.audit
+import app.db.channels
 import app.db.credentials
 import app.db.denials
+import app.db.fleetkeys
 import app.db.generation
 import app.db.installation
 import app.db.jobs

@@ -38,6 +38,7 @@ class TenantRow(Base):
     streams: Mapped[int | None] = mapped_column("max_streams")
     cold: Mapped[int | None] = mapped_column("max_cold")
     rate: Mapped[int | None] = mapped_column("max_rate")
+    toolchains: Mapped[str | None]
     revision: Mapped[int]
     created_at: Mapped[datetime]
 
@@ -98,6 +99,11 @@ class TenantTable:
             query = select(TenantRow.name, TenantRow.id).where(TenantRow.name.in_(chunk))
             ids |= {row.name: row.id for row in self._session.execute(query)}
         return ids
+
+    def following(self, channel: str) -> list[str]:
+        """Return the names of the tenants that take their toolchains from a channel."""
+        query = select(TenantRow.name).where(TenantRow.toolchains == channel)
+        return list(self._session.execute(query.order_by(TenantRow.name)).scalars())
 
     def taken_host(self, hosts: Collection[str], *, besides: int) -> str | None:
         """Return the first of some hosts that leads to another tenant than `besides`, an id."""

@@ -9,6 +9,7 @@ Groups, each of which imports only those before it:
                            (authorization)
     releases               the release mirror
     publiclog, tenantlog   checksum databases: public ones relayed, and the tenants' own
+    fleet                  channels: what nodes and CI are to run
     modules                answers to the `go` command's GOPROXY requests
     sumdb                  answers to its requests for checksum databases
     tenants                changes by admins, `apply`, `explain`

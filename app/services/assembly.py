@@ -1,8 +1,8 @@
 """The services of one process, by group; `app/wiring.py` builds them, web and commands use them.
 
-Groups, lower ones first: shared, releases, publiclog, modules, tenants, sumdb, upkeep. A service
-may use those of its own group and of lower ones. `Services` owns their common life: start, drain,
-close.
+Groups, lower ones first: shared, releases, fleet, publiclog, modules, tenants, sumdb, upkeep. A
+service may use those of its own group and of lower ones. `Services` owns their common life: start,
+drain, close.
 """
 
 import asyncio
@@ -21,6 +21,10 @@ from app.services.audithead import AuditHead
 from app.services.clock import ClockWatch, Now, Pause
 from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
+from app.services.fleet.channels import ChannelService
+from app.services.fleet.manifests import Manifests
+from app.services.fleet.offered import ChannelReader
+from app.services.fleet.revisions import Revisions
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import JobService
@@ -166,6 +170,16 @@ class ReleaseServices:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetServices:
+    """What nodes and CI are to run."""
+
+    channels: ChannelService
+    revisions: Revisions
+    manifests: Manifests
+    offered: ChannelReader
+
+
+@dataclass(frozen=True, slots=True)
 class PublicLogServices:
     """The public checksum databases that are relayed, by name, and checks against them."""
 
@@ -255,6 +269,7 @@ class Services:
 
     shared: SharedServices
     releases: ReleaseServices
+    fleet: FleetServices
     publiclog: PublicLogServices
     modules: ModuleServices
     tenants: TenantServices

@@ -100,6 +100,12 @@ class Permission:
     refusal: Decision | None
     access: ModuleAccess | None
 
+    @property
+    def instead(self) -> str:
+        """The release that a channel has as its current one; "" where no channel decides."""
+        offer = None if self.access is None else self.access.toolchains
+        return "" if offer is None else offer.current
+
     def decide(self, version: str | None) -> Decision:
         """Return the decision about a canonical version; None asks for the module as a whole."""
         if self.refusal is not None:

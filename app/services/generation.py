@@ -8,6 +8,7 @@ from app import logs
 from app.core.errors import DatabaseBusyError
 from app.db.engine import Database, Session
 from app.db.generation import (
+    CHANNELS,
     EVERYTHING,
     NO_POLICY,
     PLATFORM,
@@ -27,6 +28,7 @@ class GenerationWatch:
         value: the generation.
         stored: the generation at which stored content changed last.
         releases: the generation at which the catalogue of releases changed last.
+        channels: the generation at which any channel changed last.
         policy: the generation at which any policy changed last, of a tenant or of the platform.
     """
 
@@ -35,6 +37,7 @@ class GenerationWatch:
         self.value = -1
         self.stored = -1
         self.releases = -1
+        self.channels = -1
         self.policy = -1
         self._all_tenants = -1  # the generation at which answers of every tenant ended last
         self._tenants: dict[str, int] = {}  # of tenants that changed later than that
@@ -64,6 +67,7 @@ class GenerationWatch:
         everything = scopes.get(EVERYTHING, -1)
         self.stored = max(self.stored, everything, scopes.get(STORED, -1))
         self.releases = max(self.releases, self.stored, scopes.get(RELEASES, -1))
+        self.channels = max(self.channels, everything, scopes.get(CHANNELS, -1))
         self._all_tenants = max(self._all_tenants, self.stored, scopes.get(PLATFORM, -1))
         self.policy = max([self.policy, *(at for s, at in scopes.items() if s not in NO_POLICY)])
         latest = {s: max(at, self._tenants.get(s, -1)) for s, at in scopes.items()}

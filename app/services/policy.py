@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from app.core.acl import Access, Owners, PlatformAccess, RecordedRule
+from app.core.channel import ToolchainOffer
 from app.core.credential import RecordedCredential
 from app.core.errors import UnknownError
 from app.core.privatehost import PrivateHosts
 from app.core.routing import PrivateNames, RecordedRoute
 from app.core.tenant import RecordedTenant
+from app.db.channels import ChannelTable
 from app.db.credentials import CredentialTable
 from app.db.engine import Database, Session
 from app.db.generation import EVERYTHING, NO_POLICY, PLATFORM, changes_since
@@ -169,7 +171,8 @@ def _private_hosts(tenants: Mapping[str, TenantPolicy]) -> PrivateHosts:
 
 
 def _under(platform: PlatformAccess, of_tenant: TenantPolicy) -> TenantPolicy:
-    access = of_tenant.access.under(platform, of_tenant.tenant.default)
+    before = of_tenant.access
+    access = before.under(platform, of_tenant.tenant.default, before.toolchains)
     return replace(of_tenant, access=access)
 
 
@@ -212,10 +215,18 @@ def _tenant_policies(
     credentials: defaultdict[str, dict[int, RecordedCredential]] = defaultdict(dict)
     for credential in CredentialTable(session).all(ids):
         credentials[credential.tenant][credential.id] = credential
+    channels = {tenant.toolchains for tenant in tenants if tenant.toolchains is not None}
+    offers = ChannelTable(session).toolchain_offers(channels)
     return {
         tenant.name: TenantPolicy(
             tenant=tenant,
-            access=_access(tenant, rules[tenant.name], platform, known.get(tenant.id)),
+            access=_access(
+                tenant,
+                rules[tenant.name],
+                platform,
+                known.get(tenant.id),
+                None if tenant.toolchains is None else offers[tenant.toolchains],
+            ),
             routes=tuple(routes[tenant.name]),
             logs=tuple(logs[tenant.id]),
             tokens=tokens[tenant.name],
@@ -239,11 +250,18 @@ def _access(
     rules: Sequence[RecordedRule],
     platform: PlatformAccess,
     before: Access | None,
+    toolchains: ToolchainOffer | None,
 ) -> Access:
     """Return the tenant's access; the rules of before are filed already."""
     if before is not None and list(map(id, before.rules)) == list(map(id, rules)):
-        return before.under(platform, tenant.default)
-    return Access(tenant=tenant.name, default=tenant.default, rules=tuple(rules), platform=platform)
+        return before.under(platform, tenant.default, toolchains)
+    return Access(
+        tenant=tenant.name,
+        default=tenant.default,
+        rules=tuple(rules),
+        platform=platform,
+        toolchains=toolchains,
+    )
 
 
 class PolicyReader:

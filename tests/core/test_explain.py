@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.acl import Access, Owners, Ownership, PlatformAccess, RecordedRule, Stage
+from app.core.channel import ToolchainOffer
 from app.core.effect import Effect
 from app.core.explain import ExplainedStep, Outcome, explain
+from app.core.toolchain import MODULE_PATH
 from tests.nouns import an_owner, recorded_rule
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -47,6 +49,59 @@ def explained(
 
 def shown(lines: list[ExplainedStep]) -> list[tuple[str, str, bool]]:
     return [(line.what, line.outcome.value, line.decides) for line in lines]
+
+
+TOOLCHAIN = "v0.0.1-go1.23.1.linux-amd64"
+
+
+def through_channel(
+    *offered: str, version: str | None, rules: Sequence[RecordedRule] = ()
+) -> list[ExplainedStep]:
+    """Explain a toolchain to a tenant whose channel offers some releases."""
+    access = Access(
+        tenant="acme",
+        default=DENY,
+        rules=rules,
+        toolchains=ToolchainOffer(
+            "stable", current=offered[0] if offered else "", versions=offered
+        ),
+    )
+    module = access.to(MODULE_PATH, NOW)
+    lines, decision = explain(module, version), module.decide(version)
+    [decides] = [line for line in lines if line.decides]
+    assert (decides.outcome is Outcome.ALLOWS) is decision.allowed
+    return lines
+
+
+def test_a_channel_takes_the_place_of_allow_rules_and_default() -> None:
+    offers = "channel stable offers go1.23.1 go1.22.9"
+    allow = rule(1, ALLOW, MODULE_PATH, "v0.0.1-go1.21.1.linux-amd64")
+    both = ("go1.22.9", "go1.23.1")
+    for version in (TOOLCHAIN, None):
+        lines = through_channel(*both, version=version, rules=[allow])
+        assert shown(lines)[3:] == [(offers, "allows", True)]
+    other = "v0.0.1-go1.21.1.linux-amd64"
+    assert shown(through_channel(*both, version=other, rules=[allow]))[3:] == [
+        (offers, "denies", True)
+    ]
+    deny = rule(2, DENY, MODULE_PATH, TOOLCHAIN)
+    denied = through_channel(*both, version=TOOLCHAIN, rules=[deny])
+    assert [line.stage for line in denied if line.decides] == [Stage.DENY]
+    empty = through_channel(version=None)
+    assert shown(empty)[3:] == [("channel stable offers nothing yet", "denies", True)]
+
+
+@pytest.mark.parametrize(
+    "version", ["go1.23.1", "v0.0.1-go1.23.1", "v0.0.1-go1.23.11.linux-amd64", "v1.0.0", ""]
+)
+def test_what_is_no_version_of_an_offered_toolchain_is_denied(version: str) -> None:
+    assert through_channel("go1.23.1", version=version)[-1].outcome is Outcome.DENIES
+
+
+def test_a_channel_says_nothing_of_other_modules() -> None:
+    offer = ToolchainOffer("stable", current="go1.23.1", versions=("go1.23.1",))
+    access = Access(tenant="acme", default=ALLOW, toolchains=offer)
+    assert access.to("golang.org/x/mod", NOW).decide("v0.1.0").by == "default"
 
 
 def test_without_any_rule_each_stage_has_its_line_and_the_default_decides() -> None:
@@ -159,9 +214,12 @@ def test_what_is_marked_is_what_decides(
     assert (decides.outcome is Outcome.ALLOWS) is decision.allowed
     before = lines[: lines.index(decides)]
     assert all(line.outcome is Outcome.PASSES for line in before)
-    assert [*dict.fromkeys(line.stage for line in lines)] == list(Stage)
+    assert [*dict.fromkeys(line.stage for line in lines)] == [
+        stage for stage in Stage if stage is not Stage.CHANNEL
+    ]
 
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_every_stage_has_a_name_for_people(stage: Stage) -> None:
-    assert stage.value in {line.stage.value for line in explained()}
+    lines = [*explained(), *through_channel("go1.23.1", version=TOOLCHAIN)]
+    assert stage.value in {line.stage.value for line in lines}

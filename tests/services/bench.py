@@ -100,7 +100,7 @@ def rewired(
     reader = ReleaseIndexReader(db, shared.store, godev, now)
     repair = Repair(db, shared.store, (ReleaseHealing(ingestion),), now)
     scrub = Scrub(db, shared.store, repair, now, settings.storage.scrub_days)
-    sync = ReleaseSync(reader, releases.catalog, ingestion, releases.sync._selection)
+    sync = ReleaseSync(db, reader, releases.catalog, ingestion, releases.sync._selection)
     return replace(
         services,
         shared=replace(shared, client=client),

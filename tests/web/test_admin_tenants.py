@@ -22,6 +22,7 @@ NEW = {
     "enabled": True,
     "hosts": [],
     "private_hosts": [],
+    "toolchains": None,
     "limits": {"streams": None, "cold": None, "rate": None},
     "revision": 1,
 }

@@ -90,10 +90,14 @@ class Caller:
     def is_mirrored(self, module: str) -> bool:
         """Whether a module is golang.org/toolchain and comes from the mirror's own archives.
 
-        A route of exactly that path leads to an upstream instead.
+        A route of exactly that path leads to an upstream instead, unless the tenant gets its
+        toolchains from a channel.
         """
+        if module != MODULE_PATH:
+            return False
         routes = self.of_tenant.routes
-        return module == MODULE_PATH and all(r.pattern.text != MODULE_PATH for r in routes)
+        has_channel = self.of_tenant.access.toolchains is not None
+        return has_channel or all(r.pattern.text != MODULE_PATH for r in routes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,7 @@ class MirroredToolchains:
         version = request.version
         decision = permission.decide(version)
         if not decision.allowed:
-            release = instead(versions, version)
+            release = instead(versions, version, preferred=permission.instead)
             advice = f"; use {release}: GOTOOLCHAIN={release}" if release else ""
             raise DeniedError(decision.reason + advice, decision.by)
         if request.kind is RequestKind.ZIP:

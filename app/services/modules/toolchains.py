@@ -23,7 +23,14 @@ from app.core.goproxy import RequestKind
 from app.core.gorelease import ARM_NAMES, ReleaseFileKind
 from app.core.logstate import LogState
 from app.core.releasefile import FileRecord, FileState
-from app.core.toolchain import GO_MOD_H1, GO_MOD_TEXT, MODULE_PATH, module_version, read_time
+from app.core.toolchain import (
+    GO_MOD_H1,
+    GO_MOD_TEXT,
+    MODULE_PATH,
+    module_version,
+    read_time,
+    release_of,
+)
 from app.core.toolchainzip import ToolchainZip
 from app.db.blobs import Blobs
 from app.db.engine import Database, Room, Session
@@ -332,16 +339,17 @@ def _read_time(path: Path, record: FileRecord) -> str | None:
         return read_time(stream, record.file.suffix)
 
 
-def instead(versions: list[str], version: str) -> str | None:
+def instead(versions: list[str], version: str, *, preferred: str = "") -> str | None:
     """Return the Go release to use instead of a denied version: the newest one for its platform.
 
     Args:
         versions: that the tenant may use.
         version: that it may not.
+        preferred: the release to use if it is one of them.
     """
     platform = version.rpartition(".")[2]
-    names = [
-        v.removeprefix("v0.0.1-").rpartition(".")[0] for v in versions if v.endswith(f".{platform}")
-    ]
+    names = [release_of(v) for v in versions if v.endswith(f".{platform}")]
+    if preferred in names:
+        return preferred
     stable = [n for n in names if not goversion.is_prerelease(n)]
     return max(stable or names, key=goversion.sort_key, default=None)

@@ -19,6 +19,8 @@ from app.core.gorelease import ReleaseIndex, SkippedEntries, Support
 from app.core.job import Job, JobProgress, Watch
 from app.core.releasefile import FileRecord
 from app.core.selection import Selection, select, select_named, unmatched_pins
+from app.db.channels import ChannelTable
+from app.db.engine import Database
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
@@ -91,11 +93,13 @@ class ReleaseSync:
 
     def __init__(
         self,
+        db: Database,
         reader: ReleaseIndexReader,
         catalog: CatalogReader,
         ingestion: Ingestion,
         selection: Selection,
     ) -> None:
+        self._db = db
         self._reader = reader
         self._catalog = catalog
         self._ingestion = ingestion
@@ -107,7 +111,8 @@ class ReleaseSync:
         """Return the plan, and why the index could not be read anew ("" if it was).
 
         Args:
-            names: releases and files, as `select_named` takes them; without them the selection.
+            names: releases and files, as `select_named` takes them; without them the selection,
+                with the releases that channels name.
             refresh: False plans by the index as it was last read.
 
         Raises:
@@ -127,18 +132,21 @@ class ReleaseSync:
             skipped = await self._reader.skipped()
         except (StorageError, UpstreamError) as trouble:
             error = error or str(trouble)
-        return self._make_plan(await self._catalog.current(fresh=True), skipped, names), error
+        pins = await self._db.read(lambda s: ChannelTable(s).pinned())
+        selection = replace(self._selection, channel_pins=pins)
+        catalog = await self._catalog.current(fresh=True)
+        return self._make_plan(catalog, selection, skipped, names), error
 
     def _make_plan(
-        self, catalog: Catalog, skipped: tuple[SkippedEntries, ...], names: Sequence[str]
+        self,
+        catalog: Catalog,
+        selection: Selection,
+        skipped: tuple[SkippedEntries, ...],
+        names: Sequence[str],
     ) -> SyncPlan:
         index = ReleaseIndex(catalog.all_releases)
         try:
-            chosen = (
-                select_named(index, self._selection, names)
-                if names
-                else select(index, self._selection)
-            )
+            chosen = select_named(index, selection, names) if names else select(index, selection)
         except BadInputError as error:
             raise AssertionError("settings let a malformed pin through") from error
         files = []
@@ -148,7 +156,7 @@ class ReleaseSync:
             files.append(
                 PlannedFile(record, catalog.support(record.file.version), choice.reason, refusal)
             )
-        unmatched = () if names else tuple(unmatched_pins(index, self._selection))
+        unmatched = () if names else tuple(unmatched_pins(index, selection))
         return SyncPlan(tuple(files), unmatched, skipped)
 
     async def sync(

@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 
 from app.core.acl import Ownership, Rule
+from app.core.channel import RecordedChannel
 from app.core.effect import Effect
 from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownError
 from app.core.modulepattern import Pattern
@@ -89,6 +90,27 @@ def check_private(pattern: Pattern, tenant: str, prefixes: Iterable[str], who: P
             "a private route keeps its names from being asked for in public by any tenant, so its "
             f"pattern must lie in a prefix that {tenant} owns; a platform admin can add either"
         )
+
+
+def check_toolchains(tenant: Tenant, channel: RecordedChannel | None) -> None:
+    """Return if a tenant may take its toolchains from the channel that it names.
+
+    Args:
+        tenant: as it will be recorded.
+        channel: of the name in `toolchains`; None if there is none of that name.
+
+    Raises:
+        UnknownError: there is no such channel.
+        ConflictError: the channel is limited to other tenants.
+    """
+    if tenant.toolchains is None:
+        return
+    if channel is None:
+        raise UnknownError(
+            f"there is no channel {tenant.toolchains[:80]!a}; see `moorage channel list`"
+        )
+    if not channel.admits(tenant.name):
+        raise ConflictError(f"channel {channel.name} is not open to tenant {tenant.name}")
 
 
 class RouteCheck:

@@ -16,9 +16,10 @@ from app.core.principal import Principal
 from app.core.routing import LogPolicy, RecordedRoute, Route
 from app.core.tenant import RecordedTenant, Tenant, TenantLimits
 from app.db.audit import AuditLog
+from app.db.channels import ChannelTable
 from app.db.credentials import CredentialTable
 from app.db.engine import Room, Session
-from app.db.generation import PLATFORM, bump_generation
+from app.db.generation import CHANNELS, PLATFORM, bump_generation
 from app.db.ownership import OwnershipTable
 from app.db.routes import RouteTable
 from app.db.rules import RuleTable
@@ -96,6 +97,7 @@ def _remove(session: Session, edits: Sequence[Edit]) -> dict[int, int]:
     TenantLogTable(session).release_of(tenant_ids)
     Usage(session).remove_uses_of(tenant_ids)
     TenantTable(session).remove_all(tenant_ids)
+    ChannelTable(session).forget_tenants([noun.name for noun in _removed(edits, RecordedTenant)])
     return tokens
 
 
@@ -167,6 +169,8 @@ def _scopes(edits: Iterable[Edit]) -> set[str]:
                 scopes.add(noun.name)
                 # With a tenant go its private routes and owned prefixes. Its private hosts are
                 # closed to all others.
+                if edit.after is None:
+                    scopes.add(CHANNELS)
                 if edit.after is None or _private_hosts(edit.before) != _private_hosts(edit.after):
                     scopes.add(PLATFORM)
             case RecordedOwnership():
@@ -222,6 +226,8 @@ def tenant_words(tenant: Tenant) -> str:
         facts.append(f"hosts {' '.join(tenant.hosts)}")
     if tenant.private_hosts:
         facts.append(f"private hosts {' '.join(tenant.private_hosts)}")
+    if tenant.toolchains is not None:
+        facts.append(f"toolchains of channel {tenant.toolchains}")
     limits = {name: getattr(tenant.limits, name) for name in TenantLimits.model_fields}
     facts += [f"{name} {limit}" for name, limit in limits.items() if limit is not None]
     if not tenant.enabled:

@@ -22,6 +22,7 @@ from app.services.tenants.checks import (
     check_platform_rule,
     check_rule,
     check_spelling,
+    check_toolchains,
 )
 from app.services.tenants.edits import Edit, N
 from app.services.tenants.routes import MAX_ROUTES
@@ -156,6 +157,8 @@ class _Planner:
         settings = {field: getattr(part, field) for field in TenantSettings.model_fields}
         before = self._tenants.get(name)
         after = RecordedTenant.first(Tenant(name=name, **settings), self._now).succeeding(before)
+        with _within(_place(name)):
+            check_toolchains(after, self._present.channels.get(after.toolchains or ""))
         self._tenants[name] = self._add_edit(before, after)
 
     def check_hosts(self, names: Collection[str]) -> None:

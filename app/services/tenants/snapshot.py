@@ -11,10 +11,12 @@ from enum import StrEnum
 from typing import Any
 
 from app.core.acl import Ownership, RecordedOwnership, RecordedRule, Rule
+from app.core.channel import RecordedChannel
 from app.core.noun import Noun, Recorded
 from app.core.routing import RecordedRoute, Route
 from app.core.tenant import RecordedTenant, Tenant
 from app.db.base import Revisions
+from app.db.channels import ChannelTable
 from app.db.credentials import CredentialTable
 from app.db.engine import Session
 from app.db.ownership import OwnershipTable
@@ -38,6 +40,7 @@ class State:
         rules: oldest first; those without a tenant are the platform's.
         routes: by tenant and pattern, oldest first.
         credentials: ids by tenant and name.
+        channels: those that tenants may name, by name; a document does not change them.
         revisions: what tells whether any of it was changed since.
     """
 
@@ -46,6 +49,7 @@ class State:
     rules: Mapping[RuleKey, RecordedRule]
     routes: Mapping[tuple[str, str], RecordedRoute]
     credentials: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    channels: Mapping[str, RecordedChannel] = field(default_factory=dict)
     revisions: tuple[Revisions, ...] = ()
 
     def named(self) -> Iterator[tuple[str, RecordedNoun]]:
@@ -91,6 +95,7 @@ def read_state(session: Session) -> State:
         rules={(rule.tenant, str(rule)): rule for rule in RuleTable(session).all()},
         routes={(r.tenant, r.pattern.text): r for r in RouteTable(session).all()},
         credentials=CredentialTable(session).ids(),
+        channels={channel.name: channel for channel in ChannelTable(session).all()},
         revisions=read_revisions(session),
     )
 
@@ -103,6 +108,7 @@ def read_revisions(session: Session) -> tuple[Revisions, ...]:
         RuleTable(session).revisions(),
         RouteTable(session).revisions(),
         CredentialTable(session).revisions(),
+        ChannelTable(session).stamps(),
     )
 
 

@@ -9,12 +9,13 @@ from app.core.modulepattern import Pattern
 from app.core.principal import OPERATOR, Principal
 from app.core.routing import Route, Upstream
 from app.core.tenant import DEFAULT_TENANT, RecordedTenant, Tenant, TenantSettings
+from app.db.channels import ChannelTable
 from app.db.engine import Database, Room, Session
 from app.db.tenants import TenantTable
 from app.services.authorization import require_admin
 from app.services.changes import check_revision, denial_room, locked, tenant_named
 from app.services.clock import Now
-from app.services.tenants.checks import RouteCheck
+from app.services.tenants.checks import RouteCheck, check_toolchains
 from app.services.tenants.edits import Edit, write
 
 
@@ -78,7 +79,8 @@ class TenantService:
             catch_all: with a route of everything to the public upstream of the settings.
 
         Raises:
-            ConflictError: the name or a host is taken.
+            ConflictError: the name or a host is taken, or its channel is not open to it.
+            UnknownError: there is no channel of the name in `toolchains`.
         """
         require_admin(who, None)
         return await self._db.write(
@@ -92,6 +94,7 @@ class TenantService:
         if TenantTable(session).ids_of([tenant.name]):
             raise ConflictError(f"there is a tenant {tenant.name} already")
         _check_hosts(session, tenant, 0)
+        _check_channel(session, tenant)
         after = RecordedTenant.first(tenant, at)
         edits = [Edit(None, after)]
         if catch_all:
@@ -123,9 +126,9 @@ class TenantService:
             revision: the one that the caller looked at; None for no check.
 
         Raises:
-            UnknownError: there is no such tenant.
+            UnknownError: there is no such tenant, or no channel of the name in `toolchains`.
             DeniedError: who is no admin of it, or of the platform where hosts or limits change.
-            ConflictError: a host is taken.
+            ConflictError: a host is taken, or the channel is not open to it.
             StaleRevisionError: it was changed since that revision.
         """
         require_admin(who, name)
@@ -140,6 +143,7 @@ class TenantService:
                     "hosts, private hosts, limits and enabled are a platform admin's to change"
                 )
             _check_hosts(session, after, before.id)
+            _check_channel(session, after)
             if before.says(after):
                 return before
             after = after.succeeding(before)
@@ -193,6 +197,11 @@ def _changes(before: RecordedTenant, settings: TenantSettings) -> dict[str, Any]
         limits = {name: getattr(settings.limits, name) for name in settings.limits.model_fields_set}
         changes["limits"] = before.limits.model_copy(update=limits)
     return changes
+
+
+def _check_channel(session: Session, tenant: Tenant) -> None:
+    if tenant.toolchains is not None:
+        check_toolchains(tenant, ChannelTable(session).get(tenant.toolchains))
 
 
 def _check_hosts(session: Session, tenant: Tenant, tenant_id: int) -> None:
