@@ -18,7 +18,7 @@ import ssl
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -84,13 +84,12 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         ca_file: Path | None = None,
         ca_pem: str = "",
     ) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=_ssl_context(ca_file, ca_pem),
-            max_connections=limits.connections,
-            max_keepalive_connections=limits.connections // 5,
-            keepalive_expiry=KEEPALIVE_S,
-            network_backend=_GuardedBackend(guard),
-        )
+        self._context = partial(_ssl_context, ca_file, ca_pem)
+        if ca_file is not None or ca_pem:
+            self._context()  # a file that is wrong is told at the start
+        self._limits = limits
+        self._backend = _GuardedBackend(guard)
+        self._pool: httpcore.AsyncConnectionPool | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the answer as soon as its head is complete; the reader fetches the body.
@@ -100,7 +99,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         """
         url: Url = request.extensions["url"]
         with _translated(url, in_body=False):
-            answer = await self._pool.handle_async_request(_plain(request, url))
+            pool = self._pool or await self._first_pool()
+            answer = await pool.handle_async_request(_plain(request, url))
         response = _Response(
             answer.status,
             headers=answer.headers,
@@ -112,7 +112,21 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._pool.aclose()
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    async def _first_pool(self) -> httpcore.AsyncConnectionPool:
+        """Return the pool, made by the first request: most commands ask no upstream."""
+        context = await asyncio.to_thread(self._context)
+        if self._pool is None:
+            self._pool = httpcore.AsyncConnectionPool(
+                ssl_context=context,
+                max_connections=self._limits.connections,
+                max_keepalive_connections=self._limits.connections // 5,
+                keepalive_expiry=KEEPALIVE_S,
+                network_backend=self._backend,
+            )
+        return self._pool
 
 
 async def drop_body(response: httpx.Response, drop_s: float, *, keep_bytes: int = 0) -> bytes:

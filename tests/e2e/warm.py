@@ -39,6 +39,7 @@ def _import_everything() -> None:
     import uvicorn.protocols.http.httptools_impl
     import uvloop
 
+    import app.cli.inprocess
     import app.cli.program
     import app.main
     import app.server
