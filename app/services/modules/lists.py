@@ -1,4 +1,4 @@
-"""Lists of versions, parsed once for each body and kept; large ones are worked on in a thread.
+"""Lists of versions: parsed once, filtered once for the same rules, large ones in a thread.
 
 A list may have hundreds of thousands of versions. On the event loop, parsing or filtering such a
 list would make every other request of the process wait.
@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _INLINE_BYTES = 4096  # some 300 versions: a few milliseconds
 _KEPT_VERSIONS = 500_000  # over all parsed lists, some 50 MiB
+_KEPT_BYTES = 16 * 1024 * 1024  # over all lists as some tenant sees them
 
 
 class Lists:
@@ -34,6 +35,10 @@ class Lists:
         self._checks = checks
         self._parsed: LRUCache[tuple[str, Digest], Sequence[str]] = LRUCache(
             _KEPT_VERSIONS, getsizeof=lambda versions: len(versions) + 1
+        )
+        # What may be seen follows from the rules: tenants with the same rules share it.
+        self._visible: LRUCache[tuple[str, Digest, Permission], bytes] = LRUCache(
+            _KEPT_BYTES, getsizeof=lambda body: len(body) + 1
         )
         self._lock = Lock()
 
@@ -58,8 +63,17 @@ class Lists:
         """Return a list without the versions that may not be seen."""
 
         def work() -> bytes:
+            key = (module, Digest.of(body), permission)
+            with self._lock:
+                known = self._visible.get(key)
+            if known is not None:
+                return known
             versions = self._versions(body, module)
-            return render_list(v for v in versions if permission.decide(v).allowed)
+            visible = render_list(v for v in versions if permission.decide(v).allowed)
+            if len(visible) < _KEPT_BYTES:
+                with self._lock:
+                    self._visible[key] = visible
+            return visible
 
         return await self._work(len(body), tenant, work)
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+from collections.abc import Iterable
 
 import pytest
 
-from app.core.acl import Decision
+from app.core.acl import Decision, ModuleAccess, RecordedRule
+from app.core.effect import Effect
 from app.core.errors import BadInputError
 from app.core.goproxy import render_list
 from app.services.authorization import Permission
@@ -102,3 +104,48 @@ async def test_many_large_lists_take_turns() -> None:
         *(checked(lists, body, tenant=f"t{n % 3}") for n, body in enumerate(bodies))
     )
     assert not lists._checks._held
+
+
+def denying(versions: str) -> Permission:
+    """Return what a tenant may use whose only rule denies some versions of the module."""
+    rule = RecordedRule.model_validate(
+        {
+            "id": 1,
+            "revision": 1,
+            "tenant": "acme",
+            "effect": "deny",
+            "pattern": NAME,
+            "versions": versions,
+            "created_at": "2026-01-01T00:00:00Z",
+        }
+    )
+    access = ModuleAccess(
+        module=NAME,
+        tenant="acme",
+        default=Effect.ALLOW,
+        platform_denials=(),
+        ownership=None,
+        denials=(rule,),
+        allowances=(),
+    )
+    return Permission(None, access)
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
+async def test_a_list_is_filtered_once_for_the_same_rules(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filtered = []
+
+    def counting(versions: Iterable[str]) -> bytes:
+        filtered.append(render_list(versions))
+        return filtered[-1]
+
+    monkeypatch.setattr(module_under_test, "render_list", counting)
+    lists = Lists(FairSemaphore(2))
+    for _ in range(3):  # as for three tokens: the policy is read anew, and says the same
+        seen = await lists.visible(body, NAME, denying(">v1.0.0"), "acme")
+        assert seen == b"v1.0.0\n"
+    assert len(filtered) == 1
+    assert b"v1.1.0\n" in await lists.visible(body, NAME, denying("v1.0.0"), "acme")
+    assert len(filtered) == 2
