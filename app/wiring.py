@@ -60,6 +60,7 @@ from app.services.publiclog.checks import LogChecks
 from app.services.publiclog.relay import LogRelay
 from app.services.refusals import RefusalCounter
 from app.services.releases.catalog import CatalogReader
+from app.services.releases.derived import DerivedFiles
 from app.services.releases.freshness import Freshness
 from app.services.releases.healing import ReleaseHealing
 from app.services.releases.index import ReleaseIndexReader
@@ -230,7 +231,8 @@ def build_releases(shared: SharedServices) -> ReleaseServices:
     keyring = ReleaseKeyring(db, gpg, now)
     reader = ReleaseIndexReader(db, shared.store, godev, now)
     policy = _ingestion_policy(settings)
-    ingestion = Ingestion(db, shared.store, godev, keyring, shared.leases, policy, now)
+    derived = DerivedFiles(db, shared.store, now)
+    ingestion = Ingestion(db, shared.store, godev, keyring, shared.leases, derived, policy, now)
     catalog = CatalogReader(db, shared.watch, policy, now)
     freshness = Freshness(
         reader,
@@ -246,6 +248,7 @@ def build_releases(shared: SharedServices) -> ReleaseServices:
         keyring=keyring,
         reader=reader,
         ingestion=ingestion,
+        derived=derived,
         catalog=catalog,
         freshness=freshness,
         sync=ReleaseSync(db, reader, catalog, ingestion, _selection(settings)),

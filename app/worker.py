@@ -26,6 +26,7 @@ _SCRUB_S = 600.0
 _TIDY_S = 3600.0
 _LOG_S = 300.0
 _MANIFESTS_S = 60.0
+_DERIVED_S = 60.0
 _RETRY_S = 60.0
 _log = logs.get("worker")
 
@@ -114,6 +115,7 @@ class Worker:
             _every(_TIDY_S, self._tidy),
             _every(_LOG_S, services.modules.log_pass.step),
             _every(_MANIFESTS_S, services.fleet.manifests.step),
+            _every(_DERIVED_S, services.releases.derived.step),
             # Loading the catalog sets the gauges.
             _every(_METRICS_S, services.releases.catalog.current),
         ]

@@ -12,11 +12,16 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TypeAlias
 
 from app.core.errors import BadInputError
 
 CHUNK_BYTES = 1 << 20
+PERMISSIONS = 0o777
+FILE_MODE = 0o644
+"""The mode of a file to which the archive gives none."""
+FOLDER_MODE = 0o755
+"""The mode of a folder to which the archive gives none."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -53,15 +58,28 @@ class ArchiveLimits:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFile:
-    """A regular file: its plain name ("go/VERSION"), its size, its content.
+    """A regular file: its plain name ("go/VERSION"), its size, its content, its mode.
 
     `chunks` yields at most CHUNK_BYTES at a time, and must be read before the next file. Chunks
-    that the consumer does not read are still read and checked.
+    that the consumer does not read are still read and checked. `mode` has the nine permission bits
+    only (0o755): never setuid, setgid or sticky.
     """
 
     name: str
     size_bytes: int
     chunks: Iterator[bytes]
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFolder:
+    """A directory that the archive lists: its plain name without a final "/", and its mode."""
+
+    name: str
+    mode: int
+
+
+ArchiveEntry: TypeAlias = ArchiveFile | ArchiveFolder
 
 
 class Census:
@@ -138,11 +156,11 @@ def _chunks(member: IO[bytes], name: str, size_bytes: int) -> Iterator[bytes]:
         raise BadInputError(f"{shown(name)} has not the {size_bytes} bytes that it declares")
 
 
-def opened_file(member: IO[bytes], name: str, size_bytes: int) -> Iterator[ArchiveFile]:
+def opened_file(member: IO[bytes], name: str, size_bytes: int, mode: int) -> Iterator[ArchiveFile]:
     """Yield one file, then read the chunks that its consumer did not read."""
     with member:
         chunks = _chunks(member, name, size_bytes)
-        yield ArchiveFile(name, size_bytes, chunks)
+        yield ArchiveFile(name, size_bytes, chunks, mode)
         for _ in chunks:
             pass
 

@@ -2,27 +2,41 @@
 
 Stricter than Python's tarfile and zipfile, which end silently at a damaged header, skip gzip's
 checksum, and accept ".." and repeated names. Nothing is written to disk. `tararchive` and
-`ziparchive` read the formats; `archiverules` has the rules for both. Not here: which of the files
-make a toolchain module (`toolchain`).
+`ziparchive` read the formats; `archiverules` has the rules for both. Not here: the list of an
+archive's files (`tree`), which of the files make a toolchain module (`toolchain`).
 """
 
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from app.core.archiverules import CHUNK_BYTES, ArchiveFile, ArchiveLimits
+from app.core.archiverules import (
+    CHUNK_BYTES,
+    ArchiveEntry,
+    ArchiveFile,
+    ArchiveFolder,
+    ArchiveLimits,
+)
 from app.core.errors import BadInputError
-from app.core.tararchive import tar_files
-from app.core.ziparchive import zip_files
+from app.core.tararchive import tar_entries
+from app.core.ziparchive import zip_entries
 
-__all__ = ["CHUNK_BYTES", "ArchiveFile", "ArchiveLimits", "iter_files"]
+__all__ = [
+    "CHUNK_BYTES",
+    "ArchiveEntry",
+    "ArchiveFile",
+    "ArchiveFolder",
+    "ArchiveLimits",
+    "iter_entries",
+    "iter_files",
+]
 
 _DEFAULT_LIMITS = ArchiveLimits()
 
 
-def iter_files(
+def iter_entries(
     stream: BinaryIO, suffix: str, limits: ArchiveLimits = _DEFAULT_LIMITS
-) -> Iterator[ArchiveFile]:
-    """Yield the regular files of an archive in the archive's order, without the directories.
+) -> Iterator[ArchiveEntry]:
+    """Yield the regular files and the listed folders of an archive in the archive's order.
 
     Args:
         stream: at the archive's first byte; a zip must be seekable. It is left open.
@@ -38,7 +52,15 @@ def iter_files(
             file or directory, is encrypted, comes twice, or has an unsafe name.
     """
     if suffix == "tar.gz":
-        return tar_files(stream, limits)
+        return tar_entries(stream, limits)
     if suffix == "zip":
-        return zip_files(stream, limits)
+        return zip_entries(stream, limits)
     raise BadInputError(f"{suffix[:20]!a} is not the suffix of an archive (tar.gz, zip)")
+
+
+def iter_files(
+    stream: BinaryIO, suffix: str, limits: ArchiveLimits = _DEFAULT_LIMITS
+) -> Iterator[ArchiveFile]:
+    """Yield the regular files of an archive, without the folders; see `iter_entries`."""
+    entries = iter_entries(stream, suffix, limits)
+    return (entry for entry in entries if isinstance(entry, ArchiveFile))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from app.core.derived import Derived
 from app.core.digest import Digest
 from app.core.errors import UnknownError
 from app.core.gorelease import ReleaseFile
@@ -81,6 +82,7 @@ class FileRecord:
         index: digest of the index document that first named the file and gave its SHA-256.
         source_url: where the bytes came from.
         signature: the detached signature, as published.
+        derived: the files that are derived from an archive, None before they are.
     """
 
     file: ReleaseFile
@@ -97,6 +99,7 @@ class FileRecord:
     signature: bytes | None
     verdict: RecordedVerdict | None
     toolchain: ToolchainIdentity | None
+    derived: Derived | None = None
 
     @property
     def served(self) -> bool:

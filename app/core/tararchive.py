@@ -10,7 +10,9 @@ from typing import IO, BinaryIO, Self, cast
 
 from app.core.archiverules import (
     CHUNK_BYTES,
-    ArchiveFile,
+    PERMISSIONS,
+    ArchiveEntry,
+    ArchiveFolder,
     ArchiveLimits,
     Census,
     archive_errors,
@@ -74,8 +76,8 @@ class _StrictTarInfo(tarfile.TarInfo):
             raise BadInputError(f"the archive is cut short or damaged: {error}") from error
 
 
-def tar_files(stream: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveFile]:
-    """Yield the regular files of a tar.gz; see `goarchive.iter_files`."""
+def tar_entries(stream: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveEntry]:
+    """Yield the files and folders of a tar.gz; see `goarchive.iter_entries`."""
     # Not tarfile's "r|gz": it never compares the checksum and length at the end of the gzip data.
     with archive_errors(), gzip.GzipFile(fileobj=stream, mode="rb") as unzipped:
         source = _MemoryMeter(cast("IO[bytes]", unzipped), limits.unpacked_bytes)
@@ -89,14 +91,19 @@ def tar_files(stream: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveFile]:
             errors="surrogateescape",
         ) as tar:
             while info := source.next_member(tar):
-                yield from _tar_file(tar, info, census)
+                yield from _tar_entry(tar, info, census)
         source.drain()
 
 
-def _tar_file(tar: tarfile.TarFile, info: tarfile.TarInfo, census: Census) -> Iterator[ArchiveFile]:
+def _tar_entry(
+    tar: tarfile.TarFile, info: tarfile.TarInfo, census: Census
+) -> Iterator[ArchiveEntry]:
     is_plain = info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not info.issparse()
     if not (is_plain or info.isdir()):
         raise not_a_file(info.name)
     census.admit(info.name, info.size, is_directory=info.isdir())
+    mode = info.mode & PERMISSIONS
     if member := tar.extractfile(info):
-        yield from opened_file(member, info.name, info.size)
+        yield from opened_file(member, info.name, info.size, mode)
+    else:
+        yield ArchiveFolder(info.name, mode)

@@ -1,13 +1,11 @@
 """The module golang.org/toolchain, derived from a release archive. Follows Go's cmd/distpack.
 
 Go builds the release archive and the module from one tree, so the archive alone gives the h1 of
-the module that sum.golang.org records. Not here: reading archives (`goarchive`), writing the
-module's zip (`toolchainzip`).
+the module that sum.golang.org records. Not here: reading archives (`goarchive`, `tree`), writing
+the module's zip (`toolchainzip`).
 """
 
-import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
@@ -15,8 +13,9 @@ from typing import BinaryIO
 from app.core import goversion
 from app.core.dirhash import hash1
 from app.core.errors import BadInputError
-from app.core.goarchive import ArchiveFile, iter_files
+from app.core.goarchive import iter_files
 from app.core.gorelease import ARM_NAMES
+from app.core.tree import KEPT_BYTES, Tree
 
 MODULE_PATH = "golang.org/toolchain"
 
@@ -26,9 +25,10 @@ GO_MOD_TEXT = b"module golang.org/toolchain\n"
 GO_MOD_H1 = "h1:8wlg68NqwW7eMnI1aABk/C2pDYXj8mrMY4TyRfiLeS0="
 """The h1 of GO_MOD_TEXT."""
 
+VERSION_FILE = "go/VERSION"
+"""The file of an archive that names its release."""
+
 _ROOT = "go/"
-_VERSION_FILE = "go/VERSION"
-_VERSION_FILE_MAX_BYTES = 4096
 _GO_COMMANDS = ("go/bin/go", "go/bin/go.exe")
 _DROPPED = ("api/", "doc/", "misc/", "test/")
 _DROPPED_BEFORE_1_21 = (*_DROPPED, ".github/")
@@ -60,14 +60,11 @@ class ToolchainModule:
     time: str | None
 
 
-def derive(
-    files: Iterable[ArchiveFile], *, goos: str | None = None, goarch: str | None = None
-) -> ToolchainModule:
+def derive(tree: Tree, *, goos: str | None = None, goarch: str | None = None) -> ToolchainModule:
     """Return the toolchain module that a binary release archive makes.
 
     Args:
-        files: all files of the archive, with names that begin with "go/", in any order. Each
-            content is read once.
+        tree: of the archive; its paths begin with "go/", and it kept VERSION_FILE.
         goos: used if the archive has no directory pkg/tool/<goos>_<goarch>/.
         goarch: used in the same case; go.dev's "armv6l" becomes "arm".
 
@@ -76,22 +73,17 @@ def derive(
             no Go version; neither archive nor arguments have the platform, or they contradict
             each other; two files get the same name in the module.
     """
-    digests: list[tuple[str, bytes]] = []
-    version_text: bytes | None = None
-    for file in files:
-        if not file.name.startswith(_ROOT):
-            raise BadInputError(f"not a Go tree: {file.name[:60]!a} lies outside go/")
-        digest, content = _hash_file(file, keep=file.name == _VERSION_FILE)
-        version_text = content if file.name == _VERSION_FILE else version_text
-        digests.append((file.name, digest))
-    if version_text is None:
+    names = [file.path for file in tree.files]
+    for name in names:
+        if not name.startswith(_ROOT):
+            raise BadInputError(f"not a Go tree: {name[:60]!a} lies outside go/")
+    if tree.kept is None:
         raise BadInputError("not a Go tree: go/VERSION is missing")
-    names = [name for name, _ in digests]
     if not any(command in names for command in _GO_COMMANDS):
         raise BadInputError("not a binary Go release: go/bin/go is missing")
-    release, time = _parse_version_file(version_text)
+    release, time = _parse_version_file(tree.kept)
     platform = _platform(names, goos, goarch)
-    return _module(release, time, platform, digests)
+    return _module(release, time, platform, [(file.path, file.sha256) for file in tree.files])
 
 
 def read_time(stream: BinaryIO, suffix: str) -> str | None:
@@ -108,9 +100,11 @@ def read_time(stream: BinaryIO, suffix: str) -> str | None:
     """
     with stream:
         for file in iter_files(stream, suffix):
-            if file.name == _VERSION_FILE:
-                _, text = _hash_file(file, keep=True)
-                return _parse_version_file(text)[1]
+            if file.name == VERSION_FILE:
+                start = bytearray()
+                while len(start) <= KEPT_BYTES and (chunk := next(file.chunks, b"")):
+                    start += chunk
+                return _parse_version_file(bytes(start))[1]
     raise BadInputError("not a Go tree: go/VERSION is missing")
 
 
@@ -155,21 +149,10 @@ def _module(
     return ToolchainModule(version, hash1(lines), *platform, len(lines), time)
 
 
-def _hash_file(file: ArchiveFile, *, keep: bool) -> tuple[bytes, bytes]:
-    """Return a file's digest, and its content if keep is set (only for VERSION)."""
-    if keep and file.size_bytes > _VERSION_FILE_MAX_BYTES:
-        raise BadInputError(f"go/VERSION has more than {_VERSION_FILE_MAX_BYTES} bytes")
-    content_hash = hashlib.sha256()
-    content = bytearray()
-    for chunk in file.chunks:
-        content_hash.update(chunk)
-        if keep:
-            content += chunk
-    return content_hash.digest(), bytes(content)
-
-
 def _parse_version_file(text: bytes) -> tuple[str, str | None]:
     """Return the release name of line 1, and the value of the "time" line (Go 1.21 and later)."""
+    if len(text) > KEPT_BYTES:
+        raise BadInputError(f"go/VERSION has more than {KEPT_BYTES} bytes")
     name, *others = text.decode(errors="replace").split("\n")
     if not _NAME.fullmatch(name) or not goversion.is_valid(goversion.from_name(name)):
         raise BadInputError(f"go/VERSION names no Go version but {name[:60]!a}")

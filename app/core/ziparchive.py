@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from typing import IO, BinaryIO, cast
 
 from app.core.archiverules import (
-    ArchiveFile,
+    FILE_MODE,
+    FOLDER_MODE,
+    PERMISSIONS,
+    ArchiveEntry,
+    ArchiveFolder,
     ArchiveLimits,
     Census,
     archive_errors,
@@ -46,16 +50,20 @@ class _LimitedReads:
         return self._stream.read(size)
 
 
-def zip_files(stream: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveFile]:
-    """Yield the regular files of a zip; see `goarchive.iter_files`."""
+def zip_entries(stream: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveEntry]:
+    """Yield the files and folders of a zip; see `goarchive.iter_entries`."""
     with archive_errors(), zipfile.ZipFile(cast("IO[bytes]", _LimitedReads(stream))) as archive:
         _check_count(stream, archive)
         census = Census(limits)
         for info in archive.infolist():
             name, is_directory = _zip_entry(info)
             census.admit(name, info.file_size, is_directory=is_directory)
-            if not is_directory:
-                yield from opened_file(archive.open(info), name, info.file_size)
+            mode = (info.external_attr >> 16) & PERMISSIONS
+            if is_directory:
+                yield ArchiveFolder(name, mode or FOLDER_MODE)
+            else:
+                content = archive.open(info)
+                yield from opened_file(content, name, info.file_size, mode or FILE_MODE)
 
 
 def _check_count(stream: BinaryIO, archive: zipfile.ZipFile) -> None:

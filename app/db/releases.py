@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKey, Select, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
+from app.core.derived import Derived
 from app.core.digest import Digest
 from app.core.gorelease import ReleaseFile, ReleaseFileKind
 from app.core.logstate import LogState
@@ -19,6 +20,7 @@ from app.core.releasefile import (
 )
 from app.db.base import Base
 from app.db.blobs import BlobRow
+from app.db.derived import DerivedRow, DerivedTable, derived_of
 
 
 class ReleaseFileRow(Base):
@@ -78,6 +80,7 @@ class IngestionOutcome:
     Attributes:
         stored: whether the blob is durable; False leaves the recorded blob as it is.
         at: time of the outcome, UTC.
+        derived: files derived from the archive, durable; None leaves the recorded ones.
     """
 
     state: FileState
@@ -88,6 +91,7 @@ class IngestionOutcome:
     signature: bytes | None = None
     verdict: RecordedVerdict | None = None
     toolchain: ToolchainIdentity | None = None
+    derived: Derived | None = None
 
 
 class ReleaseTable:
@@ -131,13 +135,18 @@ class ReleaseTable:
         return self._records(files, verdicts)
 
     def _records(
-        self, files: Select[ReleaseFileRow, bool], verdicts: Select[VerdictRow]
+        self, files: Select[ReleaseFileRow, bool, DerivedRow | None], verdicts: Select[VerdictRow]
     ) -> list[FileRecord]:
         """Return the records of files; verdicts selects at least those on the files."""
         ordered = self._session.execute(verdicts.order_by(VerdictRow.id)).scalars()
         newest = {row.file_id: _verdict(row) for row in ordered}
         rows = self._session.execute(files)
-        return [_record(row, bool(damaged), newest.get(row.id)) for row, damaged in rows]
+        return [
+            _record(
+                row, bool(damaged), newest.get(row.id), derived_of(derived) if derived else None
+            )
+            for row, damaged, derived in rows
+        ]
 
     def get(self, filename: str) -> FileRecord | None:
         """Return one file."""
@@ -151,7 +160,11 @@ class ReleaseTable:
             .order_by(VerdictRow.id.desc())
             .limit(1)
         ).scalar_one_or_none()
-        return _record(row, bool(blob and blob.damaged), _verdict(verdict) if verdict else None)
+        derived = (
+            DerivedTable(self._session).get(Digest(row.sha256)) if blob and row.sha256 else None
+        )
+        damaged = bool(blob and blob.damaged)
+        return _record(row, damaged, _verdict(verdict) if verdict else None, derived)
 
     def _row(self, filename: str) -> ReleaseFileRow | None:
         return self._session.execute(
@@ -210,6 +223,9 @@ class ReleaseTable:
             row.toolchain_version = outcome.toolchain.version
             row.toolchain_h1 = outcome.toolchain.h1
             row.toolchain_time = outcome.toolchain.time
+        if outcome.derived is not None and row.sha256 is not None:
+            derived = DerivedTable(self._session)
+            derived.record(Digest(row.sha256), row.size_bytes, outcome.derived, outcome.at)
         if outcome.verdict is not None:
             self._session.add(_verdict_row(row.id, outcome.verdict))
         self._session.flush()
@@ -237,9 +253,11 @@ class ReleaseTable:
         )
 
 
-def _query() -> Select[ReleaseFileRow, bool]:
-    return select(ReleaseFileRow, BlobRow.damaged).outerjoin(
-        BlobRow, BlobRow.sha256 == ReleaseFileRow.blob_sha256
+def _query() -> Select[ReleaseFileRow, bool, DerivedRow | None]:
+    return (
+        select(ReleaseFileRow, BlobRow.damaged, DerivedRow)
+        .outerjoin(BlobRow, BlobRow.sha256 == ReleaseFileRow.blob_sha256)
+        .outerjoin(DerivedRow, DerivedRow.archive_sha256 == ReleaseFileRow.blob_sha256)
     )
 
 
@@ -250,7 +268,12 @@ def with_lease(record: FileRecord, *, leased: bool) -> FileRecord:
     return record
 
 
-def _record(row: ReleaseFileRow, damaged: bool, verdict: RecordedVerdict | None) -> FileRecord:
+def _record(
+    row: ReleaseFileRow,
+    damaged: bool,
+    verdict: RecordedVerdict | None,
+    derived: Derived | None,
+) -> FileRecord:
     toolchain = None
     if row.toolchain_version is not None and row.toolchain_h1 is not None:
         toolchain = ToolchainIdentity(
@@ -282,6 +305,7 @@ def _record(row: ReleaseFileRow, damaged: bool, verdict: RecordedVerdict | None)
         signature=row.signature,
         verdict=verdict,
         toolchain=toolchain,
+        derived=derived,
     )
 
 

@@ -17,6 +17,7 @@ import app.db.audit
 import app.db.channels
 import app.db.credentials
 import app.db.denials
+import app.db.derived
 import app.db.fleetkeys
 import app.db.generation
 import app.db.installation

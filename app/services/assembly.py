@@ -43,6 +43,7 @@ from app.services.publiclog.checks import LogChecks
 from app.services.publiclog.relay import LogRelay
 from app.services.refusals import RefusalCounter
 from app.services.releases.catalog import CatalogReader
+from app.services.releases.derived import DerivedFiles
 from app.services.releases.freshness import Freshness
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
@@ -137,6 +138,7 @@ class ReleaseServices:
     keyring: ReleaseKeyring
     reader: ReleaseIndexReader
     ingestion: Ingestion
+    derived: DerivedFiles
     catalog: CatalogReader
     freshness: Freshness
     sync: ReleaseSync

@@ -3,22 +3,24 @@ import hashlib
 import io
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from app.core.dirhash import hash1
 from app.core.errors import BadInputError
-from app.core.goarchive import ArchiveFile, iter_files
+from app.core.goarchive import ArchiveFile, iter_entries
 from app.core.toolchain import (
     GO_MOD_H1,
     GO_MOD_TEXT,
+    VERSION_FILE,
     ToolchainModule,
     derive,
     module_name,
     module_version,
 )
+from app.core.tree import Tree, read_tree
 
 UPSTREAM = Path(__file__).parents[2].parent / "shared" / "upstream"
 
@@ -61,10 +63,18 @@ EXPECTED = ToolchainModule(
 )
 
 
-def files_of(tree: dict[str, bytes]) -> Iterator[ArchiveFile]:
-    """Yield the tree as `iter_files` would, in two chunks each."""
-    for name, content in tree.items():
-        yield ArchiveFile(name, len(content), iter([content[:3], content[3:]]))
+def tree_of(files: dict[str, bytes]) -> Tree:
+    """Return the tree of an archive with these files; their contents come in two chunks each."""
+    entries = (
+        ArchiveFile(name, len(content), iter([content[:3], content[3:]]), 0o644)
+        for name, content in files.items()
+    )
+    return read_tree(entries, keep=VERSION_FILE)
+
+
+def tree_in(data: bytes | BinaryIO, suffix: str) -> Tree:
+    stream = io.BytesIO(data) if isinstance(data, bytes) else data
+    return read_tree(iter_entries(stream, suffix), keep=VERSION_FILE)
 
 
 def without(*names: str) -> dict[str, bytes]:
@@ -91,23 +101,23 @@ def a_zip(tree: dict[str, bytes]) -> bytes:
 
 
 def test_the_module_is_the_tree_by_the_rule_of_distpack() -> None:
-    assert derive(files_of(TREE)) == EXPECTED
+    assert derive(tree_of(TREE)) == EXPECTED
 
 
 def test_tar_gz_and_zip_of_one_tree_make_the_same_module() -> None:
-    assert derive(iter_files(io.BytesIO(a_tar_gz(TREE)), "tar.gz")) == EXPECTED
-    assert derive(iter_files(io.BytesIO(a_zip(TREE)), "zip")) == EXPECTED
+    assert derive(tree_in(a_tar_gz(TREE), "tar.gz")) == EXPECTED
+    assert derive(tree_in(a_zip(TREE), "zip")) == EXPECTED
 
 
 def test_the_order_of_the_archive_does_not_matter() -> None:
-    assert derive(files_of(dict(reversed(TREE.items())))) == EXPECTED
+    assert derive(tree_of(dict(reversed(TREE.items())))) == EXPECTED
 
 
 def test_any_changed_byte_changes_h1() -> None:
     changed = TREE | {"go/go.env": b"GOPROXY=y\n"}
-    assert derive(files_of(changed)).h1 != EXPECTED.h1
+    assert derive(tree_of(changed)).h1 != EXPECTED.h1
     dropped = TREE | {"go/doc/godebug.md": b"changed"}
-    assert derive(files_of(dropped)) == EXPECTED
+    assert derive(tree_of(dropped)) == EXPECTED
 
 
 @pytest.mark.real
@@ -116,7 +126,7 @@ def test_the_real_go1_23_1_makes_the_module_in_public_use() -> None:
     if not path.exists():
         pytest.skip(f"{path.name} is not at hand")
     with path.open("rb") as stream:
-        module = derive(iter_files(stream, "tar.gz"))
+        module = derive(tree_in(stream, "tar.gz"))
     assert module == ToolchainModule(
         version="v0.0.1-go1.23.1.linux-amd64",
         h1="h1:TmiC7kE4hHuA7UwTcrWUtL/Curn//Xchpqc+HHYEv2M=",
@@ -130,17 +140,17 @@ def test_the_real_go1_23_1_makes_the_module_in_public_use() -> None:
 def test_a_windows_release_is_told_by_its_tools_too() -> None:
     tree = without("go/bin/go", "go/pkg/tool/linux_amd64/compile")
     tree |= {"go/bin/go.exe": b"MZ", "go/pkg/tool/windows_arm64/compile.exe": b"MZ"}
-    assert derive(files_of(tree)).version == "v0.0.1-go1.23.1.windows-arm64"
+    assert derive(tree_of(tree)).version == "v0.0.1-go1.23.1.windows-arm64"
 
 
 def test_dot_github_is_left_out_before_1_21_only() -> None:
     extra = {"go/.github/x": b"", "go/.gitattributes": b""}
-    assert derive(files_of(TREE | extra)).files == EXPECTED.files + 2
-    old = derive(files_of(TREE | extra | {"go/VERSION": b"go1.20.14"}))
+    assert derive(tree_of(TREE | extra)).files == EXPECTED.files + 2
+    old = derive(tree_of(TREE | extra | {"go/VERSION": b"go1.20.14"}))
     assert old.files == EXPECTED.files + 1
     assert old.version == "v0.0.1-go1.20.14.linux-amd64"
     assert old.time is None
-    candidate = derive(files_of(TREE | extra | {"go/VERSION": b"go1.21rc2\n"}))
+    candidate = derive(tree_of(TREE | extra | {"go/VERSION": b"go1.21rc2\n"}))
     assert candidate.files == EXPECTED.files + 2
 
 
@@ -169,7 +179,7 @@ def test_a_file_has_one_name_in_the_module_or_none(name: str, expected: str | No
 
 
 def test_the_archive_knows_its_platform_better_than_the_caller() -> None:
-    assert derive(files_of(TREE), goos="plan9", goarch="arm") == EXPECTED
+    assert derive(tree_of(TREE), goos="plan9", goarch="arm") == EXPECTED
 
 
 @pytest.mark.parametrize(
@@ -184,16 +194,16 @@ def test_an_archive_without_tools_takes_the_given_platform(
     goos: str, goarch: str, version: str
 ) -> None:
     tree = without("go/pkg/tool/linux_amd64/compile")
-    assert derive(files_of(tree), goos=goos, goarch=goarch).version == version
+    assert derive(tree_of(tree), goos=goos, goarch=goarch).version == version
 
 
 def test_an_archive_with_tools_of_two_platforms_needs_the_platform_given() -> None:
     tree = TREE | {"go/pkg/tool/linux_arm64/compile": b""}
     with pytest.raises(BadInputError, match="2 platforms"):
-        derive(files_of(tree))
-    assert derive(files_of(tree), goos="linux", goarch="arm64").goarch == "arm64"
+        derive(tree_of(tree))
+    assert derive(tree_of(tree), goos="linux", goarch="arm64").goarch == "arm64"
     with pytest.raises(BadInputError, match="not one for plan9/arm"):
-        derive(files_of(tree), goos="plan9", goarch="arm")
+        derive(tree_of(tree), goos="plan9", goarch="arm")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +212,7 @@ def test_an_archive_with_tools_of_two_platforms_needs_the_platform_given() -> No
 def test_a_platform_that_nobody_knows_is_refused(goos: str | None, goarch: str | None) -> None:
     tree = without("go/pkg/tool/linux_amd64/compile")
     with pytest.raises(BadInputError, match="platform"):
-        derive(files_of(tree), goos=goos, goarch=goarch)
+        derive(tree_of(tree), goos=goos, goarch=goarch)
 
 
 # What is no toolchain
@@ -222,7 +232,7 @@ def test_a_platform_that_nobody_knows_is_refused(goos: str | None, goarch: str |
 )
 def test_what_is_not_a_whole_go_tree_is_refused(tree: dict[str, bytes], reason: str) -> None:
     with pytest.raises(BadInputError, match=reason):
-        derive(files_of(tree))
+        derive(tree_of(tree))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +251,7 @@ def test_what_is_not_a_whole_go_tree_is_refused(tree: dict[str, bytes], reason: 
 )
 def test_a_version_file_without_a_go_version_is_refused(text: bytes) -> None:
     with pytest.raises(BadInputError, match="names no Go version") as caught:
-        derive(files_of(TREE | {"go/VERSION": text}))
+        derive(tree_of(TREE | {"go/VERSION": text}))
     assert str(caught.value).isprintable()
 
 
@@ -260,12 +270,12 @@ def test_a_version_file_without_a_go_version_is_refused(text: bytes) -> None:
 )
 def test_a_time_that_go_would_not_read_is_refused(line: str) -> None:
     with pytest.raises(BadInputError, match="no usable time"):
-        derive(files_of(TREE | {"go/VERSION": f"go1.23.1\n{line}\n".encode()}))
+        derive(tree_of(TREE | {"go/VERSION": f"go1.23.1\n{line}\n".encode()}))
 
 
 def test_an_own_toolchain_keeps_its_suffix_and_unknown_lines_are_passed_over() -> None:
     text = b"go1.22.3-corp\nbuilder x\ntime 2024-08-29T20:56:24Z\n"
-    module = derive(files_of(TREE | {"go/VERSION": text}))
+    module = derive(tree_of(TREE | {"go/VERSION": text}))
     assert module.version == "v0.0.1-go1.22.3-corp.linux-amd64"
     assert module.time == "2024-08-29T20:56:24Z"
 

@@ -19,6 +19,7 @@ from app.core.releasefile import FileRecord
 from app.db.engine import Session
 from app.db.releases import ReleaseTable
 from app.services.assembly import Services
+from app.services.releases.derived import DerivedFiles
 from app.services.releases.healing import ReleaseHealing
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
@@ -87,12 +88,14 @@ def rewired(
         sleep=Sleeps() if sleep is None else sleep,
     )
     godev = GoDev(client, releases.godev.index_url, releases.godev.files_urls, deadline_s)
+    derived = DerivedFiles(db, shared.store, now)
     ingestion = Ingestion(
         db,
         shared.store,
         godev,
         releases.keyring,
         shared.leases,
+        derived,
         replace(releases.ingestion.policy, **policy),
         now,
         **({} if monotonic is None else {"monotonic": monotonic}),
@@ -104,7 +107,9 @@ def rewired(
     return replace(
         services,
         shared=replace(shared, client=client),
-        releases=replace(releases, godev=godev, ingestion=ingestion, reader=reader, sync=sync),
+        releases=replace(
+            releases, godev=godev, ingestion=ingestion, derived=derived, reader=reader, sync=sync
+        ),
         upkeep=replace(services.upkeep, repair=repair, scrub=scrub),
     )
 

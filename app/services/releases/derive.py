@@ -1,24 +1,55 @@
-"""The toolchain module of an archive on disk; the rule is in `core/toolchain`."""
+"""What follows from an archive on disk: its tree, the sums of its pieces, its toolchain module.
 
+The rules are in `core/tree`, `core/chunks` and `core/toolchain`.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 
-from app.core.errors import StorageError
-from app.core.goarchive import iter_files
+from app.core.chunks import PieceSums, sum_pieces
+from app.core.errors import BadInputError, StorageError
+from app.core.goarchive import iter_entries
 from app.core.gorelease import ReleaseFile
 from app.core.releasefile import ToolchainIdentity
-from app.core.toolchain import derive
+from app.core.toolchain import VERSION_FILE, derive
+from app.core.tree import Tree, read_tree
 
 
-def derive_toolchain(file: ReleaseFile, path: Path) -> ToolchainIdentity:
-    """Return the golang.org/toolchain module of an archive. Blocks: some seconds of CPU.
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an archive holds.
+
+    Attributes:
+        toolchain: the golang.org/toolchain module that the archive makes; None if it makes none.
+        trouble: why it makes none; "" if it makes one.
+    """
+
+    sums: PieceSums
+    tree: Tree
+    toolchain: ToolchainIdentity | None
+    trouble: str
+
+
+def read_contents(file: ReleaseFile, path: Path) -> Contents:
+    """Return what an archive holds. Blocks: some seconds of CPU.
+
+    Each content is read and hashed once. Memory grows with the number of entries only.
 
     Raises:
-        BadInputError: the archive is not a Go tree, or can't be read as an archive.
-        StorageError: the file can't be read.
+        BadInputError: the file can't be read as an archive.
+        StorageError: the file can't be read, or does not have the recorded SHA-256.
     """
     try:
         with path.open("rb") as stream:
-            module = derive(iter_files(stream, file.suffix), goos=file.os, goarch=file.arch)
+            sums = sum_pieces(stream)
+            if sums.sha256 != file.sha256:
+                raise StorageError(f"the stored {file.filename} has not the recorded SHA-256")
+            stream.seek(0)
+            tree = read_tree(iter_entries(stream, file.suffix), keep=VERSION_FILE)
     except OSError as error:
         raise StorageError(f"{file.filename} can't be read back: {error.strerror}") from error
-    return ToolchainIdentity(module.version, module.h1, module.time)
+    try:
+        module = derive(tree, goos=file.os, goarch=file.arch)
+    except BadInputError as error:
+        return Contents(sums, tree, None, str(error))
+    return Contents(sums, tree, ToolchainIdentity(module.version, module.h1, module.time), "")

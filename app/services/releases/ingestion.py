@@ -36,6 +36,7 @@ from app.db.releases import IngestionOutcome, ReleaseTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Leases
+from app.services.releases.derived import DerivedFiles
 from app.services.releases.fetching import Fetcher
 from app.services.releases.judging import Judge
 from app.services.releases.keyring import ReleaseKeyring
@@ -77,6 +78,7 @@ class Ingestion:
         godev: GoDev,
         keyring: ReleaseKeyring,
         leases: Leases,
+        derived: DerivedFiles,
         policy: IngestionPolicy,
         now: Now,
         monotonic: Callable[[], float] = time.monotonic,
@@ -84,7 +86,7 @@ class Ingestion:
         self._db = db
         self._store = store
         self._fetcher = Fetcher(godev)
-        self._judge = Judge(godev, keyring, policy, now)
+        self._judge = Judge(godev, keyring, derived, policy, now)
         self._leases = leases
         self.policy = policy
         self._now = now
@@ -287,7 +289,7 @@ class Ingestion:
                 return  # the lease was lost: another process took over, and its result counts
             releases = ReleaseTable(session)
             before = releases.get(filename)
-            if before is not None and _is_same_state(before, outcome):
+            if before is not None and _is_same_state(before, outcome) and not outcome.derived:
                 return
             if outcome.stored:
                 Blobs(session).record(record.sha256, record.file.size_bytes, outcome.at)

@@ -1,4 +1,7 @@
-"""Judging bytes whose size and SHA-256 are right: the signature, and the release in the archive."""
+"""Judging bytes whose size and SHA-256 are right: the signature, and the release in the archive.
+
+What is derived from an archive is made here, too: one pass over the archive is enough for all.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -13,7 +16,8 @@ from app.core.signature import VerdictReason
 from app.core.toolchain import module_version
 from app.db.releases import IngestionOutcome
 from app.services.clock import Now
-from app.services.releases.derive import derive_toolchain
+from app.services.releases.derive import Contents, read_contents
+from app.services.releases.derived import DerivedFiles, stored_or_none
 from app.services.releases.keyring import ReleaseKeyring
 from app.services.releases.policy import SIGNED_SUFFIX, IngestionPolicy
 from app.upstream.godev import GoDev
@@ -29,10 +33,16 @@ class Judge:
     """Decides the state of a file, with the reason."""
 
     def __init__(
-        self, godev: GoDev, keyring: ReleaseKeyring, policy: IngestionPolicy, now: Now
+        self,
+        godev: GoDev,
+        keyring: ReleaseKeyring,
+        derived: DerivedFiles,
+        policy: IngestionPolicy,
+        now: Now,
     ) -> None:
         self._godev = godev
         self._keyring = keyring
+        self._derived = derived
         self.policy = policy
         self._now = now
         self._judging = asyncio.Semaphore(_AT_ONCE)
@@ -47,14 +57,20 @@ class Judge:
         if self.policy.serves(record):
             # Only the blob was lost: the verdict on the same bytes is still valid.
             return IngestionOutcome(record.state, record.reason, self._now())
-        toolchain = await self._toolchain(record, path)
+        contents = await self._contents(record, path)
+        toolchain = record.toolchain or (contents.toolchain if contents else None)
         if toolchain is not None and toolchain.log is LogState.REFUSED:
             return IngestionOutcome(FileState.QUARANTINED, record.reason, self._now())
         if toolchain is not None and not _is_of(toolchain, record):
             reason = f"it holds the toolchain {toolchain.version}, not {record.file.version}"
             return IngestionOutcome(FileState.QUARANTINED, reason, self._now())
         outcome = await self._judge_signature(record, path)
-        return replace(outcome, toolchain=toolchain)
+        is_derived = record.derived is not None
+        if contents is None or is_derived or outcome.state is FileState.QUARANTINED:
+            return replace(outcome, toolchain=toolchain)
+        filename = record.file.filename
+        derived = await stored_or_none(self._derived, filename, contents.tree, contents.sums)
+        return replace(outcome, toolchain=toolchain, derived=derived)
 
     async def _judge_signature(self, record: FileRecord, path: Path) -> IngestionOutcome:
         filename, at = record.file.filename, self._now()
@@ -102,17 +118,22 @@ class Judge:
             judged_at=self._now(),
         )
 
-    async def _toolchain(self, record: FileRecord, path: Path) -> ToolchainIdentity | None:
+    async def _contents(self, record: FileRecord, path: Path) -> Contents | None:
+        """Return what an archive holds; None if that is recorded, or can't be read."""
         if record.file.kind is not ReleaseFileKind.ARCHIVE:
             return None
-        if record.toolchain is not None:
-            return record.toolchain
-        try:
-            return await asyncio.to_thread(derive_toolchain, record.file, path)
-        except BadInputError as error:
-            # The bytes are upstream's own; only the module can't be derived.
-            _log.warning("no toolchain module", filename=record.file.filename, error=str(error))
+        if record.toolchain is not None and record.derived is not None:
             return None
+        filename = record.file.filename
+        try:
+            contents = await asyncio.to_thread(read_contents, record.file, path)
+        except BadInputError as error:
+            # The bytes are upstream's own; only nothing can be derived.
+            _log.warning("no archive", filename=filename, error=str(error))
+            return None
+        if contents.trouble:
+            _log.warning("no toolchain module", filename=filename, error=contents.trouble)
+        return contents
 
 
 def _is_of(toolchain: ToolchainIdentity, record: FileRecord) -> bool:

@@ -496,4 +496,4 @@ async def test_a_file_that_fails_leaves_the_others_alone(
         await quick.releases.ingestion.ensure(NAME)
     assert await body_of(quick, record) == other
     assert staged(quick) == []
-    assert len(stored(quick)) == 2
+    assert len(stored(quick)) == 4

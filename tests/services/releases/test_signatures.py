@@ -368,7 +368,7 @@ async def test_F66_a_gpg_that_goes_before_its_first_verdict_is_503_and_keeps_the
     program.restore()
     assert (await quick.releases.ingestion.ensure(NAME)).state == FileState.VERIFIED
     assert fake.hits[PATH] == 1
-    assert len(stored(quick)) == 2
+    assert len(stored(quick)) == 4
 
 
 async def test_F96_an_archive_that_was_met_with_a_clock_of_2020_is_offered_once_the_clock_is_right(
