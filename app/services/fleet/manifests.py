@@ -16,9 +16,11 @@ from app.core.channel import (
     ManifestRelease,
     RecordedChannel,
     Revision,
+    ZstdForm,
     manifest_text,
     parse_manifest,
 )
+from app.core.derived import Zst
 from app.core.errors import BadInputError
 from app.core.note import parse_note, sign
 from app.core.notekey import SEED_BYTES, Signer, generate, parse_skey
@@ -174,7 +176,7 @@ def _content(signed: SignedRevision) -> Manifest | None:
 
 
 def _manifest_file(record: FileRecord) -> ManifestFile:
-    file = record.file
+    file, derived = record.file, record.derived
     return ManifestFile(
         filename=file.filename,
         os=file.os,
@@ -183,7 +185,14 @@ def _manifest_file(record: FileRecord) -> ManifestFile:
         size=file.size_bytes,
         sha256=record.sha256.hex,
         h1=record.toolchain.h1 if record.toolchain else "",
+        tree=derived.tree.sha256.hex if derived else "",
+        chunks=derived.chunks.sha256.hex if derived else "",
+        zst=_zstd_form(derived.zst) if derived and derived.zst else None,
     )
+
+
+def _zstd_form(zst: Zst) -> ZstdForm:
+    return ZstdForm(zst.size_bytes, zst.sha256.hex, zst.chunks.sha256.hex)
 
 
 def _seal_place(vkey: str) -> str:
