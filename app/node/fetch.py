@@ -253,9 +253,8 @@ class Servers:
                         "its SHA-256 is another one"
                     )
                 yield piece
-            if self._read(server, body, 1, deadline):
-                raise RefusedError(f"{server.name}: {path} is longer than was promised")
-            is_complete = True
+            # What follows was not promised, and is not read.
+            is_complete = not self._read(server, body, 1, deadline)
         finally:
             if not is_complete:
                 server.close()

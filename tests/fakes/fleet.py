@@ -114,6 +114,7 @@ class FakeFleet(FakeServer):
         revision: of the manifest; the test may change it.
         orders: the answers to the next check-ins; without one, "stay".
         check_ins, reports: what nodes sent.
+        extra: further files by path.
     """
 
     methods: tuple[str, ...] = ("GET", "HEAD", "POST")
@@ -131,6 +132,7 @@ class FakeFleet(FakeServer):
         self.check_ins: list[dict[str, Any]] = []
         self.reports: list[dict[str, Any]] = []
         self.served_manifest: bytes | None = None
+        self.extra: dict[str, bytes] = {}
         self._releases: dict[str, _Release] = {}
 
     @property
@@ -183,6 +185,10 @@ class FakeFleet(FakeServer):
     def set_file(self, version: str, suffix: str, content: bytes) -> None:
         """Serve other bytes than the manifest says."""
         self._releases[version].files[self.filename(version) + suffix] = content
+
+    def answer_bytes(self, version: str, suffix: str = "") -> bytes:
+        """Return what is served as the archive, or as one of its derived files."""
+        return self._releases[version].files[self.filename(version) + suffix]
 
     def _entry(self, version: str, files: Mapping[str, bytes]) -> dict[str, Any]:
         name = self.filename(version)
@@ -252,6 +258,8 @@ class FakeFleet(FakeServer):
         """Return what a server answers."""
         if request.method == "POST":
             return self._posted(request)
+        if request.path in self.extra:
+            return Reply(200, {}, rope(self.extra[request.path]))
         folder, _, name = request.path.rpartition("/")
         if (folder, name) == (f"/dl/channels/{self.channel}", "manifest"):
             raw = self.manifest() if self.served_manifest is None else self.served_manifest

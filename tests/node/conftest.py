@@ -68,6 +68,11 @@ class Node:
         )
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.node.fetch.FIRST_WAIT_S", 0.0)
+
+
 @pytest.fixture
 def fleet() -> Iterator[FakeFleet]:
     with FakeFleet(platform=this_platform()) as fake:
