@@ -333,7 +333,7 @@ def build_tenants(shared: SharedServices) -> TenantServices:
         routes=RouteService(db, check, now),
         credentials=CredentialService(db, shared.box, now),
         explain=ExplainService(db, shared.policies, access, shared.usage, now),
-        documents=DocumentService(db, check, now),
+        documents=DocumentService(db, check, shared.box, now),
     )
 
 

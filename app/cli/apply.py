@@ -1,6 +1,14 @@
-"""`moorage apply`: one file for tenants, rules, routes and owned prefixes."""
+"""`moorage apply`: one file for tenants, credentials, rules, routes and owned prefixes.
+
+The file has no secret. It says where each is, and the secret is read here, on the caller's machine:
+
+    [tenants.acme.credentials.artifactory]
+    username = "moorage"                # for Basic; without it, the secret is a Bearer token
+    secret_file = "artifactory.secret"  # below the folder of this file; or secret_env = "VARIABLE"
+"""
 
 import datetime
+import os
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -10,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.api import WrongFieldsError
+from app.cli.credential import read_secret
 from app.cli.output import colours_are_wanted, emit, one_line
 from app.cli.session import Json, ServerUrl, ask
 from app.core.errors import BadInputError
@@ -40,9 +49,13 @@ def apply(
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Make tenants, rules, routes and owned prefixes match a file, all or nothing."""
+    """Make tenants, rules, routes and owned prefixes match a file, all or nothing.
+
+    Credentials in it name a secret_file or a secret_env, whose secret is sent along.
+    """
     try:
-        body = {"document": _read(file), "dry_run": dry_run, "prune": prune}
+        document = _with_secrets(_read(file), file.parent)
+        body = {"document": document, "dry_run": dry_run, "prune": prune}
     except BadInputError as error:
         raise BadInputError(f"{file}: {error}") from error
     try:
@@ -64,6 +77,47 @@ def _read(file: Path) -> Any:
         raise BadInputError(f"it is not TOML: {error}") from error
     except RecursionError as error:
         raise BadInputError("it is nested too deeply") from error
+
+
+def _with_secrets(document: Any, folder: Path) -> Any:
+    """Return a document whose credentials have their secrets; what is malformed stays as it is.
+
+    Args:
+        document: as the file has it.
+        folder: where a relative secret_file is.
+
+    Raises:
+        BadInputError: a secret can't be read; the message says whose.
+    """
+    tenants = document.get("tenants")
+    for name, part in tenants.items() if isinstance(tenants, dict) else ():
+        credentials: Any = part.get("credentials") if isinstance(part, dict) else None
+        for credential, value in credentials.items() if isinstance(credentials, dict) else ():
+            if isinstance(value, dict):
+                try:
+                    credentials[credential] = _with_secret(value, folder)
+                except BadInputError as error:
+                    place = f"tenants.{name}.credentials.{credential}"
+                    raise BadInputError(f"{place}: {error}") from error
+    return document
+
+
+def _with_secret(credential: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a credential with its secret in the place of the reference."""
+    if "secret" in credential:
+        raise BadInputError("a file holds no secret; say where it is by secret_file or secret_env")
+    file, variable = credential.get("secret_file"), credential.get("secret_env")
+    if isinstance(file, str) and variable is None:
+        secret = read_secret(folder / file)
+    elif isinstance(variable, str) and file is None:
+        secret = os.environ.get(variable, "")
+        if not secret:
+            raise BadInputError(f"the environment has no {variable}")
+    else:
+        raise BadInputError("either secret_file or secret_env says where the secret is")
+    kind = "basic" if credential.get("username") else "bearer"
+    rest = {key: v for key, v in credential.items() if key not in ("secret_file", "secret_env")}
+    return {"kind": kind, **rest, "secret": secret}
 
 
 def _plain(value: Any) -> Any:

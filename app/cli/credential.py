@@ -54,17 +54,27 @@ def _recorded(result: dict[str, object], tenant: str) -> str:
 def _secret(name: str, path: Path | None) -> str:
     """Return the secret without the line break at its end."""
     if path is not None:
-        try:
-            secret = path.read_text("ascii")
-        except OSError as error:
-            raise BadInputError(f"{path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise BadInputError(f"{path}: a secret is visible ASCII") from error
-    elif sys.stdin.isatty():
+        return read_secret(path)
+    if sys.stdin.isatty():
         secret = getpass.getpass(f"Secret of {name}: ")
     else:
         secret = sys.stdin.read(_MAX_BYTES)
     return secret.rstrip("\r\n")
+
+
+def read_secret(path: Path) -> str:
+    """Return the secret in a file without the line break at its end.
+
+    Raises:
+        BadInputError: the file can't be read, or holds what is no secret; it is not shown.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_BYTES).decode("ascii").rstrip("\r\n")
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{path}: a secret is visible ASCII") from error
 
 
 @credential.command("list")

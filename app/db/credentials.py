@@ -1,10 +1,10 @@
 """Rows of credentials for upstreams; their secrets are sealed by services/secrets.py."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, insert, select, update
+from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.credential import RecordedCredential
@@ -13,6 +13,7 @@ from app.db.base import (
     Revisions,
     chunks,
     columns_for,
+    inserted_ids,
     is_one_of,
     revisions_of,
     values_for,
@@ -74,12 +75,6 @@ class CredentialTable:
         rows = self._session.execute(query.where(CredentialRow.tenant_id == tenant_id))
         return {row.name: row.id for row in rows}
 
-    def ids(self) -> Mapping[tuple[str, str], int]:
-        """Return the ids of all credentials by the tenant's and their own name."""
-        query = select(TenantRow.name, CredentialRow.name, CredentialRow.id)
-        rows = self._session.execute(query.join_from(CredentialRow, TenantRow))
-        return {(tenant, name): credential_id for tenant, name, credential_id in rows}
-
     def revisions(self) -> Revisions:
         """Return what tells whether any credential was added, changed or removed."""
         return revisions_of(self._session, CredentialRow)
@@ -88,14 +83,24 @@ class CredentialTable:
         rows = self._session.execute(query).mappings()
         return [RecordedCredential.model_validate(dict(row)) for row in rows]
 
-    def add(self, credential: RecordedCredential, tenant_id: int) -> None:
-        """Record a new credential; its id is given by the database."""
-        values = _values(credential) | {"tenant_id": tenant_id}
-        self._session.execute(insert(CredentialRow), [values])
+    def add_all(
+        self, credentials: Sequence[RecordedCredential], tenant_ids: Mapping[str, int]
+    ) -> list[int]:
+        """Record new credentials; return the ids that the database gave them.
 
-    def save(self, credential: RecordedCredential) -> None:
-        """Record a changed credential under its id."""
-        self._session.execute(update(CredentialRow), [_values(credential) | {"id": credential.id}])
+        Args:
+            credentials: their own ids count for nothing.
+            tenant_ids: the tenants' ids by name.
+        """
+        values = [_values(one) | {"tenant_id": tenant_ids[one.tenant]} for one in credentials]
+        key = [CredentialRow.tenant_id, CredentialRow.name]
+        return inserted_ids(self._session, CredentialRow, values, key)
+
+    def save_all(self, credentials: Sequence[RecordedCredential]) -> None:
+        """Record changed credentials under their ids."""
+        values = [_values(one) | {"id": one.id} for one in credentials]
+        if values:
+            self._session.execute(update(CredentialRow), values)
 
     def remove_of(self, tenant_ids: Collection[int]) -> None:
         """Remove the credentials of tenants that are being removed, after their routes."""

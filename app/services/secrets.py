@@ -62,6 +62,13 @@ class SecretBox:
                 "is MOORAGE_SECRETS_KEY, or keys/secrets.key in the data directory, the old one?"
             ) from error
 
+    def holds(self, sealed: bytes, place: str, secret: str) -> bool:
+        """Whether this secret was sealed for a place; one that can't be opened is another."""
+        try:
+            return self.open(sealed, place) == secret
+        except StorageError:
+            return False
+
 
 def place_of(tenant: str, name: str) -> str:
     """Return the place of a credential's secret."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.port import Port, served_port
-from tests.e2e.process import ROOT
+from tests.e2e.process import ROOT, Ended, Site
 from tests.e2e.warm import Warm
 
 FILE = """\
@@ -217,11 +217,93 @@ def test_the_example_of_the_manual_can_be_applied(port: Port, tmp_path: Path) ->
     [example] = re.findall(r"```toml\n(# tenants\.toml.*?)```", text, re.DOTALL)
     path = tmp_path / "tenants.toml"
     path.write_text(example)
-    for name in sorted(set(re.findall(r'credential = "([^"]+)"', example))):
-        assert port.server.admin("POST", "/tenants", {"name": "payments"}).status in (201, 409)
-        body = {"kind": "bearer", "secret": "s3cret"}
-        credential = f"/tenants/payments/credentials/{name}"
-        assert port.server.admin("PUT", credential, body).status == 200
+    (tmp_path / "artifactory.secret").write_text("s3cret\n")
     done = port.here("apply", "-f", str(path), "--prune")
     assert done.code == 0, done
     assert port.there("apply", "-f", str(path), "--prune").out == "nothing to change\n"
+
+
+SECRET = "s3cret-of-the-file"
+WITH_SECRETS = """\
+[tenants.acme.credentials.git]
+secret_env = "GIT_TOKEN"
+
+[tenants.acme.credentials.nexus]
+username = "moorage"
+secret_file = "secrets/nexus"
+
+[[tenants.acme.routes]]
+pattern = "corp.example"
+private = true
+upstreams = [{ url = "https://nexus.example", credential = "nexus" }]
+"""
+
+
+def credentials(port: Port) -> list[tuple[str, str, str]]:
+    listed = port.done("credential", "list", "--tenant", "acme")
+    return [(c["name"], c["kind"], c["username"]) for c in listed]
+
+
+@pytest.mark.parametrize("way", ["here", "there"])
+def test_a_file_and_its_secrets_are_one_step_and_no_secret_is_shown(port: Port, way: str) -> None:
+    folder = port.site.folder / "secrets"
+    folder.mkdir(exist_ok=True)
+    (folder / "nexus").write_text(f"{SECRET}\n")
+    file = write(port, WITH_SECRETS)
+
+    def run(secret: str, *more: str) -> Ended:
+        environ = {"GIT_TOKEN": secret, "LC_ALL": "C.UTF-8"}
+        if way == "here":
+            environ |= port.site.environ
+        else:
+            environ |= {"MOORAGE_TOKEN": port.server.token, "MOORAGE_SERVER": port.server.url}
+        return port.warm.run(Site(port.site.folder, environ), "apply", "-f", file, *more)
+
+    dry, done = run(SECRET, "--dry-run"), run(SECRET)
+    assert (dry.code, done.code, dry.err + done.err) == (0, 0, "")
+    assert "+ credential acme: nexus\n    kind: basic\n    username: moorage\n" in done.out
+    assert done.out.replace("4 created", "would be 4 created") == dry.out
+    assert credentials(port) == [("git", "bearer", ""), ("nexus", "basic", "moorage")]
+    assert run(SECRET).out == "nothing to change\n"
+    other = run(f"{SECRET}-2")
+    assert other.out == "~ credential acme: git\n    secret: recorded → changed\n1 updated\n"
+    shown = run(SECRET, "--json")
+    assert shown.json["changes"][0]["after"]["secret"] == "changed"
+    for ended in (dry, done, other, shown):
+        assert SECRET not in ended.out + ended.err
+    assert SECRET not in repr(port.server.events) + port.server.err
+
+
+REFERENCES = {
+    "a secret in the file": (f'secret = "{SECRET}"', "a file holds no secret"),
+    "no reference": ('username = "ann"', "either secret_file or secret_env says where"),
+    "both references": (
+        'secret_env = "A"\nsecret_file = "b"',
+        "either secret_file or secret_env says where",
+    ),
+    "a number": ("secret_file = 3", "either secret_file or secret_env says where"),
+    "no variable": ('secret_env = "MOORAGE_TEST_NONE"', "the environment has no MOORAGE_TEST_NONE"),
+    "no file": ('secret_file = "absent"', "absent: No such file or directory"),
+    "an empty file": ('secret_file = "/dev/null"', "the secret is empty"),
+    "a file without end": ('secret_file = "/dev/zero"', "secret: "),
+    "an unknown key": ('secret_env = "PATH"\nhost = "x"', "host: there is no such key"),
+    "a wrong kind": ('secret_env = "PATH"\nkind = "ntlm"', "kind: Input should be 'basic'"),
+    "no table": None,
+}
+
+
+@pytest.mark.parametrize("case", REFERENCES.values(), ids=REFERENCES)
+def test_a_reference_that_leads_to_no_secret_is_one_line(
+    port: Port, case: tuple[str, str] | None
+) -> None:
+    lines, message = case or ("", "tenants.acme.credentials.git: Input should be")
+    text = f"[tenants.acme.credentials.git]\n{lines}\n"
+    if case is None:
+        text = "[tenants.acme.credentials]\ngit = 3\n"
+    for more in ((), ("--dry-run",)):
+        ended = port.here("apply", "-f", write(port, text), *more)
+        assert (ended.code, ended.out) == (2, "")
+        assert message in ended.err
+        assert "tenants.acme.credentials.git" in ended.err
+        assert ended.err.count("\n") == 1
+        assert SECRET not in ended.err

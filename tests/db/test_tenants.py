@@ -38,9 +38,9 @@ def credential(session: Session, tenant: RecordedTenant, name: str) -> int:
         changed_at=AT,
     ).succeeding(before)
     if before is None:
-        table.add(after, tenant.id)
+        table.add_all([after], {tenant.name: tenant.id})
     else:
-        table.save(after)
+        table.save_all([after])
     return table.ids_of(tenant.id)[name]
 
 

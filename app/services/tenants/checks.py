@@ -9,13 +9,14 @@ from datetime import datetime
 
 from app.core.acl import Ownership, Rule
 from app.core.channel import RecordedChannel
+from app.core.credential import SecretCredential, check_credential_name
 from app.core.effect import Effect
 from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownError
 from app.core.modulepattern import Pattern
 from app.core.principal import Principal
 from app.core.routing import RecordedRoute, RecordedUpstream, Route, Upstream
 from app.core.tenant import Tenant
-from app.services.upstreams import HostAccess
+from app.services.upstreams import HostAccess, credential_for
 from app.upstream.address import AddressGuard, Url
 
 _BUCKETS = "storage.googleapis.com"  # where proxy.golang.org sends zips from
@@ -58,6 +59,17 @@ def check_spelling(prefix: str, other: str | None) -> None:
         raise ConflictError(
             f"{other} is owned already, and ownership ignores case; change or remove that one"
         )
+
+
+def check_credential(name: str, credential: SecretCredential) -> None:
+    """Return if a credential can be recorded under a name, and sent.
+
+    Raises:
+        BadInputError: it can't; the message does not have the secret.
+    """
+    check_credential_name(name)
+    secret = credential.secret.get_secret_value()
+    credential_for(name, "https://host.example", credential.kind, credential.username, secret)
 
 
 def check_owners(ownership: Ownership, tenants: Container[str]) -> None:

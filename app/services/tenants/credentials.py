@@ -1,6 +1,6 @@
 """Writing the credentials that upstreams want; secrets go in and never come out."""
 
-from app.core.credential import RecordedCredential, SecretCredential, check_credential_name
+from app.core.credential import RecordedCredential, SecretCredential
 from app.core.errors import ConflictError, UnknownError
 from app.core.principal import Principal
 from app.db.credentials import CredentialTable
@@ -10,7 +10,7 @@ from app.services.authorization import require_admin
 from app.services.changes import check_revision, locked, record, tenant_named
 from app.services.clock import Now
 from app.services.secrets import SecretBox, place_of
-from app.services.upstreams import credential_for
+from app.services.tenants.checks import check_credential
 
 
 class CredentialService:
@@ -62,10 +62,8 @@ class CredentialService:
             StaleRevisionError: it was changed since that revision.
         """
         require_admin(who, tenant)
-        check_credential_name(name)
-        secret = credential.secret.get_secret_value()
-        credential_for(name, "https://host.example", credential.kind, credential.username, secret)
-        sealed = self._box.seal(secret, place_of(tenant, name))
+        check_credential(name, credential)
+        sealed = self._box.seal(credential.secret.get_secret_value(), place_of(tenant, name))
 
         def work(session: Session) -> RecordedCredential:
             of_tenant, at = tenant_named(session, tenant), self._now()
@@ -76,9 +74,9 @@ class CredentialService:
                 credential, at, tenant=tenant, name=name, sealed=sealed, changed_at=at
             ).succeeding(before)
             if before is None:
-                table.add(after, of_tenant.id)
+                table.add_all([after], {tenant: of_tenant.id})
             else:
-                table.save(after)
+                table.save_all([after])
             detail = f"{credential.kind} {credential.username}".strip()
             record(
                 session,

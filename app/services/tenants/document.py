@@ -1,9 +1,10 @@
-"""Making the state match one document: tenants, their rules and routes, owned prefixes.
+"""Making the state match one document: tenants, credentials, rules, routes, owned prefixes.
 
     tenants that the document names     exactly as it says, their rules and routes too
     tenants that it does not name       left alone; removed with `prune`
     owned prefixes, platform rules      exactly as it says, where it has that table; else left alone
-    tokens, credentials                 not in a document, so that it holds no secret
+    credentials                         those that it names; the others are left alone
+    tokens                              not in a document
 
 What differs is found by `plan` while others may write. One short transaction then makes sure that
 nothing was changed meanwhile, and writes: every part holds, or nothing was changed. An object
@@ -14,27 +15,30 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
+from app.core.credential import RecordedCredential
 from app.core.errors import ConflictError
 from app.core.principal import Principal
 from app.db.engine import Database, Session
 from app.services.authorization import require_admin
 from app.services.changes import locked
 from app.services.clock import Now
+from app.services.secrets import SecretBox
 from app.services.tenants.checks import RouteCheck
 from app.services.tenants.edits import Edit, room_for, write
 from app.services.tenants.plan import Document, Plan, plan
 from app.services.tenants.snapshot import Change, State, read_revisions, read_state
 
-_EDIT_BYTES = 1024  # of a noun and its audit row, generously
+_EDIT_BYTES = 1024  # of a noun without its secret, and its audit row, generously
 _TRIES = 5  # of a document during whose planning something was changed
 
 
 class DocumentService:
     """Applies documents."""
 
-    def __init__(self, db: Database, check: RouteCheck, now: Now) -> None:
+    def __init__(self, db: Database, check: RouteCheck, box: SecretBox, now: Now) -> None:
         self._db = db
         self._check = check
+        self._box = box
         self._now = now
 
     async def apply(
@@ -58,14 +62,15 @@ class DocumentService:
 
         def prepare(session: Session) -> tuple[State, Plan]:
             present = read_state(session)
-            return present, plan(present, document, self._check, self._now(), prune=prune)
+            planned = plan(present, document, self._check, self._box, self._now(), prune=prune)
+            return present, planned
 
         for _ in range(_TRIES):
             present, planned = await self._db.read(prepare)
             if dry_run or not planned.edits:
                 return planned.changes
             work = partial(_write, present=present, edits=planned.edits, who=who, at=self._now())
-            size_bytes = _EDIT_BYTES * len(planned.edits)
+            size_bytes = sum(map(_size_of, planned.edits))
             room = room_for(planned.edits)
             if await self._db.write(locked(work), room=room, size_bytes=size_bytes):
                 return planned.changes
@@ -73,6 +78,11 @@ class DocumentService:
             f"tenants, rules or routes were changed during each of {_TRIES} tries to apply the "
             "document; try again when others are done"
         )
+
+
+def _size_of(edit: Edit) -> int:
+    sealed = edit.after.sealed if isinstance(edit.after, RecordedCredential) else b""
+    return _EDIT_BYTES + len(sealed)
 
 
 def _write(

@@ -5,12 +5,13 @@ together, with a number of statements that does not depend on how many edits the
 edit is allowed was decided before, by the services and by `plan`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
 from app.core.acl import Owner, RecordedOwnership, RecordedRule, Rule
+from app.core.credential import RecordedCredential
 from app.core.effect import Effect
 from app.core.principal import Principal
 from app.core.routing import LogPolicy, RecordedRoute, Route
@@ -28,15 +29,18 @@ from app.db.tenants import TenantTable
 from app.db.tokens import Tokens
 from app.db.usage import Usage
 
-RecordedNoun = RecordedTenant | RecordedOwnership | RecordedRule | RecordedRoute
-N = TypeVar("N", RecordedTenant, RecordedOwnership, RecordedRule, RecordedRoute)
+RecordedNoun = (
+    RecordedTenant | RecordedOwnership | RecordedRule | RecordedRoute | RecordedCredential
+)
+N = TypeVar("N", RecordedTenant, RecordedOwnership, RecordedRule, RecordedRoute, RecordedCredential)
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
     """One change. `before` is None where the noun is new, `after` where it is removed.
 
-    A new noun has the id 0, and every `after` has the revision that it will be at. With a tenant go
+    A new noun has the id 0, also where a route names it as a credential, and every `after` has the
+    revision that it will be at. With a tenant go
     its tokens, rules, routes, credentials and owned prefixes, without edits of their own.
     """
 
@@ -114,20 +118,48 @@ def _write_tenants(session: Session, edits: Sequence[Edit], ids: dict[int, int])
 def _write_rest(
     session: Session, edits: Sequence[Edit], ids: dict[int, int], tenant_ids: dict[str, int]
 ) -> None:
+    new_credentials = _write_credentials(session, edits, ids, tenant_ids)
     owned, rules, routes = OwnershipTable(session), RuleTable(session), RouteTable(session)
     owned.save_all([noun for _, noun in _changed(edits, RecordedOwnership)], tenant_ids)
     rules.save_all([noun for _, noun in _changed(edits, RecordedRule)])
-    routes.save_all([noun for _, noun in _changed(edits, RecordedRoute)])
+    routes.save_all([_linked(noun, new_credentials) for _, noun in _changed(edits, RecordedRoute)])
     new_owned = list(_new(edits, RecordedOwnership))
     new_rules = list(_new(edits, RecordedRule))
     new_routes = list(_new(edits, RecordedRoute))
     made = [
         *owned.add_all([noun for _, noun in new_owned], tenant_ids),
         *rules.add_all([noun for _, noun in new_rules], tenant_ids),
-        *routes.add_all([noun for _, noun in new_routes], tenant_ids),
+        *routes.add_all([_linked(noun, new_credentials) for _, noun in new_routes], tenant_ids),
     ]
     new_edits = [edit for edit, _ in (*new_owned, *new_rules, *new_routes)]
     ids.update({id(edit): made_id for edit, made_id in zip(new_edits, made, strict=True)})
+
+
+def _write_credentials(
+    session: Session, edits: Sequence[Edit], ids: dict[int, int], tenant_ids: dict[str, int]
+) -> dict[tuple[str, str], int]:
+    """Write credentials; return the ids of the new ones, by tenant and name."""
+    table = CredentialTable(session)
+    table.save_all([noun for _, noun in _changed(edits, RecordedCredential)])
+    new = list(_new(edits, RecordedCredential))
+    made = table.add_all([noun for _, noun in new], tenant_ids)
+    ids.update({id(edit): made_id for (edit, _), made_id in zip(new, made, strict=True)})
+    return {(noun.tenant, noun.name): made_id for (_, noun), made_id in zip(new, made, strict=True)}
+
+
+def _linked(route: RecordedRoute, new_credentials: Mapping[tuple[str, str], int]) -> RecordedRoute:
+    """Return a route whose upstreams have the ids of credentials that are new themselves."""
+    if all(upstream.credential_id != 0 for upstream in route.upstreams):
+        return route
+    upstreams = [
+        upstream.model_copy(
+            update={"credential_id": new_credentials[route.tenant, upstream.credential]}
+        )
+        if upstream.credential_id == 0 and upstream.credential is not None
+        else upstream
+        for upstream in route.upstreams
+    ]
+    return route.model_copy(update={"upstreams": tuple(upstreams)})
 
 
 def _removed(edits: Iterable[Edit], kind: type[N]) -> Iterator[N]:
@@ -175,6 +207,8 @@ def _scopes(edits: Iterable[Edit]) -> set[str]:
                     scopes.add(PLATFORM)
             case RecordedOwnership():
                 scopes.add(PLATFORM)
+            case RecordedCredential():
+                scopes.add(noun.tenant)
             case RecordedRule():
                 scopes.add(noun.tenant or PLATFORM)
             case RecordedRoute():
@@ -199,6 +233,9 @@ def _audit_line(edit: Edit, noun_id: int, *, tokens: int) -> tuple[str, str, str
         case RecordedTenant():
             detail = f"with {tokens} tokens" if edit.after is None else tenant_words(noun)
             return f"tenant.{action}", f"tenant:{noun.name}", detail
+        case RecordedCredential():
+            detail = f"{noun.kind} {noun.username}".strip()
+            return "credential.put", f"credential:{noun.tenant}/{noun.name}", detail
         case RecordedOwnership():
             detail = f"was tenant {noun.tenant}'s" if edit.after is None else owner_words(noun)
             action = "remove" if edit.after is None else "put"

@@ -4,27 +4,35 @@ The database is not asked and nothing is written here, so that a plan can be mad
 others write. `document` writes it.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
 from app.core.acl import Ownership, RecordedOwnership, RecordedRule, Rule
-from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownError
+from app.core.credential import RecordedCredential, SecretCredential
+from app.core.errors import (
+    BadInputError,
+    ConflictError,
+    DeniedError,
+    UnknownError,
+)
 from app.core.noun import Field, Noun
 from app.core.routing import RecordedRoute, Route
 from app.core.tenant import RecordedTenant, Tenant, TenantSettings
 from app.core.tenantname import check_tenant_name
+from app.services.secrets import SecretBox, place_of
 from app.services.tenants.checks import (
     RouteCheck,
+    check_credential,
     check_owners,
     check_platform_rule,
     check_rule,
     check_spelling,
     check_toolchains,
 )
-from app.services.tenants.edits import Edit, N
+from app.services.tenants.edits import Edit, N, RecordedNoun
 from app.services.tenants.routes import MAX_ROUTES
 from app.services.tenants.rules import MAX_RULES
 from app.services.tenants.snapshot import Change, State, differences
@@ -34,8 +42,12 @@ _Rules = Annotated[tuple[Rule, ...], Field(max_length=MAX_RULES)]
 
 
 class TenantPart(TenantSettings):
-    """One tenant with its rules and routes; what is left out has its default."""
+    """One tenant with its rules and routes; what is left out has its default.
 
+    credentials: by name; those that are not named are left alone.
+    """
+
+    credentials: dict[_Name, SecretCredential] = Field(default_factory=dict)
     rules: _Rules = ()
     routes: Annotated[tuple[Route, ...], Field(max_length=MAX_ROUTES)] = ()
 
@@ -66,7 +78,13 @@ class Plan:
 
 
 def plan(
-    present: State, document: Document, check: RouteCheck, now: datetime, *, prune: bool
+    present: State,
+    document: Document,
+    check: RouteCheck,
+    box: SecretBox,
+    now: datetime,
+    *,
+    prune: bool,
 ) -> Plan:
     """Return what has to change so that the state is that of the document.
 
@@ -74,6 +92,7 @@ def plan(
         present: the state as it is.
         document: what is wanted.
         check: checks routes.
+        box: opens recorded secrets and seals new ones.
         now: UTC; a new rule must not have expired.
         prune: remove the tenants that the document does not name.
 
@@ -82,7 +101,7 @@ def plan(
         UnknownError: it names a credential or a tenant that does not exist.
         ConflictError: it contradicts itself, or what it leaves alone.
     """
-    planner = _Planner(present, check, now)
+    planner = _Planner(present, check, box, now)
     if prune:
         planner.prune(document.tenants)
     for name, part in document.tenants.items():
@@ -93,6 +112,7 @@ def plan(
     if document.rules is not None:
         planner.rules(None, document.rules)
     for name, part in document.tenants.items():
+        planner.credentials(name, part.credentials)
         planner.rules(name, part.rules)
         planner.routes(name, part.routes)
     return Plan(planner.edits, differences(present, planner.state()))
@@ -101,10 +121,11 @@ def plan(
 class _Planner:
     """Collects edits, and the state that they lead to."""
 
-    def __init__(self, present: State, check: RouteCheck, now: datetime) -> None:
+    def __init__(self, present: State, check: RouteCheck, box: SecretBox, now: datetime) -> None:
         self.edits: list[Edit] = []
         self._present = present
         self._check = check
+        self._box = box
         self._now = now
         self._tenants = dict(present.tenants)
         self._owned = dict(present.owned)
@@ -114,9 +135,9 @@ class _Planner:
         self._routes: dict[str, dict[str, RecordedRoute]] = {}
         for (name, pattern), route in present.routes.items():
             self._routes.setdefault(name, {})[pattern] = route
-        self._credentials: dict[str, dict[str, int]] = {}
-        for (name, credential), credential_id in present.credentials.items():
-            self._credentials.setdefault(name, {})[credential] = credential_id
+        self._credentials: dict[str, dict[str, RecordedCredential]] = {}
+        for (name, credential_name), credential in present.credentials.items():
+            self._credentials.setdefault(name, {})[credential_name] = credential
 
     def state(self) -> State:
         """Return the state after all edits."""
@@ -128,6 +149,11 @@ class _Planner:
         routes.sort(key=lambda route: (route.id == 0, route.id or new[id(route)]))
         return State(
             tenants=self._tenants,
+            credentials={
+                (tenant, name): credential
+                for tenant, of_tenant in self._credentials.items()
+                for name, credential in of_tenant.items()
+            },
             owned=self._owned,
             rules={(rule.tenant, str(rule)): rule for rule in rules},
             routes={(route.tenant, route.pattern.text): route for route in routes},
@@ -140,6 +166,7 @@ class _Planner:
         self.edits += [Edit(before=tenant, after=None) for tenant in gone]
         for name in names:
             del self._tenants[name]
+            self._credentials.pop(name, None)
             self._rules.pop(name, None)
             self._routes.pop(name, None)
         self._owned = {
@@ -191,6 +218,22 @@ class _Planner:
             after = RecordedOwnership.first(ownership, self._now).succeeding(before)
             self._owned[ownership.prefix] = self._add_edit(before, after)
 
+    def credentials(self, tenant: str, credentials: Mapping[str, SecretCredential]) -> None:
+        """Record the credentials of a tenant that the document has; its routes come later."""
+        present = self._credentials.setdefault(tenant, {})
+        for name, credential in credentials.items():
+            with _within(f"{_place(tenant)}.credentials.{name[:80]}"):
+                check_credential(name, credential)
+            before = present.get(name)
+            secret, place = credential.secret.get_secret_value(), place_of(tenant, name)
+            is_same_secret = before is not None and self._box.holds(before.sealed, place, secret)
+            # A secret that is the same stays sealed as it is, so that nothing has changed.
+            sealed = before.sealed if before and is_same_secret else self._box.seal(secret, place)
+            after = RecordedCredential.first(
+                credential, self._now, tenant=tenant, name=name, sealed=sealed, changed_at=self._now
+            )
+            present[name] = self._add_edit(before, after.succeeding(before))
+
     def rules(self, tenant: str | None, rules: Collection[Rule]) -> None:
         """Make the rules of a tenant, or of the platform, those of the document."""
         place = "rules" if tenant is None else f"{_place(tenant)}.rules"
@@ -221,7 +264,7 @@ class _Planner:
         patterns = {route.pattern.text for route in routes}
         for gone in [pattern for pattern in present if pattern not in patterns]:
             self.edits.append(Edit(before=present.pop(gone), after=None))
-        credentials = self._credentials.get(tenant, {})
+        credentials = {name: one.id for name, one in self._credentials[tenant].items()}
         seen: set[str] = set()
         for number, route in enumerate(routes):
             pattern = route.pattern.text
@@ -243,10 +286,18 @@ class _Planner:
 
     def _add_edit(self, before: N | None, after: N) -> N:
         """Add an edit if the two differ; return the noun from now on."""
-        if before is not None and before.says(after):
+        if before is not None and _says(before, after):
             return before
         self.edits.append(Edit(before, after))
         return after
+
+
+def _says(before: RecordedNoun, after: RecordedNoun) -> bool:
+    """Whether nothing has changed but the time."""
+    if isinstance(before, RecordedCredential) and isinstance(after, RecordedCredential):
+        is_same_kind = (before.kind, before.username) == (after.kind, after.username)
+        return is_same_kind and before.sealed == after.sealed
+    return before.says(after)
 
 
 def _place(tenant: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from app.core.acl import Ownership, RecordedOwnership, RecordedRule, Rule
 from app.core.channel import RecordedChannel
+from app.core.credential import RecordedCredential
 from app.core.noun import Noun, Recorded
 from app.core.routing import RecordedRoute, Route
 from app.core.tenant import RecordedTenant, Tenant
@@ -39,7 +40,7 @@ class State:
         owned: by prefix.
         rules: oldest first; those without a tenant are the platform's.
         routes: by tenant and pattern, oldest first.
-        credentials: ids by tenant and name.
+        credentials: by tenant and name.
         channels: those that tenants may name, by name; a document does not change them.
         revisions: what tells whether any of it was changed since.
     """
@@ -48,7 +49,7 @@ class State:
     owned: Mapping[str, RecordedOwnership]
     rules: Mapping[RuleKey, RecordedRule]
     routes: Mapping[tuple[str, str], RecordedRoute]
-    credentials: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    credentials: Mapping[tuple[str, str], RecordedCredential] = field(default_factory=dict)
     channels: Mapping[str, RecordedChannel] = field(default_factory=dict)
     revisions: tuple[Revisions, ...] = ()
 
@@ -56,12 +57,16 @@ class State:
         """Yield each noun with its name: "tenant acme", "rule acme: deny example.com/x v1"."""
         for tenant_name, tenant in sorted(self.tenants.items()):
             yield f"tenant {tenant_name}", tenant
+        for (of_tenant, name), credential in sorted(
+            self.credentials.items(), key=lambda item: item[0]
+        ):
+            yield f"credential {of_tenant}: {name}", credential
         for prefix, owned in sorted(self.owned.items()):
             yield f"ownership {prefix}", owned
-        for (name, words), rule in self.rules.items():
-            yield f"rule {name or 'platform'}: {words}", rule
-        for (name, pattern), route in self.routes.items():
-            yield f"route {name}: {pattern}", route
+        for (rule_of, words), rule in self.rules.items():
+            yield f"rule {rule_of or 'platform'}: {words}", rule
+        for (route_of, pattern), route in self.routes.items():
+            yield f"route {route_of}: {pattern}", route
 
 
 class Action(StrEnum):
@@ -94,7 +99,7 @@ def read_state(session: Session) -> State:
         owned={owned.prefix: owned for owned in OwnershipTable(session).all()},
         rules={(rule.tenant, str(rule)): rule for rule in RuleTable(session).all()},
         routes={(r.tenant, r.pattern.text): r for r in RouteTable(session).all()},
-        credentials=CredentialTable(session).ids(),
+        credentials={(c.tenant, c.name): c for c in CredentialTable(session).all()},
         channels={channel.name: channel for channel in ChannelTable(session).all()},
         revisions=read_revisions(session),
     )
@@ -127,18 +132,23 @@ def differences(before: State, after: State) -> list[Change]:
             changed.append(
                 Change(action=Action.CREATE, object=name, before=None, after=facts_of(noun))
             )
-        elif old is not noun and facts_of(old) != facts_of(noun):
+        elif old is not noun and facts_of(old) != (facts := facts_of(noun, old)):
             changed.append(
-                Change(
-                    action=Action.UPDATE, object=name, before=facts_of(old), after=facts_of(noun)
-                )
+                Change(action=Action.UPDATE, object=name, before=facts_of(old), after=facts)
             )
     return [*gone, *changed]
 
 
-def facts_of(noun: RecordedNoun) -> Facts:
-    """Return what a noun says, without its name and what recording adds."""
+def facts_of(noun: RecordedNoun, before: RecordedNoun | None = None) -> Facts:
+    """Return what a noun says, without its name and what recording adds.
+
+    Of a secret, only whether it is still the one from before.
+    """
     match noun:
+        case RecordedCredential():
+            is_other = isinstance(before, RecordedCredential) and before.sealed != noun.sealed
+            secret = "changed" if is_other else "recorded"
+            return {"kind": noun.kind, "username": noun.username, "secret": secret}
         case RecordedTenant():
             return _facts(noun, Tenant, without={"name"})
         case RecordedOwnership():

@@ -33,6 +33,8 @@ def content_line(error: Mapping[str, Any]) -> str:
     match at[2:]:
         case ("tenants", name, ("rules" | "routes") as part, int(number), *_):
             return f"tenants.{str(name)[:80]}.{part}[{number}]: {reason}"
+        case ("tenants", name, "credentials", str(credential), *_):
+            return f"tenants.{str(name)[:80]}.credentials.{credential[:80]}: {reason}"
         case ("tenants", name, *_):
             return f"tenants.{str(name)[:80]}: {reason}"
         case (part, int(number), *_):

@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.core.acl import Rule
+from app.core.credential import SecretCredential
 from app.core.effect import Effect
 from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownError
 from app.core.principal import OPERATOR, Principal, Scope
 from app.core.routing import OnAbsent
 from app.core.tenant import TenantLimits
 from app.services.assembly import Services
+from app.services.secrets import place_of
 from app.services.tenants.plan import Document, TenantPart
 from app.services.tenants.snapshot import Action, Change, Facts, facts_of, read_state
 from tests.installation import running
@@ -384,3 +386,110 @@ async def test_the_facts_of_a_route_have_all_that_can_differ(
             "ca_sha256": "",
         }
     ]
+
+
+SECRET = "s3cret-of-nexus"
+NEXUS = a_credential("bearer", SECRET)
+TO_NEXUS = a_route(
+    "corp.example", an_upstream("https://nexus.example", credential="nexus"), private=True
+)
+
+
+def with_nexus(credential: SecretCredential = NEXUS, **more: object) -> Document:
+    part = TenantPart(routes=(TO_NEXUS,), credentials={"nexus": credential}).model_copy(update=more)
+    return Document(tenants={"acme": part})
+
+
+async def secrets(services: Services) -> dict[str, tuple[int, int, str]]:
+    """Return id, revision and secret of acme's credentials, by name."""
+    box = services.shared.box
+    return {
+        c.name: (c.id, c.revision, box.open(c.sealed, place_of("acme", c.name)))
+        for c in await services.tenants.credentials.page("acme", OPERATOR)
+    }
+
+
+async def test_a_new_tenant_its_credential_and_the_route_that_names_it_are_one_step(
+    services: Services,
+) -> None:
+    dry = await apply(services, with_nexus(), dry_run=True)
+    assert told(dry) == [
+        ("create", "tenant acme"),
+        ("create", "credential acme: nexus"),
+        ("create", "route acme: corp.example"),
+    ]
+    assert dry[1].after == {"kind": "bearer", "username": "", "secret": "recorded"}
+    assert await state(services) == {}
+    assert await apply(services, with_nexus()) == dry
+    credential_id, revision, secret = (await secrets(services))["nexus"]
+    assert (revision, secret) == (1, SECRET)
+    [route] = await services.tenants.routes.page("acme", OPERATOR)
+    assert route.upstreams[0].credential_id == credential_id
+    rows = [r for r in await audit_rows(services) if r.action == "credential.put"]
+    assert (rows[-1].object, rows[-1].detail) == ("credential:acme/nexus", "bearer")
+    assert SECRET not in repr(dry) + repr(await audit_rows(services)) + repr(with_nexus())
+
+
+async def test_a_credential_that_is_so_already_is_not_written(services: Services) -> None:
+    await apply(services, with_nexus())
+    before = await traces(services)
+    assert await apply(services, with_nexus()) == []
+    assert await traces(services) == before
+
+
+async def test_a_changed_secret_keeps_the_credential_and_its_content(services: Services) -> None:
+    await apply(services, with_nexus())
+    [before] = await services.tenants.routes.page("acme", OPERATOR)
+    first = (await secrets(services))["nexus"]
+    [change] = await apply(services, with_nexus(a_credential("bearer", "other")))
+    assert told([change]) == [("update", "credential acme: nexus")]
+    assert change.before is not None
+    assert change.after is not None
+    assert (change.before["secret"], change.after["secret"]) == ("recorded", "changed")
+    assert (await secrets(services))["nexus"] == (first[0], 2, "other")
+    [after] = await services.tenants.routes.page("acme", OPERATOR)
+    assert after.upstreams[0].origin_id == before.upstreams[0].origin_id
+
+
+async def test_a_changed_username_does_not_say_that_the_secret_changed(services: Services) -> None:
+    await apply(services, with_nexus(a_credential("basic", SECRET, "ann")))
+    [change] = await apply(services, with_nexus(a_credential("basic", SECRET, "ben")))
+    assert change.before == {"kind": "basic", "username": "ann", "secret": "recorded"}
+    assert change.after == {"kind": "basic", "username": "ben", "secret": "recorded"}
+    assert (await secrets(services))["nexus"][1:] == (2, SECRET)
+
+
+async def test_credentials_that_the_document_does_not_name_are_left_alone(
+    services: Services,
+) -> None:
+    await apply(services, with_nexus())
+    await services.tenants.credentials.put("acme", "other", NEXUS, OPERATOR)
+    await apply(services, with_nexus(credentials={}))
+    assert set(await secrets(services)) == {"nexus", "other"}
+    assert ("remove", "credential acme: other") in told(await apply(services, NOTHING, prune=True))
+
+
+async def test_a_secret_that_the_key_opens_no_more_is_another(services: Services) -> None:
+    await apply(services, with_nexus())
+    await run_sql(services, "UPDATE credentials SET secret = x'00'")
+    assert told(await apply(services, with_nexus())) == [("update", "credential acme: nexus")]
+    assert (await secrets(services))["nexus"][1:] == (2, SECRET)
+
+
+async def test_a_credential_that_nobody_has_is_refused_by_a_dry_run_too(
+    services: Services,
+) -> None:
+    for dry_run in (True, False):
+        with pytest.raises(UnknownError, match=r"tenants\.acme\.routes\[0\]: .* no credential"):
+            await apply(services, with_nexus(credentials={}), dry_run=dry_run)
+    elsewhere = Document(tenants={"zeta": TenantPart(credentials={"nexus": NEXUS})})
+    both = Document(tenants={**elsewhere.tenants, "acme": TenantPart(routes=(TO_NEXUS,))})
+    with pytest.raises(UnknownError, match="no credential"):
+        await apply(services, both)
+
+
+async def test_a_malformed_name_of_a_credential_is_refused_with_its_place(
+    services: Services,
+) -> None:
+    with pytest.raises(BadInputError, match=r"^tenants\.acme\.credentials\.A b: a credential's"):
+        await apply(services, with_nexus(credentials={"A b": NEXUS}))
