@@ -10,7 +10,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
 .PHONY: help
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A stamp is newer than its locks when the environment matches them.
 $(RUN_READY): requirements.lock requirements-build.lock pyproject.toml
@@ -33,6 +33,14 @@ run: $(RUN_READY) ## start the service on http://127.0.0.1:8080 (SQLite and loca
 .PHONY: test
 test: $(READY) ## run every test (loopback only); T=tests/core runs one part
 	$(BIN)/pytest -n 2 $(T)
+
+.PHONY: test-go-scripts
+test-go-scripts: $(READY) ## run Go's own script tests with Moorage in between (takes 10 minutes and more)
+	$(BIN)/python -m tests.goscripts
+
+.PHONY: test-real
+test-real: $(READY) ## compare 300 real modules and 20 programs with direct (needs a Go module proxy, 10 GB)
+	$(BIN)/python -m tests.real
 
 .PHONY: check
 check: $(READY) ## ruff, mypy --strict, import-linter

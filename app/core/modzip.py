@@ -116,7 +116,9 @@ def _check_entries(directory: Directory, prefix: str, limits: ModuleZipLimits) -
     unpacked_bytes = 0
     for entry in directory.entries:
         if not entry.name.startswith(prefix):
-            raise BadInputError(f"{shown(entry.name)} does not begin with {prefix!a}")
+            # The words of the go command.
+            name = shown(entry.name)[1:-1]
+            raise BadInputError(f"zip for {prefix[:-1]} has unexpected file {name}")
         _check_entry(entry, entry.name.removeprefix(prefix), tree, limits)
         unpacked_bytes += entry.size_bytes
         if unpacked_bytes > limits.unpacked_bytes:

@@ -47,7 +47,7 @@ from app.upstream.retry import MAX_RETRIES, retrying
 from app.upstream.status import refusal
 from app.upstream.wire import GuardedTransport, drop_body
 
-MAX_REDIRECTS = 5
+MAX_HOPS = 10  # requests of one call, redirects among them: as many as Go's own client makes
 _GZIP_FRAME_BYTES = 64 * 1024  # what gzip may add to a body that can't be compressed
 
 _LIMITS = UpstreamLimits()
@@ -310,8 +310,10 @@ class HttpClient:
             answer = await self._hop(call, url, scope, asked)
             if isinstance(answer, Response):
                 return answer
-            if answer in seen or len(seen) > MAX_REDIRECTS:
-                trouble = "in a circle" if answer in seen else f"more than {MAX_REDIRECTS} times"
+            if answer in seen or len(seen) >= MAX_HOPS:
+                # The words of Go's client.
+                endless = f"on and on: stopped after {MAX_HOPS} redirects"
+                trouble = "in a circle" if answer in seen else endless
                 raise FailedAttempt(content_error(url, f"redirects {trouble}"))
             seen.add(answer)
             url = answer

@@ -45,7 +45,7 @@ class Module:
     @property
     def mod_h1(self) -> str:
         """The hash of `mod`, as in go.sum's line with "/go.mod"."""
-        return _h1([("go.mod", self.mod)])
+        return mod_h1_of(self.mod)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,11 @@ def h1_of(content: bytes) -> str:
     """Return the h1 hash of a module zip's bytes: "h1:" and 44 characters of base64."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return _h1((entry.filename, archive.read(entry)) for entry in archive.infolist())
+
+
+def mod_h1_of(content: bytes) -> str:
+    """Return the h1 hash of a go.mod's bytes."""
+    return _h1([("go.mod", content)])
 
 
 def _h1(files: Iterable[tuple[str, bytes]]) -> str:
