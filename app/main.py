@@ -14,6 +14,7 @@ from app.settings import Limits, Settings, load_settings
 from app.web.admin.app import create_admin, refused
 from app.web.admin.context import Backend, Callers, operator_of
 from app.web.admission import Admission, TenantDefaults
+from app.web.channelfiles import ChannelDoor
 from app.web.connections import Connections
 from app.web.downloads import ROOT_LISTS, Downloads
 from app.web.goproxy import GoproxyApp
@@ -64,15 +65,16 @@ class Application:
         sender = Sender(shared.store, services.upkeep.repair, streams)
         gateways = Gateways(settings.network.gateways)
         self.connections = Connections(limits.connections, limits.address_connections, gateways)
+        wrong_tokens = WrongTokens(limits.bad_tokens)
+        door = ChannelDoor(services.fleet.offered, shared.policies, wrong_tokens, shared.now)
         self._downloads = Downloads(
-            releases.catalog, releases.ingestion, releases.freshness, sender, gateways
+            releases.catalog, releases.ingestion, releases.freshness, door, sender, gateways
         )
         defaults = TenantDefaults(
             streams=limits.tenant_streams,
             stream_wait_s=float(limits.stream_wait_s),
             rate=limits.tenant_rate,
         )
-        wrong_tokens = WrongTokens(limits.bad_tokens)
         self._goproxy = GoproxyApp(
             shared.policies,
             services.modules.front,

@@ -261,7 +261,7 @@ def build_fleet(shared: SharedServices, releases: ReleaseServices) -> FleetServi
     manifests = Manifests(shared.db, shared.box, policy, shared.now)
     revisions = Revisions(manifests, policy, _selection(shared.settings))
     return FleetServices(
-        channels=ChannelService(shared.db, revisions, shared.now),
+        channels=ChannelService(shared.db, manifests, revisions, shared.now),
         revisions=revisions,
         manifests=manifests,
         offered=ChannelReader(shared.db, shared.watch),

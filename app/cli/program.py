@@ -10,6 +10,7 @@ import typer
 from app import __version__
 from app.cli.apply import apply
 from app.cli.audit import audit
+from app.cli.channel import channel
 from app.cli.completion import completion, prepare
 from app.cli.config import config
 from app.cli.credential import credential
@@ -41,6 +42,7 @@ program.command()(migrate)
 program.add_typer(config, cls=Group)
 program.add_typer(releases, cls=Group)
 program.command()(fsck)
+program.add_typer(channel, cls=Group)
 program.add_typer(tenant, cls=Group)
 program.add_typer(token, cls=Group)
 program.add_typer(credential, cls=Group)

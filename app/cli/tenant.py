@@ -40,6 +40,14 @@ PrivateHosts = Annotated[
         '*.corp.example; repeatable; "" for none.',
     ),
 ]
+Toolchains = Annotated[
+    str | None,
+    typer.Option(
+        "--toolchains",
+        metavar="CHANNEL",
+        help='The channel whose releases are the only toolchains for go; "" for the rules.',
+    ),
+]
 _OWN = {"tokens": "name", "rules": "pattern", "routes": "pattern", "credentials": "name"}
 _Limit = Annotated[int | None, typer.Option(min=0, help="0 for the setting's value.")]
 
@@ -51,6 +59,7 @@ def _fields(
     enabled: bool | None,
     hosts: list[str] | None,
     private_hosts: list[str] | None,
+    toolchains: str | None,
     **limits: int | None,
 ) -> dict[str, Any]:
     """Return the options of the command line as the API takes them, without those not used."""
@@ -63,7 +72,8 @@ def _fields(
         "private_hosts": [host for host in private_hosts if host] if private_hosts else None,
         "limits": {name: value or None for name, value in limits.items() if value is not None},
     }
-    return {name: value for name, value in options.items() if value not in (None, {})}
+    fields = {name: value for name, value in options.items() if value not in (None, {})}
+    return fields if toolchains is None else {**fields, "toolchains": toolchains or None}
 
 
 @tenant.command()
@@ -75,6 +85,7 @@ def create(
     enabled: Enabled = None,
     hosts: Hosts = None,
     private_hosts: PrivateHosts = None,
+    toolchains: Toolchains = None,
     streams: _Limit = None,
     cold: _Limit = None,
     rate: _Limit = None,
@@ -87,7 +98,9 @@ def create(
 ) -> None:
     """Make a tenant; without options it denies what no rule allows and wants a token."""
     limits = {"streams": streams, "cold": cold, "rate": rate}
-    body = _fields(title, default, anonymous_read, enabled, hosts, private_hosts, **limits)
+    body = _fields(
+        title, default, anonymous_read, enabled, hosts, private_hosts, toolchains, **limits
+    )
     body |= {"name": name, "catch_all": catch_all}
     result = ask(server_url, "POST", "/tenants", body)
     emit(result, as_json, text.made)
@@ -116,6 +129,7 @@ def update(
     enabled: Enabled = None,
     hosts: Hosts = None,
     private_hosts: PrivateHosts = None,
+    toolchains: Toolchains = None,
     streams: _Limit = None,
     cold: _Limit = None,
     rate: _Limit = None,
@@ -124,7 +138,9 @@ def update(
 ) -> None:
     """Change what is given and nothing else."""
     limits = {"streams": streams, "cold": cold, "rate": rate}
-    body = _fields(title, default, anonymous_read, enabled, hosts, private_hosts, **limits)
+    body = _fields(
+        title, default, anonymous_read, enabled, hosts, private_hosts, toolchains, **limits
+    )
     if not body:
         raise typer.BadParameter("nothing to change was given; see --help")
     result = ask(server_url, "PATCH", path_of("tenants", name), body)

@@ -37,7 +37,7 @@ SIGN_AGAIN_AFTER = timedelta(days=1)
 MANIFEST_HEADING = "moorage channel 1"
 
 _MAX_TITLE_CHARS = 200
-_MAX_REASON_CHARS = 500
+MAX_REASON_CHARS = 500
 _MAX_TENANTS = 1000
 _MAX_RELEASE_CHARS = 40
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -140,7 +140,7 @@ class Choice(Noun):
 
     current: ReleaseName
     also: Annotated[tuple[ReleaseName, ...], Field(max_length=MAX_ALSO)] = ()
-    reason: Annotated[str, *line("reason", _MAX_REASON_CHARS)] = ""
+    reason: Annotated[str, *line("reason", MAX_REASON_CHARS)] = ""
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -172,6 +172,9 @@ class Revision(Choice):
     actor: str
     created_at: datetime
     offered_at: datetime | None = None
+
+    def __contains__(self, version: str) -> bool:
+        return version == self.current or version in self.also
 
     def __str__(self) -> str:
         also = f", also {' '.join(self.also)}" if self.also else ""

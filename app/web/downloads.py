@@ -1,6 +1,7 @@
 """`/dl/` and `/go/`: listings, archives, sums and signatures. Plain ASGI: this is the hot path.
 
-Only what the catalogue offers goes out. The statuses are those of `responses`; the page for people
+Below `/dl/channels/<channel>/` the same, restricted to the channel's revision. Only what the
+catalogue offers goes out. The statuses are those of `responses`; the page for people
 is made by `pages`.
 """
 
@@ -8,12 +9,13 @@ import asyncio
 import re
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from secrets import token_hex
 from urllib.parse import parse_qs
 
 from app import logs, metrics
+from app.core.channel import Revision
 from app.core.errors import BadInputError, MoorageError, OverloadedError, UnknownError
 from app.core.gorelease import newest_supported, parse_filename
 from app.core.goversion import minor_of
@@ -22,12 +24,14 @@ from app.core.releaseindex import render_index
 from app.core.releaselist import render_history, render_refs, render_version
 from app.core.releasename import near_names
 from app.core.urlpath import decode
+from app.services.fleet.offered import OfferedChannel
 from app.services.flight import Flight
 from app.services.releases.catalog import Catalog, CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.policy import raise_if_held_back
 from app.storage.blobstore import OpenBlob
+from app.web.channelfiles import TEXTS, ChannelDoor, current_of, introduction, split_path, text_of
 from app.web.hotcache import HotCache
 from app.web.pages import downloads_page
 from app.web.pageshell import page_answer
@@ -42,6 +46,7 @@ from app.web.responses import (
     file_answer,
     in_coding,
     is_conditional,
+    made_private,
     plain,
     redirect,
     text_answer,
@@ -70,8 +75,9 @@ _CONTENT_TYPES = {
 }
 _SMART_TYPE = b"application/x-git-upload-pack-advertisement"
 _METHODS = ("GET", "HEAD")
-_LISTING_QUERIES = (b"mode=json", b"mode=json&include=all", b"include=all&mode=json")
 _SMART = b"service=git-upload-pack"
+_KEPT_QUERIES = (b"mode=json", b"mode=json&include=all", b"include=all&mode=json", _SMART)
+_LIMITED = b"limited "  # before the keys of answers that only some may have
 _log = logs.get("downloads")
 
 
@@ -80,6 +86,7 @@ class DownloadRequest:
     """A parsed request.
 
     Attributes:
+        channel: the channel that the answer is restricted to; "" for none.
         name: "" for the listing, else what follows `/dl/`, without the extra.
         extra: "", ".sha256", ".sha256sum" or ".asc".
         as_json: the listing in go.dev's format.
@@ -92,11 +99,17 @@ class DownloadRequest:
     as_json: bool = False
     include_all: bool = False
     smart: bool = False
+    channel: str = ""
 
     @property
     def is_listing(self) -> bool:
         """Whether it is about every offered file."""
         return not self.name or self.name in _LISTS.values()
+
+    @property
+    def is_text_of_channel(self) -> bool:
+        """Whether it is about the channel itself."""
+        return bool(self.channel) and self.name in TEXTS
 
 
 class Downloads:
@@ -107,18 +120,20 @@ class Downloads:
         catalog: CatalogReader,
         ingestion: Ingestion,
         freshness: Freshness,
+        door: ChannelDoor,
         sender: Sender,
         gateways: Gateways,
     ) -> None:
         self._catalog = catalog
         self._ingestion = ingestion
         self._freshness = freshness
-        self._listings: Flight[tuple[int, DownloadRequest], Answer] = Flight()
+        self._door = door
+        self._listings: Flight[tuple[int, int, DownloadRequest], Answer] = Flight()
         self._sender = sender
         self._gateways = gateways
         self._hot: HotCache[Answer] = HotCache(
             size_of=lambda answer: answer.memory_bytes,
-            since=lambda _: catalog.changed_at,
+            since=lambda _: max(catalog.changed_at, door.changed_at),
         )
 
     def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
@@ -215,28 +230,54 @@ class Downloads:
             return redirect(f"/dl/?{query}" if query else "/dl/"), None
         try:
             request = parse_request(path, scope["query_string"])
-            generation = (await self._catalog.current()).generation
-            answer, blob = await self._prepare(request, client)
+            if request is None:
+                return redirect(f"{path.decode('ascii')}/"), None
+            await self._catalog.current()
+            generation = self._catalog.generation
+            offered = await self._enter(request, scope, client)
+            is_limited = offered is not None and offered.channel.tenants is not None
+            # Under any other spelling or query a client could fill the cache with copies.
+            is_plain = b"%" not in path and b"//" not in path
+            is_kept = is_plain and (key == path or scope["query_string"] in _KEPT_QUERIES)
+            if is_limited:
+                # Never under the URL alone: `instant` would give it to everybody.
+                key = _LIMITED + key
+                hit = self._hot.get(key)
+                if hit is not None:
+                    return hit, None
+            answer, blob = await self._prepare(request, offered, client)
+            answer = made_private(answer) if is_limited else answer
         except MoorageError as error:
             # The line names the file server; the server's own text says nothing of releases.
             return error_answer(error, with_upstream_text=False), None
-        # Under any other spelling or query a client could fill the cache with copies.
-        is_plain = b"%" not in path and b"//" not in path
-        if is_plain and (key == path or scope["query_string"] in (*_LISTING_QUERIES, _SMART)):
+        if is_kept:
             self._hot.put(key, generation, answer)
         return answer, blob
 
+    async def _enter(
+        self, request: DownloadRequest, scope: Scope, client: str
+    ) -> OfferedChannel | None:
+        """Return the channel that a request is restricted to, if the client may see it."""
+        if not request.channel:
+            return None
+        return await self._door.enter(request.channel, scope["headers"], client)
+
     async def _prepare(
-        self, request: DownloadRequest, client: str
+        self, request: DownloadRequest, offered: OfferedChannel | None, client: str
     ) -> tuple[Answer, OpenBlob | None]:
+        signed = None if offered is None else current_of(offered)
+        if signed is not None and request.is_text_of_channel:
+            return text_of(request.name, signed), None
+        revision = None if signed is None else signed.revision
         if request.is_listing:
-            await self._freshness.first_index(await self._catalog.current())
+            if revision is None:
+                await self._freshness.first_index(await self._catalog.current())
             catalog = await self._catalog.current()
             # Rendered in a thread, and once for all who ask: an index may have many files.
-            key = (catalog.generation, request)
-            work = partial(asyncio.to_thread, _listing, catalog, request)
+            key = (catalog.generation, revision.revision if revision else 0, request)
+            work = partial(asyncio.to_thread, _listing, catalog, request, revision)
             return await self._listings.do(key, work), None
-        record = await self._find_served(request.name, client)
+        record = await self._find_served(request.name, revision, client)
         if request.extra:
             return _extra_answer(record, request.extra), None
         sha256, size_bytes = record.sha256, record.file.size_bytes
@@ -246,14 +287,21 @@ class Downloads:
         blob = await self._sender.open(sha256, size_bytes)
         return file_answer(sha256, size_bytes, kind, stored_at), blob
 
-    async def _find_served(self, name: str, client: str) -> FileRecord:
+    async def _find_served(self, name: str, revision: Revision | None, client: str) -> FileRecord:
         """Return the record of a file that may go out, ingesting it if settings allow.
+
+        Args:
+            name: the file's, or its SHA-256.
+            revision: of a channel, which limits the releases; None for none.
+            client: the address that asks.
 
         Raises:
             UnknownError: it is known to be absent.
             MoorageError: it exists and can't be had; see `Ingestion.ensure`.
         """
         record = _find(await self._catalog.current(), name)
+        if revision is not None and (record is None or record.file.version not in revision):
+            raise _outside(name, revision)
         if record is None and await self._freshness.look_again():
             record = _find(await self._catalog.current(), name)
         if record is None:
@@ -265,14 +313,29 @@ class Downloads:
         return record
 
 
-def parse_request(path: bytes, query: bytes) -> DownloadRequest:
+def parse_request(path: bytes, query: bytes) -> DownloadRequest | None:
     """Return the request that a path below /dl/ or /go/ makes.
+
+    None stands for `/dl/channels/<channel>`, which lacks its last slash.
 
     Raises:
         BadInputError: the path holds what no name here can hold.
         UnknownError: the name is outside the grammar of Go's file names.
     """
     path = decode(path)
+    of_channel = split_path(path)
+    if of_channel is None:
+        return _parse(path, query)
+    channel, rest = of_channel
+    if not rest:
+        return None
+    name = rest.rpartition(b"/")[2].decode("ascii", "ignore")
+    if name in TEXTS and rest.count(b"/") == 2:
+        return DownloadRequest(name, channel=channel)
+    return replace(_parse(rest, query), channel=channel)
+
+
+def _parse(path: bytes, query: bytes) -> DownloadRequest:
     root = _ROOT.match(path)
     name = _LISTS.get(path[root.end() :]) if root else None
     if name is not None:
@@ -334,13 +397,27 @@ def _absent(name: str, catalog: Catalog) -> UnknownError:
     return UnknownError(f"{text}; did you mean {offered}?" if offered else f"{text}; see /dl/")
 
 
-def _listing(catalog: Catalog, request: DownloadRequest) -> Answer:
-    """Return an answer about every offered file."""
+def _outside(name: str, revision: Revision) -> UnknownError:
+    """Return the refusal of a file that a channel does not offer."""
+    url = f"/dl/channels/{revision.channel}/"
+    return UnknownError(
+        f"channel {revision.channel} does not offer {name}: its release is {revision.current}; "
+        f"see {url} for all that it offers"
+    )
+
+
+def _listing(catalog: Catalog, request: DownloadRequest, revision: Revision | None) -> Answer:
+    """Return an answer about every offered file, of a channel's revision or of all releases."""
+    if revision is not None:
+        catalog = catalog.restricted(revision.versions)
     if request.name == SUMS:
         lines = [f"{r.file.sha256}  {r.file.filename}\n" for r in catalog.offered]
         return text_answer("".join(lines).encode(), TEXT, LISTING)
     if request.name == VERSION:
-        version = render_version(catalog.releases, _times(catalog))
+        is_meant = (
+            r for r in catalog.releases if revision is None or r.version == revision.current
+        )
+        version = render_version(tuple(is_meant), _times(catalog))
         if version is None:
             raise UnknownError("no stable release is offered here; see /dl/")
         return text_answer(version, TEXT, LISTING)
@@ -352,9 +429,11 @@ def _listing(catalog: Catalog, request: DownloadRequest) -> Answer:
         refs = render_refs(catalog.releases, smart=request.smart)
         return text_answer(refs, _SMART_TYPE if request.smart else TEXT, LISTING)
     if not request.as_json:
-        return page_answer(downloads_page(catalog), LISTING)
+        intro = "" if revision is None else introduction(revision)
+        return page_answer(downloads_page(catalog, intro), LISTING)
     releases = catalog.releases
-    if not request.include_all:
+    # A channel is short, and somebody chose each of its releases.
+    if not request.include_all and revision is None:
         supported = (r for r in releases if minor_of(r.version) in catalog.minors)
         releases = newest_supported(supported)
     cors = (b"access-control-allow-origin", b"*")

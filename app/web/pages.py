@@ -39,9 +39,14 @@ _SUPPORT = {Support.SUPPORTED: "ok", Support.END_OF_LIFE: "bad", Support.PRERELE
 _Groups = dict[str, list[FileRecord]]
 
 
-def downloads_page(catalog: Catalog) -> str:
-    """Return the page as HTML."""
-    return page("Go downloads", "/dl/", _body(catalog))
+def downloads_page(catalog: Catalog, intro: str = "") -> str:
+    """Return the page as HTML.
+
+    Args:
+        catalog: what the page shows; links are relative to the page's own URL.
+        intro: HTML before all else.
+    """
+    return page("Go downloads", "/dl/", [intro, *_body(catalog)])
 
 
 def index_state(status: IndexStatus) -> str:
@@ -89,8 +94,8 @@ def _head(catalog: Catalog) -> Iterator[str]:
         return
     yield (
         '<p><a href="/#toolchains">Set me up</a> has the commands that fetch, check and install. '
-        'For programs: the <a href="/dl/?mode=json&amp;include=all">index as JSON</a>, '
-        '<a href="/dl/SHA256SUMS">SHA256SUMS</a>; each file also by its hash at '
+        'For programs: the <a href="?mode=json&amp;include=all">index as JSON</a>, '
+        '<a href="SHA256SUMS">SHA256SUMS</a>; each file also by its hash at '
         "<code>/dl/&lt;sha256&gt;</code>.</p>"
     )
 
@@ -150,7 +155,7 @@ def _cell(catalog: Catalog, record: FileRecord | None) -> str:
     tone, label, _ = _BADGES[record.state]
     if not catalog.offers(record):
         return _badge(tone, label)
-    return f'<a href="/dl/{escape(record.file.filename)}">{label}</a>'
+    return f'<a href="{escape(record.file.filename)}">{label}</a>'
 
 
 def _groups(catalog: Catalog) -> _Groups:
@@ -194,7 +199,7 @@ def _items(catalog: Catalog, records: Iterable[FileRecord]) -> Iterator[str]:
 def _item(catalog: Catalog, record: FileRecord, label: str, *, has_platform: bool) -> str:
     file = record.file
     name = escape(file.filename)
-    link = f'<a href="/dl/{name}">{name}</a>' if catalog.offers(record) else f"<b>{name}</b>"
+    link = f'<a href="{name}">{name}</a>' if catalog.offers(record) else f"<b>{name}</b>"
     about = human_bytes(file.size_bytes)
     if has_platform:
         kind = "" if file.kind is ReleaseFileKind.ARCHIVE else str(file.kind)
@@ -204,9 +209,9 @@ def _item(catalog: Catalog, record: FileRecord, label: str, *, has_platform: boo
     reason = f' <span class="dim">{escape(record.reason)}</span>' if record.reason else ""
     sums = ""
     if catalog.policy.serves(record):
-        sums = f' <span class="sums"><a href="/dl/{name}.sha256sum">.sha256sum</a>'
+        sums = f' <span class="sums"><a href="{name}.sha256sum">.sha256sum</a>'
         if record.verdict is not None and record.verdict.accepted:
-            sums += f'<a href="/dl/{name}.asc">.asc</a>'
+            sums += f'<a href="{name}.asc">.asc</a>'
         sums += "</span>"
     return (
         f'<li>{label}{link} <span class="dim">{about}</span> {_badge(tone, state)}{reason}{sums}'

@@ -173,6 +173,20 @@ def text_answer(body: bytes, content_type: bytes, caching: bytes, *extra: Header
     )
 
 
+def made_private(answer: Answer) -> Answer:
+    """Return the same answer for the one who asked alone: shared caches must not keep it."""
+    headers = tuple(
+        (name, value.replace(b"public", b"private") if name == b"cache-control" else value)
+        for name, value in answer.headers
+    )
+    return replace(
+        answer,
+        headers=headers,
+        wire=_on_the_wire(headers, answer.body) if answer.wire else b"",
+        gzipped=None if answer.gzipped is None else made_private(answer.gzipped),
+    )
+
+
 def in_coding(answer: Answer, request_headers: list[Header]) -> Answer:
     """Return the answer in the coding that the request accepts: compressed where it can be."""
     if answer.gzipped is None or not _accepts_gzip(request_headers):

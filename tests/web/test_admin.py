@@ -18,10 +18,12 @@ from sqlalchemy import text
 
 import app.web.admin
 from app.core.audit import AuditRecord
+from app.core.channel import Channel, Revision, RevisionState
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.core.record import Sums
 from app.core.token import make_token, token_hash
+from app.db.channels import ChannelTable
 from app.db.engine import Session
 from app.db.generation import bump_generation
 from app.db.sumdb import LogTable
@@ -35,6 +37,7 @@ from tests.web.wire import Got, Site, request
 # Everybody; platform admins; those and the tenant's own admins; every admin, who sees his own.
 PUBLIC, ADMIN, TENANT, OWN = "public", "admin", "tenant", "own"
 T = "/api/v1/tenants/{tenant}"
+C = "/api/v1/channels/{channel}"
 # (who may, status for an admin). A route that is not here fails the tests.
 EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
     ("GET", "/api/v1/releases"): (PUBLIC, {200}),
@@ -98,6 +101,18 @@ EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
     ("POST", "/api/v1/audit/recover"): (ADMIN, {200}),
     ("GET", "/api/v1/audit/downloads"): (OWN, {200}),
     ("GET", "/api/v1/audit/denials"): (OWN, {200}),
+    ("GET", "/api/v1/channels"): (OWN, {200}),
+    ("POST", "/api/v1/channels"): (ADMIN, {201}),
+    ("GET", C): (OWN, {200}),
+    ("PATCH", C): (ADMIN, {200}),
+    ("DELETE", C): (ADMIN, {204}),
+    ("GET", f"{C}/revisions"): (OWN, {200}),
+    ("POST", f"{C}/revisions"): (ADMIN, {201}),
+    ("GET", f"{C}/revisions/{{revision}}"): (OWN, {200}),
+    ("GET", f"{C}/diff"): (OWN, {200}),
+    ("POST", f"{C}/rollback"): (ADMIN, {201}),
+    ("GET", "/api/v1/channel-key"): (PUBLIC, {200}),
+    ("POST", "/api/v1/channel-key"): (ADMIN, {201}),
     ("GET", "/healthz"): (PUBLIC, {200}),
     ("GET", "/readyz"): (PUBLIC, {200}),
     ("GET", "/version"): (PUBLIC, {200}),
@@ -133,8 +148,16 @@ AUDITED: dict[tuple[str, str], list[str]] = {
     ("POST", f"{T}/log/recover"): ["sumdb.recover"],
     ("POST", "/api/v1/audit/recover"): ["audit.recover"],
     ("POST", f"{T}/sumdb/prefetch"): ["sumdb.prefetch"],
+    ("POST", "/api/v1/channels"): ["channel.create"],
+    ("PATCH", C): ["channel.update"],
+    ("DELETE", C): ["channel.remove"],
+    ("POST", f"{C}/rollback"): ["channel.rollback"],
+    ("POST", "/api/v1/channel-key"): ["channel.key"],
 }
-CHANGES_NOTHING = {  # here: the keys are the same, the file was judged, and the sync is a job's
+CHANGES_NOTHING = {
+    # Here: the keys are the same, the file was judged, the sync is a job's, and the channel
+    # offers just that.
+    ("POST", f"{C}/revisions"),
     ("POST", "/api/v1/releases/sync"),
     ("POST", "/api/v1/releases/keys"),
     ("POST", "/api/v1/releases/files/{filename}/verify"),
@@ -148,6 +171,7 @@ FILLED = {
     "{name}": "artifactory",
     "{prefix}": "corp.example/acme",
     "{log}": "sum.golang.org",
+    "{revision}": "1",
 }
 RULE_BODY = b'{"effect": "deny", "pattern": "made-%d.example"}'
 ROUTE_BODY = b'{"pattern": "made-%d.example", "upstreams": ["https://proxy.example"]}'
@@ -171,6 +195,10 @@ BODIES = {
     ("POST", "/api/v1/apply"): b'{"document": {"tenants": {"applied-%d": {}}}}',
     ("POST", f"{T}/log/recover"): b'{"accept": true}',
     ("POST", f"{T}/sumdb/prefetch"): b'{"modules": ["malformed"]}',
+    ("POST", "/api/v1/channels"): b'{"name": "made-%d"}',
+    ("PATCH", C): b'{"title": "title %d"}',
+    ("POST", f"{C}/revisions"): b'{"current": "go1.99.2"}',
+    ("POST", f"{C}/rollback"): b"{}",
     ("PUT", "/api/v1/ownership/{prefix}"): b'{"tenant": "acme", "granted": ["other"]}',
 }
 CREDENTIALS = [
@@ -225,6 +253,8 @@ async def prepared(site: Site, method: str, path: str) -> dict[str, str]:
         return {
             "{route_id}": str((await services.tenants.routes.create("acme", route, OPERATOR)).id)
         }
+    if "/channel" in path:
+        return await prepared_channel(services)
     if "{log}" in path:
         at = services.shared.now()
         await services.shared.db.write(
@@ -243,6 +273,32 @@ async def prepared(site: Site, method: str, path: str) -> dict[str, str]:
         made, _ = await services.tenants.tokens.create(f"made {next(_count)}", tenant="acme")
         return {"{token_id}": made.id}
     return {}
+
+
+async def prepared_channel(services: Services) -> dict[str, str]:
+    """Make a channel with two revisions of a release; the first channel makes the key, too."""
+    name, at = f"made-{next(_count)}", services.shared.now()
+    channel = await services.fleet.channels.create(Channel(name=name), OPERATOR)
+    first, second = (
+        Revision(
+            current="go1.99.2",
+            reason=f"for test {number}",
+            channel=name,
+            revision=number,
+            state=state,
+            actor="cli",
+            created_at=at,
+            offered_at=at,
+        )
+        for number, state in ((1, RevisionState.PAST), (2, RevisionState.CURRENT))
+    )
+
+    def add(session: Session) -> None:
+        ChannelTable(session).add_revision(channel.id, first)
+        ChannelTable(session).add_revision(channel.id, second)
+
+    await services.shared.db.write(add)
+    return {"{channel}": name}
 
 
 async def prepared_log(services: Services, method: str, path: str) -> dict[str, str]:

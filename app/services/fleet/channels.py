@@ -23,6 +23,7 @@ from app.db.tenants import TenantTable
 from app.services.authorization import require_admin
 from app.services.changes import check_revision, denial_room, locked
 from app.services.clock import Now
+from app.services.fleet.manifests import Manifests
 from app.services.fleet.revisions import Revisions
 
 _SHOWN_TENANTS = 5
@@ -31,8 +32,9 @@ _SHOWN_TENANTS = 5
 class ChannelService:
     """Use cases about channels."""
 
-    def __init__(self, db: Database, revisions: Revisions, now: Now) -> None:
+    def __init__(self, db: Database, manifests: Manifests, revisions: Revisions, now: Now) -> None:
         self._db = db
+        self._manifests = manifests
         self._revisions = revisions
         self._now = now
 
@@ -81,6 +83,7 @@ class ChannelService:
             if table.get(channel.name) is not None:
                 raise ConflictError(f"there is a channel {channel.name} already")
             _check_tenants(session, channel.tenants)
+            self._manifests.ensure_key(session, who, at)
             table.add(channel, at)
             _record(session, at, who, "channel.create", channel.name, _words(channel))
             return channel_named(session, channel.name)

@@ -21,7 +21,7 @@ from app.core.channel import (
     parse_manifest,
 )
 from app.core.derived import Zst
-from app.core.errors import BadInputError
+from app.core.errors import BadInputError, UnknownError
 from app.core.note import parse_note, sign
 from app.core.notekey import SEED_BYTES, Signer, generate, parse_skey
 from app.core.principal import Principal
@@ -53,12 +53,22 @@ class Manifests:
         self._now = now
 
     async def key(self) -> FleetKey:
-        """Return the key that signs manifests; it is made at the first need."""
-        known = await self._db.read(lambda s: FleetKeys(s).newest(1))
-        if known:
-            return known[0]
-        at = self._now()
-        return (await self._db.write(locked(lambda s: self._keys(s, at))))[0]
+        """Return the key that signs manifests.
+
+        Raises:
+            UnknownError: there is none; the first channel makes the first key.
+        """
+        keys = await self._db.read(lambda s: FleetKeys(s).newest(1))
+        if not keys:
+            raise UnknownError(
+                "there is no key yet: the first channel makes it (`moorage channel create stable`)"
+            )
+        return keys[0]
+
+    def ensure_key(self, session: Session, who: Principal, at: datetime) -> None:
+        """Make the first key, within the transaction of the first channel."""
+        if not FleetKeys(session).newest(1):
+            self._add_key(session, who.actor, at)
 
     async def new_key(self, who: Principal) -> FleetKey:
         """Return a new key, which signs from now on; the key before it signs along.
@@ -86,7 +96,7 @@ class Manifests:
     ) -> Manifest:
         """Sign a revision within its transaction; return the manifest."""
         manifest = self._manifest(session, revision).issued(at)
-        note = sign(manifest_text(manifest), *self._signers(session, at))
+        note = sign(manifest_text(manifest), *self._signers(session))
         ChannelTable(session).set_manifest(channel.id, revision.revision, note, at)
         return manifest
 
@@ -136,17 +146,11 @@ class Manifests:
             expires_at=revision.created_at,
         )
 
-    def _signers(self, session: Session, at: datetime) -> list[Signer]:
+    def _signers(self, session: Session) -> list[Signer]:
         return [
             parse_skey(self._box.open(key.seed, _seal_place(key.vkey)))
-            for key in self._keys(session, at)
+            for key in FleetKeys(session).newest(_SIGNERS)
         ]
-
-    def _keys(self, session: Session, at: datetime) -> list[FleetKey]:
-        """Return the keys that sign, the newest first; the first key is made now."""
-        if not FleetKeys(session).newest(1):
-            self._add_key(session, "system", at)
-        return FleetKeys(session).newest(_SIGNERS)
 
     def _add_key(self, session: Session, actor: str, at: datetime) -> None:
         name = f"moorage-fleet-{database_uid(session)[:8]}"
@@ -154,7 +158,7 @@ class Manifests:
         vkey = signer.verifier.vkey
         seed = self._box.seal(signer.skey, _seal_place(vkey))
         FleetKeys(session).add(name=name, vkey=vkey, seed=seed, at=at)
-        AuditLog(session).append(at, actor, "fleet.key", f"key:{signer.verifier.key_id}", vkey)
+        AuditLog(session).append(at, actor, "channel.key", f"key:{signer.verifier.key_id}", vkey)
 
 
 _ROOM = Room.BELOW_FLOOR

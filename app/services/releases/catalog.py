@@ -4,8 +4,8 @@ The web layer reads only the catalogue, which needs no query while the generatio
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -50,6 +50,11 @@ class Catalog:
             return True
         on_demand = record.state in {FileState.KNOWN, FileState.FETCHING} and record.listed
         return on_demand and self.policy.on_demand and self.policy.refusal(record) is None
+
+    def restricted(self, versions: Collection[str]) -> "Catalog":
+        """Return the same catalogue with the files of some releases alone."""
+        records = {n: r for n, r in self.records.items() if r.file.version in versions}
+        return replace(self, records=records)
 
     def support(self, version: str) -> Support:
         """Return whether Go's team still supports this release."""
@@ -111,6 +116,11 @@ class CatalogReader:
     def changed_at(self) -> int:
         """The generation of the last change; answers prepared at an earlier one are not valid."""
         return self._watch.releases
+
+    @property
+    def generation(self) -> int:
+        """The generation that this process read last."""
+        return self._watch.value
 
     @property
     def policy(self) -> IngestionPolicy:

@@ -17,6 +17,7 @@ from app.services.memory import MemoryBudget
 from app.services.refusals import Refusal
 from app.web.admin.answers import content_line
 from app.web.admin.audit import router as audit
+from app.web.admin.channels import router as channels
 from app.web.admin.context import Backend, count_refusal, operator_of
 from app.web.admin.credentials import router as credentials
 from app.web.admin.document import router as document
@@ -78,6 +79,7 @@ def admin_routes() -> FastAPI:
     )
     for router in (releases, jobs, tenants, tokens, credentials, ownership, audit):
         api.include_router(router, prefix="/api/v1")
+    api.include_router(channels, prefix="/api/v1")
     for router in (rules, routes, modules, document, sumdb):
         api.include_router(router, prefix="/api/v1")
     api.include_router(health)

@@ -38,7 +38,7 @@ async def history(fleet: Fleet) -> list[tuple[int, str, str]]:
 
 async def actions(fleet: Fleet) -> list[tuple[str, str]]:
     rows = await audit_rows(fleet.services)
-    return [(r.action, r.detail) for r in rows if r.action.startswith(("channel.", "fleet."))]
+    return [(r.action, r.detail) for r in rows if r.action.startswith("channel.")]
 
 
 async def test_a_set_makes_a_revision_at_once(fleet: Fleet) -> None:
@@ -49,7 +49,7 @@ async def test_a_set_makes_a_revision_at_once(fleet: Fleet) -> None:
     assert await history(fleet) == [(2, A, "current"), (1, B, "past")]
     channel = await fleet.services.fleet.channels.get("stable", OPERATOR)
     assert (channel.revision, channel.current, channel.also) == (2, A, (B,))
-    log = [row for row in await actions(fleet) if row[0] != "fleet.key"]
+    log = [row for row in await actions(fleet) if row[0] != "channel.key"]
     assert log == [
         ("channel.create", "for everybody"),
         ("channel.set", f"revision 1: {B}, also {C}"),
@@ -210,7 +210,17 @@ async def test_a_new_key_signs_along_with_the_one_before(fleet: Fleet) -> None:
         await manifests.new_key(ACMES)
 
 
+async def test_the_first_channel_makes_the_key(fleet: Fleet) -> None:
+    with pytest.raises(UnknownError, match="moorage channel create"):
+        await fleet.services.fleet.manifests.key()
+    await fleet.channel("stable")
+    await fleet.channel("next")
+    keys = [row for row in await actions(fleet) if row[0] == "channel.key"]
+    assert keys == [("channel.key", (await fleet.services.fleet.manifests.key()).vkey)]
+
+
 async def test_a_seed_is_sealed(fleet: Fleet) -> None:
+    await fleet.channel()
     key = await fleet.services.fleet.manifests.key()
     assert b"PRIVATE" not in key.seed
     assert "PRIVATE" not in repr(key)
