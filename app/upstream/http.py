@@ -1,6 +1,6 @@
 """The HTTP client for upstreams.
 
-A call makes up to four attempts. An attempt follows up to five redirects. Each hop is one exchange
+A call makes up to four attempts. An attempt follows up to nine redirects. Each hop is one exchange
 under the circuit breaker of its own origin. Every failure leaves as an error of `core.errors`; its
 message names origin and path, never a query or a credential.
 

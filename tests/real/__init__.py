@@ -1,4 +1,4 @@
 """Real modules through Moorage, compared with the same go commands without it.
 
-Opt in: `make test-real`. Nothing here is collected by pytest.
+Opt in: `make test-real`. pytest tests only what the comparison is made of.
 """
