@@ -45,12 +45,14 @@ details>:last-child{margin-bottom:1rem}
 .files{list-style:none;margin:.5rem 0;padding:0}
 .files li{display:flex;flex-wrap:wrap;gap:.1rem .75rem;align-items:baseline;padding:.5rem 0;
 border-top:1px solid var(--line)}
-.files li>a:first-child,.files li>b:first-child{overflow-wrap:anywhere;font-weight:600}
+.files li>*{overflow-wrap:anywhere;min-width:0}
+.files li>a:first-child,.files li>b:first-child{font-weight:600}
 .usual li>b:first-child{flex:0 0 12rem}.sums{white-space:nowrap}.sums a{margin-right:.75rem}
 .hash{flex-basis:100%;color:var(--dim);font-size:.8rem;overflow-wrap:anywhere}
 table{border-collapse:collapse}
 th,td{text-align:left;vertical-align:top;padding:.3rem 1.25rem .3rem 0;
 border-bottom:1px solid var(--line)}
+td:last-child{overflow-wrap:anywhere}td pre{white-space:pre-wrap;overflow-wrap:anywhere}
 .scroll{overflow-x:auto}.scroll th,.scroll td{white-space:nowrap}
 @media (max-width:60rem){.usual li>b:first-child{flex-basis:100%}}
 @media (max-width:36rem){.scroll{font-size:.875rem}
