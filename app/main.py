@@ -6,6 +6,7 @@ Mounted inside FastAPI the same downloads would answer half as many requests.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from random import Random
 
 from app import logs
 from app.core.errors import MoorageError
@@ -17,6 +18,8 @@ from app.web.admission import Admission, TenantDefaults
 from app.web.channelfiles import ChannelDoor
 from app.web.connections import Connections
 from app.web.downloads import ROOT_LISTS, Downloads
+from app.web.fleet import PREFIX as FLEET
+from app.web.fleet import FleetApp
 from app.web.goproxy import GoproxyApp
 from app.web.guard import Guard
 from app.web.health import Health
@@ -95,6 +98,15 @@ class Application:
             sender,
             settings.public_url,
         )
+        self._fleet = FleetApp(
+            services.fleet.nodes,
+            services.fleet.check_ins,
+            sender,
+            gateways,
+            wrong_tokens,
+            check_s=float(settings.fleet.check_s),
+            random=Random().random,  # noqa: S311 (a jitter is no secret)
+        )
         self._wrong_address = WrongAddress(shared.policies, settings.public_url)
         rates = AdminRates(limits.admin_token_rate, limits.admin_address_rate)
         callers = Callers(gateways, rates, wrong_tokens)
@@ -132,7 +144,8 @@ class Application:
         is_download = path.startswith(_DOWNLOADS) or path in _DOWNLOAD_ROOTS
         is_goproxy = path.startswith(PREFIX) or path == PREFIX[:-1]
         is_misled = not is_goproxy and scope["method"] in _READING and is_misaddressed(path)
-        if refusal is not None and (is_download or is_goproxy or is_misled):
+        is_fleet = path.startswith(FLEET)
+        if refusal is not None and (is_download or is_goproxy or is_misled or is_fleet):
             await _send_refusal(refusal, scope["method"], send)
         elif refusal is not None:
             await refused(*refusal)(scope, receive, send)
@@ -144,6 +157,8 @@ class Application:
             await self._goproxy(scope, receive, send)
         elif path == HOME:
             await self._home(scope, receive, send)
+        elif is_fleet:
+            await self._fleet(scope, receive, send)
         else:
             await self._admin(scope, receive, send)
 
@@ -191,6 +206,7 @@ class Application:
         self._goproxy.decisions.flush()
         await self.services.shared.usage.flush()
         await self.services.shared.denials.flush()
+        await self.services.fleet.check_ins.flush()
         await self.services.shared.refusals.flush(all_windows=True)
         if self._background is not None:  # not of a database that the start refused
             await self.services.file_heads()

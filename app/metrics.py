@@ -63,6 +63,12 @@ class _Meters:
     free_bytes: "Gauge"
     notes: "Gauge"
     refusing_logs: "Gauge"
+    nodes: "Gauge"
+    node_events: "Counter"
+    grants: "Counter"
+    rollout_changes: "Counter"
+    check_ins: "Counter"
+    webhooks: "Counter"
 
 
 @cache
@@ -152,6 +158,21 @@ def _meters() -> _Meters:
         refusing_logs=gauge(
             "moorage_sumdb_logs_refusing", "Tenants' logs that are not written to."
         ),
+        nodes=gauge("moorage_fleet_nodes", "Nodes by channel and state.", "channel", "state"),
+        node_events=counter(
+            "moorage_fleet_reports", "Events that nodes reported.", "channel", "event"
+        ),
+        grants=counter(
+            "moorage_fleet_grants",
+            "Grants: out, succeeded, failed, withdrawn.",
+            "channel",
+            "outcome",
+        ),
+        rollout_changes=counter(
+            "moorage_fleet_rollout_changes", "Changes of rollouts.", "channel", "change"
+        ),
+        check_ins=counter("moorage_fleet_check_ins", "Check-ins of nodes.", "action"),
+        webhooks=counter("moorage_fleet_webhooks", "Messages sent to webhooks.", "result"),
         notes=gauge("moorage_notes", "1 while /readyz has a note about the subject.", "about"),
     )
 
@@ -305,6 +326,42 @@ def set_notes(notes: Mapping[str, bool]) -> None:
     """Set about which subjects an operator has to act; notes must name every subject."""
     for about, is_noted in notes.items():
         _meters().notes.labels(about).set(is_noted)
+
+
+def set_nodes(counts: Mapping[tuple[str, str], int]) -> None:
+    """Set the number of nodes by channel and state; counts must name every pair, even with 0."""
+    for (channel, state), count in counts.items():
+        _meters().nodes.labels(channel, state).set(count)
+
+
+def count_node_event(channel: str, event: str) -> None:
+    """Count an event that a node of a channel reported: "failed"."""
+    _meters().node_events.labels(channel, event).inc()
+
+
+def count_grant(channel: str, outcome: str) -> None:
+    """Count a grant to a node ("out"), or its result ("succeeded", "failed", "withdrawn")."""
+    _meters().grants.labels(channel, outcome).inc()
+
+
+def count_rollout_change(channel: str, change: str) -> None:
+    """Count a change of a channel's rollout, by its audit action: "rollout.halt"."""
+    _meters().rollout_changes.labels(channel, change).inc()
+
+
+@cache
+def _check_in(action: str) -> "Counter":
+    return _meters().check_ins.labels(action)
+
+
+def count_check_in(action: str) -> None:
+    """Count a check-in by its answer: "stay", "update" or "hold"."""
+    _pending[_check_in, action] += 1
+
+
+def count_webhook(*, delivered: bool) -> None:
+    """Count a message that was sent to a webhook."""
+    _meters().webhooks.labels("delivered" if delivered else "failed").inc()
 
 
 def prepare_multiprocess(directory: Path) -> None:

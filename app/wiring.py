@@ -39,9 +39,15 @@ from app.services.clock import ClockWatch, Monotonic, Now, Pause, utc_now
 from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
 from app.services.fleet.channels import ChannelService
+from app.services.fleet.checkins import CheckIns
 from app.services.fleet.manifests import Manifests
+from app.services.fleet.nodes import NodeService
 from app.services.fleet.offered import ChannelReader
+from app.services.fleet.progress import Progress
 from app.services.fleet.revisions import Revisions
+from app.services.fleet.rollouts import RolloutService
+from app.services.fleet.view import FleetView
+from app.services.fleet.webhooks import Webhooks
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import SYNC, JobService
@@ -260,11 +266,26 @@ def build_fleet(shared: SharedServices, releases: ReleaseServices) -> FleetServi
     policy = releases.catalog.policy
     manifests = Manifests(shared.db, shared.box, policy, shared.now)
     revisions = Revisions(manifests, policy, _selection(shared.settings))
+    db, now, check_s = shared.db, shared.now, float(shared.settings.fleet.check_s)
+    progress = Progress(revisions, check_s)
+    view = FleetView(db, shared.watch, progress, now)
+    rollouts = RolloutService(db, revisions, progress, now)
     return FleetServices(
-        channels=ChannelService(shared.db, manifests, revisions, shared.now),
+        channels=ChannelService(db, manifests, revisions, now, rollouts.roll_back_open),
         revisions=revisions,
         manifests=manifests,
-        offered=ChannelReader(shared.db, shared.watch),
+        offered=ChannelReader(db, shared.watch),
+        view=view,
+        nodes=NodeService(db, view, manifests, now, check_s),
+        check_ins=CheckIns(db, view, progress, now),
+        rollouts=rollouts,
+        webhooks=Webhooks(
+            db,
+            shared.box,
+            shared.client,
+            now,
+            Random().random,  # noqa: S311 (jitter, not secrets)
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from app.core.errors import DatabaseBusyError, MoorageError
 from app.db.engine import Room
 from app.db.leases import LeaseHolder, LeaseTable
 from app.services.assembly import Services
+from app.services.fleet.checkins import FLUSH_S as CHECK_INS_S
 from app.services.jobs import SYNC
 from app.services.usage import FLUSH_S
 
@@ -22,6 +23,10 @@ _AUDIT_S = 1.0
 _HEADS_S = 60.0
 _METRICS_S = 2.0
 _JOBS_S = 1.0
+_ROLLOUTS_S = 1.0
+_WEBHOOKS_S = 1.0
+_NODES_S = 15.0
+_VIEW_S = 0.5
 _SCRUB_S = 600.0
 _TIDY_S = 3600.0
 _LOG_S = 300.0
@@ -59,6 +64,8 @@ class Worker:
             group.create_task(_every(FLUSH_S, self._services.shared.denials.flush))
             group.create_task(_every(FLUSH_S, self._services.shared.refusals.flush))
             group.create_task(_every(_FLUSH_S, self._services.modules.upstreams.step))
+            group.create_task(_every(CHECK_INS_S, self._services.fleet.check_ins.flush))
+            group.create_task(_every(_VIEW_S, self._services.fleet.view.step))
             if self._leads:
                 group.create_task(self._try_to_lead())
 
@@ -116,6 +123,10 @@ class Worker:
             _every(_LOG_S, services.modules.log_pass.step),
             _every(_MANIFESTS_S, services.fleet.manifests.step),
             _every(_DERIVED_S, services.releases.derived.step),
+            _every(_ROLLOUTS_S, services.fleet.rollouts.step),
+            _every(_WEBHOOKS_S, services.fleet.webhooks.step),
+            _every(_NODES_S, self._count_nodes),
+            _every(_TIDY_S, services.fleet.nodes.tidy),
             # Loading the catalog sets the gauges.
             _every(_METRICS_S, services.releases.catalog.current),
         ]
@@ -129,6 +140,9 @@ class Worker:
             await self._services.releases.reader.refresh()
         finally:
             await self._services.releases.ingestion.judge_again()
+
+    async def _count_nodes(self) -> None:
+        metrics.set_nodes(await self._services.fleet.nodes.count())
 
     async def _run_jobs(self) -> None:
         while await self._services.upkeep.jobs.run_next():

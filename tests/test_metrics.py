@@ -35,6 +35,12 @@ CONTRACT = {
     "moorage_storage_free_bytes": ("gauge", set()),
     "moorage_notes": ("gauge", {"about"}),
     "moorage_sumdb_logs_refusing": ("gauge", set()),
+    "moorage_fleet_nodes": ("gauge", {"channel", "state"}),
+    "moorage_fleet_check_ins": ("counter", {"action"}),
+    "moorage_fleet_reports": ("counter", {"channel", "event"}),
+    "moorage_fleet_grants": ("counter", {"channel", "outcome"}),
+    "moorage_fleet_rollout_changes": ("counter", {"channel", "change"}),
+    "moorage_fleet_webhooks": ("counter", {"result"}),
 }
 
 
@@ -59,6 +65,12 @@ def use_every_metric() -> None:
     metrics.set_storage_free(1 << 30)
     metrics.set_notes({"clock": False})
     metrics.set_refusing_logs(0)
+    metrics.set_nodes({("stable", "current"): 3})
+    metrics.count_check_in("stay")
+    metrics.count_node_event("stable", "failed")
+    metrics.count_grant("stable", "out")
+    metrics.count_rollout_change("stable", "rollout.halt")
+    metrics.count_webhook(delivered=True)
     metrics.flush()
 
 

@@ -53,6 +53,7 @@ DEFAULTS = {
     "modules.redirect_to": (),
     "sumdb.upstreams": (SUM_GOLANG_ORG,),
     "sumdb.log_name": "moorage.internal/{tenant}",
+    "fleet.check_s": 60,
     "network.allow": (),
     "network.tenant_hosts": (),
     "network.gateways": (),

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.api import path_of
+from app.cli.fleet_text import rollout_status
 from app.cli.output import Exit, agreed, complain, emit, table
+from app.cli.rollout import begin, plan_of
 from app.cli.session import Json, ServerUrl, ask, ask_all
 
 if TYPE_CHECKING:
@@ -85,11 +87,23 @@ def put(
         list[str] | None, typer.Option("--also", help="A further release on offer; repeatable.")
     ] = None,
     reason: Reason = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            "--rollout",
+            metavar="PLAN",
+            help='Bring it to the nodes in steps first: "default", "1/10m,25%,100%" or a .json '
+            "file; see `moorage rollout start`.",
+        ),
+    ] = None,
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
     """Make a revision, which everybody gets at once. Its releases must be verified here."""
     body = {"current": version, "also": also or [], "reason": reason or ""}
+    if plan is not None:
+        emit(begin(server_url, name, body, plan_of(plan)), as_json, rollout_status)
+        return
     result = ask(server_url, "POST", path_of("channels", name, "revisions"), body)
     emit(result, as_json, lambda r: f"{name} is at {_words(r)}")
 

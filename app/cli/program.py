@@ -18,15 +18,18 @@ from app.cli.explain import explain, refresh
 from app.cli.fsck import fsck
 from app.cli.group import Group
 from app.cli.job import job
+from app.cli.node import node
 from app.cli.output import complain, exit_for
 from app.cli.owner import owner
 from app.cli.releases import releases
+from app.cli.rollout import rollout
 from app.cli.route import route
 from app.cli.rule import rule
 from app.cli.serve import migrate, serve
 from app.cli.sumdb import sumdb
 from app.cli.tenant import tenant
 from app.cli.token import token
+from app.cli.webhook import webhook
 from app.core.errors import MoorageError
 
 program = typer.Typer(
@@ -53,6 +56,9 @@ program.add_typer(sumdb, cls=Group)
 program.command()(explain)
 program.command()(refresh)
 program.command("apply")(apply)
+program.add_typer(rollout, cls=Group)
+program.add_typer(node, cls=Group)
+program.add_typer(webhook, cls=Group)
 program.add_typer(audit, cls=Group)
 program.add_typer(job, cls=Group)
 program.command()(completion)

@@ -23,7 +23,7 @@ from app.core.noun import (
 )
 
 MAX_BODY_BYTES = 64 * 1024
-MAX_INSTALLED = 32
+MAX_INSTALLED = 100
 MAX_FACTS = 16
 MAX_FACT_CHARS = 200
 _RELEASE = re.compile(r"go[0-9A-Za-z.+-]{1,58}")

@@ -74,10 +74,11 @@ class Node:
     retired_at: datetime | None = None
 
 
-def is_silent(node: Node, now: datetime, interval_s: float) -> bool:
+def is_silent(
+    seen_at: datetime | None, enrolled_at: datetime, now: datetime, interval_s: float
+) -> bool:
     """Whether a node has not checked in for three intervals."""
-    last = node.seen_at or node.enrolled_at
-    return now - last > timedelta(seconds=SILENT_INTERVALS * interval_s)
+    return now - (seen_at or enrolled_at) > timedelta(seconds=SILENT_INTERVALS * interval_s)
 
 
 def state_of(node: Node, offered: str, now: datetime, interval_s: float) -> NodeState:
@@ -93,7 +94,7 @@ def state_of(node: Node, offered: str, now: datetime, interval_s: float) -> Node
         return NodeState.RETIRED
     if node.held:
         return NodeState.HELD
-    if is_silent(node, now, interval_s):
+    if is_silent(node.seen_at, node.enrolled_at, now, interval_s):
         return NodeState.SILENT
     if node.is_drifted:
         return NodeState.DRIFTED

@@ -43,3 +43,4 @@ class Outcome(StrEnum):
     OUT = "out"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    WITHDRAWN = "withdrawn"  # what it brings is not offered any more

@@ -21,10 +21,12 @@ RELEASES = "*releases"
 tenants about toolchains that such a change concerns are fresh for a minute at most."""
 CHANNELS = "*channels"
 """Channels: their settings, revisions and manifests."""
+FLEET = "*fleet"
+"""Nodes, rollouts and grants: what check-ins are answered from."""
 PLATFORM = "*platform"
 """What holds for all tenants: platform rules and tokens, owned prefixes, private names."""
 EVERYTHING = "*"
-NO_POLICY = frozenset({STORED, RELEASES, CHANNELS})
+NO_POLICY = frozenset({STORED, RELEASES, CHANNELS, FLEET})
 """Scopes that say nothing of tenants and their rules."""
 
 
@@ -85,7 +87,7 @@ def bump_generation(session: Session, scopes: Collection[str] = (STORED,)) -> No
     Args:
         session: the transaction of the change.
         scopes: what the change concerns: tenants' names, PLATFORM, STORED, RELEASES,
-            CHANNELS.
+            CHANNELS, FLEET.
     """
     bumped = update(GenerationRow).values(value=GenerationRow.value + 1)
     row = session.execute(bumped.returning(GenerationRow.value, GenerationRow.scoped)).one()

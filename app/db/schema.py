@@ -20,16 +20,19 @@ import app.db.denials
 import app.db.derived
 import app.db.fleetkeys
 import app.db.generation
+import app.db.grants
 import app.db.installation
 import app.db.jobs
 import app.db.keyrings
 import app.db.leases
 import app.db.moduleanswers
 import app.db.modules
+import app.db.nodes
 import app.db.origins
 import app.db.ownership
 import app.db.releaseindex
 import app.db.releases
+import app.db.rollouts
 import app.db.routes
 import app.db.rules
 import app.db.sumdb
@@ -37,6 +40,7 @@ import app.db.tenantlogs
 import app.db.tenants
 import app.db.tokens
 import app.db.usage
+import app.db.webhooks
 from app.core.errors import DatabaseBusyError, SchemaError
 
 _PACKAGED = Path(app.__file__).parent / "_migrations"

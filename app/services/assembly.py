@@ -22,9 +22,14 @@ from app.services.clock import ClockWatch, Now, Pause
 from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
 from app.services.fleet.channels import ChannelService
+from app.services.fleet.checkins import CheckIns
 from app.services.fleet.manifests import Manifests
+from app.services.fleet.nodes import NodeService
 from app.services.fleet.offered import ChannelReader
 from app.services.fleet.revisions import Revisions
+from app.services.fleet.rollouts import RolloutService
+from app.services.fleet.view import FleetView
+from app.services.fleet.webhooks import Webhooks
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import JobService
@@ -179,6 +184,15 @@ class FleetServices:
     revisions: Revisions
     manifests: Manifests
     offered: ChannelReader
+    view: FleetView
+    nodes: NodeService
+    check_ins: CheckIns
+    rollouts: RolloutService
+    webhooks: Webhooks
+
+    async def close(self) -> None:
+        """End the transaction that serves waiting nodes."""
+        await self.check_ins.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +348,7 @@ class Services:
         """End what runs in the background and release everything, higher groups first."""
         await self.upkeep.close()
         await self.sumdb.close()
+        await self.fleet.close()
         await self.modules.close()
         await self.publiclog.close()
         await self.releases.close()

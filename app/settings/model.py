@@ -10,6 +10,7 @@ from app.settings import files, values
 from app.settings.rules import Contradiction, contradictions
 from app.settings.sections import (
     AnyPath,
+    Fleet,
     Limits,
     Modules,
     Network,
@@ -94,6 +95,7 @@ class Settings(Section):
     releases: Annotated[Releases, Field(description="Go releases.")] = Releases()
     modules: Annotated[Modules, Field(description="The module proxy.")] = Modules()
     sumdb: Annotated[Sumdb, Field(description="Checksum databases.")] = Sumdb()
+    fleet: Annotated[Fleet, Field(description="Nodes that follow channels.")] = Fleet()
     network: Annotated[Network, Field(description="Upstream connections.")] = Network()
     storage: Annotated[Storage, Field(description="The blob store.")] = Storage()
     limits: Annotated[Limits, Field(description="Limits on load and sizes.")] = Limits()

@@ -449,3 +449,17 @@ class Limits(Section):
     admin_body_bytes: Annotated[
         Whole, Field(ge=1024, le=1 << 30, description="Bytes of a request body of the admin API.")
     ] = 1 << 20
+
+
+class Fleet(Section):
+    """Nodes that follow channels."""
+
+    check_s: Annotated[
+        Whole,
+        Field(
+            ge=5,
+            le=86_400,
+            description="Seconds between two check-ins of a node, with a jitter of a tenth. A node"
+            " that is not heard of for three times as long is silent.",
+        ),
+    ] = 60

@@ -50,6 +50,7 @@ from app.upstream.wire import GuardedTransport, drop_body
 MAX_HOPS = 10  # requests of one call, redirects among them: as many as Go's own client makes
 _GZIP_FRAME_BYTES = 64 * 1024  # what gzip may add to a body that can't be compressed
 
+_POST_ANSWER_BYTES = 64 * 1024
 _LIMITS = UpstreamLimits()
 _REASONED = (403, 404, 410)  # statuses whose text says why
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -263,6 +264,18 @@ class HttpClient:
             sink, max_bytes, deadline_s, method, headers, body, None, credential, any_status=True
         )
         return await self._run(call, url), bytes(sink.body)
+
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, deadline_s: float
+    ) -> int:
+        """Return the status of the answer to a POST; neither redirects nor errors are followed.
+
+        Of the answer's body, at most 64 KiB are taken, and dropped.
+        """
+        call = _Call(
+            _Memory(), _POST_ANSWER_BYTES, deadline_s, "POST", headers, body, any_status=True
+        )
+        return (await self._run(call, url)).status
 
     async def aclose(self) -> None:
         """Close every connection, and leave no upstream alone any more."""

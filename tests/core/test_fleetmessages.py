@@ -42,7 +42,7 @@ def test_what_a_new_node_lacks_may_be_null(field: str) -> None:
         ("node", "a" * 33),
         ("current", "1.23.1"),
         ("current", "go1.23.1/../x"),
-        ("installed", ["go1.23.1"] * 33),
+        ("installed", ["go1.23.1"] * 101),
         ("seen_revision", -1),
         ("seen_revision", 2**64),
         ("seen_revision", True),

@@ -18,10 +18,12 @@ from sqlalchemy import text
 
 import app.web.admin
 from app.core.audit import AuditRecord
-from app.core.channel import Channel, Revision, RevisionState
+from app.core.channel import Channel, Choice, Revision, RevisionState
 from app.core.effect import Effect
+from app.core.fleetmessages import Enrolment
 from app.core.principal import OPERATOR
 from app.core.record import Sums
+from app.core.rolloutplan import RolloutPlan
 from app.core.token import make_token, token_hash
 from app.db.channels import ChannelTable
 from app.db.engine import Session
@@ -96,6 +98,23 @@ EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
     ("POST", f"{T}/sumdb/prefetch"): (TENANT, {200}),
     ("GET", "/api/v1/sumdb"): (ADMIN, {200}),
     ("GET", "/api/v1/sumdb/{log}/evidence"): (ADMIN, {200}),
+    ("POST", "/api/v1/channels/{channel}/rollouts"): (ADMIN, {201}),
+    ("GET", "/api/v1/rollouts"): (ADMIN, {200}),
+    ("GET", "/api/v1/rollouts/{rollout}"): (ADMIN, {200}),
+    ("POST", "/api/v1/rollouts/{rollout}/{action}"): (ADMIN, {200}),
+    ("GET", "/api/v1/nodes"): (ADMIN, {200}),
+    ("GET", "/api/v1/nodes/{node}"): (ADMIN, {200}),
+    ("POST", "/api/v1/nodes/{node}/hold"): (ADMIN, {200}),
+    ("POST", "/api/v1/nodes/{node}/release"): (ADMIN, {200}),
+    ("POST", "/api/v1/nodes/{node}/move"): (ADMIN, {200}),
+    ("POST", "/api/v1/nodes/{node}/retire"): (ADMIN, {200}),
+    ("GET", "/api/v1/enroll-tokens"): (ADMIN, {200}),
+    ("POST", "/api/v1/enroll-tokens"): (ADMIN, {201}),
+    ("DELETE", "/api/v1/enroll-tokens/{token_id}"): (ADMIN, {204}),
+    ("GET", "/api/v1/webhooks"): (ADMIN, {200}),
+    ("POST", "/api/v1/webhooks"): (ADMIN, {201}),
+    ("DELETE", "/api/v1/webhooks/{webhook_id}"): (ADMIN, {204}),
+    ("POST", "/api/v1/webhooks/{webhook_id}/test"): (ADMIN, {200}),
     ("GET", "/api/v1/audit"): (ADMIN, {200}),
     ("GET", "/api/v1/audit/verify"): (ADMIN, {200}),
     ("POST", "/api/v1/audit/recover"): (ADMIN, {200}),
@@ -146,6 +165,16 @@ AUDITED: dict[tuple[str, str], list[str]] = {
     ("POST", "/api/v1/apply"): ["tenant.create"],
     ("POST", f"{T}/log"): ["sumdb.create"],
     ("POST", f"{T}/log/recover"): ["sumdb.recover"],
+    ("POST", "/api/v1/channels/{channel}/rollouts"): ["channel.propose", "rollout.start"],
+    ("POST", "/api/v1/rollouts/{rollout}/{action}"): ["rollout.pause"],
+    ("POST", "/api/v1/nodes/{node}/hold"): ["node.hold"],
+    ("POST", "/api/v1/nodes/{node}/release"): ["node.release"],
+    ("POST", "/api/v1/nodes/{node}/move"): ["node.move"],
+    ("POST", "/api/v1/nodes/{node}/retire"): ["node.retire"],
+    ("POST", "/api/v1/enroll-tokens"): ["enroll-token.create"],
+    ("DELETE", "/api/v1/enroll-tokens/{token_id}"): ["enroll-token.remove"],
+    ("POST", "/api/v1/webhooks"): ["webhook.create"],
+    ("DELETE", "/api/v1/webhooks/{webhook_id}"): ["webhook.remove"],
     ("POST", "/api/v1/audit/recover"): ["audit.recover"],
     ("POST", f"{T}/sumdb/prefetch"): ["sumdb.prefetch"],
     ("POST", "/api/v1/channels"): ["channel.create"],
@@ -162,6 +191,7 @@ CHANGES_NOTHING = {
     ("POST", "/api/v1/releases/keys"),
     ("POST", "/api/v1/releases/files/{filename}/verify"),
     ("POST", f"{T}/log/verify"),
+    ("POST", "/api/v1/webhooks/{webhook_id}/test"),
 }
 FILLED = {
     "{filename}": VERIFIED,
@@ -193,6 +223,12 @@ BODIES = {
     ("PUT", f"{T}/routes/{{route_id}}"): ROUTE_BODY,
     ("POST", f"{T}/refresh"): b'{"module": "example.com/x"}',
     ("POST", "/api/v1/apply"): b'{"document": {"tenants": {"applied-%d": {}}}}',
+    ("POST", "/api/v1/channels/{channel}/rollouts"): b'{"current": "go1.97.9"}',
+    ("POST", "/api/v1/rollouts/{rollout}/{action}"): b'{"reason": "a test"}',
+    ("POST", "/api/v1/nodes/{node}/hold"): b'{"reason": "a test"}',
+    ("POST", "/api/v1/nodes/{node}/move"): b'{"group": "canary"}',
+    ("POST", "/api/v1/enroll-tokens"): b'{"channel": "fleet"}',
+    ("POST", "/api/v1/webhooks"): b'{"url": "https://hooks.example/"}',
     ("POST", f"{T}/log/recover"): b'{"accept": true}',
     ("POST", f"{T}/sumdb/prefetch"): b'{"modules": ["malformed"]}',
     ("POST", "/api/v1/channels"): b'{"name": "made-%d"}',
@@ -253,6 +289,8 @@ async def prepared(site: Site, method: str, path: str) -> dict[str, str]:
         return {
             "{route_id}": str((await services.tenants.routes.create("acme", route, OPERATOR)).id)
         }
+    if any(noun in path for noun in ("rollout", "/nodes", "/enroll-tokens", "/webhooks")):
+        return await prepared_fleet(services, path)
     if "/channel" in path:
         return await prepared_channel(services)
     if "{log}" in path:
@@ -299,6 +337,29 @@ async def prepared_channel(services: Services) -> dict[str, str]:
 
     await services.shared.db.write(add)
     return {"{channel}": name}
+
+
+async def prepared_fleet(services: Services, path: str) -> dict[str, str]:
+    """Make a channel, and the rollout, node, token or webhook that a path is about."""
+    fleet, channel = services.fleet, f"fleet-{next(_count)}"
+    if "fleet" not in {c.name for c in await fleet.channels.page(OPERATOR)}:
+        await fleet.channels.create(Channel(name="fleet"), OPERATOR)
+    await fleet.channels.create(Channel(name=channel), OPERATOR)
+    filled = {"{channel}": channel, "{action}": "pause"}
+    if "rollout" in path:
+        await services.releases.ingestion.ensure("go1.97.9.src.tar.gz", forced=True)
+    if "{rollout}" in path:
+        choice = Choice(current="go1.97.9")
+        status = await fleet.rollouts.start(channel, choice, RolloutPlan(), OPERATOR)
+        filled["{rollout}"] = status.rollout.id
+    if "{node}" in path or "{token_id}" in path:
+        token, secret = await fleet.nodes.create_token(OPERATOR, channel)
+        enrolled = await fleet.nodes.enrol(Enrolment(token=secret, name=channel))
+        filled |= {"{node}": enrolled.node.id, "{token_id}": token.id}
+    if "{webhook_id}" in path:
+        webhook, _ = await fleet.webhooks.add("https://hooks.example/", OPERATOR)
+        filled["{webhook_id}"] = webhook.id
+    return filled
 
 
 async def prepared_log(services: Services, method: str, path: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Making, changing and removing channels; setting them, and going back."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
@@ -29,12 +29,28 @@ from app.services.fleet.revisions import Revisions
 _SHOWN_TENANTS = 5
 
 
-class ChannelService:
-    """Use cases about channels."""
+RollBackOpen = Callable[[Session, str, Principal, datetime, str], bool]
+"""Ends the open rollout of a channel within a transaction; returns False if none is open."""
 
-    def __init__(self, db: Database, manifests: Manifests, revisions: Revisions, now: Now) -> None:
+
+class ChannelService:
+    """Use cases about channels.
+
+    Args:
+        roll_back_open: ends the open rollout of a channel, which a rollback does first.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        manifests: Manifests,
+        revisions: Revisions,
+        now: Now,
+        roll_back_open: RollBackOpen,
+    ) -> None:
         self._db = db
         self._manifests = manifests
+        self._roll_back_open = roll_back_open
         self._revisions = revisions
         self._now = now
 
@@ -211,6 +227,11 @@ class ChannelService:
         def work(session: Session) -> Revision:
             channel = channel_named(session, name)
             check_revision(channel.edits, edits, f"channel {name}")
+            if self._roll_back_open(session, name, who, self._now(), reason):
+                channel = channel_named(session, name)
+                present = _present(session, channel)
+                if present is not None and to in (None, present.restores, present.revision):
+                    return present
             older = _older(session, channel, to)
             choice = Choice(current=older.current, also=older.also, reason=reason)
             restores = older.revision

@@ -24,15 +24,18 @@ from app.web.admin.document import router as document
 from app.web.admin.health import router as health
 from app.web.admin.jobs import router as jobs
 from app.web.admin.modules import router as modules
+from app.web.admin.nodes import router as nodes
 from app.web.admin.openapi import AdminApi
 from app.web.admin.ownership import router as ownership
 from app.web.admin.reference import reference_page
 from app.web.admin.releases import router as releases
+from app.web.admin.rollouts import router as rollouts
 from app.web.admin.routes import router as routes
 from app.web.admin.rules import router as rules
 from app.web.admin.sumdb import router as sumdb
 from app.web.admin.tenants import router as tenants
 from app.web.admin.tokens import router as tokens
+from app.web.admin.webhooks import router as webhooks
 from app.web.connections import is_health
 from app.web.pageshell import POLICY
 from app.web.responses import retry_after_s, status_of
@@ -81,6 +84,8 @@ def admin_routes() -> FastAPI:
         api.include_router(router, prefix="/api/v1")
     api.include_router(channels, prefix="/api/v1")
     for router in (rules, routes, modules, document, sumdb):
+        api.include_router(router, prefix="/api/v1")
+    for router in (rollouts, nodes, webhooks):
         api.include_router(router, prefix="/api/v1")
     api.include_router(health)
     api.add_exception_handler(MoorageError, _on_moorage_error)

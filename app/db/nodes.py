@@ -1,0 +1,412 @@
+"""Rows of nodes, of their events, and of the tokens by which machines enrol.
+
+A node's own token is a column of its row, and no row of `tokens`: whoever looks for tokens of
+people and tenants never meets one. Only SHA-256 sums of tokens are kept.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, Select, bindparam, delete, func, select, tuple_, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.core.fleetnode import Node
+from app.core.rolloutstate import Outcome
+from app.db.base import Base, insert_all, table_of
+from app.db.grants import GrantRow
+
+
+class NodeRow(Base):
+    """One enrolled machine.
+
+    `facts` is a JSON object, `installed` names of releases with spaces between them, `changed` the
+    generation at which something else than a check-in changed the row last.
+    """
+
+    __tablename__ = "nodes"
+    __table_args__ = (Index("ix_nodes_channel_id", "channel", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str] = mapped_column(index=True)
+    channel: Mapped[str]
+    group: Mapped[str]
+    enrolled_at: Mapped[datetime]
+    facts: Mapped[str]
+    current: Mapped[str]
+    installed: Mapped[str]
+    seen_revision: Mapped[int]
+    is_drifted: Mapped[bool]
+    seen_at: Mapped[datetime | None]
+    clock_off_s: Mapped[float]
+    failures: Mapped[int]
+    failed_at: Mapped[datetime | None]
+    failure: Mapped[str]
+    held: Mapped[str]
+    retired_at: Mapped[datetime | None]
+    changed: Mapped[int] = mapped_column(index=True)
+
+
+class NodeEventRow(Base):
+    """One event that a node reported; `seconds` is a JSON object."""
+
+    __tablename__ = "node_events"
+    __table_args__ = (
+        Index("ix_node_events_node_id_number", "node_id", "number"),
+        {"sqlite_autoincrement": True},
+    )
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    grant: Mapped[str]
+    at: Mapped[datetime] = mapped_column(index=True)
+    event: Mapped[str]
+    stage: Mapped[str]
+    reason: Mapped[str]
+    version: Mapped[str]
+    seconds: Mapped[str]
+    traceparent: Mapped[str]
+
+
+class EnrolTokenRow(Base):
+    """A token by which machines enrol into a channel and a group."""
+
+    __tablename__ = "enrol_tokens"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(unique=True)
+    channel: Mapped[str]
+    group: Mapped[str]
+    uses_left: Mapped[int]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolToken:
+    """A token by which machines enrol, without its secret."""
+
+    id: str
+    channel: str
+    group: str
+    uses_left: int
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeEvent:
+    """One event that a node reported.
+
+    Attributes:
+        number: grows; 0 before it is recorded.
+        grant: id of the grant; "" for an event of none.
+        seconds: by stage.
+        traceparent: the header of the report; "" without one.
+    """
+
+    number: int = 0
+    node: str
+    grant: str
+    at: datetime
+    event: str
+    stage: str
+    reason: str
+    version: str
+    seconds: Mapping[str, float]
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenNode:
+    """What a check-in says, as it is recorded; see `Node`."""
+
+    id: str
+    facts: dict[str, str]
+    current: str
+    installed: tuple[str, ...]
+    seen_revision: int
+    is_drifted: bool
+    seen_at: datetime
+    clock_off_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The few fields of a node that a rollout counts; see `Node`."""
+
+    id: str
+    group: str
+    current: str
+    held: str
+    enrolled_at: datetime
+    seen_at: datetime | None
+
+
+_OWN = tuple(name for name in Node.__slots__ if name != "grant")
+
+
+class NodeTable:
+    """The repository of nodes."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, node: Node, sha256_hex: str, changed: int) -> None:
+        """Record a new node under the SHA-256 of its token."""
+        self._session.add(
+            NodeRow(
+                **{name: getattr(node, name) for name in _OWN}
+                | {"facts": json.dumps(node.facts), "installed": " ".join(node.installed)},
+                sha256=sha256_hex,
+                changed=changed,
+            )
+        )
+        self._session.flush()
+
+    def get(self, node_id: str) -> Node | None:
+        """Return one node."""
+        return next(iter(self._nodes(_nodes().where(NodeRow.id == node_id))), None)
+
+    def by_secret(self, sha256_hex: str) -> Node | None:
+        """Return the node whose token has this SHA-256."""
+        return next(iter(self._nodes(_nodes().where(NodeRow.sha256 == sha256_hex))), None)
+
+    def named(self, name: str) -> list[Node]:
+        """Return the nodes of a name that are not retired."""
+        return self._nodes(_nodes().where(NodeRow.name == name, NodeRow.retired_at.is_(None)))
+
+    def page(
+        self,
+        *,
+        channel: str | None = None,
+        group: str | None = None,
+        after: tuple[str, str] | None = None,
+        limit: int | None = None,
+    ) -> list[Node]:
+        """Return nodes in the order of name and id.
+
+        Args:
+            channel: only those of one channel.
+            group: only those of one group.
+            after: name and id of the last node of the page before.
+            limit: how many at most; None takes all.
+        """
+        query = _nodes().order_by(NodeRow.name, NodeRow.id).limit(limit)
+        if channel is not None:
+            query = query.where(NodeRow.channel == channel)
+        if group is not None:
+            query = query.where(NodeRow.group == group)
+        if after is not None:
+            query = query.where(tuple_(NodeRow.name, NodeRow.id) > after)
+        return self._nodes(query)
+
+    def standings(self, channel: str) -> list[Standing]:
+        """Return the nodes of a channel that are not retired, as a rollout counts them."""
+        nodes = table_of(NodeRow)
+        columns = [nodes.c[name] for name in Standing.__slots__]
+        query = select(*columns).where(nodes.c.channel == channel, nodes.c.retired_at.is_(None))
+        return [Standing(*row) for row in self._session.execute(query)]
+
+    def changed_since(self, changed: int) -> list[tuple[str, Node, int]]:
+        """Return nodes that something else than a check-in changed after a generation.
+
+        Each with the SHA-256 of its token, and the generation of its change.
+        """
+        query = _nodes(NodeRow.sha256, NodeRow.changed).where(NodeRow.changed > changed)
+        rows = self._session.execute(query).all()
+        return [(row.sha256, _node(row), row.changed) for row in rows]
+
+    def _nodes(self, query: Select[Any]) -> list[Node]:
+        return [_node(row) for row in self._session.execute(query)]
+
+    def see(self, seen: Collection[SeenNode]) -> None:
+        """Record check-ins; a node that is not recorded or retired is passed over."""
+        if not seen:
+            return
+        nodes = table_of(NodeRow)
+        statement = (
+            update(nodes)
+            .where(nodes.c.id == bindparam("node"))
+            .values({name: bindparam(f"new_{name}") for name in _SEEN})
+        )
+        # In a fixed order, so that two processes never wait for each other's rows.
+        self._session.connection().execute(
+            statement,
+            [
+                {
+                    "node": one.id,
+                    "new_facts": json.dumps(one.facts),
+                    "new_current": one.current,
+                    "new_installed": " ".join(one.installed),
+                    "new_seen_revision": one.seen_revision,
+                    "new_is_drifted": one.is_drifted,
+                    "new_seen_at": one.seen_at,
+                    "new_clock_off_s": one.clock_off_s,
+                }
+                for one in sorted(seen, key=lambda one: one.id)
+            ],
+        )
+
+    def save(self, node: Node, changed: int) -> None:
+        """Record what an operator or a result decides about a node."""
+        values = {name: getattr(node, name) for name in _DECIDED}
+        self._session.execute(
+            update(NodeRow).where(NodeRow.id == node.id).values(**values, changed=changed)
+        )
+
+
+_SEEN = (
+    "facts",
+    "current",
+    "installed",
+    "seen_revision",
+    "is_drifted",
+    "seen_at",
+    "clock_off_s",
+)
+_DECIDED = (
+    "name",
+    "channel",
+    "group",
+    "failures",
+    "failed_at",
+    "failure",
+    "held",
+    "retired_at",
+)
+
+
+def _nodes(*more: Any) -> Select[Any]:
+    """Return the query of all nodes, each with its grant that is out."""
+    columns = [getattr(NodeRow, name) for name in _OWN]
+    grant = func.coalesce(GrantRow.id, "").label("grant")
+    is_out = (GrantRow.node_id == NodeRow.id) & (GrantRow.outcome == Outcome.OUT)
+    return select(*columns, grant, *more).outerjoin(GrantRow, is_out)
+
+
+def _node(row: Any) -> Node:
+    values = {name: getattr(row, name) for name in (*_OWN, "grant")}
+    values["facts"] = json.loads(values["facts"])
+    values["installed"] = tuple(values["installed"].split())
+    return Node(**values)
+
+
+class NodeEventTable:
+    """The repository of events."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, events: Collection[NodeEvent]) -> None:
+        """Record events."""
+        insert_all(
+            self._session,
+            NodeEventRow,
+            [
+                {
+                    "node_id": one.node,
+                    "grant": one.grant,
+                    "at": one.at,
+                    "event": one.event,
+                    "stage": one.stage,
+                    "reason": one.reason,
+                    "version": one.version,
+                    "seconds": json.dumps(dict(one.seconds)),
+                    "traceparent": one.traceparent,
+                }
+                for one in events
+            ],
+        )
+
+    def of(self, node_id: str, limit: int) -> list[NodeEvent]:
+        """Return a node's events, the newest first."""
+        query = (
+            select(NodeEventRow)
+            .where(NodeEventRow.node_id == node_id)
+            .order_by(NodeEventRow.number.desc())
+            .limit(limit)
+        )
+        return [
+            NodeEvent(
+                number=row.number,
+                node=row.node_id,
+                grant=row.grant,
+                at=row.at,
+                event=row.event,
+                stage=row.stage,
+                reason=row.reason,
+                version=row.version,
+                seconds=json.loads(row.seconds),
+                traceparent=row.traceparent,
+            )
+            for row in self._session.execute(query).scalars()
+        ]
+
+    def forget_before(self, at: datetime) -> None:
+        """Remove the events that are older than a moment."""
+        self._session.execute(delete(NodeEventRow).where(NodeEventRow.at < at))
+
+
+class EnrolTokenTable:
+    """The repository of tokens by which machines enrol."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, token: EnrolToken, sha256_hex: str) -> None:
+        """Record a new token under the SHA-256 of its secret."""
+        self._session.add(
+            EnrolTokenRow(
+                id=token.id,
+                sha256=sha256_hex,
+                channel=token.channel,
+                group=token.group,
+                uses_left=token.uses_left,
+                created_at=token.created_at,
+                expires_at=token.expires_at,
+            )
+        )
+        self._session.flush()
+
+    def by_secret(self, sha256_hex: str) -> EnrolToken | None:
+        """Return the token whose secret has this SHA-256."""
+        query = select(EnrolTokenRow).where(EnrolTokenRow.sha256 == sha256_hex)
+        row = self._session.execute(query).scalar_one_or_none()
+        return None if row is None else _enrol_token(row)
+
+    def use(self, token_id: str) -> None:
+        """Take one use of a token."""
+        self._session.execute(
+            update(EnrolTokenRow)
+            .where(EnrolTokenRow.id == token_id)
+            .values(uses_left=EnrolTokenRow.uses_left - 1)
+        )
+
+    def all(self) -> list[EnrolToken]:
+        """Return every token, oldest first."""
+        query = select(EnrolTokenRow).order_by(EnrolTokenRow.created_at, EnrolTokenRow.id)
+        return [_enrol_token(row) for row in self._session.execute(query).scalars()]
+
+    def remove(self, token_id: str) -> bool:
+        """Remove a token; return False if there is none."""
+        gone = delete(EnrolTokenRow).where(EnrolTokenRow.id == token_id)
+        return bool(self._session.execute(gone.returning(EnrolTokenRow.id)).scalars().all())
+
+    def forget_before(self, at: datetime) -> None:
+        """Remove tokens that expired before a moment."""
+        self._session.execute(delete(EnrolTokenRow).where(EnrolTokenRow.expires_at < at))
+
+
+def _enrol_token(row: EnrolTokenRow) -> EnrolToken:
+    return EnrolToken(
+        id=row.id,
+        channel=row.channel,
+        group=row.group,
+        uses_left=row.uses_left,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+    )

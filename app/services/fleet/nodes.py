@@ -1,0 +1,436 @@
+"""Nodes: enrolling them, and what operators do to them.
+
+A node's own token has the scope `node`: its check-ins, its reports, and its channel's files. It is
+kept with the node, and no other route knows it. Not here: check-ins (`checkins`).
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from app.core import fleetnode
+from app.core.errors import BadInputError, ConflictError, UnauthenticatedError, UnknownError
+from app.core.fleetmessages import Enrolment
+from app.core.fleetnode import DEFAULT_GROUP, Node, NodeState, state_of
+from app.core.principal import Principal
+from app.core.rolloutplan import check_group
+from app.core.rolloutstate import Outcome
+from app.core.token import make_token, token_hash
+from app.db.audit import AuditLog
+from app.db.engine import Database, Room, Session
+from app.db.generation import FLEET, bump_generation
+from app.db.grants import Grant, GrantTable
+from app.db.nodes import EnrolToken, EnrolTokenTable, NodeEvent, NodeEventTable, NodeTable
+from app.services.authorization import require_admin, secret_hash
+from app.services.changes import denial_room, locked
+from app.services.clock import Now
+from app.services.fleet.channels import channel_named
+from app.services.fleet.manifests import Manifests
+from app.services.fleet.progress import next_generation
+from app.services.fleet.view import NO_CHANNEL, ChannelView, FleetView
+
+MAX_USES = 100_000
+MAX_HOURS = 24 * 366
+_SHOWN = 50
+_KEPT = timedelta(days=90)
+"""How long events of nodes stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A new node, its secret, and what its machine needs to know."""
+
+    node: Node
+    token: str
+    vkey: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeenState:
+    """A node with its state.
+
+    Attributes:
+        offered: the release that it should run; "" where its channel has none.
+    """
+
+    node: Node
+    state: NodeState
+    offered: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHistory:
+    """A node with its latest grants and events, the newest first."""
+
+    seen: SeenState
+    grants: list[Grant]
+    events: list[NodeEvent]
+
+
+class NodeService:
+    """Use cases about nodes.
+
+    Args:
+        interval_s: seconds between two check-ins of a node.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        view: FleetView,
+        manifests: Manifests,
+        now: Now,
+        interval_s: float,
+    ) -> None:
+        self._db = db
+        self._view = view
+        self._manifests = manifests
+        self._now = now
+        self._interval_s = interval_s
+
+    async def create_token(
+        self,
+        who: Principal,
+        channel: str,
+        *,
+        group: str = DEFAULT_GROUP,
+        uses: int = 1,
+        hours: int = 24,
+    ) -> tuple[EnrolToken, str]:
+        """Return a token by which machines enrol, and its secret, which is shown this once.
+
+        Args:
+            who: a platform admin.
+            channel: what the nodes follow.
+            group: of the nodes.
+            uses: how many machines may enrol with it.
+            hours: how long it is valid.
+
+        Raises:
+            DeniedError: who is no platform admin.
+            BadInputError: group, uses or hours can't be.
+            UnknownError: there is no such channel.
+        """
+        require_admin(who, None)
+        check_group(group)
+        if not 1 <= uses <= MAX_USES or not 1 <= hours <= MAX_HOURS:
+            raise BadInputError(f"a token has 1 to {MAX_USES} uses, within 1 to {MAX_HOURS} hours")
+        at, secret = self._now(), make_token(secrets.token_bytes(32))
+        token = EnrolToken(
+            id=secrets.token_hex(4),
+            channel=channel,
+            group=group,
+            uses_left=uses,
+            created_at=at,
+            expires_at=at + timedelta(hours=hours),
+        )
+
+        def work(session: Session) -> None:
+            channel_named(session, channel)
+            EnrolTokenTable(session).add(token, token_hash(secret))
+            detail = f"{uses} uses within {hours} h; channel {channel}, group {group}"
+            AuditLog(session).append(
+                at, who.actor, "enroll-token.create", f"enrol:{token.id}", detail
+            )
+
+        await self._db.write(locked(work))
+        return token, secret
+
+    async def tokens(self, who: Principal) -> list[EnrolToken]:
+        """Return the tokens by which machines may enrol, oldest first.
+
+        Raises:
+            DeniedError: who is no platform admin.
+        """
+        require_admin(who, None)
+        return await self._db.read(lambda s: EnrolTokenTable(s).all())
+
+    async def remove_token(self, token_id: str, who: Principal) -> None:
+        """Remove a token by which machines enrol; nodes that used it stay.
+
+        Raises:
+            DeniedError: who is no platform admin.
+            UnknownError: there is none of this id.
+        """
+        require_admin(who, None)
+        at = self._now()
+
+        def work(session: Session) -> None:
+            if not token_id.isprintable() or not EnrolTokenTable(session).remove(token_id):
+                raise UnknownError(f"no enrolment token has the id {token_id[:40]!a}")
+            AuditLog(session).append(at, who.actor, "enroll-token.remove", f"enrol:{token_id}")
+
+        await self._db.write(locked(work), room=denial_room(who))
+
+    async def enrol(self, enrolment: Enrolment) -> Enrolled:
+        """Return a new node, whose machine presented a token for that.
+
+        Raises:
+            UnauthenticatedError: the token is malformed, unknown, expired or used up.
+        """
+        sha256_hex = secret_hash(enrolment.token)
+        at, secret = self._now(), make_token(secrets.token_bytes(32))
+
+        def work(session: Session) -> Node:
+            token = EnrolTokenTable(session).by_secret(sha256_hex)
+            if token is None or token.uses_left < 1 or token.expires_at <= at:
+                raise UnauthenticatedError(
+                    "this enrolment token is unknown, expired or used up; "
+                    "`moorage node enroll-token` makes another"
+                )
+            channel_named(session, token.channel)
+            node = Node(
+                id=secrets.token_hex(8),
+                name=enrolment.name,
+                channel=token.channel,
+                group=token.group,
+                enrolled_at=at,
+                facts=enrolment.facts,
+            )
+            EnrolTokenTable(session).use(token.id)
+            NodeTable(session).add(node, token_hash(secret), next_generation(session))
+            detail = f"{node.name}: channel {node.channel}, group {node.group}"
+            AuditLog(session).append(
+                at, f"enrol:{token.id}", "node.enrol", f"node:{node.id}", detail
+            )
+            bump_generation(session, [FLEET])
+            return node
+
+        node = await self._db.write(locked(work))
+        return Enrolled(node, secret, (await self._manifests.key()).vkey)
+
+    async def page(
+        self,
+        who: Principal,
+        *,
+        channel: str | None = None,
+        group: str | None = None,
+        state: NodeState | None = None,
+        after: tuple[str, str] | None = None,
+        limit: int | None = None,
+    ) -> list[SeenState]:
+        """Return nodes in the order of name and id.
+
+        Args:
+            who: a platform admin.
+            channel: only those of one channel.
+            group: only those of one group.
+            state: only those in one state; None takes all but retired ones.
+            after: name and id of the last node of the page before.
+            limit: how many at most; None takes all.
+
+        Raises:
+            DeniedError: who is no platform admin.
+        """
+        require_admin(who, None)
+        channels = (await self._view.load()).channels
+        at, nodes = self._now(), list[SeenState]()
+        while limit is None or len(nodes) < limit:
+            page = await self._db.read(partial(_page, channel=channel, group=group, after=after))
+            nodes += [
+                seen
+                for node in page
+                if _is_shown(seen := self._state(node, channels.get(node.channel), at), state)
+            ]
+            if len(page) < _PAGE:
+                break
+            after = (page[-1].name, page[-1].id)
+        return nodes[:limit]
+
+    async def show(self, node_id: str, who: Principal) -> NodeHistory:
+        """Return a node with its latest grants and events.
+
+        Args:
+            node_id: its id; or its name, if one node has it.
+            who: a platform admin.
+
+        Raises:
+            DeniedError: who is no platform admin.
+            UnknownError: there is none of that id.
+            ConflictError: several nodes have the name.
+        """
+        require_admin(who, None)
+        channels = (await self._view.load()).channels
+        at = self._now()
+
+        def work(session: Session) -> NodeHistory:
+            node = _named(session, node_id)
+            return NodeHistory(
+                self._state(node, channels.get(node.channel), at),
+                GrantTable(session).of_node(node.id, _SHOWN),
+                NodeEventTable(session).of(node.id, _SHOWN),
+            )
+
+        return await self._db.read(work)
+
+    async def hold(self, node_id: str, who: Principal, *, reason: str) -> SeenState:
+        """Hold a node: it gets no grants until it is released.
+
+        Raises:
+            DeniedError: who is no platform admin.
+            BadInputError: the reason is empty, or no line.
+            UnknownError, ConflictError: as `show`.
+        """
+        if not reason.strip() or not reason.isprintable() or len(reason) > 500:
+            raise BadInputError("holding a node needs a reason of one line")
+        return await self._change(
+            node_id, who, "node.hold", reason, lambda _s, node, _at: replace(node, held=reason)
+        )
+
+    async def release(self, node_id: str, who: Principal) -> SeenState:
+        """Let a node get grants again; its failures in a row are forgotten.
+
+        Raises:
+            DeniedError: who is no platform admin.
+            UnknownError, ConflictError: as `show`.
+        """
+        return await self._change(
+            node_id, who, "node.release", "", lambda _s, node, _at: fleetnode.released(node)
+        )
+
+    async def move(
+        self,
+        node_id: str,
+        who: Principal,
+        *,
+        group: str | None = None,
+        channel: str | None = None,
+    ) -> SeenState:
+        """Move a node to another group, to another channel, or both; the next check-in says so.
+
+        Raises:
+            DeniedError: who is no platform admin.
+            BadInputError: neither is named, or the group's name can't be.
+            UnknownError, ConflictError: as `show`; or there is no such channel.
+        """
+        if group is None and channel is None:
+            raise BadInputError("name a group, a channel, or both")
+        if group is not None:
+            check_group(group)
+        detail = ", ".join(
+            f"to {what} {name}" for what, name in (("channel", channel), ("group", group)) if name
+        )
+
+        def change(session: Session, node: Node, _: datetime) -> Node:
+            if channel is not None:
+                channel_named(session, channel)
+            return replace(node, group=group or node.group, channel=channel or node.channel)
+
+        return await self._change(node_id, who, "node.move", detail, change)
+
+    async def retire(self, node_id: str, who: Principal) -> SeenState:
+        """Retire a node for good: its token stops working within a second.
+
+        Raises:
+            DeniedError: who is no platform admin.
+            UnknownError, ConflictError: as `show`.
+        """
+        return await self._change(
+            node_id, who, "node.retire", "", lambda _s, node, at: replace(node, retired_at=at)
+        )
+
+    async def tidy(self) -> None:
+        """Remove old events, and tokens that expired long ago; the leader calls this hourly."""
+        before = self._now() - _KEPT
+
+        def work(session: Session) -> None:
+            NodeEventTable(session).forget_before(before)
+            EnrolTokenTable(session).forget_before(before)
+
+        await self._db.write(work, room=Room.BELOW_FLOOR)
+
+    async def count(self) -> dict[tuple[str, str], int]:
+        """Return the number of nodes by channel and state, of those that are not retired."""
+        loaded = await self._view.load()
+        at = self._now()
+        counts: dict[tuple[str, str], int] = {}
+        nodes = await self._db.read(lambda s: NodeTable(s).page())
+        for node in nodes:
+            state = self._state(node, loaded.channels.get(node.channel), at).state
+            if state is not NodeState.RETIRED:
+                key = (node.channel, state)
+                counts[key] = counts.get(key, 0) + 1
+        return counts
+
+    def _state(self, node: Node, channel: ChannelView | None, at: datetime) -> SeenState:
+        offered = (channel or NO_CHANNEL).offered_to(node.id)
+        return SeenState(node, state_of(node, offered, at, self._interval_s), offered)
+
+    async def _change(
+        self,
+        node_id: str,
+        who: Principal,
+        action: str,
+        detail: str,
+        change: Callable[[Session, Node, datetime], Node],
+    ) -> SeenState:
+        require_admin(who, None)
+        at = self._now()
+
+        def work(session: Session) -> Node:
+            node = _named(session, node_id)
+            if node.retired_at is not None:
+                raise ConflictError(f"node {node.name} ({node.id}) is retired")
+            after = change(session, node, at)
+            if after.channel != node.channel or after.retired_at is not None:
+                _withdraw_grant(session, node, at)
+            NodeTable(session).save(after, next_generation(session))
+            text = f"{node.name}: {detail}" if detail else node.name
+            AuditLog(session).append(at, who.actor, action, f"node:{node.id}", text)
+            bump_generation(session, [FLEET])
+            return after
+
+        # Holding and retiring are denials: they work on a full disk.
+        node = await self._db.write(locked(work), room=denial_room(who))
+        channels = (await self._view.load()).channels
+        return self._state(node, channels.get(node.channel), at)
+
+
+_PAGE = 1000
+
+
+def _page(
+    session: Session,
+    *,
+    channel: str | None,
+    group: str | None,
+    after: tuple[str, str] | None,
+) -> list[Node]:
+    return NodeTable(session).page(channel=channel, group=group, after=after, limit=_PAGE)
+
+
+def _is_shown(seen: SeenState, state: NodeState | None) -> bool:
+    if state is None:
+        return seen.state is not NodeState.RETIRED
+    return seen.state is state
+
+
+def _withdraw_grant(session: Session, node: Node, at: datetime) -> None:
+    grant = GrantTable(session).out_of(node.id)
+    if grant is not None:
+        ended = replace(grant, outcome=Outcome.WITHDRAWN, outcome_at=at)
+        GrantTable(session).end(ended)
+
+
+def _named(session: Session, node_id: str) -> Node:
+    """Return a node by its id, or by its name if one node has it.
+
+    Raises:
+        UnknownError: there is none.
+        ConflictError: several nodes have the name.
+    """
+    # PostgreSQL takes no NUL in a text, and the id may be anybody's.
+    if not node_id.isprintable():
+        raise UnknownError("no node has this id; see `moorage node list`")
+    node = NodeTable(session).get(node_id)
+    if node is not None:
+        return node
+    named = NodeTable(session).named(node_id)
+    if len(named) > 1:
+        ids = ", ".join(node.id for node in named[:5])
+        raise ConflictError(f"{len(named)} nodes have the name {node_id[:100]!a}: {ids}; use an id")
+    if not named:
+        raise UnknownError(f"no node has the id or name {node_id[:100]!a}; see `moorage node list`")
+    return named[0]

@@ -1,0 +1,54 @@
+"""Webhooks as the admin API shows them."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from app.db.webhooks import Webhook
+from app.web.admin.models.base import In, Out
+
+
+class WebhookIn(In):
+    """A new webhook; channel null takes the rollouts of every channel."""
+
+    url: Annotated[str, Field(max_length=500)]
+    channel: Annotated[str | None, Field(max_length=63)] = None
+
+
+class WebhookOut(Out):
+    """A webhook.
+
+    waiting: messages that it did not take yet.
+    given_up: messages that it did not take within a day.
+    trouble: why it did not take the last message; "" if it did.
+    """
+
+    id: str
+    url: str
+    channel: str | None
+    created_at: datetime
+    delivered_at: datetime | None
+    waiting: int
+    given_up: int
+    trouble: str
+
+
+class WebhookMadeOut(WebhookOut):
+    """A new webhook with its secret, which is shown this once."""
+
+    secret: str
+
+
+def webhook_out(webhook: Webhook) -> WebhookOut:
+    """Return one webhook for people and programs."""
+    return WebhookOut(
+        id=webhook.id,
+        url=webhook.url,
+        channel=webhook.channel,
+        created_at=webhook.created_at,
+        delivered_at=webhook.delivered_at,
+        waiting=webhook.waiting,
+        given_up=webhook.given_up,
+        trouble=webhook.trouble,
+    )

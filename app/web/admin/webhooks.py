@@ -1,0 +1,45 @@
+"""`/api/v1/webhooks…`: who is told what rollouts do."""
+
+from fastapi import APIRouter
+
+from app.web.admin.answers import MALFORMED, REFUSED, UNKNOWN
+from app.web.admin.context import PlatformAdmin, Site
+from app.web.admin.models.base import Page
+from app.web.admin.models.webhooks import WebhookIn, WebhookMadeOut, WebhookOut, webhook_out
+from app.web.admin.paging import Cursor, Limit, page_of
+
+router = APIRouter(tags=["webhooks"])
+
+
+@router.get("/webhooks", responses={**REFUSED, **MALFORMED})
+async def list_webhooks(
+    services: Site, admin: PlatformAdmin, cursor: Cursor = None, limit: Limit = 50
+) -> Page[WebhookOut]:
+    """List webhooks, oldest first."""
+    return page_of(
+        await services.fleet.webhooks.all(admin),
+        lambda w: (w.created_at.isoformat(), w.id),
+        webhook_out,
+        kinds=(str, str),
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+@router.post("/webhooks", status_code=201, responses={**REFUSED, **MALFORMED, **UNKNOWN})
+async def create_webhook(services: Site, admin: PlatformAdmin, body: WebhookIn) -> WebhookMadeOut:
+    """Send the changes of rollouts to an address; the secret that signs them is shown this once."""
+    webhook, secret = await services.fleet.webhooks.add(body.url, admin, channel=body.channel)
+    return WebhookMadeOut(**dict(webhook_out(webhook)), secret=secret)
+
+
+@router.delete("/webhooks/{webhook_id}", status_code=204, responses={**REFUSED, **UNKNOWN})
+async def remove_webhook(services: Site, admin: PlatformAdmin, webhook_id: str) -> None:
+    """Remove a webhook, and what it did not get."""
+    await services.fleet.webhooks.remove(webhook_id, admin)
+
+
+@router.post("/webhooks/{webhook_id}/test", responses={**REFUSED, **UNKNOWN})
+async def test_webhook(services: Site, admin: PlatformAdmin, webhook_id: str) -> WebhookOut:
+    """Send a message "webhook.test", behind those that wait."""
+    return webhook_out(await services.fleet.webhooks.test(webhook_id, admin))
