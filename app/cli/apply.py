@@ -49,9 +49,9 @@ def apply(
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Make tenants, rules, routes and owned prefixes match a file, all or nothing.
+    """Make tenants, credentials, rules, routes and owned prefixes match a file.
 
-    Credentials in it name a secret_file or a secret_env, whose secret is sent along.
+    Its credentials name a secret_file or a secret_env; the secret goes along.
     """
     try:
         document = _with_secrets(_read(file), file.parent)

@@ -11,7 +11,9 @@ from app.cli.output import Exit, complain, emit
 from app.cli.session import Json, ServerUrl, ask, ask_all
 from app.core.cursor import cursor_of
 
-audit = typer.Typer(name="audit", help="The record of changes.", no_args_is_help=True)
+audit = typer.Typer(
+    name="audit", help="Who changed, downloaded or was denied what.", no_args_is_help=True
+)
 
 _Since = Annotated[
     datetime | None,

@@ -21,7 +21,7 @@ _BATCH = 500  # versions in one request, so that there is progress to show
 def prefetch(
     tenant: Annotated[str, typer.Option("--tenant", help="Whose rules and log hold.")],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODULE@VERSION]...", show_default=False)
+        list[str] | None, typer.Argument(metavar="MODULE@VERSION", show_default=False)
     ] = None,
     go_sum: Annotated[
         Path | None, typer.Option("--go-sum", metavar="FILE", help="All versions of a go.sum.")

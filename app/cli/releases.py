@@ -18,7 +18,7 @@ from app.core.releasename import is_filename
 _Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[VERSION|FILE]...",
+        metavar="VERSION|FILE",
         show_default=False,
         help="Instead of the selection: 1.27.1, 1.27 (its newest patch), or a file's name.",
     ),
@@ -43,8 +43,7 @@ def plan(names: _Names = None, server_url: ServerUrl = None, as_json: Json = Fal
 def sync(names: _Names = None, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Mirror the selection, or what is named: fetch, verify and store what is missing.
 
-    Of a named release, the selected platforms and kinds are mirrored; a named file whatever is
-    selected.
+    A named release stands for its files of the selected platforms and kinds.
     """
     result = _sync_there(server_url, names or []) if server_url else _sync_here(names or [])
     emit(result, as_json, text.synced)

@@ -194,6 +194,21 @@ async def test_a_sync_of_what_is_named_is_a_job_about_those_names(
     is_problem(await site.admin("/api/v1/jobs?cursor=WyJhIiwiYiJd"), 400)
 
 
+@pytest.mark.parametrize(("method", "more"), [("GET", ""), ("POST", "/verify")])
+async def test_the_wrong_name_of_a_file_is_answered_with_the_right_one(
+    mirror: Mirror, method: str, more: str
+) -> None:
+    for wrong, meant in (
+        (VERIFIED.replace("amd64", "adm64"), f"did you mean {VERIFIED}?"),
+        ("go9.9.9.src.tar.gz", "`moorage releases show VERSION` lists them"),
+        ("nonsense", "`moorage releases show VERSION` lists them"),
+    ):
+        got = await mirror.site.admin(f"{RELEASES}/files/{wrong}{more}", method)
+        detail = is_problem(got, 404)["detail"]
+        assert wrong in detail
+        assert detail.endswith(meant)
+
+
 async def test_a_sync_of_a_name_that_no_index_has_is_no_job(
     start_site: StartSite, put: Put
 ) -> None:

@@ -13,7 +13,7 @@ from app.core.errors import (
     VerificationError,
 )
 from app.core.goversion import sort_key
-from app.core.releasename import near_release
+from app.core.releasename import near_file, near_release
 from app.services.assembly import Services
 from app.services.jobs import SYNC
 from app.services.releases.keyring import read_export, signing_subkeys
@@ -156,6 +156,7 @@ async def show_file(services: Site, filename: str) -> FileOut:
 @router.post("/releases/files/{filename}/verify", responses={**_REFUSED, **_UNKNOWN, **_UPSTREAM})
 async def verify_file(services: Site, admin: PlatformAdmin, filename: str) -> FileOut:
     """Ingest a file, or judge it again if it is held back."""
+    await _file(services, filename)  # a name that no index has is refused with what may be meant
     # A file that stays held back is no error here: its state and the reason are the answer.
     with suppress(NotYetError, VerificationError):
         await services.releases.ingestion.ensure(filename, forced=True, actor=admin.actor)
@@ -170,9 +171,22 @@ async def _file(services: Services, filename: str) -> FileOut:
     """
     known = await services.releases.catalog.file(filename)
     if known is None:
-        raise UnknownError(f"no release file {filename[:100]} in the index")
+        raise UnknownError(
+            f"no release file {filename[:100]} in the index as it was last read; "
+            f"{await _meant(services, filename)}"
+        )
     record, conflicts = known
     return file_out(await services.releases.catalog.current(fresh=True), record, conflicts)
+
+
+async def _meant(services: Services, filename: str) -> str:
+    """Return what the wrong name of a file may mean."""
+    catalog = await services.releases.catalog.current(fresh=True)
+    try:
+        nearest = near_file(catalog.all_releases, filename)
+    except BadInputError:
+        nearest = None
+    return f"did you mean {nearest}?" if nearest else "`moorage releases show VERSION` lists them"
 
 
 @router.get("/releases/{version}", responses=_UNKNOWN)
