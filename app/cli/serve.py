@@ -64,8 +64,9 @@ def _greet(settings: "Settings", port: int) -> None:
     print(
         f"Moorage listens on {here}, data in {settings.data_dir}\n"
         f"  modules      go env -w GOPROXY={base}/goproxy/default\n"
-        f"  an archive   curl -fOL {base}/dl/go1.27.1.src.tar.gz\n"
-        f"  admin API    {base}/docs, downloads {base}/dl/",
+        # The name of a release is the index's to say, which was perhaps not read yet.
+        f"  toolchains   curl -fOL {base}/dl/$(curl -fsS {base}/VERSION | head -n 1).src.tar.gz\n"
+        f"  for people   {base}/, downloads {base}/dl/, admin API {base}/docs",
         file=sys.stderr,
     )
     if not settings.host.startswith(_LOOPBACK):

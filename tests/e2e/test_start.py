@@ -1,9 +1,12 @@
 """Starting: what is refused, with which words and exit code, and what a first start leaves."""
 
 import os
+import re
+import shutil
 import socket
 import sqlite3
 import stat
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +14,9 @@ import pytest
 
 from tests.e2e.process import Server, Site, free_port, names, wait_until
 from tests.e2e.warm import Warm
-from tests.fakes.archives import archive_name
+from tests.fakes.archives import archive_name, source_name, src_archive
+from tests.fakes.godev import FakeGodev
+from tests.fakes.signer import Signer
 
 NAME = archive_name("go1.99.1")
 
@@ -180,10 +185,18 @@ def test_nothing_in_the_data_directory_is_open_to_others(
     assert blob_modes == {0o440}
 
 
-def test_the_greeting_tells_what_to_do_next(site: Site, warm: Warm) -> None:
+def test_the_greeting_tells_what_to_do_next(
+    site: Site, warm: Warm, fake: FakeGodev, signer: Signer, tmp_path: Path
+) -> None:
+    data = src_archive("go1.98.7")
+    fake.put_file(source_name("go1.98.7"), data, signature=signer.sign(data))
     with warm.serve(site) as server:
         assert f"{server.url}/dl/" in server.err
-        assert "curl -fOL" in server.err
+        # The command names a release that the index has, although nobody has read the index yet.
+        (command,) = re.findall(r"curl -fOL .*", server.err)
+        if shutil.which("curl"):
+            subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, capture_output=True)
+            assert (tmp_path / source_name("go1.98.7")).read_bytes() == data
         assert f"{server.url}/docs" in server.err
         assert server.get("/docs").status == 200
         assert "warning" not in server.err

@@ -22,7 +22,7 @@ import pytest
 from tests.fakes.archives import go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
-from tests.web.conftest import PENDING, Mirror, StartSite, program
+from tests.web.conftest import PENDING, SOURCE, Mirror, StartSite, program
 from tests.web.wire import Got, Site
 
 DOCS = Path(__file__).parents[2] / "docs" / "clients.md"
@@ -304,6 +304,18 @@ async def run(name: str, *arguments: str, cwd: Path | None = None, stdin: bytes 
     if done.returncode:
         raise RuntimeError(done.stderr.decode())
     return done.stdout.decode()
+
+
+async def test_the_commands_of_the_readme_fetch_the_newest_release(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    program("curl")
+    readme = DOCS.parents[1] / "README.md"
+    (block,) = re.findall(r"```console\n([^`]*sha256sum -c[^`]*)```", readme.read_text())
+    lines = [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
+    commands = "\n".join(lines).replace("http://127.0.0.1:8080", mirror.site.base)
+    assert commands.count(mirror.site.base) == 3
+    assert await run("sh", "-eu", cwd=tmp_path, stdin=commands.encode()) == f"{SOURCE}: OK\n"
 
 
 @pytest.mark.parametrize("client", CLIENTS)
