@@ -68,7 +68,7 @@ from app.services.refusals import RefusalCounter
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.derived import DerivedFiles
 from app.services.releases.freshness import Freshness
-from app.services.releases.healing import ReleaseHealing
+from app.services.releases.healing import DerivedHealing, ReleaseHealing
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.keyring import ReleaseKeyring
@@ -386,11 +386,16 @@ def build_upkeep(
 ) -> UpkeepServices:
     """Return what works on all groups."""
     settings, db, store, now = shared.settings, shared.db, shared.store, shared.now
-    repair = Repair(db, store, (ReleaseHealing(releases.ingestion), modules.healing), now)
+    owners = (
+        ReleaseHealing(releases.ingestion),
+        DerivedHealing(db, releases.ingestion, releases.derived),
+        modules.healing,
+    )
+    repair = Repair(db, store, owners, now)
     return UpkeepServices(
         repair=repair,
         scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),
-        fsck=Fsck(db, store, repair, sumdb.fsck, now),
+        fsck=Fsck(db, store, repair, releases.derived, sumdb.fsck, now),
         jobs=JobService(db, {SYNC: partial(run_sync, releases.sync)}, now),
     )
 

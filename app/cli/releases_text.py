@@ -121,11 +121,14 @@ def file(result: dict[str, Any]) -> str:
         toolchain = result["toolchain"]
         lines += [("toolchain", f"golang.org/toolchain@{toolchain['version']}")]
         lines += [("", toolchain["h1"])]
+    for derived in result["derived"]:
+        size = human_bytes(derived["size_bytes"])
+        lines += [(f".{derived['kind']}", f"sha256:{derived['sha256']} ({size})")]
     lines += [
         ("conflict", f"{c['seen_at']}: an index said sha256 {c['seen_sha256']}; refused")
         for c in result["conflicts"]
     ]
-    return "\n".join(f"{name:<11}{value}" for name, value in lines if value)
+    return "\n".join(f"{name:<12}{value}" for name, value in lines if value)
 
 
 def keyring(result: dict[str, Any]) -> "Shown":

@@ -6,7 +6,8 @@ A blob is durable in the store before its row is committed, never the other way.
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, bindparam, insert, or_, select, update
+from sqlalchemy import BigInteger, bindparam, delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.digest import Digest
@@ -101,6 +102,14 @@ class Blobs:
     def has(self, digest: Digest) -> bool:
         """Whether a blob is recorded."""
         return self._session.get(BlobRow, digest.hex) is not None
+
+    def forget(self, digest: Digest) -> None:
+        """Remove the row of a blob that no other row names; one that is named stays."""
+        try:
+            with self._session.begin_nested():
+                self._session.execute(delete(BlobRow).where(BlobRow.sha256 == digest.hex))
+        except IntegrityError:  # a foreign key: the blob is also another file's
+            return
 
     def all(self) -> list[RecordedBlob]:
         """Return every recorded blob, in digest order."""

@@ -48,16 +48,18 @@ class DerivedTable:
     def record(self, archive: Digest, archive_bytes: int, derived: Derived, at: datetime) -> None:
         """Record the tree and the sums of an archive, whose own blob is recorded; both are durable.
 
-        The zstd form stays as it is recorded.
+        The zstd form stays as it is recorded. Blobs that are replaced lose their rows.
         """
         self._record_blobs((derived.tree, derived.chunks), at)
         row = self._session.get(DerivedRow, archive.hex)
+        before = [] if row is None else [row.tree_sha256, row.chunks_sha256]
         if row is None:
             row = DerivedRow(archive_sha256=archive.hex, archive_bytes=archive_bytes)
             self._session.add(row)
         row.tree_sha256, row.tree_bytes = derived.tree.sha256.hex, derived.tree.size_bytes
         row.chunks_sha256 = derived.chunks.sha256.hex
         self._session.flush()
+        self._forget(before, row)
 
     def record_zst(self, archive: Digest, zst: Zst, at: datetime) -> bool:
         """Record the zstd form of an archive, both files durable; return False without a row."""
@@ -65,14 +67,23 @@ class DerivedTable:
         if row is None:
             return False
         self._record_blobs((DerivedFile(zst.sha256, zst.size_bytes), zst.chunks), at)
+        before = [row.zst_sha256, row.zst_chunks_sha256]
         row.zst_sha256, row.zst_bytes = zst.sha256.hex, zst.size_bytes
         row.zst_chunks_sha256 = zst.chunks.sha256.hex
         self._session.flush()
+        self._forget(before, row)
         return True
 
     def _record_blobs(self, files: Iterable[DerivedFile], at: datetime) -> None:
         for file in files:
             Blobs(self._session).record(file.sha256, file.size_bytes, at)
+
+    def _forget(self, before: Iterable[str | None], row: DerivedRow) -> None:
+        """Forget the blobs that a row named before and names no more."""
+        now = {getattr(row, column.key) for column in _COLUMNS.values()}
+        for hex_digest in before:
+            if hex_digest is not None and hex_digest not in now:
+                Blobs(self._session).forget(Digest(hex_digest))
 
     def get(self, archive: Digest) -> Derived | None:
         """Return what is derived from an archive."""

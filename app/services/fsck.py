@@ -11,11 +11,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from app.core.digest import Digest
+from app.core.errors import MoorageError
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Room, Session
 from app.db.releaseindex import IndexLog
 from app.services.clock import Now
+from app.services.releases.derived import DerivedFiles
 from app.services.repair import Repair
 from app.services.sumdb.fsck import LogFsck
 from app.storage.blobstore import BlobCondition, BlobStore, StoredBlob
@@ -36,8 +38,12 @@ class FsckProblem(StrEnum):
     MARKED = "marked"  # as damaged, although the bytes are right
     ORPHAN = "orphan"
     LEFTOVER = "leftover"
+    UNDERIVED = "underived"  # an archive without tree and sums
     LOG = "log"
     DATABASE = "database"
+
+
+_HARMLESS = frozenset({FsckProblem.ORPHAN, FsckProblem.LEFTOVER, FsckProblem.UNDERIVED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,8 @@ class FsckFinding:
     """One problem.
 
     Attributes:
-        object: "sha256:<hex>", the path of a leftover, "log:<name>", or "database".
+        object: "sha256:<hex>", the path of a leftover, the name of an archive, "log:<name>", or
+            "database".
         names: the names of the files that have this blob.
         action: what a repair does, for people; for a log, the problem itself.
         result: what the repair did, or why it did nothing; "" without a repair.
@@ -62,8 +69,11 @@ class FsckFinding:
 
     @property
     def harmful(self) -> bool:
-        """Whether a file can't be served; orphans and leftovers only take space."""
-        is_broken = self.problem not in {FsckProblem.ORPHAN, FsckProblem.LEFTOVER}
+        """Whether a file can't be served; orphans and leftovers only take space.
+
+        Tree and sums of an archive are made in the background, if nobody repairs.
+        """
+        is_broken = self.problem not in _HARMLESS
         return is_broken and not self.healed and self.names != (INDEX_DOCUMENT,)
 
 
@@ -92,11 +102,18 @@ class Fsck:
     """Checks the store against the database."""
 
     def __init__(
-        self, db: Database, store: BlobStore, repair: Repair, logs: LogFsck, now: Now
+        self,
+        db: Database,
+        store: BlobStore,
+        repair: Repair,
+        derived: DerivedFiles,
+        logs: LogFsck,
+        now: Now,
     ) -> None:
         self._db = db
         self._store = store
         self._repair = repair
+        self._derived = derived
         self._logs = logs
         self._now = now
 
@@ -110,7 +127,7 @@ class Fsck:
         Args:
             deep: hash all bytes.
             repair: quarantine damaged blobs and fetch them again, take back the marks of whole
-                ones, delete old orphans, remove leftovers.
+                ones, delete old orphans, remove leftovers, derive what is missing.
             progress: called with (blobs checked, blobs in all).
         """
         problem = await self._db.problem(deep=deep)
@@ -133,6 +150,7 @@ class Fsck:
         recorded_digests = {blob.digest for blob in recorded}
         findings += await self._orphans(recorded_digests)
         findings += await self._leftovers()
+        findings += await self._underived()
         if repair:
             await self._store.recover()
             left = {item.object for item in await self._leftovers()}
@@ -189,6 +207,22 @@ class Fsck:
             for item in leftovers
         ]
 
+    async def _underived(self) -> list[FsckFinding]:
+        return [
+            FsckFinding(FsckProblem.UNDERIVED, name, (name,), size, "make its tree and sums")
+            for record in await self._derived.missing()
+            for name, size in [(record.file.filename, record.file.size_bytes)]
+        ]
+
+    async def _derive(self, finding: FsckFinding) -> FsckFinding:
+        for record in await self._derived.missing():
+            if record.file.filename == finding.object:
+                try:
+                    await self._derived.make(record)
+                except MoorageError as error:
+                    return replace(finding, result=f"not made: {error}")
+        return replace(finding, result="made", healed=True)
+
     async def _repair_finding(self, finding: FsckFinding, left: set[str]) -> FsckFinding:
         """Do the finding's action; return the finding with the result.
 
@@ -199,6 +233,8 @@ class Fsck:
         if finding.problem is FsckProblem.LEFTOVER:
             is_gone = finding.object not in left
             return replace(finding, result="removed" if is_gone else "not removed", healed=is_gone)
+        if finding.problem is FsckProblem.UNDERIVED:
+            return await self._derive(finding)
         digest = Digest(finding.object.removeprefix("sha256:"))
         if finding.problem is FsckProblem.ORPHAN:
             return await self._repair_orphan(finding, digest)

@@ -1,4 +1,4 @@
-"""`/dl/` and `/go/`: listings, archives, sums and signatures. Plain ASGI: this is the hot path.
+"""`/dl/` and `/go/`: listings, archives, and what stands beside them. Plain ASGI: the hot path.
 
 Below `/dl/channels/<channel>/` the same, restricted to the channel's revision. Only what the
 catalogue offers goes out. The statuses are those of `responses`; the page for people
@@ -32,6 +32,7 @@ from app.services.releases.ingestion import Ingestion
 from app.services.releases.policy import raise_if_held_back
 from app.storage.blobstore import OpenBlob
 from app.web.channelfiles import TEXTS, ChannelDoor, current_of, introduction, split_path, text_of
+from app.web.derivedfiles import KINDS, derived_answer, derived_file
 from app.web.hotcache import HotCache
 from app.web.pages import downloads_page
 from app.web.pageshell import page_answer
@@ -66,7 +67,7 @@ _LISTS = {name.encode(): name for name in (SUMS, VERSION, HISTORY, REFS)}
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ROOT = re.compile(rb"/(?:(?:dl|go)/+)?")
 _NAME = re.compile(rb"/(?:dl|go)/+([0-9A-Za-z._-]*)")
-_EXTRAS = (".sha256sum", ".sha256", ".asc")
+_EXTRAS = (".sha256sum", ".sha256", ".asc", *sorted(KINDS, key=len, reverse=True))
 _CONTENT_TYPES = {
     "tar.gz": b"application/gzip",
     "zip": b"application/zip",
@@ -88,7 +89,7 @@ class DownloadRequest:
     Attributes:
         channel: the channel that the answer is restricted to; "" for none.
         name: "" for the listing, else what follows `/dl/`, without the extra.
-        extra: "", ".sha256", ".sha256sum" or ".asc".
+        extra: "", ".sha256", ".sha256sum", ".asc", or that of a derived file: ".tree".
         as_json: the listing in go.dev's format.
         include_all: all releases, not only the newest of each supported minor.
         smart: the tags in the form of git's smart protocol.
@@ -278,6 +279,10 @@ class Downloads:
             work = partial(asyncio.to_thread, _listing, catalog, request, revision)
             return await self._listings.do(key, work), None
         record = await self._find_served(request.name, revision, client)
+        if request.extra in KINDS:
+            derived = derived_file(record, KINDS[request.extra])
+            blob = await self._sender.open(derived.sha256, derived.size_bytes)
+            return derived_answer(record, KINDS[request.extra], derived), blob
         if request.extra:
             return _extra_answer(record, request.extra), None
         sha256, size_bytes = record.sha256, record.file.size_bytes

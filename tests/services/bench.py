@@ -20,7 +20,7 @@ from app.db.engine import Session
 from app.db.releases import ReleaseTable
 from app.services.assembly import Services
 from app.services.releases.derived import DerivedFiles
-from app.services.releases.healing import ReleaseHealing
+from app.services.releases.healing import DerivedHealing, ReleaseHealing
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.scrub import Scrub
@@ -101,7 +101,9 @@ def rewired(
         **({} if monotonic is None else {"monotonic": monotonic}),
     )
     reader = ReleaseIndexReader(db, shared.store, godev, now)
-    repair = Repair(db, shared.store, (ReleaseHealing(ingestion),), now)
+    repair = Repair(
+        db, shared.store, (ReleaseHealing(ingestion), DerivedHealing(db, ingestion, derived)), now
+    )
     scrub = Scrub(db, shared.store, repair, now, settings.storage.scrub_days)
     sync = ReleaseSync(db, reader, releases.catalog, ingestion, releases.sync._selection)
     return replace(

@@ -33,6 +33,7 @@ def hex_of(data: bytes) -> str:
 def every_target() -> list[str]:
     """Return each URL that a mirror with these files answers with 200."""
     names = [name + extra for name in STORED for extra in EXTRAS]
+    names += [name + extra for name in (VERIFIED, SHA256_ONLY) for extra in (".tree", ".chunks")]
     names += [f"{VERIFIED}.asc", f"{SOURCE}.asc", "SHA256SUMS", "", "?mode=json"]
     return [root + name for root in ROOTS for name in names]
 

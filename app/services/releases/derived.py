@@ -12,7 +12,7 @@ from app import logs
 from app.core.chunks import PieceSums
 from app.core.derived import Derived, DerivedFile
 from app.core.digest import Digest
-from app.core.errors import BadInputError, MoorageError, StorageError
+from app.core.errors import BadInputError, MoorageError, StorageError, StorageFullError
 from app.core.gorelease import ReleaseFileKind
 from app.core.releasefile import FileRecord
 from app.core.tree import Tree, render_tree
@@ -79,12 +79,18 @@ class DerivedFiles:
         return derived
 
     async def step(self) -> None:
-        """Derive what is missing; an archive that fails is tried again by the next leader."""
+        """Derive what is missing; an archive that fails is tried again by the next leader.
+
+        Raises:
+            StorageFullError: the disk is full; the next step tries again.
+        """
         for record in await self.missing():
             if record.sha256 in self._failed:
                 continue
             try:
                 await self.make(record)
+            except StorageFullError:
+                raise
             except (BadInputError, StorageError) as error:
                 self._failed.add(record.sha256)
                 _log.warning("not derived", filename=record.file.filename, error=str(error))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from app.core.derived import DerivedKind
 from app.core.job import Job
 from app.core.keylist import Subkey
 from app.core.releasefile import FileRecord, IndexConflict
@@ -40,6 +41,14 @@ class ToolchainOut(Out):
     h1: str
 
 
+class DerivedOut(Out):
+    """A file that was made from an archive: `/dl/` has it under the archive's name and the kind."""
+
+    kind: str
+    sha256: str
+    size_bytes: int
+
+
 class ConflictOut(Out):
     """An index that contradicted what is recorded, refused and kept as evidence."""
 
@@ -71,6 +80,7 @@ class FileOut(Out):
     source_url: str | None
     verdict: VerdictOut | None
     toolchain: ToolchainOut | None
+    derived: list[DerivedOut]
     conflicts: list[ConflictOut]
 
 
@@ -234,6 +244,7 @@ def file_out(
         toolchain=None
         if toolchain is None
         else ToolchainOut(version=toolchain.version, h1=toolchain.h1),
+        derived=_derived_out(record),
         conflicts=[
             ConflictOut(
                 seen_sha256=c.seen_sha256,
@@ -244,6 +255,16 @@ def file_out(
             for c in conflicts or []
         ],
     )
+
+
+def _derived_out(record: FileRecord) -> list[DerivedOut]:
+    if record.derived is None:
+        return []
+    return [
+        DerivedOut(kind=kind, sha256=file.sha256.hex, size_bytes=file.size_bytes)
+        for kind in DerivedKind
+        if (file := record.derived.file(kind)) is not None
+    ]
 
 
 def release_out(catalog: Catalog, version: str) -> ReleaseOut | None:
