@@ -66,8 +66,17 @@ ATTRIBUTES = {
     ],
     "flow": ["read_paused", "write_paused"],
     "parser": ["get_http_version", "get_method", "should_keep_alive", "should_upgrade"],
-    "server_state": ["connections", "default_headers"],
-    "server": ["force_exit", "handle_exit", "on_tick", "server_state", "should_exit", "started"],
+    "server_state": ["connections", "default_headers", "tasks"],
+    "server": [
+        "force_exit",
+        "handle_exit",
+        "main_loop",
+        "on_tick",
+        "server_state",
+        "should_exit",
+        "shutdown",
+        "started",
+    ],
 }
 """Attributes of a connection that has begun a request, and of the objects that it holds."""
 
@@ -187,7 +196,7 @@ def test_uvicorns_methods_take_what_ours_pass(name: str, parameters: list[str]) 
 
 
 def test_uvicorns_server_ticks_and_exits_as_ours_expects() -> None:
-    for name in ("on_tick", "handle_exit"):
+    for name in ("on_tick", "handle_exit", "shutdown", "main_loop"):
         theirs, ours = getattr(uvicorn.Server, name), getattr(Server, name)
         assert inspect.iscoroutinefunction(theirs) == inspect.iscoroutinefunction(ours)
         assert len(inspect.signature(theirs).parameters) == len(inspect.signature(ours).parameters)

@@ -226,7 +226,8 @@ def test_F97_an_ingestion_that_ends_in_time_is_kept_although_it_was_told_to_stop
         asked.join(120)
         assert [reply.body == data for reply in replies] == [True]
         server.stop()
-    assert len(blobs(site.data_dir)) == 2
+    # The archive, its signature, and what is derived from it: tree and chunks.
+    assert len(blobs(site.data_dir)) == 4
 
 
 @pytest.mark.slow

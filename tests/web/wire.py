@@ -23,6 +23,7 @@ from tests.installation import migrate, without_a_pause
 
 _SECONDS = 120.0  # nothing here takes this long unless it hangs
 _PIECE_BYTES = 65536
+_LAST_TURNS = 5
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,15 @@ class SweptServer(server.Server):
 
     now_s = 0.0
 
+    def __init__(self, settings: Settings, application: Application, *, sweeps: bool) -> None:
+        super().__init__(server._config(settings, application), application, 0)
+        self.is_up = asyncio.Event()
+        self._sweeps = sweeps
+
     async def on_tick(self, counter: int) -> bool:
+        self.is_up.set()
+        if self._sweeps:
+            return await super().on_tick(counter)
         return await uvicorn.Server.on_tick(self, counter)
 
 
@@ -160,7 +169,7 @@ class Site:
     application: Application
     port: int
     secret: str
-    server: server.Server
+    server: SweptServer
 
     @property
     def services(self) -> Services:
@@ -172,7 +181,6 @@ class Site:
 
     def let_pass(self, seconds: float) -> None:
         """Let seconds pass for the clients that keep a connection waiting, and look at each."""
-        assert isinstance(self.server, SweptServer)
         self.server.now_s += seconds
         self.server.sweep(self.server.now_s)
 
@@ -258,20 +266,22 @@ async def serving(
         bound = settings.model_copy(update={"port": port})
         services = build(bound, now=now, pause=without_a_pause, monotonic=seconds)
         application = Application(services, leads=leads)
-        kind = server.Server if sweeps else SweptServer
-        running = kind(server._config(settings, application), application, 0)
+        running = SweptServer(bound, application, sweeps=sweeps)
         # Not serve(): it would take over the signals of the process that runs the tests.
         task = asyncio.ensure_future(running._serve([sock]))
+        up = asyncio.ensure_future(running.is_up.wait())
         try:
-            while not running.started and not task.done():
-                await asyncio.sleep(0.01)
-            if task.done():
+            await asyncio.wait([task, up], return_when=asyncio.FIRST_COMPLETED)
+            if not running.is_up.is_set():
                 raise RuntimeError("the application did not start")
             _, secret = await application.services.tenants.tokens.create("tests")
             yield Site(application, port, secret, running)
         finally:
-            running.should_exit = True
+            up.cancel()
+            running._stop()
             await task
+            for _ in range(_LAST_TURNS):
+                await asyncio.sleep(0)  # connections that a test left open see the end
 
 
 async def until(claim: Any, *, seconds: float = _SECONDS) -> Any:
