@@ -69,7 +69,13 @@ class Application:
         gateways = Gateways(settings.network.gateways)
         self.connections = Connections(limits.connections, limits.address_connections, gateways)
         wrong_tokens = WrongTokens(limits.bad_tokens)
-        door = ChannelDoor(services.fleet.offered, shared.policies, wrong_tokens, shared.now)
+        door = ChannelDoor(
+            services.fleet.offered,
+            shared.policies,
+            wrong_tokens,
+            services.fleet.check_ins,
+            shared.now,
+        )
         self._downloads = Downloads(
             releases.catalog, releases.ingestion, releases.freshness, door, sender, gateways
         )

@@ -4,15 +4,19 @@ Files and lists are those of `/dl/`, restricted to the channel's revision: `down
 """
 
 import re
+from enum import StrEnum
 from html import escape
 
 from app.core.channel import Revision
-from app.core.errors import DeniedError, UnauthenticatedError, UnknownError
+from app.core.errors import DeniedError, MoorageError, UnauthenticatedError, UnknownError
+from app.core.fleetnode import Node
 from app.core.principal import Scope
 from app.core.tenantname import is_plain_name
+from app.core.token import looks_like_token, token_hash
 from app.db.channels import SignedRevision
 from app.services.authorization import principal_of, secret_hash, token_of
 from app.services.clock import Now
+from app.services.fleet.checkins import CheckIns
 from app.services.fleet.offered import ChannelReader, OfferedChannel
 from app.services.policy import PolicyReader
 from app.web.credentials import presented_token
@@ -81,6 +85,14 @@ def introduction(revision: Revision) -> str:
     )
 
 
+class Audience(StrEnum):
+    """Who sees the same of a channel as the client."""
+
+    EVERYBODY = "everybody"
+    TENANTS = "tenants"  # those that may follow a limited channel
+    NODES = "nodes"  # the channel's own, which may get a candidate
+
+
 class ChannelDoor:
     """Says who may see which channel."""
 
@@ -89,9 +101,11 @@ class ChannelDoor:
         channels: ChannelReader,
         policies: PolicyReader,
         wrong_tokens: WrongTokens,
+        nodes: CheckIns,
         now: Now,
     ) -> None:
         self._channels = channels
+        self._nodes = nodes
         self._policies = policies
         self._wrong_tokens = wrong_tokens
         self._now = now
@@ -101,8 +115,10 @@ class ChannelDoor:
         """The generation at which any channel changed last."""
         return self._channels.changed_at
 
-    async def enter(self, name: str, headers: list[Header], client: str) -> OfferedChannel:
-        """Return a channel that the client may see.
+    async def enter(
+        self, name: str, headers: list[Header], client: str
+    ) -> tuple[OfferedChannel, Audience]:
+        """Return a channel that the client may see, as the client sees it, and who else does.
 
         Args:
             name: the channel's.
@@ -118,15 +134,39 @@ class ChannelDoor:
         offered = (await self._channels.current()).by_name.get(name)
         if offered is None:
             raise UnknownError(f"there is no channel {name}; ask an admin for the right name")
-        if offered.channel.tenants is None:
-            return offered
+        is_public = offered.channel.tenants is None
+        if is_public and not any(header == b"authorization" for header, _ in headers):
+            return offered, Audience.EVERYBODY
+        node = await self._node(headers)
+        if node is not None and node.channel == name:
+            return offered.for_nodes(), Audience.NODES
+        if is_public:
+            return offered, Audience.EVERYBODY
+        if node is not None:
+            raise DeniedError(f"this is the token of a node that follows channel {node.channel}")
         try:
             await self._check_token(offered, presented_token(headers))
         except UnauthenticatedError:
             if any(header == b"authorization" for header, _ in headers):
                 self._wrong_tokens.count(client)
             raise
-        return offered
+        return offered, Audience.TENANTS
+
+    async def _node(self, headers: list[Header]) -> Node | None:
+        """Return the node whose token was presented; None for every other token."""
+        try:
+            presented = presented_token(headers)
+        except MoorageError:  # to a public channel, a token that can't be read is none
+            return None
+        if presented is None or not looks_like_token(presented):
+            return None
+        policy = await self._policies.current()
+        if token_hash(presented) in policy.tokens:
+            return None
+        try:
+            return await self._nodes.node_of(presented)
+        except UnauthenticatedError:
+            return None
 
     async def _check_token(self, offered: OfferedChannel, presented: str | None) -> None:
         name = offered.channel.name

@@ -31,7 +31,15 @@ from app.services.releases.freshness import Freshness
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.policy import raise_if_held_back
 from app.storage.blobstore import OpenBlob
-from app.web.channelfiles import TEXTS, ChannelDoor, current_of, introduction, split_path, text_of
+from app.web.channelfiles import (
+    TEXTS,
+    Audience,
+    ChannelDoor,
+    current_of,
+    introduction,
+    split_path,
+    text_of,
+)
 from app.web.derivedfiles import KINDS, derived_answer, derived_file
 from app.web.hotcache import HotCache
 from app.web.pages import downloads_page
@@ -78,7 +86,6 @@ _SMART_TYPE = b"application/x-git-upload-pack-advertisement"
 _METHODS = ("GET", "HEAD")
 _SMART = b"service=git-upload-pack"
 _KEPT_QUERIES = (b"mode=json", b"mode=json&include=all", b"include=all&mode=json", _SMART)
-_LIMITED = b"limited "  # before the keys of answers that only some may have
 _log = logs.get("downloads")
 
 
@@ -129,7 +136,7 @@ class Downloads:
         self._ingestion = ingestion
         self._freshness = freshness
         self._door = door
-        self._listings: Flight[tuple[int, int, DownloadRequest], Answer] = Flight()
+        self._listings: Flight[tuple[int, Revision | None, DownloadRequest], Answer] = Flight()
         self._sender = sender
         self._gateways = gateways
         self._hot: HotCache[Answer] = HotCache(
@@ -235,14 +242,14 @@ class Downloads:
                 return redirect(f"{path.decode('ascii')}/"), None
             await self._catalog.current()
             generation = self._catalog.generation
-            offered = await self._enter(request, scope, client)
-            is_limited = offered is not None and offered.channel.tenants is not None
+            offered, audience = await self._enter(request, scope, client)
+            is_limited = audience is not Audience.EVERYBODY
             # Under any other spelling or query a client could fill the cache with copies.
             is_plain = b"%" not in path and b"//" not in path
             is_kept = is_plain and (key == path or scope["query_string"] in _KEPT_QUERIES)
             if is_limited:
                 # Never under the URL alone: `instant` would give it to everybody.
-                key = _LIMITED + key
+                key = f"{audience}:".encode() + key
                 hit = self._hot.get(key)
                 if hit is not None:
                     return hit, None
@@ -257,10 +264,10 @@ class Downloads:
 
     async def _enter(
         self, request: DownloadRequest, scope: Scope, client: str
-    ) -> OfferedChannel | None:
+    ) -> tuple[OfferedChannel | None, Audience]:
         """Return the channel that a request is restricted to, if the client may see it."""
         if not request.channel:
-            return None
+            return None, Audience.EVERYBODY
         return await self._door.enter(request.channel, scope["headers"], client)
 
     async def _prepare(
@@ -275,7 +282,7 @@ class Downloads:
                 await self._freshness.first_index(await self._catalog.current())
             catalog = await self._catalog.current()
             # Rendered in a thread, and once for all who ask: an index may have many files.
-            key = (catalog.generation, revision.revision if revision else 0, request)
+            key = (catalog.generation, revision, request)
             work = partial(asyncio.to_thread, _listing, catalog, request, revision)
             return await self._listings.do(key, work), None
         record = await self._find_served(request.name, revision, client)

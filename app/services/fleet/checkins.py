@@ -286,7 +286,7 @@ def _seen(node: Node, check: CheckIn, at: datetime) -> SeenNode:
     off_s = 0.0
     if clock is not None and clock.tzinfo is not None:
         off_s = round((clock - at).total_seconds(), 1)
-    facts: Mapping[str, str] = check.facts
+    facts: Mapping[str, str] = check.facts or node.facts
     return SeenNode(
         id=node.id,
         facts={**facts, "program": check.program},

@@ -1,9 +1,9 @@
 """Channels as requests see them: in memory for one generation, without a query between changes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from app.core.channel import RecordedChannel, RevisionState
+from app.core.channel import RecordedChannel, RevisionState, newest_first
 from app.db.channels import ChannelTable, SignedRevision
 from app.db.engine import Database, Session
 from app.db.generation import current_generation
@@ -22,6 +22,17 @@ class OfferedChannel:
     channel: RecordedChannel
     current: SignedRevision | None = None
     candidate: SignedRevision | None = None
+
+    def for_nodes(self) -> "OfferedChannel":
+        """Return the channel as its nodes see it: the candidate's releases are on offer, too."""
+        if self.candidate is None:
+            return self
+        if self.current is None:
+            return replace(self, current=self.candidate)
+        present, more = self.current.revision, self.candidate.revision
+        also = newest_first({*present.also, *more.versions} - {present.current})
+        revision = present.model_copy(update={"also": also})
+        return replace(self, current=replace(self.current, revision=revision))
 
 
 @dataclass(frozen=True, slots=True)
