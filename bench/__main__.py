@@ -1,24 +1,28 @@
 """`python -m bench [NAME [SCENARIO …]] [--rounds N] [--seconds S] [--json]`: run benchmarks.
 
 Only `victim` takes scenarios. `peers` runs where it is named: most of its rows are of `modules`.
+`node` runs where it is named, too: it needs the real archive.
 """
 
 import argparse
 import json
 import sys
 
-from bench import downloads, modules, peers, sumdb, victim
+from bench import downloads, modules, node, peers, sumdb, victim
 from bench.report import Result, render
 
 BENCHMARKS = {"downloads": downloads.run, "modules": modules.run, "sumdb": sumdb.run}
-_PEERS, _VICTIM = "peers", "victim"
+_PEERS, _VICTIM, _NODE = "peers", "victim", "node"
 
 
 def main() -> None:
     """Run what is asked for and print a table."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument(
-        "name", nargs="?", choices=sorted([*BENCHMARKS, _PEERS, _VICTIM]), help="default: all"
+        "name",
+        nargs="?",
+        choices=sorted([*BENCHMARKS, _NODE, _PEERS, _VICTIM]),
+        help="default: all",
     )
     parser.add_argument("scenario", nargs="*", help="what runs beside the victim; default: all")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each server (5)")
@@ -31,6 +35,8 @@ def main() -> None:
             results += run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _PEERS:
         results += peers.run(rounds=asked.rounds, seconds=asked.seconds)
+    if asked.name == _NODE:
+        results += node.run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name in (None, _VICTIM):
         results += victim.run(rounds=asked.rounds, seconds=asked.seconds, scenarios=asked.scenario)
     if asked.json:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib
+import resource
 import shutil
 import subprocess
 import threading
@@ -88,7 +89,9 @@ class _ProgramBytes:
         count: int = self._output.readinto(view)  # type: ignore[attr-defined]
         if count:
             return count
+        before = _children_s()
         status = self._process.wait()
+        self.spent_s = _children_s() - before
         if self.feeder is not None:
             self.feeder.join()
         if self.failure is not None:
@@ -96,6 +99,11 @@ class _ProgramBytes:
         if status:
             raise RefusedError(f"zstd can't decompress the archive (exit status {status})")
         return 0
+
+
+def _children_s() -> float:
+    """Return the CPU seconds of the children that have ended and were waited for."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
 
 
 @contextlib.contextmanager

@@ -28,7 +28,6 @@ from .snapshot import (
     write_stamps,
 )
 from .transfer import Seconds, describe_form, staging, transfer
-from .tree import parse_tree
 from .verify import DEFAULT, verify
 
 if TYPE_CHECKING:
@@ -134,16 +133,15 @@ def _bring(
     servers = make_servers()
     try:
         raw = offer.small_file(servers, ".tree", offer.file.tree)
-        tree = parse_tree(raw)
         with staging(layout) as folder:
             unpacked = transfer(
                 servers,
                 offer,
-                tree,
+                raw,
                 folder,
                 seconds,
                 form=form,
-                progress=_share(wishes, tree.size_bytes),
+                progress=wishes.progress,
             )
             # Crash: a staging folder, which the next run removes.
             for event in ("downloaded", "verified", "unpacked"):
@@ -161,20 +159,6 @@ def _bring(
     finally:
         servers.close()
     return record
-
-
-def _share(wishes: Wishes, whole: int) -> Callable[[int], None] | None:
-    progress, done = wishes.progress, 0
-    if progress is None:
-        return None
-    call = progress
-
-    def add(count: int) -> None:
-        nonlocal done
-        done += count
-        call(done, whole)
-
-    return add
 
 
 def _record_of(offer: Offer) -> Record:

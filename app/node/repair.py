@@ -37,7 +37,7 @@ def repair(
     seconds: Seconds,
     *,
     form: str = "auto",
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Drift:
     """Mend a snapshot and return how it had differed.
 
@@ -48,7 +48,7 @@ def repair(
         offer: where the snapshot's archive is.
         seconds: of the stages.
         form: "auto", "zst" or "tar.gz".
-        progress: called with the bytes of each member of the archive.
+        progress: called with (bytes done, bytes of all files).
 
     Raises:
         NetworkError: the archive can't be fetched.

@@ -11,6 +11,7 @@ from .decompress import ZST, tar_bytes, zstd_way
 from .durable import sync_below
 from .errors import disk_error
 from .layout import Layout, remove
+from .tree import Tree, parse_tree
 from .unpack import Unpacked, check_space, unpack
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from .fetch import Servers
     from .offer import Offer
-    from .tree import Tree
 
 
 @dataclass
@@ -62,26 +62,38 @@ def staging(layout: Layout) -> Iterator[Path]:
 def transfer(
     servers: Servers,
     offer: Offer,
-    tree: Tree,
+    tree: Tree | bytes,
     folder: Path,
     seconds: Seconds,
     *,
     form: str,
     only: frozenset[str] | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Unpacked:
     """Make the release's files in folder, durably, each of them checked.
+
+    Args:
+        servers: for this transfer alone.
+        offer: which archive.
+        tree: a raw one is parsed while the first pieces of the archive are on their way.
+        folder: exists and is empty.
+        seconds: of the stages.
+        form: of `decompress`.
+        only: paths to make; None for all.
+        progress: called with (bytes done, bytes of all files).
 
     Raises:
         NetworkError: no server gave the archive.
         RefusedError: something is not what was promised.
         DiskError: the file system refused.
     """
-    if only is None:
-        check_space(folder, tree)
     pieces = offer.pieces(servers, form)
     with tar_bytes(pieces, form) as source:
-        unpacked = unpack(source, tree, folder, only=only, progress=progress)
+        if isinstance(tree, bytes):
+            tree = parse_tree(tree)
+        if only is None:
+            check_space(folder, tree)
+        unpacked = unpack(source, tree, folder, only=only, progress=_sum(progress, tree))
         seconds.add("decompression", source.spent_s)
     with seconds.of("durable"):
         try:
@@ -92,6 +104,20 @@ def transfer(
     seconds.add("hashing", servers.checked_s + unpacked.hashed_s)
     seconds.add("writing", unpacked.written_s)
     return unpacked
+
+
+def _sum(progress: Callable[[int, int], None] | None, tree: Tree) -> Callable[[int], None] | None:
+    """Return what takes the bytes of each member, and calls progress with their sum."""
+    if progress is None:
+        return None
+    call, whole, done = progress, tree.size_bytes, 0
+
+    def add(count: int) -> None:
+        nonlocal done
+        done += count
+        call(done, whole)
+
+    return add
 
 
 def describe_form(form: str) -> str:

@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable
 
@@ -167,6 +166,9 @@ class _Check:
         """Hash the files whose stamps do not vouch for them."""
         if not self._to_hash:
             return
+        # Here, because its import takes as long as all the rest of a quick check.
+        from concurrent.futures import ThreadPoolExecutor
+
         # A thread takes a share: one task for each of 15,000 files would cost more than it saves.
         shares = [self._to_hash[number::_THREADS] for number in range(_THREADS)]
         with ThreadPoolExecutor(_THREADS) as pool:
