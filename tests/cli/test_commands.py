@@ -168,7 +168,7 @@ def test_a_pipe_gets_no_control_codes_whatever_the_environment_says(
 
 
 WRONG = [
-    (("releases", "show", "9.99"), 1, "no release go9.99 in the index"),
+    (("releases", "show", "9.99"), 1, "no release 9.99 in the index"),
     (("releases", "show", "go9.9.9.src.tar.gz"), 1, "no release file go9.9.9.src.tar.gz"),
     (("releases", "verify", "go9.9.9.src.tar.gz"), 1, "no release file go9.9.9.src.tar.gz"),
     (("releases", "keys", "refresh", "absent.asc"), 1, "absent.asc: No such file or directory"),

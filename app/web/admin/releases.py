@@ -199,7 +199,7 @@ async def show_release(services: Site, version: str) -> ReleaseOut:
         newest = near_release(catalog.all_releases, version)
         meant = f"did you mean {newest}? " if newest else ""
         raise UnknownError(
-            f"no release {name[:40]} in the index as it was last read; {meant}"
+            f"no release {version[:40]} in the index as it was last read; {meant}"
             "`moorage releases list --all` shows what is, `moorage releases plan` reads it anew"
         )
     return release
