@@ -73,8 +73,10 @@ from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.keyring import ReleaseKeyring
 from app.services.releases.policy import IngestionPolicy
+from app.services.releases.recompress import Recompressor
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync
+from app.services.releases.zstforms import ZstForms
 from app.services.repair import Repair
 from app.services.secrets import KEY_BYTES, SecretBox, parse_key
 from app.services.slots import Slots
@@ -255,6 +257,7 @@ def build_releases(shared: SharedServices) -> ReleaseServices:
         reader=reader,
         ingestion=ingestion,
         derived=derived,
+        zst=ZstForms(db, shared.store, _recompressor(settings), now),
         catalog=catalog,
         freshness=freshness,
         sync=ReleaseSync(db, reader, catalog, ingestion, _selection(settings)),
@@ -388,7 +391,7 @@ def build_upkeep(
     settings, db, store, now = shared.settings, shared.db, shared.store, shared.now
     owners = (
         ReleaseHealing(releases.ingestion),
-        DerivedHealing(db, releases.ingestion, releases.derived),
+        DerivedHealing(db, releases.ingestion, releases.derived, releases.zst),
         modules.healing,
     )
     repair = Repair(db, store, owners, now)
@@ -503,6 +506,11 @@ def _secrets_key(settings: Settings) -> bytes:
             return parse_key(path.read_text())
     except BadInputError as error:
         raise SettingsError(f"keys/secrets.key in the data directory: {error}") from error
+
+
+def _recompressor(settings: Settings) -> Recompressor | None:
+    zstd = settings.releases.zstd
+    return Recompressor(zstd.level, zstd.niceness) if zstd.enabled else None
 
 
 def _ingestion_policy(settings: Settings) -> IngestionPolicy:

@@ -123,6 +123,7 @@ class Worker:
             _every(_LOG_S, services.modules.log_pass.step),
             _every(_MANIFESTS_S, services.fleet.manifests.step),
             _every(_DERIVED_S, services.releases.derived.step),
+            _every(_DERIVED_S, services.releases.zst.step),
             _every(_ROLLOUTS_S, services.fleet.rollouts.step),
             _every(_WEBHOOKS_S, services.fleet.webhooks.step),
             _every(_NODES_S, self._count_nodes),

@@ -74,6 +74,15 @@ class DerivedTable:
         self._forget(before, row)
         return True
 
+    def drop_zst(self, archive: Digest) -> None:
+        """Forget the zstd form of an archive."""
+        row = self._session.get(DerivedRow, archive.hex)
+        if row is not None:
+            before = [row.zst_sha256, row.zst_chunks_sha256]
+            row.zst_sha256 = row.zst_bytes = row.zst_chunks_sha256 = None
+            self._session.flush()
+            self._forget(before, row)
+
     def _record_blobs(self, files: Iterable[DerivedFile], at: datetime) -> None:
         for file in files:
             Blobs(self._session).record(file.sha256, file.size_bytes, at)

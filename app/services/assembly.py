@@ -55,6 +55,7 @@ from app.services.releases.ingestion import Ingestion
 from app.services.releases.keyring import BUILT_IN, SETTING, ReleaseKeyring, read_export
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync
+from app.services.releases.zstforms import ZstForms
 from app.services.repair import Repair
 from app.services.secrets import SecretBox
 from app.services.sumdb.front import SumdbFront
@@ -144,6 +145,7 @@ class ReleaseServices:
     reader: ReleaseIndexReader
     ingestion: Ingestion
     derived: DerivedFiles
+    zst: ZstForms
     catalog: CatalogReader
     freshness: Freshness
     sync: ReleaseSync

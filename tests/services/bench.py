@@ -102,7 +102,10 @@ def rewired(
     )
     reader = ReleaseIndexReader(db, shared.store, godev, now)
     repair = Repair(
-        db, shared.store, (ReleaseHealing(ingestion), DerivedHealing(db, ingestion, derived)), now
+        db,
+        shared.store,
+        (ReleaseHealing(ingestion), DerivedHealing(db, ingestion, derived, releases.zst)),
+        now,
     )
     scrub = Scrub(db, shared.store, repair, now, settings.storage.scrub_days)
     sync = ReleaseSync(db, reader, releases.catalog, ingestion, releases.sync._selection)

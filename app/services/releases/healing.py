@@ -2,13 +2,13 @@
 
 from app.core.derived import DerivedKind
 from app.core.digest import Digest
-from app.core.errors import UnknownError
 from app.core.releasefile import FileRecord
 from app.db.derived import DerivedTable
 from app.db.engine import Database, Session
 from app.db.releases import ReleaseTable
 from app.services.releases.derived import DerivedFiles
 from app.services.releases.ingestion import Ingestion
+from app.services.releases.zstforms import ZstForms
 from app.services.repair import BlobOwner
 
 
@@ -31,10 +31,13 @@ class ReleaseHealing(BlobOwner):
 class DerivedHealing(BlobOwner):
     """Derived files as owners of blobs; a damaged one is derived anew."""
 
-    def __init__(self, db: Database, ingestion: Ingestion, derived: DerivedFiles) -> None:
+    def __init__(
+        self, db: Database, ingestion: Ingestion, derived: DerivedFiles, zst: ZstForms
+    ) -> None:
         self._db = db
         self._ingestion = ingestion
         self._derived = derived
+        self._zst = zst
 
     def names_of(self, session: Session, digest: Digest) -> list[str]:
         """Return names such as "go1.23.1.linux-amd64.tar.gz.tree"; see `BlobOwner.names_of`."""
@@ -44,7 +47,6 @@ class DerivedHealing(BlobOwner):
         """Derive each file of the blob anew; a damaged archive is fetched again before.
 
         Raises:
-            UnknownError: the file is recorded no more.
             MoorageError: see `Ingestion.ensure`; the archive can't be read.
         """
         for name, kind in await self._db.read(lambda s: _origins(s, digest)):
@@ -54,8 +56,8 @@ class DerivedHealing(BlobOwner):
     async def _derive(self, record: FileRecord, kind: DerivedKind) -> None:
         if kind in {DerivedKind.TREE, DerivedKind.CHUNKS}:
             await self._derived.make(record)
-            return
-        raise UnknownError(f"{record.file.filename}.{kind} can't be made anew")
+        else:
+            await self._zst.heal(record)
 
 
 def _origins(session: Session, digest: Digest) -> list[tuple[str, DerivedKind]]:
