@@ -58,6 +58,10 @@ fmt: $(READY) ## format and fix what can be fixed
 bench: $(READY) ## run the benchmarks (needs nginx and wrk)
 	$(BIN)/python -m bench
 
+.PHONY: collection
+collection: $(READY) ## build the Ansible collection into dist/
+	$(BIN)/python ansible/build.py
+
 .PHONY: lock
 lock: $(READY) ## resolve the locks anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --extra postgres pyproject.toml -o requirements.lock

@@ -1,9 +1,9 @@
 """Names of local variables: a variable says what it holds.
 
 The six words below say how a value was obtained, not what it is. The check reads every local
-variable, loop variable, `as` target and argument in app/, tests/ and bench/. Functions, methods
-and attributes may have these names, and so may what `from ... import` brings: hypothesis has a
-decorator `given`.
+variable, loop variable, `as` target and argument in app/, ansible/, tests/ and bench/. Functions,
+methods and attributes may have these names, and so may what `from ... import` brings: hypothesis
+has a decorator `given`.
 """
 
 import ast
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("app", "tests", "bench")
+FOLDERS = ("app", "ansible", "tests", "bench")
 VAGUE = {"found", "there", "told", "given", "wanted", "judged"}
 
 
