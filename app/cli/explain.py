@@ -80,6 +80,8 @@ def _next(result: dict[str, Any]) -> str:
         kind, _, rest = by.rpartition(" ")
         if kind == "ownership of":
             return f"moorage owner set {rest} OWNER --grant {tenant}; a grant needs a route, too"
+        if kind == "channel":
+            return f"use what the channel offers, or moorage channel set {rest} VERSION"
         if kind in ("rule", "platform rule") and rest.isdecimal():
             whose = of_tenant if kind == "rule" else "--platform"
             return f"use another version, or moorage rule remove {rest} {whose}"

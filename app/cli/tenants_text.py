@@ -45,12 +45,12 @@ def tenant(result: dict[str, Any]) -> str:
         ("state", "on" if result["enabled"] else "off: every request is refused"),
         ("hosts", " ".join(result["hosts"])),
         ("private", " ".join(result["private_hosts"])),
-        ("toolchains", result["toolchains"] and f"of channel {result['toolchains']}"),
+        ("channel", result["toolchains"] and f"{result['toolchains']}, for toolchains"),
         ("limits", ", ".join(limits) or "those of the settings"),
         ("revision", str(result["revision"])),
         ("made", result["created_at"][:19]),
     ]
-    return "\n".join(f"{name:<11}{value}" for name, value in lines if value)
+    return "\n".join(f"{name:<10}{value}" for name, value in lines if value)
 
 
 def made(result: dict[str, Any]) -> str:

@@ -2,37 +2,45 @@
 
 import hashlib
 import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import pytest
 
-from app.core.channel import parse_manifest
+from app.core.channel import Choice, parse_manifest
 from app.core.note import open_note
 from app.core.notekey import parse_vkey
+from app.core.principal import OPERATOR
 from app.core.releaseindex import parse_index
 from app.services.generation import POLL_S
 from tests.fakes.archives import archive_name
+from tests.fakes.signer import Signer
+from tests.installation import running
+from tests.verified import VerifiedMirror, verified_mirror
 from tests.web.api import ok, refused
-from tests.web.conftest import Put, StartSite
 from tests.web.harbour import add_token, bearer
-from tests.web.wire import Got, Site, request, until
+from tests.web.wire import Got, Site, request, serving
 
 A, B, C = "go1.99.2", "go1.99.1", "go1.98.5"
 ROOT = "/dl/channels/stable/"
 
 
+@pytest.fixture(scope="module")
+def mirror(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VerifiedMirror]:
+    with verified_mirror(tmp_path_factory.mktemp("verified"), signer, [A, B, C]) as made:
+        yield made
+
+
 @pytest.fixture
-async def site(start_site: StartSite, put: Put) -> Site:
+async def site(mirror: VerifiedMirror, tmp_path: Path) -> AsyncIterator[Site]:
     """A mirror with three verified releases, and a channel that offers two of them."""
-    for version in (A, B, C):
-        put(version)
-    one = await start_site()
-    await one.services.releases.sync.sync([A, B, C])
-    await ok(one, "POST", "/channels", {"name": "stable"})
-    await ok(one, "POST", "/channels/stable/revisions", {"current": B, "also": [C]})
-    await one.services.shared.watch.poll()
-    return one
+    async with serving(mirror.copied(tmp_path)) as one:
+        await ok(one, "POST", "/channels", {"name": "stable"})
+        await ok(one, "POST", "/channels/stable/revisions", {"current": B, "also": [C]})
+        await one.services.shared.watch.poll()
+        yield one
 
 
 async def changed(site: Site, method: str, path: str, body: Any = None) -> Any:
@@ -82,7 +90,8 @@ async def test_every_link_of_the_page_stays_in_the_channel(site: Site) -> None:
 async def test_a_file_is_that_of_dl_in_all_its_forms(site: Site) -> None:
     name = archive_name(B)
     digest = hashlib.sha256((await site.ask(f"/dl/{name}")).body).hexdigest()
-    for target in (name, f"{name}.sha256", f"{name}.sha256sum", f"{name}.asc", digest):
+    extras = ("", ".sha256", ".sha256sum", ".asc", ".tree", ".chunks")
+    for target in (*(name + extra for extra in extras), digest):
         got, plain = await site.ask(ROOT + target), await site.ask(f"/dl/{target}")
         assert (got.status, got.body) == (200, plain.body)
         assert got.lasting == plain.lasting
@@ -112,32 +121,32 @@ async def test_the_texts_of_a_channel(site: Site) -> None:
     assert (manifest.current, [r.version for r in manifest.releases]) == (B, [B, C])
     [file] = manifest.releases[0].files
     assert (await site.ask(ROOT + file.sha256)).status == 200
+    for extra, digest in (("tree", file.tree), ("chunks", file.chunks)):
+        body = (await site.ask(f"{ROOT}{file.filename}.{extra}")).body
+        assert hashlib.sha256(body).hexdigest() == digest
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/dl/channels/none/", 404),
-        ("/dl/channels/none/current", 404),
-        ("/dl/channels/", 404),
-        ("/dl/channels", 404),
-        ("/dl/channels/Stable/", 404),
-        ("/dl/channels/sta%2Fble/", 400),
-        ("/dl/channels/%00/", 400),
-        ("/dl/channels/stable/none", 404),
-        ("/dl/channels/stable/current/", 404),
-        ("/dl/channels/stable/manifest.sha256", 404),
-        ("/dl/channels/stable/../../x", 400),
-        ("/dl/channels/stable/channels/stable/current", 404),
-        ("/dl/current", 404),
-        ("/dl/manifest", 404),
-    ],
-)
-async def test_what_is_no_channel_or_no_file_is_one_line(
-    site: Site, path: str, status: int
-) -> None:
-    got = Got(*await asked(site, path))
-    line(got, status)
+NOTHING = [
+    ("/dl/channels/none/", 404),
+    ("/dl/channels/none/current", 404),
+    ("/dl/channels/", 404),
+    ("/dl/channels", 404),
+    ("/dl/channels/Stable/", 404),
+    ("/dl/channels/sta%2Fble/", 400),
+    ("/dl/channels/%00/", 400),
+    ("/dl/channels/stable/none", 404),
+    ("/dl/channels/stable/current/", 404),
+    ("/dl/channels/stable/manifest.sha256", 404),
+    ("/dl/channels/stable/../../x", 400),
+    ("/dl/channels/stable/channels/stable/current", 404),
+    ("/dl/current", 404),
+    ("/dl/manifest", 404),
+]
+
+
+async def test_what_is_no_channel_or_no_file_is_one_line(site: Site) -> None:
+    for path, status in NOTHING:
+        line(Got(*await asked(site, path)), status)
 
 
 async def asked(site: Site, path: str) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
@@ -288,15 +297,12 @@ async def test_explain_tells_of_the_channel(site: Site) -> None:
     assert shown["steps"][-1]["what"] == f"channel stable offers {B} {C}"
 
 
-async def test_another_process_sees_a_revision_within_the_polling_time(
-    site: Site, start_site: StartSite
-) -> None:
-    async def at_a() -> bool:
-        return (await site.ask(ROOT + "current")).text == f"{A}\n"
-
-    assert not await at_a()
-    await ok(site, "POST", "/channels/stable/revisions", {"current": A})
-    await until(at_a)
+async def test_what_another_process_changes_is_seen_after_a_poll(site: Site) -> None:
+    assert await text(site, "current") == f"{B}\n"
+    async with running(site.services.shared.settings) as other:
+        await other.fleet.channels.set("stable", Choice(current=A), OPERATOR)
+    await site.services.shared.watch.poll()
+    assert await text(site, "current") == f"{A}\n"
 
 
 async def test_a_list_of_channels_has_pages_and_history_too(site: Site) -> None:

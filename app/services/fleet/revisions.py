@@ -152,6 +152,13 @@ class Revisions:
         return self._policy.serves(record) and record.has_bytes and not record.damaged
 
 
+_STATES = {
+    FileState.KNOWN: "not fetched yet",
+    FileState.FETCHING: "being fetched",
+    FileState.PENDING_SIGNATURE: "not signed upstream yet",
+}
+
+
 def _records(session: Session, choice: Choice) -> dict[str, list[FileRecord]]:
     records: dict[str, list[FileRecord]] = {}
     for record in ReleaseTable(session).of_versions(choice.versions):
@@ -165,8 +172,9 @@ def _not_verified(version: str, files: list[FileRecord]) -> str:
     if refused is not None:
         why = f"{refused.file.filename} is quarantined: {refused.reason}"
     elif files:
-        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        why = f"{files[0].file.filename}{more} is {files[0].state}"
+        first, more = files[0], f", and {len(files) - 1} more" if len(files) > 1 else ""
+        state = "damaged" if first.damaged else _STATES.get(first.state, str(first.state))
+        why = f"{first.file.filename} is {state}{more}"
     else:
         why = "none of its files is known"
     return (

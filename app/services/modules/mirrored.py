@@ -59,7 +59,11 @@ class MirroredToolchains:
         decision = permission.decide(version)
         if not decision.allowed:
             release = instead(versions, version, preferred=permission.instead)
-            advice = f"; use {release}: GOTOOLCHAIN={release}" if release else ""
+            advice = ""
+            if release:
+                advice = f"; use {release}: GOTOOLCHAIN={release}"
+            elif permission.instead:
+                advice = f"; its release is {permission.instead}"
             raise DeniedError(decision.reason + advice, decision.by)
         if request.kind is RequestKind.ZIP:
             file = await self._toolchains.zip(version, client=client)

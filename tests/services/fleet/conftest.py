@@ -1,8 +1,8 @@
 """A mirror with three verified releases and one that nobody has fetched, under its own clock."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +13,11 @@ from app.core.principal import OPERATOR
 from app.services.assembly import Services
 from app.services.clock import utc_now
 from app.services.fleet.offered import OfferedChannel
-from tests.conftest import MakeSettings, PutRelease
-from tests.fakes.archives import archive_name
 from tests.fakes.godev import FakeGodev
+from tests.fakes.signer import Signer
 from tests.installation import running
 from tests.services.bench import WallClock
+from tests.verified import VerifiedMirror, verified_mirror
 
 VERIFIED = ("go1.99.2", "go1.99.1", "go1.98.5")
 UNFETCHED = "go1.98.6"
@@ -51,16 +51,15 @@ class Fleet:
         return parse_manifest(open_note(signed.manifest, [parse_vkey(key.vkey)]).text)
 
 
+@pytest.fixture(scope="package")
+def mirror(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VerifiedMirror]:
+    folder = tmp_path_factory.mktemp("verified")
+    with verified_mirror(folder, signer, VERIFIED, [UNFETCHED]) as made:
+        yield made
+
+
 @pytest.fixture
-async def fleet(
-    make_settings: MakeSettings, put_release: PutRelease, fake: FakeGodev
-) -> AsyncIterator[Fleet]:
-    for version in (*VERIFIED, UNFETCHED):
-        put_release(version)
+async def fleet(mirror: VerifiedMirror, tmp_path: Path) -> AsyncIterator[Fleet]:
     clock = WallClock(utc_now())
-    async with AsyncExitStack() as stack:
-        services = await stack.enter_async_context(running(make_settings(), now=clock))
-        await services.releases.reader.refresh()
-        for version in VERIFIED:
-            await services.releases.ingestion.ensure(archive_name(version), forced=True)
-        yield Fleet(services, clock, fake)
+    async with running(mirror.copied(tmp_path), now=clock) as services:
+        yield Fleet(services, clock, mirror.fake)
