@@ -288,6 +288,16 @@ class LogRelay:
             raise UnknownError(f"no tree head of {self.name} is known")
         return head.note
 
+    async def need_head(self) -> None:
+        """Return once a tree head is kept; the log is asked only if there is none.
+
+        Raises:
+            UpstreamError: the log can't be asked, and no head is kept.
+            VerificationError: the log's head does not verify, and no head is kept.
+        """
+        if await self._head() is None:
+            await self._ask_latest()
+
     async def _ask_latest(self) -> None:
         """Have the newest head kept: the log is asked once for all, and not again for _HEAD_S.
 

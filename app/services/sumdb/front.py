@@ -98,6 +98,9 @@ class SumdbFront:
         text = path.decode("ascii")
         log, rest = self._log_in(caller, text)
         if rest == "supported":
+            if isinstance(log, LogRelay):
+                # Else `go` would stay with a log that can't answer, where GOPROXY has another way.
+                await log.need_head()
             return LogAnswer(b"", "token", fresh_s=_CHANGING_S)
         if rest.startswith("lookup/"):
             return await self._lookup(caller, log, rest.removeprefix("lookup/"))

@@ -159,6 +159,21 @@ def test_S45_a_log_that_is_away_is_still_supported_and_its_newest_head_told(
     own.log.start()
 
 
+def test_S45_go_leaves_a_proxy_whose_log_never_answered(
+    own: Relayed, warm: Warm, tmp_path: Path, make_go: MakeGo
+) -> None:
+    (one,) = many(1)
+    own.log.stop()
+    assert own.served.get(f"sumdb/{NAME}/supported").status in (502, 503)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    with FakeSumdb() as log, relaying(warm, folder, own.proxy, log) as other:
+        other.publish(one)
+        get(make_go(f"{own.url()}|{other.url()}", log.vkey), one)
+        assert log.lookups
+    own.log.start()
+
+
 @pytest.mark.parametrize("name", ["localhost.localdev/sumdb", "sum.fake.example:8443/y/z"])
 def test_S45_a_log_s_name_may_have_a_port_and_slashes(
     warm: Warm, tmp_path: Path, make_go: MakeGo, name: str
