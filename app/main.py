@@ -112,6 +112,7 @@ class Application:
             wrong_tokens,
             check_s=float(settings.fleet.check_s),
             random=Random().random,  # noqa: S311 (a jitter is no secret)
+            public_url=settings.public_url,
         )
         self._wrong_address = WrongAddress(shared.policies, settings.public_url)
         rates = AdminRates(limits.admin_token_rate, limits.admin_address_rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +131,9 @@ class Run:
             connection = self._servers(Identity(servers=servers, ca=self._options.ca))
             if not all(is_private_way(url) for url in servers):
                 raise UsageError("an enrolment token goes to https servers (and loopback) only")
-            granted, server_time = enroll(connection, token, self._options.name)
+            granted, server_time = enroll(
+                connection, token, self._options.name or socket.gethostname()[:100]
+            )
             connection.close()
             parse_vkey(granted.vkey)
             identity = replace(

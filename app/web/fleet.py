@@ -23,6 +23,7 @@ from app.core.errors import (
 from app.core.fleetmessages import MAX_BODY_BYTES, CheckIn, Enrolment, Report
 from app.core.noun import Noun, checked
 from app.services.fleet.checkins import Action, CheckAnswer, CheckIns
+from app.services.fleet.installscript import install_script
 from app.services.fleet.nodeprogram import FILENAME, node_program
 from app.services.fleet.nodes import NodeService
 from app.web.credentials import presented_token
@@ -43,7 +44,8 @@ from app.web.tenancy import Gateways
 
 PREFIX = b"/fleet/"
 _ROOT = PREFIX.decode()
-_FILES = (FILENAME, f"{FILENAME}.sha256")
+_SCRIPT = "install.sh"
+_FILES = (FILENAME, f"{FILENAME}.sha256", _SCRIPT)
 _JSON = b"application/json"
 _JITTER = 0.1
 _CHECK, _REPORT, _ENROL = "/fleet/v1/check", "/fleet/v1/report", "/fleet/v1/enroll"
@@ -61,6 +63,7 @@ class FleetApp:
     Args:
         check_s: seconds between two check-ins of a node, before the jitter.
         random: returns a number from 0 to 1, for the jitter.
+        public_url: scheme, host and port as nodes see them; None for the request's own.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class FleetApp:
         *,
         check_s: float,
         random: Callable[[], float],
+        public_url: str | None,
     ) -> None:
         self._nodes = nodes
         self._check_ins = check_ins
@@ -81,6 +85,7 @@ class FleetApp:
         self._wrong_tokens = wrong_tokens
         self._check_s = check_s
         self._random = random
+        self._public_url = public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -112,7 +117,7 @@ class FleetApp:
                 return await self._post(path, headers, body)
             if method not in ("GET", "HEAD"):
                 return plain(405, "only GET and HEAD are answered here", (b"allow", b"GET")), True
-            return await _file(path.removeprefix(_ROOT)), True
+            return await self._file(path.removeprefix(_ROOT), scope), True
         except _TooLargeError:
             line = f"a message has {MAX_BODY_BYTES} bytes at most"
             return plain(413, line, (b"connection", b"close")), True
@@ -167,6 +172,25 @@ class FleetApp:
             },
         )
 
+    async def _file(self, name: str, scope: Scope) -> Answer:
+        """Return the node program, its SHA-256, or the script that brings it.
+
+        Raises:
+            UnknownError: there is no file of that name.
+            BadInputError: the request's Host can't be a part of the script.
+        """
+        if name not in _FILES:
+            raise UnknownError(f"there is nothing of that name here; see /fleet/{FILENAME}")
+        if name == _SCRIPT:
+            host = _header(scope["headers"], b"host")
+            script = install_script(self._public_url or f"{scope['scheme']}://{host}")
+            # The text depends on the request: no cache keeps it for another one.
+            return body_answer(script.encode(), TEXT, NO_STORE)
+        program = await asyncio.to_thread(node_program)
+        if name == FILENAME:
+            return body_answer(program.content, b"application/octet-stream", LISTING)
+        return body_answer(program.sha256.encode(), TEXT, LISTING)
+
     def _unauthenticated(self, error: UnauthenticatedError, scope: Scope) -> Answer:
         peer = scope["client"][0] if scope.get("client") else ""
         try:
@@ -174,20 +198,6 @@ class FleetApp:
         except RateLimitedError as too_many:
             return error_answer(too_many)
         return plain(401, str(error), (b"www-authenticate", b'Bearer realm="moorage"'))
-
-
-async def _file(name: str) -> Answer:
-    """Return the node program, or its SHA-256.
-
-    Raises:
-        UnknownError: there is no file of that name.
-    """
-    if name not in _FILES:
-        raise UnknownError(f"there is nothing of that name here; see /fleet/{FILENAME}")
-    program = await asyncio.to_thread(node_program)
-    if name == FILENAME:
-        return body_answer(program.content, b"application/octet-stream", LISTING)
-    return body_answer(program.sha256.encode(), TEXT, LISTING)
 
 
 async def _body(headers: list[Header], receive: Receive) -> bytes:

@@ -274,6 +274,8 @@ class FakeFleet(FakeServer):
         document = json.loads(request.body)
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         if request.path == "/fleet/v1/enroll":
+            if not document["name"]:
+                return _refusal(400, "name: Value should have at least 1 item")
             if document["token"] != ENROLMENT:
                 return _refusal(401, "the enrolment token is not valid; ask for a new one")
             more = {"node": NODE, "token": TOKEN, "vkey": self.vkey, "channel": self.channel}

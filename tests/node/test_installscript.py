@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.errors import BadInputError
 from app.services.fleet.installscript import install_script
 from app.services.fleet.nodeprogram import node_program
 from tests.fakes.fleet import FakeFleet
@@ -92,5 +93,5 @@ def test_without_python_other_commands_say_what_is_missing(run):
 
 @pytest.mark.parametrize("url", ["", "https://x'; rm -rf /; '", "https://a b", 'https://"'])
 def test_a_servers_url_can_not_become_a_command(url: str):
-    with pytest.raises(ValueError, match="plain characters"):
+    with pytest.raises(BadInputError, match="plain characters"):
         install_script(url)

@@ -4,6 +4,8 @@ With Python it fetches the node program, checks its sum, and runs it with the ar
 Python it installs one release with curl, sha256sum and tar; then nothing checks the files later.
 """
 
+from app.core.errors import BadInputError
+
 _ALLOWED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/[]%")
 _SCRIPT = r"""#!/bin/sh
 # Brings a Go release to this machine. Usage, arguments as of `moorage-node install`:
@@ -139,8 +141,8 @@ def install_script(server_url: str) -> str:
             becomes part of the script: letters, digits and "-._~:/[]%" alone.
 
     Raises:
-        ValueError: server_url has another character.
+        BadInputError: server_url has another character.
     """
     if not server_url or set(server_url) - _ALLOWED:
-        raise ValueError("a server's URL in a script has none but plain characters")
+        raise BadInputError("a server's URL in a script has none but plain characters")
     return _SCRIPT.replace("@SERVER@", server_url.rstrip("/"))
