@@ -124,6 +124,10 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self.report = Report()
 
+    def v2_playbook_on_start(self, playbook):
+        """Begin a report for each playbook."""
+        self.report = Report()
+
     def v2_playbook_on_play_start(self, play):
         """Note a batch: Ansible announces the play anew for each."""
         variables = play.get_variable_manager().get_vars(play=play)
