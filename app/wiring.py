@@ -272,7 +272,7 @@ def build_fleet(shared: SharedServices, releases: ReleaseServices) -> FleetServi
     db, now, check_s = shared.db, shared.now, float(shared.settings.fleet.check_s)
     progress = Progress(revisions, check_s)
     view = FleetView(db, shared.watch, progress, now)
-    rollouts = RolloutService(db, revisions, progress, now)
+    rollouts = RolloutService(db, shared.watch, revisions, progress, now)
     return FleetServices(
         channels=ChannelService(db, manifests, revisions, now, rollouts.roll_back_open),
         revisions=revisions,
@@ -280,7 +280,7 @@ def build_fleet(shared: SharedServices, releases: ReleaseServices) -> FleetServi
         offered=ChannelReader(db, shared.watch),
         view=view,
         nodes=NodeService(db, view, manifests, now, check_s),
-        check_ins=CheckIns(db, view, progress, now),
+        check_ins=CheckIns(db, view, progress, now, shared.pause),
         rollouts=rollouts,
         webhooks=Webhooks(
             db,

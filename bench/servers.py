@@ -64,6 +64,13 @@ def cpu_s(pid: int) -> float:
     return own_s + sum(cpu_s(int(child)) for child in children)
 
 
+def rss_bytes(pid: int) -> int:
+    """Return the resident memory of a process and its descendants."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return pages * os.sysconf("SC_PAGE_SIZE") + sum(rss_bytes(int(child)) for child in children)
+
+
 @contextmanager
 def nginx(root: Path, folder: Path, workers: int) -> Iterator[Served]:
     """Serve root with nginx as its defaults for static files are; yield where."""

@@ -21,6 +21,7 @@ from app.settings import Settings
 from app.settings.sections import Network
 from app.wiring import build, migrate
 from bench.bigcontent import ChangingQueries, CrowdedZips, FirstLists, LongGoMods, LongLists
+from bench.fleet import FleetCheckIns, FleetRollout
 from bench.policychanges import ManyRules, PolicyChanges, PolicyLoop
 from bench.report import Disturbance, Result
 from bench.scenario import Scenario, Site
@@ -37,6 +38,8 @@ SCENARIOS: dict[str, type[Scenario]] = {
     "gomods": LongGoMods,
     "zips": CrowdedZips,
     "first": FirstLists,
+    "fleet": FleetCheckIns,
+    "rollout": FleetRollout,
 }
 
 _VICTIM = module("example.com/victim", "v1.0.0")

@@ -65,6 +65,8 @@ def _few_facts(facts: dict[str, str]) -> dict[str, str]:
 
 def _printable(text: str) -> str:
     """Return text as one printable line: what is shown to an admin draws nothing on a terminal."""
+    if text.isprintable():
+        return text.strip()
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 

@@ -78,7 +78,12 @@ def is_silent(
     seen_at: datetime | None, enrolled_at: datetime, now: datetime, interval_s: float
 ) -> bool:
     """Whether a node has not checked in for three intervals."""
-    return now - (seen_at or enrolled_at) > timedelta(seconds=SILENT_INTERVALS * interval_s)
+    return (seen_at or enrolled_at) < live_after(now, interval_s)
+
+
+def live_after(now: datetime, interval_s: float) -> datetime:
+    """Return the moment since which a node was heard of if it is not silent."""
+    return now - timedelta(seconds=SILENT_INTERVALS * interval_s)
 
 
 def state_of(node: Node, offered: str, now: datetime, interval_s: float) -> NodeState:

@@ -3,7 +3,7 @@
 A grant outside a rollout (`rollout_id` NULL) brings a node to its channel's current revision.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from sqlalchemy import ForeignKey, Index, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.rolloutstate import Outcome
-from app.db.base import Base
+from app.db.base import Base, table_of
 
 
 class GrantRow(Base):
@@ -143,10 +143,25 @@ class GrantTable:
             )
         )
 
-    def latest_of(self, rollout_id: str) -> Mapping[str, Grant]:
-        """Return the latest grant of a rollout for each node that has had one."""
-        query = select(GrantRow).where(GrantRow.rollout_id == rollout_id).order_by(GrantRow.number)
-        return {row.node_id: _grant(row) for row in self._session.execute(query).scalars()}
+    def outcomes(self, rollout_id: str) -> dict[str, tuple[Outcome, datetime]]:
+        """Return for each node the outcome of its latest grant of a rollout, and its time."""
+        grants = table_of(GrantRow)
+        query = (
+            select(grants.c.node_id, grants.c.outcome, grants.c.outcome_at)
+            .where(grants.c.rollout_id == rollout_id)
+            .order_by(grants.c.number)
+        )
+        return {node: (Outcome(outcome), at) for node, outcome, at in self._session.execute(query)}
+
+    def failures(self, rollout_id: str, limit: int) -> list[Grant]:
+        """Return the grants of a rollout that failed last, the newest first."""
+        query = (
+            select(GrantRow)
+            .where(GrantRow.rollout_id == rollout_id, GrantRow.outcome == Outcome.FAILED)
+            .order_by(GrantRow.outcome_at.desc(), GrantRow.number.desc())
+            .limit(limit)
+        )
+        return [_grant(row) for row in self._session.execute(query).scalars()]
 
     def of_node(self, node_id: str, limit: int) -> list[Grant]:
         """Return a node's grants, the newest first."""

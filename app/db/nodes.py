@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ForeignKey, Index, Select, bindparam, delete, func, select, tuple_, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -134,16 +134,18 @@ class SeenNode:
     clock_off_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The few fields of a node that a rollout counts; see `Node`."""
+class Standing(NamedTuple):
+    """What a rollout counts of a node.
+
+    Attributes:
+        is_live: it checked in after the moment that was asked for, or enrolled after it.
+    """
 
     id: str
     group: str
     current: str
-    held: str
-    enrolled_at: datetime
-    seen_at: datetime | None
+    is_held: bool
+    is_live: bool
 
 
 _OWN = tuple(name for name in Node.__slots__ if name != "grant")
@@ -204,10 +206,17 @@ class NodeTable:
             query = query.where(tuple_(NodeRow.name, NodeRow.id) > after)
         return self._nodes(query)
 
-    def standings(self, channel: str) -> list[Standing]:
-        """Return the nodes of a channel that are not retired, as a rollout counts them."""
+    def standings(self, channel: str, live_after: datetime) -> list[Standing]:
+        """Return the nodes of a channel that are not retired, as a rollout counts them.
+
+        Args:
+            channel: the channel's name.
+            live_after: a node that was not heard of since is not live.
+        """
+        # Each transaction that gives a grant reads all of them: no times, no objects of the ORM.
         nodes = table_of(NodeRow)
-        columns = [nodes.c[name] for name in Standing.__slots__]
+        is_live = func.coalesce(nodes.c.seen_at, nodes.c.enrolled_at) >= live_after
+        columns = (nodes.c.id, nodes.c.group, nodes.c.current, nodes.c.held != "", is_live)
         query = select(*columns).where(nodes.c.channel == channel, nodes.c.retired_at.is_(None))
         return [Standing(*row) for row in self._session.execute(query)]
 
@@ -219,6 +228,16 @@ class NodeTable:
         query = _nodes(NodeRow.sha256, NodeRow.changed).where(NodeRow.changed > changed)
         rows = self._session.execute(query).all()
         return [(row.sha256, _node(row), row.changed) for row in rows]
+
+    def brief_page(self, *, after: str, limit: int) -> list[Node]:
+        """Return nodes in the order of their ids, without facts and installed releases.
+
+        Args:
+            after: the last id of the page before; "" begins.
+            limit: how many at most.
+        """
+        query = _nodes(is_brief=True).where(NodeRow.id > after).order_by(NodeRow.id)
+        return [Node(**row) for row in self._session.execute(query.limit(limit)).mappings()]
 
     def _nodes(self, query: Select[Any]) -> list[Node]:
         return [_node(row) for row in self._session.execute(query)]
@@ -280,9 +299,10 @@ _DECIDED = (
 )
 
 
-def _nodes(*more: Any) -> Select[Any]:
+def _nodes(*more: Any, is_brief: bool = False) -> Select[Any]:
     """Return the query of all nodes, each with its grant that is out."""
-    columns = [getattr(NodeRow, name) for name in _OWN]
+    left_out = ("facts", "installed") if is_brief else ()
+    columns = [getattr(NodeRow, name) for name in _OWN if name not in left_out]
     grant = func.coalesce(GrantRow.id, "").label("grant")
     is_out = (GrantRow.node_id == NodeRow.id) & (GrantRow.outcome == Outcome.OUT)
     return select(*columns, grant, *more).outerjoin(GrantRow, is_out)

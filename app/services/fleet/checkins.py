@@ -7,6 +7,7 @@ process; the node says it again. Not here: HTTP (`web/fleet`), what a transactio
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +30,7 @@ from app.db.engine import Database
 from app.db.nodes import NodeEvent, SeenNode
 from app.services.authorization import secret_hash
 from app.services.changes import locked
-from app.services.clock import Now
+from app.services.clock import Now, Pause
 from app.services.fleet.progress import Answered, Asking, Gathered, Progress, Result, Written
 from app.services.fleet.view import NO_CHANNEL, ChannelView, FleetView
 
@@ -38,6 +39,9 @@ MAX_EVENTS = 10_000
 MAX_WAITING = 20_000
 """Check-ins and events in memory; beyond that a node is asked to come again."""
 _FULL_S = 5
+_PAUSE_SHARE = 3.0
+_MAX_PAUSE_S = 1.0
+"""Pause between two transactions that give grants: three times as long as the last one took."""
 _FAILURES = frozenset({Event.FAILED, Event.ROLLED_BACK})
 _log = logs.get("fleet")
 
@@ -79,8 +83,11 @@ class _Waiting:
 class CheckIns:
     """Answers nodes, and gathers what they say."""
 
-    def __init__(self, db: Database, view: FleetView, progress: Progress, now: Now) -> None:
+    def __init__(
+        self, db: Database, view: FleetView, progress: Progress, now: Now, pause: Pause
+    ) -> None:
         self._db = db
+        self._pause = pause
         self._view = view
         self._progress = progress
         self._now = now
@@ -233,6 +240,7 @@ class CheckIns:
         while self._waiting:
             group, self._waiting = self._waiting, []
             group = [one for one in group if not one.answer.done()]  # its client may be gone
+            began = time.monotonic()
             try:
                 written = await self._write([one.asking for one in group])
             except Exception as error:  # each of them gets the error as its answer
@@ -243,6 +251,8 @@ class CheckIns:
             for one in group:
                 if not one.answer.done():
                     one.answer.set_result(written.answers[one.asking.node])
+            # With thousands of nodes a transaction takes long: who comes now shares the next one.
+            await self._pause(min(_MAX_PAUSE_S, _PAUSE_SHARE * (time.monotonic() - began)))
 
     async def _write(self, asking: "list[Asking] | tuple[()]") -> Written:
         """Write what was gathered, and answer nodes, in one transaction."""

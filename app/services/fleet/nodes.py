@@ -345,14 +345,20 @@ class NodeService:
         """Return the number of nodes by channel and state, of those that are not retired."""
         loaded = await self._view.load()
         at = self._now()
-        counts: dict[tuple[str, str], int] = {}
-        nodes = await self._db.read(lambda s: NodeTable(s).page())
-        for node in nodes:
-            state = self._state(node, loaded.channels.get(node.channel), at).state
-            if state is not NodeState.RETIRED:
-                key = (node.channel, state)
-                counts[key] = counts.get(key, 0) + 1
-        return counts
+        states = [state for state in NodeState if state is not NodeState.RETIRED]
+        counts = {(channel, state.value): 0 for channel in loaded.channels for state in states}
+        after = ""
+        while True:
+            # In pieces: between two of them other threads get their turn.
+            page = await self._db.read(partial(_brief_page, after=after))
+            for node in page:
+                state = self._state(node, loaded.channels.get(node.channel), at).state
+                if state is not NodeState.RETIRED:
+                    key = (node.channel, state.value)
+                    counts[key] = counts.get(key, 0) + 1
+            if len(page) < _COUNTED_AT_ONCE:
+                return counts
+            after = page[-1].id
 
     def _state(self, node: Node, channel: ChannelView | None, at: datetime) -> SeenState:
         offered = (channel or NO_CHANNEL).offered_to(node.id)
@@ -389,6 +395,7 @@ class NodeService:
 
 
 _PAGE = 1000
+_COUNTED_AT_ONCE = 250
 
 
 def _page(
@@ -399,6 +406,10 @@ def _page(
     after: tuple[str, str] | None,
 ) -> list[Node]:
     return NodeTable(session).page(channel=channel, group=group, after=after, limit=_PAGE)
+
+
+def _brief_page(session: Session, *, after: str) -> list[Node]:
+    return NodeTable(session).brief_page(after=after, limit=_COUNTED_AT_ONCE)
 
 
 def _is_shown(seen: SeenState, state: NodeState | None) -> bool:

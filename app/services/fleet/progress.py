@@ -9,7 +9,7 @@ Not here: what is gathered in memory (`checkins`), operators' use cases (`rollou
 
 import json
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -34,6 +34,8 @@ SYSTEM = Principal("system")
 _FOLLOWING = RolloutPlan()
 """Limits of grants outside a rollout: how many are out at once, and how long."""
 
+_LOOKED_AT = 20
+"""Failures among which the trace id of a halt is looked for."""
 _ACTIONS = {
     RolloutState.PAUSED: "rollout.pause",
     RolloutState.HALTED: "rollout.halt",
@@ -94,12 +96,14 @@ class Written:
         rollouts: channel and audit action of each change of a rollout.
         results: channel and outcome of each grant that ended.
         granted: channel of each new grant.
+        participants: of each rollout that is still open, by its id, as its gates saw them.
     """
 
     rollouts: list[tuple[str, str]] = field(default_factory=list)
     results: list[tuple[str, str]] = field(default_factory=list)
     granted: list[str] = field(default_factory=list)
     answers: dict[str, Answered] = field(default_factory=dict)
+    participants: dict[str, list[Participant]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -195,10 +199,11 @@ class Progress:
     def participants(self, session: Session, rollout: Rollout, at: datetime) -> list[Participant]:
         """Return the nodes of a rollout's channel as the rollout counts them."""
         target = self.version_of(session, rollout)
-        grants = GrantTable(session).latest_of(rollout.id)
+        outcomes = GrantTable(session).outcomes(rollout.id)
+        live_after = fleetnode.live_after(at, self._interval_s)
         return [
-            _participant(standing, grants.get(standing.id), target, at, self._interval_s)
-            for standing in NodeTable(session).standings(rollout.channel)
+            _participant(standing, outcomes.get(standing.id), target)
+            for standing in NodeTable(session).standings(rollout.channel, live_after)
         ]
 
     def version_of(self, session: Session, rollout: Rollout) -> str:
@@ -260,9 +265,10 @@ class Progress:
             if rollout.state is not RolloutState.RUNNING:
                 continue
             participants = self.participants(session, rollout, at)
+            written.participants[rollout.id] = participants
             after = advanced(rollout, participants, at)
             if after != rollout:
-                trace = _last_trace(GrantTable(session).latest_of(rollout.id).values())
+                trace = _last_trace(session, rollout)
                 self._change(session, rollout, after, SYSTEM, at, written, trace=trace)
 
     def _change(
@@ -394,7 +400,9 @@ class _Giving:
         if rollout is None:
             return askers
         signed = self._signed(rollout.to_revision)
-        participants = self.progress.participants(self.session, rollout, self.at)
+        participants = self.written.participants.get(rollout.id)
+        if participants is None:
+            participants = self.progress.participants(self.session, rollout, self.at)
         tried = {p.node for p in participants if p.outcome is not None}
         target = signed.revision.current if signed else ""
         inside = [(one, node) for one, node in askers if one.current != target]
@@ -529,10 +537,10 @@ def _about(node: Node) -> dict[str, object]:
     return {"node": {"id": node.id, "name": node.name, "group": node.group, "held": node.held}}
 
 
-def _last_trace(grants: Iterable[Grant]) -> str:
+def _last_trace(session: Session, rollout: Rollout) -> str:
     """Return the trace id of the latest failure that has one."""
-    failed = [g for g in grants if g.outcome is Outcome.FAILED and g.trace]
-    return max(failed, key=lambda g: g.outcome_at).trace if failed else ""
+    failures = GrantTable(session).failures(rollout.id, _LOOKED_AT)
+    return next((grant.trace for grant in failures if grant.trace), "")
 
 
 def _is_current(signed: SignedRevision) -> bool:
@@ -540,14 +548,14 @@ def _is_current(signed: SignedRevision) -> bool:
 
 
 def _participant(
-    standing: Standing, grant: Grant | None, target: str, at: datetime, interval_s: float
+    standing: Standing, outcome: tuple[Outcome, datetime] | None, target: str
 ) -> Participant:
     return Participant(
         node=standing.id,
         group=standing.group,
-        is_live=not fleetnode.is_silent(standing.seen_at, standing.enrolled_at, at, interval_s),
-        is_held=bool(standing.held),
+        is_live=bool(standing.is_live),
+        is_held=bool(standing.is_held),
         needs_change=standing.current != target,
-        outcome=grant.outcome if grant else None,
-        outcome_at=grant.outcome_at if grant else None,
+        outcome=outcome[0] if outcome else None,
+        outcome_at=outcome[1] if outcome else None,
     )

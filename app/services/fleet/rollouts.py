@@ -2,14 +2,14 @@
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app.core.channel import Choice, RevisionState
 from app.core.errors import ConflictError, UnknownError
 from app.core.principal import Principal
 from app.core.rollout import Gate, Participant, Rollout, acted, gate_of, present_members
 from app.core.rolloutplan import RolloutPlan
-from app.core.rolloutstate import Outcome, RolloutAction
+from app.core.rolloutstate import RolloutAction
 from app.db.audit import AuditLog
 from app.db.engine import Database, Room, Session
 from app.db.generation import FLEET, bump_generation
@@ -23,9 +23,12 @@ from app.services.fleet.channels import channel_named
 from app.services.fleet.checkins import count
 from app.services.fleet.progress import Progress, Written, describe, tell
 from app.services.fleet.revisions import Revisions
+from app.services.generation import GenerationWatch
 
 _DENIALS = (RolloutAction.PAUSE, RolloutAction.HALT, RolloutAction.ROLL_BACK)
 _SHOWN_FAILURES = 20
+_LOOK_AGAIN = timedelta(seconds=5)
+"""Age at which the gates are looked at again without a change: soak times and grants end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,17 @@ class RolloutStatus:
 class RolloutService:
     """Use cases about rollouts."""
 
-    def __init__(self, db: Database, revisions: Revisions, progress: Progress, now: Now) -> None:
+    def __init__(
+        self,
+        db: Database,
+        watch: GenerationWatch,
+        revisions: Revisions,
+        progress: Progress,
+        now: Now,
+    ) -> None:
         self._db = db
+        self._watch = watch
+        self._looked: tuple[int, datetime] | None = None
         self._revisions = revisions
         self._progress = progress
         self._now = now
@@ -212,7 +224,12 @@ class RolloutService:
 
     async def step(self) -> None:
         """Move every open rollout on, and end grants whose time is over; the leader calls this."""
-        at = self._now()
+        at, generation = self._now(), self._watch.since(FLEET)
+        if self._looked is not None:
+            looked_generation, looked_at = self._looked
+            if generation == looked_generation and abs(at - looked_at) < _LOOK_AGAIN:
+                return
+        self._looked = (generation, at)
         if await self._db.read(lambda s: self._progress.is_due(s, at)):
             work = locked(lambda s: self._progress.advance(s, at))
             count(await self._db.write(work, room=Room.BELOW_FLOOR))
@@ -243,12 +260,9 @@ def _waiting(rollout: Rollout, participants: list[Participant]) -> int:
 
 def _failures(session: Session, rollout: Rollout) -> list[tuple[str, Grant]]:
     """Return the latest failures with the names of their nodes, the newest first."""
-    grants = GrantTable(session).latest_of(rollout.id).values()
-    failed = [grant for grant in grants if grant.outcome is Outcome.FAILED]
-    failed.sort(key=lambda grant: grant.outcome_at, reverse=True)
     nodes = NodeTable(session)
     return [
         (node.name, grant)
-        for grant in failed[:_SHOWN_FAILURES]
+        for grant in GrantTable(session).failures(rollout.id, _SHOWN_FAILURES)
         if (node := nodes.get(grant.node)) is not None
     ]
