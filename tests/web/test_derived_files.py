@@ -8,6 +8,9 @@ import zipfile
 
 import pytest
 
+from app.core.digest import Digest
+from tests.fakes.godev import FakeGodev
+from tests.services.bench import blob_path, flipped, spoil
 from tests.web.conftest import (
     PENDING,
     QUARANTINED,
@@ -18,6 +21,7 @@ from tests.web.conftest import (
     Put,
     StartSite,
 )
+from tests.web.wire import Got, until
 
 MIB = 1 << 20
 
@@ -113,6 +117,51 @@ async def test_asking_for_the_tree_ingests_the_archive(start_site: StartSite, pu
     got = await site.ask(f"/dl/{name}.tree")
     assert (got.status, got.complete) == (200, True)
     assert (await site.ask(f"/dl/{name}")).body == data
+
+
+@pytest.mark.parametrize("hot", [True, False])
+async def test_F90_a_damaged_tree_is_never_served_and_derived_anew(
+    start_site: StartSite, fake: FakeGodev, put: Put, hot: bool
+) -> None:
+    site = await start_site()
+    name, _ = put()
+    target = f"/dl/{name}.tree" if hot else f"/go/{name}.tree"
+    right = (await site.ask(f"/dl/{name}.tree")).body
+    path = blob_path(site.services, Digest.of(right))
+    spoil(path, flipped(right))
+    got = await site.ask(target)
+    assert (got.status, b"damaged" in got.body) == (503, True)
+
+    async def served() -> Got | None:
+        got = await site.ask(target)
+        assert (got.status, got.body) == (200, right) or got.status == 503
+        return got if got.status == 200 else None
+
+    await until(served)
+    assert path.read_bytes() == right
+    assert fake.hits[f"/go/{name}"] == 1
+
+
+async def test_the_zstd_form_is_served_as_soon_as_it_is_made(
+    start_site: StartSite, put: Put
+) -> None:
+    site = await start_site(releases={"zstd": {"level": 1, "niceness": 0}})
+    name, data = put(extra_bytes=2 << 20)
+    assert (await site.ask(f"/dl/{name}.zst")).status == 404  # and the archive comes in
+    assert (await site.ask(f"/dl/{name}")).body == data
+    await site.services.releases.zst.step()
+    await site.services.shared.watch.poll()
+    got = await site.ask(f"/dl/{name}.zst")
+    assert (got.status, got.header("content-type")) == (200, "application/zstd")
+    assert got.header("etag") == f'"{hashlib.sha256(got.body).hexdigest()}"'
+    assert got.header("cache-control") == "public, max-age=60"
+    part = await site.ask(f"/dl/{name}.zst", headers={"Range": f"bytes={MIB}-"})
+    assert (part.status, part.body) == (206, got.body[MIB:])
+    sums = await site.ask(f"/go/{name}.zst.chunks")
+    pieces = [got.body[start : start + MIB] for start in range(0, len(got.body), MIB)]
+    assert sums.body == b"".join(hashlib.sha256(piece).digest() for piece in pieces)
+    listing = (await site.ask("/dl/?mode=json&include=all")).text
+    assert ".zst" not in listing
 
 
 async def test_an_archive_that_may_not_be_had_has_no_tree(start_site: StartSite, put: Put) -> None:

@@ -22,6 +22,7 @@ from tests.web.conftest import Put, StartSite
 from tests.web.wire import Site, request, until
 
 ALL = "/dl/?mode=json&include=all"
+EXTRAS = ("", ".sha256", ".sha256sum", ".asc", ".tree", ".chunks")
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ async def test_a_hit_asks_no_database(
     """Cached content is served though the database is gone (invariant 8)."""
     name, data = put(extra_bytes=300_000)
     site = await start_site()
-    targets = [f"/dl/{name}{extra}" for extra in ("", ".sha256", ".sha256sum", ".asc")]
+    targets = [f"/dl/{name}{extra}" for extra in EXTRAS]
     targets += ["/dl/", ALL, "/dl/?mode=json", "/dl/SHA256SUMS", f"/go/{Digest.of(data)}"]
     for target in targets:
         await site.ask(target)

@@ -10,6 +10,7 @@ from app.core.channel import (
     Choice,
     Revision,
     RevisionState,
+    ZstdForm,
 )
 from app.core.errors import ConflictError, DeniedError, StaleRevisionError, UnknownError
 from app.core.principal import OPERATOR, Principal, Scope
@@ -21,6 +22,7 @@ from app.services.fleet.channels import channel_named
 from tests.nouns import a_tenant
 from tests.services.bench import audit_rows, run_sql
 from tests.services.fleet.conftest import UNFETCHED, Fleet
+from tests.services.releases.test_zstforms import Here, forms
 
 A, B, C = "go1.99.2", "go1.99.1", "go1.98.5"
 ACMES = Principal("token:1", frozenset({Scope.ADMIN}), "acme", "1")
@@ -154,6 +156,10 @@ async def test_the_manifest_says_what_the_revision_offers(fleet: Fleet) -> None:
     assert (file.sha256, file.size) == (record.sha256.hex, record.file.size_bytes)
     assert (file.os, file.arch, file.kind) == ("linux", "amd64", "archive")
     assert file.h1 == record.toolchain.h1
+    assert record.derived is not None
+    assert file.tree == record.derived.tree.sha256.hex
+    assert file.chunks == record.derived.chunks.sha256.hex
+    assert file.zst is None
     assert manifest.expires_at - manifest.issued_at == MANIFEST_LIFE
     assert manifest.issued_at == fleet.clock().replace(microsecond=0)
 
@@ -182,6 +188,18 @@ async def test_the_leader_signs_anew_when_the_files_change(fleet: Fleet) -> None
     )
     await fleet.services.fleet.manifests.step()
     assert (await fleet.manifest()).releases[0].files == ()
+
+
+async def test_the_leader_signs_anew_when_a_zstd_form_is_made(fleet: Fleet) -> None:
+    await fleet.channel("stable", A)
+    await forms(fleet.services, Here()).step()
+    await fleet.services.fleet.manifests.step()
+    [file] = (await fleet.manifest()).releases[0].files
+    record = await fleet.services.releases.ingestion.ensure(file.filename)
+    assert record.derived is not None
+    zst = record.derived.zst
+    assert zst is not None
+    assert file.zst == ZstdForm(zst.size_bytes, zst.sha256.hex, zst.chunks.sha256.hex)
 
 
 async def test_a_clock_that_was_set_back_gets_a_manifest_of_its_time(fleet: Fleet) -> None:

@@ -15,14 +15,17 @@ from app.core.releasefile import FileState
 from app.core.tree import read_tree, render_tree
 from app.db.blobs import Blobs
 from app.services.assembly import Services
+from app.services.clock import utc_now
 from app.services.fsck import FsckProblem
 from app.storage.local import LocalBlobStore
-from tests.conftest import MakeServices, PutRelease
+from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.archives import archive_name, go_archive, source_name, src_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
+from tests.installation import running
 from tests.services.bench import (
     NAME,
+    WallClock,
     assert_sound,
     audited,
     blob_path,
@@ -267,6 +270,23 @@ async def test_a_damaged_derived_file_is_found_and_derived_anew(
     assert fake.hits == {}  # nothing was asked of upstream
     assert (await record_of(services)).derived == derived
     await assert_sound(services)
+
+
+async def test_the_scrub_finds_a_damaged_tree_too(
+    make_settings: MakeSettings, put_release: PutRelease
+) -> None:
+    put_release()
+    clock = WallClock(utc_now())
+    async with running(make_settings(), now=clock) as services:
+        derived = await ingested(services)
+        path = blob_path(services, derived.tree.sha256)
+        right = path.read_bytes()
+        spoil(path, flipped(right))
+        clock.advance(days=31)
+        assert await services.upkeep.scrub.step() == 1
+        assert await services.upkeep.repair.heal(derived.tree.sha256) is None
+        assert path.read_bytes() == right
+        await assert_sound(services)
 
 
 async def test_where_the_archive_is_damaged_too_both_come_back(
