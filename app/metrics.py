@@ -63,6 +63,7 @@ class _Meters:
     free_bytes: "Gauge"
     notes: "Gauge"
     refusing_logs: "Gauge"
+    manifests_expire_at: "Gauge"
     nodes: "Gauge"
     node_events: "Counter"
     grants: "Counter"
@@ -136,6 +137,10 @@ def _meters() -> _Meters:
             buckets=_INGESTION_BUCKETS_S,
         ),
         refreshes=counter("moorage_index_refresh", "Reads of the release index.", "outcome"),
+        manifests_expire_at=gauge(
+            "moorage_channel_manifests_expiry_timestamp_seconds",
+            "When the first manifest of a channel expires, Unix time.",
+        ),
         refreshed_at=gauge(_REFRESHED_AT, "When the release index was last read, Unix time."),
         skipped=counter(
             "moorage_index_skipped", "Entries and keys of the index not understood.", "key"
@@ -270,6 +275,11 @@ def set_index_refreshed(at_s: float) -> None:
     An age set by a process would stop growing when the process hangs, and raise no alarm.
     """
     _meters().refreshed_at.set(at_s)
+
+
+def set_manifests_expiry(at_s: float) -> None:
+    """Set when the first manifest of a channel expires, Unix time; infinite without channels."""
+    _meters().manifests_expire_at.set(at_s)
 
 
 def count_index_conflict() -> None:

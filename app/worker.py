@@ -128,8 +128,9 @@ class Worker:
             _every(_WEBHOOKS_S, services.fleet.webhooks.step),
             _every(_NODES_S, self._count_nodes),
             _every(_TIDY_S, services.fleet.nodes.tidy),
-            # Loading the catalog sets the gauges.
+            # Loading the catalog and the channels sets the gauges.
             _every(_METRICS_S, services.releases.catalog.current),
+            _every(_METRICS_S, services.fleet.offered.current),
         ]
         if releases.sync_s:
             jobs = services.upkeep.jobs

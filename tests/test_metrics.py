@@ -21,6 +21,7 @@ CONTRACT = {
     "moorage_upstream_request_seconds": ("histogram", set()),
     "moorage_upstream_breaker_open": ("gauge", {"origin"}),
     "moorage_releases_files": ("gauge", {"state"}),
+    "moorage_channel_manifests_expiry_timestamp_seconds": ("gauge", set()),
     "moorage_release_ingestions": ("counter", {"outcome"}),
     "moorage_release_ingestion_seconds": ("histogram", set()),
     "moorage_index_refresh": ("counter", {"outcome"}),

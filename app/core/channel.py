@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from app.core import goversion
 from app.core.errors import BadInputError
@@ -40,6 +40,7 @@ _MAX_TITLE_CHARS = 200
 MAX_REASON_CHARS = 500
 _MAX_TENANTS = 1000
 _MAX_RELEASE_CHARS = 40
+T = TypeVar("T")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -352,11 +353,11 @@ def _written(file: ManifestFile) -> dict[str, Any]:
 
 def _read(body: Mapping[str, Any]) -> Manifest:
     return Manifest(
-        channel=body["channel"],
-        revision=body["revision"],
-        current=body["current"],
+        channel=_typed(body["channel"], str),
+        revision=_typed(body["revision"], int),
+        current=_typed(body["current"], str),
         releases=tuple(
-            ManifestRelease(r["version"], tuple(_read_file(f) for f in r["files"]))
+            ManifestRelease(_typed(r["version"], str), tuple(_read_file(f) for f in r["files"]))
             for r in body["releases"]
         ),
         issued_at=_read_time(body["issued_at"]),
@@ -366,8 +367,19 @@ def _read(body: Mapping[str, Any]) -> Manifest:
 
 def _read_file(facts: Mapping[str, Any]) -> ManifestFile:
     rest = {name: value for name, value in facts.items() if name != "zst"}
-    zst = ZstdForm(**facts["zst"]) if "zst" in facts else None
-    return ManifestFile(**rest, zst=zst)
+    zst = ZstdForm(**_of_types(facts["zst"])) if "zst" in facts else None
+    return ManifestFile(**_of_types(rest), zst=zst)
+
+
+def _of_types(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts of which the size is a whole number, and all others are texts."""
+    return {name: _typed(value, int if name == "size" else str) for name, value in facts.items()}
+
+
+def _typed(value: Any, kind: type[T]) -> T:
+    if type(value) is not kind:  # a bool is an int to isinstance
+        raise TypeError(f"{value!r:.40} is no {kind.__name__}")
+    return value
 
 
 def _read_time(text: str) -> datetime:

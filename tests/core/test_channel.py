@@ -100,6 +100,10 @@ TEXT = manifest_text(a_manifest())
         TEXT.replace('"revision":7', '"revision":7,"revision":7'),
         TEXT.replace('"kind":"archive",', ""),
         TEXT.replace('"kind":', '"more":1,"kind":'),
+        TEXT.replace(":7,", ':"7",'),
+        TEXT.replace(":7}", ":true}"),
+        TEXT.replace('"go1.23.1"', "1"),
+        TEXT.replace('"amd64"', "null"),
         TEXT.replace("2026-12-11", "2026-13-11"),
         TEXT.replace("15Z", "15+00:00"),
         TEXT.replace("go1.23.1", "go1.23.\\u0031"),
@@ -112,6 +116,18 @@ TEXT = manifest_text(a_manifest())
 def test_a_text_that_is_not_exactly_a_manifest_is_refused(text: str) -> None:
     with pytest.raises(BadInputError, match="malformed manifest"):
         parse_manifest(text)
+
+
+def test_a_flipped_character_is_refused_or_another_manifest() -> None:
+    original = parse_manifest(TEXT)
+    for place, character in enumerate(TEXT):
+        flipped = TEXT[:place] + chr(ord(character) ^ 1) + TEXT[place + 1 :]
+        try:
+            read = parse_manifest(flipped)
+        except BadInputError:
+            continue
+        times = (read.issued_at, read.expires_at) != (original.issued_at, original.expires_at)
+        assert read != original or times
 
 
 def test_no_truncated_text_is_a_manifest() -> None:

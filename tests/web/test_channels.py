@@ -74,7 +74,11 @@ async def test_a_channel_shows_its_own_files_and_no_others(site: Site) -> None:
     names = [row.partition("  ")[2] for row in sums.splitlines()]
     assert names == [archive_name(B), archive_name(C)]
     assert (await text(site, "VERSION")).startswith(f"{B}\n")
-    assert A not in await text(site, "go.git/info/refs")
+    refs = await text(site, "go.git/info/refs")
+    history = await text(site, "HEAD/internal/history/release.go")
+    assert A not in refs
+    assert A.removeprefix("go") not in history
+    assert B in refs
 
 
 async def test_every_link_of_the_page_stays_in_the_channel(site: Site) -> None:

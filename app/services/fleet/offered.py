@@ -1,9 +1,11 @@
 """Channels as requests see them: in memory for one generation, without a query between changes."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from app.core.channel import RecordedChannel, RevisionState, newest_first
+from app import metrics
+from app.core.channel import MANIFEST_LIFE, RecordedChannel, RevisionState, newest_first
 from app.db.channels import ChannelTable, SignedRevision
 from app.db.engine import Database, Session
 from app.db.generation import current_generation
@@ -70,4 +72,7 @@ def _load(session: Session, _before: OfferedChannels | None) -> OfferedChannels:
             current=of_state.get(RevisionState.CURRENT),
             candidate=of_state.get(RevisionState.CANDIDATE),
         )
+    signed = (one.current.signed_at for one in by_name.values() if one.current is not None)
+    expiry = (at + MANIFEST_LIFE for at in signed if at is not None)
+    metrics.set_manifests_expiry(min((at.timestamp() for at in expiry), default=math.inf))
     return OfferedChannels(generation, by_name)

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from app.core.channel import Channel
 from app.core.effect import Effect
+from app.core.principal import OPERATOR
 from app.services.assembly import Services
 from tests.e2e.gocommand import Go
 from tests.e2e.modules.served import add_route, add_rule, add_tenant
@@ -27,12 +29,13 @@ from tests.fakes.godev import FakeGodev
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import go_mod_of, module
 from tests.fakes.sumdb import FakeSumdb
+from tests.nouns import a_tenant
 
 RELEASES = ("go1.96.0", "go1.98.0", "go1.98.7", "go1.99.1", "go1.99.2", "go1.100rc1")
 DARWIN = "go1.99.3"  # of which there is nothing for linux
 RELEASED = "2026-08-28T17:01:22Z"
 AT = "golang.org/toolchain/@v"
-OPEN, RULED, NARROW = "acme", "ruled", "narrow"
+OPEN, RULED, NARROW, FOLLOWING = "acme", "ruled", "narrow", "following"
 
 
 def go_script(version: str) -> bytes:
@@ -66,6 +69,7 @@ class Mirrored:
 @pytest.fixture(scope="module")
 def mirrored(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
     vkeys: dict[str, str] = {}
+    follows: dict[str, Any] = {"toolchains": "lts", "anonymous_read": True}
 
     async def arrange(services: Services) -> None:
         for name in (OPEN, RULED, NARROW):
@@ -73,6 +77,9 @@ def mirrored(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
             await add_tenant(services, name, catch_all=False, default=default)
             await add_route(services, name, "example.com", proxy.url)
             vkeys[name] = (await services.sumdb.logs.create(name)).vkey
+        await services.fleet.channels.create(Channel(name="lts"), OPERATOR)
+        await services.tenants.tenants.create(a_tenant(FOLLOWING, **follows), OPERATOR)
+        vkeys[FOLLOWING] = (await services.sumdb.logs.create(FOLLOWING)).vkey
         rule = {"reason": "only what is supported"}
         await add_rule(services, RULED, Effect.DENY, "golang.org/toolchain", "<go1.99", **rule)
         await add_rule(services, RULED, Effect.DENY, "golang.org/toolchain", "go1.99.2")
@@ -234,6 +241,25 @@ def test_S60_go_get_sees_what_the_rules_allow(switching: MakeSwitching) -> None:
     denied = switching("auto", RULED).run("get", "go@1.98.0")
     assert "403 Forbidden" in denied.err
     assert "only what is supported; use go1.99.1: GOTOOLCHAIN=go1.99.1" in denied.err
+
+
+def test_a_channel_says_which_toolchains_there_are(
+    mirrored: Mirrored, switching: MakeSwitching, warm: Warm
+) -> None:
+    served = mirrored.relayed.served
+    refused = switching("go1.98.7", FOLLOWING).run("version")
+    assert "channel lts has no revision yet; ask an admin" in refused.err
+    for command in (("releases", "sync", "go1.98.7"), ("channel", "set", "lts", "go1.98.7")):
+        assert warm.run(served.site, *command).code == 0
+    wait_until(lambda: served.get(f"{AT}/list", FOLLOWING).status == 200, "the revision")
+    assert mirrored.listed(FOLLOWING) == ["v0.0.1-go1.98.7.linux-amd64"]
+    assert switching("go1.98.7", FOLLOWING).out("version") == "go1.98.7 ran: version"
+    refused = switching("go1.99.1", FOLLOWING).run("version")
+    assert refused.code == 1
+    assert "is not offered by channel lts; use go1.98.7: GOTOOLCHAIN=go1.98.7" in refused.err
+    lookup = "lookup/golang.org/toolchain@v0.0.1-go1.99.1.linux-amd64"
+    name = mirrored.vkeys[FOLLOWING].partition("+")[0]
+    assert served.get(f"sumdb/{name}/{lookup}", FOLLOWING).status == 403
 
 
 def test_S59_the_go_line_of_a_module_switches(switching: MakeSwitching) -> None:

@@ -20,7 +20,7 @@ from app.db.engine import Session
 from app.services.changes import locked
 from app.services.fleet.channels import channel_named
 from tests.nouns import a_tenant
-from tests.services.bench import audit_rows, run_sql
+from tests.services.bench import audit_rows, count_of, run_sql
 from tests.services.fleet.conftest import UNFETCHED, Fleet
 from tests.services.releases.test_zstforms import Here, forms
 
@@ -162,6 +162,8 @@ async def test_the_manifest_says_what_the_revision_offers(fleet: Fleet) -> None:
     assert file.zst is None
     assert manifest.expires_at - manifest.issued_at == MANIFEST_LIFE
     assert manifest.issued_at == fleet.clock().replace(microsecond=0)
+    shown = count_of("moorage_channel_manifests_expiry_timestamp_seconds")
+    assert abs(shown - manifest.expires_at.timestamp()) < 1
 
 
 async def test_the_leader_signs_anew_after_a_day(fleet: Fleet) -> None:
