@@ -46,9 +46,10 @@ def main(argv: list[str]) -> int:
     try:
         return int(getattr(run, _METHODS.get(options.command, options.command))())
     except NodeError as error:
-        output.warn(str(error))
+        output.warn(f"{error} (trace {error.trace})" if error.trace else str(error))
         if options.json:
-            output.result({"result": "failed", "stage": error.stage, "reason": str(error)}, [])
+            value = {"result": "failed", "stage": error.stage, "reason": str(error)}
+            output.result({**value, "trace": error.trace}, [])
         return error.exit_code
     except OSError as error:
         output.warn(str(disk_error(error, "go on")))

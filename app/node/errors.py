@@ -23,10 +23,12 @@ class NodeError(Exception):
 
     Attributes:
         stage: what failed, in the words of a report: "downloaded", "verified", "tested", ….
+        trace: trace id under which the server knows the failure; "" if it does not.
     """
 
     exit_code = FAILED
     stage = "verified"
+    trace = ""
 
 
 class NetworkError(NodeError):

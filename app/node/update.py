@@ -76,6 +76,7 @@ def update(
         try:
             done = _obey(layout, make_servers, identity, state, seconds, wishes, order, reporter)
         except NodeError as error:
+            error.trace = order.trace
             _remember(layout, order, failure=error)
             reporter.tell("failed", error.stage, str(error))
             raise
