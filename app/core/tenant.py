@@ -6,6 +6,7 @@ Not here: its rules (`acl`), and what a name may be (`tenantname`).
 from collections.abc import Iterable
 from typing import Annotated
 
+from app.core.channel import ChannelName
 from app.core.effect import Effect
 from app.core.noun import (
     AfterValidator,
@@ -35,7 +36,6 @@ def _each_once(hosts: Iterable[str]) -> tuple[str, ...]:
 
 
 _Limit = Annotated[StrictInt, Field(ge=1, le=MAX_LIMIT)] | None
-_Channel = Annotated[str, Field(max_length=63)]
 _Name = Annotated[str, Field(max_length=63), AfterValidator(passes(check_tenant_name))]
 _Host = Annotated[str, Field(max_length=253), AfterValidator(passes(check_host))]
 _PrivateHost = Annotated[
@@ -79,7 +79,7 @@ class TenantSettings(Noun):
     enabled: StrictBool = True
     hosts: _Hosts = ()
     private_hosts: _PrivateHosts = ()
-    toolchains: _Channel | None = None
+    toolchains: ChannelName | None = None
     limits: TenantLimits = TenantLimits()
 
 

@@ -250,6 +250,8 @@ async def test_a_tenant_names_its_channel_by_the_api_and_in_a_document(site: Sit
     await ok(site, "POST", "/tenants", {"name": "acme", "toolchains": "stable"})
     status, why = await refused(site, "PATCH", "/tenants/acme", {"toolchains": "none"})
     assert (status, why) == (404, "there is no channel 'none'; see `moorage channel list`")
+    status, why = await refused(site, "PATCH", "/tenants/acme", {"toolchains": "a\0b"})
+    assert (status, "can't be a channel's name" in why) == (400, True)
     assert (await ok(site, "PATCH", "/tenants/acme", {"toolchains": None}))["toolchains"] is None
     document = {"tenants": {"acme": {"toolchains": "stable"}}}
     changes = (await ok(site, "POST", "/apply", {"document": document}))["changes"]

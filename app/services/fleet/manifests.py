@@ -22,6 +22,7 @@ from app.core.channel import (
 )
 from app.core.derived import Zst
 from app.core.errors import BadInputError, UnknownError
+from app.core.gorelease import ReleaseFileKind
 from app.core.note import parse_note, sign
 from app.core.notekey import SEED_BYTES, Signer, generate, parse_skey
 from app.core.principal import Principal
@@ -128,11 +129,15 @@ class Manifests:
         bump_generation(session, [CHANNELS])
 
     def _manifest(self, session: Session, revision: Revision) -> Manifest:
-        """Return a revision with the files that are verified now; nothing says yet how long."""
+        """Return a revision with the files that are verified now; nothing says yet how long.
+
+        An archive without its tree and chunks is left out: a node could not check it.
+        """
         versions = revision.versions
         files: dict[str, list[ManifestFile]] = {version: [] for version in versions}
         for record in ReleaseTable(session).of_versions(versions):
-            if self._policy.serves(record):
+            is_archive = record.file.kind is ReleaseFileKind.ARCHIVE
+            if self._policy.serves(record) and (record.derived is not None or not is_archive):
                 files[record.file.version].append(_manifest_file(record))
         return Manifest(
             channel=revision.channel,

@@ -17,6 +17,9 @@ from app.core.principal import OPERATOR, Principal, Scope
 from app.core.tenant import TenantSettings
 from app.db.channels import ChannelTable
 from app.db.engine import Session
+from app.node.errors import RefusedError
+from app.node.manifest import open_manifest
+from app.node.note import parse_vkey as node_key
 from app.services.changes import locked
 from app.services.fleet.channels import channel_named
 from tests.nouns import a_tenant
@@ -202,6 +205,39 @@ async def test_the_leader_signs_anew_when_a_zstd_form_is_made(fleet: Fleet) -> N
     zst = record.derived.zst
     assert zst is not None
     assert file.zst == ZstdForm(zst.size_bytes, zst.sha256.hex, zst.chunks.sha256.hex)
+
+
+async def test_an_archive_without_tree_and_chunks_is_left_out(fleet: Fleet) -> None:
+    """An earlier version ingested it: nodes get it once the leader has made up for that."""
+    await fleet.channel("stable", A)
+    complete = await fleet.manifest()
+    await run_sql(fleet.services, "DELETE FROM derived_files")
+    await fleet.services.fleet.manifests.step()
+    assert (await fleet.manifest()).releases[0].files == ()
+    await fleet.services.releases.derived.step()
+    await fleet.services.fleet.manifests.step()
+    assert await fleet.manifest() == complete
+
+
+async def test_the_node_program_takes_what_either_key_has_signed(fleet: Fleet) -> None:
+    await fleet.channel("stable", A)
+    manifests = fleet.services.fleet.manifests
+    keys = [await manifests.key(), await manifests.new_key(OPERATOR)]
+    now = fleet.clock().timestamp()
+
+    async def opened(vkey: str) -> str:
+        signed = (await fleet.offered()).current
+        assert signed is not None
+        key = node_key(vkey)
+        return open_manifest(
+            signed.manifest, key, channel="stable", seen_revision=1, now=now
+        ).current
+
+    assert [await opened(key.vkey) for key in keys] == [A, A]
+    await manifests.new_key(OPERATOR)
+    assert await opened(keys[1].vkey) == A
+    with pytest.raises(RefusedError, match="is not signed by the pinned key"):
+        await opened(keys[0].vkey)
 
 
 async def test_a_clock_that_was_set_back_gets_a_manifest_of_its_time(fleet: Fleet) -> None:
