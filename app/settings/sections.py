@@ -104,7 +104,7 @@ class Zstd(Section):
             ge=1,
             le=19,
             description="Level of zstd. 19 makes the smallest files, takes one to two minutes of"
-            " one core for an archive, and 230 MiB of memory meanwhile; 9 takes 5 seconds.",
+            " one core for an archive, and 130 MiB of memory meanwhile; 9 takes 5 seconds.",
         ),
     ] = 19
     niceness: Annotated[

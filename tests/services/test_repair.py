@@ -284,13 +284,14 @@ async def test_everything_at_once_is_found_and_progress_is_told(
         deep=True, repair=False, progress=lambda done, of: steps.append((done, of))
     )
     assert sorted(f.problem for f in report.findings) == ["damaged", "missing", "orphan"]
-    assert (report.clean, report.deep, report.checked) == (False, True, 4)
-    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    # Two documents of the index, two archives, and the tree and the sums of each.
+    assert (report.clean, report.deep, report.checked) == (False, True, 8)
+    assert steps == [(n, 8) for n in range(1, 9)]
 
 
 async def test_a_sound_store_is_clean(bench: Bench) -> None:
     report = await bench.services.upkeep.fsck.run(deep=True, repair=True)
-    assert (report.clean, report.findings, report.checked) == (True, (), 2)
+    assert (report.clean, report.findings, report.checked) == (True, (), 4)
 
 
 # Scrub: the same in the background, a little at a time.
