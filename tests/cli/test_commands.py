@@ -343,7 +343,7 @@ def test_fsck_ends_with_1_for_damage_and_repairs_it(
 ) -> None:
     put_release()
     assert warm.run(site, "releases", "sync").code == 0
-    assert warm.run(site, "fsck", "--deep").out == "clean: 2 blobs, all hashed\n"
+    assert warm.run(site, "fsck", "--deep").out == "clean: 4 blobs, all hashed\n"
     shown = warm.run(site, "releases", "show", VERIFIED, "--json").json
     blob = site.data_dir / "blobs" / shown["sha256"][:2] / shown["sha256"]
     whole = blob.read_bytes()
