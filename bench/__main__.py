@@ -1,6 +1,7 @@
 """`python -m bench [NAME [SCENARIO …]] [--rounds N] [--seconds S] [--json]`: run benchmarks.
 
-Only `victim` takes scenarios. `peers` runs where it is named: most of its rows are of `modules`.
+Only `victim` takes scenarios. `peers` and `ansible` run where they are named: most rows of `peers`
+are of `modules`, and `ansible` takes as many minutes as it has turns, or more.
 `node` runs where it is named, too: it needs the real archive.
 """
 
@@ -8,11 +9,11 @@ import argparse
 import json
 import sys
 
-from bench import downloads, modules, node, peers, sumdb, victim
+from bench import ansible, downloads, modules, node, peers, sumdb, victim
 from bench.report import Result, render
 
 BENCHMARKS = {"downloads": downloads.run, "modules": modules.run, "sumdb": sumdb.run}
-_PEERS, _VICTIM, _NODE = "peers", "victim", "node"
+_PEERS, _VICTIM, _NODE, _ANSIBLE = "peers", "victim", "node", "ansible"
 
 
 def main() -> None:
@@ -21,12 +22,13 @@ def main() -> None:
     parser.add_argument(
         "name",
         nargs="?",
-        choices=sorted([*BENCHMARKS, _NODE, _PEERS, _VICTIM]),
+        choices=sorted([*BENCHMARKS, _ANSIBLE, _NODE, _PEERS, _VICTIM]),
         help="default: all",
     )
     parser.add_argument("scenario", nargs="*", help="what runs beside the victim; default: all")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each server (5)")
     parser.add_argument("--seconds", type=int, default=5, help="length of one turn (5)")
+    parser.add_argument("--hosts", type=int, default=ansible.HOSTS, help="of `ansible` (500)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
     results: list[Result] = []
@@ -37,6 +39,8 @@ def main() -> None:
         results += peers.run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _NODE:
         results += node.run(rounds=asked.rounds, seconds=asked.seconds)
+    if asked.name == _ANSIBLE:
+        results += ansible.run(rounds=asked.rounds, hosts=asked.hosts)
     if asked.name in (None, _VICTIM):
         results += victim.run(rounds=asked.rounds, seconds=asked.seconds, scenarios=asked.scenario)
     if asked.json:
