@@ -76,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     bring.add_argument("--smoke", choices=("full", "version", "none"), default="full")
     bring.add_argument("--keep", type=int, default=KEPT, metavar="N", help="snapshots to keep (3)")
     bring.add_argument("--link", default="", metavar="PATH", help="also a link, as /usr/local/go")
+    bring.add_argument(
+        "--gpg", type=Path, default=None, metavar="KEYRING", help="keys that signed the .tar.gz"
+    )
     pin = argparse.ArgumentParser(add_help=False)
     pin.add_argument("--vkey", default="", help="pin this key: only its manifests count")
     pin.add_argument("--channel", default="", help="the channel to follow")
@@ -378,6 +381,7 @@ class Run:
             form=getattr(options, "form", "auto"),
             smoke=getattr(options, "smoke", "none"),
             keep=getattr(options, "keep", KEPT),
+            gpg=getattr(options, "gpg", None),
             progress=self._output.progress,
         )
 

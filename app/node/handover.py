@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 class AbandonedError(Exception):
-    """The reader gave up; the writer stops."""
+    """The queue was given up: nobody reads any more."""
 
 
 class Handover(Generic[Item]):
@@ -43,10 +43,13 @@ class Handover(Generic[Item]):
 
         Raises:
             BaseException: the writer's failure.
+            AbandonedError: somebody gave the queue up.
         """
         with self._changed:
-            while not self._items and not self._is_ended:
+            while not self._items and not self._is_ended and not self._is_abandoned:
                 self._changed.wait()
+            if self._is_abandoned:
+                raise AbandonedError
             if self._items:
                 item = self._items.popleft()
                 self._changed.notify_all()

@@ -9,8 +9,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
+from .decompress import TAR_GZ
 from .durable import sync_folder
-from .errors import SmokeTestError, UsageError, disk_error
+from .errors import RefusedError, SmokeTestError, UsageError, disk_error
 from .goversion import this_platform
 from .hooks import AFTER, BEFORE, run_hooks
 from .layout import Layout
@@ -22,12 +23,14 @@ from .snapshot import (
     Record,
     prune,
     read_record,
+    read_tree,
     switch,
     write_record,
     write_snapshot_files,
     write_stamps,
 )
 from .transfer import Seconds, describe_form, staging, transfer
+from .tree import parse_tree
 from .verify import DEFAULT, verify
 
 if TYPE_CHECKING:
@@ -93,12 +96,10 @@ def install(
         NodeError: a step failed; what was current before still is.
     """
     previous = layout.current_version()
-    record = read_record(layout, offer.version)
+    record = _known(layout, make_servers, offer)
     form, repaired = "", 0
-    if record is None or record.tree != offer.file.tree:
-        form = wishes.form if wishes.gpg is None else "tar.gz"
-        form = offer.form(form)
-        record = _bring(layout, make_servers, offer, seconds, wishes, form)
+    if record is None:
+        record, form = _bring(layout, make_servers, offer, seconds, wishes)
     elif verify(layout, record, DEFAULT):
         drift = repair(layout, record, make_servers, offer, seconds, form=wishes.form)
         repaired = len(drift)
@@ -116,15 +117,39 @@ def install(
     )
 
 
+def _known(layout: Layout, make_servers: ServersMaker, offer: Offer) -> Record | None:
+    """Return the record of the snapshot that the offer is about; None if there is none.
+
+    A damaged record or tree of a snapshot that was made here is written anew, as the offer says.
+    """
+    try:
+        record = read_record(layout, offer.version)
+        if record is None or record.tree != offer.file.tree:
+            return None
+        read_tree(layout, record)
+    except RefusedError:
+        servers = make_servers()
+        try:
+            raw = offer.small_file(servers, ".tree", offer.file.tree)
+        finally:
+            servers.close()
+        parse_tree(raw)
+        record = _record_of(offer)
+        write_snapshot_files(layout, record, raw)
+    return record
+
+
 def _bring(
     layout: Layout,
     make_servers: ServersMaker,
     offer: Offer,
     seconds: Seconds,
     wishes: Wishes,
-    form: str,
-) -> Record:
-    """Make the snapshot; until the rename at the end nobody sees anything of it."""
+) -> tuple[Record, str]:
+    """Make the snapshot and return its record, and the form that was fetched.
+
+    Until the rename at the end nobody sees anything of it.
+    """
     final = layout.snapshot(offer.version)
     if final.exists() or final.is_symlink():
         raise UsageError(
@@ -133,6 +158,7 @@ def _bring(
     servers = make_servers()
     try:
         raw = offer.small_file(servers, ".tree", offer.file.tree)
+        form = offer.form_at(servers, TAR_GZ if wishes.gpg else wishes.form)
         with staging(layout) as folder:
             unpacked = transfer(
                 servers,
@@ -141,6 +167,7 @@ def _bring(
                 folder,
                 seconds,
                 form=form,
+                gpg=wishes.gpg,
                 progress=wishes.progress,
             )
             # Crash: a staging folder, which the next run removes.
@@ -158,7 +185,7 @@ def _bring(
                 raise disk_error(error, "rename") from error
     finally:
         servers.close()
-    return record
+    return record, form
 
 
 def _record_of(offer: Offer) -> Record:

@@ -19,10 +19,20 @@ if TYPE_CHECKING:
 def locked(layout: Layout) -> Iterator[None]:
     """Hold the root's lock, and remove what a killed run left.
 
+    Inside, the umask is 022: what the root's owner installs, other users may read and run.
+
     Raises:
         NotNowError: another run holds the lock.
         DiskError: the root can't be written.
     """
+    umask = os.umask(0o022)
+    try:
+        yield from _held(layout)
+    finally:
+        os.umask(umask)
+
+
+def _held(layout: Layout) -> Iterator[None]:
     layout.make()
     try:
         descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -77,6 +77,25 @@ class Offer:
             raise RefusedError("this machine can't read .zst: no zstd program, no Python 3.14")
         return ZST
 
+    def form_at(self, servers: Servers, chosen: str = "auto") -> str:
+        """Return the form to fetch, after a look whether the `.zst` is the promised one.
+
+        A server may have made the `.zst` anew, with other bytes: "auto" then takes TAR_GZ.
+
+        Raises:
+            RefusedError: ZST was asked for, and the server or this machine has none.
+            NetworkError: ZST was asked for, and no server gave its sums.
+        """
+        form = self.form(chosen)
+        if form == ZST and self.file.zst is not None:
+            try:
+                self.small_file(servers, ".zst.chunks", self.file.zst.chunks)
+            except (RefusedError, NetworkError):
+                if chosen == ZST:
+                    raise
+                return TAR_GZ
+        return form
+
     def pieces(self, servers: Servers, form: str) -> Iterator[bytes]:
         """Yield the archive's checked pieces in one of its forms.
 

@@ -72,7 +72,7 @@ def repair(
             with staging(layout) as fresh, contextlib.closing(make_servers()) as servers:
                 transfer(
                     servers, offer, tree, fresh, seconds,
-                    form=offer.form(form), only=needed, progress=progress,
+                    form=offer.form_at(servers, form), only=needed, progress=progress,
                 )  # fmt: skip
                 _place(folder, tree, needed, fresh)
         else:

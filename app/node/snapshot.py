@@ -116,7 +116,7 @@ def read_record(layout: Layout, version: str) -> Record | None:
         return Record(**fields) if fields else None
     except TypeError as error:
         raise RefusedError(
-            f"the record of {version} is of another form; install {version} again"
+            f"{layout.record(version, 'json')} is of another form; install {version} again"
         ) from error
     except OSError as error:
         raise disk_error(error, "read") from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Callable
 from .decompress import ZST, tar_bytes, zstd_way
 from .durable import sync_below
 from .errors import disk_error
+from .gpg import signed_pieces
 from .layout import Layout, remove
 from .tree import Tree, parse_tree
 from .unpack import Unpacked, check_space, unpack
@@ -68,6 +69,7 @@ def transfer(
     *,
     form: str,
     only: frozenset[str] | None = None,
+    gpg: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Unpacked:
     """Make the release's files in folder, durably, each of them checked.
@@ -80,6 +82,7 @@ def transfer(
         seconds: of the stages.
         form: of `decompress`.
         only: paths to make; None for all.
+        gpg: keys of which one must have signed the `.tar.gz`; nothing is unpacked before.
         progress: called with (bytes done, bytes of all files).
 
     Raises:
@@ -88,6 +91,9 @@ def transfer(
         DiskError: the file system refused.
     """
     pieces = offer.pieces(servers, form)
+    if gpg is not None:
+        signature = servers.get(f"{offer.base}{offer.file.filename}.asc")
+        pieces = signed_pieces(pieces, signature, gpg, folder)
     with tar_bytes(pieces, form) as source:
         if isinstance(tree, bytes):
             tree = parse_tree(tree)

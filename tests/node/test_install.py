@@ -1,8 +1,11 @@
 """Install, verify, repair, roll back: what the program does when everybody is honest."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.fakes.fleet import FakeFleet, has_zstd
+from tests.fakes.signer import Signer
 from tests.node.conftest import V1, V2, V3, V4, Node
 
 needs_zstd = pytest.mark.skipif(not has_zstd(), reason="the zstd program is not installed")
@@ -30,6 +33,32 @@ def test_an_installation_by_manifest_has_the_archives_files(
 
 def test_the_form_is_tar_gz_where_the_server_has_no_zst(node: Node):
     assert node.install(V1).value["form"] == "tar.gz"
+
+
+@needs_zstd
+def test_a_zst_that_was_made_anew_is_passed_over(node: Node, fleet: FakeFleet):
+    fleet.put_release(V2, zst=True)
+    fleet.set_file(V2, ".zst.chunks", b"0" * 32)
+    assert node.install(V2, "--form", "zst").code == 1
+    assert node.install(V2).value["form"] == "tar.gz"
+    node.path("VERSION", V2).unlink()
+    assert node.run("repair").code == 0
+
+
+def test_the_archives_own_signature_counts_on_wish(
+    node: Node, fleet: FakeFleet, signer: Signer, tmp_path: Path
+):
+    keyring, other = tmp_path / "keys.asc", tmp_path / "other.asc"
+    keyring.write_bytes(signer.export)
+    other.write_text("no keys")
+    archive = fleet.answer_bytes(V1)
+    fleet.extra[fleet.path(V1, ".asc")] = signer.sign(archive + b"!")
+    assert "has signed the archive" in node.install(V1, "--gpg", str(keyring)).stderr
+    fleet.extra[fleet.path(V1, ".asc")] = signer.sign(archive)
+    assert node.install(V1, "--gpg", str(other)).code == 2
+    assert node.current is None
+    assert node.install(V1, "--gpg", str(keyring)).value["form"] == "tar.gz"
+    assert node.is_clean(V1)
 
 
 def test_a_second_installation_changes_nothing(node: Node, fleet: FakeFleet):
