@@ -242,6 +242,13 @@ class NodeTable:
     def _nodes(self, query: Select[Any]) -> list[Node]:
         return [_node(row) for row in self._session.execute(query)]
 
+    def newest_seen(self, channel: str, *, most: int) -> int:
+        """Return the highest revision that a node of a channel has seen, up to most; 0 for none."""
+        query = select(func.max(NodeRow.seen_revision)).where(
+            NodeRow.channel == channel, NodeRow.seen_revision <= most
+        )
+        return self._session.execute(query).scalar() or 0
+
     def see(self, seen: Collection[SeenNode]) -> None:
         """Record check-ins; a node that is not recorded or retired is passed over."""
         if not seen:

@@ -178,7 +178,10 @@ class ChannelDoor:
         if secret_hash(presented) not in policy.tokens:
             policy = await self._policies.looked_up()  # perhaps it was made a moment ago
         principal = principal_of(token_of(policy, presented, self._now()))
-        is_admitted = principal.tenant is None or offered.channel.admits(principal.tenant)
+        is_admitted = principal.tenant is None or (
+            offered.channel.admits(principal.tenant)
+            and policy.tenants[principal.tenant].tenant.enabled
+        )
         if not is_admitted or not principal.has(Scope.READ):
             raise DeniedError(f"this token is not one that reads channel {name}")
 

@@ -234,6 +234,8 @@ async def test_a_limited_channel_wants_a_token_of_its_tenants(site: Site) -> Non
             line(await site.ask(ROOT + name, headers=bearer(betas)), 403)
             assert (await site.ask(ROOT + name, headers=bearer("moor_x"))).status == 401
     assert (await site.ask(ROOT + "current", headers=bearer(site.secret))).status == 200
+    await changed(site, "PATCH", "/tenants/acme", {"enabled": False})
+    assert (await site.ask(ROOT + "current", headers=bearer(acmes))).status == 403
     await changed(site, "PATCH", "/channels/stable", {"tenants": None})
     assert (await site.ask(ROOT + "current")).status == 200
 

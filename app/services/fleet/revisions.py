@@ -16,10 +16,13 @@ from app.db.audit import AuditLog
 from app.db.channels import ChannelTable
 from app.db.engine import Session
 from app.db.generation import CHANNELS, bump_generation
+from app.db.nodes import NodeTable
 from app.db.releases import ReleaseTable
 from app.db.tenants import TenantTable
 from app.services.fleet.manifests import Manifests
 from app.services.releases.policy import IngestionPolicy
+
+_MOST_JUMP = 1000
 
 
 class Revisions:
@@ -66,7 +69,7 @@ class Revisions:
         revision = Revision(
             **dict(choice),
             channel=channel.name,
-            revision=ChannelTable(session).newest_number(channel.id) + 1,
+            revision=_next_number(session, channel),
             state=state,
             restores=restores,
             actor=who.actor,
@@ -181,6 +184,16 @@ def _not_verified(version: str, files: list[FileRecord]) -> str:
         f"{version} is not verified here ({why}); run `moorage releases sync {version}`, "
         "then set the channel again"
     )
+
+
+def _next_number(session: Session, channel: RecordedChannel) -> int:
+    """Return the number of a channel's next revision: above all that its nodes have seen.
+
+    After an older database was restored, nodes have seen numbers that are not recorded, and refuse
+    lower ones. The jump is bounded, so that a node that lies can't use the numbers up.
+    """
+    newest = ChannelTable(session).newest_number(channel.id)
+    return max(newest, NodeTable(session).newest_seen(channel.name, most=newest + _MOST_JUMP)) + 1
 
 
 def _candidate(session: Session, channel: RecordedChannel) -> Revision:

@@ -125,6 +125,23 @@ async def test_a_channel_that_is_made_again_goes_on_with_its_numbers(fleet: Flee
     assert (await set_to(fleet, C)).revision == 3
 
 
+@pytest.mark.parametrize(("seen", "number"), [(0, 2), (1, 2), (7, 8), (1001, 1002), (1002, 2)])
+async def test_a_revision_is_above_all_that_nodes_have_seen(
+    fleet: Fleet, seen: int, number: int
+) -> None:
+    """An older database was restored; a node that lies can't use the numbers up."""
+    await fleet.channel("stable", B)
+    columns = (
+        'id, sha256, name, channel, "group", enrolled_at, facts, current, installed, '
+        "seen_revision, is_drifted, clock_off_s, failures, failure, held, changed"
+    )
+    values = (
+        f"'n', 's', 'n', 'stable', 'g', '2026-11-27', '{{}}', '', '', {seen}, 0, 0, 0, '', '', 0"
+    )
+    await run_sql(fleet.services, f"INSERT INTO nodes ({columns}) VALUES ({values})")
+    assert (await set_to(fleet, A)).revision == number
+
+
 async def test_who_looked_at_an_older_state_is_refused(fleet: Fleet) -> None:
     await fleet.channel("stable", B)
     channels = fleet.services.fleet.channels
