@@ -21,7 +21,7 @@ from app.core.channel import (
     parse_manifest,
 )
 from app.core.derived import Zst
-from app.core.errors import BadInputError, UnknownError
+from app.core.errors import BadInputError, StorageError, UnknownError
 from app.core.gorelease import ReleaseFileKind
 from app.core.note import parse_note, sign
 from app.core.notekey import SEED_BYTES, Signer, generate, parse_skey
@@ -152,10 +152,17 @@ class Manifests:
         )
 
     def _signers(self, session: Session) -> list[Signer]:
-        return [
-            parse_skey(self._box.open(key.seed, _seal_place(key.vkey)))
-            for key in FleetKeys(session).newest(_SIGNERS)
-        ]
+        newest, *earlier = FleetKeys(session).newest(_SIGNERS)
+        signers = [self._signer(newest)]
+        for key in earlier:
+            try:
+                signers.append(self._signer(key))
+            except StorageError as error:  # keys/secrets.key is lost; a new key can do without it
+                _log.error("the key before can't sign along", vkey=key.vkey, error=str(error))
+        return signers
+
+    def _signer(self, key: FleetKey) -> Signer:
+        return parse_skey(self._box.open(key.seed, _seal_place(key.vkey)))
 
     def _add_key(self, session: Session, actor: str, at: datetime) -> None:
         name = f"moorage-fleet-{database_uid(session)[:8]}"

@@ -12,7 +12,13 @@ from app.core.channel import (
     RevisionState,
     ZstdForm,
 )
-from app.core.errors import ConflictError, DeniedError, StaleRevisionError, UnknownError
+from app.core.errors import (
+    ConflictError,
+    DeniedError,
+    StaleRevisionError,
+    StorageError,
+    UnknownError,
+)
 from app.core.principal import OPERATOR, Principal, Scope
 from app.core.tenant import TenantSettings
 from app.db.channels import ChannelTable
@@ -255,6 +261,16 @@ async def test_the_node_program_takes_what_either_key_has_signed(fleet: Fleet) -
     assert await opened(keys[1].vkey) == A
     with pytest.raises(RefusedError, match="is not signed by the pinned key"):
         await opened(keys[0].vkey)
+
+
+async def test_a_new_key_signs_where_the_one_before_cannot_be_opened_any_more(fleet: Fleet) -> None:
+    """As after a restore without keys/secrets.key."""
+    await fleet.channel("stable", A)
+    await run_sql(fleet.services, "UPDATE fleet_keys SET seed = x'01'")
+    with pytest.raises(StorageError):
+        await fleet.services.fleet.channels.set("stable", Choice(current=B), OPERATOR)
+    await fleet.services.fleet.manifests.new_key(OPERATOR)
+    assert (await fleet.manifest()).current == A
 
 
 async def test_a_clock_that_was_set_back_gets_a_manifest_of_its_time(fleet: Fleet) -> None:
