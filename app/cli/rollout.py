@@ -13,7 +13,6 @@ from app.cli.fleet_text import rollout_line, rollout_status, rollouts
 from app.cli.output import Exit, complain, emit
 from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all
 from app.core.errors import BadInputError
-from app.core.rolloutplan import parse_steps
 
 rollout = typer.Typer(
     name="rollout", help="Bringing a release to nodes in steps.", no_args_is_help=True
@@ -39,6 +38,8 @@ def plan_of(text: str) -> dict[str, Any]:
     if text == "default":
         return {}
     if not text.endswith(".json"):
+        from app.core.rolloutplan import parse_steps
+
         return {"steps": [step.model_dump(exclude_none=True) for step in parse_steps(text)]}
     try:
         plan = json.loads(Path(text).read_text())
