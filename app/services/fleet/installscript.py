@@ -11,7 +11,7 @@ _SCRIPT = r"""#!/bin/sh
 # Brings a Go release to this machine. Usage, arguments as of `moorage-node install`:
 #
 #   curl -fsS @SERVER@/fleet/install.sh | sh -s -- install go1.23.1
-#   curl -fsS @SERVER@/fleet/install.sh | sh -s -- enroll < enrolment-token
+#   curl -fsS @SERVER@/fleet/install.sh | sh -s -- enroll --token-file token
 #
 # MOORAGE_ROOT says where to (default: /opt/go as root, else ~/.local/share/moorage/go), and
 # MOORAGE_BIN where the program goes (/usr/local/bin as root, else ~/.local/bin).
