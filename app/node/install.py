@@ -6,7 +6,7 @@ Everything here runs under the root's lock.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable
 
 from .decompress import TAR_GZ
@@ -121,6 +121,8 @@ def _known(layout: Layout, make_servers: ServersMaker, offer: Offer) -> Record |
     """Return the record of the snapshot that the offer is about; None if there is none.
 
     A damaged record or tree of a snapshot that was made here is written anew, as the offer says.
+    A record of the same tree takes over what a manifest says: who signed it, and what the `.zst` is
+    now.
     """
     try:
         record = read_record(layout, offer.version)
@@ -136,7 +138,18 @@ def _known(layout: Layout, make_servers: ServersMaker, offer: Offer) -> Record |
         parse_tree(raw)
         record = _record_of(offer)
         write_snapshot_files(layout, record, raw)
-    return record
+        return record
+    if not offer.key:
+        return record
+    signed = replace(
+        _record_of(offer),
+        installed_at=record.installed_at,
+        current_at=record.current_at,
+        is_good=record.is_good,
+    )
+    if signed != record:
+        write_record(layout, signed)
+    return signed
 
 
 def _bring(
@@ -237,15 +250,11 @@ def put_into_use(layout: Layout, record: Record, seconds: Seconds, wishes: Wishe
 def _mark_bad(layout: Layout, record: Record) -> None:
     # A snapshot that is current already stays what it is: it worked before.
     if layout.current_version() != record.version and record.is_good:
-        write_record(layout, _with_good(record, is_good=False))
-
-
-def _with_good(record: Record, *, is_good: bool) -> Record:
-    return Record(**{**record.__dict__, "is_good": is_good})
+        write_record(layout, replace(record, is_good=False))
 
 
 def _take_back(layout: Layout, record: Record, previous: str | None) -> None:
-    write_record(layout, _with_good(record, is_good=False))
+    write_record(layout, replace(record, is_good=False))
     before = read_record(layout, previous) if previous else None
     if before is not None and previous != record.version:
         switch(layout, before, now=time.time())

@@ -19,6 +19,15 @@ def test_an_installation_without_a_key_checks_the_sums_of_dl(node: Node, fleet: 
     assert node.is_clean(V1)
 
 
+def test_a_release_that_came_without_a_key_takes_over_the_signature(node: Node, fleet: FakeFleet):
+    node.run("install", V1, "--server", fleet.base_url)
+    assert node.run("list").value["snapshots"][0]["key"] == ""
+    assert node.install(V1).value["result"] == "unchanged"
+    [snapshot] = node.run("list").value["snapshots"]
+    assert snapshot["key"] == fleet.signer.verifier.key_id
+    assert (snapshot["channel"], snapshot["revision"]) == ("stable", 1)
+
+
 @pytest.mark.parametrize("form", [pytest.param("zst", marks=needs_zstd), "tar.gz"])
 def test_an_installation_by_manifest_has_the_archives_files(
     node: Node, fleet: FakeFleet, form: str
