@@ -104,6 +104,11 @@ def test_a_group_is_a_step_and_later_steps_contain_it() -> None:
     assert members("r", parse_steps("canary, 30%"), participants) == {IDS[7], *IDS[:2]}
 
 
+def test_a_node_with_a_grant_stays_in_its_step_when_it_moves_to_another_group() -> None:
+    moved = [*nodes("s", 1, group="web"), Participant(node="ffffffffffffffff", group="canary")]
+    assert members("r", parse_steps("canary"), moved) == {IDS[0], "ffffffffffffffff"}
+
+
 @pytest.mark.parametrize(
     ("outcomes", "step", "gate"),
     [
@@ -438,6 +443,10 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(data=st.data(), is_held=st.booleans())
     def hold_or_release(self, data: st.DataObject, *, is_held: bool) -> None:
         data.draw(st.sampled_from(list(self.machines.values()))).is_held = is_held
+
+    @rule(data=st.data(), group=st.sampled_from(["canary", "web"]))
+    def move(self, data: st.DataObject, group: str) -> None:
+        data.draw(st.sampled_from(list(self.machines.values()))).group = group
 
     @rule()
     def stop_or_start_the_server(self) -> None:

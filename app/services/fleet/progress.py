@@ -373,8 +373,8 @@ class _Giving:
                 self._say(node, f"it failed; it may try again at {until:%H:%M:%S} UTC")
             else:
                 others.append((one, node))
-        left = len(grants.out(self.channel.name))
-        others = self._by_rollout(rollout, others, left)
+        out = grants.count_out().get(self.channel.name, 0)
+        others = self._by_rollout(rollout, others, out)
         self._by_following(others)
 
     def _settles(self, one: Asking, grant: Grant, rollout: Rollout | None) -> bool:
@@ -423,7 +423,7 @@ class _Giving:
     def _by_following(self, askers: list[tuple[Asking, Node]]) -> None:
         """Give grants for the channel's current revision to nodes that don't run it."""
         signed = next((r for r in self.revisions if _is_current(r)), None)
-        out = len(GrantTable(self.session).out(self.channel.name))
+        out = GrantTable(self.session).count_out().get(self.channel.name, 0)
         for one, node in askers:
             if signed is None or not signed.manifest:
                 self._say(node, f"channel {self.channel.name} offers nothing yet")

@@ -15,6 +15,7 @@ from app.services.fleet.rollouts import RolloutStatus
 from tests.services.bench import audit_rows, count_of
 from tests.services.fleet.conftest import VERIFIED, Fleet
 from tests.services.fleet.herd import TRACE, TRACEPARENT, Machine, enrol, settle
+from tests.statements import watched
 
 NEW, OLD = VERIFIED[0], VERIFIED[1]
 STEPS = "1/0, 30%/0, 100%/0"
@@ -217,6 +218,30 @@ async def test_a_new_node_gets_the_current_release_while_a_rollout_runs(fleet: F
     answer = await late.update()
     assert answer.action is Action.UPDATE
     assert late.current in (OLD, NEW)
+
+
+async def test_a_step_takes_the_nodes_that_are_heard_of(fleet: Fleet) -> None:
+    machines = await begin(fleet, 4)
+    fleet.clock.advance(seconds=181)
+    await machines[2].check()
+    await settle(fleet.services)
+    await start(fleet, "1/600, 100%/0")
+    await round_of(fleet, [machines[2], *machines])
+    assert [m.current == NEW for m in machines] == [False, False, True, False]
+
+
+async def test_what_is_looked_for_each_second_is_found_by_an_index(fleet: Fleet) -> None:
+    await begin(fleet, 1)
+    await start(fleet, "100%/0")
+    fleet.clock.advance(seconds=10)
+    with watched(fleet.services.shared.db) as seen:
+        await fleet.services.fleet.rollouts.step()
+        await fleet.services.fleet.check_ins.flush()
+        await fleet.services.fleet.view.load()
+    scans = seen.scans(fleet.services.shared.db)
+    # Channels, rollouts and webhooks are few; of grants and events there are ever more.
+    whole = [s for s in scans if s.startswith(("SCAN node_grants:", "SCAN node_events:"))]
+    assert whole == []
 
 
 async def test_a_channel_has_one_rollout_at_a_time(fleet: Fleet) -> None:
