@@ -24,6 +24,9 @@ from .offer import Offer, offer_of_manifest, offer_of_record, offer_of_sums
 from .output import Output
 from .repair import repair
 from .rollback import roll_back
+from .run import add_parsers, run_command, sandbox_command
+from .sandbox import Sandbox, uninstall_sandbox
+from .service import add_parser, service_command, uninstall_service
 from .snapshot import KEPT, Record, point_link, prune, read_record, records, remove_snapshot
 from .state import Identity, read_identity, read_state, write_identity, write_state
 from .transfer import Seconds
@@ -111,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     command("list", "list the snapshots")
     one = command("prune", "remove old snapshots")
     one.add_argument("--keep", type=int, default=KEPT, metavar="N", help="snapshots to keep (3)")
-    command("uninstall", "remove all snapshots, the links and the state")
+    add_parsers(command)
+    add_parser(command, network, bring)
+    command("uninstall", "remove service, sandbox, all snapshots, the links and the state")
     return parser
 
 
@@ -124,6 +129,7 @@ class Run:
         self._layout = Layout((options.root or default_root()).absolute())
         self._seconds = Seconds()
         self._started = time.perf_counter()
+        self._next_check_s = 0.0
 
     # Commands, each named as on the command line.
 
@@ -174,6 +180,7 @@ class Run:
                 self._wishes(),
             )
             self._link(identity)
+        self._next_check_s = done.next_check_s
         self._warn(done.warning)
         more = {"reason": done.reason, "next_check_s": done.next_check_s, "trace": done.trace}
         return self._installed(done.installation, more)
@@ -306,18 +313,45 @@ class Run:
         self._output.result({"removed": removed}, [f"removed {version}" for version in removed])
         return DONE
 
+    def sandbox(self) -> int:
+        """Set up, look at or remove the sandbox of this user."""
+        return sandbox_command(self._options, self._layout, self._output)
+
+    def run(self) -> int:
+        """Run a command in the sandbox."""
+        return run_command(self._options, self._output)
+
+    def service(self) -> int:
+        """Install, remove or be the service that updates this node."""
+
+        def update() -> tuple[int, float]:
+            self._next_check_s = 0.0
+            try:
+                code = self.update()
+            except NodeError as error:
+                self._output.warn(str(error))
+                code = error.exit_code
+            return code, self._next_check_s
+
+        return service_command(self._options, self._layout, self._output, update)
+
     def uninstall(self) -> int:
-        """Remove all snapshots, the links and the state."""
+        """Remove service, sandbox, all snapshots, the links and the state."""
+        removed = [
+            *uninstall_service(self._layout, any_root=False),
+            *uninstall_sandbox(Sandbox(Path.home()), self._layout.root),
+        ]
         with locked(self._layout):
             identity = self._identity()
-            removed = [record.version for record in records(self._layout)]
+            snapshots = [record.version for record in records(self._layout)]
             link = Path(identity.link) if identity.link else None
             for path in (link, self._layout.current):
                 if path is not None and path.is_symlink():
                     path.unlink()
-            for version in removed:
+            for version in snapshots:
                 remove_snapshot(self._layout, version)
             remove(self._layout.state_folder)
+        removed += snapshots
         self._output.result({"removed": removed}, [f"removed {version}" for version in removed])
         return DONE
 

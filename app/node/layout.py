@@ -22,7 +22,7 @@ from .errors import disk_error
 from .goversion import is_version
 
 STAGING = ".staging-"
-_STATE = ".moorage"
+STATE = ".moorage"
 
 
 def default_root() -> Path:
@@ -38,7 +38,7 @@ class Layout:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.current = root / "current"
-        self.state_folder = root / _STATE
+        self.state_folder = root / STATE
         self.records = self.state_folder / "snapshots"
         self.lock = self.state_folder / "lock"
         self.node_file = self.state_folder / "node.json"
