@@ -29,6 +29,7 @@ def run(collections: Path, *command: str, folder: Path) -> subprocess.CompletedP
         [str(bin_folder / command[0]), *command[1:]],
         cwd=collections / PLACE,
         env=environment,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
@@ -63,7 +64,16 @@ def test_its_version_is_moorages(collections: Path) -> None:
 
 
 def test_its_own_tests_pass(collections: Path, tmp_path: Path) -> None:
-    options = ("-q", "-p", "no:schemathesis", "-p", "no:cacheprovider", "--rootdir", ".")
+    options = (
+        "-q",
+        "-p",
+        "no:schemathesis",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        ".",
+        "--timeout=200",
+    )
     done = run(collections, "pytest", *options, "tests/unit", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 

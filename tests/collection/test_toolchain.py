@@ -81,8 +81,14 @@ def drift(host: Host) -> None:
     (host.root / V1 / "extra").touch()
 
 
-def newer(host: Host) -> None:
-    host.publish(V2)
+def damaged_record(host: Host) -> None:
+    host.signed()
+    (host.root / f".moorage/snapshots/{V1}.json").write_text("{")
+
+
+def damaged_tree(host: Host) -> None:
+    host.signed()
+    (host.root / f".moorage/snapshots/{V1}.tree").write_text("")
 
 
 def three(host: Host) -> None:
@@ -105,6 +111,8 @@ SCENARIOS: dict[str, tuple[Callable[[Host], object] | None, dict[str, Any]]] = {
     "a newer release, and one kept": (lambda host: (host.signed(), host.publish(V2)), {"keep": 1}),
     "an older release that is there": (lambda host: (host.signed(), three(host)), {"version": V1}),
     "after drift": (lambda host: (host.signed(), drift(host)), {}),
+    "after damage to the record": (damaged_record, {}),
+    "after damage to the tree": (damaged_tree, {}),
     "from another server": (lambda host: host.signed(), {"servers": ("ANOTHER",)}),
     "verified and mended": (
         lambda host: (host.signed(), drift(host)),

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from .moorage_node.cli import main
-from .moorage_node.errors import DONE, DRIFT, NodeError, UsageError
+from .moorage_node.errors import DONE, DRIFT, NodeError, RefusedError, UsageError
 from .moorage_node.fetch import Limits, Servers, parse_rate
-from .moorage_node.goversion import parse_platform, parse_version, this_platform
+from .moorage_node.goversion import is_version, parse_platform, parse_version, this_platform
 from .moorage_node.layout import Layout, default_root
 from .moorage_node.lock import locked
 from .moorage_node.manifest import Manifest, open_manifest
@@ -85,6 +85,7 @@ class Request:
     form: str = "auto"
     smoke: str = "full"
     keep: int = 3
+    gpg: str = ""
     limit: str = ""
     idle_s: float = 30.0
     deadline_s: float = 1800.0
@@ -154,9 +155,23 @@ class Toolchain:
         identity = read_identity(self._layout)
         return {
             "current": self._layout.current_version(),
-            "installed": sorted(record.version for record in records(self._layout)),
+            "installed": self._installed(),
             **self._settings(identity, has_link=self._has_link(identity)),
         }
+
+    def _installed(self) -> list[str]:
+        """Return the snapshots; one whose record is damaged is named as such."""
+        try:
+            names = [path.name for path in self._layout.root.iterdir() if is_version(path.name)]
+        except FileNotFoundError:
+            return []
+        return [shown for name in sorted(names) if (shown := self._shown(name))]
+
+    def _shown(self, version: str) -> str:
+        try:
+            return version if read_record(self._layout, version) else ""
+        except RefusedError:
+            return f"{version} (its record is damaged)"
 
     def _settings(self, identity: Identity, *, has_link: bool) -> dict[str, Any]:
         return {
@@ -184,10 +199,9 @@ class Toolchain:
                     "say a version, or a channel and the vkey of the key that signs it"
                 )
             version = manifest.current
-        record = read_record(self._layout, version)
-        drift = verify(self._layout, record, DEFAULT) if record else Drift()
-        before["differs"] = _paths(drift)
-        is_in_use = bool(record and record.is_good and before["current"] == version and not drift)
+        record, differs = self._known(version)
+        before["differs"] = differs
+        is_in_use = bool(record and record.is_good and before["current"] == version and not differs)
         foreseen = {
             "current": version,
             "installed": before["installed"] if is_in_use else self._kept_with(version),
@@ -197,11 +211,19 @@ class Toolchain:
         if before == foreseen and self._is_settled(record, identity, manifest):
             return Outcome(before, foreseen, {"result": "unchanged"})
         if self._request.is_check:
-            self._check_offer(identity, manifest, version, record)
+            self._check_offer(identity, manifest, version, record, is_damaged=bool(differs))
             return Outcome(before, foreseen, {"result": "foreseen"})
         value = self._command("install", version, *self._network(), *self._bring(), *self._pin())
         facts = {name: value[name] for name in ("result", "form", "pruned", "seconds")}
         return Outcome(before, {**self.look(), "differs": []}, facts)
+
+    def _known(self, version: str) -> tuple[Record | None, list[str]]:
+        """Return a snapshot's record, None without a good one, and how the snapshot differs."""
+        try:
+            record = read_record(self._layout, version)
+            return record, _paths(verify(self._layout, record, DEFAULT)) if record else []
+        except RefusedError as error:  # the program's `install` writes record and tree anew
+            return None, [str(error)]
 
     def _identity(self) -> Identity:
         """Return what the root's `node.json` will hold, as the program's `install` makes it."""
@@ -262,7 +284,13 @@ class Toolchain:
         return bool(record and record.platform == platform and record.key == key)
 
     def _check_offer(
-        self, identity: Identity, manifest: Manifest | None, version: str, record: Record | None
+        self,
+        identity: Identity,
+        manifest: Manifest | None,
+        version: str,
+        record: Record | None,
+        *,
+        is_damaged: bool,
     ) -> None:
         """Return if the program's `install` would get the release."""
         platform = self._request.platform or this_platform()
@@ -270,7 +298,9 @@ class Toolchain:
         offer = self._offer(identity, manifest, version, platform)
         final = self._layout.snapshot(version)
         if record is None and not (final.exists() or final.is_symlink()):
-            offer.form(self._request.form)
+            offer.form("tar.gz" if self._request.gpg else self._request.form)
+        elif record is None and is_damaged:
+            return
         elif record is None or record.tree != offer.file.tree:
             raise UsageError(f"{final} exists, and is not the {version} that is offered: move it")
 
@@ -290,9 +320,10 @@ class Toolchain:
 
     def _kept_with(self, version: str) -> list[str]:
         """Return what is installed after a switch to a release, when old snapshots were removed."""
-        good = [
-            one.version for one in records(self._layout) if one.is_good and one.version != version
-        ]
+        names = (name for name in self._installed() if is_version(name) and name != version)
+        every = [record for record in (read_record(self._layout, name) for name in names) if record]
+        every.sort(key=lambda one: (one.current_at, one.installed_at), reverse=True)
+        good = [one.version for one in every if one.is_good]
         return sorted([version, *good[: max(0, self._request.keep - 1)]])
 
     # absent
@@ -391,7 +422,7 @@ class Toolchain:
     def _bring(self) -> list[str]:
         request = self._request
         options = ["--smoke", request.smoke, "--keep", str(request.keep)]
-        return [*options, *_said("--link", request.link)]
+        return [*options, *_said("--link", request.link), *_said("--gpg", request.gpg)]
 
     def _pin(self) -> list[str]:
         request = self._request

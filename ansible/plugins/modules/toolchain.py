@@ -89,6 +89,10 @@ options:
     description: How many snapshots stay on the machine.
     type: int
     default: 3
+  gpg:
+    description: Path on the managed host of a keyring. The archive's signature by Google is then
+      checked as well, with the program C(gpg); the V(tar.gz) is fetched for it.
+    type: path
   limit:
     description: Bytes a second at most, as V(20M).
     type: str
@@ -186,7 +190,10 @@ def run(module: AnsibleModule) -> None:
     from ansible_collections.moorage.go.plugins.module_utils.moorage_node.errors import NodeError
 
     params = module.params
-    texts = ("root", "version", "away_from", "channel", "vkey", "ca", "link", "platform", "limit")
+    texts = (
+        *("root", "version", "away_from", "channel", "vkey"),
+        *("ca", "link", "platform", "gpg", "limit"),
+    )
     request = toolchain.Request(
         state=params["state"],
         is_check=module.check_mode,
@@ -240,6 +247,7 @@ def main() -> None:
             "form": {"choices": ["auto", "zst", "tar.gz"], "default": "auto"},
             "smoke": {"choices": ["full", "version", "none"], "default": "full"},
             "keep": {"type": "int", "default": 3},
+            "gpg": {"type": "path"},
             "limit": {},
             "idle": {"type": "float", "default": 30},
             "deadline": {"type": "float", "default": 1800},
