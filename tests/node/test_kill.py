@@ -18,7 +18,7 @@ from tests.fakes.fleet import FakeFleet, has_zstd
 from tests.node.conftest import V1, V2, V3, V4, Node
 
 REPOSITORY = Path(__file__).parents[2]
-POINTS = 1_000_000 if os.environ.get("MOORAGE_TEST_EVERY_KILL") else 12
+POINTS = 1_000_000 if os.environ.get("MOORAGE_TEST_EVERY_KILL") else 8
 KILLED = -9
 
 
