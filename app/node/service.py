@@ -75,6 +75,7 @@ def service_command(
         command=_command(options, layout),
         root=layout.root,
         extra=[Path(link).parent] if link else [],
+        readable=[_program(options), *_python_folders()],
         is_user=is_user,
     )
     try:
@@ -133,10 +134,21 @@ def uninstall_service(layout: Layout, *, any_root: bool, is_user: bool | None = 
     return [str(path) for path in paths]
 
 
-def _command(options: argparse.Namespace, layout: Layout) -> list[str]:
+def _program(options: argparse.Namespace) -> Path:
     program = Path(options.program or sys.argv[0]).resolve()
     if not zipfile.is_zipfile(program):
         raise UsageError(f"{program} is not moorage-node.pyz; name that file with --program")
+    return program
+
+
+def _python_folders() -> list[Path]:
+    """Return where a Python of the home's own lies, as one of pyenv or of a venv; else nothing."""
+    folders = {Path(sys.prefix), Path(sys.base_prefix)}
+    return sorted(folder for folder in folders if folder.is_relative_to(Path.home()))
+
+
+def _command(options: argparse.Namespace, layout: Layout) -> list[str]:
+    program = _program(options)
     python = shutil.which(sys.executable) or "/usr/bin/python3"
     words = [python, str(program), "service", "run", "--root", str(layout.root)]
     for name, default in (("limit", ""), ("form", "auto"), ("smoke", "full"), ("keep", None)):

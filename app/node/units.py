@@ -46,8 +46,9 @@ SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources @keyring
+SystemCallFilter=@chown
 """
-# The last line takes setpriority and its like away. go and compilers do without.
+# Of @privileged, chown comes back: tests and unpacking give files their owner, mostly the same one.
 
 _SANDBOX = """\
 # Written by moorage-node; `systemctl --user edit {unit}` is for changes of yours.
@@ -216,7 +217,12 @@ def run_dropin(
 
 
 def service_unit(
-    *, command: Sequence[str], root: Path, extra: Sequence[Path], is_user: bool
+    *,
+    command: Sequence[str],
+    root: Path,
+    extra: Sequence[Path],
+    readable: Sequence[Path],
+    is_user: bool,
 ) -> str:
     """Return the service that runs one update when the server wants it.
 
@@ -224,6 +230,7 @@ def service_unit(
         command: words of ExecStart=.
         root: the node's root, which may be written.
         extra: further folders that may be written: those of links.
+        readable: the program and its Python, which may lie in a user's home.
         is_user: for a user manager.
     """
     paths = [root, *extra]
@@ -231,7 +238,7 @@ def service_unit(
         lines = [
             "# The home is hidden but for these.",
             f"BindPaths={_paths(paths, is_bind=True)}",
-            f"BindReadOnlyPaths=-{quoted(command[1])}",
+            "BindReadOnlyPaths=" + " ".join(quoted(f"-{_colon(path)}") for path in readable),
         ]
     else:
         lines = [f"ReadWritePaths={_paths(paths, is_bind=False)}"]

@@ -92,6 +92,7 @@ def test_systemd_takes_service_and_timer(tmp_path: Path, is_user: bool):
             command=["/bin/sh", str(ODD), "service", "run"],
             root=ODD,
             extra=[Path("/usr/local")],
+            readable=[ODD, Path("/opt/python")],
             is_user=is_user,
         )
     )
