@@ -1,7 +1,8 @@
 """`python -m bench [NAME [SCENARIO …]] [--rounds N] [--seconds S] [--json]`: run benchmarks.
 
-Only `victim` takes scenarios. `peers` and `ansible` run where they are named: most rows of `peers`
-are of `modules`, and `ansible` takes as many minutes as it has turns, or more.
+Only `victim` takes scenarios; `fleet` stands for its scenarios `fleet` and `rollout`. `peers` and
+`ansible` run where they are named: most rows of `peers` are of `modules`, and `ansible` takes as
+many minutes as it has turns, or more.
 `node` runs where it is named, too: it needs the real archive.
 """
 
@@ -13,7 +14,7 @@ from bench import ansible, downloads, modules, node, peers, sumdb, victim
 from bench.report import Result, render
 
 BENCHMARKS = {"downloads": downloads.run, "modules": modules.run, "sumdb": sumdb.run}
-_PEERS, _VICTIM, _NODE, _ANSIBLE = "peers", "victim", "node", "ansible"
+_PEERS, _VICTIM, _NODE, _ANSIBLE, _FLEET = "peers", "victim", "node", "ansible", "fleet"
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument(
         "name",
         nargs="?",
-        choices=sorted([*BENCHMARKS, _ANSIBLE, _NODE, _PEERS, _VICTIM]),
+        choices=sorted([*BENCHMARKS, _ANSIBLE, _FLEET, _NODE, _PEERS, _VICTIM]),
         help="default: all",
     )
     parser.add_argument("scenario", nargs="*", help="what runs beside the victim; default: all")
@@ -41,8 +42,9 @@ def main() -> None:
         results += node.run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _ANSIBLE:
         results += ansible.run(rounds=asked.rounds, hosts=asked.hosts)
-    if asked.name in (None, _VICTIM):
-        results += victim.run(rounds=asked.rounds, seconds=asked.seconds, scenarios=asked.scenario)
+    if asked.name in (None, _VICTIM, _FLEET):
+        scenarios = ["fleet", "rollout"] if asked.name == _FLEET else asked.scenario
+        results += victim.run(rounds=asked.rounds, seconds=asked.seconds, scenarios=scenarios)
     if asked.json:
         json.dump([result.as_dict() for result in results], sys.stdout, indent=2)
         print()

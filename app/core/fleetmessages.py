@@ -77,7 +77,7 @@ _Word = Annotated[str, Field(max_length=100), AfterValidator(_printable)]
 _FactName = Annotated[str, Field(max_length=40, pattern=r"^[a-z][a-z0-9_]*$")]
 _Fact = Annotated[str, Field(max_length=MAX_FACT_CHARS), AfterValidator(_printable)]
 _Facts = Annotated[dict[_FactName, _Fact], AfterValidator(_few_facts)]
-_Revision = Annotated[StrictInt, Field(ge=0, le=2**53)]
+_Revision = Annotated[StrictInt, Field(ge=0, le=2**31 - 1)]  # as wide as its column
 _Seconds = Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False)]
 NodeName = Annotated[str, *line("name", 100), Field(min_length=1)]
 

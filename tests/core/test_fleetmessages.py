@@ -44,7 +44,7 @@ def test_what_a_new_node_lacks_may_be_null(field: str) -> None:
         ("current", "go1.23.1/../x"),
         ("installed", ["go1.23.1"] * 101),
         ("seen_revision", -1),
-        ("seen_revision", 2**64),
+        ("seen_revision", 2**31),
         ("seen_revision", True),
         ("drift", "no"),
         ("facts", {f"f{n}": "" for n in range(17)}),
