@@ -15,7 +15,6 @@ from app.web.admin.models.audit import (
     DenialOut,
     DownloadOut,
     VerifiedOut,
-    audit_out,
     denial_out,
     download_out,
 )
@@ -50,7 +49,7 @@ async def list_changes(
     )
     page = rows[:limit]
     more = cursor_of((page[-1].seq,)) if len(rows) > limit else None
-    return Page[AuditOut](items=[audit_out(r) for r in page], next_cursor=more)
+    return Page[AuditOut](items=[AuditOut.of(record) for record in page], next_cursor=more)
 
 
 @router.get("/audit/verify", responses=REFUSED)

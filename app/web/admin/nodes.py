@@ -17,7 +17,6 @@ from app.web.admin.models.nodes import (
     MoveIn,
     NodeHistoryOut,
     NodeOut,
-    enrol_token_out,
     history_out,
     node_out,
 )
@@ -95,7 +94,7 @@ async def list_enrolment_tokens(
     return page_of(
         await services.fleet.nodes.tokens(admin),
         lambda t: (t.created_at.isoformat(), t.id),
-        enrol_token_out,
+        EnrolTokenOut.of,
         kinds=(str, str),
         cursor=cursor,
         limit=limit,
@@ -110,7 +109,7 @@ async def create_enrolment_token(
     token, secret = await services.fleet.nodes.create_token(
         admin, body.channel, group=body.group, uses=body.uses, hours=body.hours
     )
-    return EnrolTokenMadeOut(**dict(enrol_token_out(token)), token=secret)
+    return EnrolTokenMadeOut.of(token, token=secret)
 
 
 @router.delete("/enroll-tokens/{token_id}", status_code=204, responses={**REFUSED, **UNKNOWN})

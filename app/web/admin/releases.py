@@ -30,13 +30,13 @@ from app.web.admin.models.releases import (
     PlanOut,
     ReleaseName,
     ReleaseOut,
+    SubkeyOut,
     SyncIn,
     change_out,
     file_out,
     job_out,
     plan_out,
     release_out,
-    subkey_out,
 )
 from app.web.admin.paging import PAGE_MAX
 
@@ -106,7 +106,7 @@ async def show_keyring(services: Site) -> KeyringOut:
         source=recorded.source,
         taken_at=recorded.taken_at,
         primary=sorted({key.primary for key in keyring.subkeys}),
-        subkeys=[subkey_out(key) for key in signing_subkeys(keyring)],
+        subkeys=[SubkeyOut.of(key) for key in signing_subkeys(keyring)],
     )
 
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from app.web.admin.answers import MALFORMED, REFUSED, UNKNOWN
 from app.web.admin.context import PlatformAdmin, Site
 from app.web.admin.models.base import Page
-from app.web.admin.models.webhooks import WebhookIn, WebhookMadeOut, WebhookOut, webhook_out
+from app.web.admin.models.webhooks import WebhookIn, WebhookMadeOut, WebhookOut
 from app.web.admin.paging import Cursor, Limit, page_of
 
 router = APIRouter(tags=["webhooks"])
@@ -19,7 +19,7 @@ async def list_webhooks(
     return page_of(
         await services.fleet.webhooks.all(admin),
         lambda w: (w.created_at.isoformat(), w.id),
-        webhook_out,
+        WebhookOut.of,
         kinds=(str, str),
         cursor=cursor,
         limit=limit,
@@ -30,7 +30,7 @@ async def list_webhooks(
 async def create_webhook(services: Site, admin: PlatformAdmin, body: WebhookIn) -> WebhookMadeOut:
     """Send the changes of rollouts to an address; the secret that signs them is shown this once."""
     webhook, secret = await services.fleet.webhooks.add(body.url, admin, channel=body.channel)
-    return WebhookMadeOut(**dict(webhook_out(webhook)), secret=secret)
+    return WebhookMadeOut.of(webhook, secret=secret)
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses={**REFUSED, **UNKNOWN})
@@ -42,4 +42,4 @@ async def remove_webhook(services: Site, admin: PlatformAdmin, webhook_id: str) 
 @router.post("/webhooks/{webhook_id}/test", responses={**REFUSED, **UNKNOWN})
 async def test_webhook(services: Site, admin: PlatformAdmin, webhook_id: str) -> WebhookOut:
     """Send a message "webhook.test", behind those that wait."""
-    return webhook_out(await services.fleet.webhooks.test(webhook_id, admin))
+    return WebhookOut.of(await services.fleet.webhooks.test(webhook_id, admin))

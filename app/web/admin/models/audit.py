@@ -2,7 +2,6 @@
 
 from datetime import date, datetime
 
-from app.core.audit import AuditRecord
 from app.db.denials import Denial, DenialCount
 from app.db.usage import Download
 from app.web.admin.models.base import Out
@@ -63,38 +62,16 @@ class DenialOut(Out):
     last_request: str
 
 
-def audit_out(record: AuditRecord) -> AuditOut:
-    """Return one change for people and programs."""
-    return AuditOut(
-        seq=record.seq,
-        at=record.at,
-        actor=record.actor,
-        action=record.action,
-        object=record.object,
-        detail=record.detail,
-    )
-
-
 def download_out(what: Download, count: int) -> DownloadOut:
     """Return one day's count for people and programs."""
-    return DownloadOut(
-        day=what.day,
-        tenant=what.tenant,
-        token=what.token,
-        module=what.module,
-        version=what.version,
-        count=count,
-    )
+    return DownloadOut.of(what, count=count)
 
 
 def denial_out(day: date, denial: Denial, count: DenialCount) -> DenialOut:
     """Return one day's count of refusals for people and programs."""
-    return DenialOut(
+    return DenialOut.of(
+        denial,
         day=day,
-        tenant=denial.tenant,
-        token=denial.token,
-        module=denial.module,
-        rule=denial.rule,
         count=count.count,
         last_at=count.last_at,
         last_request=count.last_request,

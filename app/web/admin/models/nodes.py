@@ -7,8 +7,6 @@ from pydantic import Field, StrictInt
 
 from app.core.fleetnode import DEFAULT_GROUP, NodeState
 from app.core.noun import line
-from app.db.grants import Grant
-from app.db.nodes import EnrolToken, NodeEvent
 from app.services.fleet.nodes import MAX_HOURS, MAX_USES, NodeHistory, SeenState
 from app.web.admin.models.base import In, Out
 
@@ -122,76 +120,17 @@ class NodeHistoryOut(NodeOut):
     events: list[NodeEventOut]
 
 
-def enrol_token_out(token: EnrolToken) -> EnrolTokenOut:
-    """Return one token by which machines enrol."""
-    return EnrolTokenOut(
-        id=token.id,
-        channel=token.channel,
-        group=token.group,
-        uses_left=token.uses_left,
-        created_at=token.created_at,
-        expires_at=token.expires_at,
-    )
-
-
 def node_out(seen: SeenState) -> NodeOut:
     """Return one node for people and programs."""
-    node = seen.node
-    return NodeOut(
-        id=node.id,
-        name=node.name,
-        channel=node.channel,
-        group=node.group,
-        state=seen.state,
-        current=node.current,
-        offered=seen.offered,
-        installed=list(node.installed),
-        seen_revision=node.seen_revision,
-        seen_at=node.seen_at,
-        enrolled_at=node.enrolled_at,
-        clock_off_s=node.clock_off_s,
-        failures=node.failures,
-        failure=node.failure,
-        held=node.held,
-        grant=node.grant,
-        retired_at=node.retired_at,
-        facts=node.facts,
-    )
+    return NodeOut.of(seen.node, state=seen.state, offered=seen.offered)
 
 
 def history_out(history: NodeHistory) -> NodeHistoryOut:
     """Return one node with its grants and events."""
-    return NodeHistoryOut(
-        **dict(node_out(history.seen)),
-        grants=[_grant_out(grant) for grant in history.grants],
-        events=[_event_out(event) for event in history.events],
-    )
-
-
-def _grant_out(grant: Grant) -> GrantOut:
-    return GrantOut(
-        id=grant.id,
-        rollout=grant.rollout,
-        revision=grant.revision,
-        version=grant.version,
-        given_at=grant.given_at,
-        expires_at=grant.expires_at,
-        outcome=grant.outcome,
-        outcome_at=grant.outcome_at,
-        stage=grant.stage,
-        reason=grant.reason,
-        trace=grant.trace,
-    )
-
-
-def _event_out(event: NodeEvent) -> NodeEventOut:
-    return NodeEventOut(
-        at=event.at,
-        event=event.event,
-        grant=event.grant,
-        version=event.version,
-        stage=event.stage,
-        reason=event.reason,
-        seconds=dict(event.seconds),
-        traceparent=event.traceparent,
+    return NodeHistoryOut.of(
+        history.seen.node,
+        state=history.seen.state,
+        offered=history.seen.offered,
+        grants=history.grants,
+        events=history.events,
     )

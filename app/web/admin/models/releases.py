@@ -1,7 +1,6 @@
 """Releases, keys and jobs."""
 
 import json
-from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
@@ -9,7 +8,6 @@ from pydantic import Field
 
 from app.core.derived import DerivedKind
 from app.core.job import Job
-from app.core.keylist import Subkey
 from app.core.releasefile import FileRecord, IndexConflict
 from app.services.releases.catalog import Catalog
 from app.services.releases.keyring import KeyringChange
@@ -303,16 +301,6 @@ def plan_out(plan: SyncPlan, index_error: str) -> PlanOut:
     )
 
 
-def subkey_out(subkey: Subkey) -> SubkeyOut:
-    """Return one signing key."""
-    return SubkeyOut(
-        fingerprint=subkey.fingerprint,
-        created_at=subkey.created_at,
-        expires_at=subkey.expires_at,
-        revoked=subkey.revoked,
-    )
-
-
 def change_out(change: KeyringChange, released: list[FileRecord]) -> KeyringChangeOut:
     """Return what taking over an export changed."""
     return KeyringChangeOut(
@@ -326,15 +314,4 @@ def change_out(change: KeyringChange, released: list[FileRecord]) -> KeyringChan
 
 def job_out(job: Job) -> JobOut:
     """Return one job."""
-    return JobOut(
-        id=job.id,
-        kind=job.kind,
-        names=list(job.names),
-        state=job.state,
-        actor=job.actor,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-        progress=None if job.progress is None else ProgressOut(**asdict(job.progress)),
-        result=json.loads(job.result),
-    )
+    return JobOut.of(job, result=json.loads(job.result))

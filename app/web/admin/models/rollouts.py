@@ -83,20 +83,7 @@ class RolloutStatusOut(RolloutOut):
 
 def rollout_out(rollout: Rollout) -> RolloutOut:
     """Return one rollout for people and programs."""
-    return RolloutOut(
-        id=rollout.id,
-        channel=rollout.channel,
-        state=rollout.state,
-        step=rollout.step + 1,
-        steps=len(rollout.plan.steps),
-        from_revision=rollout.from_revision,
-        to_revision=rollout.to_revision,
-        reason=rollout.reason,
-        started_at=rollout.started_at,
-        changed_at=rollout.changed_at,
-        reached_at=rollout.reached_at,
-        plan=rollout.plan,
-    )
+    return RolloutOut.of(rollout, step=rollout.step + 1, steps=len(rollout.plan.steps))
 
 
 def status_out(status: RolloutStatus) -> RolloutStatusOut:
@@ -116,12 +103,4 @@ def status_out(status: RolloutStatus) -> RolloutStatusOut:
 
 
 def _failure(name: str, grant: Grant) -> FailureOut:
-    return FailureOut(
-        node=grant.node,
-        name=name,
-        grant=grant.id,
-        at=grant.outcome_at,
-        stage=grant.stage,
-        reason=grant.reason,
-        trace=grant.trace,
-    )
+    return FailureOut.of(grant, name=name, grant=grant.id, at=grant.outcome_at)

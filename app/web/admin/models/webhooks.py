@@ -5,7 +5,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.db.webhooks import Webhook
 from app.web.admin.models.base import In, Out
 
 
@@ -38,17 +37,3 @@ class WebhookMadeOut(WebhookOut):
     """A new webhook with its secret, which is shown this once."""
 
     secret: str
-
-
-def webhook_out(webhook: Webhook) -> WebhookOut:
-    """Return one webhook for people and programs."""
-    return WebhookOut(
-        id=webhook.id,
-        url=webhook.url,
-        channel=webhook.channel,
-        created_at=webhook.created_at,
-        delivered_at=webhook.delivered_at,
-        waiting=webhook.waiting,
-        given_up=webhook.given_up,
-        trouble=webhook.trouble,
-    )
