@@ -25,15 +25,19 @@ def run(collections: Path, *command: str, folder: Path) -> subprocess.CompletedP
         "PYTHONPATH": str(collections),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    return subprocess.run(
-        [str(bin_folder / command[0]), *command[1:]],
-        cwd=collections / PLACE,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        return subprocess.run(
+            [str(bin_folder / command[0]), *command[1:]],
+            cwd=collections / PLACE,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+    except subprocess.TimeoutExpired as error:
+        pytest.fail(f"{command[0]} hangs\n{error.stdout!r}\n{error.stderr!r}")
 
 
 def test_the_archive_has_the_same_bytes_each_time_and_the_nodes_own_code(
