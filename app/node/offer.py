@@ -176,12 +176,14 @@ def offer_of_sums(servers: Servers, version: str, platform: str) -> Offer:
 
 
 def offer_of_record(record: Record) -> Offer:
-    """Return where a snapshot came from, to mend it: its own digests count, signed or not."""
-    base = f"/dl/channels/{record.channel}/" if record.channel else "/dl/"
+    """Return what mends a snapshot: its own digests count, signed or not.
+
+    From `/dl/`, which has every verified archive: a channel may have moved on since.
+    """
     return Offer(
         version=record.version,
         platform=record.platform,
-        base=base,
+        base="/dl/",
         file=ManifestFile(
             filename=record.filename,
             size=record.size,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.faults import Fault
 from tests.fakes.fleet import FakeFleet, has_zstd
 from tests.fakes.signer import Signer
 from tests.node.conftest import V1, V2, V3, V4, Node
@@ -110,6 +111,16 @@ def test_every_damage_is_named_and_mended(node: Node, damage: str):
     mended = node.run("repair")
     assert (mended.code, mended.value["result"]) == (0, "repaired"), mended.stderr
     assert node.run("status").value["drift"] is False
+    assert node.is_clean(V1)
+
+
+def test_a_release_that_the_channel_offers_no_more_is_mended(node: Node, fleet: FakeFleet):
+    node.install(V1)
+    for suffix in ("", ".tree", ".chunks", ".zst", ".zst.chunks"):
+        fleet.fault(fleet.path(V1, suffix), Fault.status(404), times=None)
+    node.path("VERSION").unlink()
+    mended = node.run("repair")
+    assert (mended.code, mended.value["result"]) == (0, "repaired"), mended.stderr
     assert node.is_clean(V1)
 
 

@@ -171,8 +171,10 @@ def test_a_second_server_takes_over_in_the_middle(settled: Node):
 
 def test_a_repair_refuses_what_the_installation_would_refuse(settled: Node):
     settled.path("VERSION").unlink()
-    settled.fleet.fault(settled.fleet.path(V1), Fault.flip_byte(500), times=None)
+    spoiled = f"/dl/{settled.fleet.filename(V1)}"
+    settled.fleet.fault(spoiled, Fault.flip_byte(500), times=None)
     assert settled.run("repair").code == 1
+    assert settled.fleet.hits[spoiled]
     assert settled.run("verify").value["missing"] == ["VERSION"]
 
 

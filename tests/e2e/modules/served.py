@@ -62,11 +62,15 @@ class Served:
     def _decisions(self) -> list[dict[str, Any]]:
         return [line for line in self.server.events if line["event"] == "decision"]
 
+    @property
+    def forbidding_the_fetch(self) -> dict[str, str]:
+        """The headers of an admin who wants no upstream to be asked."""
+        return {"Authorization": f"Bearer {self.server.token}", "Disable-Module-Fetch": "true"}
+
     def has_stored(self, module: str, version: str, suffix: str) -> bool:
         """Whether a file is stored; an admin who forbids the fetch is told so."""
         path = f"{escape(module)}/@v/{escape(version)}.{suffix}"
-        admin = {"Authorization": f"Bearer {self.server.token}", "Disable-Module-Fetch": "true"}
-        return self.get(path, **admin).status == 200
+        return self.get(path, **self.forbidding_the_fetch).status == 200
 
 
 @dataclass(frozen=True)

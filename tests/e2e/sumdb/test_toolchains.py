@@ -8,7 +8,6 @@ is of the client alone: with GOPROXY=file://… nothing reaches Moorage.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic_ns
 from typing import Any
 
 import pytest
@@ -200,7 +199,9 @@ def test_S60_the_info_of_linux_amd64_is_there_for_every_release_of_any_platform(
     assert get(f"{stem}.linux-amd64.zip", OPEN).status == 404
     assert get(f"{stem}.darwin-arm64.zip", OPEN).status == 200
     timed = version | {"Time": RELEASED}  # of the darwin archive, once that is known to be here
-    wait_until(lambda: get(f"{stem}.linux-amd64.info?{monotonic_ns()}", OPEN).json == timed, "it")
+    # An answer that forbids the fetch is made for this request alone: none of a minute ago.
+    alone = mirrored.relayed.served.forbidding_the_fetch
+    wait_until(lambda: get(f"{stem}.linux-amd64.info", OPEN, **alone).json == timed, "it")
     assert get(f"{AT}/v0.0.1-go1.97.1.linux-amd64.info", OPEN).status == 404
 
 
