@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ def signed_pieces(
             for piece in pieces:
                 file.write(piece)
         (kept / "archive.asc").write_bytes(signature)
-        _check(kept, archive, keyring)
+        _check(archive, keyring)
         with archive.open("rb") as file:
             while piece := file.read(CHUNK_BYTES):
                 yield piece
@@ -57,21 +58,21 @@ def signed_pieces(
             remove(kept)
 
 
-def _check(kept: Path, archive: Path, keyring: Path) -> None:
-    home = kept / "gpg"
-    home.mkdir(mode=0o700)
-    if _gpg(home, "--import", str(keyring.absolute())).returncode:
-        raise UsageError(f"gpg can't read keys from {keyring}")
-    done = _gpg(home, "--trust-model", "always", "--verify", f"{archive}.asc", str(archive))
+def _check(archive: Path, keyring: Path) -> None:
+    # Not below the root: gpg refuses a home whose path is longer than a socket's name may be.
+    with tempfile.TemporaryDirectory(prefix="moorage-gpg-") as home:
+        if _gpg(home, "--import", str(keyring.absolute())).returncode:
+            raise UsageError(f"gpg can't read keys from {keyring}")
+        done = _gpg(home, "--trust-model", "always", "--verify", f"{archive}.asc", str(archive))
     lines = done.stdout.decode("utf-8", "replace").splitlines()
     if done.returncode or not any(line.startswith("[GNUPG:] VALIDSIG ") for line in lines):
         raise RefusedError(f"no key of {keyring} has signed the archive, says gpg")
 
 
-def _gpg(home: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def _gpg(home: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     if shutil.which("gpg") is None:
         raise UsageError("--gpg needs the program gpg")
-    common = ["gpg", "--homedir", str(home), "--batch", "--no-tty", "--no-autostart"]
+    common = ["gpg", "--homedir", home, "--batch", "--no-tty", "--no-autostart"]
     try:
         return subprocess.run(
             [*common, "--status-fd", "1", *arguments],

@@ -57,7 +57,8 @@ class Record:
         channel, revision: of the manifest that named it; "" and 0 without a manifest.
         key: id of the key that signed the manifest; "" without one.
         installed_at: seconds since 1970.
-        current_at: when it last became current; 0 for never.
+        current_at: when it last became current; 0 for never. It grows with each switch: by a
+            second where the clock did not, since it says which release was the one before.
         is_good: its smoke test and hooks succeeded.
     """
 
@@ -192,7 +193,8 @@ def switch(layout: Layout, record: Record, *, now: float) -> Record:
         raise UsageError(f"{layout.current} is no link; it was not made here: move it away")
     # The record first. Crash: it says "was current", and a rollback may choose it, which is right
     # for a snapshot that is good.
-    switched = replace(record, current_at=int(now), is_good=True)
+    last = max((one.current_at for one in records(layout)), default=0)
+    switched = replace(record, current_at=max(int(now), last + 1), is_good=True)
     write_record(layout, switched)
     try:
         replace_link(layout.current, record.version)

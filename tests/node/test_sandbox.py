@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,15 +33,17 @@ needs_systemd = pytest.mark.skipif(
 
 def analyze(folder: Path, *words: str) -> str:
     """Return what systemd-analyze prints, its warnings included."""
-    done = subprocess.run(
-        ["systemd-analyze", *words],
-        cwd=folder,
-        env={**os.environ, "XDG_RUNTIME_DIR": str(folder), "HOME": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    # The machine's own units have sockets there, whose paths may not be long.
+    with tempfile.TemporaryDirectory() as runtime:
+        done = subprocess.run(
+            ["systemd-analyze", *words],
+            cwd=folder,
+            env={**os.environ, "XDG_RUNTIME_DIR": runtime, "HOME": str(folder)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
     return done.stdout
 
 

@@ -493,12 +493,11 @@ async def test_whoever_waits_for_a_slot_holds_no_lease_and_clients_get_slots_in_
     waiting = []
     for name, client in asked_for:
         waiting.append(asyncio.ensure_future(ask(name, client)))
-        while ingestion._places._total < len({n for n, _ in asked_for[: len(waiting)]}):
-            await asyncio.sleep(0.001)
         if name == names[0]:
             await anyio.to_thread.run_sync(fake.wait_until, lambda: fake.stalled == 1)
-    while len(ingestion._queued[names[4]].clients) < 2:
-        await asyncio.sleep(0.001)
+            continue
+        while name not in ingestion._queued or client not in ingestion._queued[name].clients:
+            await asyncio.sleep(0.001)
     leases = "select count(*) from leases where name like 'ingest:%'"
     assert await services.shared.db.read(lambda s: s.execute(text(leases)).scalar_one()) == 1
     fake.release()
@@ -518,10 +517,11 @@ async def test_when_the_queue_is_full_another_address_still_has_its_part(
     services = await start_services(releases={"parallel": 1}, limits={"cold_queue": 4})
     await services.releases.reader.refresh()
     ingestion = services.releases.ingestion
-    waiting = [
-        asyncio.ensure_future(ingestion.ensure(name, client="10.0.0.1")) for name in names[:4]
-    ]
+    waiting = [asyncio.ensure_future(ingestion.ensure(names[0], client="10.0.0.1"))]
     await anyio.to_thread.run_sync(fake.wait_until, lambda: fake.stalled == 1)
+    waiting += [
+        asyncio.ensure_future(ingestion.ensure(name, client="10.0.0.1")) for name in names[1:4]
+    ]
     while ingestion._places._total < 4:
         await asyncio.sleep(0.001)
     with pytest.raises(errors.OverloadedError):
