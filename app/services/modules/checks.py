@@ -1,12 +1,13 @@
 """Whether what an upstream sent is what it should be; nothing else is ever stored or served."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from app.core import gomod
 from app.core.digest import Digest
-from app.core.errors import BadInputError, StorageError, UpstreamContentError
+from app.core.errors import BadInputError, UpstreamContentError
 from app.core.goproxy import RequestKind
 from app.core.logstate import LogState
 from app.core.moduleinfo import parse_info
@@ -116,21 +117,21 @@ def _check_go_mod(key: FileKey, body: bytes) -> None:
         ) from error
 
 
-def check_zip(key: FileKey, path: Path, digest: Digest, size: int, at: datetime) -> ModuleFile:
-    """Return the zip that a file is. Blocks: it reads and hashes the whole content.
+async def check_zip(
+    key: FileKey, path: Path, digest: Digest, size: int, at: datetime
+) -> ModuleFile:
+    """Return the zip that a file is, whose whole content is read and hashed.
 
     Raises:
         UpstreamContentError: it is not the zip of that module version.
-        StorageError: the file can't be read.
+        StorageError: the file can't be read, or checked now.
     """
     try:
-        facts = inspect_file(path, key.module, key.version)
+        facts = await inspect_file(path, key.module, key.version)
         if facts.go_mod is not None:
-            _check_go_mod(key, facts.go_mod)
+            await asyncio.to_thread(_check_go_mod, key, facts.go_mod)  # up to 16 MiB
     except BadInputError as error:
         raise refused(key.name, str(error)) from error
-    except OSError as error:
-        raise StorageError(f"{key.name} can't be read back: {error.strerror}") from error
     return ModuleFile(
         key.origin_id,
         key.module,

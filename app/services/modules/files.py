@@ -6,9 +6,8 @@ evidence.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 
 from app import logs, metrics
@@ -253,8 +252,8 @@ class ModuleFiles:
             await source.proxy.download(path, staged, DEFAULT_LIMITS.zip_bytes)
             digest = await staged.seal()
             async with self._slots.checks.hold(source.tenant):
-                check = partial(check_zip, key, staged.path, digest, staged.size_bytes)
-                file = await _beside_flush(staged, check, self._now())
+                check = check_zip(key, staged.path, digest, staged.size_bytes, self._now())
+                file = await _beside_flush(staged, check)
             # What contradicts the record must not even become a blob.
             await self._refuse_contradiction(
                 file, known or (None if pending_mod is None else await pending_mod)
@@ -458,15 +457,13 @@ def _seen(file: ModuleFile) -> str:
     return f"{file.kind}={file.h1} sha256={file.sha256}"
 
 
-async def _beside_flush(
-    staged: StagedBlob, check: Callable[[datetime], ModuleFile], at: datetime
-) -> ModuleFile:
-    """Return check(at), in a thread; meanwhile a large blob is written through to the disk."""
+async def _beside_flush(staged: StagedBlob, check: Awaitable[ModuleFile]) -> ModuleFile:
+    """Return what a check returns; meanwhile a large blob is written through to the disk."""
     if staged.size_bytes < _LARGE_BYTES:
-        return await asyncio.to_thread(check, at)
+        return await check
     flushing = asyncio.ensure_future(staged.flush())
     try:
-        file = await asyncio.to_thread(check, at)
+        file = await check
     except BaseException:
         await asyncio.gather(flushing, return_exceptions=True)
         raise

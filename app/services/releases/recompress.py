@@ -1,7 +1,6 @@
 """Compressing an archive anew in a process of its own, behind everybody else for the processor.
 
-A minute or two of one core would keep the threads of the service waiting for the interpreter, and
-its memory would stay. So
+It takes a minute or two of one core, and its memory would stay. So
 
     python -I -m app.services.releases.recompress LEVEL NICENESS
 
@@ -9,11 +8,10 @@ reads the archive from stdin and writes the zstd form to stdout. Its last line o
 what went through, or why the archive was refused. It ends by itself once nobody reads.
 """
 
-import asyncio
 import json
 import os
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 from app.core.digest import Digest
 from app.core.errors import BadInputError, StorageError
 from app.core.zst import Recompression, ZstSums
+from app.services.ownprocess import own_process
 
 _PIECE_BYTES = 1 << 20
 _REPORT_BYTES = 4096
@@ -49,23 +48,13 @@ class Recompressor:
             StorageError: the process did not do its work.
         """
         try:
-            with archive.open("rb") as stream:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-m", __name__, str(self.level), str(self.niceness)),
-                    stdin=stream,
-                    stdout=PIPE,
-                    stderr=PIPE,
-                    env={},  # the service's may hold secrets
-                    limit=_PIECE_BYTES,
-                )
+            stream = archive.open("rb")
         except OSError as error:
-            raise StorageError(f"an archive can't be compressed: {error.strerror}") from error
-        try:
-            report = await _pump(process, write)
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await _ended(process)
+            raise StorageError(f"an archive can't be read back: {error.strerror}") from error
+        with stream:
+            arguments = str(self.level), str(self.niceness)
+            async with own_process(__name__, *arguments, stdin=stream) as process:
+                report = await _pump(process, write)
         return _sums_of(report, process.returncode)
 
 
@@ -78,11 +67,6 @@ async def _pump(process: Process, write: Callable[[bytes], Awaitable[None]]) -> 
     report = await process.stderr.read(_REPORT_BYTES)
     await process.wait()
     return report
-
-
-async def _ended(process: Process) -> None:
-    """Wait for the end of a process that was killed, and let go of its pipes."""
-    await asyncio.shield(process.communicate())
 
 
 def _sums_of(report: bytes, code: int | None) -> ZstSums:
