@@ -64,6 +64,6 @@ collection: $(READY) ## build the Ansible collection into dist/
 
 .PHONY: lock
 lock: $(READY) ## resolve the locks anew from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --extra postgres pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --extra postgres --extra s3 --extra otel pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url requirements-build.in -o requirements-build.lock
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --all-extras requirements-build.in pyproject.toml -o requirements-dev.lock
