@@ -26,7 +26,7 @@ from urllib.parse import quote
 from app import logs
 from app.core.errors import DatabaseBusyError, StorageError, UnfitDatabaseError
 
-_DOCS = "see docs/operations.md, Backup and restore"
+_DOCS = "see docs/operations/backup.md"
 _TOUCHED_S = 2.0
 """A checkpoint writes the file at most this long after the -wal, or so. A file that was written
 later was probably restored."""
