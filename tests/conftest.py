@@ -1,9 +1,15 @@
-"""What many tests share: a fake go.dev, a signing key, settings that point there, the services."""
+"""What many tests share: a fake go.dev, a signing key, settings that point there, the services.
+
+Databases are SQLite files, and PostgreSQL's as well where a test is marked `both_shapes`. The whole
+suite runs on PostgreSQL with `MOORAGE_TEST_SHAPE=postgresql`.
+"""
 
 import gc
+import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, closing
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,7 @@ import pytest
 from app.db.engine import Database, sqlite_url
 from app.services.assembly import Services
 from app.settings import Settings
+from tests import postgres
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer, gpg_is_here, throwaway_signer
@@ -20,6 +27,12 @@ from tests.installation import migrated_url, running
 UPSTREAM = Path(__file__).parents[1].parent / "shared" / "upstream"
 
 MEMORY = Path("/dev/shm")  # Linux: a file system in memory
+
+
+def pytest_sessionfinish() -> None:
+    """Stop the PostgreSQL server of this process, if a test has used it."""
+    if postgres.cluster.cache_info().currsize:
+        postgres.cluster().remove()
 
 
 def pytest_collection_finish() -> None:
@@ -65,16 +78,52 @@ def real_upstream() -> Path:
     return UPSTREAM
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    """Return the URL of an SQLite file that is not there yet."""
-    return sqlite_url(tmp_path / "moorage.db")
+class Shape(StrEnum):
+    """Which database a test uses."""
+
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+
+
+DEFAULT_SHAPE = Shape(os.environ.get("MOORAGE_TEST_SHAPE", Shape.SQLITE))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that is marked `both_shapes` once in each."""
+    if metafunc.definition.get_closest_marker("both_shapes") is not None:
+        metafunc.parametrize("shape", list(Shape), ids=str, indirect=True)
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    """Return the URL of a migrated SQLite file of this test's own."""
-    return migrated_url(tmp_path / "moorage.db")
+def shape(request: pytest.FixtureRequest) -> Shape:
+    """Return which database this test uses; skip the test where it can't have it."""
+    chosen: Shape = getattr(request, "param", DEFAULT_SHAPE)
+    if chosen is Shape.POSTGRESQL:
+        if request.node.get_closest_marker("only_sqlite") is not None:
+            pytest.skip("the test is about SQLite")
+        if (reason := postgres.reason_to_skip()) is not None:
+            pytest.skip(reason)
+    return chosen
+
+
+@pytest.fixture
+def url(shape: Shape, tmp_path: Path) -> Iterator[str]:
+    """Return the URL of a database without tables: an SQLite file that is not there yet."""
+    if shape is Shape.SQLITE:
+        yield sqlite_url(tmp_path / "moorage.db")
+        return
+    with postgres.cluster().database() as made:
+        yield made
+
+
+@pytest.fixture
+def database_url(shape: Shape, tmp_path: Path) -> Iterator[str]:
+    """Return the URL of a migrated database of this test's own."""
+    if shape is Shape.SQLITE:
+        yield migrated_url(tmp_path / "moorage.db")
+        return
+    with postgres.cluster().database(postgres.migrated_template()) as made:
+        yield made
 
 
 @pytest.fixture
@@ -87,8 +136,12 @@ MakeSettings = Callable[..., Settings]
 
 
 @pytest.fixture
-def make_settings(tmp_path: Path, fake: FakeGodev, signer: Signer) -> MakeSettings:
+def make_settings(
+    request: pytest.FixtureRequest, shape: Shape, tmp_path: Path, fake: FakeGodev, signer: Signer
+) -> MakeSettings:
     """Return a function that makes settings pointing at the fake; nested names as dicts."""
+    # SQLite's file is in the data directory, and made there by `installation.migrate`.
+    url = None if shape is Shape.SQLITE else request.getfixturevalue("database_url")
     keyring = tmp_path / "keyring.asc"
     keyring.write_bytes(signer.export)
 
@@ -101,8 +154,9 @@ def make_settings(tmp_path: Path, fake: FakeGodev, signer: Signer) -> MakeSettin
             "retry_failed_s": 0,
             **more.pop("releases", {}),
         }
-        values = {
+        values: dict[str, Any] = {
             "data_dir": tmp_path / "data",
+            "database_url": url,
             "port": 0,
             "releases": releases,
             "network": {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1", "localhost"]},

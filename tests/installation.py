@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 
-from app.db.engine import Database, sqlite_url
+from app.db.engine import Database, is_sqlite, sqlite_url
 from app.db.schema import upgrade
 from app.services.assembly import Services
 from app.services.clock import Now, utc_now
@@ -43,6 +43,8 @@ def migrated_url(path: Path) -> str:
 def migrate(settings: Settings) -> None:
     """Make the data directory and its database as `app.wiring.migrate` does."""
     prepare_data_dir(settings)
+    if not is_sqlite(settings.resolved_database_url):
+        return  # a copy of the migrated template: tests/postgres.py
     url = migrated_url(settings.data_dir / "moorage.db")
     assert url == settings.resolved_database_url, "the database is to be in the data directory"
 
