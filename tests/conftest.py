@@ -21,6 +21,7 @@ from app.settings import Settings
 from tests import postgres
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
+from tests.fakes.s3 import FakeS3
 from tests.fakes.signer import Signer, gpg_is_here, throwaway_signer
 from tests.installation import migrated_url, running
 
@@ -68,6 +69,13 @@ def signer() -> Iterator[Signer]:
 @pytest.fixture
 def fake() -> Iterator[FakeGodev]:
     with FakeGodev() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[FakeS3]:
+    """Return an S3 store; each test takes a bucket of its own from it."""
+    with FakeS3() as server:
         yield server
 
 

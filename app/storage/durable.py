@@ -11,6 +11,7 @@ Not here: hashing and comparing (verified.py), which process owns a temporary fi
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # A round fails only if another process removes the blob between two system calls of this one.
 _LINK_ROUNDS = 8
+
+_PIECE_BYTES = 1 << 20
 
 
 @contextmanager
@@ -139,6 +142,27 @@ def replace_file(path: Path, content: bytes) -> None:
         temp.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Make or replace a private file (0600) durably by a copy; readers find the old or the new one.
+
+    Raises:
+        OSError: the file can't be read or written; the old one stays.
+    """
+    temp = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}")
+    descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with source.open("rb") as original, os.fdopen(descriptor, "wb") as copy:
+            shutil.copyfileobj(original, copy, _PIECE_BYTES)
+            copy.flush()
+            os.fsync(copy.fileno())
+        # Crash: a temporary file that nobody reads; the old file stays.
+        temp.replace(target)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
 
 
 def publish(temp: Path, target: Path, condition: Callable[[], BlobCondition]) -> None:
