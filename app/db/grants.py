@@ -100,18 +100,26 @@ class GrantTable:
                 trace=grant.trace,
             )
         )
-        self._session.flush()
 
     def get(self, grant_ids: Collection[str]) -> dict[str, Grant]:
         """Return grants by their ids."""
         query = select(GrantRow).where(GrantRow.id.in_(grant_ids))
         return {row.id: _grant(row) for row in self._session.execute(query).scalars()}
 
-    def out_of(self, node_id: str) -> Grant | None:
-        """Return the grant of a node that has no result."""
-        query = select(GrantRow).where(GrantRow.node_id == node_id, _IS_OUT)
-        row = self._session.execute(query).scalar_one_or_none()
-        return None if row is None else _grant(row)
+    def out_of(self, node_ids: Collection[str]) -> dict[str, Grant]:
+        """Return for each of some nodes its grant that has no result, if there is one."""
+        query = select(GrantRow).where(GrantRow.node_id.in_(node_ids), _IS_OUT)
+        return {row.node_id: _grant(row) for row in self._session.execute(query).scalars()}
+
+    def latest_of(self, node_ids: Collection[str]) -> dict[str, str]:
+        """Return for each of some nodes the id of its latest grant."""
+        newest = (
+            select(func.max(GrantRow.number))
+            .where(GrantRow.node_id.in_(node_ids))
+            .group_by(GrantRow.node_id)
+        )
+        query = select(GrantRow.node_id, GrantRow.id).where(GrantRow.number.in_(newest))
+        return {node: grant for node, grant in self._session.execute(query).all()}  # noqa: C416
 
     def count_out(self) -> dict[str, int]:
         """Return the number of grants without a result, by channel."""
@@ -147,7 +155,8 @@ class GrantTable:
             .where(grants.c.rollout_id == rollout_id)
             .order_by(grants.c.number)
         )
-        return {node: (Outcome(outcome), at) for node, outcome, at in self._session.execute(query)}
+        rows = self._session.execute(query).all()
+        return {node: (Outcome(outcome), at) for node, outcome, at in rows}
 
     def failures(self, rollout_id: str, limit: int) -> list[Grant]:
         """Return the grants of a rollout that failed last, the newest first."""

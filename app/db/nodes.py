@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from sqlalchemy import ForeignKey, Index, Select, bindparam, delete, func, select, tuple_, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -134,19 +134,11 @@ class SeenNode:
     clock_off_s: float
 
 
-class Standing(NamedTuple):
-    """What a rollout counts of a node.
+Standing: TypeAlias = tuple[str, str, str, bool, bool]
+"""What a rollout counts of a node: id, group, present release, held, live.
 
-    Attributes:
-        is_live: it checked in after the moment that was asked for, or enrolled after it.
-    """
-
-    id: str
-    group: str
-    current: str
-    is_held: bool
-    is_live: bool
-
+Live is a node that checked in after the moment that was asked for, or enrolled after it.
+"""
 
 _OWN = tuple(name for name in Node.__slots__ if name != "grant")
 
@@ -172,6 +164,10 @@ class NodeTable:
     def get(self, node_id: str) -> Node | None:
         """Return one node."""
         return next(iter(self._nodes(_nodes().where(NodeRow.id == node_id))), None)
+
+    def get_all(self, node_ids: Collection[str]) -> dict[str, Node]:
+        """Return nodes by their ids."""
+        return {node.id: node for node in self._nodes(_nodes().where(NodeRow.id.in_(node_ids)))}
 
     def by_secret(self, sha256_hex: str) -> Node | None:
         """Return the node whose token has this SHA-256."""
@@ -218,7 +214,7 @@ class NodeTable:
         is_live = func.coalesce(nodes.c.seen_at, nodes.c.enrolled_at) >= live_after
         columns = (nodes.c.id, nodes.c.group, nodes.c.current, nodes.c.held != "", is_live)
         query = select(*columns).where(nodes.c.channel == channel, nodes.c.retired_at.is_(None))
-        return [Standing(*row) for row in self._session.execute(query)]
+        return [tuple(row) for row in self._session.execute(query).all()]
 
     def changed_since(self, changed: int) -> list[tuple[str, Node, int]]:
         """Return nodes that something else than a check-in changed after a generation.
@@ -282,6 +278,12 @@ class NodeTable:
         values = {name: getattr(node, name) for name in _DECIDED}
         self._session.execute(
             update(NodeRow).where(NodeRow.id == node.id).values(**values, changed=changed)
+        )
+
+    def touch(self, node_ids: Collection[str], changed: int) -> None:
+        """Record that something about nodes changed that is in other tables: their grants."""
+        self._session.execute(
+            update(NodeRow).where(NodeRow.id.in_(node_ids)).values(changed=changed)
         )
 
 

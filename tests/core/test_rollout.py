@@ -6,7 +6,7 @@ read, `advanced`, `refusals`, write. Its invariants are those of fleets: a halte
 grant, no node goes back to an older revision, at most `max_parallel` grants are out.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -84,22 +84,22 @@ def test_a_node_that_enrols_during_a_step_displaces_nobody_who_has_a_grant() -> 
 
 def test_a_step_takes_a_silent_node_only_where_no_other_is_left() -> None:
     participants = nodes()
-    participants[0] = replace(participants[0], is_live=False)
+    participants[0] = participants[0]._replace(is_live=False)
     assert members("r", parse_steps("1"), participants) == {IDS[1]}
     assert members("r", parse_steps("100%"), participants) == {*IDS}
 
 
 def test_held_nodes_and_those_that_need_no_change_are_left_out() -> None:
     participants = nodes()
-    participants[0] = replace(participants[0], is_held=True)
-    participants[1] = replace(participants[1], needs_change=False)
+    participants[0] = participants[0]._replace(is_held=True)
+    participants[1] = participants[1]._replace(needs_change=False)
     assert members("r", parse_steps("2"), participants) == {*IDS[2:4]}
     assert len(members("r", parse_steps("100%"), participants)) == 8
 
 
 def test_a_group_is_a_step_and_later_steps_contain_it() -> None:
     participants = nodes()
-    participants[7] = replace(participants[7], group="canary")
+    participants[7] = participants[7]._replace(group="canary")
     assert members("r", parse_steps("canary"), participants) == {IDS[7]}
     assert members("r", parse_steps("canary, 30%"), participants) == {IDS[7], *IDS[:2]}
 
@@ -129,10 +129,10 @@ def test_a_gate_follows_from_the_results_of_its_step(outcomes: str, step: int, g
 
 
 def test_a_step_without_nodes_passes_only_if_no_node_needs_the_change() -> None:
-    held = [replace(p, is_held=True) for p in nodes()]
+    held = [p._replace(is_held=True) for p in nodes()]
     assert gate_of(rollout(), held).verdict is Verdict.WAITING
     assert gate_of(rollout(), []).verdict is Verdict.PASSED
-    silent = [replace(p, is_live=False) for p in nodes()]
+    silent = [p._replace(is_live=False) for p in nodes()]
     assert gate_of(rollout(), silent).verdict is Verdict.WAITING  # after a long stop of the server
 
 
@@ -195,7 +195,7 @@ def test_a_node_with_a_grant_or_a_success_gets_no_second_grant(letter: str) -> N
 
 def test_a_stranger_and_a_held_node_get_no_grant() -> None:
     assert refusal(rollout("100%"), nodes(), "ffffffffffffffff")
-    held = [replace(p, is_held=True) for p in nodes("f")]
+    held = [p._replace(is_held=True) for p in nodes("f")]
     assert refusal(rollout("100%"), held, IDS[0])
 
 
@@ -225,7 +225,7 @@ def test_failures_before_a_resume_count_no_more() -> None:
     resumed = acted(halted, RolloutAction.RESUME, NOW)
     assert advanced(resumed, nodes("sff"), NOW).state is RolloutState.RUNNING
     assert refusal(resumed, nodes("sff"), IDS[1]) is None  # it may try again
-    later = [replace(p, outcome_at=NOW + timedelta(seconds=1)) for p in nodes("sff")]
+    later = [p._replace(outcome_at=NOW + timedelta(seconds=1)) for p in nodes("sff")]
     assert advanced(resumed, later, NOW).state is RolloutState.HALTED
 
 

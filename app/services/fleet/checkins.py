@@ -31,7 +31,8 @@ from app.db.nodes import NodeEvent, SeenNode
 from app.services.authorization import secret_hash
 from app.services.changes import locked
 from app.services.clock import Now, Pause
-from app.services.fleet.progress import Answered, Asking, Gathered, Progress, Result, Written
+from app.services.fleet.giving import Answered, Asking, Written
+from app.services.fleet.progress import Gathered, Progress, Result
 from app.services.fleet.view import NO_CHANNEL, ChannelView, FleetView
 
 FLUSH_S = 1.0
@@ -39,9 +40,9 @@ MAX_EVENTS = 10_000
 MAX_WAITING = 20_000
 """Check-ins and events in memory; beyond that a node is asked to come again."""
 _FULL_S = 5
-_PAUSE_SHARE = 3.0
+_PAUSE_SHARE = 1.0
 _MAX_PAUSE_S = 1.0
-"""Pause between two transactions that give grants: three times as long as the last one took."""
+"""Pause between two transactions that give grants: as long as the last one took."""
 _FAILURES = frozenset({Event.FAILED, Event.ROLLED_BACK})
 _log = logs.get("fleet")
 

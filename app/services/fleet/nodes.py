@@ -419,7 +419,7 @@ def _is_shown(seen: SeenState, state: NodeState | None) -> bool:
 
 
 def _withdraw_grant(session: Session, node: Node, at: datetime) -> None:
-    grant = GrantTable(session).out_of(node.id)
+    grant = GrantTable(session).out_of([node.id]).get(node.id)
     if grant is not None:
         ended = replace(grant, outcome=Outcome.WITHDRAWN, outcome_at=at)
         GrantTable(session).end(ended)

@@ -10,30 +10,29 @@ Not here: what is gathered in memory (`checkins`), operators' use cases (`rollou
 import json
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from app.core import fleetnode
-from app.core.channel import MAX_REASON_CHARS, Choice, RecordedChannel, RevisionState
+from app.core.channel import MAX_REASON_CHARS, Choice
 from app.core.fleetnode import Node
 from app.core.principal import Principal
-from app.core.rollout import Participant, Rollout, advanced, gate_of, refusals
-from app.core.rolloutplan import RolloutPlan
+from app.core.rollout import Participant, Rollout, advanced, gate_of
 from app.core.rolloutstate import Outcome, RolloutState
 from app.db.audit import AuditLog
-from app.db.channels import ChannelTable, SignedRevision
+from app.db.channels import ChannelTable
 from app.db.engine import Session
 from app.db.generation import FLEET, bump_generation, current_generation
-from app.db.grants import Grant, GrantTable
-from app.db.nodes import NodeEvent, NodeEventTable, NodeTable, SeenNode, Standing
+from app.db.grants import GrantTable
+from app.db.nodes import NodeEvent, NodeEventTable, NodeTable, SeenNode
 from app.db.rollouts import RolloutTable
 from app.db.webhooks import WebhookTable
+from app.services.fleet.giving import Answered, Asking, Giving, Written
 from app.services.fleet.revisions import Revisions
 
 SYSTEM = Principal("system")
-_FOLLOWING = RolloutPlan()
-"""Limits of grants outside a rollout: how many are out at once, and how long."""
 
+_NO_OUTCOME = (None, None)
 _LOOKED_AT = 20
 """Failures among which the trace id of a halt is looked for."""
 _ACTIONS = {
@@ -63,52 +62,6 @@ class Result:
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.stage, self.reason) if part) or "no reason"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """A node that may get a grant, with what it says of itself."""
-
-    node: str
-    current: str
-    seen_revision: int
-    is_drifted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The answer to a node that may get a grant: a grant with its manifest, or why there is none.
-
-    Attributes:
-        manifest: the signed note of the grant's revision; b"" without a grant.
-    """
-
-    reason: str
-    grant: Grant | None = None
-    manifest: bytes = b""
-
-
-@dataclass(slots=True)
-class Written:
-    """What a transaction did, for counters after its commit.
-
-    Attributes:
-        rollouts: channel and audit action of each change of a rollout.
-        results: channel and outcome of each grant that ended.
-        granted: channel of each new grant.
-        participants: of each rollout that is still open, by its id, as its gates saw them.
-    """
-
-    rollouts: list[tuple[str, str]] = field(default_factory=list)
-    results: list[tuple[str, str]] = field(default_factory=list)
-    granted: list[str] = field(default_factory=list)
-    answers: dict[str, Answered] = field(default_factory=dict)
-    participants: dict[str, list[Participant]] = field(default_factory=dict)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing of a rollout, a grant or a node was changed."""
-        return not (self.rollouts or self.results or self.granted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,9 +154,11 @@ class Progress:
         target = self.version_of(session, rollout)
         outcomes = GrantTable(session).outcomes(rollout.id)
         live_after = fleetnode.live_after(at, self._interval_s)
+        standings = NodeTable(session).standings(rollout.channel, live_after)
         return [
-            _participant(standing, outcomes.get(standing.id), target)
-            for standing in NodeTable(session).standings(rollout.channel, live_after)
+            Participant(node, group, bool(is_live), bool(is_held), current != target, *outcome)
+            for node, group, current, is_held, is_live in standings
+            for outcome in (outcomes.get(node, _NO_OUTCOME),)
         ]
 
     def version_of(self, session: Session, rollout: Rollout) -> str:
@@ -213,6 +168,8 @@ class Progress:
         return revision.current if revision else ""
 
     def _finish(self, session: Session, written: Written) -> Written:
+        if written.touched:
+            NodeTable(session).touch(written.touched, next_generation(session))
         if not written.is_empty:
             bump_generation(session, [FLEET])
         return written
@@ -221,7 +178,12 @@ class Progress:
         self, session: Session, results: Collection[Result], at: datetime, written: Written
     ) -> None:
         """Record results; one that is recorded already changes nothing, so a node may repeat it."""
+        if not results:
+            return
         grants = GrantTable(session).get({result.grant for result in results})
+        nodes = [grant.node for grant in grants.values()]
+        latest = GrantTable(session).latest_of(nodes)
+        counted = NodeTable(session).get_all(nodes)
         for result in results:
             grant = grants.get(result.grant)
             if grant is None or grant.node != result.node or grant.outcome is result.outcome:
@@ -237,27 +199,28 @@ class Progress:
             grants[grant.id] = ended
             GrantTable(session).end(ended)
             written.results.append((grant.channel, result.outcome))
-            latest = GrantTable(session).of_node(grant.node, 1)[0]
-            if latest.id == grant.id and grant.outcome is not Outcome.WITHDRAWN:
-                self._count(session, result, at)
+            written.touched.add(grant.node)
+            node = counted.get(grant.node)
+            is_latest = latest[grant.node] == grant.id and grant.outcome is not Outcome.WITHDRAWN
+            if is_latest and node is not None:
+                counted[node.id] = self._count(session, node, result, at)
 
-    def _count(self, session: Session, result: Result, at: datetime) -> None:
+    def _count(self, session: Session, node: Node, result: Result, at: datetime) -> Node:
         """Record what a result says about its node: failures in a row hold the node."""
-        table = NodeTable(session)
-        node = table.get(result.node)
-        if node is None:
-            return
         if result.outcome is Outcome.SUCCEEDED:
-            table.save(fleetnode.succeeded(node), next_generation(session))
-            return
+            succeeded = fleetnode.succeeded(node)
+            if succeeded != node:
+                NodeTable(session).save(succeeded, next_generation(session))
+            return succeeded
         failed = fleetnode.failed(node, at, str(result))
-        table.save(failed, next_generation(session))
+        NodeTable(session).save(failed, next_generation(session))
         audit = AuditLog(session)
         detail = f"{node.name}: grant {result.grant}: {result}{_traced(result.trace)}"
         audit.append(at, SYSTEM.actor, "node.fail", f"node:{node.id}", detail)
         if failed.held and not node.held:
             audit.append(at, SYSTEM.actor, "node.hold", f"node:{node.id}", failed.held)
             tell(session, node.channel, "node.held", at, _about(failed), trace=result.trace)
+        return failed
 
     def _move_on(self, session: Session, at: datetime, written: Written) -> None:
         """Apply the gates of every open rollout."""
@@ -333,148 +296,31 @@ class Progress:
     def _answer(
         self, session: Session, asking: Collection[Asking], at: datetime, written: Written
     ) -> None:
-        nodes = {one.node: NodeTable(session).get(one.node) for one in asking}
+        nodes = NodeTable(session).get_all([one.node for one in asking])
         signed = {channel.name: (channel, r) for channel, r in ChannelTable(session).signed()}
         by_channel: dict[str, list[tuple[Asking, Node]]] = {}
         for one in asking:
-            node = nodes[one.node]
+            node = nodes.get(one.node)
             if node is None or node.retired_at is not None or node.channel not in signed:
                 written.answers[one.node] = Answered("this node is retired, or has no channel")
             else:
                 by_channel.setdefault(node.channel, []).append((one, node))
+
+        def participants(rollout: Rollout) -> list[Participant]:
+            seen = written.participants.get(rollout.id)
+            return self.participants(session, rollout, at) if seen is None else seen
+
         for name, askers in by_channel.items():
             channel, revisions = signed[name]
-            giving = _Giving(session, channel, revisions, at, written, self)
-            giving.answer(askers)
-
-
-@dataclass(slots=True)
-class _Giving:
-    """Answers the nodes of one channel in one transaction."""
-
-    session: Session
-    channel: RecordedChannel
-    revisions: list[SignedRevision]
-    at: datetime
-    written: Written
-    progress: Progress
-
-    def answer(self, askers: list[tuple[Asking, Node]]) -> None:
-        grants = GrantTable(self.session)
-        rollout = RolloutTable(self.session).open_of(self.channel.name)
-        others: list[tuple[Asking, Node]] = []
-        for one, node in askers:
-            grant = grants.out_of(node.id)
-            if node.held:
-                self._say(node, f"this node is held: {node.held}")
-            elif grant is not None and self._settles(one, grant, rollout):
-                continue
-            elif (until := fleetnode.retry_at(node)) is not None and self.at < until:
-                self._say(node, f"it failed; it may try again at {until:%H:%M:%S} UTC")
-            else:
-                others.append((one, node))
-        out = grants.count_out().get(self.channel.name, 0)
-        others = self._by_rollout(rollout, others, out)
-        self._by_following(others)
-
-    def _settles(self, one: Asking, grant: Grant, rollout: Rollout | None) -> bool:
-        """Answer a node that has a grant without a result; False if it may ask for another."""
-        grants = GrantTable(self.session)
-        signed = self._signed(grant.revision)
-        if signed is None:
-            grants.end(replace(grant, outcome=Outcome.WITHDRAWN, outcome_at=self.at))
-            self.written.results.append((grant.channel, Outcome.WITHDRAWN))
-            return False
-        is_running = rollout is not None and rollout.state is RolloutState.RUNNING
-        if grant.rollout is not None and not is_running:
-            state = rollout.state if rollout else "over"
-            self.written.answers[one.node] = Answered(f"rollout {grant.rollout} is {state}")
-        else:
-            self.written.answers[one.node] = Answered("as granted before", grant, signed.manifest)
-        return True
-
-    def _by_rollout(
-        self, rollout: Rollout | None, askers: list[tuple[Asking, Node]], out: int
-    ) -> list[tuple[Asking, Node]]:
-        """Give the grants of a rollout; return the askers that it does not concern."""
-        if rollout is None:
-            return askers
-        signed = self._signed(rollout.to_revision)
-        participants = self.written.participants.get(rollout.id)
-        if participants is None:
-            participants = self.progress.participants(self.session, rollout, self.at)
-        tried = {p.node for p in participants if p.outcome is not None}
-        target = signed.revision.current if signed else ""
-        inside = [(one, node) for one, node in askers if one.current != target]
-        reasons = refusals(
-            rollout, participants, [one.node for one, _ in inside], out=out, now=self.at
-        )
-        left = []
-        for one, node in askers:
-            reason = reasons.get(one.node, "this node has the release")
-            if reason is None and signed is not None and signed.manifest:
-                self._give(node, rollout, signed, rollout.plan.grant_s)
-                continue
-            self._say(node, reason or "the manifest is not signed yet")
-            if one.node not in tried and one.current != target:
-                left.append((one, node))
-        return left
-
-    def _by_following(self, askers: list[tuple[Asking, Node]]) -> None:
-        """Give grants for the channel's current revision to nodes that don't run it."""
-        signed = next((r for r in self.revisions if _is_current(r)), None)
-        out = GrantTable(self.session).count_out().get(self.channel.name, 0)
-        for one, node in askers:
-            if signed is None or not signed.manifest:
-                self._say(node, f"channel {self.channel.name} offers nothing yet")
-            elif one.current == signed.revision.current:
-                self.written.answers.setdefault(node.id, Answered("this node has the release"))
-            elif one.seen_revision > signed.revision.revision:
-                self._say(
-                    node,
-                    f"this node has seen revision {one.seen_revision}, and the channel offers "
-                    f"{signed.revision.revision}; the next revision moves it",
-                )
-            elif out >= _FOLLOWING.max_parallel:
-                self._say(node, f"{out} nodes are changing, as many as may at once")
-            else:
-                self._give(node, None, signed, _FOLLOWING.grant_s)
-                out += 1
-
-    def _give(
-        self, node: Node, rollout: Rollout | None, signed: SignedRevision, grant_s: int
-    ) -> None:
-        grant = Grant(
-            id=secrets.token_hex(8),
-            node=node.id,
-            rollout=rollout.id if rollout else None,
-            channel=self.channel.name,
-            revision=signed.revision.revision,
-            version=signed.revision.current,
-            given_at=self.at,
-            expires_at=self.at + timedelta(seconds=grant_s),
-            outcome=Outcome.OUT,
-            outcome_at=self.at,
-        )
-        GrantTable(self.session).add(grant)
-        NodeTable(self.session).save(node, next_generation(self.session))
-        step = f"step {rollout.step + 1} of rollout {rollout.id}" if rollout else "the channel"
-        reason = f"{step} brings revision {grant.revision} ({grant.version})"
-        self.written.answers[node.id] = Answered(reason, grant, signed.manifest)
-        self.written.granted.append(self.channel.name)
-
-    def _signed(self, number: int) -> SignedRevision | None:
-        return next((r for r in self.revisions if r.revision.revision == number), None)
-
-    def _say(self, node: Node, reason: str) -> None:
-        self.written.answers[node.id] = Answered(reason)
+            Giving(session, channel, revisions, at, written, participants).answer(askers)
 
 
 def _arrived(session: Session, asking: Collection[Asking]) -> list[Result]:
     """Return the results of nodes that run what their grant brings, and have not said so."""
     results = []
+    grants = GrantTable(session).out_of([one.node for one in asking])
     for one in asking:
-        grant = GrantTable(session).out_of(one.node)
+        grant = grants.get(one.node)
         if grant is not None and one.current == grant.version and not one.is_drifted:
             results.append(Result(grant=grant.id, node=one.node, outcome=Outcome.SUCCEEDED))
     return results
@@ -541,21 +387,3 @@ def _last_trace(session: Session, rollout: Rollout) -> str:
     """Return the trace id of the latest failure that has one."""
     failures = GrantTable(session).failures(rollout.id, _LOOKED_AT)
     return next((grant.trace for grant in failures if grant.trace), "")
-
-
-def _is_current(signed: SignedRevision) -> bool:
-    return signed.revision.state is RevisionState.CURRENT
-
-
-def _participant(
-    standing: Standing, outcome: tuple[Outcome, datetime] | None, target: str
-) -> Participant:
-    return Participant(
-        node=standing.id,
-        group=standing.group,
-        is_live=bool(standing.is_live),
-        is_held=bool(standing.is_held),
-        needs_change=standing.current != target,
-        outcome=outcome[0] if outcome else None,
-        outcome_at=outcome[1] if outcome else None,
-    )

@@ -21,7 +21,8 @@ from app.services.changes import check_revision, denial_room, locked
 from app.services.clock import Now
 from app.services.fleet.channels import channel_named
 from app.services.fleet.checkins import count
-from app.services.fleet.progress import Progress, Written, describe, tell
+from app.services.fleet.giving import Written
+from app.services.fleet.progress import Progress, describe, tell
 from app.services.fleet.revisions import Revisions
 from app.services.generation import GenerationWatch
 
