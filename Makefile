@@ -7,6 +7,8 @@ RUN_READY := $(VENV)/.run-ready
 READY := $(VENV)/.ready
 # The locks are complete, so pip need not resolve anything.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+IMAGE ?= moorage:$(VERSION)
 
 .PHONY: help
 help: ## show the targets
@@ -62,8 +64,30 @@ bench: $(READY) ## run the benchmarks (needs nginx and wrk)
 collection: $(READY) ## build the Ansible collection into dist/
 	$(BIN)/python ansible/build.py
 
+.PHONY: image
+image: ## build the container image, with docker, podman or buildah, whichever works here
+	@builder="$(BUILDER)"; \
+	test -n "$$builder" || for one in docker podman buildah; do \
+	  $$one info >/dev/null 2>&1 && builder=$$one && break; done; \
+	test -n "$$builder" || { echo "docker, podman or buildah is needed, and none works here" >&2; exit 1; }; \
+	case "$$builder" in *docker*) format= ;; *) format="--format docker" ;; esac; \
+	set -x; $$builder build $$format --tag $(IMAGE) --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+	  $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(BUILD_FLAGS) .
+
+.PHONY: test-image
+test-image: $(READY) ## build the image for real, serve a real archive from it (needs root, buildah, mmdebstrap)
+	$(BIN)/python -m tests.image
+
+.PHONY: sbom
+sbom: $(READY) ## list every locked package of the release, as CycloneDX, in dist/
+	@mkdir -p dist
+	$(BIN)/python -W ignore -m cyclonedx_py requirements requirements.lock \
+	  --pyproject pyproject.toml --output-reproducible -o dist/moorage-$(VERSION).cdx.json
+
 .PHONY: lock
 lock: $(READY) ## resolve the locks anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --extra postgres --extra s3 --extra otel pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url requirements-build.in -o requirements-build.lock
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --all-extras requirements-build.in pyproject.toml -o requirements-dev.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --constraint requirements-dev.lock requirements-sbom.in -o requirements-sbom.lock

@@ -17,6 +17,7 @@ from app.cli.credential import credential
 from app.cli.explain import explain, refresh
 from app.cli.fsck import fsck
 from app.cli.group import Group
+from app.cli.health import health
 from app.cli.job import job
 from app.cli.node import node
 from app.cli.output import complain, exit_for
@@ -45,6 +46,7 @@ program.command()(migrate)
 program.add_typer(config, cls=Group)
 program.add_typer(releases, cls=Group)
 program.command()(fsck)
+program.command()(health)
 program.add_typer(channel, cls=Group)
 program.add_typer(tenant, cls=Group)
 program.add_typer(token, cls=Group)
