@@ -29,6 +29,9 @@ Format = Literal["auto", "json", "text"]
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that this task serves. Every event of the task has it."""
 
+trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
+"""The id of the request's trace, while requests are traced; set by `tracing`."""
+
 REDACTED = "[redacted]"
 
 # At INFO these loggers print whole URLs with credentials and query.
@@ -68,7 +71,7 @@ def configure(level: Level, format: Format, stream: TextIO | None = None) -> Non
     chain: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
-        _add_request_id,
+        _add_ids,
         _brief_exception if is_text else _whole_exception,
         redact,
     ]
@@ -235,10 +238,13 @@ def _add_source(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return event
 
 
-def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
+def _add_ids(_logger: Any, _method: str, event: EventDict) -> EventDict:
     current = request_id.get()
     if current is not None:
         event.setdefault("request_id", current)
+    trace = trace_id.get()
+    if trace is not None:
+        event.setdefault("trace", trace)
     return event
 
 

@@ -5,10 +5,12 @@ Mounted inside FastAPI the same downloads would answer half as many requests.
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator
 from random import Random
 
-from app import logs
+from app import logs, tracing
 from app.core.errors import MoorageError
 from app.services.assembly import Services
 from app.settings import Limits, Settings, load_settings
@@ -26,6 +28,7 @@ from app.web.health import Health
 from app.web.home import PATH as HOME
 from app.web.home import Home
 from app.web.limits import AdminRates, WrongTokens
+from app.web.requestspan import traced
 from app.web.responses import Header, plain
 from app.web.sending import Sender
 from app.web.streaming import Receive, Scope, Send, Streams
@@ -119,24 +122,40 @@ class Application:
         callers = Callers(gateways, rates, wrong_tokens)
         self._admin = create_admin(Backend(services, callers, self.health))
         self._background: asyncio.Task[None] | None = None
+        self._hits: tracing.Hits | None = None
 
     @property
     def limits(self) -> Limits:
         """How long clients may take, and how much they may ask for."""
         return self.services.shared.settings.limits
 
-    def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
+    def instant(
+        self, url: bytes, headers: list[Header], client: str, trace: str | None = None
+    ) -> bytes | None:
         """Return what follows status line and Date of the answer to a plain GET, or None.
 
-        None says nothing of the answer: `__call__` has it.
+        None says nothing of the answer: `__call__` has it. trace: the id of the request's trace,
+        for its line in the log.
         """
         if url.startswith(PREFIX):
             if self._guard.refuses(url, headers) is not None:
                 return None
-            return self._goproxy.instant(url, headers, client)
+            return self._goproxy.instant(url, headers, client, trace)
         if not url.startswith(_DOWNLOADS) or self._guard.refuses(url, headers) is not None:
             return None
         return self._downloads.instant(url, headers)
+
+    def _traced_instant(
+        self, url: bytes, headers: list[Header], client: str, trace: str | None = None
+    ) -> bytes | None:
+        """Do what `instant` does; make a span of a prepared answer that is sampled."""
+        span = None if self._hits is None else self._hits.begin(headers, url)
+        if span is None:
+            return Application.instant(self, url, headers, client, trace)
+        answer = Application.instant(self, url, headers, client, span.own.trace_id)
+        if answer is not None:
+            span.end()
+        return answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one ASGI scope."""
@@ -145,6 +164,12 @@ class Application:
             return
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
+        if self._hits is None:
+            await self._dispatch(scope, receive, send)
+        else:
+            await traced(self._dispatch, scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The operator's requests come from this process, not from a stranger: no size is too large.
         refusal = self._guard.refusal(scope) if operator_of(scope) is None else None
         path: bytes = scope["raw_path"]
@@ -192,7 +217,18 @@ class Application:
         await send({"type": "lifespan.startup.failed", "message": message})
 
     async def start(self) -> None:
-        """Start the services and the background work."""
+        """Start the services and the background work.
+
+        Raises:
+            SettingsError: traces are wanted, and the packages for them are missing.
+            MoorageError: see `Services.start`.
+        """
+        otel = self.services.shared.settings.otel
+        if otel.endpoint is not None:
+            tracing.start(otel.endpoint, otel.sample, f"{socket.gethostname()}/{os.getpid()}")
+            self._hits = tracing.Hits()
+            # Untraced, a hit must not pay for a question whether it is traced.
+            self.instant = self._traced_instant  # type: ignore[method-assign]
         await self.services.start()
         for about, note in self.health.notes().items():
             _log.warning("an operator has to act", about=about, note=note)
@@ -218,6 +254,8 @@ class Application:
         if self._background is not None:  # not of a database that the start refused
             await self.services.file_heads()
         await self.services.close()
+        if self._hits is not None:
+            tracing.stop()
 
 
 async def _send_refusal(refusal: tuple[int, str], method: str, send: Send) -> None:

@@ -70,6 +70,7 @@ class _Meters:
     rollout_changes: "Counter"
     check_ins: "Counter"
     webhooks: "Counter"
+    spans: "Counter"
 
 
 @cache
@@ -178,6 +179,7 @@ def _meters() -> _Meters:
         ),
         check_ins=counter("moorage_fleet_check_ins", "Check-ins of nodes.", "action"),
         webhooks=counter("moorage_fleet_webhooks", "Messages sent to webhooks.", "result"),
+        spans=counter("moorage_trace_spans", "Spans that were sent or lost.", "result"),
         notes=gauge("moorage_notes", "1 while /readyz has a note about the subject.", "about"),
     )
 
@@ -372,6 +374,11 @@ def count_check_in(action: str) -> None:
 def count_webhook(*, delivered: bool) -> None:
     """Count a message that was sent to a webhook."""
     _meters().webhooks.labels("delivered" if delivered else "failed").inc()
+
+
+def count_spans(count: int, *, sent: bool) -> None:
+    """Count spans that the collector took, or that were lost; may be called in any thread."""
+    _meters().spans.labels("sent" if sent else "lost").inc(count)
 
 
 def prepare_multiprocess(directory: Path) -> None:

@@ -42,6 +42,7 @@ CONTRACT = {
     "moorage_fleet_grants": ("counter", {"channel", "outcome"}),
     "moorage_fleet_rollout_changes": ("counter", {"channel", "change"}),
     "moorage_fleet_webhooks": ("counter", {"result"}),
+    "moorage_trace_spans": ("counter", {"result"}),
 }
 
 
@@ -72,6 +73,7 @@ def use_every_metric() -> None:
     metrics.count_grant("stable", "out")
     metrics.count_rollout_change("stable", "rollout.halt")
     metrics.count_webhook(delivered=True)
+    metrics.count_spans(2, sent=True)
     metrics.flush()
 
 

@@ -57,6 +57,8 @@ DEFAULTS = {
     "sumdb.upstreams": (SUM_GOLANG_ORG,),
     "sumdb.log_name": "moorage.internal/{tenant}",
     "fleet.check_s": 60,
+    "otel.endpoint": None,
+    "otel.sample": 0.01,
     "network.allow": (),
     "network.tenant_hosts": (),
     "network.gateways": (),

@@ -17,13 +17,15 @@ _LOOPBACK = ("127.", "::1", "localhost")
 
 def serve() -> None:
     """Run the service. On SQLite the database is brought up to date first."""
-    from app import logs
+    from app import logs, tracing
     from app.server import bind
     from app.server import serve as run
     from app.settings import load_settings
 
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
+    if settings.otel.endpoint is not None:
+        tracing.require(settings.otel.endpoint)
     sock = bind(settings)
     port = sock.getsockname()[1]
     settings = settings.model_copy(update={"port": port})  # with 0 the system has chosen one

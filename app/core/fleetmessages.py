@@ -27,8 +27,6 @@ MAX_INSTALLED = 100
 MAX_FACTS = 16
 MAX_FACT_CHARS = 200
 _RELEASE = re.compile(r"go[0-9A-Za-z.+-]{1,58}")
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
-_NO_TRACE = "0" * 32
 
 
 class Event(StrEnum):
@@ -130,13 +128,3 @@ class Enrolment(Message):
     token: Annotated[str, Field(max_length=200)]
     name: NodeName
     facts: _Facts = Field(default_factory=dict)
-
-
-def trace_id(traceparent: str) -> str:
-    """Return the trace id of a `traceparent` header (W3C Trace Context), or "".
-
-    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" gives "4bf92f35…4736". A malformed
-    header is as good as none, as the standard says.
-    """
-    match = _TRACEPARENT.fullmatch(traceparent)
-    return match[1] if match and match[1] != _NO_TRACE else ""

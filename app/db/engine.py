@@ -30,7 +30,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.orm import Session
 
-from app import logs
+from app import logs, tracing
 from app.core.errors import (
     ConflictError,
     DatabaseBusyError,
@@ -197,7 +197,8 @@ class Database:
         Raises:
             DatabaseBusyError: the database is locked or out of reach.
         """
-        return await self._run(self._read_threads, partial(_transact, self._reader, work))
+        with tracing.span("db read", "client", moorage__work=_name_of(work)):
+            return await self._run(self._read_threads, partial(_transact, self._reader, work))
 
     async def write(
         self,
@@ -221,9 +222,11 @@ class Database:
             DatabaseBusyError: the database is locked or out of reach; nothing was changed.
             StorageFullError: the disk has no room for the change; nothing was changed.
         """
-        if self._sqlite:
-            return await self._write_in_group(work, room, size_bytes)
-        return await self._run(self._write_threads, partial(_transact, self._writer, work, _TRIES))
+        with tracing.span("db write", "client", moorage__work=_name_of(work)):
+            if self._sqlite:
+                return await self._write_in_group(work, room, size_bytes)
+            unit = partial(_transact, self._writer, work, _TRIES)
+            return await self._run(self._write_threads, unit)
 
     async def problem(self, *, deep: bool) -> str | None:
         """Return the first thing that the database's own check finds wrong; None if all is well.
@@ -256,7 +259,8 @@ class Database:
                 self._disk.require(_TRANSACTION_BYTES)
             return known
 
-        return await self._run(self._read_threads, call)
+        with tracing.span("db read", "client", moorage__work=_name_of(work)):
+            return await self._run(self._read_threads, call)
 
     async def require_room(self) -> None:
         """Return if a small change would fit above the floor; asked before work that stores.
@@ -406,6 +410,12 @@ def _set(outcome: asyncio.Future[Any], error: BaseException | None, result: obje
         outcome.set_result(result)
     else:
         outcome.set_exception(error)
+
+
+def _name_of(work: Callable[[Session], Any]) -> str:
+    """Return the name of a unit of work, for its span: "ModuleFiles._record"."""
+    named = work.func if isinstance(work, partial) else work
+    return getattr(named, "__qualname__", "").partition(".<locals>")[0]
 
 
 def _problem(reader: Engine, deep: bool) -> str | None:

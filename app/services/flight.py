@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from app import tracing
 from app.core.errors import OverloadedError
 
 K = TypeVar("K", bound=Hashable)
@@ -42,6 +43,10 @@ class Flight(Generic[K, V]):
             OverloadedError: too many callers wait, or too many tasks run.
             Exception: the error of work(), for every caller.
         """
+        with tracing.span("single flight", moorage__joined=key in self._tasks):
+            return await self._joined(key, work, is_ahead=is_ahead)
+
+    async def _joined(self, key: K, work: Callable[[], Awaitable[V]], *, is_ahead: bool) -> V:
         task = self._tasks.get(key)
         if task is None:
             requested = len(self._tasks) - len(self._ahead)

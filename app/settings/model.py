@@ -14,6 +14,7 @@ from app.settings.sections import (
     Limits,
     Modules,
     Network,
+    Otel,
     Releases,
     Section,
     Storage,
@@ -98,6 +99,7 @@ class Settings(Section):
     fleet: Annotated[Fleet, Field(description="Nodes that follow channels.")] = Fleet()
     network: Annotated[Network, Field(description="Upstream connections.")] = Network()
     storage: Annotated[Storage, Field(description="The blob store.")] = Storage()
+    otel: Annotated[Otel, Field(description="Traces of requests.")] = Otel()
     limits: Annotated[Limits, Field(description="Limits on load and sizes.")] = Limits()
 
     @model_validator(mode="after")

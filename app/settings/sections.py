@@ -493,3 +493,28 @@ class Fleet(Section):
             " that is not heard of for three times as long is silent.",
         ),
     ] = 60
+
+
+class Otel(Section):
+    """Traces of requests, sent to an OpenTelemetry collector."""
+
+    endpoint: Annotated[
+        Annotated[str, AfterValidator(values.upstream_url)] | None,
+        BeforeValidator(values.none_if_empty),
+        Form('the base URL of a collector, "http://otel-collector:4318", or "" for none'),
+        Field(
+            description="Where traces are sent by OTLP over HTTP; the path /v1/traces is added."
+            " None: nothing is traced. Needs the extra `otel`."
+        ),
+    ] = None
+    sample: Annotated[
+        float,
+        BeforeValidator(values.number),
+        Field(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="Share of requests whose spans are sent, 0 to 1. A request that comes with"
+            " a `traceparent` follows it.",
+        ),
+    ] = 0.01

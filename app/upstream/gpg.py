@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from app import tracing
 from app.core.digest import Digest
 from app.core.errors import KeyringError, NotYetError, SettingsError, StorageError
 from app.core.gpgfields import is_fingerprint
@@ -153,6 +154,10 @@ class Gpg:
                 f"no release signature has over {SIGNATURE_MAX_BYTES}",
             )
         _require_regular_file(data)
+        with tracing.span("gpg"):
+            return self._verdict(keyring, signature, data)
+
+    def _verdict(self, keyring: Keyring, signature: bytes, data: Path) -> SignatureVerdict:
         transcript = self._ring(keyring).check(signature, data)
         if not transcript.status_lines and "not a detached signature" not in transcript.stderr:
             raise NotYetError(f"gpg failed: {transcript.last_words}")

@@ -28,6 +28,7 @@ from typing import Any, Protocol, cast
 import httpx
 from cachetools import LRUCache
 
+from app import tracing
 from app.core.errors import (
     BadInputError,
     OverloadedError,
@@ -345,8 +346,13 @@ class HttpClient:
         if permit is None:
             self._observe(asked, "open", 0.0)
             raise FailedAttempt(left_alone(url, breaker.retry_after_s()))
-        with self._metered(breaker, permit, asked, scope):
-            return await self._exchange(call, url)
+        with (
+            tracing.span(
+                "upstream", "client", http__request__method=call.method, url__full=url.shown
+            ) as span,
+            self._metered(breaker, permit, asked, scope),
+        ):
+            return await self._exchange(call, url, span)
 
     @contextmanager
     def _metered(
@@ -370,12 +376,13 @@ class HttpClient:
             breaker.leave(permit, verdict)
             self._observe(asked, outcome, self._clock() - began)
 
-    async def _exchange(self, call: _Call, url: Url) -> Response | Url:
+    async def _exchange(self, call: _Call, url: Url, span: tracing.AnySpan) -> Response | Url:
         # The transport itself: `AsyncClient.send` adds only what is switched off here (redirects,
         # cookies, authentication), and takes an eighth of a request's CPU for that.
         sent = await self._transport.handle_async_request(self._request(call, url))
         async with aclosing(sent) as answer:
             status, headers = answer.status_code, dict(answer.headers.items())
+            span.set(http__response__status_code=status)
             if call.any_status or status == 200:
                 check_body_head(url, headers, call.max_bytes, call.exact_bytes)
                 size_bytes = await self._read(call, url, answer)
@@ -390,7 +397,7 @@ class HttpClient:
             raise failed
 
     def _request(self, call: _Call, url: Url) -> httpx.Request:
-        headers = {"Host": url.origin.partition("://")[2], **call.headers}
+        headers = {"Host": url.origin.partition("://")[2], **call.headers, **tracing.headers()}
         if call.credential is not None:
             headers |= call.credential.headers_for(url)
         if call.body or call.method not in ("GET", "HEAD"):

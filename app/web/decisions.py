@@ -108,8 +108,10 @@ class DecisionLog:
     def __init__(self) -> None:
         self._batch = logs.Batch("goproxy", "decision")
 
-    def add(self, record: DecisionRecord, client: str, sent_bytes: int) -> None:
-        """Take one more record; client is an address."""
+    def add(
+        self, record: DecisionRecord, client: str, sent_bytes: int, trace: str | None = None
+    ) -> None:
+        """Take one more record; client is an address, trace the id of the request's trace."""
         self._batch.add(
             time.time(),
             record,
@@ -117,6 +119,7 @@ class DecisionLog:
             client=client,
             bytes=sent_bytes,
             request_id=logs.request_id.get(),
+            trace=trace,
         )
 
     def flush(self) -> None:

@@ -13,7 +13,7 @@ from secrets import token_hex
 
 from cachetools import TTLCache
 
-from app import logs, metrics
+from app import logs, metrics, tracing
 from app.core.errors import (
     DeniedError,
     MoorageError,
@@ -155,13 +155,16 @@ class GoproxyApp:
         self.decisions = DecisionLog()
         clock.on_jump(self._forget)
 
-    def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
+    def instant(
+        self, url: bytes, headers: list[Header], client: str, trace: str | None = None
+    ) -> bytes | None:
         """Return the prepared answer to a plain GET, without any await; None where there is none.
 
         Args:
             url: path and query as they came over the wire.
             headers: of the request, with lower-case names.
             client: the peer's address.
+            trace: the id of the request's trace, for the log.
         """
         key = answer_key(url, headers, is_plain_only=True)
         if key is None:
@@ -171,7 +174,7 @@ class GoproxyApp:
             return None
         size_bytes = prepared.answer.size_bytes
         sender = self._gateways.client_behind(client, headers)
-        self._account(prepared, sender, status=200, sent=size_bytes, is_sent=True)
+        self._account(prepared, sender, trace, status=200, sent=size_bytes, is_sent=True)
         metrics.count_hot(hit=True)
         metrics.count_request("goproxy", "GET", 200, size_bytes)
         return prepared.answer.wire
@@ -206,7 +209,8 @@ class GoproxyApp:
                 sending = self._sender.send(prepared.answer, scope, receive, send, blob)
                 status, sent = await sending
             is_sent = method == "GET" and status != 304
-            self._account(prepared, client, status=status, sent=sent, is_sent=is_sent)
+            trace = logs.trace_id.get()
+            self._account(prepared, client, trace, status=status, sent=sent, is_sent=is_sent)
             metrics.count_request("goproxy", method, status, sent)
         finally:
             if blob is not None:
@@ -233,10 +237,17 @@ class GoproxyApp:
         return prepared
 
     def _account(
-        self, prepared: PreparedAnswer, client: str, *, status: int, sent: int, is_sent: bool
+        self,
+        prepared: PreparedAnswer,
+        client: str,
+        trace: str | None,
+        *,
+        status: int,
+        sent: int,
+        is_sent: bool,
     ) -> None:
         """Log and count an answer; is_sent: a body was sent, whole or in part."""
-        self.decisions.add(prepared.record.with_status(status), client, sent)
+        self.decisions.add(prepared.record.with_status(status), client, sent, trace)
         metrics.count_decision(allowed=prepared.record.is_allowed)
         if prepared.denial is not None:
             self._denials.count(prepared.denial, logs.request_id.get() or "")
@@ -313,7 +324,10 @@ class GoproxyApp:
         """
         for attempt in range(_DECISIONS):
             jumps, generation = self._clock.look(), self._policies.generation
-            caller, path = await self._admission.admit(scope, peer, client, is_counted=attempt == 0)
+            with tracing.span("authorize"):
+                caller, path = await self._admission.admit(
+                    scope, peer, client, is_counted=attempt == 0
+                )
             # The policy may be newer: an unknown token has it looked up.
             generation = max(generation, caller.policy.generation)
             progress.caller, progress.record = caller, DecisionRecord.of(path, caller.principal)

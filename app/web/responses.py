@@ -233,6 +233,20 @@ def _uncached(status: int, body: bytes, *extra: Header) -> Answer:
     return Answer(status, headers, len(body), body=body)
 
 
+def with_trace(answer: Answer, trace: str) -> Answer:
+    """Return an error's answer with the id of its trace, where `go` and `curl` show it.
+
+    A line gets " (trace 4bf9…)" at its end, a text of several lines a line "trace 4bf9…".
+    """
+    if (b"content-type", TEXT) not in answer.headers:
+        return answer
+    text = answer.body.rstrip(b"\n")
+    form = b"%s\ntrace %s\n" if b"\n" in text else b"%s (trace %s)\n"
+    body = form % (text, trace.encode())
+    headers = _with_length(answer, len(body))
+    return replace(answer, headers=headers, body=body, size_bytes=len(body), wire=b"")
+
+
 def challenge(error: errors.MoorageError) -> Answer:
     """Return the answer to a request without a usable token; `go` sends it unasked, curl -n too."""
     return plain(401, str(error), (b"www-authenticate", b'Basic realm="moorage", charset="UTF-8"'))

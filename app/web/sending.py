@@ -10,7 +10,7 @@ from app.core.digest import Digest
 from app.core.errors import BlobDamagedError, BlobMissingError, MoorageError, StorageError
 from app.services.repair import Repair
 from app.storage.blobstore import BlobStore, OpenBlob
-from app.web.responses import Answer, Slice, error_answer, for_request, in_coding
+from app.web.responses import Answer, Slice, error_answer, for_request, in_coding, with_trace
 from app.web.streaming import Message, Receive, Scope, Send, Streams
 
 _START = "http.response.start"
@@ -77,6 +77,8 @@ class Sender:
             blob: the answer's blob, where the caller has opened it; the caller closes it.
         """
         answer = in_coding(answer, scope["headers"])
+        if answer.status >= 400 and (trace := logs.trace_id.get()):
+            answer = with_trace(answer, trace)
         part = for_request(answer, scope["headers"], scope["method"])
         wants_body = scope["method"] != "HEAD" and part.length > 0
         if answer.blob is None or answer.wire or not wants_body:

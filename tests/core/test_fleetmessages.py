@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.core.errors import BadInputError
-from app.core.fleetmessages import CheckIn, Enrolment, Event, Report, trace_id
+from app.core.fleetmessages import CheckIn, Enrolment, Event, Report
 from app.core.noun import checked
 
 CHECK: dict[str, Any] = {
@@ -74,21 +74,3 @@ def test_a_report_names_an_event() -> None:
 def test_a_node_has_a_printable_name(name: str) -> None:
     with pytest.raises(BadInputError):
         checked(Enrolment, {"token": "t", "name": name})
-
-
-# The examples of W3C Trace Context, section 3.2.
-@pytest.mark.parametrize(
-    ("header", "trace"),
-    [
-        (
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "4bf92f3577b34da6a3ce929d0e0e4736",
-        ),
-        ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", ""),
-        ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", ""),
-        ("", ""),
-        ("x" * 10_000, ""),
-    ],
-)
-def test_the_trace_id_is_that_of_a_well_formed_header(header: str, trace: str) -> None:
-    assert trace_id(header) == trace

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.core.fleetmessages import CheckIn, Report, trace_id
+from app.core.fleetmessages import CheckIn, Report
+from app.core.traceparent import trace_id
 from tests.fakes.faults import Fault
 from tests.fakes.fleet import go_script
 from tests.node.conftest import V1, V2, Node

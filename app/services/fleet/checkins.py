@@ -22,10 +22,11 @@ from app.core.errors import (
     StorageFullError,
     UnauthenticatedError,
 )
-from app.core.fleetmessages import CheckIn, Event, GrantResult, Report, trace_id
+from app.core.fleetmessages import CheckIn, Event, GrantResult, Report
 from app.core.fleetnode import Node
 from app.core.rollout import is_open
 from app.core.rolloutstate import Outcome, RolloutState
+from app.core.traceparent import trace_id
 from app.db.engine import Database
 from app.db.nodes import NodeEvent, SeenNode
 from app.services.authorization import secret_hash

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from functools import partial
 
-from app import logs, metrics
+from app import logs, metrics, tracing
 from app.core.digest import Digest
 from app.core.errors import (
     ConflictError,
@@ -234,10 +234,11 @@ class ModuleFiles:
         await source.proxy.fetch_small(path, sink, _MAX_BYTES[key.kind])
         await sink.seal()
         at = self._now()
-        if sink.size_bytes <= _SHORT_BYTES:
-            return check_small(key, sink.read(), at)
-        async with self._slots.checks.hold(source.tenant):
-            return await asyncio.to_thread(lambda: check_small(key, sink.read(), at))
+        with tracing.span("verify"):
+            if sink.size_bytes <= _SHORT_BYTES:
+                return check_small(key, sink.read(), at)
+            async with self._slots.checks.hold(source.tenant):
+                return await asyncio.to_thread(lambda: check_small(key, sink.read(), at))
 
     async def _fetch_zip(
         self,
@@ -252,15 +253,17 @@ class ModuleFiles:
             await source.proxy.download(path, staged, DEFAULT_LIMITS.zip_bytes)
             digest = await staged.seal()
             async with self._slots.checks.hold(source.tenant):
-                check = check_zip(key, staged.path, digest, staged.size_bytes, self._now())
-                file = await _beside_flush(staged, check)
+                with tracing.span("verify"):
+                    check = check_zip(key, staged.path, digest, staged.size_bytes, self._now())
+                    file = await _beside_flush(staged, check)
             # What contradicts the record must not even become a blob.
             await self._refuse_contradiction(
                 file, known or (None if pending_mod is None else await pending_mod)
             )
             if pending_sums is not None:
                 file = await self._with_log_state(file, pending_sums)
-            await self._store.commit(staged, digest)
+            with tracing.span("commit"):
+                await self._store.commit(staged, digest)
         return file
 
     async def _refuse_contradiction(self, file: ModuleFile, known: ModuleFile | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from app import logs, metrics
+from app import logs, metrics, tracing
 from app.core.digest import Digest
 from app.core.errors import (
     DeniedError,
@@ -256,9 +256,11 @@ class Ingestion:
         async with self._store.stage(size_hint_bytes=size) as staged:
             source = await self._fetcher.fetch(record.file, sha256, staged, report)
             report(Progress(filename, "verify", size, size))
-            outcome = await self._judge.judge(record, staged.path)
+            with tracing.span("verify"):
+                outcome = await self._judge.judge(record, staged.path)
             # Make it durable before a row names it: after a crash here the next attempt adopts it.
-            await self._store.commit(staged, sha256)
+            with tracing.span("commit"):
+                await self._store.commit(staged, sha256)
         return replace(outcome, source_url=source)
 
     async def _settle(
