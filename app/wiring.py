@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from random import Random
 
 from app import __version__, metrics
@@ -35,6 +36,9 @@ from app.services.assembly import (
 )
 from app.services.audit import AuditReader
 from app.services.audithead import AuditHead
+from app.services.backup import restoring
+from app.services.backup.making import BackupService
+from app.services.backup.place import BackupPlace
 from app.services.clock import ClockWatch, Monotonic, Now, Pause, utc_now
 from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
@@ -100,12 +104,15 @@ from app.services.tokens import TokenService
 from app.services.upstreams import HostAccess, Upstreams
 from app.services.usage import UsageCounter
 from app.settings import Settings
+from app.settings.values import backup_url
 from app.storage import durable
 from app.storage.freespace import FreeSpace
 from app.storage.hostlocks import HostLocks
 from app.storage.local import LocalBlobStore
+from app.storage.objects import LocalObjects, S3Objects
 from app.storage.private import make_private_file, tighten
 from app.storage.reserve import Reserve
+from app.storage.s3client import S3Client, S3Place
 from app.upstream.address import AddressGuard, AllowedNetwork, OwnListener, Url
 from app.upstream.godev import GoDev
 from app.upstream.goproxy import Goproxies
@@ -122,6 +129,11 @@ def prepare_data_dir(settings: Settings) -> bool:
         StorageError: it can't be created.
     """
     new = not settings.data_dir.exists()
+    if (settings.data_dir / restoring.MARK).exists():
+        raise StorageError(
+            "MOORAGE_DATA_DIR: a restore has begun there and did not end; run `moorage restore` "
+            "again with the same backup, it goes on where it stopped"
+        )
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (settings.data_dir / "keys").mkdir(mode=0o700, exist_ok=True)
@@ -158,6 +170,75 @@ def migrate(settings: Settings, *, bind: bool = False) -> tuple[str | None, str]
         db.close()
         if file is not None:
             file.close()
+
+
+def backup_place(settings: Settings, url: str | None) -> BackupPlace:
+    """Return the place of backups that a command or the settings name.
+
+    Args:
+        settings: of this installation.
+        url: of the command; None takes that of the settings.
+
+    Raises:
+        BadInputError: neither names one, or the command's is malformed.
+        StorageError: the folder can't be made.
+    """
+    url = url or settings.backup.url
+    if url is None:
+        raise BadInputError(
+            "name the place of the backups: --store /backups, or set MOORAGE_BACKUP__URL"
+        )
+    try:
+        url = backup_url(url)
+    except ValueError as error:
+        raise BadInputError(f"--store: {error}") from error
+    if url.startswith("/"):
+        return BackupPlace(LocalObjects(Path(url)))
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    return BackupPlace(S3Objects(S3Client(S3Place(bucket, prefix)), "moorage-backups"))
+
+
+def restore(
+    settings: Settings,
+    place: BackupPlace,
+    backup_id: str,
+    *,
+    secrets_key: Path | None,
+    heads: Path | None,
+    progress: restoring.Progress,
+) -> restoring.Restored:
+    """Put a backup back into the empty data directory and database that the settings name.
+
+    Args:
+        settings: of the new installation.
+        place: where the backup is.
+        backup_id: of the backup, or "latest".
+        secrets_key: a copy of keys/secrets.key, which is put back too.
+        heads: a folder with newer heads than the backup's.
+        progress: is called with (blobs put back, blobs in all).
+
+    Raises:
+        ConflictError: the data directory or the database is not empty.
+        BadInputError: the backup or a file that was named is damaged.
+    """
+    url, folder = settings.resolved_database_url, settings.data_dir
+    backup = place.get(backup_id)
+    restoring.require_empty(folder, url, backup.id)
+    if secrets_key is not None:
+        prepare_data_dir(settings)
+        with durable.storage_errors(f"take over {secrets_key}"):
+            key = secrets_key.read_bytes()
+            parse_key(key.decode("ascii", "replace"))
+            durable.replace_file(folder / "keys" / "secrets.key", key)
+    return restoring.restore(
+        place,
+        backup,
+        folder,
+        url,
+        partial(restoring.put_local_blob, folder),
+        heads_folder=heads,
+        progress=progress,
+    )
 
 
 def _sqlite_file(settings: Settings) -> SqliteFile | None:
@@ -399,6 +480,7 @@ def build_upkeep(
         repair=repair,
         scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),
         fsck=Fsck(db, store, repair, releases.derived, sumdb.fsck, now),
+        backups=BackupService(db, store, shared.leases, settings.data_dir, now),
         jobs=JobService(db, {SYNC: partial(run_sync, releases.sync)}, now),
     )
 

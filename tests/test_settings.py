@@ -63,6 +63,7 @@ DEFAULTS = {
     "network.tenant_hosts": (),
     "network.gateways": (),
     "network.ca_file": None,
+    "backup.url": None,
     "storage.min_free_percent": 5.0,
     "storage.scrub_days": 30,
     "limits.streams": 1000,

@@ -10,6 +10,7 @@ import typer
 from app import __version__
 from app.cli.apply import apply
 from app.cli.audit import audit
+from app.cli.backup import backup, restore
 from app.cli.channel import channel
 from app.cli.completion import completion, prepare
 from app.cli.config import config
@@ -47,6 +48,8 @@ program.add_typer(config, cls=Group)
 program.add_typer(releases, cls=Group)
 program.command()(fsck)
 program.command()(health)
+program.add_typer(backup, cls=Group)
+program.command()(restore)
 program.add_typer(channel, cls=Group)
 program.add_typer(tenant, cls=Group)
 program.add_typer(token, cls=Group)
@@ -65,7 +68,7 @@ program.add_typer(audit, cls=Group)
 program.add_typer(job, cls=Group)
 program.command()(completion)
 
-_LOCAL_COMMANDS = ("serve", "migrate", "config", "fsck", "completion")
+_LOCAL_COMMANDS = ("serve", "migrate", "config", "fsck", "backup", "restore", "completion")
 
 
 def _show_version(is_set: bool) -> None:

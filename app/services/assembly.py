@@ -18,6 +18,7 @@ from app.db.schema import check_schema
 from app.db.sqlitefile import SqliteFile
 from app.services.audit import AuditReader
 from app.services.audithead import AuditHead
+from app.services.backup.making import BackupService
 from app.services.clock import ClockWatch, Now, Pause
 from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
@@ -269,11 +270,12 @@ class SumdbServices:
 
 @dataclass(frozen=True, slots=True)
 class UpkeepServices:
-    """What works on all groups: repair, checks of the whole store, and jobs for the leader."""
+    """What works on all groups: repair, checks of the whole store, backups, jobs for the leader."""
 
     repair: Repair
     scrub: Scrub
     fsck: Fsck
+    backups: BackupService
     jobs: JobService
 
     async def close(self) -> None:

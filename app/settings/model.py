@@ -10,6 +10,7 @@ from app.settings import files, values
 from app.settings.rules import Contradiction, contradictions
 from app.settings.sections import (
     AnyPath,
+    Backup,
     Fleet,
     Limits,
     Modules,
@@ -100,6 +101,7 @@ class Settings(Section):
     network: Annotated[Network, Field(description="Upstream connections.")] = Network()
     storage: Annotated[Storage, Field(description="The blob store.")] = Storage()
     otel: Annotated[Otel, Field(description="Traces of requests.")] = Otel()
+    backup: Annotated[Backup, Field(description="Backups.")] = Backup()
     limits: Annotated[Limits, Field(description="Limits on load and sizes.")] = Limits()
 
     @model_validator(mode="after")

@@ -317,6 +317,17 @@ class Storage(Section):
     ] = 30
 
 
+class Backup(Section):
+    """Backups."""
+
+    url: Annotated[
+        Annotated[str, AfterValidator(values.backup_url)] | None,
+        BeforeValidator(values.none_if_empty),
+        Form('an absolute path, or "s3://bucket/prefix"'),
+        Field(description="Where `moorage backup` keeps backups, unless --store names it."),
+    ] = None
+
+
 class Limits(Section):
     """Limits on load, on the size of requests, and on the time of clients."""
 

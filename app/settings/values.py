@@ -47,6 +47,7 @@ _NETWORK = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?",
     re.ASCII,
 )
+_S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?", re.ASCII)
 _NOT_IN_A_URL = re.compile(r'[\s\\<>"]')
 
 
@@ -193,6 +194,19 @@ def public_url(url: str) -> str:
     if canonical.count("/") > 2:
         raise ValueError("it has a path; clients find this service at the root of its host")
     return canonical
+
+
+def backup_url(url: str) -> str:
+    """Return the place of backups: an absolute path, or "s3://bucket" with or without a prefix.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if url.startswith("/") and url.isprintable():
+        return url.rstrip("/") or "/"
+    if _S3_URL.fullmatch(url):
+        return url.rstrip("/")
+    raise ValueError('it is neither an absolute path nor "s3://bucket/prefix"')
 
 
 def log_name(name: str) -> str:

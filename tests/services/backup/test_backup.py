@@ -1,0 +1,267 @@
+"""Backups: whole at every moment, small from the second one on, and restored as they were."""
+
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
+from pathlib import Path
+
+import pytest
+
+from app.core.digest import Digest
+from app.core.errors import BadInputError, ConflictError, UnknownError
+from app.db.engine import Database, sqlite_url
+from app.services.backup.place import BackupPlace
+from tests import postgres
+from tests.conftest import Shape
+from tests.services.backup.bench import (
+    FailingObjects,
+    Installation,
+    KilledError,
+    installation,
+    recorded,
+    restored,
+)
+from tests.services.tenantlog.owner import process
+
+both_shapes = pytest.mark.both_shapes
+
+
+@pytest.fixture
+def here(database_url: str, memory_path: Path) -> Iterator[Installation]:
+    with installation(database_url, memory_path) as made:
+        yield made
+
+
+@pytest.fixture
+def objects(memory_path: Path) -> FailingObjects:
+    return FailingObjects(memory_path / "backups")
+
+
+@pytest.fixture
+def target(shape: Shape, memory_path: Path) -> Iterator[tuple[Path, str]]:
+    """Return an empty data directory and the URL of an empty database."""
+    folder = memory_path / "restored"
+    is_sqlite = shape is Shape.SQLITE
+    made = nullcontext("") if is_sqlite else postgres.cluster().database()
+    with made as url:
+        yield folder, sqlite_url(folder / "moorage.db") if is_sqlite else url
+
+
+async def filled(here: Installation) -> dict[str, int]:
+    for number in range(5):
+        await here.put(b"%d" % number * 10_000)
+    await here.owner.put_up_to(await here.owner.log(), 3)
+    return await recorded(here.db)
+
+
+@both_shapes
+async def test_what_is_restored_is_what_was_there(
+    here: Installation, objects: FailingObjects, target: tuple[Path, str]
+) -> None:
+    blobs = await filled(here)
+    made = await here.create(objects)
+    assert BackupPlace(objects).problems(made, deep=True) == []
+    result = await restored(objects, *target)
+    folder, url = target
+    assert (result.missing, result.newer_heads) == ((), ())
+    for name in blobs:
+        data = (folder / "blobs" / name[:2] / name).read_bytes()
+        assert Digest.of(data).hex == name
+    with process(url, folder / "keys") as owner:
+        assert await recorded(owner.db) == blobs
+        log = await owner.log()
+        assert (await owner.fsck(log)).findings == ()
+        await owner.put_up_to(log, 4)  # the log goes on
+
+
+@both_shapes
+async def test_a_second_backup_copies_what_is_new(
+    here: Installation, objects: FailingObjects
+) -> None:
+    for number in range(100):
+        await here.put(number.to_bytes(4, "big") * 1000)
+    first = await here.create(objects)
+    await here.put(b"one more")
+    second = await here.create(objects)
+    assert second.manifest.blob_count == 101
+    assert second.manifest.new_bytes < first.manifest.new_bytes * 0.5
+    assert second.manifest.new_bytes - second.manifest.database.size_bytes < 10_000
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_killed_at_any_write_no_backup_counts_and_the_next_is_whole(
+    here: Installation, memory_path: Path, moment: str
+) -> None:
+    await filled(here)
+    counting = FailingObjects(memory_path / "counted")
+    await here.create(counting)
+    for number in range(1, counting.writes + 1):
+        objects = FailingObjects(memory_path / f"{moment}-{number}")
+        objects.killed_at = (number, moment)
+        with pytest.raises(BaseException) as ended:
+            await here.create(objects)
+        assert "KilledError" in repr(ended.value)
+        place = BackupPlace(objects)
+        is_last = (number, moment) == (counting.writes, "after")
+        assert len(place.all()) == int(is_last)
+        objects.killed_at = None
+        made = await here.create(objects)
+        assert place.problems(made, deep=True) == []
+        if not is_last:
+            assert place.all() == [made]
+
+
+async def test_a_log_that_grew_after_its_backup_is_not_written_to(
+    here: Installation, objects: FailingObjects, memory_path: Path
+) -> None:
+    await filled(here)
+    older = await here.create(objects)
+    log = await here.owner.log()
+    await here.owner.put_up_to(log, 5)
+    await here.create(objects)  # a later backup knows the newer head
+    folder = memory_path / "restored"
+    url = sqlite_url(folder / "moorage.db")
+    result = await restored(objects, folder, url, older.id)
+    assert [name.endswith(".head") for name in result.newer_heads] == [True]
+    refused = pytest.raises(ConflictError, match="a tree of 5 was signed before")
+    with process(url, folder / "keys") as owner, refused:
+        await owner.put_up_to(await owner.log(), 4)
+
+
+async def test_newer_heads_of_a_folder_are_taken_over(
+    here: Installation, objects: FailingObjects, memory_path: Path
+) -> None:
+    await filled(here)
+    await here.create(objects)
+    await here.owner.put_up_to(await here.owner.log(), 4)
+    folder = memory_path / "restored"
+    url = sqlite_url(folder / "moorage.db")
+    result = await restored(objects, folder, url, heads=here.folder / "keys" / "logs")
+    assert len(result.newer_heads) == 1
+
+
+async def test_a_log_that_grows_meanwhile_is_copied_again(
+    here: Installation, objects: FailingObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(here)
+    log = await here.owner.log()
+    copied = []
+    original = BackupPlace.put_stream
+
+    def put_stream(self: BackupPlace, parts: object, stored: dict[str, int]) -> object:
+        copied.append(1)
+        return original(self, parts, stored)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BackupPlace, "put_stream", put_stream)
+    service = here.service()
+    copy_blobs, rounds = service._copy_blobs, []
+
+    async def grow(*args: object) -> None:
+        rounds.append(1)
+        if len(rounds) == 2:  # behind the first copy of the database, before the heads
+            await here.owner.put_up_to(log, 4)
+        await copy_blobs(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(service, "_copy_blobs", grow)
+    made = await service.create(BackupPlace(objects), lambda done, total: None)
+    assert (made.manifest.behind, len(copied)) == ((), 3)
+
+
+async def test_a_damaged_backup_is_noticed(here: Installation, objects: FailingObjects) -> None:
+    await filled(here)
+    made = await here.create(objects)
+    folder = objects._folder
+    place = BackupPlace(objects)
+    for path in sorted(folder.glob("*/*/*")):
+        content = path.read_bytes()
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        if path.name == "manifest.json":
+            with pytest.raises(BadInputError, match=r"manifest of backup .* is damaged"):
+                place.get(made.id)
+        else:
+            assert place.problems(made, deep=True), path
+        path.unlink()
+        if path.name != "manifest.json":
+            assert place.problems(made, deep=False), path
+        path.write_bytes(content)
+    assert place.problems(made, deep=True) == []
+
+
+async def test_a_blob_that_the_store_lacks_is_said(
+    here: Installation, objects: FailingObjects
+) -> None:
+    await filled(here)
+    digest = await here.put(b"lost")
+    await here.store.delete(digest)
+    made = await here.create(objects)
+    assert made.manifest.lacking == (digest,)
+    assert BackupPlace(objects).problems(made, deep=True) == []
+
+
+async def test_prune_keeps_what_the_others_need(
+    here: Installation, objects: FailingObjects
+) -> None:
+    await filled(here)
+    first = await here.create(objects)
+    gone = Digest.of(b"0" * 10_000)
+    await here.forget(gone)
+    second = await here.create(objects)
+    place, service = BackupPlace(objects), here.service()
+    dry = await service.prune(place, keep=1, dry_run=True)
+    assert place.all() == [first, second]
+    assert await service.prune(place, keep=1, dry_run=False) == dry
+    assert (dry.removed, dry.kept) == ((first.id,), (second.id,))
+    assert place.all() == [second]
+    assert place.problems(second, deep=True) == []
+    assert not (objects._folder / "blobs" / gone.hex[:2] / gone.hex).exists()
+    with pytest.raises(UnknownError):
+        place.get(first.id)
+
+
+async def test_a_place_belongs_to_one_database(
+    here: Installation, objects: FailingObjects, tmp_path: Path
+) -> None:
+    await here.create(objects)
+    with pytest.raises(ConflictError, match="another Moorage"):
+        BackupPlace(objects).bind("f" * 32)
+
+
+async def test_a_restore_into_a_place_in_use_is_refused(
+    here: Installation, objects: FailingObjects, memory_path: Path
+) -> None:
+    await here.create(objects)
+    folder = memory_path / "full"
+    folder.mkdir()
+    (folder / "file").touch()
+    with pytest.raises(ConflictError, match="not empty"):
+        await restored(objects, folder, sqlite_url(folder / "moorage.db"))
+    with pytest.raises(ConflictError, match="a database already"):
+        await restored(objects, memory_path / "new", here.db.url)
+
+
+async def test_a_killed_restore_goes_on(
+    here: Installation, objects: FailingObjects, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = await filled(here)
+    await here.create(objects)
+    folder = memory_path / "restored"
+    url = sqlite_url(folder / "moorage.db")
+    reads = objects.get_file
+    for number in range(len(blobs)):
+        left = [min(number, 1)]  # reads until the end
+
+        def get_file(key: str, path: Path, left: list[int] = left) -> bool:
+            if not left[0]:
+                raise KilledError
+            left[0] -= 1
+            return reads(key, path)
+
+        monkeypatch.setattr(objects, "get_file", get_file)
+        with pytest.raises(KilledError):
+            await restored(objects, folder, url)
+        assert not (folder / "moorage.db").exists()
+        assert (folder / "restore.unfinished").exists()
+    monkeypatch.setattr(objects, "get_file", reads)
+    assert (await restored(objects, folder, url)).blobs == len(blobs)
+    with closing(Database(url)) as db:
+        assert await recorded(db) == blobs
+    assert not (folder / "restore.unfinished").exists()
