@@ -19,6 +19,9 @@ from app.web.admin.context import Backend, Callers, operator_of
 from app.web.admission import Admission, TenantDefaults
 from app.web.channelfiles import ChannelDoor
 from app.web.connections import Connections
+from app.web.containers import PREFIX as IMAGES
+from app.web.containers import ROOTS as IMAGE_ROOTS
+from app.web.containers import ContainerRegistry
 from app.web.downloads import ROOT_LISTS, Downloads
 from app.web.fleet import PREFIX as FLEET
 from app.web.fleet import FleetApp
@@ -28,6 +31,7 @@ from app.web.health import Health
 from app.web.home import PATH as HOME
 from app.web.home import Home
 from app.web.limits import AdminRates, WrongTokens
+from app.web.pulling import PullingDoor
 from app.web.requestspan import traced
 from app.web.responses import Header, plain
 from app.web.sending import Sender
@@ -81,6 +85,19 @@ class Application:
         )
         self._downloads = Downloads(
             releases.catalog, releases.ingestion, releases.freshness, door, sender, gateways
+        )
+        self._images = ContainerRegistry(
+            releases.images,
+            PullingDoor(
+                services.fleet.offered,
+                shared.policies,
+                wrong_tokens,
+                shared.now,
+                is_open=not settings.releases.images_need_token,
+            ),
+            sender,
+            gateways,
+            public_url=settings.public_url,
         )
         defaults = TenantDefaults(
             streams=limits.tenant_streams,
@@ -141,6 +158,10 @@ class Application:
             if self._guard.refuses(url, headers) is not None:
                 return None
             return self._goproxy.instant(url, headers, client, trace)
+        if url.startswith(IMAGES):
+            if self._guard.refuses(url, headers) is not None:
+                return None
+            return self._images.instant(url, headers)
         if not url.startswith(_DOWNLOADS) or self._guard.refuses(url, headers) is not None:
             return None
         return self._downloads.instant(url, headers)
@@ -175,9 +196,11 @@ class Application:
         path: bytes = scope["raw_path"]
         is_download = path.startswith(_DOWNLOADS) or path in _DOWNLOAD_ROOTS
         is_goproxy = path.startswith(PREFIX) or path == PREFIX[:-1]
-        is_misled = not is_goproxy and scope["method"] in _READING and is_misaddressed(path)
+        is_image = path.startswith(IMAGES) or path in IMAGE_ROOTS
+        is_elsewhere = not is_goproxy and not is_image
+        is_misled = is_elsewhere and scope["method"] in _READING and is_misaddressed(path)
         is_fleet = path.startswith(FLEET)
-        if refusal is not None and (is_download or is_goproxy or is_misled or is_fleet):
+        if refusal is not None and (is_download or is_goproxy or is_image or is_misled or is_fleet):
             await _send_refusal(refusal, scope["method"], send)
         elif refusal is not None:
             await refused(*refusal)(scope, receive, send)
@@ -187,6 +210,8 @@ class Application:
             await self._downloads(scope, receive, send)
         elif is_goproxy:
             await self._goproxy(scope, receive, send)
+        elif is_image:
+            await self._images(scope, receive, send)
         elif path == HOME:
             await self._home(scope, receive, send)
         elif is_fleet:

@@ -73,6 +73,7 @@ from app.services.releases.catalog import CatalogReader
 from app.services.releases.derived import DerivedFiles
 from app.services.releases.freshness import Freshness
 from app.services.releases.healing import DerivedHealing, ReleaseHealing
+from app.services.releases.images import ReleaseImages
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.keyring import ReleaseKeyring
@@ -341,6 +342,7 @@ def build_releases(shared: SharedServices) -> ReleaseServices:
         zst=ZstForms(db, shared.store, _recompressor(settings), now),
         catalog=catalog,
         freshness=freshness,
+        images=ReleaseImages(db, catalog, now),
         sync=ReleaseSync(db, reader, catalog, ingestion, _selection(settings)),
     )
 

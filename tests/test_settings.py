@@ -43,6 +43,7 @@ DEFAULTS = {
     "releases.select.kinds": ("archive", "source"),
     "releases.select.pins": (),
     "releases.select.on_demand": True,
+    "releases.images_need_token": False,
     "releases.zstd.enabled": True,
     "releases.zstd.level": 19,
     "releases.zstd.niceness": 19,

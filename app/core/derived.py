@@ -40,12 +40,14 @@ class Zst:
 class Derived:
     """What is derived from one archive; `zst` is None until the leader has made it.
 
+    `tar_sha256` is the digest of the tar in a tar.gz, None for a zip and until it is computed.
     "go1.23.1.linux-amd64.tar.gz.tree" is the file `tree` of "go1.23.1.linux-amd64.tar.gz".
     """
 
     tree: DerivedFile
     chunks: DerivedFile
     zst: Zst | None = None
+    tar_sha256: Digest | None = None
 
     def file(self, kind: DerivedKind) -> DerivedFile | None:
         """Return one of the files, None where it is not made yet."""

@@ -7,7 +7,7 @@ archive's files (`tree`), which of the files make a toolchain module (`toolchain
 """
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from app.core.archiverules import (
     CHUNK_BYTES,
@@ -19,6 +19,9 @@ from app.core.archiverules import (
 from app.core.errors import BadInputError
 from app.core.tararchive import tar_entries
 from app.core.ziparchive import zip_entries
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 __all__ = [
     "CHUNK_BYTES",
@@ -34,7 +37,11 @@ _DEFAULT_LIMITS = ArchiveLimits()
 
 
 def iter_entries(
-    stream: BinaryIO, suffix: str, limits: ArchiveLimits = _DEFAULT_LIMITS
+    stream: BinaryIO,
+    suffix: str,
+    limits: ArchiveLimits = _DEFAULT_LIMITS,
+    *,
+    tar_hash: "_Hash | None" = None,
 ) -> Iterator[ArchiveEntry]:
     """Yield the regular files and the listed folders of an archive in the archive's order.
 
@@ -42,6 +49,7 @@ def iter_entries(
         stream: at the archive's first byte; a zip must be seekable. It is left open.
         suffix: "tar.gz" or "zip".
         limits: what the archive may hold.
+        tar_hash: gets every byte of the tar in a tar.gz, to the end of the last entry and beyond.
 
     Iterate to the end to know that the archive is whole: only then every checksum of the format is
     compared, and every file has had its declared size.
@@ -52,7 +60,7 @@ def iter_entries(
             file or directory, is encrypted, comes twice, or has an unsafe name.
     """
     if suffix == "tar.gz":
-        return tar_entries(stream, limits)
+        return tar_entries(stream, limits, tar_hash)
     if suffix == "zip":
         return zip_entries(stream, limits)
     raise BadInputError(f"{suffix[:20]!a} is not the suffix of an archive (tar.gz, zip)")

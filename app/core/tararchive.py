@@ -6,7 +6,7 @@ The rules for names, counts and sizes are in `archiverules`.
 import gzip
 import tarfile
 from collections.abc import Iterator
-from typing import IO, BinaryIO, Self, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, Self, cast
 
 from app.core.archiverules import (
     CHUNK_BYTES,
@@ -22,6 +22,9 @@ from app.core.archiverules import (
 )
 from app.core.errors import BadInputError
 
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
 _HEADER_BYTES = 1 << 20  # of tar headers for one entry: real ones have at most a few KiB
 _TAR_BLOCK_BYTES = 32 << 10
 
@@ -32,14 +35,17 @@ class _MemoryMeter:
     tarfile holds pax records, long names and sparse maps in memory, whatever their size.
     """
 
-    def __init__(self, source: IO[bytes], limit_bytes: int) -> None:
+    def __init__(self, source: IO[bytes], limit_bytes: int, tar_hash: "_Hash | None") -> None:
         self._source = source
+        self._hash = tar_hash
         self._limit_bytes = limit_bytes
         self._left_bytes = limit_bytes
         self._header_left_bytes: int | None = _HEADER_BYTES
 
     def read(self, size: int) -> bytes:
         chunk = self._source.read(size)
+        if self._hash is not None:
+            self._hash.update(chunk)
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
             raise too_large(self._limit_bytes)
@@ -76,11 +82,13 @@ class _StrictTarInfo(tarfile.TarInfo):
             raise BadInputError(f"the archive is cut short or damaged: {error}") from error
 
 
-def tar_entries(stream: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveEntry]:
+def tar_entries(
+    stream: BinaryIO, limits: ArchiveLimits, tar_hash: "_Hash | None" = None
+) -> Iterator[ArchiveEntry]:
     """Yield the files and folders of a tar.gz; see `goarchive.iter_entries`."""
     # Not tarfile's "r|gz": it never compares the checksum and length at the end of the gzip data.
     with archive_errors(), gzip.GzipFile(fileobj=stream, mode="rb") as unzipped:
-        source = _MemoryMeter(cast("IO[bytes]", unzipped), limits.unpacked_bytes)
+        source = _MemoryMeter(cast("IO[bytes]", unzipped), limits.unpacked_bytes, tar_hash)
         census = Census(limits)
         with tarfile.open(
             fileobj=cast("IO[bytes]", source),

@@ -29,6 +29,7 @@ class DerivedRow(Base):
     zst_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
     zst_bytes: Mapped[int | None] = mapped_column(BigInteger)
     zst_chunks_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
+    tar_sha256: Mapped[str | None]
 
 
 _COLUMNS = {
@@ -58,6 +59,7 @@ class DerivedTable:
             self._session.add(row)
         row.tree_sha256, row.tree_bytes = derived.tree.sha256.hex, derived.tree.size_bytes
         row.chunks_sha256 = derived.chunks.sha256.hex
+        row.tar_sha256 = derived.tar_sha256.hex if derived.tar_sha256 else None
         self._session.flush()
         self._forget(before, row)
 
@@ -121,4 +123,5 @@ def derived_of(row: DerivedRow) -> Derived:
         DerivedFile(Digest(row.tree_sha256), row.tree_bytes),
         DerivedFile(Digest(row.chunks_sha256), sums_bytes(row.archive_bytes)),
         zst,
+        Digest(row.tar_sha256) if row.tar_sha256 else None,
     )

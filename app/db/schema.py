@@ -21,6 +21,7 @@ import app.db.derived
 import app.db.fleetkeys
 import app.db.generation
 import app.db.grants
+import app.db.imageindexes
 import app.db.installation
 import app.db.jobs
 import app.db.keyrings

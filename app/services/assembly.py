@@ -51,6 +51,7 @@ from app.services.refusals import RefusalCounter
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.derived import DerivedFiles
 from app.services.releases.freshness import Freshness
+from app.services.releases.images import ReleaseImages
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
 from app.services.releases.keyring import BUILT_IN, SETTING, ReleaseKeyring, read_export
@@ -149,6 +150,7 @@ class ReleaseServices:
     zst: ZstForms
     catalog: CatalogReader
     freshness: Freshness
+    images: ReleaseImages
     sync: ReleaseSync
 
     async def start(self, export: Path | None, *, owns_key: bool) -> None:

@@ -162,6 +162,13 @@ class Releases(Section):
         ),
     ] = ("zip", "msi", "pkg")
     select: Annotated[Select, Field(description="Which files are mirrored.")] = Select()
+    images_need_token: Annotated[
+        bool,
+        Field(
+            description="Whether container images below /v2/ are pulled with a token only. False:"
+            " by everybody, but for channels that are limited to tenants."
+        ),
+    ] = False
     zstd: Annotated[Zstd, Field(description="A smaller form of archives for nodes.")] = Zstd()
     refresh_s: Annotated[
         Whole, Field(ge=1, le=YEAR_S, description="Seconds between two reads of the index.")

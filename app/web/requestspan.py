@@ -6,7 +6,7 @@ from app import tracing
 from app.web.streaming import Message, Receive, Scope, Send
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-_SURFACES = frozenset({"goproxy", "dl", "go", "fleet", "api"})
+_SURFACES = frozenset({"goproxy", "dl", "go", "v2", "fleet", "api"})
 _CHECK_IN = "/fleet/v1/check"
 
 

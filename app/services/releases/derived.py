@@ -9,19 +9,18 @@ import asyncio
 from collections.abc import Iterator
 
 from app import logs
-from app.core.chunks import PieceSums
 from app.core.derived import Derived, DerivedFile
 from app.core.digest import Digest
 from app.core.errors import BadInputError, MoorageError, StorageError, StorageFullError
 from app.core.gorelease import ReleaseFileKind
 from app.core.releasefile import FileRecord
-from app.core.tree import Tree, render_tree
+from app.core.tree import render_tree
 from app.db.derived import DerivedTable
 from app.db.engine import Database, Session
 from app.db.generation import RELEASES, bump_generation
 from app.db.releases import ReleaseTable
 from app.services.clock import Now
-from app.services.releases.derive import read_contents
+from app.services.releases.derive import TARRED_SUFFIX, Contents, read_contents
 from app.storage.blobstore import BlobStore
 
 _log = logs.get("derived")
@@ -36,7 +35,7 @@ class DerivedFiles:
         self._now = now
         self._failed: set[Digest] = set()
 
-    async def store(self, tree: Tree, sums: PieceSums) -> Derived:
+    async def store(self, contents: Contents) -> Derived:
         """Make the tree and the sums of an archive durable blobs; no row names them yet.
 
         Raises:
@@ -44,17 +43,18 @@ class DerivedFiles:
             StorageError: they can't be stored.
         """
         async with self._store.stage() as staged:
-            pieces = render_tree(tree)
+            pieces = render_tree(contents.tree)
             while (piece := await asyncio.to_thread(_next, pieces)) is not None:
                 await staged.write(piece)
             digest = await staged.seal()
             await self._store.commit(staged, digest)
             listed = DerivedFile(digest, staged.size_bytes)
-        chunks = await self._store.put(sums.sums)
-        return Derived(listed, DerivedFile(chunks, len(sums.sums)))
+        sums = contents.sums.sums
+        chunks = DerivedFile(await self._store.put(sums), len(sums))
+        return Derived(listed, chunks, tar_sha256=contents.tar_sha256)
 
     async def missing(self) -> list[FileRecord]:
-        """Return the served archives of which nothing is derived, by filename."""
+        """Return the served archives of which not everything is derived, by filename."""
         records = await self._db.read(lambda s: ReleaseTable(s).all())
         return sorted(filter(_lacks_derived, records), key=lambda r: r.file.filename)
 
@@ -67,7 +67,7 @@ class DerivedFiles:
         """
         async with self._store.local_file(record.sha256) as path:
             contents = await asyncio.to_thread(read_contents, record.file, path)
-        derived = await self.store(contents.tree, contents.sums)
+        derived = await self.store(contents)
 
         def work(session: Session) -> None:
             table = DerivedTable(session)
@@ -97,11 +97,11 @@ class DerivedFiles:
 
 
 async def stored_or_none(
-    derived: DerivedFiles, filename: str, tree: Tree, sums: PieceSums
+    derived: DerivedFiles, filename: str, contents: Contents
 ) -> Derived | None:
     """Return what `DerivedFiles.store` returns; None if that fails, which is made up for later."""
     try:
-        return await derived.store(tree, sums)
+        return await derived.store(contents)
     except MoorageError as error:
         _log.warning("not derived", filename=filename, error=str(error))
         return None
@@ -109,7 +109,11 @@ async def stored_or_none(
 
 def _lacks_derived(record: FileRecord) -> bool:
     is_archive = record.file.kind is ReleaseFileKind.ARCHIVE
-    return is_archive and record.served and not record.damaged and record.derived is None
+    if not is_archive or not record.served or record.damaged:
+        return False
+    derived = record.derived
+    is_tarred = record.file.suffix == TARRED_SUFFIX
+    return derived is None or (is_tarred and derived.tar_sha256 is None)
 
 
 def _next(pieces: Iterator[bytes]) -> bytes | None:

@@ -69,7 +69,7 @@ class Judge:
         if contents is None or is_derived or outcome.state is FileState.QUARANTINED:
             return replace(outcome, toolchain=toolchain)
         filename = record.file.filename
-        derived = await stored_or_none(self._derived, filename, contents.tree, contents.sums)
+        derived = await stored_or_none(self._derived, filename, contents)
         return replace(outcome, toolchain=toolchain, derived=derived)
 
     async def _judge_signature(self, record: FileRecord, path: Path) -> IngestionOutcome:

@@ -1,6 +1,7 @@
 """Trees and sums of archives: made at ingestion, made up for later, made anew after damage."""
 
 import asyncio
+import gzip
 import io
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from app.core import errors
 from app.core.chunks import sum_pieces
 from app.core.derived import Derived
+from app.core.digest import Digest
 from app.core.goarchive import iter_entries
 from app.core.releasefile import FileState
 from app.core.tree import read_tree, render_tree
@@ -79,6 +81,7 @@ async def test_an_archive_that_comes_in_has_its_tree_and_sums(
     assert (tree, sums) == tree_and_sums(data)
     assert (derived.tree.size_bytes, derived.chunks.size_bytes) == (len(tree), len(sums))
     assert derived.zst is None
+    assert derived.tar_sha256 == Digest.of(gzip.decompress(data))
     catalog = await services.releases.catalog.current(fresh=True)
     assert catalog.records[NAME].derived == derived
     await assert_sound(services)
@@ -90,7 +93,22 @@ async def test_a_zip_has_them_too(
     services = await start_services(releases={"sha256_only": ["zip"]})
     data = go_archive("go1.99.1", "windows")
     fake.put_file(ZIP, data, signature=None)
-    assert await bytes_of(services, await ingested(services, ZIP)) == tree_and_sums(data, "zip")
+    derived = await ingested(services, ZIP)
+    assert await bytes_of(services, derived) == tree_and_sums(data, "zip")
+    assert derived.tar_sha256 is None
+    assert await services.releases.derived.missing() == []
+
+
+async def test_a_tars_digest_that_is_missing_is_made_up_for(
+    services: Services, put_release: PutRelease
+) -> None:
+    """Archives of before the digest was kept have their tree and sums."""
+    put_release()
+    derived = await ingested(services)
+    await run_sql(services, "UPDATE derived_files SET tar_sha256 = NULL")
+    await services.releases.derived.step()
+    assert (await record_of(services)).derived == derived
+    await assert_sound(services)
 
 
 async def test_a_source_archive_has_none(
