@@ -64,6 +64,7 @@ class Application:
             "clock": shared.clock.trouble,
             "logs": services.sumdb.watch.note,
             "audit": shared.audit_head.note,
+            "storage": shared.store.note,
         }
         self.health = Health(shared.db, shared.store, releases.keyring, notes, services.origins)
         self._guard = Guard(
@@ -72,7 +73,9 @@ class Application:
             max_headers=limits.headers,
         )
         streams = Streams(limits.streams, float(limits.stream_wait_s))
-        sender = Sender(shared.store, services.upkeep.repair, streams)
+        sender = Sender(
+            shared.store, services.upkeep.repair, streams, redirects=settings.storage.redirect
+        )
         gateways = Gateways(settings.network.gateways)
         self.connections = Connections(limits.connections, limits.address_connections, gateways)
         wrong_tokens = WrongTokens(limits.bad_tokens)

@@ -105,14 +105,17 @@ from app.services.tokens import TokenService
 from app.services.upstreams import HostAccess, Upstreams
 from app.services.usage import UsageCounter
 from app.settings import Settings
-from app.settings.values import backup_url
+from app.settings.values import backup_url, parse_storage_url
 from app.storage import durable
+from app.storage.blobstore import BlobStore
+from app.storage.cache import BlobCache
 from app.storage.freespace import FreeSpace
 from app.storage.hostlocks import HostLocks
 from app.storage.local import LocalBlobStore
 from app.storage.objects import LocalObjects, S3Objects
 from app.storage.private import make_private_file, tighten
 from app.storage.reserve import Reserve
+from app.storage.s3 import S3BlobStore
 from app.storage.s3client import S3Client, S3Place
 from app.upstream.address import AddressGuard, AllowedNetwork, OwnListener, Url
 from app.upstream.godev import GoDev
@@ -196,7 +199,9 @@ def backup_place(settings: Settings, url: str | None) -> BackupPlace:
     if url.startswith("/"):
         return BackupPlace(LocalObjects(Path(url)))
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    return BackupPlace(S3Objects(S3Client(S3Place(bucket, prefix)), "moorage-backups"))
+    return BackupPlace(
+        S3Objects(S3Client(_s3_place(settings, bucket, prefix.strip("/"))), "moorage-backups")
+    )
 
 
 def restore(
@@ -288,7 +293,7 @@ def build_shared(
         file=_sqlite_file(settings),
         folder=DataFolder(settings.data_dir, now),
         db=db,
-        store=LocalBlobStore(settings.data_dir, min_free_fraction=_min_free_fraction(settings)),
+        store=_blob_store(settings),
         client=_http_client(settings, pause),
         watch=watch,
         leases=Leases(db, now),
@@ -494,6 +499,27 @@ def _relays(
         log.name: LogRelay(log.name, parse_vkey(log.vkey), SumdbServer(client, log.url), db, now)
         for log in settings.sumdb.upstreams
     }
+
+
+def _blob_store(settings: Settings) -> BlobStore:
+    free = _min_free_fraction(settings)
+    client = _s3_client(settings)
+    if client is None:
+        return LocalBlobStore(settings.data_dir, min_free_fraction=free)
+    # A folder of its own: blobs of an earlier local store are no cache, and are never evicted.
+    cache = BlobCache(settings.data_dir / "cache", min_free_fraction=free)
+    return S3BlobStore(client, cache, settings.storage.cache_bytes)
+
+
+def _s3_client(settings: Settings) -> S3Client | None:
+    """Return a client of the bucket; None if blobs are in the data directory."""
+    bucket = parse_storage_url(settings.storage.url)
+    return None if bucket is None else S3Client(_s3_place(settings, *bucket))
+
+
+def _s3_place(settings: Settings, bucket: str, prefix: str) -> S3Place:
+    s3 = settings.storage.s3
+    return S3Place(bucket, prefix, s3.endpoint, s3.region, s3.access_key, s3.secret_key)
 
 
 def _database(settings: Settings) -> Database:

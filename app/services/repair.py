@@ -81,11 +81,16 @@ class Repair:
     async def damaged(self, digest: Digest, why: str, *, fetch: bool = True) -> None:
         """Quarantine the blob, record it, and fetch it again in the background.
 
+        Nothing of that, if the store has a whole copy and restores the blob from it.
+
         Args:
             digest: of the blob whose bytes are wrong or missing.
             why: the result of the check, for log and audit.
             fetch: start to fetch now.
         """
+        if await self._store.mend(digest):
+            _log.warning("blob mended", digest=digest.hex, why=why)
+            return
         await self._store.quarantine(digest)
         at = self._now()
 

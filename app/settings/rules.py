@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from app.settings.sections import Modules, Network, Releases, Sumdb
+from app.settings.sections import Backup, Modules, Network, Releases, Storage, Sumdb
 from app.settings.values import DEFAULT_PORTS, parse_network
 
 Path = tuple[str | int, ...]
@@ -42,6 +42,10 @@ class _AllSettings(Protocol):
     def sumdb(self) -> Sumdb: ...
     @property
     def network(self) -> Network: ...
+    @property
+    def storage(self) -> Storage: ...
+    @property
+    def backup(self) -> Backup: ...
 
 
 def contradictions(settings: _AllSettings) -> Iterator[Contradiction]:
@@ -54,6 +58,7 @@ def contradictions(settings: _AllSettings) -> Iterator[Contradiction]:
             ("workers",),
         )
     yield from _idle_sync(settings.releases)
+    yield from _storage(settings)
     yield from _plain_http(settings)
 
 
@@ -68,6 +73,32 @@ def _idle_sync(releases: Releases) -> Iterator[Contradiction]:
         )
 
 
+def _storage(settings: _AllSettings) -> Iterator[Contradiction]:
+    storage, s3 = settings.storage, settings.storage.s3
+    is_in_s3 = storage.url.startswith("s3:")
+    uses_s3 = is_in_s3 or (settings.backup.url or "").startswith("s3:")
+    if uses_s3 and (s3.access_key is None) != (s3.secret_key is None):
+        yield Contradiction(
+            ("storage", "s3", "access_key" if s3.access_key is None else "secret_key"),
+            "access key and secret key belong together; set both, or neither for the identity"
+            " that the environment gives",
+            ("storage.s3.access_key", "storage.s3.secret_key"),
+        )
+    if is_in_s3:
+        return
+    of_s3: list[tuple[Path, object]] = [(("storage", "redirect"), storage.redirect)]
+    if not uses_s3:
+        of_s3 += [(("storage", "s3", name), value) for name, value in s3]
+    for path, value in of_s3:
+        if value:
+            yield Contradiction(
+                path,
+                "it is about S3, and blobs are in the data directory; set storage.url to"
+                " s3://bucket/prefix, or leave this out",
+                ("storage.url",),
+            )
+
+
 def _plain_http(settings: _AllSettings) -> Iterator[Contradiction]:
     releases, allow = settings.releases, settings.network.allow
     logs = settings.sumdb.upstreams
@@ -77,6 +108,7 @@ def _plain_http(settings: _AllSettings) -> Iterator[Contradiction]:
         (("releases", "keyring_url"), releases.keyring_url),
         (("modules", "upstream"), settings.modules.upstream),
         *((("sumdb", "upstreams", i, "url"), log.url) for i, log in enumerate(logs)),
+        (("storage", "s3", "endpoint"), settings.storage.s3.endpoint),
     ]
     for path, url in urls:
         if url and url.startswith("http:") and not _inside(url, allow):

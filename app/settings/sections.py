@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.settings import files, values
-from app.settings.values import Form
+from app.settings.values import Form, Secret
 
 YEAR_S = 31_536_000
 GOOGLE_FINGERPRINT = "EB4C1BFD4F042F6DDDCCEC917721F63BD38B4796"
@@ -300,9 +300,66 @@ class Network(Section):
     ] = ()
 
 
+class S3(Section):
+    """The server that has the bucket of storage.url."""
+
+    endpoint: Annotated[
+        Annotated[str, AfterValidator(values.public_url)] | None,
+        BeforeValidator(values.none_if_empty),
+        Form('an https:// URL without path: "https://s3.example:9000"'),
+        Field(description="URL of the S3 server. None: that of AWS in the region."),
+    ] = None
+    region: Annotated[
+        Annotated[str, AfterValidator(values.s3_region)] | None,
+        BeforeValidator(values.none_if_empty),
+        Form('the name of a region: "eu-central-1"'),
+        Field(description="Region of the bucket. None: that of the environment, or us-east-1."),
+    ] = None
+    access_key: Annotated[
+        Annotated[str, AfterValidator(values.s3_credential)] | None,
+        Secret(),
+        Form("an access key id"),
+        Field(
+            repr=False,
+            description="Access key of the bucket. None: the ambient identity of the process, such"
+            " as a role of the machine.",
+        ),
+    ] = None
+    secret_key: Annotated[
+        Annotated[str, AfterValidator(values.s3_credential)] | None,
+        Secret(),
+        Form("a secret access key"),
+        Field(repr=False, description="Secret that belongs to the access key."),
+    ] = None
+
+
 class Storage(Section):
     """The blob store."""
 
+    url: Annotated[
+        Annotated[str, AfterValidator(values.storage_url)],
+        Form('"file:" or "s3://bucket/prefix"'),
+        Field(
+            description="Where blobs are. file: is the data dir. With s3:// the data dir has a"
+            " cache of them."
+        ),
+    ] = "file:"
+    cache_bytes: Annotated[
+        Whole,
+        Field(
+            ge=64 << 20,
+            le=1 << 50,
+            description="Bytes of blobs in S3 that the data dir keeps as a cache.",
+        ),
+    ] = 20 << 30
+    redirect: Annotated[
+        bool,
+        Field(
+            description="Answer requests for files over 1 MiB by a redirect to S3, with a link that"
+            " anybody can use for 5 minutes."
+        ),
+    ] = False
+    s3: Annotated[S3, Field(description="The S3 server.")] = S3()
     min_free_percent: Annotated[
         float,
         BeforeValidator(values.number),

@@ -47,7 +47,14 @@ _NETWORK = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?",
     re.ASCII,
 )
-_S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?", re.ASCII)
+_BACKUP_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?", re.ASCII)
+_S3_URL = re.compile(
+    r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])"
+    r"(?:/(?P<prefix>[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}){0,9}))?",
+    re.ASCII,
+)
+_S3_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_S3_CREDENTIAL = re.compile(r"[!-~]{1,256}", re.ASCII)
 _NOT_IN_A_URL = re.compile(r'[\s\\<>"]')
 
 
@@ -204,7 +211,7 @@ def backup_url(url: str) -> str:
     """
     if url.startswith("/") and url.isprintable():
         return url.rstrip("/") or "/"
-    if _S3_URL.fullmatch(url):
+    if _BACKUP_URL.fullmatch(url):
         return url.rstrip("/")
     raise ValueError('it is neither an absolute path nor "s3://bucket/prefix"')
 
@@ -288,6 +295,45 @@ def database_url(url: str) -> str:
     if scheme == "sqlite" and (target[0] != "/" or target in ("/", "/:memory:")):
         raise ValueError("it names no file (a database in memory would be lost)")
     return url
+
+
+def s3_region(text: str) -> str:
+    """Return the name of a region, such as "eu-central-1" or "default".
+
+    Raises:
+        ValueError: it has other characters than a-z, 0-9 and "-".
+    """
+    if not _S3_REGION.fullmatch(text):
+        raise ValueError("it is no name of a region")
+    return text
+
+
+def s3_credential(text: str) -> str:
+    """Return an access key or a secret key without the line end of its file.
+
+    Raises:
+        ValueError: it is empty, too long, or has a character that no key has.
+    """
+    if not _S3_CREDENTIAL.fullmatch(text.strip()):
+        raise ValueError("it is no key")
+    return text.strip()
+
+
+def storage_url(url: str) -> str:
+    """Return url if it is "s3://bucket" or "s3://bucket/prefix"; "file:" for the data directory.
+
+    Raises:
+        ValueError: it is neither, or a name in it has a character that not every server takes.
+    """
+    if url == "file:" or _S3_URL.fullmatch(url):
+        return url
+    raise ValueError("it names no bucket and no prefix of one")
+
+
+def parse_storage_url(url: str) -> tuple[str, str] | None:
+    """Return bucket and prefix of a checked `storage_url`; None for the data directory."""
+    match = _S3_URL.fullmatch(url)
+    return None if match is None else (match["bucket"], match["prefix"] or "")
 
 
 def network(text: str) -> str:

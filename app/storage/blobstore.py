@@ -1,8 +1,8 @@
 """The BlobStore protocol: what every store guarantees.
 
 A blob is immutable bytes under the SHA-256 of those bytes. A store does not know names: services
-decide who may read a blob, by the row that names it. Implementations: `local.py`; each must pass
-the suite `tests/contracts/blobstore.py`.
+decide who may read a blob, by the row that names it. Implementations are `local.py` and `s3.py`;
+each must pass the suite `tests/contracts/blobstore.py`.
 """
 
 from collections.abc import Iterator
@@ -226,6 +226,29 @@ class BlobStore(Protocol):
             BlobMissingError: no such blob.
             StorageError: the disk answered with an error.
         """
+        ...
+
+    async def mend(self, digest: Digest) -> bool:
+        """Restore a bad or missing blob from a whole copy that the store itself has.
+
+        Returns:
+            False if the store has no such copy, as one with a single place never has.
+
+        Raises:
+            StorageError: the store can't be written.
+        """
+        ...
+
+    async def link(self, digest: Digest, lifetime_s: float) -> str | None:
+        """Return a URL by which anybody can read the bytes for so many seconds; None for no such.
+
+        Raises:
+            StorageError: the store can't make one now.
+        """
+        ...
+
+    def note(self) -> str | None:
+        """Return what an operator has to look at although blobs are served, on one line."""
         ...
 
     async def quarantine(self, digest: Digest) -> Path | None:

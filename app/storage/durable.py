@@ -208,8 +208,10 @@ def _take_name(temp: Path, name: str, folder: int, condition: Callable[[], BlobC
     raise StorageError(f"store {name}: the name keeps being taken and freed")
 
 
-def move_aside(source: Path, folder: Path) -> Path | None:
+def move_aside(source: Path, folder: Path, name: str | None = None) -> Path | None:
     """Move source into folder as "<name>.<n>", durably, and return its new path.
+
+    Without a name, it keeps its own.
 
     n is the first free number from 0 on, so that no earlier evidence is overwritten. Returns None
     if source does not exist.
@@ -217,7 +219,7 @@ def move_aside(source: Path, folder: Path) -> Path | None:
     Raises:
         OSError: a step failed; the file is at source or in folder.
     """
-    place = _reserve(folder, source.name)
+    place = _reserve(folder, name or source.name)
     # Crash: an empty file at place; source is unchanged.
     try:
         source.replace(place)

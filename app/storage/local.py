@@ -141,6 +141,18 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
             sync_folder(path.parent)
             sync_folder(path.parent.parent)
 
+    async def mend(self, digest: Digest) -> bool:
+        """Return False: there is one copy of each blob; see `BlobStore.mend`."""
+        return False
+
+    async def link(self, digest: Digest, lifetime_s: float) -> str | None:
+        """Return None: nobody else serves the files; see `BlobStore.link`."""
+        return None
+
+    def note(self) -> str | None:
+        """Return None; see `BlobStore.note`."""
+        return None
+
     async def quarantine(self, digest: Digest) -> Path | None:
         """Move a blob to quarantine/<hex>.<n>; see `BlobStore.quarantine`."""
         return await self._threads.run(partial(self._move_aside, digest))

@@ -137,7 +137,7 @@ class S3Client:
     def _put(self, store: "S3Store", key: str, data: bytes, mode: "PutMode") -> str:
         import obstore
 
-        with _errors("write an object"):
+        with _errors("write an object", is_conditional=mode != "overwrite"):
             result = obstore.put(store, self._prefix + key, data, mode=mode, use_multipart=False)
         return result["e_tag"] or ""
 
@@ -259,12 +259,16 @@ def _store(place: S3Place, limit: timedelta, retries: int) -> "S3Store":
 
 
 @contextmanager
-def _errors(operation: str) -> Iterator[None]:
-    """Turn obstore's errors into the error tree, as "<operation> in S3: <reason>"."""
+def _errors(operation: str, *, is_conditional: bool = False) -> Iterator[None]:
+    """Turn obstore's errors into the error tree, as "<operation> in S3: <reason>".
+
+    Args:
+        operation: without the key.
+        is_conditional: raise NotImplementedError if the store does not know conditions.
+    """
     from obstore.exceptions import (
         AlreadyExistsError,
         BaseError,
-        NotSupportedError,
         PermissionDeniedError,
         PreconditionError,
         UnauthenticatedError,
@@ -274,15 +278,13 @@ def _errors(operation: str) -> Iterator[None]:
         yield
     except (AlreadyExistsError, PreconditionError) as error:
         raise ConflictError(f"{operation} in S3: it was changed meanwhile") from error
-    except NotSupportedError as error:
-        raise NotImplementedError(operation) from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise StorageError(
             f"{operation} in S3: access denied; see the credential and the bucket's policy"
         ) from error
     except (BaseError, OSError, ValueError) as error:
         status = _STATUS.search(str(error))
-        if status is not None and status[1] == "501":
+        if is_conditional and status is not None and status[1] == "501":
             raise NotImplementedError(operation) from error
         reason = "no answer" if status is None else f"status {status[1]}"
         raise StorageError(f"{operation} in S3: {reason}") from error

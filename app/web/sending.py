@@ -14,6 +14,9 @@ from app.web.responses import Answer, Slice, error_answer, for_request, in_codin
 from app.web.streaming import Message, Receive, Scope, Send, Streams
 
 _START = "http.response.start"
+_LINK_S = 300.0
+_IN_MEMORY_BYTES = 1 << 20
+_NODES = b"moorage-node/"
 _log = logs.get("sending")
 
 
@@ -25,9 +28,19 @@ def is_stream(answer: Answer, scope: Scope) -> bool:
 
 
 class Sender:
-    """Sends answers of one process."""
+    """Sends answers of one process.
 
-    def __init__(self, store: BlobStore, repair: Repair, streams: Streams) -> None:
+    Args:
+        store: of the blobs.
+        repair: gets blobs that are damaged.
+        streams: how many bodies are sent at once.
+        redirects: lead clients to the store itself for streams, where it gives links.
+    """
+
+    def __init__(
+        self, store: BlobStore, repair: Repair, streams: Streams, *, redirects: bool = False
+    ) -> None:
+        self._redirects = redirects
         self._store = store
         self._repair = repair
         self._streams = streams
@@ -101,6 +114,10 @@ class Sender:
         try:
             blob = opened or await self.open(digest, answer.size_bytes)
             try:
+                if self._may_redirect(answer, scope):
+                    link = await self._store.link(digest, _LINK_S)
+                    if link is not None:
+                        return await self.send(_found(link), scope, receive, send)
                 await send(_start(part))
                 sent = await self._streams.send(blob, part.start, part.length, scope, receive, send)
             except StorageError as error:
@@ -113,6 +130,17 @@ class Sender:
             return await self.send(error_answer(error), scope, receive, send)
         return part.status, sent
 
+    def _may_redirect(self, answer: Answer, scope: Scope) -> bool:
+        """Whether a client is led to the store: not for small bodies, and nodes go nowhere else."""
+        return (
+            self._redirects
+            and answer.size_bytes > _IN_MEMORY_BYTES
+            and not any(
+                name == b"user-agent" and value.startswith(_NODES)
+                for name, value in scope["headers"]
+            )
+        )
+
     async def _look_at_cut(self, digest: Digest, size_bytes: int, error: StorageError) -> None:
         """Look at a blob whose sending had to be cut; nothing can be answered any more."""
         _log.error("download cut", digest=digest.hex, error=str(error))
@@ -120,6 +148,16 @@ class Sender:
             await self._repair.suspect(digest, size_bytes, str(error))
         except MoorageError as trouble:
             _log.error("blob not looked at", digest=digest.hex, error=str(trouble))
+
+
+def _found(link: str) -> Answer:
+    """Return a redirect to a link that ends soon: nobody may keep it."""
+    headers = (
+        (b"location", link.encode("ascii")),
+        (b"cache-control", b"no-store"),
+        (b"content-length", b"0"),
+    )
+    return Answer(302, headers, 0)
 
 
 def _in_memory(answer: Answer, part: Slice) -> bytes:
