@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from app.core.errors import SettingsError
 from app.settings import Settings, load, load_settings, reference
+from app.settings.files import is_handed_over
 from app.settings.sections import SUM_GOLANG_ORG
 from app.upstream.address import AllowedNetwork, Url
 
@@ -515,6 +516,22 @@ def test_F101_a_secret_that_others_can_read_is_refused_with_the_command(tmp_path
     assert load_settings({"MOORAGE_CONFIG": toml}).database_url
     Path(toml).chmod(mode)
     assert problem({"MOORAGE_CONFIG": toml}).startswith("database_url: it is secret")
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "accepted"),
+    [
+        (0o100440, 0, 65532, True),
+        (0o100640, 0, 65532, True),
+        (0o100460, 0, 65532, False),
+        (0o100444, 0, 65532, False),
+        (0o100440, 1000, 65532, False),
+        (0o100440, 0, 1000, False),
+        (0o100440, 0, 0, False),
+    ],
+)
+def test_a_secret_of_root_for_the_group_of_the_service_is_accepted(mode, owner, group, accepted):
+    assert is_handed_over(mode, owner, group, {65532}) is accepted
 
 
 def test_a_toml_file_without_a_secret_may_be_read_by_everybody(tmp_path):

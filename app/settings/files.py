@@ -7,6 +7,7 @@ message names the command that repairs the permissions.
 import os
 import shlex
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 MAX_FILE_BYTES = 1 << 20
@@ -101,14 +102,40 @@ def read_text(path: Path) -> str:
 def refuse_unless_private(path: Path) -> None:
     """Refuse a file with a secret unless only its owner can read and change it.
 
+    A file of root that a group of this process may only read is accepted, too.
+
     Raises:
         ValueError: others can read or change it; the message names the chmod command.
     """
-    if _regular(path).st_mode & (_OTHERS_READ | _OTHERS_WRITE):
+    status = _regular(path)
+    groups = {os.getegid(), *os.getgroups()}
+    if not is_private(status.st_mode) and not (
+        os.geteuid() != 0 and is_handed_over(status.st_mode, status.st_uid, status.st_gid, groups)
+    ):
         raise ValueError(
             f"it is secret and others can read or change {path}:"
             f" run chmod go-rw {shlex.quote(str(path))}"
         )
+
+
+def is_private(mode: int) -> bool:
+    """Whether only the owner of a file may read and change it."""
+    return not mode & (_OTHERS_READ | _OTHERS_WRITE)
+
+
+def is_handed_over(mode: int, owner: int, group: int, groups: Collection[int]) -> bool:
+    """Whether root made a file for a service's group to read: 0440 of root:65532.
+
+    So Kubernetes mounts a Secret in a pod with an fsGroup; a mode without group bits could not be
+    read by the pod's user.
+
+    Args:
+        mode: of the file.
+        owner: user id of the file's owner.
+        group: group id of the file.
+        groups: group ids of the process.
+    """
+    return owner == 0 and group in groups and group != 0 and is_private(mode & ~stat.S_IRGRP)
 
 
 def _regular(path: Path) -> os.stat_result:

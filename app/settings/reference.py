@@ -30,8 +30,9 @@ A setting comes from the first of these that has it:
 1. the environment: `MOORAGE_PORT=8081`. Lists and tables are JSON:
    `MOORAGE_NETWORK__ALLOW='["10.0.0.0/8"]'`; a table's own variables add to it.
 2. a file named in the environment: `MOORAGE_DATABASE_URL_FILE=/run/secrets/database`. One final
-   newline is dropped. The file of a secret must be readable by its owner alone. A setting and its
-   `_FILE` together are an error.
+   newline is dropped. The file of a secret must be readable by its owner alone, or belong to root
+   and a group of the service, which may only read it. A setting and its `_FILE` together are an
+   error.
 3. the TOML file named by `MOORAGE_CONFIG`, where `__` is a dot:
    `releases.select.minors = 3`.
 4. the default.

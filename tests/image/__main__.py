@@ -43,8 +43,8 @@ _SECRETS = re.compile(
 _SECRET_NAMES = re.compile(
     r"(^|/)(\.netrc|\.pypirc|id_[a-z0-9]+|secrets\.key|\.env|\.git|.*\.kdbx)$"
 )
-# What public packages have in the place of secrets: an example, and the key of a self-test.
-_EXAMPLES = (b"foo:bar@", b"MGoCAQAwIQYIKoUDBwEBAQIwFQYJKoUD")
+# What public packages have in the place of secrets: examples, and the key of a self-test.
+_EXAMPLES = (b"foo:bar@", b"username:password@", b"MGoCAQAwIQYIKoUDBwEBAQIwFQYJKoUD")
 
 
 class Report:
