@@ -122,6 +122,8 @@ class Batch:
         at_s: float,
         key: object,
         facts: Callable[[], Mapping[str, Any]],
+        request_id: str | None = None,
+        trace: str | None = None,
         **more: str | int | None,
     ) -> None:
         """Take one event.
@@ -131,16 +133,23 @@ class Batch:
             key: an object that stands for the facts, compared by identity. Facts are rendered once
                 for each key.
             facts: returns the facts that all events of the key share.
+            request_id: of the event's request alone; so not a part of what is rendered once.
+            trace: the id of the request's trace, likewise.
             more: the other facts: numbers, or text without credentials. None is left out.
         """
         if _output is None or not _output.shows_info:
             return
         if _output.is_text:
+            more |= {"request_id": request_id, "trace": trace}
             rest = {k: v for k, v in more.items() if v is not None}
             event = {"ts": self._time(at_s), **self._head, **facts(), **rest}
             self._lines.append(_render_text(None, "info", redact(None, "info", event)))
         else:
             fields = self._rendered(key, facts, more)
+            if request_id is not None:
+                fields += f', "request_id": {json.dumps(request_id)}'
+            if trace is not None:
+                fields += f', "trace": {json.dumps(trace)}'
             self._lines.append(f'{{"ts": "{self._time(at_s)}", {fields}}}')
         if len(self._lines) >= _BATCH_LINES:
             self.write()

@@ -254,7 +254,7 @@ class Application:
         otel = self.services.shared.settings.otel
         if otel.endpoint is not None:
             tracing.start(otel.endpoint, otel.sample, f"{socket.gethostname()}/{os.getpid()}")
-            self._hits = tracing.Hits()
+            self._hits = tracing.Hits(otel.sample)
             # Untraced, a hit must not pay for a question whether it is traced.
             self.instant = self._traced_instant  # type: ignore[method-assign]
         await self.services.start()

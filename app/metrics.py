@@ -35,6 +35,9 @@ _REFRESHED_AT = "moorage_index_refreshed_timestamp_seconds"
 
 # From a tile of the same data centre to an archive over a slow line.
 _UPSTREAM_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+# A hit takes microseconds, unless its blob must be opened or its stream waits for a turn.
+_HIT_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 90)
+_LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _INGESTION_BUCKETS_S = (0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 900)
 
 
@@ -45,6 +48,8 @@ class _Meters:
     response_bytes: "Counter"
     streams: "Gauge"
     hot: "Counter"
+    hit_seconds: "Histogram"
+    loop_lag: "Histogram"
     upstream_requests: "Counter"
     upstream_seconds: "Histogram"
     breaker_open: "Gauge"
@@ -113,6 +118,19 @@ def _meters() -> _Meters:
             multiprocess_mode="livesum",
         ),
         hot=counter("moorage_hot_cache", "Lookups of prepared answers.", "result"),
+        hit_seconds=Histogram(
+            "moorage_hit_seconds",
+            "Time from the head of a request to the first byte of a prepared answer.",
+            ["surface"],
+            registry=registry,
+            buckets=_HIT_BUCKETS_S,
+        ),
+        loop_lag=Histogram(
+            "moorage_event_loop_lag_seconds",
+            "How late a process came to what was due, once a second.",
+            registry=registry,
+            buckets=_LAG_BUCKETS_S,
+        ),
         upstream_requests=counter(
             "moorage_upstream_requests", "Exchanges with upstreams.", "origin", "outcome"
         ),
@@ -207,9 +225,72 @@ _pending: dict[tuple[Any, ...], int] = defaultdict(int)
 
 def flush() -> None:
     """Add the counts of the hot path to the metrics. Call it in the thread that counts."""
+    for surface, hits in _instant.items():
+        hits.flush(surface)
+    _instant.clear()
     for (child, *labels), count in _pending.items():
         child(*labels).inc(count)
     _pending.clear()
+
+
+class _InstantHits:
+    """Plain GETs of one surface that were answered from memory since the last flush."""
+
+    __slots__ = ("body_bytes", "count", "seconds", "slow_s")
+
+    def __init__(self) -> None:
+        self.count = self.body_bytes = 0
+        self.seconds = 0.0
+        self.slow_s: list[float] = []  # one process has at most a thousand of them in a second
+
+    def flush(self, surface: str) -> None:
+        """Count the hits in every metric that they belong to."""
+        _pending[_request, surface, "GET", 200] += self.count
+        _pending[_response_bytes, surface] += self.body_bytes
+        _pending[_hot, "hit"] += self.count
+        histogram = _hit_seconds(surface)
+        # All of a second's hits are one addition to the first bucket, which `observe` can't make.
+        histogram._buckets[0].inc(self.count - len(self.slow_s))
+        histogram._sum.inc(self.seconds - sum(self.slow_s))
+        for seconds in self.slow_s:
+            histogram.observe(seconds)
+
+
+_instant: dict[str, _InstantHits] = defaultdict(_InstantHits)
+
+
+def count_instant(surface: str, body_bytes: int, began_s: float) -> None:
+    """Count a plain GET that was answered from memory with status 200, and its time until now.
+
+    One call for all metrics of a hit: each dictionary costs as much as the clock.
+
+    Args:
+        surface: "downloads" or "goproxy".
+        body_bytes: of the answer.
+        began_s: when the request came, by `time.monotonic`.
+    """
+    hits = _instant[surface]
+    hits.count += 1
+    hits.body_bytes += body_bytes
+    seconds = time.monotonic() - began_s
+    hits.seconds += seconds
+    if seconds > _HIT_BUCKETS_S[0]:
+        hits.slow_s.append(seconds)
+
+
+def observe_hit(surface: str, seconds: float) -> None:
+    """Count the time until the first byte of a prepared answer that went through ASGI."""
+    _hit_seconds(surface).observe(seconds)
+
+
+def observe_loop_lag(seconds: float) -> None:
+    """Count how late the event loop of this process came to what was due."""
+    _meters().loop_lag.observe(seconds)
+
+
+@cache
+def _hit_seconds(surface: str) -> "Histogram":
+    return _meters().hit_seconds.labels(surface)
 
 
 # labels() costs more than inc(), so that the children for the hot path are cached.

@@ -56,9 +56,11 @@ class Server(uvicorn.Server):
         """
         self._loop = asyncio.get_running_loop()
         while not await self.on_tick(0):
+            due_s = time.monotonic() + _TICK_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_S):
                     await self._ends.wait()
+            metrics.observe_loop_lag(max(0.0, time.monotonic() - due_s))
 
     async def on_tick(self, counter: int) -> bool:
         """Sweep, run the tick of uvicorn, and return whether to end."""

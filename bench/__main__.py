@@ -10,11 +10,12 @@ import argparse
 import json
 import sys
 
-from bench import ansible, downloads, modules, node, peers, sumdb, victim
+from bench import ansible, downloads, modules, node, peers, sumdb, traces, victim
 from bench.report import Result, render
 
 BENCHMARKS = {"downloads": downloads.run, "modules": modules.run, "sumdb": sumdb.run}
 _PEERS, _VICTIM, _NODE, _ANSIBLE, _FLEET = "peers", "victim", "node", "ansible", "fleet"
+_TRACES = "traces"
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument(
         "name",
         nargs="?",
-        choices=sorted([*BENCHMARKS, _ANSIBLE, _FLEET, _NODE, _PEERS, _VICTIM]),
+        choices=sorted([*BENCHMARKS, _ANSIBLE, _FLEET, _NODE, _PEERS, _TRACES, _VICTIM]),
         help="default: all",
     )
     parser.add_argument("scenario", nargs="*", help="what runs beside the victim; default: all")
@@ -38,6 +39,8 @@ def main() -> None:
             results += run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _PEERS:
         results += peers.run(rounds=asked.rounds, seconds=asked.seconds)
+    if asked.name == _TRACES:
+        results += traces.run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _NODE:
         results += node.run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _ANSIBLE:

@@ -115,8 +115,13 @@ def put_module(cache: Path, one: Module) -> None:
 
 
 @contextmanager
-def served(folder: Path, tenants: tuple[Tenant, ...]) -> Iterator[tuple[Served, str]]:
-    """Serve tenants with Moorage; yield it and the Authorization line of the closed one."""
+def served(
+    folder: Path, tenants: tuple[Tenant, ...], *, workers: int = WORKERS, **more: str
+) -> Iterator[tuple[Served, str]]:
+    """Serve tenants with Moorage; yield it and the Authorization line of the closed one.
+
+    more: further variables of its environment.
+    """
     allow = ["127.0.0.0/8"]
     settings = Settings(
         data_dir=folder / "data", network=Network(allow=tuple(allow), tenant_hosts=("127.0.0.1",))
@@ -129,9 +134,10 @@ def served(folder: Path, tenants: tuple[Tenant, ...]) -> Iterator[tuple[Served, 
         "MOORAGE_NETWORK__TENANT_HOSTS": '["127.0.0.1"]',
         "MOORAGE_LOG_LEVEL": "info",
         "MOORAGE_SUMDB__UPSTREAMS": "[]",
+        **more,
     }
     encoded = base64.b64encode(f"go:{secret}".encode()).decode()
-    with moorage(environment, WORKERS) as ours:
+    with moorage(environment, workers) as ours:
         yield ours, f"Authorization: Basic {encoded}"
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ CONTRACT = {
     "moorage_http_response_bytes": ("counter", {"surface"}),
     "moorage_http_streams": ("gauge", set()),
     "moorage_hot_cache": ("counter", {"result"}),
+    "moorage_hit_seconds": ("histogram", {"surface"}),
+    "moorage_event_loop_lag_seconds": ("histogram", set()),
     "moorage_upstream_requests": ("counter", {"origin", "outcome"}),
     "moorage_upstream_request_seconds": ("histogram", set()),
     "moorage_upstream_breaker_open": ("gauge", {"origin"}),
@@ -51,10 +54,33 @@ def value(name: str, **labels: str) -> float:
     return metrics.registry().get_sample_value(name, labels) or 0.0
 
 
+def test_a_hit_is_counted_in_all_its_metrics_and_its_bucket() -> None:
+    metrics.flush()
+    label = {"surface": "downloads"}
+    names = (
+        ("moorage_http_requests_total", {**label, "method": "GET", "status": "200"}),
+        ("moorage_http_response_bytes_total", label),
+        ("moorage_hot_cache_total", {"result": "hit"}),
+        ("moorage_hit_seconds_count", label),
+        ("moorage_hit_seconds_bucket", {**label, "le": "0.001"}),
+        ("moorage_hit_seconds_bucket", {**label, "le": "0.05"}),
+        ("moorage_hit_seconds_bucket", {**label, "le": "+Inf"}),
+    )
+    before = [value(name, **labels) for name, labels in names]
+    for age_s in (0.0, 0.0, 0.04, 0.3):
+        metrics.count_instant("downloads", 10, time.monotonic() - age_s)
+    metrics.observe_hit("downloads", 100.0)
+    after = [value(name, **labels) for name, labels in names]
+    assert [round(b - a) for a, b in zip(before, after, strict=True)] == [4, 40, 4, 5, 2, 3, 5]
+    assert value("moorage_hit_seconds_sum", **label) >= 100.34
+
+
 def use_every_metric() -> None:
     metrics.count_request("downloads", "GET", 200, 10)
     metrics.set_streams(2)
     metrics.count_hot(hit=True)
+    metrics.count_instant("downloads", 10, time.monotonic())
+    metrics.observe_loop_lag(0.002)
     metrics.observe_upstream("https://go.dev", "ok", 0.2)
     metrics.set_breaker("https://go.dev", is_open=True)
     metrics.set_files({"verified": 3, "known": 0})

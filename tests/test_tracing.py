@@ -8,7 +8,7 @@ import pytest
 
 from app import logs, metrics, tracing
 from app.core.errors import SettingsError, UnknownError
-from app.tracing import Span, _Exporter, _Sampler, _Tracer
+from app.tracing import Hits, Span, _Exporter, _Tracer
 from tests.fakes.collector import Collector
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -30,14 +30,14 @@ class Sent(list[Span]):
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     """Tracing is on and samples nothing by itself."""
     kept = Sent()
-    monkeypatch.setattr(tracing, "_tracer", _Tracer(_Sampler(0), kept))  # type: ignore[arg-type]
+    monkeypatch.setattr(tracing, "_tracer", _Tracer(0, kept))  # type: ignore[arg-type]
     return kept
 
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch, sent: Sent) -> Sent:
     """Tracing is on and samples everything."""
-    monkeypatch.setattr(tracing, "_tracer", _Tracer(_Sampler(1), sent))  # type: ignore[arg-type]
+    monkeypatch.setattr(tracing, "_tracer", _Tracer(1, sent))  # type: ignore[arg-type]
     return sent
 
 
@@ -93,7 +93,7 @@ def test_spans_are_below_each_other_and_the_callers_trace_goes_on(sent: Sent) ->
 def test_a_caller_that_does_not_sample_is_followed(always: Sent) -> None:
     with tracing.request(UNSAMPLED, "GET"):
         assert tracing.trace_id() == TRACE
-    assert tracing.Hits().begin(UNSAMPLED, b"/x") is None
+    assert Hits(1).begin(UNSAMPLED, b"/x") is None
     assert always == []
 
 
@@ -115,7 +115,7 @@ def test_an_error_is_on_its_span_and_the_text_of_a_foreign_one_is_not(sent: Sent
 
 def test_a_hit_is_one_span(always: Sent) -> None:
     for headers in (SAMPLED, [(b"traceparent", b"nonsense")], [(b"host", b"x")]):
-        span = tracing.Hits().begin(headers, b"/dl/x")
+        span = Hits(1).begin(headers, b"/dl/x")
         assert span is not None
         span.end()
     assert [one.own.trace_id == TRACE for one in always] == [True, False, False]
@@ -125,15 +125,16 @@ def test_a_hit_is_one_span(always: Sent) -> None:
 @pytest.mark.parametrize(("share", "least", "most"), [(0, 0, 0), (1, 20_000, 20_000),
                                                       (0.01, 120, 280), (1e-12, 0, 1)])  # fmt: skip
 def test_the_share_of_requests_is_sampled(share: float, least: int, most: int) -> None:
-    sampler = _Sampler(share)
-    assert least <= sum(sampler.takes() for _ in range(20_000)) <= most
+    hits = Hits(share)
+    taken = sum(hits.begin([], b"/x") is not None for _ in range(20_000))
+    assert least <= taken <= most
 
 
 @pytest.fixture
 def stalled() -> Iterator[tuple[_Exporter, threading.Event]]:
     """An exporter whose collector does not answer until the event is set."""
     answers = threading.Event()
-    exporter = _Exporter(lambda _batch: answers.wait(60))
+    exporter = _Exporter(lambda _batch: 0 if answers.wait(60) else 1)
     yield exporter, answers
     answers.set()
     exporter.close()
@@ -152,10 +153,10 @@ def test_a_collector_that_stalls_costs_spans_and_no_time(
 
 
 def test_a_collector_that_refuses_costs_its_spans_and_an_error_ends_nothing(sent: Sent) -> None:
-    outcomes: list[bool | Exception] = [False, ValueError("broken"), True]
+    outcomes: list[int | Exception] = [tracing._BATCH_SPANS, ValueError("broken"), 0]
     done = threading.Event()
 
-    def export(_batch: list[Span]) -> bool:
+    def send(_batch: list[Span]) -> int:
         outcome = outcomes.pop(0)
         if not outcomes:
             done.set()
@@ -165,7 +166,7 @@ def test_a_collector_that_refuses_costs_its_spans_and_an_error_ends_nothing(sent
 
     with tracing.request(SAMPLED, "GET"):
         pass
-    exporter, before = _Exporter(export), lost()
+    exporter, before = _Exporter(send), lost()
     for _ in range(3 * tracing._BATCH_SPANS):
         exporter.put(sent[0])
     assert done.wait(60)
@@ -188,10 +189,38 @@ def test_what_waits_is_sent_at_the_end_and_names_the_process() -> None:
     assert tracing.is_on() is False
 
 
+@pytest.mark.parametrize(("status", "tries"), [(400, 1), (503, 3)])
+def test_a_batch_is_tried_again_where_the_collector_says_so(
+    monkeypatch: pytest.MonkeyPatch, sent: Sent, status: int, tries: int
+) -> None:
+    monkeypatch.setattr(tracing, "_PAUSES_S", (0.0, 0.0))
+    with tracing.request(SAMPLED, "GET"):
+        pass
+    with Collector() as collector:
+        collector.status = status
+        send = tracing._sender(collector.url, "")
+        assert (send(list(sent)), collector.requests) == (1, tries)
+    assert send(list(sent)) == 1  # gone
+
+
+def test_the_collector_gets_opentelemetrys_own_headers(
+    monkeypatch: pytest.MonkeyPatch, sent: Sent
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-all=1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-token=secret")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with tracing.request(SAMPLED, "GET"), tracing.span("a", n=1, f=0.5, s="x", b=True):
+        pass
+    with Collector() as collector:
+        assert tracing._sender(collector.url, "")(list(sent)) == 0
+        assert collector.headers["x-token"] == "secret"
+        assert collector.spans[0].attributes == {"n": 1, "f": 0.5, "s": "x", "b": True}
+
+
 def test_missing_packages_stop_the_start_with_the_line_that_installs_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.util.re", None)
     with pytest.raises(SettingsError, match=r"pip install 'moorage\[otel\]'"):
         tracing.require("http://127.0.0.1:1")
     tracing.require("")

@@ -151,14 +151,14 @@ class Downloads:
             url: path and query as they came over the wire.
             headers: of the request, with lower-case names.
         """
+        began = time.monotonic()
         answer = self._hot.get(url)
         if answer is None:
             return None
         answer = in_coding(answer, headers)
         if not answer.wire or is_conditional(headers):
             return None
-        metrics.count_hot(hit=True)
-        metrics.count_request("downloads", "GET", 200, answer.size_bytes)
+        metrics.count_instant("downloads", answer.size_bytes, began)
         return answer.wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,6 +171,7 @@ class Downloads:
         is_hit = answer is not None and scope["method"] in _METHODS
         metrics.count_hot(hit=is_hit)
         if answer is not None and is_hit and answer.blob is None:
+            metrics.observe_hit("downloads", 0.0)
             status, sent = await self._sender.send(answer, scope, receive, send)
         else:
             hit = answer if is_hit else None
@@ -186,10 +187,11 @@ class Downloads:
         peer = scope["client"][0] if scope.get("client") else ""
         client = self._gateways.client_behind(peer, scope["headers"])
         blob: OpenBlob | None = None
+        hit_at = None if answer is None else started
         try:
             if answer is None:
                 answer, blob = await self._answer(scope, key, client_block(client))
-            status, sent = await self._send(answer, blob, client, scope, receive, send)
+            status, sent = await self._send(answer, blob, client, scope, receive, send, hit_at)
             _log.info(
                 "request",
                 method=scope["method"],
@@ -214,8 +216,12 @@ class Downloads:
         scope: Scope,
         receive: Receive,
         send: Send,
+        hit_at: float | None,
     ) -> tuple[int, int]:
-        """Send an answer, a stream in its turn: all addresses share the turns."""
+        """Send an answer, a stream in its turn: all addresses share the turns.
+
+        hit_at: when the request of a prepared answer came; None for another one.
+        """
         if not is_stream(answer, scope):
             return await self._sender.send(answer, scope, receive, send, blob)
         async with AsyncExitStack() as turns:
@@ -223,6 +229,8 @@ class Downloads:
                 await turns.enter_async_context(self._sender.turn(client_block(client)))
             except OverloadedError as error:
                 answer = error_answer(error)
+            if hit_at is not None:
+                metrics.observe_hit("downloads", time.monotonic() - hit_at)
             return await self._sender.send(answer, scope, receive, send, blob)
 
     async def _answer(

@@ -170,26 +170,27 @@ class GoproxyApp:
         if key is None:
             return None
         prepared = self._hot.get(key)
-        if prepared is None or not prepared.answer.wire or time.monotonic() >= prepared.until:
+        began = time.monotonic()
+        if prepared is None or not prepared.answer.wire or began >= prepared.until:
             return None
         size_bytes = prepared.answer.size_bytes
         sender = self._gateways.client_behind(client, headers)
         self._account(prepared, sender, trace, status=200, sent=size_bytes, is_sent=True)
-        metrics.count_hot(hit=True)
-        metrics.count_request("goproxy", "GET", 200, size_bytes)
+        metrics.count_instant("goproxy", size_bytes, began)
         return prepared.answer.wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         reset = logs.request_id.set(token_hex(8))
-        method: str = scope["method"]
+        began, method = time.monotonic(), scope["method"]
         blob: OpenBlob | None = None
         try:
             peer = scope["client"][0] if scope.get("client") else ""
             client = self._gateways.client_behind(peer, scope["headers"])
             key = self._key(scope, peer)
             prepared = self._look_up(key) if key and method in _METHODS else None
-            metrics.count_hot(hit=prepared is not None)
+            is_hit = prepared is not None
+            metrics.count_hot(hit=is_hit)
             async with AsyncExitStack() as turns:
                 has_turn = False
                 for _ in range(_DECISIONS):
@@ -206,6 +207,8 @@ class GoproxyApp:
                         blob.close()
                     prepared = blob = None
                 prepared = prepared or _overtaken(scope["raw_path"])
+                if is_hit:
+                    metrics.observe_hit("goproxy", time.monotonic() - began)
                 sending = self._sender.send(prepared.answer, scope, receive, send, blob)
                 status, sent = await sending
             is_sent = method == "GET" and status != 304

@@ -42,6 +42,7 @@ class Collector:
     def __init__(self) -> None:
         self.status = 200
         self.requests = 0
+        self.headers: dict[str, str] = {}
         self._spans: list[ReceivedSpan] = []
         self._changed = threading.Condition()
         collector = self
@@ -53,6 +54,7 @@ class Collector:
                     body = gzip.decompress(body)
                 assert self.path == "/v1/traces", self.path
                 assert self.headers["Content-Type"] == "application/x-protobuf"
+                collector.headers = {k.lower(): v for k, v in self.headers.items()}
                 collector._take(body)
                 answer = ExportTraceServiceResponse().SerializeToString()
                 self.send_response(collector.status)
@@ -129,3 +131,14 @@ def _received(span: Any, resource: dict[str, Any]) -> ReceivedSpan:
 
 def _values(attributes: Any) -> dict[str, Any]:
     return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in attributes}
+
+
+def main() -> None:
+    """Take spans until the process is ended; the first line of stdout is the URL."""
+    with Collector() as collector:
+        print(collector.url, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
