@@ -59,6 +59,7 @@ from app.services.leases import Leases, Turns
 from app.services.modules.answers import Absences, ModuleAnswers
 from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
+from app.services.modules.gits import GitModules
 from app.services.modules.healing import ModuleHealing
 from app.services.modules.lists import Lists
 from app.services.modules.logpass import LogPass
@@ -118,6 +119,7 @@ from app.storage.reserve import Reserve
 from app.storage.s3 import S3BlobStore
 from app.storage.s3client import S3Client, S3Place
 from app.upstream.address import AddressGuard, AllowedNetwork, OwnListener, Url
+from app.upstream.gitmirror import GitLimits
 from app.upstream.godev import GoDev
 from app.upstream.goproxy import Goproxies
 from app.upstream.gpg import Gpg
@@ -408,7 +410,20 @@ def build_modules(
     absences, lists = Absences(time.monotonic), Lists(slots.checks)
     goproxies = Goproxies(partial(_tenants_client, settings, shared.pause))
     access = HostAccess(PrivateHosts(_shared_hosts(settings)))
-    upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold, shared.policies, access)
+    gits = GitModules(
+        db,
+        store,
+        turns,
+        goproxies,
+        partial(_tenants_guard, settings),
+        settings.data_dir / "git",
+        GitLimits(repository_bytes=settings.git.repository_bytes),
+        time.monotonic,
+        now,
+        mirrors_bytes=settings.git.mirrors_bytes,
+        **bounds,
+    )
+    upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold, shared.policies, access, gits)
     files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, **bounds)
     answers = ModuleAnswers(db, store, turns, slots, absences, lists, now, **bounds)
     toolchains = Toolchains(
@@ -417,6 +432,7 @@ def build_modules(
     mirrored = MirroredToolchains(toolchains)
     return ModuleServices(
         goproxies=goproxies,
+        gits=gits,
         upstreams=upstreams,
         toolchains=toolchains,
         files=files,
@@ -577,6 +593,13 @@ def _tenants_client(
         return _http_client(settings, pause, limits, ca_pem)
     hosts = PrivateHosts((*_shared_hosts(settings), *private_hosts))
     return _http_client(settings, pause, limits, ca_pem, hosts)
+
+
+def _tenants_guard(settings: Settings, private_hosts: tuple[str, ...] | None) -> AddressGuard:
+    """Return the guard of connections that are not HTTP; as `_tenants_client`."""
+    if private_hosts is None:
+        return _guard(settings)
+    return _guard(settings, PrivateHosts((*_shared_hosts(settings), *private_hosts)))
 
 
 def _http_client(

@@ -64,6 +64,7 @@ class Worker:
             group.create_task(_every(FLUSH_S, self._services.shared.denials.flush))
             group.create_task(_every(FLUSH_S, self._services.shared.refusals.flush))
             group.create_task(_every(_FLUSH_S, self._services.modules.upstreams.step))
+            group.create_task(_every(_TIDY_S, self._services.modules.gits.step))
             group.create_task(_every(CHECK_INS_S, self._services.fleet.check_ins.flush))
             group.create_task(_every(_VIEW_S, self._services.fleet.view.step))
             if self._leads:

@@ -56,6 +56,8 @@ DEFAULTS = {
     "modules.max_age_s": 3600,
     "modules.upstream": "https://proxy.golang.org",
     "modules.redirect_to": (),
+    "git.repository_bytes": 2 << 30,
+    "git.mirrors_bytes": 50 << 30,
     "sumdb.upstreams": (SUM_GOLANG_ORG,),
     "sumdb.log_name": "moorage.internal/{tenant}",
     "fleet.check_s": 60,

@@ -12,21 +12,29 @@ from app.core.noun import Field, Noun, Recorded, SecretStr, model_validator, ref
 
 MAX_SECRET_CHARS = 4096
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?", re.ASCII)
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN (?P<kind>[A-Z ]*PRIVATE KEY)-----\r?\n[A-Za-z0-9+/=\r\n]+"
+    r"-----END (?P=kind)-----\s*",
+    re.ASCII,
+)
 _VISIBLE = re.compile(r"[\x20-\x7e]+", re.ASCII)
 
 
 class UpstreamCredential(Noun):
-    """How an upstream knows who asks; `basic` wants a username, `bearer` none."""
+    """How an upstream knows who asks; `basic` wants a username, `bearer` and `ssh_key` none.
 
-    kind: Literal["basic", "bearer"]
+    The secret of an `ssh_key` is a private key as OpenSSH writes it, without a passphrase.
+    """
+
+    kind: Literal["basic", "bearer", "ssh_key"]
     username: Annotated[str, Field(max_length=200)] = ""
 
     @model_validator(mode="after")
     def _has_its_username(self) -> "UpstreamCredential":
         if self.kind == "basic" and (not self.username or ":" in self.username):
             raise refuse("a basic credential has a username, without a colon")
-        if self.kind == "bearer" and self.username:
-            raise refuse("a bearer credential has no username")
+        if self.kind != "basic" and self.username:
+            raise refuse(f"a {self.kind} credential has no username")
         return self
 
 
@@ -37,7 +45,11 @@ class SecretCredential(UpstreamCredential):
 
     @model_validator(mode="after")
     def _has_a_secret(self) -> "SecretCredential":
-        if not _VISIBLE.fullmatch(self.secret.get_secret_value()):
+        secret = self.secret.get_secret_value()
+        if self.kind == "ssh_key":
+            if not _PRIVATE_KEY.fullmatch(secret):
+                raise refuse("the secret is no private key as OpenSSH or OpenSSL writes it")
+        elif not _VISIBLE.fullmatch(secret):
             raise refuse("the secret is empty or has characters outside visible ASCII")
         return self
 

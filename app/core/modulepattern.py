@@ -170,6 +170,11 @@ class Pattern:
         """
         return cls(text)
 
+    @property
+    def elements(self) -> int:
+        """The number of leading path elements that it is about."""
+        return self._matcher.slashes + 1
+
     def matches(self, path: str) -> bool:
         """Whether the leading elements of a plain path match, as MatchPrefixPatterns decides.
 

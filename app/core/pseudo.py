@@ -2,7 +2,7 @@
 
 vX.0.0-TIME-REV where no tag precedes the commit, vX.Y.(Z+1)-0.TIME-REV after vX.Y.Z, and
 vX.Y.Z-pre.0.TIME-REV after vX.Y.Z-pre; "+incompatible" may follow the latter two. TIME is 14
-digits in UTC, REV alphanumeric (12 hex digits in practice). Not here: making one from a commit.
+digits in UTC, REV alphanumeric (12 hex digits in practice).
 """
 
 import re
@@ -76,6 +76,41 @@ def base_of(v: str) -> str:
     line, _, patch = base.removesuffix(pre).rpartition(".")
     older = _decrement(patch)
     return f"{line}.{older}{build}" if older else ""
+
+
+def is_without_base(v: str) -> bool:
+    """Whether v is a pseudo-version "vX.0.0-TIME-REV", which names no earlier version."""
+    parts = _parts(v)
+    return parts is not None and not semver.prerelease(parts[0])
+
+
+def make(major: str, older: str, time: datetime, rev: str) -> str:
+    """Return the pseudo-version of a commit.
+
+    ("", "v1.2.3", 2006-01-02 15:04:05, "abcdef123456") gives
+    "v1.2.4-0.20060102150405-abcdef123456".
+
+    Args:
+        major: "v2" where the module path says so; "" stands for v0.
+        older: the version that precedes the commit; "" for none.
+        time: of the commit, UTC.
+        rev: twelve digits of the commit's name.
+    """
+    segment = f"{time:%Y%m%d%H%M%S}-{rev}"
+    build, base = semver.build(older), semver.canonical(older)
+    if not base:
+        return f"{major or 'v0'}.0.0-{segment}"
+    if semver.prerelease(base):
+        return f"{base}.0.{segment}{build}"
+    line, _, patch = base.rpartition(".")
+    return f"{line}.{_increment(patch)}-0.{segment}{build}"
+
+
+def _increment(decimal: str) -> str:
+    """Return a decimal of any length plus 1."""
+    stem = decimal.rstrip("9")
+    zeros = "0" * (len(decimal) - len(stem))
+    return f"{stem[:-1]}{int(stem[-1]) + 1}{zeros}" if stem else f"1{zeros}"
 
 
 def _decrement(decimal: str) -> str:

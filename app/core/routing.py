@@ -32,6 +32,7 @@ from app.core.timeouts import CONNECT_S, METADATA_S, ZIP_S
 MAX_UPSTREAMS = 10
 MAX_CA_BYTES = 256 * 1024
 MAX_NOTE_CHARS = 300
+MAX_HOST_KEYS_CHARS = 8192
 _TTL_MAX_S = 7 * 24 * 3600
 
 
@@ -55,14 +56,17 @@ def _seconds(least: float, most: float) -> Any:
 
 
 class Upstream(Noun):
-    """A GOPROXY server; its URL alone stands for one with all defaults.
+    """A GOPROXY or git server; its URL alone stands for one with all defaults.
 
-    url: the base: "https://proxy.golang.org".
+    url: the base: "https://proxy.golang.org"; or that of git repositories, where "{path}" stands
+        for the module path below the route's pattern: "git+https://git.corp.example/{path}.git".
     credential: the name of one of the tenant's credentials; null sends none.
     on_absent: what its 404 means: ask the "next" upstream, or "stop".
     redirect_to: hosts, or origins such as "https://cdn.example:8443", that it may redirect to.
     ca_pem: certificates trusted for it besides the usual ones.
-    connect_s, metadata_s, zip_s: seconds for connecting, for a list, .info or .mod, and for a zip.
+    host_keys: the keys that a git+ssh host may have, one a line: "ssh-ed25519 AAAA…".
+    connect_s, metadata_s, zip_s: seconds for connecting, for a list, .info or .mod, and for a zip;
+        of git for listing refs, and for a fetch.
     """
 
     url: Annotated[str, Field(max_length=2000)]
@@ -70,6 +74,7 @@ class Upstream(Noun):
     on_absent: OnAbsent = OnAbsent.NEXT
     redirect_to: Annotated[frozenset[str], Words(max_words=20, max_chars=300)] = frozenset()
     ca_pem: Annotated[str, Field(max_length=MAX_CA_BYTES)] = ""
+    host_keys: Annotated[str, Field(max_length=MAX_HOST_KEYS_CHARS)] = ""
     connect_s: Annotated[float, _seconds(0.1, 60)] = CONNECT_S
     metadata_s: Annotated[float, _seconds(1, 600)] = METADATA_S
     zip_s: Annotated[float, _seconds(1, 7200)] = ZIP_S

@@ -60,6 +60,7 @@ class RouteUpstreamRow(Base):
     metadata_s: Mapped[float]
     zip_s: Mapped[float]
     ca_pem: Mapped[str]
+    host_keys: Mapped[str] = mapped_column(server_default="")
     is_platforms: Mapped[bool]
 
 

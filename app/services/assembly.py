@@ -39,6 +39,7 @@ from app.services.memory import MemoryBudget
 from app.services.modules.answers import ModuleAnswers
 from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
+from app.services.modules.gits import GitModules
 from app.services.modules.healing import ModuleHealing
 from app.services.modules.logpass import LogPass
 from app.services.modules.mirrored import MirroredToolchains
@@ -220,6 +221,7 @@ class ModuleServices:
     """Modules: stored files, answers that change, and the front that requests go through."""
 
     goproxies: Goproxies
+    gits: GitModules
     upstreams: Upstreams
     toolchains: Toolchains
     files: ModuleFiles
@@ -236,6 +238,7 @@ class ModuleServices:
         await self.front.aclose()
         await self.answers.aclose()
         await self.files.aclose(drain_s=0)
+        await self.gits.aclose()
         await self.goproxies.aclose()
 
 

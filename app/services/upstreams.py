@@ -3,15 +3,18 @@
 import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from app.core.errors import DeniedError, StorageError
+from app.core.giturl import GitUrl, is_git, parse_git_url
 from app.core.privatehost import PrivateHosts
 from app.core.routing import RecordedRoute, RecordedUpstream
 from app.core.tenant import Tenant
 from app.services.policy import Policy, PolicyReader
 from app.services.secrets import SecretBox, place_of
 from app.upstream.address import Credential, Url, is_private_text
-from app.upstream.goproxy import Goproxies, Goproxy
+from app.upstream.gitssh import SshKey
+from app.upstream.goproxy import Goproxies, ModuleUpstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,27 @@ class Source:
         client: the address of whoever asks, "" for background work.
     """
 
-    proxy: Goproxy
+    proxy: ModuleUpstream
     tenant: str
     slots: int
     client: str = ""
+
+
+class GitOpener(Protocol):
+    """Opens git upstreams."""
+
+    def open_git(
+        self,
+        route: RecordedRoute,
+        upstream: RecordedUpstream,
+        credential: Credential | SshKey | None,
+        tenant: Tenant,
+    ) -> ModuleUpstream:
+        """Return a git upstream of a route, for requests of a tenant.
+
+        Raises:
+            StorageError: its credential is of a kind that it can't use.
+        """
 
 
 class HostAccess:
@@ -63,7 +83,7 @@ class HostAccess:
                     "private host",
                 )
 
-    def check_address(self, url: Url, tenant: Tenant) -> None:
+    def check_address(self, url: Url | GitUrl, tenant: Tenant) -> None:
         """Return if a tenant may have a URL, as far as the URL alone tells: a name is not resolved.
 
         Raises:
@@ -84,8 +104,8 @@ _set_of = lru_cache(maxsize=1024)(PrivateHosts)  # by a tenant's list
 
 
 @lru_cache(maxsize=4096)
-def _parsed(url: str) -> Url:
-    return Url.parse(url)
+def _parsed(url: str) -> Url | GitUrl:
+    return parse_git_url(url) if is_git(url) else Url.parse(url)
 
 
 class Upstreams:
@@ -97,6 +117,7 @@ class Upstreams:
         slots: concurrent fetches of a tenant without an own limit.
         policies: of this process.
         access: says which private hosts a tenant may have.
+        gits: opens git upstreams.
     """
 
     def __init__(
@@ -106,27 +127,40 @@ class Upstreams:
         slots: int,
         policies: PolicyReader,
         access: HostAccess,
+        gits: GitOpener,
     ) -> None:
         self.access = access
+        self._gits = gits
         self._proxies = proxies
         self._box = box
         self._slots = slots
         self._policies = policies
         self._generation = 0
-        self._credentials: dict[tuple[int, int, str], Credential] = {}
+        self._credentials: dict[tuple[int, int, str], Credential | SshKey] = {}
 
     def open(
-        self, upstream: RecordedUpstream, policy: Policy, tenant: Tenant, client: str = ""
+        self,
+        route: RecordedRoute,
+        upstream: RecordedUpstream,
+        policy: Policy,
+        tenant: Tenant,
+        client: str = "",
     ) -> Source:
-        """Return an upstream with its credential, for requests of a tenant and of a client.
+        """Return an upstream of a route with its credential, for requests of a tenant's client.
 
         Raises:
             StorageError: the credential can't be opened with the present key.
         """
         credential = self._credential(upstream, policy)
+        slots = tenant.limits.cold or self._slots
+        if is_git(upstream.url):
+            git = self._gits.open_git(route, upstream, credential, tenant)
+            return Source(git, tenant.name, slots, client)
+        if isinstance(credential, SshKey):
+            raise StorageError("the credential of an upstream is an ssh key, which only ssh uses")
         hosts = None if upstream.is_platforms else tenant.private_hosts
         proxy = self._proxies.open(upstream, credential, hosts)
-        return Source(proxy, tenant.name, tenant.limits.cold or self._slots, client)
+        return Source(proxy, tenant.name, slots, client)
 
     async def step(self) -> None:
         """Drop the opened secrets of earlier generations: one may be rotated or removed."""
@@ -145,13 +179,13 @@ class Upstreams:
         """
         return await asyncio.to_thread(_origins_of, await self._policies.current())
 
-    def _credential(self, upstream: RecordedUpstream, policy: Policy) -> Credential | None:
+    def _credential(self, upstream: RecordedUpstream, policy: Policy) -> Credential | SshKey | None:
         if upstream.credential_id is None:
             return None
         recorded = policy.credentials.get(upstream.credential_id)
         if recorded is None:
             raise StorageError("the credential of an upstream is gone; an admin can set it again")
-        origin = Url.parse(upstream.url).origin
+        origin = _parsed(upstream.url).origin
         key = (recorded.id, recorded.revision, origin)
         self._forget_before(policy.generation)
         known = self._credentials.get(key)
@@ -168,15 +202,19 @@ class Upstreams:
 def _origins_of(policy: Policy) -> frozenset[str]:
     routes = (route for of_tenant in policy.tenants.values() for route in of_tenant.routes)
     urls = {upstream.url for route in routes for upstream in route.upstreams}
-    return frozenset(Url.parse(url).origin for url in urls)
+    return frozenset(_parsed(url).origin for url in urls)
 
 
-def credential_for(identity: str, origin: str, kind: str, username: str, secret: str) -> Credential:
-    """Return the credential to send to an origin.
+def credential_for(
+    identity: str, origin: str, kind: str, username: str, secret: str
+) -> Credential | SshKey:
+    """Return the credential to send to an origin, or to show to an ssh server.
 
     Raises:
         BadInputError: the credential has a character that a header can't have.
     """
+    if kind == "ssh_key":
+        return SshKey(secret)
     if kind == "basic":
         return Credential.basic(identity, origin, username, secret)
     return Credential.bearer(identity, origin, secret)

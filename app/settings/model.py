@@ -12,6 +12,7 @@ from app.settings.sections import (
     AnyPath,
     Backup,
     Fleet,
+    Git,
     Limits,
     Modules,
     Network,
@@ -96,6 +97,7 @@ class Settings(Section):
     ] = 30
     releases: Annotated[Releases, Field(description="Go releases.")] = Releases()
     modules: Annotated[Modules, Field(description="The module proxy.")] = Modules()
+    git: Annotated[Git, Field(description="Modules from git.")] = Git()
     sumdb: Annotated[Sumdb, Field(description="Checksum databases.")] = Sumdb()
     fleet: Annotated[Fleet, Field(description="Nodes that follow channels.")] = Fleet()
     network: Annotated[Network, Field(description="Upstream connections.")] = Network()

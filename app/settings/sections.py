@@ -228,6 +228,28 @@ class Modules(Section):
     ] = 3600
 
 
+class Git(Section):
+    """Modules from git."""
+
+    repository_bytes: Annotated[
+        Whole,
+        Field(
+            ge=1 << 20,
+            le=1 << 40,
+            description="Bytes of one repository at most: of each fetch, and of its mirror.",
+        ),
+    ] = 2 << 30
+    mirrors_bytes: Annotated[
+        Whole,
+        Field(
+            ge=1 << 20,
+            le=1 << 50,
+            description="Bytes of all mirrors together. Beyond it those that were used longest ago "
+            "are removed; they are fetched again when they are needed.",
+        ),
+    ] = 50 << 30
+
+
 class PublicLog(Section):
     """A checksum database that is relayed."""
 

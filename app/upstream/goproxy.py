@@ -7,12 +7,14 @@ for clients.
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 from urllib.parse import quote
 
 from cachetools import LRUCache
 
 from app.core import module as modules
-from app.core.goproxy import RequestKind
+from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.routing import RecordedUpstream
 from app.upstream.address import Credential
 from app.upstream.http import HttpClient, Sink
@@ -23,6 +25,21 @@ _MAX_CLIENTS = 256
 _UNQUOTED = "!$&+=@~"  # as `go`, but for the exclamation mark
 
 
+class ModuleUpstream(Protocol):
+    """What answers the questions of the GOPROXY protocol: a GOPROXY, or a git server."""
+
+    async def fetch(self, request: GoproxyRequest, sink: Sink, max_bytes: int) -> datetime | None:
+        """Write the answer to a request into sink.
+
+        Return the moment of which the answer is, UTC; None for now.
+
+        Raises:
+            UpstreamAbsentError: it is not there.
+            UpstreamError: it can't be had.
+            OverloadedError: too much is under way.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Goproxy:
     """One upstream with its credential; each request borrows the upstream's client."""
@@ -31,6 +48,15 @@ class Goproxy:
     upstream: RecordedUpstream
     credential: Credential | None
     private_hosts: tuple[str, ...] | None = ()
+
+    async def fetch(self, request: GoproxyRequest, sink: Sink, max_bytes: int) -> datetime | None:
+        """Write the answer to a request into sink; see `ModuleUpstream`."""
+        path = path_of(request.module, request.kind, request.version)
+        if request.kind is RequestKind.ZIP:
+            await self.download(path, sink, max_bytes)
+        else:
+            await self.fetch_small(path, sink, max_bytes)
+        return None
 
     async def get(self, path: str, max_bytes: int) -> bytes:
         """Return a small body: a list, .info, .mod or @latest.

@@ -89,16 +89,18 @@ class Response:
     size_bytes: int
 
 
-class _Memory:
+class MemorySink:
     """A sink for small bodies."""
 
     def __init__(self) -> None:
         self.body = bytearray()
 
     async def restart(self) -> None:
+        """Forget everything; see `Sink`."""
         self.body.clear()
 
     async def write(self, chunk: bytes) -> None:
+        """Take the next bytes; see `Sink`."""
         self.body += chunk
 
 
@@ -207,7 +209,7 @@ class HttpClient:
             follow_to: origins ("https://dl.google.com") or hosts ("dl.google.com") that redirects
                 may lead to besides the URL's own origin; None allows every public one.
         """
-        sink = _Memory()
+        sink = MemorySink()
         headers = {} if accept is None else {"Accept": accept}
         call = _Call(sink, max_bytes, deadline_s, "GET", headers, b"", None, credential, follow_to)
         return await self._run(call, url), bytes(sink.body)
@@ -239,6 +241,30 @@ class HttpClient:
         )  # fmt: skip
         return await self._run(call, url)
 
+    async def exchange(
+        self,
+        url: str,
+        sink: Sink,
+        *,
+        headers: Mapping[str, str],
+        max_bytes: int,
+        deadline_s: float,
+        body: bytes | None = None,
+        credential: Credential | None = None,
+        follow_to: frozenset[str] | None = None,
+        is_paced: bool = True,
+    ) -> Response:
+        """Write the answer to a GET, or to a POST with a body, into sink; as `download`.
+
+        Only a GET is tried again. `Response.url` says where redirects have led.
+        """
+        method = "GET" if body is None else "POST"
+        call = _Call(
+            sink, max_bytes, deadline_s, method, headers, body or b"", None, credential, follow_to,
+            paced=is_paced,
+        )  # fmt: skip
+        return await self._run(call, url)
+
     async def send(
         self,
         method: str,
@@ -255,7 +281,7 @@ class HttpClient:
         This is for our own admin API: no status raises an error. json_body None sends no body.
         Only a GET is tried again, and only after a broken connection.
         """
-        sink = _Memory()
+        sink = MemorySink()
         headers = {} if accept is None else {"Accept": accept}
         body = b""
         if json_body is not None:
@@ -274,7 +300,7 @@ class HttpClient:
         Of the answer's body, at most 64 KiB are taken, and dropped.
         """
         call = _Call(
-            _Memory(), _POST_ANSWER_BYTES, deadline_s, "POST", headers, body, any_status=True
+            MemorySink(), _POST_ANSWER_BYTES, deadline_s, "POST", headers, body, any_status=True
         )
         return (await self._run(call, url)).status
 

@@ -34,7 +34,7 @@ async def opened(services: Services) -> str:
     policy = await services.shared.policies.current()
     acme = policy.tenants["acme"]
     [upstream] = acme.routes[0].upstreams
-    source = services.modules.upstreams.open(upstream, policy, acme.tenant)
+    source = services.modules.upstreams.open(acme.routes[0], upstream, policy, acme.tenant)
     assert source.proxy.credential is not None
     return repr(source.proxy.credential.value)
 
@@ -71,7 +71,8 @@ async def test_a_request_of_an_earlier_policy_brings_no_secret_back(services: Se
     [upstream] = policy.tenants["acme"].routes[0].upstreams
     await put(services, "second secret")
     await services.modules.upstreams.step()
-    services.modules.upstreams.open(upstream, policy, policy.tenants["acme"].tenant)
+    acme = policy.tenants["acme"]
+    services.modules.upstreams.open(acme.routes[0], upstream, policy, acme.tenant)
     assert held(services) == ""
 
 

@@ -47,6 +47,7 @@ def upstream(**more: Any) -> dict[str, Any]:
         "connect_s": 5.0,
         "metadata_s": 60.0,
         "zip_s": 900.0,
+        "host_keys": "",
     }
     return {**usual, **more}
 

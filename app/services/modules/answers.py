@@ -27,7 +27,7 @@ from app.core.errors import (
     UpstreamAbsentError,
     UpstreamError,
 )
-from app.core.goproxy import MAX_LIST_BYTES, RequestKind
+from app.core.goproxy import MAX_LIST_BYTES, GoproxyRequest, RequestKind
 from app.core.moduleinfo import MAX_INFO_BYTES
 from app.core.routing import RecordedRoute
 from app.db.engine import Database, Room
@@ -42,7 +42,7 @@ from app.services.modules.spill import SpillSink
 from app.services.slots import Slots
 from app.services.upstreams import Source
 from app.storage.blobstore import BlobStore
-from app.upstream.goproxy import path_of
+from app.upstream.http import MemorySink
 
 LIST = "list"
 LATEST = "latest"
@@ -67,13 +67,13 @@ class Query:
     query: str
 
     @property
-    def path(self) -> str:
-        """The escaped path below the upstream's base."""
+    def request(self) -> GoproxyRequest:
+        """The request for the answer."""
         if self.query == LIST:
-            return path_of(self.module, RequestKind.LIST)
+            return GoproxyRequest(self.module, RequestKind.LIST)
         if self.query == LATEST:
-            return path_of(self.module, RequestKind.LATEST)
-        return path_of(self.module, RequestKind.INFO, self.query.removeprefix("="))
+            return GoproxyRequest(self.module, RequestKind.LATEST)
+        return GoproxyRequest(self.module, RequestKind.INFO, self.query.removeprefix("="))
 
     @property
     def identity(self) -> tuple[int, str, str]:
@@ -261,7 +261,7 @@ class ModuleAnswers:
                 return known
             await self._db.require_room()
             try:
-                body = await self._fetch(query, source)
+                body, as_of = await self._fetch(query, source)
             except UpstreamAbsentError as error:
                 self._absences.remember(query.identity, error)
                 if known is not None and known.status == 200:  # it is gone, for good or for now
@@ -270,22 +270,24 @@ class ModuleAnswers:
                         room=Room.BELOW_FLOOR,
                     )
                 raise
-            answer = ModuleAnswer(*query.identity, 200, body, self._now())
+            answer = ModuleAnswer(*query.identity, 200, body, as_of or self._now())
             await self._db.write(
                 lambda s: ModuleAnswerTable(s).save(answer), size_bytes=len(answer.body)
             )
             return answer
 
-    async def _fetch(self, query: Query, source: Source) -> bytes:
+    async def _fetch(self, query: Query, source: Source) -> tuple[bytes, datetime | None]:
+        """Return an answer, and the moment of which it is if that is not now."""
         proxy = source.proxy
         if query.query != LIST:
-            body = await proxy.get(query.path, MAX_INFO_BYTES)
-            return check_resolved(query.module, query.query, body)
+            small = MemorySink()
+            as_of = await proxy.fetch(query.request, small, MAX_INFO_BYTES)
+            return check_resolved(query.module, query.query, bytes(small.body)), as_of
         memory = self._slots.memory
         async with SpillSink(self._store, memory, INLINE_BYTES, source.tenant) as sink:
-            await proxy.fetch_small(query.path, sink, MAX_LIST_BYTES)
+            as_of = await proxy.fetch(query.request, sink, MAX_LIST_BYTES)
             try:
-                return await self._lists.read_checked(sink, query.module, source.tenant)
+                return await self._lists.read_checked(sink, query.module, source.tenant), as_of
             except BadInputError as error:
                 raise refused(f"{query.module}/@v/list", str(error)) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from app.core import gomod
 from app.core.digest import Digest
 from app.core.errors import BadInputError, UpstreamContentError
-from app.core.goproxy import RequestKind
+from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.logstate import LogState
 from app.core.moduleinfo import parse_info
 from app.core.routing import LogPolicy, RecordedRoute
@@ -56,6 +56,11 @@ class FileKey:
     def identity(self) -> tuple[int, str, str, str]:
         """The four values that identify the file: origin, module, version, kind."""
         return (self.origin_id, self.module, self.version, self.kind)
+
+    @property
+    def request(self) -> GoproxyRequest:
+        """The request for the file."""
+        return GoproxyRequest(self.module, self.kind, self.version)
 
     @property
     def name(self) -> str:

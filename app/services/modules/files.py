@@ -41,7 +41,6 @@ from app.services.slots import Slots
 from app.services.upstreams import Source
 from app.services.wholeness import Wholeness
 from app.storage.blobstore import BlobCondition, BlobStore, StagedBlob
-from app.upstream.goproxy import path_of
 
 _MAX_BYTES = {RequestKind.INFO: MAX_INFO_BYTES, RequestKind.MOD: MAX_GO_MOD_BYTES}
 _LARGE_BYTES = 1024 * 1024  # below it a thread hop costs more than it saves
@@ -230,8 +229,7 @@ class ModuleFiles:
 
     async def _receive_small(self, key: FileKey, source: Source, sink: SpillSink) -> ModuleFile:
         """Fetch a .info or .mod into a sink and check it, in a thread unless it is short."""
-        path = path_of(key.module, key.kind, key.version)
-        await source.proxy.fetch_small(path, sink, _MAX_BYTES[key.kind])
+        await source.proxy.fetch(key.request, sink, _MAX_BYTES[key.kind])
         await sink.seal()
         at = self._now()
         with tracing.span("verify"):
@@ -248,9 +246,8 @@ class ModuleFiles:
         pending_sums: PendingSums | None = None,
         pending_mod: asyncio.Future[ModuleFile | None] | None = None,
     ) -> ModuleFile:
-        path = path_of(key.module, key.kind, key.version)
         async with self._store.stage() as staged:
-            await source.proxy.download(path, staged, DEFAULT_LIMITS.zip_bytes)
+            await source.proxy.fetch(key.request, staged, DEFAULT_LIMITS.zip_bytes)
             digest = await staged.seal()
             async with self._slots.checks.hold(source.tenant):
                 with tracing.span("verify"):

@@ -317,7 +317,7 @@ class ModuleFront:
             return await self._last_answer(caller, route, module, query)
 
         async def ask(upstream: RecordedUpstream) -> CachedAnswer:
-            source = self._open(caller, upstream)
+            source = self._open(caller, route, upstream)
             return await self._answers.get(Query(upstream.origin_id, module, query), route, source)
 
         return await first_answer(route, Query(_ANY_ORIGIN, module, query), ask, self._answers)
@@ -380,7 +380,7 @@ class ModuleFront:
         if not caller.may_fetch(route):
             raise _not_stored(key.name, route, caller)
         self._absences.check(key.identity, key.name)
-        source = self._open(caller, upstream)
+        source = self._open(caller, route, upstream)
         try:
             return await self._files.ensure(key, source, is_ahead=caller.is_ahead)
         except UpstreamAbsentError as error:
@@ -402,9 +402,9 @@ class ModuleFront:
             return file
         return await self._files.settle(file, route.log, tenant=caller.tenant)
 
-    def _open(self, caller: Caller, upstream: RecordedUpstream) -> Source:
+    def _open(self, caller: Caller, route: RecordedRoute, upstream: RecordedUpstream) -> Source:
         tenant = caller.of_tenant.tenant
-        return self._upstreams.open(upstream, caller.policy, tenant, caller.client)
+        return self._upstreams.open(route, upstream, caller.policy, tenant, caller.client)
 
     async def _client_error(
         self, error: UpstreamError, caller: Caller, route: RecordedRoute, request: GoproxyRequest

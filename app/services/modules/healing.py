@@ -61,7 +61,7 @@ class ModuleHealing(BlobOwner):
         policy = await self._policies.current()
         tenant, route, upstream = self._way_to(file, policy)
         key = FileKey.of(route, file.origin_id, file.module, file.version, file.kind)
-        await self._files.ensure(key, self._upstreams.open(upstream, policy, tenant))
+        await self._files.ensure(key, self._upstreams.open(route, upstream, policy, tenant))
 
     def _way_to(
         self, file: ModuleFile, policy: Policy

@@ -163,7 +163,7 @@ class ModuleRefresh:
     ) -> Comparison:
         key = FileKey.of(route, file.origin_id, file.module, file.version, file.kind)
         try:
-            source = self._upstreams.open(upstream, policy, tenant)
+            source = self._upstreams.open(route, upstream, policy, tenant)
             recorded = await self._files.recheck(key, source)
         except UpstreamAbsentError:
             return Comparison(file, GONE)

@@ -12,6 +12,7 @@ from app.core.channel import RecordedChannel
 from app.core.credential import SecretCredential, check_credential_name
 from app.core.effect import Effect
 from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownError
+from app.core.giturl import GitUrl, check_host_keys, is_git, parse_git_url
 from app.core.modulepattern import Pattern
 from app.core.principal import Principal
 from app.core.routing import RecordedRoute, RecordedUpstream, Route, Upstream
@@ -183,15 +184,12 @@ class RouteCheck:
                 f"tenant {tenant.name} has no credential {upstream.credential[:80]!a}; "
                 "see `moorage credential set`"
             )
-        url = Url.parse(upstream.url)
+        url, base = _url_of(upstream)
         self._check_plain_http(url)
-        base = url.origin + url.path.rstrip("/")
         redirect_to = upstream.redirect_to or _known_stores(url)
         is_trusted = _is_trusted(base, redirect_to, before, is_platforms=is_platforms)
         if not is_trusted and not is_platforms:
             self._access.check_address(url, tenant)
-        if url.query is not None or "#" in upstream.url:
-            raise BadInputError("an upstream's URL has no query and no fragment")
         _check_ca(upstream.ca_pem)
         for target in upstream.redirect_to:
             Url.parse(target if "://" in target else f"https://{target}")
@@ -204,7 +202,7 @@ class RouteCheck:
             is_platforms=is_trusted,
         )
 
-    def _check_plain_http(self, url: Url) -> None:
+    def _check_plain_http(self, url: Url | GitUrl) -> None:
         host = "127.0.0.1" if url.host == "localhost" else url.host
         if url.scheme == "http" and not self._guard.is_listed(host, url.port):
             raise BadInputError(
@@ -227,8 +225,29 @@ def _is_trusted(
     return is_platforms or any((u.url, u.redirect_to) == (url, redirect_to) for u in earlier)
 
 
-def _known_stores(url: Url) -> frozenset[str]:
+def _url_of(upstream: Upstream) -> tuple[Url | GitUrl, str]:
+    """Return an upstream's URL, and its one spelling.
+
+    Raises:
+        BadInputError: it is malformed, or lacks what its kind needs.
+    """
+    if is_git(upstream.url):
+        git = parse_git_url(upstream.url)
+        if git.is_ssh:
+            check_host_keys(upstream.host_keys)
+            if upstream.credential is None:
+                raise BadInputError("a git+ssh upstream needs a credential of kind ssh_key")
+        return git, git.text
+    url = Url.parse(upstream.url)
+    if url.query is not None or "#" in upstream.url:
+        raise BadInputError("an upstream's URL has no query and no fragment")
+    return url, url.origin + url.path.rstrip("/")
+
+
+def _known_stores(url: Url | GitUrl) -> frozenset[str]:
     """Return where a public proxy may redirect to without being told so."""
+    if isinstance(url, GitUrl):
+        return frozenset()
     return _KNOWN_REDIRECTS.get(url.host, frozenset()) if url.is_at_usual_port else frozenset()
 
 

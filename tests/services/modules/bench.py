@@ -227,7 +227,7 @@ def _wired(
     toolchains, policies = services.modules.toolchains, services.shared.policies
     access = HostAccess(PrivateHosts(services.shared.settings.network.tenant_hosts))
     box = services.tenants.credentials._box
-    upstreams = Upstreams(Goproxies(_client), box, cold, policies, access)
+    upstreams = Upstreams(Goproxies(_client), box, cold, policies, access, services.modules.gits)
     mirrored = MirroredToolchains(toolchains)
     front = ModuleFront(
         db, files, answers, absences, upstreams, mirrored, lists, services.shared.usage, clock
