@@ -20,7 +20,7 @@ from app.core.notekey import parse_vkey
 from app.core.privatehost import PrivateHosts
 from app.core.routing import Upstream
 from app.core.selection import Selection
-from app.db.engine import Database, is_sqlite, sqlite_path
+from app.db.engine import Database, WaitLimits, is_sqlite, sqlite_path
 from app.db.schema import upgrade
 from app.db.sqlitefile import SqliteFile
 from app.services.assembly import (
@@ -543,7 +543,9 @@ def _database(settings: Settings) -> Database:
     url = settings.resolved_database_url
     path = sqlite_path(url)
     if path is None:
-        return Database(url)
+        waits = settings.database
+        limits = WaitLimits(waits.connect_s, waits.lock_s, waits.statement_s, waits.idle_s)
+        return Database(url, limits=limits)
     # SQLite gives its other files the mode of the first. Earlier versions left that to the umask.
     for name in ("", "-wal", "-shm", ".reserve"):
         with suppress(OSError):

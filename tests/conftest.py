@@ -97,9 +97,13 @@ DEFAULT_SHAPE = Shape(os.environ.get("MOORAGE_TEST_SHAPE", Shape.SQLITE))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that is marked `both_shapes` once in each."""
+    """Run a test in the shapes that its marks name."""
+    if "shape" not in metafunc.fixturenames:
+        return
     if metafunc.definition.get_closest_marker("both_shapes") is not None:
         metafunc.parametrize("shape", list(Shape), ids=str, indirect=True)
+    elif metafunc.definition.get_closest_marker("only_postgresql") is not None:
+        metafunc.parametrize("shape", [Shape.POSTGRESQL], ids=str, indirect=True)
 
 
 @pytest.fixture

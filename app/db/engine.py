@@ -1,10 +1,10 @@
 """The database: sync sessions in threads, one thread hop per unit of work.
 
-SQLite gets one dedicated writer thread whose transactions are `BEGIN IMMEDIATE`: a deferred
-transaction that reads and then writes fails at once with "database is locked" in spite of
-busy_timeout. Units of work that wait for the writer share its next transaction, and so one sync of
-the disk (`_Group`). Other databases get pooled sessions that keep SQLite's promises: what is read
-in one unit of work is of one moment, and of two that insert the same row the later one looks again.
+One dedicated thread writes, and every transaction of it begins with the lock of all writers. On
+SQLite that is `BEGIN IMMEDIATE`: a deferred transaction that reads and then writes fails at once
+with "database is locked" in spite of busy_timeout. On PostgreSQL, where other processes may be on
+other hosts, that is an advisory lock (`postgresql.py`). Units of work that wait for the writer
+share its next transaction, and so one sync of the disk. A reader sees one moment.
 """
 
 import asyncio
@@ -29,19 +29,32 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
 
 from app import logs, tracing
 from app.core.errors import (
     ConflictError,
     DatabaseBusyError,
     DefectError,
+    MoorageError,
     StorageError,
     StorageFullError,
 )
+from app.db import postgresql
+from app.db.postgresql import WaitLimits
 from app.db.sqlitefile import problem_of
 
 # Services name the session type without knowing SQLAlchemy.
-__all__ = ["Database", "Room", "Session", "is_sqlite", "make_engine", "sqlite_path", "sqlite_url"]
+__all__ = [
+    "Database",
+    "Room",
+    "Session",
+    "WaitLimits",
+    "is_sqlite",
+    "make_engine",
+    "sqlite_path",
+    "sqlite_url",
+]
 
 T = TypeVar("T")
 _log = logs.get("db")
@@ -50,7 +63,7 @@ _READERS = 4
 _MAX_GROUP = 64
 """Units of work in one transaction: who comes next waits for some 20 ms at most."""
 _TRIES = 5
-"""Attempts at a unit of work when another transaction inserts the same row first."""
+"""Attempts at a unit of work that PostgreSQL undoes, or whose connection proves lost."""
 
 # Durability first: FULL survives power loss, which WAL's NORMAL does not for the last commits.
 _PRAGMAS = (
@@ -61,7 +74,10 @@ _PRAGMAS = (
 _TRANSACTION_BYTES = 64 * 1024
 """What a transaction takes besides large values: the pages that it changes, in SQLite's log."""
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
-_POSTGRESQL_FULL = "53100"
+_NO_ANSWER = (
+    "the database does not answer; a change may still be made: look at the present state before"
+    " you try again"
+)
 _WAL_TRIES = 50
 _WAL_PAUSE_S = 0.1
 
@@ -82,16 +98,24 @@ def sqlite_path(url: str) -> Path | None:
     return Path(database) if is_sqlite(url) and database else None
 
 
-def make_engine(url: str, *, read_only: bool = False) -> Engine:
-    """Return an engine with the pragmas and the transaction start that this product needs.
+def make_engine(
+    url: str,
+    *,
+    read_only: bool = False,
+    limits: WaitLimits = WaitLimits(),  # noqa: B008 (frozen)
+) -> Engine:
+    """Return an engine with the settings and the transaction start that this product needs.
 
     Args:
         url: "sqlite:///…" or "postgresql+psycopg://…".
-        read_only: refuse writes; for SQLite's reader connections.
+        read_only: refuse writes; for the readers' connections.
+        limits: of waits for PostgreSQL.
     """
-    if not is_sqlite(url):
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     size = _READERS if read_only else 1
+    if not is_sqlite(url):
+        # One writer more: revoking and denying have a thread of their own.
+        connections = size if read_only else 2
+        return postgresql.make_engine(url, limits, connections=connections, read_only=read_only)
     engine = create_engine(url, pool_size=size, max_overflow=0, hide_parameters=True)
     event.listen(engine, "connect", partial(_prepare_sqlite, read_only))
     event.listen(engine, "begin", _begin_read if read_only else _begin_write)
@@ -170,26 +194,38 @@ class Database:
     Args:
         url: "sqlite:///…" or "postgresql+psycopg://…".
         disk: where an SQLite file lies; None checks no free space.
+        limits: of waits for PostgreSQL.
     """
 
-    def __init__(self, url: str, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        disk: Disk | None = None,
+        limits: WaitLimits = WaitLimits(),  # noqa: B008 (frozen)
+    ) -> None:
         self.url = url
         self._disk = disk
         self._sqlite = is_sqlite(url)
-        self._writer = make_engine(url)
-        if self._sqlite:
-            self._reader = make_engine(url, read_only=True)
-        else:
-            # Without REPEATABLE READ, a policy could hold old rules under a new generation.
-            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
-        self._write_threads = ThreadPoolExecutor(1 if self._sqlite else 4, "db-write")
+        # SQLite bounds each of its waits itself: busy_timeout.
+        self._wait_s = None if self._sqlite else limits.unit_s
+        self._writer = make_engine(url, limits=limits)
+        self._reader = make_engine(url, read_only=True, limits=limits)
         self._read_threads = ThreadPoolExecutor(_READERS, "db-read")
-        self._waiting: deque[_Unit] = deque()
+        self._writes = _Queue(ThreadPoolExecutor(1, "db-write"))
+        # Revoking and denying must not wait behind others. SQLite has one connection that writes.
+        self._denials = (
+            self._writes if self._sqlite else _Queue(ThreadPoolExecutor(1, "db-write-denials"))
+        )
 
     @property
     def engine(self) -> Engine:
         """The engine that may write, for migrations."""
         return self._writer
+
+    @property
+    def reader(self) -> Engine:
+        """The engine that only reads, and waits for no writer."""
+        return self._reader
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """Return work(session) from a read transaction.
@@ -198,7 +234,7 @@ class Database:
             DatabaseBusyError: the database is locked or out of reach.
         """
         with tracing.span("db read", "client", moorage__work=_name_of(work)):
-            return await self._run(self._read_threads, partial(_transact, self._reader, work))
+            return await self._run(partial(_transact, self._reader, work, self._tries))
 
     async def write(
         self,
@@ -210,7 +246,8 @@ class Database:
         """Return work(session) from a write transaction that is committed when it returns.
 
         Where several write at once, work may share its transaction with others, and may run more
-        than once; only the last run counts.
+        than once; only the last run counts. Nobody else writes meanwhile, in no process: what work
+        reads is still right when it writes.
 
         Args:
             work: reads and writes.
@@ -219,14 +256,17 @@ class Database:
 
         Raises:
             ConflictError: a unique or foreign key constraint refused the change.
-            DatabaseBusyError: the database is locked or out of reach; nothing was changed.
+            DatabaseBusyError: the database is locked or out of reach. Nothing was changed, unless
+                the message says that the outcome is unknown: PostgreSQL was lost at the commit.
             StorageFullError: the disk has no room for the change; nothing was changed.
         """
+        is_denial = room in (Room.TENANT_RESERVE, Room.RESERVE)
+        queue = self._denials if is_denial else self._writes
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        outcome.add_done_callback(_retrieved)
         with tracing.span("db write", "client", moorage__work=_name_of(work)):
-            if self._sqlite:
-                return await self._write_in_group(work, room, size_bytes)
-            unit = partial(_transact, self._writer, work, _TRIES)
-            return await self._run(self._write_threads, unit)
+            queue.add(_Unit(work, outcome, room, size_bytes, time.monotonic()), self._write_waiting)
+            return await self._outcome(outcome)
 
     async def problem(self, *, deep: bool) -> str | None:
         """Return the first thing that the database's own check finds wrong; None if all is well.
@@ -241,7 +281,7 @@ class Database:
         """
         if not self._sqlite:
             return None
-        return await self._run(self._read_threads, partial(_problem, self._reader, deep))
+        return await self._run(partial(_problem, self._reader, deep))
 
     async def read_before_storing(self, work: Callable[[Session], T | None]) -> T | None:
         """Return work(session) from a read transaction; for None require room, as `require_room`.
@@ -254,13 +294,13 @@ class Database:
         """
 
         def call() -> T | None:
-            known = _transact(self._reader, work)
+            known = _transact(self._reader, work, self._tries)
             if known is None and self._disk is not None:
                 self._disk.require(_TRANSACTION_BYTES)
             return known
 
         with tracing.span("db read", "client", moorage__work=_name_of(work)):
-            return await self._run(self._read_threads, call)
+            return await self._run(call)
 
     async def require_room(self) -> None:
         """Return if a small change would fit above the floor; asked before work that stores.
@@ -269,31 +309,23 @@ class Database:
             StorageFullError: it would not fit.
         """
         if self._disk is not None:
-            await self._run(self._read_threads, partial(self._disk.require, _TRANSACTION_BYTES))
+            await self._run(partial(self._disk.require, _TRANSACTION_BYTES))
 
-    async def _write_in_group(self, work: Callable[[Session], T], room: Room, size_bytes: int) -> T:
-        """Wait for the writer together with others; the writer takes all that wait by then."""
-        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        outcome.add_done_callback(_retrieved)
-        unit = _Unit(work, outcome, room, size_bytes)
-        self._waiting.append(unit)
-        try:
-            # One look at the queue for each unit: most of them find the queue empty.
-            self._write_threads.submit(self._write_waiting)
-        except RuntimeError:  # the database was closed
-            self._waiting.remove(unit)
-            raise
-        return await asyncio.shield(outcome)
+    @property
+    def _tries(self) -> int:
+        return 1 if self._sqlite else _TRIES
 
-    def _write_waiting(self) -> None:
+    def _write_waiting(self, queue: "_Queue") -> None:
         """Run the units of work that wait, in their order, in one transaction. In a thread."""
-        group: list[_Unit] = []
-        while self._waiting and len(group) < _MAX_GROUP:
-            group.append(self._waiting.popleft())
+        group = queue.take()
         try:
             group = self._with_room(group)
-            if len(group) > 1 and _failure(self._writer, group) is None:
-                return
+            if len(group) > 1:
+                failure = _failure(self._writer, group)
+                if failure is None:
+                    return
+                if isinstance(failure, _UnknownOutcomeError):
+                    raise failure
             # Each is tried alone, so that nobody fails for another's reason.
             for unit in group:
                 self._write_alone(unit)
@@ -327,9 +359,13 @@ class Database:
 
     def _write_alone(self, unit: "_Unit") -> None:
         """Run one unit in a transaction of its own; on a full disk again while room is made."""
+        if self._wait_s is not None and time.monotonic() - unit.since_s > self._wait_s:
+            unit.settle(DatabaseBusyError(_NO_ANSWER))  # its caller has heard that already
+            return
         more_room = self._make_room(unit.room)
-        while (error := _failure(self._writer, [unit])) is not None:
-            if not (isinstance(error, StorageFullError) and next(more_room, False)):
+        while (error := _failure(self._writer, [unit], self._tries)) is not None:
+            is_full = self._sqlite and isinstance(error, StorageFullError)
+            if not (is_full and next(more_room, False)):
                 unit.settle(error)
                 return
 
@@ -357,20 +393,35 @@ class Database:
         with suppress(DBAPIError, sqlite3.Error), closing(self._writer.raw_connection()) as raw:
             raw.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
-    async def _run(self, threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    async def _run(self, call: Callable[[], T]) -> T:
+        """Return call(), from a thread of the readers."""
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         # A caller that goes away must not leave a half-known transaction behind unobserved.
         outcome.add_done_callback(_retrieved)
         # Not `run_in_executor`: its two linked futures cost as much CPU as a short query.
-        threads.submit(_call, call, outcome)
-        return await asyncio.shield(outcome)
+        self._read_threads.submit(_call, call, outcome)
+        return await self._outcome(outcome)
+
+    async def _outcome(self, outcome: asyncio.Future[T]) -> T:
+        if self._wait_s is None:
+            return await asyncio.shield(outcome)
+        # The server limits each statement. A server that stands still does not.
+        done, _ = await asyncio.wait([outcome], timeout=self._wait_s)
+        if not done:
+            raise DatabaseBusyError(_NO_ANSWER)
+        return outcome.result()
 
     def close(self) -> None:
         """Wait for running work and close every connection."""
-        self._write_threads.shutdown()
+        self._writes.threads.shutdown()
+        self._denials.threads.shutdown()
         self._read_threads.shutdown()
         self._writer.dispose()
         self._reader.dispose()
+
+
+class _UnknownOutcomeError(DatabaseBusyError):
+    """The connection was lost at a commit: it may have been done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,10 +432,36 @@ class _Unit:
     outcome: asyncio.Future[Any]
     room: Room
     size_bytes: int
+    since_s: float
 
     def settle(self, error: BaseException | None, result: object = None) -> None:
         """Pass the outcome to the caller, from the writer's thread; only the first call counts."""
         _settle(self.outcome, error, result)
+
+
+class _Queue:
+    """Units of work that wait for one thread."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self.threads = threads
+        self._waiting: deque[_Unit] = deque()
+
+    def add(self, unit: _Unit, write: Callable[["_Queue"], None]) -> None:
+        """Have the thread call write, which takes all units that wait by then."""
+        self._waiting.append(unit)
+        try:
+            # One look at the queue for each unit: most of them find the queue empty.
+            self.threads.submit(write, self)
+        except RuntimeError:  # the database was closed
+            self._waiting.remove(unit)
+            raise
+
+    def take(self) -> list[_Unit]:
+        """Return the units that go into the next transaction. In the thread."""
+        group: list[_Unit] = []
+        while self._waiting and len(group) < _MAX_GROUP:
+            group.append(self._waiting.popleft())
+        return group
 
 
 def _call(call: Callable[[], T], outcome: asyncio.Future[T]) -> None:
@@ -434,11 +511,11 @@ def _retrieved(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-def _failure(engine: Engine, group: list[_Unit]) -> BaseException | None:
+def _failure(engine: Engine, group: list[_Unit], tries: int = 1) -> BaseException | None:
     """Run units of work in one transaction and settle them; return why nothing was changed.
 
     None means that all is committed. Else one of the units failed, or the commit did; no unit is
-    settled then.
+    settled then. After an `_UnknownOutcomeError` the commit may have been done.
 
     Raises:
         DatabaseBusyError: the transaction can't begin; no unit has run.
@@ -454,7 +531,7 @@ def _failure(engine: Engine, group: list[_Unit]) -> BaseException | None:
         return [_run_within(connection, unit.work) for unit in group]
 
     try:
-        results = _transact(engine, work)
+        results = _transact(engine, work, tries)
     except BaseException as error:
         if not has_begun:
             raise
@@ -471,25 +548,45 @@ def _run_within(connection: Connection, work: Callable[[Session], T]) -> T:
 
 
 def _transact(engine: Engine, work: Callable[[Session], T], tries: int = 1) -> T:
+    """Return work(session) from a committed transaction; try again what PostgreSQL has undone."""
+    is_committing = False
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
-            return work(session)
+            result = work(session)
+            session.flush()
+            is_committing = True
+            return result
     except IntegrityError as error:
-        if tries > 1:
-            return _transact(engine, work, tries - 1)
         raise ConflictError(f"the database refused the change: {_brief(error)}") from error
+    except StaleDataError as error:
+        raise ConflictError("the row was changed or removed meanwhile; look at it again") from error
     except DBAPIError as error:
-        if getattr(error.orig, "sqlite_errorcode", 0) in _FULL:
-            raise StorageFullError(
-                "the server's disk is full, and the change can't be written; free some space"
+        is_lost = postgresql.is_lost(error)
+        if is_lost and is_committing:
+            _brief(error)
+            raise _UnknownOutcomeError(
+                "the database was lost while a change was written: the outcome is unknown; look at"
+                " the present state before you try again"
             ) from error
-        if getattr(error.orig, "sqlstate", None) == _POSTGRESQL_FULL:
-            raise StorageFullError("the database's disk is full; free some space") from error
-        if isinstance(error, DataError | ProgrammingError | NotSupportedError):
-            # Trying again can't help: a value or a statement that the database never takes.
-            _log.exception("the database refused a statement")
-            raise DefectError("a defect of this server; its log has the details") from error
-        raise DatabaseBusyError(f"the database can't be used now: {_brief(error)}") from error
+        if tries > 1 and (is_lost or postgresql.may_pass(error)):
+            _log.info("a unit of work is tried again", error=type(error.orig).__name__)
+            return _transact(engine, work, tries - 1)
+        raise _error_of(error) from error
+
+
+def _error_of(error: DBAPIError) -> MoorageError:
+    """Return what to tell of an error of the database."""
+    if getattr(error.orig, "sqlite_errorcode", 0) in _FULL:
+        return StorageFullError(
+            "the server's disk is full, and the change can't be written; free some space"
+        )
+    if postgresql.is_disk_full(error):
+        return StorageFullError("the database's disk is full; free some space")
+    if isinstance(error, DataError | ProgrammingError | NotSupportedError):
+        # Trying again can't help: a value or a statement that the database never takes.
+        _log.error("the database refused a statement", exc_info=error)
+        return DefectError("a defect of this server; its log has the details")
+    return DatabaseBusyError(f"the database can't be used now: {_brief(error)}")
 
 
 def _brief(error: DBAPIError) -> str:

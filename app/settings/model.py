@@ -11,6 +11,7 @@ from app.settings.rules import Contradiction, contradictions
 from app.settings.sections import (
     AnyPath,
     Backup,
+    DatabaseWaits,
     Fleet,
     Git,
     Limits,
@@ -101,6 +102,9 @@ class Settings(Section):
     sumdb: Annotated[Sumdb, Field(description="Checksum databases.")] = Sumdb()
     fleet: Annotated[Fleet, Field(description="Nodes that follow channels.")] = Fleet()
     network: Annotated[Network, Field(description="Upstream connections.")] = Network()
+    database: Annotated[DatabaseWaits, Field(description="Time limits of PostgreSQL.")] = (
+        DatabaseWaits()
+    )
     storage: Annotated[Storage, Field(description="The blob store.")] = Storage()
     otel: Annotated[Otel, Field(description="Traces of requests.")] = Otel()
     backup: Annotated[Backup, Field(description="Backups.")] = Backup()

@@ -355,6 +355,32 @@ class S3(Section):
     ] = None
 
 
+class DatabaseWaits(Section):
+    """Waits for PostgreSQL. SQLite waits for its one writer for 5 seconds at most."""
+
+    connect_s: Annotated[Whole, Field(ge=1, le=60, description="Seconds to open a connection.")] = 3
+    lock_s: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            le=300,
+            description="Seconds that a change waits for its turn among those of all replicas.",
+        ),
+    ] = 5
+    statement_s: Annotated[Whole, Field(ge=1, le=3600, description="Seconds of one statement.")] = (
+        15
+    )
+    idle_s: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            le=3600,
+            description="Seconds after which the server ends a transaction in which nothing"
+            " happens: a frozen replica must not hold up the others.",
+        ),
+    ] = 10
+
+
 class Storage(Section):
     """The blob store."""
 

@@ -50,10 +50,12 @@ def locked(url: str) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
+@pytest.mark.only_sqlite
 async def test_the_pragmas_are_in_force_on_the_writer(database: Database) -> None:
     assert await database.write(pragmas) == {**PRAGMAS, "query_only": 0}
 
 
+@pytest.mark.only_sqlite
 async def test_the_pragmas_are_in_force_on_every_reader(database: Database) -> None:
     together = threading.Barrier(4)
 
@@ -67,24 +69,27 @@ async def test_the_pragmas_are_in_force_on_every_reader(database: Database) -> N
     assert [p for _, p in readers] == [{**PRAGMAS, "query_only": 1}] * 4
 
 
+@pytest.mark.only_sqlite
 async def test_the_pragmas_are_in_force_after_a_connection_was_replaced(database: Database) -> None:
     await database.write(pragmas)
     database.engine.dispose()
     assert await database.write(pragmas) == {**PRAGMAS, "query_only": 0}
 
 
+@pytest.mark.both_shapes
 async def test_a_read_transaction_refuses_to_write(database: Database) -> None:
     before = await database.read(current_generation)
-    with pytest.raises(DatabaseBusyError, match="readonly"):
+    with pytest.raises(DatabaseBusyError, match=r"read.?only"):
         await database.read(bump_generation)
     assert await database.read(current_generation) == before
 
 
+@pytest.mark.both_shapes
 async def test_two_processes_that_read_and_then_write_wait_for_each_other(
-    database: Database, url: str
+    database: Database, database_url: str
 ) -> None:
-    """A deferred transaction would fail at once here with "database is locked"."""
-    with closing(Database(url)) as other:
+    """SQLite's deferred transactions would fail at once; PostgreSQL's own ones lose updates."""
+    with closing(Database(database_url)) as other:
 
         def work(session: Session) -> None:
             before = current_generation(session)
@@ -94,6 +99,7 @@ async def test_two_processes_that_read_and_then_write_wait_for_each_other(
     assert await database.read(current_generation) == 51
 
 
+@pytest.mark.both_shapes
 async def test_a_reader_sees_the_state_before_a_write_that_is_under_way(database: Database) -> None:
     writing, seen = threading.Event(), threading.Event()
 
@@ -111,6 +117,7 @@ async def test_a_reader_sees_the_state_before_a_write_that_is_under_way(database
     assert await database.read(current_generation) == 2
 
 
+@pytest.mark.both_shapes
 async def test_a_unit_of_work_that_fails_leaves_nothing(database: Database) -> None:
     def work(session: Session) -> None:
         bump_generation(session)
@@ -122,6 +129,7 @@ async def test_a_unit_of_work_that_fails_leaves_nothing(database: Database) -> N
     assert await database.read(current_generation) == 1
 
 
+@pytest.mark.both_shapes
 async def test_a_caller_that_goes_away_leaves_a_whole_transaction(database: Database) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
@@ -141,15 +149,17 @@ async def test_a_caller_that_goes_away_leaves_a_whole_transaction(database: Data
     assert await database.read(current_generation) == 3
 
 
+@pytest.mark.both_shapes
 async def test_a_foreign_key_that_names_nothing_is_a_conflict(database: Database) -> None:
     """Invariant 1: a row never names a blob that has no row."""
     absent = Digest.of(b"absent")
-    with pytest.raises(ConflictError, match="FOREIGN KEY"):
+    with pytest.raises(ConflictError, match=r"(?i)foreign key"):
         await database.write(lambda s: IndexLog(s).accepted(absent, "https://go.dev/dl/", NOW))
     status = await database.read(lambda s: IndexLog(s).status())
     assert (status.read_at, status.document) == (None, None)
 
 
+@pytest.mark.only_sqlite
 async def test_F94_a_database_locked_for_too_long_is_busy_and_nothing_changed(
     database: Database, url: str
 ) -> None:
@@ -162,6 +172,7 @@ async def test_F94_a_database_locked_for_too_long_is_busy_and_nothing_changed(
     assert await database.read(current_generation) == 2
 
 
+@pytest.mark.only_sqlite
 async def test_F94_a_lock_that_is_let_go_in_time_is_waited_for(
     database: Database, url: str
 ) -> None:
@@ -199,6 +210,7 @@ async def test_F94_a_file_that_is_no_database_is_an_error_of_ours(
                 await call(current_generation)
 
 
+@pytest.mark.only_sqlite
 async def test_an_error_message_shows_no_statement_and_no_parameter(database: Database) -> None:
     def work(session: Session) -> None:
         session.execute(text("INSERT INTO nowhere VALUES (:p)"), {"p": "secret-parameter"})
@@ -209,6 +221,7 @@ async def test_an_error_message_shows_no_statement_and_no_parameter(database: Da
     assert "INSERT" not in str(raised.value)
 
 
+@pytest.mark.only_sqlite
 async def test_a_value_that_the_database_never_takes_is_a_defect_and_not_a_busy_database(
     database: Database,
 ) -> None:
@@ -300,6 +313,7 @@ def grow(session: Session) -> None:
         (Room.RESERVE, 1, False),
     ],
 )
+@pytest.mark.only_sqlite
 async def test_F88_on_a_full_disk_only_the_reserve_makes_room(
     database_url: str, room: Room, steps: int, fits: bool
 ) -> None:
@@ -357,6 +371,7 @@ def test_closing_twice_is_harmless(database: Database) -> None:
     database.close()
 
 
+@pytest.mark.only_sqlite
 def test_make_engine_gives_the_writer_one_connection(url: str) -> None:
     engine = make_engine(url)
     try:

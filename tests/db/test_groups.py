@@ -108,6 +108,7 @@ async def test_a_unit_that_fails_takes_nobody_with_it(
     assert await database.read(current_generation) == 3
 
 
+@pytest.mark.only_sqlite
 async def test_on_a_full_disk_a_small_change_succeeds_beside_a_large_one(
     database: Database,
 ) -> None:
@@ -146,7 +147,7 @@ async def test_no_unit_of_a_group_runs_before_the_transaction_has_begun(tmp_path
     database = Database(f"sqlite:///{tmp_path}/no/such/folder.db")
     event.listen(database.engine, "do_connect", lambda *_: tries.append(1))
     held = threading.Event()
-    database._write_threads.submit(held.wait, 10)
+    database._writes.threads.submit(held.wait, 10)
     waiting = [asyncio.ensure_future(database.write(bump_generation)) for _ in range(GROUP)]
     await asyncio.sleep(0)
     held.set()
