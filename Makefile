@@ -89,6 +89,10 @@ sbom: $(READY) ## list every locked package of the release, as CycloneDX, in dis
 	$(BIN)/python -W ignore -m cyclonedx_py requirements requirements.lock \
 	  --pyproject pyproject.toml --output-reproducible -o dist/moorage-$(VERSION).cdx.json
 
+.PHONY: chart
+chart: $(READY) ## pack the Helm chart into dist/
+	$(BIN)/python charts/build.py
+
 .PHONY: lock
 lock: $(READY) ## resolve the locks anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --extra postgres --extra s3 --extra otel pyproject.toml -o requirements.lock
