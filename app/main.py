@@ -10,10 +10,11 @@ import socket
 from collections.abc import AsyncIterator
 from random import Random
 
-from app import logs, tracing
+from app import logs, metrics, tracing
 from app.core.errors import MoorageError
 from app.services.assembly import Services
 from app.settings import Limits, Settings, load_settings
+from app.tls import Certificate, certificate_of
 from app.web.admin.app import create_admin, refused
 from app.web.admin.context import Backend, Callers, operator_of
 from app.web.admission import Admission, TenantDefaults
@@ -31,6 +32,7 @@ from app.web.health import Health
 from app.web.home import PATH as HOME
 from app.web.home import Home
 from app.web.limits import AdminRates, WrongTokens
+from app.web.operators import OperatorsApp
 from app.web.pulling import PullingDoor
 from app.web.requestspan import traced
 from app.web.responses import Header, plain
@@ -43,6 +45,7 @@ from app.worker import Worker
 
 _log = logs.get("main")
 _DOWNLOADS = (b"/dl/", b"/go/")
+_METRICS = b"/metrics"
 _READING = ("GET", "HEAD")
 _DOWNLOAD_ROOTS = (b"/dl", b"/go", *ROOT_LISTS)
 
@@ -52,11 +55,19 @@ class Application:
 
     Args:
         services: of this process.
+        certificate: of the listener; None for plain HTTP.
         leads: whether the process may lead the background work; see `Worker`.
     """
 
-    def __init__(self, services: Services, *, leads: bool = True) -> None:
+    def __init__(
+        self,
+        services: Services,
+        certificate: Certificate | None = None,
+        *,
+        leads: bool = True,
+    ) -> None:
         self.services = services
+        self.certificate = certificate
         self._leads = leads
         shared, releases = services.shared, services.releases
         settings, limits = shared.settings, shared.settings.limits
@@ -65,6 +76,7 @@ class Application:
             "logs": services.sumdb.watch.note,
             "audit": shared.audit_head.note,
             "storage": shared.store.note,
+            "tls": certificate.note if certificate is not None else _nothing,
         }
         self.health = Health(shared.db, shared.store, releases.keyring, notes, services.origins)
         self._guard = Guard(
@@ -76,7 +88,7 @@ class Application:
         sender = Sender(
             shared.store, services.upkeep.repair, streams, redirects=settings.storage.redirect
         )
-        gateways = Gateways(settings.network.gateways)
+        self.gateways = gateways = Gateways(settings.network.gateways)
         self.connections = Connections(limits.connections, limits.address_connections, gateways)
         wrong_tokens = WrongTokens(limits.bad_tokens)
         door = ChannelDoor(
@@ -141,8 +153,11 @@ class Application:
         rates = AdminRates(limits.admin_token_rate, limits.admin_address_rate)
         callers = Callers(gateways, rates, wrong_tokens)
         self._admin = create_admin(Backend(services, callers, self.health))
+        self.operators = OperatorsApp(self._admin, limits)
+        self._has_metrics = settings.metrics.port is None
         self._background: asyncio.Task[None] | None = None
         self._hits: tracing.Hits | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def limits(self) -> Limits:
@@ -219,6 +234,9 @@ class Application:
             await self._home(scope, receive, send)
         elif is_fleet:
             await self._fleet(scope, receive, send)
+        elif path == _METRICS and not self._has_metrics:
+            line = "the metrics are on a listener of their own (MOORAGE_METRICS__PORT)"
+            await _send_refusal((404, line), scope["method"], send)
         else:
             await self._admin(scope, receive, send)
 
@@ -262,6 +280,10 @@ class Application:
             _log.warning("an operator has to act", about=about, note=note)
         worker = Worker(self.services, self._goproxy.decisions.flush, leads=self._leads)
         self._background = asyncio.ensure_future(worker.run())
+        if self.certificate is None:
+            metrics.set_certificate_expiry(float("inf"))
+        else:
+            self._watch = asyncio.ensure_future(self.certificate.watch())
 
     def begin_drain(self) -> None:
         """Become unready, so that no new traffic is sent here; called on SIGTERM."""
@@ -270,9 +292,10 @@ class Application:
 
     async def stop(self) -> None:
         """End the background work, give running ingestions their time, release everything."""
-        if self._background is not None:
-            self._background.cancel()
-            await asyncio.gather(self._background, return_exceptions=True)
+        for task in (self._watch, self._background):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self.services.drain(self.services.shared.settings.drain_s)
         self._goproxy.decisions.flush()
         await self.services.shared.usage.flush()
@@ -284,6 +307,10 @@ class Application:
         await self.services.close()
         if self._hits is not None:
             tracing.stop()
+
+
+def _nothing() -> None:
+    """Say that no operator has to act."""
 
 
 async def _send_refusal(refusal: tuple[int, str], method: str, send: Send) -> None:
@@ -298,9 +325,11 @@ def create_app(settings: Settings | None = None) -> Application:
     """Return the application; without settings, those of the environment.
 
     Raises:
-        SettingsError: a setting is unknown, malformed or contradictory.
+        SettingsError: a setting is unknown, malformed or contradictory, or names a certificate
+            that can't be used.
     """
-    return Application(build(settings or load_settings()))
+    settings = settings or load_settings()
+    return Application(build(settings), certificate_of(settings.tls))
 
 
 @contextlib.asynccontextmanager

@@ -76,6 +76,7 @@ class _Meters:
     check_ins: "Counter"
     webhooks: "Counter"
     spans: "Counter"
+    certificate_expires_at: "Gauge"
 
 
 @cache
@@ -159,6 +160,10 @@ def _meters() -> _Meters:
         manifests_expire_at=gauge(
             "moorage_channel_manifests_expiry_timestamp_seconds",
             "When the first manifest of a channel expires, Unix time.",
+        ),
+        certificate_expires_at=gauge(
+            "moorage_tls_certificate_expiry_timestamp_seconds",
+            "When the server's own certificate expires, Unix time.",
         ),
         refreshed_at=gauge(_REFRESHED_AT, "When the release index was last read, Unix time."),
         skipped=counter(
@@ -363,6 +368,11 @@ def set_index_refreshed(at_s: float) -> None:
 def set_manifests_expiry(at_s: float) -> None:
     """Set when the first manifest of a channel expires, Unix time; infinite without channels."""
     _meters().manifests_expire_at.set(at_s)
+
+
+def set_certificate_expiry(at_s: float) -> None:
+    """Set when the server's certificate expires, Unix time; not called without TLS."""
+    _meters().certificate_expires_at.set(at_s)
 
 
 def count_index_conflict() -> None:

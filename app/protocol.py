@@ -277,7 +277,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_refused = True
         self._unset_keepalive_if_required()
         self.transport.write(self._refusal)
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            # TLS has no half of a close: its end reads what the client still sends, and drops it.
+            self.transport.close()
 
     def _is_idle(self) -> bool:
         """Whether no request waits for its response."""

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,26 +29,86 @@ from app.core.errors import SettingsError
 from app.main import Application, create_app
 from app.protocol import HttpProtocol, protocol_for
 from app.settings import Settings
+from app.tls import TlsListener
+from app.web.connections import Connections
+from app.web.operators import OperatorsApp
 
 _BACKLOG = 4096
 _OPEN_FILES = 65536
 _SWITCH_S = 0.0005  # a tenth of Python's: the event loop waits so long for each thread at work
 _RESTART_PAUSE_S = 1.0
 _START_S = 30.0  # a process that ends with code 1 in this time could not start
+_START_FAILED = 3  # uvicorn's exit status for it
 _TICK_S = 1.0
 _CLOSING_TURNS = 20  # of the event loop: idle connections are closed in fewer
 _log = logs.get("server")
 
 
 class Server(uvicorn.Server):
-    """One process's server."""
+    """One process's server.
 
-    def __init__(self, config: uvicorn.Config, application: Application, drain_s: float) -> None:
+    Args:
+        config: of uvicorn.
+        application: of the process.
+        drain_s: seconds after SIGTERM during which connections are accepted.
+        metrics_socket: the bound socket of the listener for metrics; None for no such listener.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        application: Application,
+        drain_s: float,
+        metrics_socket: socket.socket | None = None,
+    ) -> None:
         super().__init__(config)
+        self._metrics_socket = metrics_socket
         self._application = application
         self._drain_s = drain_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ends = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then accept connections on both listeners.
+
+        uvicorn's own startup has one application, and TLS without a limit on handshakes.
+        """
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(_START_FAILED)
+        self.servers = [await self._listen(sock) for sock in sockets or []]
+        if self._metrics_socket is not None:
+            application = self._application
+            config = _config(application.operators, application.services.shared.settings)
+            config.load()
+            self.servers.append(await self._plain(self._metrics_socket, config))
+        self.started = True
+
+    async def _listen(self, sock: socket.socket) -> Any:
+        """Accept connections of clients, with TLS where there is a certificate."""
+        application = self._application
+        if application.certificate is None:
+            return await self._plain(sock, self.config)
+        limits = application.limits
+        listener = TlsListener(
+            sock,
+            application.certificate,
+            Connections(limits.connections, limits.address_connections, application.gateways),
+            float(limits.header_s),
+            self._connections_of(self.config),
+        )
+        listener.listen(_BACKLOG)
+        return listener
+
+    async def _plain(self, sock: socket.socket, config: uvicorn.Config) -> asyncio.Server:
+        make = self._connections_of(config)
+        return await asyncio.get_running_loop().create_server(make, sock=sock, backlog=_BACKLOG)
+
+    def _connections_of(self, config: uvicorn.Config) -> Callable[[], asyncio.Protocol]:
+        """Return what makes the protocol of a new connection."""
+        kind: Any = config.http_protocol_class
+        state = self.lifespan.state
+        return lambda: kind(config=config, server_state=self.server_state, app_state=state)
 
     async def main_loop(self) -> None:
         """Sweep all connections and renew the Date header once a second, until the end.
@@ -85,8 +146,9 @@ class Server(uvicorn.Server):
         """
         for listening in self.servers:
             listening.close()
-        for sock in sockets or []:
-            sock.close()
+        for sock in (*(sockets or []), self._metrics_socket):
+            if sock is not None:
+                sock.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()  # one that is idle closes, another after its answer
         for _ in range(_CLOSING_TURNS):
@@ -126,14 +188,34 @@ def bind(settings: Settings) -> socket.socket:
     Raises:
         SettingsError: the address is in use, or not an address of this host.
     """
+    return _bind(settings.host, settings.port, "", settings)
+
+
+def bind_metrics(settings: Settings) -> socket.socket | None:
+    """Return the bound socket of the listener for metrics; None if the settings have none.
+
+    Raises:
+        SettingsError: the address is in use, or not an address of this host.
+    """
+    port = settings.metrics.port
+    if port is None:
+        return None
+    return _bind(settings.metrics.host or settings.host, port, "METRICS__", settings)
+
+
+def _bind(host: str, port: int, prefix: str, settings: Settings) -> socket.socket:
     try:
-        results = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         sock = _bound(*results[0])
     except OSError as error:
         in_use = error.errno == errno.EADDRINUSE
-        advice = "another MOORAGE_PORT, or stop what listens there" if in_use else "a MOORAGE_HOST"
+        advice = (
+            f"another MOORAGE_{prefix}PORT, or stop what listens there"
+            if in_use
+            else f"a MOORAGE_{prefix}HOST"
+        )
         raise SettingsError(
-            f"can't listen on {settings.host}:{settings.port}: {error.strerror}; choose {advice}"
+            f"can't listen on {host}:{port}: {error.strerror}; choose {advice}"
         ) from error
     # Accepted sockets inherit this time-out. It covers bytes that only the kernel holds, such as
     # those of a connection that is closed here. Twice send_s, so that the sweep comes first.
@@ -154,14 +236,16 @@ def _bound(family: int, kind: int, protocol: int, _name: str, address: Any) -> s
     return sock
 
 
-def serve(settings: Settings, sock: socket.socket) -> int:
+def serve(
+    settings: Settings, sock: socket.socket, metrics_socket: socket.socket | None = None
+) -> int:
     """Serve until a signal; return the exit code."""
     _allow_open_files()
     if settings.workers == 1:
-        return _serve_here(settings, sock)
+        return _serve_here(settings, sock, metrics_socket)
     with TemporaryDirectory(prefix="moorage-metrics-") as folder:
         metrics.prepare_multiprocess(Path(folder))
-        return Supervisor(settings, sock).run()
+        return Supervisor(settings, sock, metrics_socket).run()
 
 
 def _allow_open_files() -> None:
@@ -172,19 +256,22 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def _serve_here(settings: Settings, sock: socket.socket) -> int:
+def _serve_here(
+    settings: Settings, sock: socket.socket, metrics_socket: socket.socket | None
+) -> int:
     sys.setswitchinterval(_SWITCH_S)
     application = create_app(settings)
-    server = Server(_config(settings, application), application, settings.drain_s)
+    config = _config(application, settings)
+    server = Server(config, application, settings.drain_s, metrics_socket)
     server.run(sockets=[sock])
     return 0 if server.started else 1
 
 
-def _worker(settings: Settings, sock: socket.socket) -> None:
+def _worker(settings: Settings, sock: socket.socket, metrics_socket: socket.socket | None) -> None:
     """Serve in a process of its own, under the supervisor."""
     logs.configure(settings.log_level, settings.log_format)
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
-    raise SystemExit(_serve_here(settings, sock))
+    raise SystemExit(_serve_here(settings, sock, metrics_socket))
 
 
 def _end_with_supervisor() -> None:
@@ -195,9 +282,10 @@ def _end_with_supervisor() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _config(settings: Settings, application: Application) -> uvicorn.Config:
+def _config(application: Application | OperatorsApp, settings: Settings) -> uvicorn.Config:
+    asgi: Any = application  # the types of uvicorn name each message
     return uvicorn.Config(
-        application,
+        asgi,
         http=protocol_for(application),
         ws="none",
         loop="uvloop",
@@ -212,18 +300,21 @@ def _config(settings: Settings, application: Application) -> uvicorn.Config:
 
 
 class Supervisor:
-    """Several processes on one listener: restarts dead processes, passes signals on."""
+    """Several processes on shared listeners: restarts dead processes, passes signals on."""
 
-    def __init__(self, settings: Settings, sock: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, sock: socket.socket, metrics_socket: socket.socket | None
+    ) -> None:
         self._settings = settings
-        self._sock = sock
+        self._sock, self._metrics_socket = sock, metrics_socket
         self._spawn = multiprocessing.get_context("spawn")
         self._processes: list[BaseProcess] = []
         self._stopping = False
 
     def run(self) -> int:
         """Run until a signal, or until a process can't start; return the exit code."""
-        self._sock.listen(_BACKLOG)
+        for sock in self._listeners():
+            sock.listen(_BACKLOG)
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, self._on_signal)
         self._processes = [self._start() for _ in range(self._settings.workers)]
@@ -239,7 +330,8 @@ class Supervisor:
             _log.error("a process could not start; stopping all")
         self._stopping = True
         # An open listener here would take connections that no process accepts.
-        self._sock.close()
+        for sock in self._listeners():
+            sock.close()
         self._terminate()
         for process in self._processes:
             process.join()
@@ -247,8 +339,12 @@ class Supervisor:
         clean = (0, -signal.SIGTERM)
         return int(failed or any(p.exitcode not in clean for p in self._processes))
 
+    def _listeners(self) -> list[socket.socket]:
+        return [sock for sock in (self._sock, self._metrics_socket) if sock is not None]
+
     def _start(self) -> BaseProcess:
-        process = self._spawn.Process(target=_worker, args=(self._settings, self._sock))
+        arguments = (self._settings, self._sock, self._metrics_socket)
+        process = self._spawn.Process(target=_worker, args=arguments)
         process.start()
         return process
 

@@ -3,7 +3,7 @@
 Only `victim` takes scenarios; `fleet` stands for its scenarios `fleet` and `rollout`. `peers` and
 `ansible` run where they are named: most rows of `peers` are of `modules`, and `ansible` takes as
 many minutes as it has turns, or more.
-`node` runs where it is named, too: it needs the real archive.
+`node` runs where it is named, too: it needs the real archive. So does `tls`: `downloads` with TLS.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from bench import ansible, downloads, modules, node, peers, sumdb, traces, victi
 from bench.report import Result, render
 
 BENCHMARKS = {"downloads": downloads.run, "modules": modules.run, "sumdb": sumdb.run}
+_TLS = "tls"
 _PEERS, _VICTIM, _NODE, _ANSIBLE, _FLEET = "peers", "victim", "node", "ansible", "fleet"
 _TRACES = "traces"
 
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument(
         "name",
         nargs="?",
-        choices=sorted([*BENCHMARKS, _ANSIBLE, _FLEET, _NODE, _PEERS, _TRACES, _VICTIM]),
+        choices=sorted([*BENCHMARKS, _ANSIBLE, _FLEET, _NODE, _PEERS, _TLS, _TRACES, _VICTIM]),
         help="default: all",
     )
     parser.add_argument("scenario", nargs="*", help="what runs beside the victim; default: all")
@@ -41,6 +42,8 @@ def main() -> None:
         results += peers.run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _TRACES:
         results += traces.run(rounds=asked.rounds, seconds=asked.seconds)
+    if asked.name == _TLS:
+        results += downloads.run_tls(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _NODE:
         results += node.run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _ANSIBLE:

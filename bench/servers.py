@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import IO
 
 NEEDED = ("nginx", "wrk")
+UNVERIFIED = ssl.create_default_context()  # on loopback, what answers is known
+UNVERIFIED.check_hostname, UNVERIFIED.verify_mode = False, ssl.CERT_NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,16 @@ def rss_bytes(pid: int) -> int:
 
 
 @contextmanager
-def nginx(root: Path, folder: Path, workers: int) -> Iterator[Served]:
-    """Serve root with nginx as its defaults for static files are; yield where."""
+def nginx(
+    root: Path, folder: Path, workers: int, certificate: Path | None = None
+) -> Iterator[Served]:
+    """Serve root with nginx as its defaults for static files are; yield where.
+
+    With a certificate (a file that has its key, too) it speaks TLS, with the same defaults.
+    """
     port = free_port()
+    secured = f"ssl_certificate {certificate}; ssl_certificate_key {certificate};"
+    how, tls = ("", "") if certificate is None else ("ssl", secured)
     temps = "\n".join(
         f"{kind}_temp_path {folder}/{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -85,10 +95,10 @@ def nginx(root: Path, folder: Path, workers: int) -> Iterator[Served]:
         f"""{user} worker_processes {workers}; daemon off; pid {folder}/nginx.pid;
         error_log {folder}/error.log; events {{ worker_connections 1024; }}
         http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000; {temps}
-        server {{ listen 127.0.0.1:{port} backlog=4096; root {root}; }} }}"""
+        server {{ listen 127.0.0.1:{port} {how} backlog=4096; {tls} root {root}; }} }}"""
     )
     with _running(["nginx", "-e", f"{folder}/error.log", "-c", str(config)], {}) as pid:
-        base = f"http://127.0.0.1:{port}/"
+        base = f"http{'s' if certificate else ''}://127.0.0.1:{port}/"
         _wait_for(base, statuses=(200, 403, 404))
         yield Served(base, pid)
 
@@ -105,7 +115,8 @@ def moorage(environment: dict[str, str], workers: int) -> Iterator[Served]:
         **environment,
     }
     with _running([str(Path(sys.executable).parent / "moorage"), "serve"], settings) as pid:
-        base = f"http://127.0.0.1:{port}/"
+        scheme = "https" if "MOORAGE_TLS__CERT_FILE" in environment else "http"
+        base = f"{scheme}://127.0.0.1:{port}/"
         _wait_for(base + "readyz", statuses=(200,))
         yield Served(base, pid)
 
@@ -164,7 +175,7 @@ def _running(
 def _wait_for(url: str, statuses: tuple[int, ...]) -> None:
     for _ in range(300):
         try:
-            with urllib.request.urlopen(url) as answer:
+            with urllib.request.urlopen(url, context=UNVERIFIED) as answer:
                 status = answer.status
         except urllib.error.HTTPError as error:
             status = error.code

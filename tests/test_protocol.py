@@ -76,6 +76,7 @@ ATTRIBUTES = {
         "should_exit",
         "shutdown",
         "started",
+        "startup",
     ],
 }
 """Attributes of a connection that has begun a request, and of the objects that it holds."""
@@ -196,7 +197,7 @@ def test_uvicorns_methods_take_what_ours_pass(name: str, parameters: list[str]) 
 
 
 def test_uvicorns_server_ticks_and_exits_as_ours_expects() -> None:
-    for name in ("on_tick", "handle_exit", "shutdown", "main_loop"):
+    for name in ("on_tick", "handle_exit", "shutdown", "main_loop", "startup"):
         theirs, ours = getattr(uvicorn.Server, name), getattr(Server, name)
         assert inspect.iscoroutinefunction(theirs) == inspect.iscoroutinefunction(ours)
         assert len(inspect.signature(theirs).parameters) == len(inspect.signature(ours).parameters)

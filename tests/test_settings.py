@@ -81,6 +81,11 @@ DEFAULTS = {
     "database.idle_s": 10,
     "storage.min_free_percent": 5.0,
     "storage.scrub_days": 30,
+    "tls.cert_file": None,
+    "tls.key_file": None,
+    "tls.client_ca_file": None,
+    "metrics.port": None,
+    "metrics.host": None,
     "limits.streams": 1000,
     "limits.tenant_streams": 64,
     "limits.stream_wait_s": 90,
@@ -533,7 +538,8 @@ def test_F101_a_secret_that_others_can_read_is_refused_with_the_command(tmp_path
         (0o100444, 0, 65532, False),
         (0o100440, 1000, 65532, False),
         (0o100440, 0, 1000, False),
-        (0o100440, 0, 0, False),
+        (0o100440, 0, 0, True),  # LoadCredential: an access list names the user
+        (0o100460, 0, 0, False),
     ],
 )
 def test_a_secret_of_root_for_the_group_of_the_service_is_accepted(mode, owner, group, accepted):
@@ -565,7 +571,10 @@ def test_F101_a_file_that_is_too_big_or_not_text_is_refused(tmp_path):
 
 
 # A path is named in messages, and the canary is a fine directory and host name.
-NAMES_OF_THINGS = {"data_dir", "host", "releases.keyring", "network.ca_file"}
+NAMES_OF_THINGS = {
+    *("data_dir", "host", "metrics.host", "releases.keyring", "network.ca_file"),
+    "tls.cert_file",  # looked at by the start
+}
 
 
 @pytest.mark.parametrize(

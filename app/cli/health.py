@@ -61,8 +61,20 @@ def _ask_here() -> tuple[int, dict[str, Any]]:
 
 
 def _connection(settings: "Settings") -> http.client.HTTPConnection:
+    listener = settings.metrics
+    if listener.port is not None:  # plain HTTP, whatever the other listener speaks
+        host = listener.host or settings.host
+        host = _EVERYWHERE.get(host, host)
+        return http.client.HTTPConnection(host, listener.port, timeout=_PATIENCE_S)
     host = _EVERYWHERE.get(settings.host, settings.host)
-    return http.client.HTTPConnection(host, settings.port, timeout=_PATIENCE_S)
+    if settings.tls.cert_file is None:
+        return http.client.HTTPConnection(host, settings.port, timeout=_PATIENCE_S)
+    import ssl
+
+    # The certificate names the host that clients use, not this address. Nothing secret is sent.
+    unverified = ssl.create_default_context()
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, settings.port, timeout=_PATIENCE_S, context=unverified)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class InProcess:
         self._runner = local.runner
         self._application: Application = Application(local.services)
         self._operator: Operator = Operator(progress)
-        self._host = base_url(settings, settings.port).removeprefix("http://")
+        self._host = base_url(settings, settings.port).partition("://")[2]
 
     def send(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         """Return status and body of the answer."""
@@ -172,4 +172,5 @@ def base_url(settings: "Settings", port: int) -> str:
     everywhere = settings.host in {"0.0.0.0", "::"}  # noqa: S104 (compared, not bound)
     name = socket.gethostname() if everywhere else settings.host
     host = f"[{name}]" if ":" in name else name
-    return f"http://{host}:{port}"
+    scheme = "http" if settings.tls.cert_file is None else "https"
+    return f"{scheme}://{host}:{port}"

@@ -30,6 +30,7 @@ from app.cli.rule import rule
 from app.cli.serve import migrate, serve
 from app.cli.sumdb import sumdb
 from app.cli.tenant import tenant
+from app.cli.tls import tls
 from app.cli.token import token
 from app.cli.webhook import webhook
 from app.core.errors import MoorageError
@@ -66,9 +67,10 @@ program.add_typer(node, cls=Group)
 program.add_typer(webhook, cls=Group)
 program.add_typer(audit, cls=Group)
 program.add_typer(job, cls=Group)
+program.add_typer(tls, cls=Group)
 program.command()(completion)
 
-_LOCAL_COMMANDS = ("serve", "migrate", "config", "fsck", "backup", "restore", "completion")
+_LOCAL_COMMANDS = ("serve", "migrate", "config", "fsck", "backup", "restore", "tls", "completion")
 
 
 def _show_version(is_set: bool) -> None:

@@ -18,20 +18,24 @@ _LOOPBACK = ("127.", "::1", "localhost")
 def serve() -> None:
     """Run the service. On SQLite the database is brought up to date first."""
     from app import logs, tracing
-    from app.server import bind
+    from app.server import bind, bind_metrics
     from app.server import serve as run
     from app.settings import load_settings
+    from app.tls import certificate_of
 
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
     if settings.otel.endpoint is not None:
         tracing.require(settings.otel.endpoint)
-    sock = bind(settings)
+    certificate = certificate_of(settings.tls)
+    sock, metrics_socket = bind(settings), bind_metrics(settings)
     port = sock.getsockname()[1]
     settings = settings.model_copy(update={"port": port})  # with 0 the system has chosen one
     _prepare(settings)
     _greet(settings, port)
-    raise typer.Exit(run(settings, sock))
+    if certificate is not None and (note := certificate.note()):
+        complain(f"warning: {note}")
+    raise typer.Exit(run(settings, sock, metrics_socket))
 
 
 def _prepare(settings: "Settings") -> None:

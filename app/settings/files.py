@@ -127,7 +127,8 @@ def is_handed_over(mode: int, owner: int, group: int, groups: Collection[int]) -
     """Whether root made a file for a service's group to read: 0440 of root:65532.
 
     So Kubernetes mounts a Secret in a pod with an fsGroup; a mode without group bits could not be
-    read by the pod's user.
+    read by the pod's user. So does systemd with `LoadCredential=`: an entry of the access list
+    is for the service's user, and the mode shows 0440 of root:root.
 
     Args:
         mode: of the file.
@@ -135,7 +136,8 @@ def is_handed_over(mode: int, owner: int, group: int, groups: Collection[int]) -
         group: group id of the file.
         groups: group ids of the process.
     """
-    return owner == 0 and group in groups and group != 0 and is_private(mode & ~stat.S_IRGRP)
+    is_known = group == 0 or group in groups
+    return owner == 0 and is_known and is_private(mode & ~stat.S_IRGRP)
 
 
 def _regular(path: Path) -> os.stat_result:

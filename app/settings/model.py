@@ -15,6 +15,7 @@ from app.settings.sections import (
     Fleet,
     Git,
     Limits,
+    Metrics,
     Modules,
     Network,
     Otel,
@@ -22,6 +23,7 @@ from app.settings.sections import (
     Section,
     Storage,
     Sumdb,
+    Tls,
     Whole,
 )
 from app.settings.values import Form, Secret
@@ -108,6 +110,8 @@ class Settings(Section):
     storage: Annotated[Storage, Field(description="The blob store.")] = Storage()
     otel: Annotated[Otel, Field(description="Traces of requests.")] = Otel()
     backup: Annotated[Backup, Field(description="Backups.")] = Backup()
+    tls: Annotated[Tls, Field(description="TLS without a proxy.")] = Tls()
+    metrics: Annotated[Metrics, Field(description="A listener for metrics.")] = Metrics()
     limits: Annotated[Limits, Field(description="Limits on load and sizes.")] = Limits()
 
     @model_validator(mode="after")

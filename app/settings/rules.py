@@ -6,7 +6,16 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from app.settings.sections import Backup, Modules, Network, Releases, Storage, Sumdb
+from app.settings.sections import (
+    Backup,
+    Metrics,
+    Modules,
+    Network,
+    Releases,
+    Storage,
+    Sumdb,
+    Tls,
+)
 from app.settings.values import DEFAULT_PORTS, parse_network
 
 Path = tuple[str | int, ...]
@@ -46,6 +55,10 @@ class _AllSettings(Protocol):
     def storage(self) -> Storage: ...
     @property
     def backup(self) -> Backup: ...
+    @property
+    def tls(self) -> Tls: ...
+    @property
+    def metrics(self) -> Metrics: ...
 
 
 def contradictions(settings: _AllSettings) -> Iterator[Contradiction]:
@@ -57,9 +70,24 @@ def contradictions(settings: _AllSettings) -> Iterator[Contradiction]:
             " give a number from 1 to 65535, or set workers to 1",
             ("workers",),
         )
+    if settings.metrics.port is not None and settings.metrics.port == settings.port:
+        yield Contradiction(
+            ("metrics", "port"), "it is the port of the other listener, too", ("port",)
+        )
+    yield from _certificate(settings.tls)
     yield from _idle_sync(settings.releases)
     yield from _storage(settings)
     yield from _plain_http(settings)
+
+
+def _certificate(tls: Tls) -> Iterator[Contradiction]:
+    for name in ("key_file", "client_ca_file"):
+        if tls.cert_file is None and getattr(tls, name) is not None:
+            yield Contradiction(
+                ("tls", name),
+                "without a certificate the service speaks plain HTTP; set tls.cert_file, too",
+                ("tls.cert_file",),
+            )
 
 
 def _idle_sync(releases: Releases) -> Iterator[Contradiction]:

@@ -21,6 +21,8 @@ TrustedFile = Annotated[
     AnyPath,
     AfterValidator(files.trusted_file),
 ]
+_OwnFile = Annotated[AnyPath, AfterValidator(files.full_path)]
+_OWN_FILE_FORM = Form("the path of a file")
 _FILE_FORM = Form("the path of a file of up to 1 MiB that only its owner can change")
 _Unique = AfterValidator(values.no_repeats)
 _NotEmpty = AfterValidator(values.at_least_one)
@@ -437,6 +439,59 @@ class Backup(Section):
         BeforeValidator(values.none_if_empty),
         Form('an absolute path, or "s3://bucket/prefix"'),
         Field(description="Where `moorage backup` keeps backups, unless --store names it."),
+    ] = None
+
+
+class Tls(Section):
+    """TLS without a proxy in front."""
+
+    cert_file: Annotated[
+        _OwnFile | None,
+        BeforeValidator(values.none_if_empty),
+        _OWN_FILE_FORM,
+        Field(
+            description="PEM file with the server's certificate and those between it and its"
+            " authority. Read anew within a minute when it changes. None: plain HTTP."
+        ),
+    ] = None
+    key_file: Annotated[
+        _OwnFile | None,
+        BeforeValidator(values.none_if_empty),
+        _OWN_FILE_FORM,
+        Field(
+            description="PEM file with the certificate's key, without a password. None: the key is"
+            " in `tls.cert_file`."
+        ),
+    ] = None
+    client_ca_file: Annotated[
+        _OwnFile | None,
+        BeforeValidator(values.none_if_empty),
+        _OWN_FILE_FORM,
+        Field(
+            description="PEM file with authorities. Set, a connection needs a client certificate"
+            " of one of them; tokens and rules hold as without."
+        ),
+    ] = None
+
+
+class Metrics(Section):
+    """A listener of its own for metrics and health."""
+
+    port: Annotated[
+        Annotated[int, Field(ge=1, le=65535), BeforeValidator(values.whole_number)] | None,
+        BeforeValidator(values.none_if_empty),
+        Form("a whole number from 1 to 65535"),
+        Field(
+            description="TCP port of a plain HTTP listener, one for all workers, which answers"
+            " /metrics, /healthz, /readyz and /version; the other listener then has no /metrics."
+            " None: no such listener."
+        ),
+    ] = None
+    host: Annotated[
+        Annotated[str, AfterValidator(values.listen_host)] | None,
+        BeforeValidator(values.none_if_empty),
+        Form('an address or a host name: "127.0.0.1"'),
+        Field(description="Address that this listener binds to. None: that of `host`."),
     ] = None
 
 

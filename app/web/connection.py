@@ -11,7 +11,7 @@ import os
 import sys
 import termios
 from collections.abc import Callable, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from app.core.errors import StorageError
 
@@ -34,13 +34,16 @@ class Connection:
         self._transport = transport
         self._cycle = cycle
         self._descriptor: int | None = None
+        self.is_secured: Final = transport.get_extra_info("ssl_object") is not None
 
     def abort(self) -> None:
         """Cut the connection at once, whatever was not sent yet."""
         self._transport.abort()
 
     def takes_files(self) -> bool:
-        """Whether `send_file` can be used: a descriptor for it could be had."""
+        """Whether `send_file` can be used: without TLS, if a descriptor for it can be had."""
+        if self.is_secured:
+            return False
         if self._descriptor is None:
             # Without one (EMFILE) the body goes through memory instead.
             with contextlib.suppress(OSError):

@@ -25,6 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 CHUNK_BYTES = 1024 * 1024
 _FILE_PART_BYTES = 4 * 1024 * 1024
+_SECURED_CHUNK_BYTES = 256 * 1024  # TLS reads, encrypts and copies: its pieces fit into L2
 _MIN_CHUNK_BYTES = 64 * 1024
 _BUDGET_BYTES = 32 * 1024 * 1024  # in flight, over all streams of the process
 _MIN_RATE_BYTES_PER_S = 8 * 1024
@@ -122,6 +123,8 @@ class Streams:
         sending it.
         """
         end = self.chunk_bytes
+        if connection is not None and connection.is_secured:
+            end = min(end, _SECURED_CHUNK_BYTES)
         if connection is not None and left.length > end and connection.takes_files():
             size = min(_FILE_PART_BYTES, left.length - end)
             descriptor = blob.cached_descriptor(left.offset, size)

@@ -73,14 +73,24 @@ class Authority:
         """The certificate, to be trusted."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def server(self, names: tuple[str, ...] = _NAMES, *, ends_in: timedelta = 30 * _DAY) -> bytes:
+    def client(self, name: str = "client") -> bytes:
+        """Return key and certificate of a client as PEM."""
+        return self.server((name,), usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def server(
+        self,
+        names: tuple[str, ...] = _NAMES,
+        *,
+        ends_in: timedelta = 30 * _DAY,
+        usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+    ) -> bytes:
         """Return key and certificate of a server as PEM; below zero, ends_in makes it expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
         made = _unsigned(names[0], str(issuer), key, ends_in)
         for extension in (
             x509.SubjectAlternativeName([_general_name(name) for name in names]),
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
+            x509.ExtendedKeyUsage([usage]),
             x509.BasicConstraints(ca=False, path_length=None),
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
         ):

@@ -18,6 +18,7 @@ from app.main import Application
 from app.services.assembly import Services
 from app.services.clock import Monotonic, Now, utc_now
 from app.settings import Settings
+from app.tls import certificate_of
 from app.wiring import build
 from tests.installation import migrate, without_a_pause
 
@@ -62,6 +63,10 @@ class Caller:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+
+    def certificate(self) -> object:
+        """Return the serial number of the server's certificate."""
+        return self._writer.get_extra_info("peercert")["serialNumber"]
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
@@ -146,7 +151,12 @@ class SweptServer(server.Server):
     now_s = 0.0
 
     def __init__(self, settings: Settings, application: Application, *, sweeps: bool) -> None:
-        super().__init__(server._config(settings, application), application, 0)
+        super().__init__(
+            server._config(application, settings),
+            application,
+            0,
+            server.bind_metrics(settings),
+        )
         self.is_up = asyncio.Event()
         self._sweeps = sweeps
 
@@ -265,7 +275,8 @@ async def serving(
         port = sock.getsockname()[1]
         bound = settings.model_copy(update={"port": port})
         services = build(bound, now=now, pause=without_a_pause, monotonic=seconds)
-        application = Application(services, leads=leads)
+        certificate = certificate_of(settings.tls)
+        application = Application(services, certificate, leads=leads)
         running = SweptServer(bound, application, sweeps=sweeps)
         # Not serve(): it would take over the signals of the process that runs the tests.
         task = asyncio.ensure_future(running._serve([sock]))
