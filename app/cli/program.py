@@ -3,6 +3,8 @@
 import gc
 import os
 import sys
+from collections.abc import Callable
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -99,6 +101,12 @@ def _options(
     os.environ["MOORAGE_SERVER"] = server_url  # where the command's own --server looks, too
 
 
+@cache
+def commands() -> Callable[..., object]:
+    """Return the whole command line, ready to run; a process makes it once."""
+    return typer.main.get_command(program)
+
+
 def main() -> None:
     """Run the command line and exit."""
     # Imports make a hundred thousand objects that stay; looking through them again and again is a
@@ -106,7 +114,7 @@ def main() -> None:
     gc.disable()
     prepare()
     try:
-        program(prog_name="moorage")
+        commands()(prog_name="moorage")
     except MoorageError as error:
         complain(str(error))
         sys.exit(exit_for(error))

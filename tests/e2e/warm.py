@@ -44,8 +44,10 @@ def _import_everything() -> None:
     import app.main
     import app.server
     import app.settings.reference
+    from app.cli.program import commands
     from app.web.admin.app import admin_routes
 
+    commands()
     admin_routes().openapi()  # FastAPI makes its routes when they are first looked at
     _ = (rich.progress, rich.table, uvicorn.lifespan.on, uvloop, app.server, app.main)
 
@@ -231,6 +233,7 @@ class Warm:
     @contextmanager
     def serve(self, site: Site, *, ready: bool = True) -> Iterator[Server]:
         """Run `moorage serve` with one worker; like `Site.serve`, only quicker to start."""
+        site.migrate()
         run = self.start(site, "serve")
         assert run.err is not None
         with Server(site, Forked(run), run.err.with_suffix("")).kept(ready=ready) as server:
