@@ -5,11 +5,13 @@
 # Any Debian or Ubuntu that has Python 3.11 or newer will do.
 ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
 
-# What runs: Python, and the programs that Moorage starts.
+# What runs: Python, and the programs that Moorage starts: gpg for signatures, git and ssh for modules
+# from git, PostgreSQL's clients for backups. pg_dump must not be older than the server.
 FROM ${BASE_IMAGE} AS runtime
 # No program of the image may give its caller more rights than the caller has.
 RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates gpg python3 tzdata \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+      ca-certificates git gpg openssh-client postgresql-client python3 tzdata \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
  && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
  && echo 'moorage:x:65532:65532::/data:/usr/sbin/nologin' >> /etc/passwd \
