@@ -66,6 +66,8 @@ class _Meters:
     decisions: "Counter"
     log_refusals: "Counter"
     free_bytes: "Gauge"
+    garbage: "Counter"
+    garbage_bytes: "Counter"
     notes: "Gauge"
     refusing_logs: "Gauge"
     manifests_expire_at: "Gauge"
@@ -184,6 +186,8 @@ def _meters() -> _Meters:
             "moorage_authorizations", "Decisions about tenants' requests.", "outcome"
         ),
         free_bytes=gauge("moorage_storage_free_bytes", "Free bytes of the file system of blobs."),
+        garbage=counter("moorage_gc_blobs", "Blobs that were condemned and deleted.", "what"),
+        garbage_bytes=counter("moorage_gc_freed_bytes", "Bytes of deleted blobs."),
         refusing_logs=gauge(
             "moorage_sumdb_logs_refusing", "Tenants' logs that are not written to."
         ),
@@ -418,6 +422,14 @@ def count_decision(*, allowed: bool) -> None:
 def set_storage_free(count_bytes: int) -> None:
     """Set the number of free bytes of the file system of blobs."""
     _meters().free_bytes.set(count_bytes)
+
+
+def count_garbage(*, condemned: int, deleted: int, freed_bytes: int) -> None:
+    """Count blobs that a collection of garbage condemned and deleted."""
+    meters = _meters()
+    meters.garbage.labels("condemned").inc(condemned)
+    meters.garbage.labels("deleted").inc(deleted)
+    meters.garbage_bytes.inc(freed_bytes)
 
 
 def set_refusing_logs(count: int) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from random import Random
 
 from app import __version__, metrics
+from app.core.backup import blob_key
+from app.core.digest import Digest
 from app.core.errors import BadInputError, SettingsError, StorageError
 from app.core.gorelease import ReleaseFileKind
 from app.core.notekey import parse_vkey
@@ -40,6 +42,7 @@ from app.services.backup import restoring
 from app.services.backup.making import BackupService
 from app.services.backup.place import BackupPlace
 from app.services.clock import ClockWatch, Monotonic, Now, Pause, utc_now
+from app.services.collection import GC, Collection
 from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
 from app.services.fleet.channels import ChannelService
@@ -53,6 +56,7 @@ from app.services.fleet.rollouts import RolloutService
 from app.services.fleet.view import FleetView
 from app.services.fleet.webhooks import Webhooks
 from app.services.fsck import Fsck
+from app.services.garbage import BlobMarks, Garbage
 from app.services.generation import GenerationWatch
 from app.services.jobs import SYNC, JobService
 from app.services.leases import Leases, Turns
@@ -108,7 +112,7 @@ from app.services.usage import UsageCounter
 from app.settings import Settings
 from app.settings.values import backup_url, parse_storage_url
 from app.storage import durable
-from app.storage.blobstore import BlobStore
+from app.storage.blobstore import BlobStore, Reclaim
 from app.storage.cache import BlobCache
 from app.storage.freespace import FreeSpace
 from app.storage.hostlocks import HostLocks
@@ -238,12 +242,20 @@ def restore(
             key = secrets_key.read_bytes()
             parse_key(key.decode("ascii", "replace"))
             durable.replace_file(folder / "keys" / "secrets.key", key)
+    client = _s3_client(settings)
+
+    def put_blob(digest: Digest, path: Path) -> None:
+        if client is None:
+            restoring.put_local_blob(folder, digest, path)
+        else:
+            client.put_file(blob_key(digest), path)
+
     return restoring.restore(
         place,
         backup,
         folder,
         url,
-        partial(restoring.put_local_blob, folder),
+        put_blob,
         heads_folder=heads,
         progress=progress,
     )
@@ -295,7 +307,7 @@ def build_shared(
         file=_sqlite_file(settings),
         folder=DataFolder(settings.data_dir, now),
         db=db,
-        store=_blob_store(settings),
+        store=_blob_store(settings, BlobMarks(db, now).reclaim),
         client=_http_client(settings, pause),
         watch=watch,
         leases=Leases(db, now),
@@ -499,12 +511,15 @@ def build_upkeep(
         modules.healing,
     )
     repair = Repair(db, store, owners, now)
+    garbage = Garbage(db, store, now)
+    collection = Collection(garbage)
     return UpkeepServices(
         repair=repair,
         scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),
-        fsck=Fsck(db, store, repair, releases.derived, sumdb.fsck, now),
+        fsck=Fsck(db, store, repair, releases.derived, sumdb.fsck, garbage, now),
         backups=BackupService(db, store, shared.leases, settings.data_dir, now),
-        jobs=JobService(db, {SYNC: partial(run_sync, releases.sync)}, now),
+        collection=collection,
+        jobs=JobService(db, {SYNC: partial(run_sync, releases.sync), GC: collection.run_job}, now),
     )
 
 
@@ -517,14 +532,14 @@ def _relays(
     }
 
 
-def _blob_store(settings: Settings) -> BlobStore:
+def _blob_store(settings: Settings, reclaim: Reclaim) -> BlobStore:
     free = _min_free_fraction(settings)
     client = _s3_client(settings)
     if client is None:
-        return LocalBlobStore(settings.data_dir, min_free_fraction=free)
+        return LocalBlobStore(settings.data_dir, min_free_fraction=free, reclaim=reclaim)
     # A folder of its own: blobs of an earlier local store are no cache, and are never evicted.
     cache = BlobCache(settings.data_dir / "cache", min_free_fraction=free)
-    return S3BlobStore(client, cache, settings.storage.cache_bytes)
+    return S3BlobStore(client, cache, settings.storage.cache_bytes, reclaim=reclaim)
 
 
 def _s3_client(settings: Settings) -> S3Client | None:

@@ -38,6 +38,8 @@ CONTRACT = {
     "moorage_module_fetches": ("counter", {"kind", "outcome"}),
     "moorage_sumdb_refusals": ("counter", set()),
     "moorage_storage_free_bytes": ("gauge", set()),
+    "moorage_gc_blobs": ("counter", {"what"}),
+    "moorage_gc_freed_bytes": ("counter", set()),
     "moorage_notes": ("gauge", {"about"}),
     "moorage_sumdb_logs_refusing": ("gauge", set()),
     "moorage_fleet_nodes": ("gauge", {"channel", "state"}),
@@ -94,6 +96,7 @@ def use_every_metric() -> None:
     metrics.count_blob_damaged()
     metrics.set_storage_free(1 << 30)
     metrics.set_notes({"clock": False})
+    metrics.count_garbage(condemned=2, deleted=1, freed_bytes=10)
     metrics.set_refusing_logs(0)
     metrics.set_nodes({("stable", "current"): 3})
     metrics.count_check_in("stay")

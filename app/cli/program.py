@@ -19,6 +19,7 @@ from app.cli.config import config
 from app.cli.credential import credential
 from app.cli.explain import explain, refresh
 from app.cli.fsck import fsck
+from app.cli.gc import gc as collect
 from app.cli.group import Group
 from app.cli.health import health
 from app.cli.job import job
@@ -51,6 +52,7 @@ program.add_typer(config, cls=Group)
 program.add_typer(releases, cls=Group)
 program.command()(fsck)
 program.command()(health)
+program.command("gc")(collect)
 program.add_typer(backup, cls=Group)
 program.command()(restore)
 program.add_typer(channel, cls=Group)

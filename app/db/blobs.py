@@ -1,6 +1,7 @@
 """Rows of blobs: the digests that other rows may name.
 
-A blob is durable in the store before its row is committed, never the other way.
+A blob is durable in the store before its row is committed, never the other way. A row names a blob
+by a foreign key, and by nothing else: a blob that no foreign key names is garbage (`garbage.py`).
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,15 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.digest import Digest
+from app.core.errors import StorageError
 from app.db.base import Base, table_of
 
 
 class BlobRow(Base):
-    """A blob that other rows may name."""
+    """A blob that other rows may name.
+
+    `condemned_at` and `deleting_at` are the marks of garbage collection, see `garbage.py`.
+    """
 
     __tablename__ = "blobs"
 
@@ -24,6 +29,8 @@ class BlobRow(Base):
     damaged: Mapped[bool]
     stored_at: Mapped[datetime]
     checked_at: Mapped[datetime]
+    condemned_at: Mapped[datetime | None]
+    deleting_at: Mapped[datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class RecordedBlob:
 
 
 _TABLE = table_of(BlobRow)
-_IS_KNOWN = select(_TABLE.c.sha256).where(_TABLE.c.sha256 == bindparam("digest"))
+_KNOWN = select(_TABLE.c.deleting_at).where(_TABLE.c.sha256 == bindparam("digest"))
 _ADD = insert(_TABLE)
 
 
@@ -53,9 +60,14 @@ class Blobs:
         self._session = session
 
     def record(self, digest: Digest, size_bytes: int, at: datetime) -> None:
-        """Record a durable blob; a blob that was damaged is not damaged any more."""
-        is_known = self._session.execute(_IS_KNOWN, {"digest": digest.hex}).first()
-        if is_known is None:
+        """Record a durable blob; one that was damaged or condemned is so no more.
+
+        Raises:
+            StorageError: the blob is being deleted. `BlobMarks.reclaim` came before the bytes were
+                stored, so that this happens only to a process that stood still for a day.
+        """
+        known = self._session.execute(_KNOWN, {"digest": digest.hex}).first()
+        if known is None:
             self._session.execute(
                 _ADD,
                 {
@@ -66,8 +78,10 @@ class Blobs:
                     "checked_at": at,
                 },
             )
+        elif known.deleting_at is not None:
+            raise StorageError(f"blob {digest} is being deleted; ask again")
         else:
-            values = {"damaged": False, "checked_at": at}
+            values = {"damaged": False, "checked_at": at, "condemned_at": None}
             self._session.execute(
                 update(BlobRow).where(BlobRow.sha256 == digest.hex).values(values)
             )
@@ -112,8 +126,9 @@ class Blobs:
             return
 
     def all(self) -> list[RecordedBlob]:
-        """Return every recorded blob, in digest order."""
-        rows = self._session.execute(select(BlobRow).order_by(BlobRow.sha256)).scalars()
+        """Return every recorded blob that is not condemned, in digest order."""
+        query = select(BlobRow).where(BlobRow.condemned_at.is_(None)).order_by(BlobRow.sha256)
+        rows = self._session.execute(query).scalars()
         return [_blob_of(row) for row in rows]
 
     def due(self, at: datetime, now: datetime, limit: int) -> list[RecordedBlob]:
@@ -124,7 +139,7 @@ class Blobs:
         rows = self._session.execute(
             select(BlobRow)
             .where(or_(BlobRow.checked_at < at, BlobRow.checked_at > now))
-            .where(BlobRow.damaged.is_(False))
+            .where(BlobRow.damaged.is_(False), BlobRow.condemned_at.is_(None))
             .order_by(BlobRow.checked_at)
             .limit(limit)
         ).scalars()

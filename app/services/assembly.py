@@ -20,6 +20,7 @@ from app.services.audit import AuditReader
 from app.services.audithead import AuditHead
 from app.services.backup.making import BackupService
 from app.services.clock import ClockWatch, Now, Pause
+from app.services.collection import Collection
 from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
 from app.services.fleet.channels import ChannelService
@@ -281,6 +282,7 @@ class UpkeepServices:
     scrub: Scrub
     fsck: Fsck
     backups: BackupService
+    collection: Collection
     jobs: JobService
 
     async def close(self) -> None:

@@ -12,11 +12,12 @@ from enum import StrEnum
 
 from app.core.digest import Digest
 from app.core.errors import MoorageError
-from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Room, Session
+from app.db.garbage import GarbageTable
 from app.db.releaseindex import IndexLog
 from app.services.clock import Now
+from app.services.garbage import Garbage
 from app.services.releases.derived import DerivedFiles
 from app.services.repair import Repair
 from app.services.sumdb.fsck import LogFsck
@@ -24,6 +25,7 @@ from app.storage.blobstore import BlobCondition, BlobStore, StoredBlob
 
 # A blob becomes durable before its row is committed, so a young blob may get its row soon.
 ORPHAN_GRACE = timedelta(hours=1)
+CONDEMN = "condemn it: `moorage gc --run` deletes it a day later"
 
 
 INDEX_DOCUMENT = "release index"
@@ -108,6 +110,7 @@ class Fsck:
         repair: Repair,
         derived: DerivedFiles,
         logs: LogFsck,
+        garbage: Garbage,
         now: Now,
     ) -> None:
         self._db = db
@@ -115,6 +118,7 @@ class Fsck:
         self._repair = repair
         self._derived = derived
         self._logs = logs
+        self._garbage = garbage
         self._now = now
 
     async def run(
@@ -127,7 +131,8 @@ class Fsck:
         Args:
             deep: hash all bytes.
             repair: quarantine damaged blobs and fetch them again, take back the marks of whole
-                ones, delete old orphans, remove leftovers, derive what is missing.
+                ones, condemn old orphans, which `moorage gc` deletes, remove leftovers, derive what
+                is missing.
             progress: called with (blobs checked, blobs in all).
         """
         problem = await self._db.problem(deep=deep)
@@ -147,8 +152,8 @@ class Fsck:
                 await self._mark_checked(blob.digest)
             if progress is not None:
                 progress(index + 1, len(recorded))
-        recorded_digests = {blob.digest for blob in recorded}
-        findings += await self._orphans(recorded_digests)
+        # A condemned blob is known: `moorage gc` deletes it.
+        findings += await self._orphans(await self._db.read(lambda s: GarbageTable(s).known()))
         findings += await self._leftovers()
         findings += await self._underived()
         if repair:
@@ -188,13 +193,13 @@ class Fsck:
             return [INDEX_DOCUMENT]
         return self._repair.names_of(session, digest)
 
-    async def _orphans(self, recorded_digests: set[Digest]) -> list[FsckFinding]:
+    async def _orphans(self, known: set[str]) -> list[FsckFinding]:
         stored = await asyncio.to_thread(lambda: list(self._store.walk()))
-        return [self._orphan(blob) for blob in stored if blob.digest not in recorded_digests]
+        return [self._orphan(blob) for blob in stored if blob.digest.hex not in known]
 
     def _orphan(self, blob: StoredBlob) -> FsckFinding:
         old = self._is_old_enough(blob.stored_at)
-        action = "delete it" if old else "keep it for now: stored within the last hour"
+        action = CONDEMN if old else "keep it for now: stored within the last hour"
         return FsckFinding(FsckProblem.ORPHAN, f"sha256:{blob.digest}", (), blob.size_bytes, action)
 
     def _is_old_enough(self, stored_at: datetime) -> bool:
@@ -248,22 +253,13 @@ class Fsck:
     async def _repair_orphan(self, finding: FsckFinding, digest: Digest) -> FsckFinding:
         if await self._is_recorded(digest):
             return replace(finding, result="kept: a row names it by now", healed=True)
-        if finding.action != "delete it":
+        if finding.action != CONDEMN:
             return replace(finding, result="kept")
-        await self._delete(digest)
-        return replace(finding, result="deleted", healed=True)
+        await self._garbage.condemn(digest, finding.size_bytes, "cli")
+        return replace(finding, result="condemned", healed=True)
 
     async def _is_recorded(self, digest: Digest) -> bool:
         return await self._db.read(lambda s: Blobs(s).has(digest))
-
-    async def _delete(self, digest: Digest) -> None:
-        await self._store.delete(digest)
-        at = self._now()
-
-        def work(session: Session) -> None:
-            AuditLog(session).append(at, "cli", "blob.delete", f"sha256:{digest}", "orphan")
-
-        await self._db.write(work, room=Room.BELOW_FLOOR)
 
 
 def _malformed(problem: str, *, repair: bool) -> FsckFinding:

@@ -5,7 +5,7 @@ decide who may read a blob, by the row that names it. Implementations are `local
 each must pass the suite `tests/contracts/blobstore.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,14 @@ from app.core.digest import Digest
 
 BlobBytes: TypeAlias = bytes | bytearray | memoryview
 """The result of a read: the caller owns the buffer, the store never writes to it again."""
+
+
+Reclaim: TypeAlias = Callable[[Digest], Awaitable[None]]
+"""Takes a blob from the garbage before its bytes are stored again; see `services/garbage.py`."""
+
+
+async def keep_nothing_back(_digest: Digest) -> None:
+    """Do nothing: for a store without a collector of garbage."""
 
 
 class BlobCondition(StrEnum):
@@ -149,7 +157,8 @@ class BlobStore(Protocol):
     """Content-addressed bytes. Every method is safe under concurrent use, across processes too.
 
     The store does not know whether a row needs a blob. If a delete or quarantine can meet a put of
-    the same digest, the caller must put them in order.
+    the same digest, the caller must put them in order: `commit` and `make_durable` first await a
+    `Reclaim`, by which a put waits for the collector of garbage.
     """
 
     def stage(

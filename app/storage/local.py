@@ -24,8 +24,10 @@ from app.storage.blobstore import (
     BlobStore,
     Leftover,
     OpenBlob,
+    Reclaim,
     StagedBlob,
     StoredBlob,
+    keep_nothing_back,
 )
 from app.storage.durable import storage_errors, sync_file, sync_folder
 from app.storage.freespace import FreeSpace
@@ -49,18 +51,25 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
         root: the store's folder; everything in it is on one file system.
         min_free_fraction: the share of the file system, 0 to 1, that stays free.
         max_threads: the largest number of concurrent disk operations.
+        reclaim: is awaited before a blob is stored or adopted: takes it from the garbage.
 
     Raises:
         StorageError: root can't be made.
     """
 
     def __init__(
-        self, root: Path, *, min_free_fraction: float = 0.05, max_threads: int = 16
+        self,
+        root: Path,
+        *,
+        min_free_fraction: float = 0.05,
+        max_threads: int = 16,
+        reclaim: Reclaim = keep_nothing_back,
     ) -> None:
         super().__init__(root / "blobs", Threads(max_threads))
         self._quarantine = root / "quarantine"
         self._room = FreeSpace(root, min_free_fraction)
         self._area = StagingArea(root / "tmp")
+        self._reclaim = reclaim
         self._synced_shards: set[str] = set()
         with storage_errors("open the blob store"):
             for folder in (root, self._blobs, root / "tmp", self._quarantine):
@@ -89,6 +98,7 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
             raise TypeError("only a blob staged by this store can be committed")
         if staged.digest != expected:
             raise BlobDamagedError(f"the staged bytes are {staged.digest}, not {expected}")
+        await self._reclaim(expected)
         await self._threads.run(partial(self._commit, staged))
 
     async def put(self, data: bytes) -> Digest:
@@ -125,6 +135,7 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
 
     async def make_durable(self, digest: Digest) -> None:
         """Sync a blob and its name; see `BlobStore.make_durable`."""
+        await self._reclaim(digest)
         await self._threads.run(partial(self._sync, digest))
 
     def _sync(self, digest: Digest) -> None:

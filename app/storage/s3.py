@@ -29,8 +29,10 @@ from app.storage.blobstore import (
     BlobStore,
     Leftover,
     OpenBlob,
+    Reclaim,
     StagedBlob,
     StoredBlob,
+    keep_nothing_back,
 )
 from app.storage.cache import BlobCache
 from app.storage.s3client import S3Client, S3Object
@@ -54,12 +56,20 @@ class S3BlobStore(BlobStore):
         client: of the bucket.
         cache: this host's; its processes may share it.
         cache_bytes: what the cache may hold; a little more between two looks.
+        reclaim: is awaited before a blob is stored or adopted: takes it from the garbage.
     """
 
-    def __init__(self, client: S3Client, cache: BlobCache, cache_bytes: int) -> None:
+    def __init__(
+        self,
+        client: S3Client,
+        cache: BlobCache,
+        cache_bytes: int,
+        reclaim: Reclaim = keep_nothing_back,
+    ) -> None:
         self._client = client
         self._cache = cache
         self._cache_bytes = cache_bytes
+        self._reclaim = reclaim
         self._threads = Threads(_MAX_THREADS)
         self._fills: dict[Digest, asyncio.Task[None]] = {}
         self._uploads: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
@@ -101,6 +111,7 @@ class S3BlobStore(BlobStore):
         if staged.digest != expected:
             raise BlobDamagedError(f"the staged bytes are {staged.digest}, not {expected}")
         size_bytes = staged.size_bytes
+        await self._reclaim(expected)
         await self._upload(expected, staged.path, size_bytes)
         # Crash: an object that no row names; a retry uploads it again, or gc removes it.
         try:
@@ -189,6 +200,7 @@ class S3BlobStore(BlobStore):
 
     async def make_durable(self, digest: Digest) -> None:
         """Return if the object is there: S3 keeps what it has; see `BlobStore.make_durable`."""
+        await self._reclaim(digest)
         if await self._ask(partial(self._client.head, _key(digest))) is None:
             raise BlobMissingError(f"there is no blob {digest}")
 

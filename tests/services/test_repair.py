@@ -210,22 +210,22 @@ async def test_a_young_orphan_is_kept_because_its_row_may_be_about_to_come(bench
     assert digest in stored(bench.services)
 
 
-async def test_an_old_orphan_is_deleted_by_repair_alone(bench: Bench) -> None:
+async def test_an_old_orphan_is_condemned_by_repair_alone(bench: Bench) -> None:
     digest = await bench.services.shared.store.put(b"orphan")
     bench.clock.advance(minutes=61)
     [finding] = await bench.fsck()
     assert (finding.object, finding.size_bytes) == (f"sha256:{digest}", 6)
-    assert finding.action == "delete it"
+    assert finding.action.startswith("condemn it")
+    assert await audited(bench.services, "blob.condemn") == []
+    assert await bench.fsck(repair=True) == [replace(finding, result="condemned", healed=True)]
     assert digest in stored(bench.services)
-    assert await bench.fsck(repair=True) == [replace(finding, result="deleted", healed=True)]
-    assert digest not in stored(bench.services)
-    [row] = await audited(bench.services, "blob.delete")
+    [row] = await audited(bench.services, "blob.condemn")
     assert (row.actor, row.object) == ("cli", f"sha256:{digest}")
     assert await bench.fsck() == []
     assert await body_of(bench.services, bench.record) == bench.data
 
 
-@pytest.mark.parametrize(("minutes", "action"), [(59, "keep it for now"), (61, "delete it")])
+@pytest.mark.parametrize(("minutes", "action"), [(59, "keep it for now"), (61, "condemn it")])
 async def test_the_age_of_an_orphan_is_that_of_its_file(
     minutes: int, action: str, bench: Bench
 ) -> None:

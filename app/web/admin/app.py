@@ -21,6 +21,7 @@ from app.web.admin.channels import router as channels
 from app.web.admin.context import Backend, count_refusal, operator_of
 from app.web.admin.credentials import router as credentials
 from app.web.admin.document import router as document
+from app.web.admin.gc import router as gc
 from app.web.admin.health import router as health
 from app.web.admin.jobs import router as jobs
 from app.web.admin.modules import router as modules
@@ -80,7 +81,7 @@ def admin_routes() -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for router in (releases, jobs, tenants, tokens, credentials, ownership, audit):
+    for router in (releases, jobs, gc, tenants, tokens, credentials, ownership, audit):
         api.include_router(router, prefix="/api/v1")
     api.include_router(channels, prefix="/api/v1")
     for router in (rules, routes, modules, document, sumdb):

@@ -1,0 +1,58 @@
+"""`moorage gc`: removing what nobody needs."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.job import followed
+from app.cli.output import Exit, complain, emit
+from app.cli.session import Json, ServerUrl, admin_api, local
+from app.core.errors import BadInputError
+from app.core.size import human_bytes
+
+if TYPE_CHECKING:
+    from app.cli.output import Shown
+
+
+def gc(
+    run: Annotated[bool, typer.Option("--run", help="Condemn and delete.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what --run does.")] = False,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Condemn blobs that nothing names, and delete those that were condemned a day ago."""
+    if run == dry_run:
+        raise BadInputError("say either --dry-run or --run")
+    if dry_run:
+        with admin_api(server_url) as api:
+            result = api.ask("GET", "/gc")
+    elif server_url:
+        result = _run_there(server_url)
+    else:
+        result = local(lambda services: services.upkeep.collection.run("cli"))
+    emit(result, as_json, _shown)
+
+
+def _run_there(server_url: str) -> Any:
+    with admin_api(server_url) as api:
+        job = api.ask("POST", "/gc")
+        complain(f"job {job['id']} was queued; waiting for it (Ctrl-C leaves it running)")
+        job = followed(api, job)
+    if job["state"] == "failed":
+        complain(job["result"]["error"])
+        raise typer.Exit(Exit.FAILED)
+    return job["result"]
+
+
+def _shown(result: dict[str, Any]) -> "Shown":
+    would = "would be " if result["dry_run"] else ""
+    lines = [
+        f"{would}condemned: {_count(result['condemned'])}",
+        f"{would}deleted: {_count(result['deleted'])}",
+        f"waiting for their day to pass: {_count(result['waiting'])}",
+    ]
+    return "\n".join(lines)
+
+
+def _count(kind: dict[str, Any]) -> str:
+    return f"{kind['blobs']} blobs, {human_bytes(kind['bytes'])}"
