@@ -77,8 +77,11 @@ class Application:
             "audit": shared.audit_head.note,
             "storage": shared.store.note,
             "tls": certificate.note if certificate is not None else _nothing,
+            "database": shared.watch.note,
         }
-        self.health = Health(shared.db, shared.store, releases.keyring, notes, services.origins)
+        self.health = Health(
+            shared.db, shared.store, releases.keyring, notes, services.origins, shared.watch
+        )
         self._guard = Guard(
             max_url_bytes=limits.url_bytes,
             max_header_bytes=limits.header_bytes,

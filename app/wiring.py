@@ -43,7 +43,7 @@ from app.services.backup.making import BackupService
 from app.services.backup.place import BackupPlace
 from app.services.clock import ClockWatch, Monotonic, Now, Pause, utc_now
 from app.services.collection import GC, Collection
-from app.services.datafolder import DataFolder
+from app.services.datafolder import DataFolder, StoreMark
 from app.services.denials import DenialCounter
 from app.services.fleet.channels import ChannelService
 from app.services.fleet.checkins import CheckIns
@@ -87,6 +87,7 @@ from app.services.releases.recompress import Recompressor
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync
 from app.services.releases.zstforms import ZstForms
+from app.services.remembered import Remembered
 from app.services.repair import Repair
 from app.services.secrets import KEY_BYTES, SecretBox, parse_key
 from app.services.slots import Slots
@@ -117,7 +118,7 @@ from app.storage.cache import BlobCache
 from app.storage.freespace import FreeSpace
 from app.storage.hostlocks import HostLocks
 from app.storage.local import LocalBlobStore
-from app.storage.objects import LocalObjects, S3Objects
+from app.storage.objects import LocalObjects, ObjectStore, S3Objects
 from app.storage.private import make_private_file, tighten
 from app.storage.reserve import Reserve
 from app.storage.s3 import S3BlobStore
@@ -173,13 +174,20 @@ def migrate(settings: Settings, *, bind: bool = False) -> tuple[str | None, str]
     try:
         revisions = upgrade(db.engine)
         if bind:
-            folder = DataFolder(settings.data_dir, utc_now)
-            asyncio.run(db.write(folder.bind))
+            asyncio.run(_bind(settings, db))
         return revisions
     finally:
         db.close()
         if file is not None:
             file.close()
+
+
+async def _bind(settings: Settings, db: Database) -> None:
+    """Say that the database, the data folder and the store belong together."""
+    await db.write(DataFolder(settings.data_dir, utc_now).bind)
+    mark = _store_mark(settings)
+    if mark is not None:
+        await mark.bind(db)
 
 
 def backup_place(settings: Settings, url: str | None) -> BackupPlace:
@@ -298,7 +306,10 @@ def build_shared(
 ) -> SharedServices:
     """Return what every group uses."""
     db = _database(settings)
-    watch = GenerationWatch(db)
+    # Only processes of this host change an SQLite file, and they have it as long as this one.
+    bridged_s = None if is_sqlite(db.url) else float(settings.database.outage_s)
+    watch = GenerationWatch(db, bridged_s, monotonic)
+    heads = _heads(settings)
     return SharedServices(
         settings=settings,
         now=now,
@@ -306,6 +317,7 @@ def build_shared(
         clock=ClockWatch(now, monotonic),
         file=_sqlite_file(settings),
         folder=DataFolder(settings.data_dir, now),
+        mark=_store_mark(settings),
         db=db,
         store=_blob_store(settings, BlobMarks(db, now).reclaim),
         client=_http_client(settings, pause),
@@ -318,7 +330,8 @@ def build_shared(
         refusals=RefusalCounter(db, now),
         denials=DenialCounter(db, now),
         audit=AuditReader(db),
-        audit_head=AuditHead(db, settings.data_dir / "keys" / "logs", now),
+        audit_head=AuditHead(db, heads, now),
+        heads=heads,
     )
 
 
@@ -419,6 +432,7 @@ def build_modules(
         wait_s=float(limits.cold_wait_s),
         places=limits.cold_queue,
     )
+    remembered = Remembered(db, shared.watch)
     absences, lists = Absences(time.monotonic), Lists(slots.checks)
     goproxies = Goproxies(partial(_tenants_client, settings, shared.pause))
     access = HostAccess(PrivateHosts(_shared_hosts(settings)))
@@ -437,7 +451,7 @@ def build_modules(
     )
     upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold, shared.policies, access, gits)
     files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, **bounds)
-    answers = ModuleAnswers(db, store, turns, slots, absences, lists, now, **bounds)
+    answers = ModuleAnswers(db, remembered, store, turns, slots, absences, lists, now, **bounds)
     toolchains = Toolchains(
         db, store, releases.catalog, releases.ingestion, releases.freshness, shared.leases, now
     )
@@ -451,7 +465,7 @@ def build_modules(
         answers=answers,
         mirrored=mirrored,
         front=ModuleFront(
-            db, files, answers, absences, upstreams, mirrored, lists, shared.usage, now
+            db, remembered, files, answers, absences, upstreams, mirrored, lists, shared.usage, now
         ),
         healing=ModuleHealing(db, shared.policies, files, upstreams, toolchains),
         refresh=ModuleRefresh(db, shared.policies, files, absences, upstreams, shared.usage, now),
@@ -482,7 +496,7 @@ def build_sumdb(
 ) -> SumdbServices:
     """Return the group that serves checksum databases, relayed ones and tenants' own."""
     settings, db, now = shared.settings, shared.db, shared.now
-    heads = HeadFiles(settings.data_dir / "keys" / "logs")
+    heads = HeadFiles(shared.heads)
     logs = TenantLogs(db, shared.box, heads, now, settings.sumdb.log_name)
     relays = publiclog.relays
     front = SumdbFront(relays, logs, publiclog.checks, modules.front, modules.mirrored)
@@ -517,7 +531,7 @@ def build_upkeep(
         repair=repair,
         scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),
         fsck=Fsck(db, store, repair, releases.derived, sumdb.fsck, garbage, now),
-        backups=BackupService(db, store, shared.leases, settings.data_dir, now),
+        backups=BackupService(db, store, shared.heads, shared.leases, settings.data_dir, now),
         collection=collection,
         jobs=JobService(db, {SYNC: partial(run_sync, releases.sync), GC: collection.run_job}, now),
     )
@@ -546,6 +560,24 @@ def _s3_client(settings: Settings) -> S3Client | None:
     """Return a client of the bucket; None if blobs are in the data directory."""
     bucket = parse_storage_url(settings.storage.url)
     return None if bucket is None else S3Client(_s3_place(settings, *bucket))
+
+
+def _heads(settings: Settings) -> ObjectStore:
+    """Return where the heads of logs are: beside the database, and where all replicas see them."""
+    client = _s3_client(settings)
+    if client is None:
+        return LocalObjects(settings.data_dir / "keys" / "logs")
+    return S3Objects(client, "heads")
+
+
+def _store_mark(settings: Settings) -> StoreMark | None:
+    """Return the mark of the store; None where nobody but this data directory can have blobs."""
+    client = _s3_client(settings)
+    if client is not None:
+        return StoreMark(S3Objects(client, "marks"))
+    if is_sqlite(settings.resolved_database_url):
+        return None
+    return StoreMark(LocalObjects(settings.data_dir / "keys" / "store"))
 
 
 def _s3_place(settings: Settings, bucket: str, prefix: str) -> S3Place:
@@ -644,10 +676,16 @@ def _secrets_key(settings: Settings) -> bytes:
 
     Raises:
         StorageError: the file can't be made or read.
-        SettingsError: the file does not hold a key.
+        SettingsError: the file does not hold a key; the database is one that several hosts can use
+            and the key is no setting.
     """
     if settings.secrets_key is not None:
         return parse_key(settings.secrets_key)
+    if not is_sqlite(settings.resolved_database_url):
+        raise SettingsError(
+            "MOORAGE_SECRETS_KEY: replicas that share a database need one key from outside; make"
+            " it with `openssl rand -base64 32`, or give that of keys/secrets.key in the data dir"
+        )
     path = settings.data_dir / "keys" / "secrets.key"
     made = base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n"
     try:

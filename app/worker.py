@@ -5,6 +5,7 @@ Every process tries to get the lease; the process that has the lease runs the lo
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from app import logs, metrics
@@ -13,6 +14,7 @@ from app.db.engine import Room
 from app.db.leases import LeaseHolder, LeaseTable
 from app.services.assembly import Services
 from app.services.fleet.checkins import FLUSH_S as CHECK_INS_S
+from app.services.generation import POLL_S
 from app.services.jobs import SYNC
 from app.services.usage import FLUSH_S
 
@@ -56,6 +58,7 @@ class Worker:
         """Watch the generation, and lead when this process gets the lease; ends by cancellation."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._services.shared.watch.run())
+            group.create_task(_every(POLL_S, self._keep_policy))
             group.create_task(_every(_FLUSH_S, self._flush))
             group.create_task(_every(_CLOCK_S, self._look_at_clock))
             group.create_task(_every(_AUDIT_S, self._services.shared.audit_head.step))
@@ -69,6 +72,11 @@ class Worker:
             group.create_task(_every(_VIEW_S, self._services.fleet.view.step))
             if self._leads:
                 group.create_task(self._try_to_lead())
+
+    async def _keep_policy(self) -> None:
+        """Read the policy after each change, so that an outage of the database finds it read."""
+        with suppress(DatabaseBusyError):  # the watch has logged it
+            await self._services.shared.policies.current()
 
     async def _flush(self) -> None:
         metrics.flush()

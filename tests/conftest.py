@@ -4,6 +4,7 @@ Databases are SQLite files, and PostgreSQL's as well where a test is marked `bot
 suite runs on PostgreSQL with `MOORAGE_TEST_SHAPE=postgresql`.
 """
 
+import base64
 import gc
 import os
 import tempfile
@@ -169,6 +170,7 @@ def make_settings(
         values: dict[str, Any] = {
             "data_dir": tmp_path / "data",
             "database_url": url,
+            "secrets_key": None if url is None else base64.b64encode(b"k" * 32).decode(),
             "port": 0,
             "releases": releases,
             "network": {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1", "localhost"]},

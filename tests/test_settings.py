@@ -68,6 +68,7 @@ DEFAULTS = {
     "network.gateways": (),
     "network.ca_file": None,
     "backup.url": None,
+    "database.outage_s": 60,
     "storage.url": "file:",
     "storage.cache_bytes": 20 << 30,
     "storage.redirect": False,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app import logs
 from app.core.errors import KeyringError, MoorageError, NotYetError, SettingsError
-from app.db.engine import Database
+from app.db.engine import Database, is_sqlite
 from app.db.installation import database_uid
 from app.db.schema import check_schema
 from app.db.sqlitefile import SqliteFile
@@ -21,7 +21,7 @@ from app.services.audithead import AuditHead
 from app.services.backup.making import BackupService
 from app.services.clock import ClockWatch, Now, Pause
 from app.services.collection import Collection
-from app.services.datafolder import DataFolder
+from app.services.datafolder import DataFolder, StoreMark, require_key
 from app.services.denials import DenialCounter
 from app.services.fleet.channels import ChannelService
 from app.services.fleet.checkins import CheckIns
@@ -82,6 +82,7 @@ from app.services.usage import UsageCounter
 from app.settings import Settings
 from app.storage.blobstore import BlobStore
 from app.storage.hostlocks import HostLocks
+from app.storage.objects import ObjectStore
 from app.upstream.address import Url
 from app.upstream.godev import GoDev
 from app.upstream.goproxy import Goproxies
@@ -101,6 +102,7 @@ class SharedServices:
     clock: ClockWatch
     file: SqliteFile | None
     folder: DataFolder
+    mark: StoreMark | None
     db: Database
     store: BlobStore
     client: HttpClient
@@ -114,6 +116,7 @@ class SharedServices:
     denials: DenialCounter
     audit: AuditReader
     audit_head: AuditHead
+    heads: ObjectStore
 
     async def start(self) -> None:
         """Check the database and its schema, and remove what crashes left in the store.
@@ -127,6 +130,10 @@ class SharedServices:
             await asyncio.to_thread(self.file.open)
         check_schema(self.db.engine)
         self.folder.require(await self.db.read(database_uid))
+        if self.mark is not None:
+            await self.mark.require(self.db)
+        if not is_sqlite(self.db.url):
+            await require_key(self.db, self.box)
         await self.store.recover()
 
     async def close(self) -> None:

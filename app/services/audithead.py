@@ -1,46 +1,43 @@
 """The newest row of the audit log outside the database: an older database that was restored shows.
 
 The hash chain shows rows that were changed. A restored older database has a whole chain that ends
-earlier, and revocations that it lacks are undone. So number and hash of the newest row are kept in
-`keys/logs/audit.chain`, beside the heads of the tenants' logs, and the database must have that row.
+earlier, and revocations that it lacks are undone. So number and hash of the newest row are kept as
+`audit.chain`, beside the heads of the tenants' logs, and the database must have that row.
+The database says whether a row was ever kept: then a missing object was lost.
 
-Each process writes the file within a second of a change, and at its end.
+Each process writes the object within a second of a change, and at its end.
 """
 
 import asyncio
-import fcntl
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 from app import logs
 from app.core.errors import ConflictError, StorageError
 from app.core.principal import Principal
 from app.db.audit import AuditLog, ChainHead
-from app.db.engine import Database, Session
+from app.db.engine import Database, Room, Session
+from app.db.installation import audit_head_was_kept, note_audit_head_kept
 from app.services.authorization import require_admin
 from app.services.changes import locked
 from app.services.clock import Now
-from app.storage import durable
-from app.storage.durable import storage_errors
+from app.storage.objects import ANY, ObjectStore
 
 _NAME = "audit.chain"
+_TRIES = 20
 _LINE = re.compile(r"(\d{1,18}) ([0-9a-f]{64})\n", re.ASCII)
 _log = logs.get("audit")
 
 
 class AuditHead:
-    """The file of the audit log's newest row; a missing folder is made."""
+    """The object of the audit log's newest row."""
 
-    def __init__(self, db: Database, folder: Path, now: Now) -> None:
+    def __init__(self, db: Database, objects: ObjectStore, now: Now) -> None:
         self._db = db
-        self._path = folder / _NAME
+        self._objects = objects
         self._now = now
         self._filed: ChainHead | None = None
         self._trouble: str | None = None
-        with storage_errors("make keys/logs"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def step(self) -> None:
         """File the newest row, unless the database lacks the row that is filed.
@@ -54,12 +51,18 @@ class AuditHead:
             trouble = await self.problem()
             if trouble is None:
                 await asyncio.to_thread(self._keep, last)
+                await self._note_kept()
                 self._filed = last
         except StorageError as error:
             trouble = str(error)
         if trouble is not None and trouble != self._trouble:
             _log.error("audit head not kept", trouble=trouble)
         self._trouble = trouble
+
+    async def _note_kept(self) -> None:
+        """Have the database say that a row was kept. Crash before: the next step does it."""
+        if not await self._db.read(audit_head_was_kept):
+            await self._db.write(note_audit_head_kept, room=Room.BELOW_FLOOR)
 
     def note(self) -> str | None:
         """Return what the last step could not do, on one line, or None."""
@@ -82,15 +85,19 @@ class AuditHead:
             StorageError: the file can't be written.
         """
         require_admin(who, None)
-        filed, detail = None, "its head was unreadable"
+        filed, detail, is_readable = None, "its head was unreadable", False
         with suppress(StorageError):
             filed = await asyncio.to_thread(self._read)
-            detail = "" if filed is None else f"without the row {filed.seq} that was filed"
+            is_readable = True
+            lost = await self._db.read(audit_head_was_kept)
+            detail = "its head was lost" if lost else ""
+            if filed is not None:
+                detail = f"without the row {filed.seq} that was filed"
 
         def work(session: Session) -> ChainHead | None:
-            is_readable = filed is not None or not detail
             if is_readable and _problem(session, filed) is None:
                 raise ConflictError("nothing is wrong with the audit log")
+            note_audit_head_kept(session)
             audit = AuditLog(session)
             audit.append(self._now(), who.actor, "audit.recover", "audit", detail)
             return audit.last()
@@ -101,47 +108,50 @@ class AuditHead:
         self._trouble = None
 
     def _read(self) -> ChainHead | None:
-        """Return what is filed; None without a file."""
-        with storage_errors(f"read keys/logs/{_NAME}"):
-            if not self._path.exists():
-                return None
-            text = self._path.read_text("ascii", "replace")
-        match = _LINE.fullmatch(text)
+        """Return what is kept; None without an object."""
+        return self._look()[0]
+
+    def _look(self) -> tuple[ChainHead | None, str | None]:
+        """Return what is kept and its version; None without an object."""
+        stored = self._objects.get(_NAME)
+        if stored is None:
+            return None, None
+        match = _LINE.fullmatch(stored.data.decode("ascii", "replace"))
         if match is None:
             raise StorageError(
-                f"keys/logs/{_NAME} is unreadable: restore it, or run `moorage audit recover`"
+                f"{_NAME}, beside the heads of the logs, is unreadable: restore it, or run `moorage"
+                " audit recover`"
             )
-        return ChainHead(int(match[1]), match[2])
+        return ChainHead(int(match[1]), match[2]), stored.version
 
     def _keep(self, head: ChainHead) -> None:
-        """File a row, unless a later one is filed by now."""
-        with self._lock():
-            filed = self._read()
-            if filed is None or filed.seq < head.seq:
-                self._write(head)
+        """Keep a row, unless a later one is kept by now."""
+        for _ in range(_TRIES):
+            filed, version = self._look()
+            if filed is not None and filed.seq >= head.seq:
+                return
+            with suppress(ConflictError):
+                self._objects.put(_NAME, _line(head), expected=version)
+                return
+        raise StorageError(f"keep {_NAME}: others keep changing it; try again")
 
     def _replace(self, head: ChainHead) -> None:
-        with self._lock():
-            self._write(head)
+        self._objects.put(_NAME, _line(head), expected=ANY)
 
-    def _write(self, head: ChainHead) -> None:
-        with storage_errors(f"write keys/logs/{_NAME}"):
-            durable.replace_file(self._path, f"{head.seq} {head.hash}\n".encode())
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Return a context that holds a lock between processes; a kill releases the lock too."""
-        with (
-            storage_errors(f"lock keys/logs/{_NAME}"),
-            self._path.with_suffix(".lock").open("ab") as file,
-        ):
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-            yield
+def _line(head: ChainHead) -> bytes:
+    return f"{head.seq} {head.hash}\n".encode()
 
 
 def _problem(session: Session, filed: ChainHead | None) -> str | None:
     if filed is None:
-        return None
+        if not audit_head_was_kept(session):
+            return None
+        return (
+            f"{_NAME}, the newest row of the audit log, was kept beside the heads of the logs and "
+            "is lost: whether an older database was restored can't be told. Put it back, or run "
+            "`moorage audit recover`"
+        )
     known = AuditLog(session).hash_of(filed.seq)
     if known == filed.hash:
         return None

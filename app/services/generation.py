@@ -1,8 +1,10 @@
 """Watching the policy generation: every process polls the number and what has changed since."""
 
 import asyncio
+import sys
+import time
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from app import logs
 from app.core.errors import DatabaseBusyError
@@ -18,6 +20,7 @@ from app.db.generation import (
 )
 
 POLL_S = 0.5
+_HOLDING = ("stored", "releases", "channels", "policy", "_all_tenants", "_tenants")
 _log = logs.get("generation")
 
 
@@ -30,10 +33,27 @@ class GenerationWatch:
         releases: the generation at which the catalogue of releases changed last.
         channels: the generation at which any channel changed last.
         policy: the generation at which any policy changed last, of a tenant or of the platform.
+        is_lost: whether the database has not answered for so long that nothing known holds.
+
+    Args:
+        db: the database.
+        outage_s: seconds without an answer after which nothing that is known holds any more; None
+            for no such limit: nobody but processes of this host changes the database.
+        monotonic: seconds of a clock that only grows.
     """
 
-    def __init__(self, db: Database) -> None:
+    def __init__(
+        self,
+        db: Database,
+        outage_s: float | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._db = db
+        self._outage_s = outage_s
+        self._monotonic = monotonic
+        self._answered_at = monotonic()
+        self._is_answering = True
+        self._before_loss: dict[str, Any] | None = None
         self.value = -1
         self.stored = -1
         self.releases = -1
@@ -61,7 +81,12 @@ class GenerationWatch:
     async def poll(self) -> int:
         """Read the number and what has changed; return the number."""
         known = self.value
-        changes = await self._db.read(lambda s: changes_since(s, known))
+        try:
+            changes = await self._db.read(lambda s: changes_since(s, known))
+        except DatabaseBusyError:
+            self._note_silence()
+            raise
+        self._note_answer()
         scopes = changes.scopes
         # Two polls may finish in the other order; no number decreases.
         everything = scopes.get(EVERYTHING, -1)
@@ -76,6 +101,51 @@ class GenerationWatch:
         }
         self.value = max(self.value, changes.generation)
         return self.value
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the database has been silent for so long that nothing known holds."""
+        return self._before_loss is not None
+
+    @property
+    def bridges_outage(self) -> bool:
+        """Whether the database is silent, and what is stored is served for a limited time."""
+        return (
+            self._outage_s is not None
+            and self.value >= 0
+            and not self._is_answering
+            and not self.is_lost
+        )
+
+    def note(self) -> str | None:
+        """Return since when the database is silent and how long that is bridged, or None."""
+        if self._is_answering or self._outage_s is None:
+            return None
+        silent_s = int(self._monotonic() - self._answered_at)
+        if self.is_lost:
+            return f"the database has not answered for {silent_s} s; nothing is served without it"
+        left_s = max(int(self._outage_s) - silent_s, 0)
+        return (
+            f"the database has not answered for {silent_s} s; what is stored and was allowed is "
+            f"served for {left_s} s more"
+        )
+
+    def _note_silence(self) -> None:
+        self._is_answering = False
+        silent_s = self._monotonic() - self._answered_at
+        if self._outage_s is not None and silent_s > self._outage_s and not self.is_lost:
+            _log.error("database lost", silent_s=int(silent_s))
+            # As if everything had changed just now: whatever is known is older.
+            self._before_loss = {name: getattr(self, name) for name in _HOLDING}
+            for name in _HOLDING:
+                setattr(self, name, {} if name == "_tenants" else sys.maxsize)
+
+    def _note_answer(self) -> None:
+        self._answered_at, self._is_answering = self._monotonic(), True
+        if self._before_loss is not None:
+            for name, value in self._before_loss.items():
+                setattr(self, name, value)
+            self._before_loss = None
 
     def since(self, tenant: str) -> int:
         """Return the generation of the last change that concerns answers to a tenant.

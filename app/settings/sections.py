@@ -381,6 +381,15 @@ class DatabaseWaits(Section):
             " happens: a frozen replica must not hold up the others.",
         ),
     ] = 10
+    outage_s: Annotated[
+        Whole,
+        Field(
+            ge=0,
+            le=86400,
+            description="Seconds for which a PostgreSQL that does not answer is bridged: what is"
+            " stored and was allowed before is served.",
+        ),
+    ] = 60
 
 
 class Storage(Section):

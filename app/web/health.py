@@ -7,12 +7,14 @@ the keyring, never an upstream: a mirror whose upstream is down still serves wha
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
 
 from app import metrics
-from app.core.errors import MoorageError
+from app.core.errors import DatabaseBusyError, MoorageError
 from app.db.engine import Database
 from app.db.generation import current_generation
+from app.services.generation import GenerationWatch
 from app.services.releases.keyring import ReleaseKeyring, signing_subkeys
 from app.storage.blobstore import BlobStore
 
@@ -30,6 +32,7 @@ class Health:
         keyring: must have a signing key.
         notes: by subject, what returns one line where an operator has to act although requests can
             be served, else None.
+        watch: knows whether a database that is silent is bridged; None bridges nothing.
         origins: returns the upstreams that metrics may name; None names all that were asked.
     """
 
@@ -40,7 +43,9 @@ class Health:
         keyring: ReleaseKeyring,
         notes: Mapping[str, Note] = MappingProxyType({}),
         origins: Origins | None = None,
+        watch: GenerationWatch | None = None,
     ) -> None:
+        self._watch = watch
         self._db = db
         self._store = store
         self._keyring = keyring
@@ -54,9 +59,9 @@ class Health:
         if self.draining:
             return {"process": "shutting down"}
         checks: dict[str, Callable[[], Awaitable[object]]] = {
-            "database": self._database,
+            "database": partial(self._bridged, self._database),
             "storage": self._storage,
-            "keyring": self._usable_key,
+            "keyring": partial(self._bridged, self._usable_key),
         }
         return {name: await _checked(check) for name, check in checks.items()}
 
@@ -72,6 +77,17 @@ class Health:
             with suppress(MoorageError):
                 self._last_origins = await self._origins()
         return self._last_origins
+
+    async def _bridged(self, check: Callable[[], Awaitable[object]]) -> None:
+        """Do a check that needs the database; a silence that is bridged is a note, no failure.
+
+        If every replica said that it is not ready, nobody would serve what is stored.
+        """
+        try:
+            await check()
+        except DatabaseBusyError:
+            if self._watch is None or not self._watch.bridges_outage:
+                raise
 
     async def _database(self) -> None:
         # A write transaction that changes nothing: it proves the lock and the file can be had.

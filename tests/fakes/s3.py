@@ -7,7 +7,7 @@ What a store may do wrong is `s3faults.py`.
 import logging
 import secrets
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from app.storage.s3client import S3Client, S3Place
 
@@ -46,6 +46,17 @@ class FakeS3:
     def client(self, prefix: str = "") -> S3Client:
         """Return a client of a new, empty bucket."""
         return S3Client(self.place(prefix))
+
+
+def storage_of(place: S3Place, **more: Any) -> dict[str, Any]:
+    """Return the settings of a store in a bucket."""
+    server = {
+        "endpoint": place.endpoint,
+        "region": place.region,
+        "access_key": place.access_key,
+        "secret_key": place.secret_key,
+    }
+    return {"url": f"s3://{place.bucket}/{place.prefix}".rstrip("/"), "s3": server, **more}
 
 
 def make_bucket(endpoint: str, bucket: str) -> None:

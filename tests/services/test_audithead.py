@@ -38,7 +38,7 @@ def path_of(services: Services) -> Path:
 
 def another(services: Services) -> AuditHead:
     """Return the head as another process has it, which remembers nothing."""
-    return AuditHead(services.shared.db, path_of(services).parent, services.shared.now)
+    return AuditHead(services.shared.db, services.shared.heads, services.shared.now)
 
 
 def go_back(services: Services, count: int) -> None:
@@ -120,3 +120,22 @@ async def test_a_first_start_has_nothing_to_compare_with(make_settings: MakeSett
         assert await services.shared.audit_head.problem() is None
         with pytest.raises(ConflictError):
             await services.shared.audit_head.recover(OPERATOR)
+
+
+async def test_F80_a_lost_head_is_noticed_once_one_was_kept(services: Services) -> None:
+    await change(services)
+    await services.shared.audit_head.step()
+    path_of(services).unlink()
+    head = another(services)
+    problem = await head.problem()
+    assert problem is not None
+    assert "is lost" in problem
+    await change(services)
+    await head.step()
+    assert head.note() == problem
+    assert not path_of(services).exists()  # no new one hides it
+    await head.recover(OPERATOR)
+    [row] = await audited(services, "audit.recover")
+    assert row.detail == "its head was lost"
+    await head.step()
+    assert (await head.problem(), head.note()) == (None, None)

@@ -1,17 +1,22 @@
 """A data folder belongs to one database: another one is refused before anything is repaired."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from app.core.errors import UnfitDatabaseError
+from app.core.errors import SettingsError, UnfitDatabaseError
+from app.db.engine import Database
 from app.db.installation import database_uid
+from app.services.datafolder import require_key
 from app.services.fsck import FsckProblem
+from app.services.secrets import SecretBox
 from app.settings import Settings
-from app.wiring import migrate
+from app.wiring import build, migrate
 from tests.conftest import MakeSettings
+from tests.fakes.s3 import FakeS3, storage_of
 from tests.installation import running
 
 OTHER = "f" * 32
@@ -95,3 +100,50 @@ async def test_F80_fsck_begins_with_the_database_and_looks_no_further_if_that_is
         assert "malformed" in finding.action
         assert finding.result == "nothing: restore a backup"
         assert digest in [blob.digest for blob in services.shared.store.walk()]
+
+
+async def test_a_bucket_belongs_to_one_database(
+    make_settings: MakeSettings, tmp_path: Path, s3: FakeS3
+) -> None:
+    storage = storage_of(s3.place("moorage"))
+    async with running(make_settings(storage=storage)):
+        pass
+    other = make_settings(storage=storage, data_dir=tmp_path / "other")
+    migrate(other)
+    make_other(other)
+    with pytest.raises(UnfitDatabaseError, match="belongs to another database"):
+        async with running(other):
+            pass
+    await asyncio.to_thread(migrate, other, bind=True)
+    async with running(other):
+        pass
+    with pytest.raises(UnfitDatabaseError, match="belongs to another database"):
+        async with running(make_settings(storage=storage)):
+            pass
+
+
+async def test_a_database_belongs_to_one_bucket(make_settings: MakeSettings, s3: FakeS3) -> None:
+    async with running(make_settings(storage=storage_of(s3.place()))):
+        pass
+    other = make_settings(storage=storage_of(s3.place()))
+    with pytest.raises(UnfitDatabaseError, match="in another store"):
+        async with running(other):
+            pass
+    await asyncio.to_thread(migrate, other, bind=True)
+    async with running(other):
+        pass
+
+
+async def test_every_replica_has_the_key_of_the_first(database: Database) -> None:
+    key, another = SecretBox(b"k" * 32), SecretBox(b"K" * 32)
+    await require_key(database, key)
+    await require_key(database, key)
+    with pytest.raises(UnfitDatabaseError, match="not the key of this database"):
+        await require_key(database, another)
+
+
+def test_a_database_of_several_hosts_needs_a_key_from_outside(make_settings: MakeSettings) -> None:
+    settings = make_settings(database_url="postgresql+psycopg://h/x", secrets_key=None)
+    with pytest.raises(SettingsError, match="openssl rand"):
+        build(settings)
+    assert not (settings.data_dir / "keys" / "secrets.key").exists()

@@ -62,3 +62,11 @@ def test_a_store_that_is_down_is_a_storage_error_without_its_address(s3):
         text = str(refused.value)
         assert not any(word in text for word in ("127.0.0.1", place.bucket, "secret", "access"))
     assert "very-secret" not in repr(down)
+
+
+def test_a_folder_that_is_gone_has_no_absent_objects(tmp_path):
+    objects = LocalObjects(tmp_path / "objects")
+    assert objects.get("k") is None
+    (tmp_path / "objects").rmdir()
+    with pytest.raises(StorageError):
+        objects.get("k")

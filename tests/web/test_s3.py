@@ -6,22 +6,11 @@ from typing import Any
 
 from app.core.digest import Digest
 from app.storage.s3client import S3Client
-from tests.fakes.s3 import FakeS3
+from tests.fakes.s3 import FakeS3, storage_of
 from tests.web.conftest import Put, StartSite
 from tests.web.wire import until
 
 LARGE = 1 << 21
-
-
-def storage_of(place: Any, **more: Any) -> dict[str, Any]:
-    """Return the settings of a store in a bucket."""
-    server = {
-        "endpoint": place.endpoint,
-        "region": place.region,
-        "access_key": place.access_key,
-        "secret_key": place.secret_key,
-    }
-    return {"url": f"s3://{place.bucket}/{place.prefix}".rstrip("/"), "s3": server, **more}
 
 
 def key_of(data: bytes) -> str:

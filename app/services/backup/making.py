@@ -35,6 +35,7 @@ from app.services.leases import Leases
 from app.storage import durable
 from app.storage.blobstore import BlobStore
 from app.storage.durable import storage_errors
+from app.storage.objects import ObjectStore
 
 LEASE = "backup"
 _ROUNDS = 5
@@ -81,16 +82,24 @@ class BackupService:
     Args:
         db: the database.
         store: the blobs.
+        heads: those of the logs.
         leases: one backup or prune at a time.
         folder: the data directory; the copy of an SQLite file takes as much room there as the file.
         now: the clock.
     """
 
     def __init__(
-        self, db: Database, store: BlobStore, leases: Leases, folder: Path, now: Now
+        self,
+        db: Database,
+        store: BlobStore,
+        heads: ObjectStore,
+        leases: Leases,
+        folder: Path,
+        now: Now,
     ) -> None:
         self._db = db
         self._store = store
+        self._heads = heads
         self._leases = leases
         self._folder = folder
         self._now = now
@@ -144,7 +153,7 @@ class BackupService:
                 database = await self._put(place, copy.pieces(), copied)
                 kind = copy.kind
             await self._copy_blobs(place, facts.blobs, copied, progress)
-            heads = await asyncio.to_thread(read_heads, self._folder / "keys" / "logs")
+            heads = await asyncio.to_thread(read_heads, self._heads)
             behind = _behind(heads, facts)
             if not behind:
                 break
@@ -229,13 +238,13 @@ class BackupService:
         copied.lacking.add(blob.digest)
 
 
-def read_heads(folder: Path) -> dict[str, bytes]:
-    """Return the files of heads by name: "sum.example.head", "audit.chain"."""
+def read_heads(objects: ObjectStore) -> dict[str, bytes]:
+    """Return the heads by name: "sum.example.head", "audit.chain"."""
     heads = {}
-    with storage_errors("read keys/logs"):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if path.suffix == ".head" or path.name == _AUDIT_HEAD:
-                heads[path.name] = path.read_bytes()
+    for name in [info.key for info in objects.walk()]:
+        stored = objects.get(name) if name.endswith(".head") or name == _AUDIT_HEAD else None
+        if stored is not None:
+            heads[name] = stored.data
     return heads
 
 

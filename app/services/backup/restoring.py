@@ -23,6 +23,7 @@ from app.services.backup.making import read_heads, size_in
 from app.services.backup.place import Backup, BackupPlace
 from app.storage import durable
 from app.storage.durable import storage_errors
+from app.storage.objects import LocalObjects
 
 MARK = "restore.unfinished"
 _IGNORED = frozenset({"lost+found"})
@@ -154,7 +155,7 @@ def _write_heads(
     if heads_folder is not None:
         if not heads_folder.is_dir():
             raise BadInputError(f"{heads_folder} is not a directory")
-        later.append(read_heads(heads_folder))
+        later.append(read_heads(LocalObjects(heads_folder)))
     for heads in later:
         for name, head in heads.items():
             if size_in(name, head) > size_in(name, newest.get(name, b"")):

@@ -21,6 +21,7 @@ from cachetools import TTLCache
 from app import logs
 from app.core.errors import (
     BadInputError,
+    DatabaseBusyError,
     MoorageError,
     OverloadedError,
     StorageFullError,
@@ -39,6 +40,7 @@ from app.services.leases import Turns
 from app.services.modules.checks import check_resolved, refused
 from app.services.modules.lists import Lists
 from app.services.modules.spill import SpillSink
+from app.services.remembered import Remembered
 from app.services.slots import Slots
 from app.services.upstreams import Source
 from app.storage.blobstore import BlobStore
@@ -142,6 +144,7 @@ class ModuleAnswers:
     def __init__(
         self,
         db: Database,
+        remembered: Remembered,
         store: BlobStore,
         turns: Turns,
         slots: Slots,
@@ -153,6 +156,7 @@ class ModuleAnswers:
         max_queue: int,
     ) -> None:
         self._db = db
+        self._remembered = remembered
         self._store = store
         self._turns = turns
         self._slots = slots
@@ -199,7 +203,11 @@ class ModuleAnswers:
         return CachedAnswer(known.body, 0.0)
 
     async def _known(self, query: Query) -> ModuleAnswer | None:
-        return await self._db.read(lambda s: ModuleAnswerTable(s).get(*query.identity))
+        return await self._remembered.read(
+            ("answer", query.identity),
+            lambda s: ModuleAnswerTable(s).get(*query.identity),
+            lambda answer: 0 if answer is None else len(answer.body),
+        )
 
     async def _ask_anew(
         self, query: Query, known: ModuleAnswer | None, source: Source, ttl: timedelta
@@ -209,7 +217,7 @@ class ModuleAnswers:
             answer = await self._ask(query, since, source)
         except UpstreamAbsentError:
             raise
-        except (UpstreamError, OverloadedError, StorageFullError) as error:
+        except (UpstreamError, OverloadedError, StorageFullError, DatabaseBusyError) as error:
             if known is None:
                 raise
             if known.status != 200:

@@ -52,6 +52,7 @@ from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.probes import Probes
 from app.services.modules.troubles import for_client
 from app.services.modules.walk import first_answer
+from app.services.remembered import Remembered
 from app.services.upstreams import Source, Upstreams
 from app.services.usage import UsageCounter
 
@@ -67,6 +68,7 @@ class ModuleFront:
     def __init__(
         self,
         db: Database,
+        remembered: Remembered,
         files: ModuleFiles,
         answers: ModuleAnswers,
         absences: Absences,
@@ -77,6 +79,7 @@ class ModuleFront:
         now: Now,
     ) -> None:
         self._db = db
+        self._remembered = remembered
         self._files = files
         self._answers = answers
         self._absences = absences
@@ -354,7 +357,11 @@ class ModuleFront:
         upstream whose absence is recorded is not asked again.
         """
         origins = [u.origin_id for u in route.upstreams]
-        rows = await self._db.read(lambda s: ModuleTable(s).files(origins, module, version, kind))
+        rows = await self._remembered.read(
+            ("files", *origins, module, version, kind),
+            lambda s: ModuleTable(s).files(origins, module, version, kind),
+            lambda rows: sum(len(row.body or b"") for row in rows),
+        )
         stored = {file.origin_id: file for file in rows}
         query = Query(_ANY_ORIGIN, module, f"@{version}.{kind}")
 

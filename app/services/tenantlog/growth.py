@@ -82,8 +82,9 @@ def why_not_to_sign(session: Session, log: TenantLog, filed: Tree | None) -> str
         return None
     if filed is None:
         return (
-            f"the log {log.name} is not written to: it has {log.size} records and no head file in "
-            "keys/logs; put the newest one back, or an admin decides with `moorage sumdb recover`"
+            f"the log {log.name} is not written to: it has {log.size} records and no head "
+            "beside the database (keys/logs in the data directory, heads/ in the bucket); put the "
+            "newest one back, or an admin decides with `moorage sumdb recover`"
         )
     common_size = min(filed.size, log.size)
     table = TenantLogTable(session)

@@ -73,7 +73,14 @@ class Installation:
 
     def service(self) -> BackupService:
         leases = Leases(self.db, self.clock, "here/1/2")
-        return BackupService(self.db, self.store, leases, self.folder, self.clock)
+        return BackupService(
+            self.db,
+            self.store,
+            LocalObjects(self.folder / "keys" / "logs"),
+            leases,
+            self.folder,
+            self.clock,
+        )
 
     async def put(self, data: bytes) -> Digest:
         digest = await self.store.put(data)

@@ -30,6 +30,7 @@ from app.services.modules.lists import Lists
 from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.refresh import ModuleRefresh
 from app.services.publiclog.checks import LogChecks
+from app.services.remembered import Remembered
 from app.services.repair import Repair
 from app.services.slots import Slots
 from app.services.upstreams import HostAccess, Upstreams
@@ -223,14 +224,24 @@ def _wired(
     checks = LogChecks(list(services.publiclog.relays.values()))
     files = ModuleFiles(db, store, leases, slots, checks, clock, **bounds)
     lists = Lists(slots.checks)
-    answers = ModuleAnswers(db, store, leases, slots, absences, lists, clock, **bounds)
+    remembered = Remembered(db, services.shared.watch)
+    answers = ModuleAnswers(db, remembered, store, leases, slots, absences, lists, clock, **bounds)
     toolchains, policies = services.modules.toolchains, services.shared.policies
     access = HostAccess(PrivateHosts(services.shared.settings.network.tenant_hosts))
     box = services.tenants.credentials._box
     upstreams = Upstreams(Goproxies(_client), box, cold, policies, access, services.modules.gits)
     mirrored = MirroredToolchains(toolchains)
     front = ModuleFront(
-        db, files, answers, absences, upstreams, mirrored, lists, services.shared.usage, clock
+        db,
+        remembered,
+        files,
+        answers,
+        absences,
+        upstreams,
+        mirrored,
+        lists,
+        services.shared.usage,
+        clock,
     )
     healing = ModuleHealing(db, policies, files, upstreams, toolchains)
     repair = Repair(db, store, (healing,), clock)

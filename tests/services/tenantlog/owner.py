@@ -14,11 +14,12 @@ from app.db.engine import Database
 from app.db.tenantlogs import LogRecord, TenantLog, TenantLogTable
 from app.services.secrets import SecretBox
 from app.services.sumdb.fsck import LogFsck, LogReport
-from app.services.tenantlog.head import HeadFiles
+from app.services.tenantlog.head import HeadFiles, key_of
 from app.services.tenantlog.log import TenantLogs
 from app.services.tenantlog.recover import LogRecovery
 from app.services.tenants.routes import RouteService
 from app.services.tenants.tenants import TenantService
+from app.storage.objects import LocalObjects
 from app.upstream.address import AddressGuard
 from tests.nouns import a_tenant, an_upstream
 from tests.services.bench import WallClock
@@ -37,6 +38,11 @@ class Owner:
     recovery: LogRecovery
     heads: HeadFiles
     tenants: TenantService
+    folder: Path
+
+    def head_file(self, log: TenantLog) -> Path:
+        """Return the file of a log's head."""
+        return self.folder / key_of(log.name)
 
     async def log(self, tenant: str = "acme") -> TenantLog:
         """Return a tenant's log, both made if missing."""
@@ -76,12 +82,12 @@ class Owner:
 def process(url: str, folder: Path, pattern: str = PATTERN) -> Iterator[Owner]:
     """Run one process that keeps logs, with head files below folder."""
     db, clock = Database(url), WallClock()
-    heads = HeadFiles(folder / "logs")
+    heads = HeadFiles(LocalObjects(folder / "logs"))
     logs = TenantLogs(db, SecretBox(b"k" * 32), heads, clock, pattern)
     routes = RouteService(db, AddressGuard([]), clock)
     recovery = LogRecovery(db, logs, heads, clock)
     tenants = TenantService(db, routes, clock, an_upstream("https://x.example"))
     try:
-        yield Owner(db, logs, recovery, heads, tenants)
+        yield Owner(db, logs, recovery, heads, tenants, folder / "logs")
     finally:
         db.close()

@@ -218,7 +218,7 @@ async def test_a_head_is_in_its_file_before_it_is_told(owner: Owner) -> None:
 
 async def test_a_log_whose_head_can_t_be_kept_tells_none(owner: Owner) -> None:
     log = await owner.log()
-    folder = owner.heads.path(log.name).parent
+    folder = owner.head_file(log).parent
     await owner.put(log, 1)
     folder.rename(folder.with_name("away"))
     with pytest.raises(ConflictError):

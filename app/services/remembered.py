@@ -1,0 +1,63 @@
+"""What the database said last, for the minute in which it does not answer.
+
+Stored files never change, so what was read before an outage can be served in it. A process
+remembers only what it has read itself, and nothing that is older than the last change of stored
+content that it knows of: a file that was blocked or replaced before the outage stays so.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+from cachetools import LRUCache
+
+from app.core.errors import DatabaseBusyError
+from app.db.engine import Database, Session
+from app.services.generation import GenerationWatch
+
+V = TypeVar("V")
+
+MAX_BYTES = 32 << 20
+_ENTRY_BYTES = 1024
+
+
+class Remembered:
+    """Answers of the database by key, bounded in bytes.
+
+    Args:
+        db: the database.
+        watch: knows how long the database has not answered.
+        max_bytes: what all answers together may hold.
+    """
+
+    def __init__(self, db: Database, watch: GenerationWatch, max_bytes: int = MAX_BYTES) -> None:
+        self._db = db
+        self._watch = watch
+        self._values: LRUCache[Hashable, tuple[int, int, Any]] = LRUCache(
+            max_bytes, lambda entry: entry[1] + _ENTRY_BYTES
+        )
+
+    async def read(
+        self, key: Hashable, work: Callable[[Session], V], size_of: Callable[[V], int]
+    ) -> V:
+        """Return work(session) from a read transaction, or what the same key gave before.
+
+        Args:
+            key: identifies the question.
+            work: asks it.
+            size_of: returns how many bytes an answer holds. An empty answer is not remembered.
+
+        Raises:
+            DatabaseBusyError: the database does not answer, and nothing that is remembered holds.
+        """
+        generation = self._watch.value
+        try:
+            value = await self._db.read(work)
+        except DatabaseBusyError:
+            remembered = self._values.get(key)
+            if remembered is None or self._watch.is_lost or remembered[0] < self._watch.stored:
+                raise
+            known: V = remembered[2]
+            return known
+        if value:
+            self._values[key] = generation, size_of(value), value
+        return value
