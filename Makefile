@@ -44,6 +44,11 @@ test-go-scripts: $(READY) ## run Go's own script tests with Moorage in between (
 test-real: $(READY) ## compare 300 real modules and 20 programs with direct (needs a Go module proxy, 10 GB)
 	$(BIN)/python -m tests.real
 
+.PHONY: test-git
+test-git: $(READY) ## compare modules from git with GOPROXY=direct (3 minutes; needs git, over ssh also sshd)
+	$(BIN)/python -m tests.gitparity
+	$(BIN)/python -m tests.gitparity --ssh team/plain team/dirs team/dirs/sub team/majorbranch/v2 team/attributes
+
 .PHONY: test-containers
 test-containers: $(READY) ## pull the real go1.23.1 by skopeo and buildah (needs root and 1 GB); CONFORMANCE=PROGRAM
 	$(BIN)/python -m tests.containers $(if $(CONFORMANCE),--conformance $(CONFORMANCE))

@@ -50,7 +50,7 @@ class Go:
         build_cache: Path | None = None,
         **environ: str | Path | None,
     ) -> None:
-        self.binary = binary or _binary()
+        self.binary = binary or go_binary()
         self.folder, self.work = folder, folder / "work"
         self.work.mkdir(parents=True, exist_ok=True)
         self.environ = _with(_base(folder, goproxy, build_cache or folder / "c"), environ)
@@ -159,7 +159,7 @@ def _values(text: str) -> Iterator[Any]:
         at += len(text[at:]) - len(text[at:].lstrip())
 
 
-def _binary() -> Path:
+def go_binary() -> Path:
     """Return the go of this environment; the test is skipped where there is none."""
     root = goroot()
     if root is None:

@@ -45,6 +45,7 @@ class FakeGit:
         hidden_status: of a repository that the user may not read, and of one that is not there.
         answers: by path ("/team/x.git/info/refs"): takes the request instead of git, if true.
         requests: method and path of each request, in their order.
+        import_base: what `?go-get=1` names as the place of repositories; "" for this server.
         authorizations: what each request presented.
     """
 
@@ -54,6 +55,7 @@ class FakeGit:
     answers: dict[str, Answer] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
+    import_base: str = ""
     _server: ThreadingHTTPServer | None = None
     _thread: threading.Thread | None = None
 
@@ -84,7 +86,7 @@ class FakeGit:
             def do_GET(self) -> None:
                 fake.take(self)
 
-            do_POST = do_GET
+            do_POST = do_CONNECT = do_GET
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -106,6 +108,9 @@ class FakeGit:
 
     def take(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
+        if request.path.startswith("http://") or request.command == "CONNECT":
+            self._tell_import(request)
+            return
         parts = urlsplit(request.path)
         path = unquote(parts.path)
         self.requests.append(f"{request.command} {path}")
@@ -123,6 +128,22 @@ class FakeGit:
             say(request, self.hidden_status, b"repository not found\n")
             return
         self._run(request, path, parts.query, body)
+
+    def _tell_import(self, request: BaseHTTPRequestHandler) -> None:
+        """Answer `?go-get=1` of any host, as its HTTP proxy; refuse TLS."""
+        if request.command == "CONNECT":
+            say(request, 405, b"")
+            return
+        parts = urlsplit(request.path)
+        elements = parts.path.strip("/").split("/")
+        for count in range(len(elements), 0, -1):
+            name = "/".join(elements[:count])
+            if (self.folder / f"{name}.git").is_dir():
+                url = f"{self.import_base or self.base_url}/{name}.git"
+                tag = f'<meta name="go-import" content="{parts.netloc}/{name} git {url}">'
+                say(request, 200, f"<html><head>{tag}</head></html>".encode())
+                return
+        say(request, 404, b"not found\n")
 
     def _user(self, request: BaseHTTPRequestHandler) -> GitUser | None:
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")

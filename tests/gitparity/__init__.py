@@ -1,0 +1,1 @@
+"""Modules from git, compared with what the real `go` computes with GOPROXY=direct."""

@@ -1,0 +1,76 @@
+"""Modules from git over ssh: OpenSSH's own server on loopback."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.core.principal import OPERATOR
+from tests.fakes import git, sshd
+from tests.fakes.gitrepos import GitRepo
+from tests.fakes.sshd import FakeSshd
+from tests.nouns import a_credential, an_upstream
+from tests.web.harbour import add_route, add_tenant, harbour
+from tests.web.wire import Site
+
+pytestmark = pytest.mark.skipif(
+    not (git.is_here() and sshd.is_here()), reason="git or OpenSSH's server is not installed"
+)
+X = "/goproxy/acme/git.corp.example/team/x"
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    repo = GitRepo()
+    files = {"go.mod": "module git.corp.example/team/x\n", "x.go": "package x\n"}
+    repo.tag("v1.0.0", repo.commit("main", files), annotated=True)
+    repo.commit("main", {"y.go": "package x\n"})
+    (tmp_path / "git/team").mkdir(parents=True)
+    repo.write(tmp_path / "git/team/x.git")
+    async with harbour(tmp_path) as one:
+        await add_tenant(one.services, "acme")
+        yield one
+
+
+async def lead_to(site: Site, fake: FakeSshd, folder: Path, **more: str) -> None:
+    """Give the tenant a route to the repositories in a folder."""
+    key = a_credential("ssh_key", more.pop("key", fake.private_key))
+    await site.services.tenants.credentials.put("acme", "key", key, OPERATOR)
+    url = f"git+ssh://{fake.user}@127.0.0.1:{fake.port}{folder}/git/{{path}}.git"
+    upstream = an_upstream(url, "key", host_keys=more.pop("host_keys", fake.host_keys))
+    await add_route(site.services, "acme", "git.corp.example", upstream, private=True)
+
+
+@pytest.mark.parametrize("accepts_version", [True, False], ids=["version-2", "version-0"])
+async def test_lists_and_files_come_over_ssh(
+    site: Site, tmp_path: Path, *, accepts_version: bool
+) -> None:
+    with FakeSshd(tmp_path / "ssh", accepts_version=accepts_version) as fake:
+        await lead_to(site, fake, tmp_path)
+        assert (await site.ask(f"{X}/@v/list")).text == "v1.0.0\n"
+        assert b'"Ref":"HEAD"' in (await site.ask(f"{X}/@latest")).body
+        assert (await site.ask(f"{X}/@v/v1.0.0.zip")).status == 200
+        assert (await site.ask(f"{X}x/@v/list")).status == 404
+
+
+async def test_F87_a_host_with_another_key_than_the_pinned_one_gets_nothing(
+    site: Site, tmp_path: Path
+) -> None:
+    with FakeSshd(tmp_path / "ssh") as fake:
+        pinned = fake.host_keys
+    fake.new_host_key()
+    with fake:
+        await lead_to(site, fake, tmp_path, host_keys=pinned)
+        got = await site.ask(f"{X}/@v/list")
+    assert got.status == 502
+    assert b"log says why" in got.body
+
+
+async def test_F87_a_key_that_the_host_does_not_take_is_our_trouble_and_no_absence(
+    site: Site, tmp_path: Path
+) -> None:
+    with FakeSshd(tmp_path / "other") as other, FakeSshd(tmp_path / "ssh") as fake:
+        await lead_to(site, fake, tmp_path, key=other.private_key)
+        got = await site.ask(f"{X}/@v/list")
+    assert got.status == 502
+    assert b"does not let this server in" in got.body
