@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from random import Random
 
 from app import logs, metrics, tracing
-from app.core.errors import MoorageError
+from app.core.errors import DatabaseBusyError, MoorageError, SchemaError
 from app.services.assembly import Services
 from app.settings import Limits, Settings, load_settings
 from app.tls import Certificate, certificate_of
@@ -19,7 +19,7 @@ from app.web.admin.app import create_admin, refused
 from app.web.admin.context import Backend, Callers, operator_of
 from app.web.admission import Admission, TenantDefaults
 from app.web.channelfiles import ChannelDoor
-from app.web.connections import Connections
+from app.web.connections import HEALTH, Connections
 from app.web.containers import PREFIX as IMAGES
 from app.web.containers import ROOTS as IMAGE_ROOTS
 from app.web.containers import ContainerRegistry
@@ -47,6 +47,7 @@ _log = logs.get("main")
 _DOWNLOADS = (b"/dl/", b"/go/")
 _METRICS = b"/metrics"
 _READING = ("GET", "HEAD")
+_START_AGAIN_S = 3.0
 _DOWNLOAD_ROOTS = (b"/dl", b"/go", *ROOT_LISTS)
 
 
@@ -159,6 +160,7 @@ class Application:
         self.operators = OperatorsApp(self._admin, limits)
         self._has_metrics = settings.metrics.port is None
         self._background: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._hits: tracing.Hits | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -215,6 +217,10 @@ class Application:
         # The operator's requests come from this process, not from a stranger: no size is too large.
         refusal = self._guard.refusal(scope) if operator_of(scope) is None else None
         path: bytes = scope["raw_path"]
+        if self.health.waiting is not None and path not in HEALTH:
+            refusal = (503, "the database can't be served yet; /readyz says why")
+            await _send_refusal(refusal, scope["method"], send)
+            return
         is_download = path.startswith(_DOWNLOADS) or path in _DOWNLOAD_ROOTS
         is_goproxy = path.startswith(PREFIX) or path == PREFIX[:-1]
         is_image = path.startswith(IMAGES) or path in IMAGE_ROOTS
@@ -268,6 +274,9 @@ class Application:
     async def start(self) -> None:
         """Start the services and the background work.
 
+        A PostgreSQL that is away, or at a schema that this program can't serve, is waited for: the
+        process is not ready, says why, and does not end again and again.
+
         Raises:
             SettingsError: traces are wanted, and the packages for them are missing.
             MoorageError: see `Services.start`.
@@ -278,7 +287,37 @@ class Application:
             self._hits = tracing.Hits(otel.sample)
             # Untraced, a hit must not pay for a question whether it is traced.
             self.instant = self._traced_instant  # type: ignore[method-assign]
-        await self.services.start()
+        try:
+            await self.services.start()
+        except (SchemaError, DatabaseBusyError) as error:
+            if self.services.shared.file is not None:
+                raise
+            self._wait(error)
+            self._starting = asyncio.ensure_future(self._start_later())
+        else:
+            self._begin()
+
+    def _wait(self, error: MoorageError) -> None:
+        if self.health.waiting != str(error):
+            _log.error("the start waits for the database", error=str(error))
+        self.health.waiting = str(error)
+
+    async def _start_later(self) -> None:
+        """Try the start again until it succeeds."""
+        while self.health.waiting is not None:
+            await self.services.shared.pause(_START_AGAIN_S)
+            try:
+                await self.services.start()
+            except MoorageError as error:
+                self._wait(error)
+            except Exception:
+                _log.exception("start broke")
+            else:
+                self.health.waiting = None
+                self._begin()
+
+    def _begin(self) -> None:
+        """Begin the background work."""
         for about, note in self.health.notes().items():
             _log.warning("an operator has to act", about=about, note=note)
         worker = Worker(self.services, self._goproxy.decisions.flush, leads=self._leads)
@@ -295,17 +334,17 @@ class Application:
 
     async def stop(self) -> None:
         """End the background work, give running ingestions their time, release everything."""
-        for task in (self._watch, self._background):
+        for task in (self._watch, self._starting, self._background):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         await self.services.drain(self.services.shared.settings.drain_s)
         self._goproxy.decisions.flush()
-        await self.services.shared.usage.flush()
-        await self.services.shared.denials.flush()
-        await self.services.fleet.check_ins.flush()
-        await self.services.shared.refusals.flush(all_windows=True)
         if self._background is not None:  # not of a database that the start refused
+            await self.services.shared.usage.flush()
+            await self.services.shared.denials.flush()
+            await self.services.fleet.check_ins.flush()
+            await self.services.shared.refusals.flush(all_windows=True)
             await self.services.file_heads()
         await self.services.close()
         if self._hits is not None:

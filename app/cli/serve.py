@@ -40,12 +40,20 @@ def serve() -> None:
 
 def _prepare(settings: "Settings") -> None:
     """Migrate SQLite and make the first token; the secret is printed this once."""
+    from app.core.errors import DatabaseBusyError, SchemaError
     from app.db.engine import is_sqlite
     from app.wiring import migrate as bring_up
 
     if is_sqlite(settings.resolved_database_url):
         bring_up(settings)
-    secret = run_local(settings, _first_start)
+    try:
+        secret = run_local(settings, _first_start)
+    except (SchemaError, DatabaseBusyError) as error:
+        if is_sqlite(settings.resolved_database_url):
+            raise
+        # The processes wait for the database, and say so in /readyz.
+        complain(f"warning: {error}; `moorage token create` makes the first token afterwards")
+        return
     if secret is not None:
         print(
             f"\nAdmin token, shown this once (only its hash is stored):\n\n    {secret}\n",

@@ -571,10 +571,10 @@ def _transact(engine: Engine, work: Callable[[Session], T], tries: int = 1) -> T
         if tries > 1 and (is_lost or postgresql.may_pass(error)):
             _log.info("a unit of work is tried again", error=type(error.orig).__name__)
             return _transact(engine, work, tries - 1)
-        raise _error_of(error) from error
+        raise error_of(error) from error
 
 
-def _error_of(error: DBAPIError) -> MoorageError:
+def error_of(error: DBAPIError) -> MoorageError:
     """Return what to tell of an error of the database."""
     if getattr(error.orig, "sqlite_errorcode", 0) in _FULL:
         return StorageFullError(

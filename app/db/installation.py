@@ -14,6 +14,8 @@ class InstallationRow(Base):
         store: the id of the store that has the blobs; None: any.
         key_canary: sealed under the key of all secrets; None: none was sealed yet.
         audit_head_kept: whether a row of the audit log was ever kept outside the database.
+        oldest_program: the newest revision of the oldest program that can serve this schema. A
+            migration that takes something away raises it.
     """
 
     __tablename__ = "installation"
@@ -23,6 +25,7 @@ class InstallationRow(Base):
     store: Mapped[str | None]
     key_canary: Mapped[bytes | None]
     audit_head_kept: Mapped[bool | None]
+    oldest_program: Mapped[str] = mapped_column(server_default="0017")
 
 
 def database_uid(session: Session) -> str:

@@ -7,7 +7,7 @@ harmless.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import BigInteger, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.db.base import Base
@@ -20,7 +20,7 @@ class LeaseRow(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
-    fence: Mapped[int]
+    fence: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[datetime]
 
 

@@ -4,13 +4,14 @@ The revisions are in `migrations/`; this file runs them and compares revisions.
 """
 
 import logging
+from functools import lru_cache
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
 import app.db.audit
@@ -43,7 +44,10 @@ import app.db.tenants
 import app.db.tokens
 import app.db.usage
 import app.db.webhooks
-from app.core.errors import DatabaseBusyError, SchemaError
+from app.core.errors import SchemaError
+from app.db.engine import error_of
+from app.db.installation import InstallationRow
+from app.db.postgresql import WITHOUT_LIMITS
 
 _PACKAGED = Path(app.__file__).parent / "_migrations"
 _SOURCE_TREE = Path(app.__file__).parents[1] / "migrations"
@@ -61,10 +65,17 @@ def alembic_config() -> Config:
 
 def needed_revision() -> str:
     """Return the revision that this program needs."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    return _revisions(MIGRATIONS)[0]
+
+
+@lru_cache
+def _revisions(migrations: Path) -> tuple[str, frozenset[str]]:
+    """Return the newest revision in a folder, and all of them."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    head = scripts.get_current_head()
     if head is None:
-        raise SchemaError(f"no migrations in {MIGRATIONS}: the installation is incomplete")
-    return head
+        raise SchemaError(f"no migrations in {migrations}: the installation is incomplete")
+    return head, frozenset(script.revision for script in scripts.walk_revisions())
 
 
 def present_revision(engine: Engine) -> str | None:
@@ -75,53 +86,83 @@ def present_revision(engine: Engine) -> str | None:
     """
     try:
         with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return _revision(connection)
     except DBAPIError as error:
-        raise DatabaseBusyError(
-            f"the database can't be opened: {' '.join(str(error.orig).split())[:300]}"
-        ) from error
+        raise error_of(error) from error
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def check_schema(engine: Engine) -> None:
-    """Accept a database that has exactly the schema that this program needs.
+    """Accept a database that this program can serve; see `require_schema`.
 
     Raises:
-        SchemaError: the database is empty, older or newer; the message says what to do.
+        SchemaError: the database is empty, too old or too new; the message says what to do.
+        DatabaseBusyError: the database can't be opened.
     """
-    needed, present = needed_revision(), present_revision(engine)
+    try:
+        with engine.connect() as connection:
+            require_schema(connection)
+    except DBAPIError as error:
+        raise error_of(error) from error
+
+
+def require_schema(connection: Connection) -> None:
+    """Accept the schema that this program needs, and newer ones that it can serve.
+
+    A migration only adds, so that replicas of the release before go on while replicas of a newer
+    one start. A migration that takes something away names in the database the oldest program that
+    can do without.
+
+    Raises:
+        SchemaError: the database is empty, too old or too new; the message says what to do.
+    """
+    needed, known = _revisions(MIGRATIONS)
+    present = _revision(connection)
     if present == needed:
         return
     if present is None:
         raise SchemaError(f"the database is empty; run `moorage migrate` (to {needed})")
-    known = {
-        script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()
-    }
     if present in known:
         raise SchemaError(
             f"the database is at the older schema {present} and this program needs {needed}; "
             "run `moorage migrate`"
         )
-    raise SchemaError(
-        f"the database is at schema {present}, which this program (at {needed}) "
-        "does not know: a newer Moorage has migrated it; run that version, or restore a backup"
-    )
+    oldest = connection.execute(select(InstallationRow.oldest_program)).scalar_one()
+    # Revisions are numbers of four digits.
+    if needed < oldest:
+        raise SchemaError(
+            f"the database is at schema {present}, which serves programs from {oldest} on, and "
+            f"this program (at {needed}) is too old: a newer Moorage has migrated it; run that "
+            "version, or restore a backup"
+        )
 
 
 def upgrade(engine: Engine) -> tuple[str | None, str]:
     """Upgrade the database to the needed revision; return (before, after).
 
+    Of several at once one upgrades, and the others wait. A database that a newer program has
+    migrated and this one can serve stays as it is.
+
     Raises:
-        SchemaError: a newer program has migrated the database.
+        SchemaError: a newer program has migrated the database, and this one can't serve it.
+        DatabaseBusyError: the database can't be opened, or a session holds what would be changed.
     """
-    before, needed = present_revision(engine), needed_revision()
-    if before == needed:
-        return before, needed
-    config = alembic_config()
-    if before is not None:
-        known = {s.revision for s in ScriptDirectory.from_config(config).walk_revisions()}
-        if before not in known:
-            check_schema(engine)
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return before, needed
+    needed, known = _revisions(MIGRATIONS)
+    if engine.dialect.name == "sqlite" and present_revision(engine) == needed:
+        return needed, needed  # a start: the writer's lock is not needed
+    patient = engine.execution_options(**{WITHOUT_LIMITS: True})
+    try:
+        with patient.begin() as connection:
+            before = _revision(connection)
+            if before is None or (before in known and before != needed):
+                config = alembic_config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                return before, needed
+            require_schema(connection)
+            return before, before
+    except DBAPIError as error:
+        raise error_of(error) from error

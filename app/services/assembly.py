@@ -123,12 +123,12 @@ class SharedServices:
 
         Raises:
             UnfitDatabaseError: the database is malformed, or not that of the data folder.
-            SchemaError: the database is not at the schema of this program.
+            SchemaError: the database is at a schema that this program can't serve.
             StorageError: the data directory can't be written.
         """
         if self.file is not None:
             await asyncio.to_thread(self.file.open)
-        check_schema(self.db.engine)
+        check_schema(self.db.reader)
         self.folder.require(await self.db.read(database_uid))
         if self.mark is not None:
             await self.mark.require(self.db)
@@ -319,7 +319,7 @@ class Services:
 
         Raises:
             UnfitDatabaseError: the database is malformed, or not that of the data folder.
-            SchemaError: the database is not at the schema of this program.
+            SchemaError: the database is at a schema that this program can't serve.
             SettingsError: the configured key can't be read.
             KeyringError: the configured key is unusable.
             NotYetError: gpg can't be run, and no key was taken over before.

@@ -14,6 +14,7 @@ from app import metrics
 from app.core.errors import DatabaseBusyError, MoorageError
 from app.db.engine import Database
 from app.db.generation import current_generation
+from app.db.schema import require_schema
 from app.services.generation import GenerationWatch
 from app.services.releases.keyring import ReleaseKeyring, signing_subkeys
 from app.storage.blobstore import BlobStore
@@ -53,11 +54,15 @@ class Health:
         self._origins = origins
         self._last_origins: frozenset[str] | None = None
         self.draining = False
+        self.waiting: str | None = None
+        """Why the start waits for the database; None once it is done."""
 
     async def readiness(self) -> dict[str, str]:
         """Return check → "ok" or what is wrong."""
         if self.draining:
             return {"process": "shutting down"}
+        if self.waiting is not None:
+            return {"database": self.waiting}
         checks: dict[str, Callable[[], Awaitable[object]]] = {
             "database": partial(self._bridged, self._database),
             "storage": self._storage,
@@ -90,6 +95,8 @@ class Health:
                 raise
 
     async def _database(self) -> None:
+        # A newer replica may have migrated the database to a schema that this program can't serve.
+        await self._db.read(lambda s: require_schema(s.connection()))
         # A write transaction that changes nothing: it proves the lock and the file can be had.
         await self._db.write(current_generation)
 

@@ -39,9 +39,15 @@ def also_open(url: str) -> Iterator[Engine]:
 
 
 def dump(engine: Engine) -> list[str]:
+    """Return what tells one schema from another."""
+    query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
+    if engine.dialect.name == "postgresql":
+        query = (
+            "SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable)"
+            " FROM information_schema.columns WHERE table_schema = 'public'"
+        )
     with engine.connect() as connection:
-        rows = connection.execute(text("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"))
-        return sorted(rows.scalars())
+        return sorted(connection.execute(text(query)).scalars())
 
 
 def words(constraint: Mapping[str, Any]) -> str:
@@ -50,9 +56,11 @@ def words(constraint: Mapping[str, Any]) -> str:
     return repr({**constraint, "dialect_options": options})
 
 
-def set_revision(engine: Engine, revision: str) -> None:
+def set_revision(engine: Engine, revision: str, oldest: str) -> None:
+    """Let a newer program have migrated the database, which serves programs from `oldest` on."""
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
+        connection.execute(text("UPDATE installation SET oldest_program = :o"), {"o": oldest})
 
 
 @pytest.fixture
@@ -70,11 +78,13 @@ def one_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+@pytest.mark.both_shapes
 def test_the_migrations_build_every_table_of_the_metadata(engine: Engine) -> None:
     assert upgrade(engine) == (None, needed_revision())
     assert set(inspect(engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
 
 
+@pytest.mark.both_shapes
 def test_autogenerate_finds_no_difference_to_the_metadata(engine: Engine) -> None:
     upgrade(engine)
     with engine.connect() as connection:
@@ -82,6 +92,7 @@ def test_autogenerate_finds_no_difference_to_the_metadata(engine: Engine) -> Non
         assert compare_metadata(context, Base.metadata) == []
 
 
+@pytest.mark.only_sqlite
 def test_the_constraints_are_those_of_the_metadata(engine: Engine, tmp_path: Path) -> None:
     """Autogenerate compares neither nullability of keys nor every constraint on SQLite."""
     upgrade(engine)
@@ -118,6 +129,7 @@ def test_a_database_at_the_needed_schema_passes(engine: Engine) -> None:
     check_schema(engine)
 
 
+@pytest.mark.both_shapes
 def test_an_empty_database_is_refused_and_stays_empty(engine: Engine) -> None:
     with pytest.raises(SchemaError, match=r"is empty; run `moorage migrate`"):
         check_schema(engine)
@@ -148,13 +160,22 @@ def test_an_older_database_is_upgraded_with_its_rows(
 @pytest.mark.parametrize("ask", [check_schema, upgrade], ids=["check", "upgrade"])
 def test_a_newer_database_is_refused_and_left_alone(engine: Engine, ask: object) -> None:
     upgrade(engine)
-    set_revision(engine, "fffe")
+    set_revision(engine, "9998", oldest="9997")
     before = dump(engine)
-    with pytest.raises(SchemaError, match=r"schema fffe, which this program .* a newer Moorage"):
+    with pytest.raises(SchemaError, match=r"schema 9998, .* from 9997 on, .* is too old: a newer"):
         ask(engine)  # type: ignore[operator]
-    assert (dump(engine), present_revision(engine)) == (before, "fffe")
+    assert (dump(engine), present_revision(engine)) == (before, "9998")
 
 
+@pytest.mark.both_shapes
+def test_a_newer_schema_that_only_adds_is_served_and_left_alone(engine: Engine) -> None:
+    needed = upgrade(engine)[1]
+    set_revision(engine, "9998", oldest=needed)
+    check_schema(engine)
+    assert upgrade(engine) == ("9998", "9998")
+
+
+@pytest.mark.both_shapes
 def test_a_failing_migration_leaves_the_schema_as_it_was(
     engine: Engine, request: pytest.FixtureRequest
 ) -> None:
@@ -182,6 +203,7 @@ def _upgrade_in_a_process(url: str, start: Barrier) -> None:
     engine.dispose()
 
 
+@pytest.mark.both_shapes
 def test_processes_that_upgrade_at_once_all_succeed(url: str, engine: Engine) -> None:
     spawn = multiprocessing.get_context("spawn")
     start = spawn.Barrier(3)
