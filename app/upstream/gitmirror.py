@@ -31,7 +31,7 @@ from app.core.gitzip import TreeFile
 MAX_FILE_BYTES = 16 << 20
 _MAX_LISTING_BYTES = 128 << 20
 _MAX_ERROR_BYTES = 4096
-_STATE = "moorage-refs"  # the digest of the refs that the mirror is at
+_STATE = "moorage-refs"  # the digest of the refs that the mirror is at, and its packs
 _MAX_PACKS = 40
 _CONFIG = (
     "core.hooksPath=/dev/null",
@@ -118,11 +118,13 @@ class GitMirror:
     # State
 
     def is_at(self, refs: GitRefs) -> bool:
-        """Whether the mirror has everything behind these refs."""
-        try:
-            return (self.folder / _STATE).read_text() == _digest(refs)
-        except OSError:
-            return False
+        """Whether the mirror has everything behind these refs, and no pack was lost since."""
+        return _text_of(self.folder / _STATE) == self._state(refs)
+
+    def _state(self, refs: GitRefs) -> str:
+        packs = sorted((self.folder / "objects/pack").glob("*.pack"))
+        lines = [_digest(refs), *(f"{pack.name} {pack.stat().st_size}" for pack in packs)]
+        return "".join(f"{line}\n" for line in lines)
 
     def tips(self) -> list[str]:
         """Return the objects that the mirror's refs name, those of the last refs first."""
@@ -161,8 +163,7 @@ class GitMirror:
                 attributes = "* -export-subst -export-ignore\n"
                 (self.folder / "info/attributes").write_text(attributes)
                 (self.folder / "HEAD").write_text("ref: refs/heads/moorage-none\n")
-            for left in (self.folder / "objects/pack").glob("tmp_*"):
-                left.unlink(missing_ok=True)
+            self._remove_unfinished()
 
     def lacking(self, oids: Sequence[str]) -> list[str]:
         """Return those of some objects that the mirror does not have."""
@@ -178,11 +179,19 @@ class GitMirror:
             UpstreamContentError: it is no pack, or too large when it is unpacked.
         """
         limit = f"--max-input-size={self._limits.repository_bytes}"
-        with pack.open("rb") as stream:
-            self._run(
-                "index-pack", "--stdin", "--fix-thin", "--threads=1", limit,
-                stdin=stream, run_s=self._limits.index_s,
-            )  # fmt: skip
+        try:
+            with pack.open("rb") as stream:
+                self._run(
+                    "index-pack", "--stdin", "--fix-thin", "--threads=1", limit,
+                    stdin=stream, run_s=self._limits.index_s,
+                )  # fmt: skip
+        finally:
+            self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a failed or killed `take_in` left."""
+        for left in (self.folder / "objects/pack").glob("tmp_*"):
+            left.unlink(missing_ok=True)
 
     def settle(self, refs: GitRefs) -> None:
         """Record that the mirror is at some refs; they replace all earlier ones.
@@ -198,12 +207,10 @@ class GitMirror:
         lines = [f"{oid} {ref}" for ref, oid in sorted(refs.ids.items()) if ref.startswith("refs/")]
         with _storage_errors():
             _replace(self.folder / "packed-refs", "".join(f"{line}\n" for line in lines))
-            _replace(self.folder / _STATE, _digest(refs))
-        if self._packs() > _MAX_PACKS:
+        if len(list((self.folder / "objects/pack").glob("*.pack"))) > _MAX_PACKS:
             self._run("repack", "-a", "-d", "-k", "-q", run_s=self._limits.index_s)
-
-    def _packs(self) -> int:
-        return sum(1 for _ in (self.folder / "objects/pack").glob("*.pack"))
+        with _storage_errors():
+            _replace(self.folder / _STATE, self._state(refs))
 
     # Reading
 
@@ -382,6 +389,10 @@ class MirrorReader:
         if full is None:
             return None
         kind, content = self._object(full)
+        if not kind:
+            raise UpstreamContentError(
+                "the mirror lacks an object that the server lists", origin=""
+            )
         if kind != "commit":
             return None
         if not is_listed and not self._mirror.is_reachable(full):

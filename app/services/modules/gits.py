@@ -413,14 +413,14 @@ class GitModules:
             if mirror.is_at(refs):
                 return None
             mirror.prepare(is_sha256=refs.is_sha256)
-            objects = sorted({*refs.ids.values(), *refs.peeled.values()})
-            lacking = set(mirror.lacking(objects) if objects else ())
+            objects, tips = {*refs.ids.values(), *refs.peeled.values()}, mirror.tips()
+            lacking = set(mirror.lacking(sorted(objects.union(tips))))
             wants = (
                 oid
                 for ref, oid in refs.ids.items()
                 if oid in lacking or refs.peeled.get(ref) in lacking
             )
-            return list(dict.fromkeys(wants)), mirror.tips()
+            return list(dict.fromkeys(wants)), [oid for oid in tips if oid not in lacking]
 
         async with self._turns.hold(_turn("mirror", source, place.below)):
             lists = await self._run(source.tenant, prepared)

@@ -1,0 +1,141 @@
+"""Modules from git over HTTP: what is asked for how often, tenants, tags that move."""
+
+import asyncio
+import shutil
+
+from app.core.principal import OPERATOR
+from app.db.modules import ModuleTable
+from tests.fakes.git import GitUser
+from tests.fakes.gitrepos import GitRepo, run_git
+from tests.services.modules.gits.conftest import FILES
+from tests.services.modules.gits.lane import HOST, GitLane
+from tests.web.harbour import add_tenant
+
+X = f"{HOST}/team/x"
+
+
+async def test_a_herd_costs_one_listing_and_one_fetch(lane: GitLane) -> None:
+    await lane.route()
+    lists = await asyncio.gather(*(lane.ask("team/x/@v/list") for _ in range(30)))
+    assert {got.body for got in lists} == {b"v1.0.0\nv1.1.0\n"}
+    paths = [f"team/x/@v/{v}.{kind}" for v in ("v1.0.0", "v1.1.0") for kind in ("info", "zip")]
+    files = await asyncio.gather(*(lane.ask(path) for path in paths * 5))
+    assert {got.status for got in files} == {200}
+    assert lane.fake.count("/team/x.git/info/refs") == 1
+    assert lane.fake.count("/git-upload-pack") == 2  # ls-refs and the fetch
+
+
+async def test_a_tag_is_seen_once_the_listing_is_stale_and_fetched_by_itself(
+    lane: GitLane,
+) -> None:
+    await lane.route()
+    assert (await lane.ask("team/x/@v/v1.1.0.zip")).status == 200
+    repo = GitRepo()
+    repo.tag("v1.2.0", repo.commit("other", {**FILES, "z.go": "package x\n"}))
+    repo.write(lane.fake.folder / "team/x.git")
+    assert (await lane.ask("team/x/@v/list")).body == b"v1.0.0\nv1.1.0\n"
+    await lane.expire()
+    await lane.site.services.modules.refresh.forget("acme", X, OPERATOR)
+    assert (await lane.ask("team/x/@v/list")).body == b"v1.0.0\nv1.1.0\nv1.2.0\n"
+    assert (await lane.ask("team/x/@v/v1.2.0.zip")).status == 200
+    [mirror] = lane.mirrors()
+    assert len(list(mirror.glob("objects/pack/*.pack"))) == 2
+
+
+async def test_the_longest_path_that_is_a_repository_is_taken_and_remembered(
+    lane: GitLane,
+) -> None:
+    await lane.route()
+    assert (await lane.ask("team/x/sub/dir/@v/list")).body == b""
+    assert (await lane.ask("team/x/sub/dir/@latest")).status == 404
+    assert [r for r in lane.fake.requests if r.endswith("/info/refs")] == [
+        "GET /team/x/sub/dir.git/info/refs",
+        "GET /team/x/sub.git/info/refs",
+        "GET /team/x.git/info/refs",
+    ]
+
+
+async def test_one_repository_for_a_whole_route_has_its_root_at_the_pattern(
+    lane: GitLane,
+) -> None:
+    await lane.route(url=f"git+http://127.0.0.1:{lane.fake.port}/team/x.git", forks=True)
+    assert (await lane.site.ask(f"/goproxy/acme/{HOST}/@v/list")).body == b"v1.0.0\nv1.1.0\n"
+    assert lane.fake.requests[0] == "GET /team/x.git/info/refs"
+
+
+async def test_tenants_with_other_credentials_share_no_mirror_answer_or_knowledge(
+    lane: GitLane,
+) -> None:
+    lane.fake.users.update(
+        a=GitUser("secret-a"), b=GitUser("secret-b", frozenset({"team/other.git"}))
+    )
+    for tenant in ("b", "nobody"):
+        await add_tenant(lane.site.services, tenant)
+    await lane.route("acme", "secret-a", "a")
+    await lane.route("b", "secret-b", "b")
+    await lane.route("nobody")
+    for path in ("team/x/@v/list", "team/x/@v/v1.0.0.zip", "team/x/@latest"):
+        assert (await lane.ask(path)).status == 200
+        hidden = await lane.ask(path, "b")
+        nowhere = await lane.ask(path.replace("team/x", "team/y"), "b")
+        assert (hidden.status, hidden.body.replace(b"team/x", b"team/y")) == (404, nowhere.body)
+        assert (await lane.ask(path, "nobody")).status == 502
+    assert len(lane.mirrors()) == 1
+
+
+async def test_F85_a_moved_tag_is_refused_alarmed_and_kept_as_evidence(lane: GitLane) -> None:
+    await lane.route()
+    first = await lane.ask("team/x/@v/v1.0.0.info")
+    assert (await lane.ask("team/x/@v/v1.0.0.mod")).status == 200
+    folder = lane.fake.folder / "team/x.git"
+    other = GitRepo.oid(folder, "v1.1.0")
+    run_git(folder, "update-ref", "refs/tags/v1.0.0", other)
+    await lane.expire()
+    await lane.site.services.modules.refresh.forget("acme", X, OPERATOR)
+    assert (await lane.ask("team/x/@v/list")).status == 200
+    policy = await lane.site.services.shared.policies.current()
+    origin = policy.tenants["acme"].routes[0].upstreams[0].origin_id
+    [evidence] = await lane.site.services.shared.db.read(
+        lambda s: ModuleTable(s).conflicts([origin], X, "v1.0.0")
+    )
+    assert evidence.seen == f"commit {other}"
+    got = await lane.ask("team/x/@v/v1.0.0.zip")  # was never stored
+    assert got.status == 502
+    assert b"the first value counts for ever" in got.body
+    assert (await lane.ask("team/x/@v/v1.0.0.mod")).status == 200
+    assert (await lane.ask("team/x/@v/v1.0.0.info")).body == first.body
+
+
+async def test_what_was_served_of_a_deleted_repository_stays(lane: GitLane) -> None:
+    await lane.route()
+    paths = [f"team/x/@v/v1.0.0.{kind}" for kind in ("info", "mod", "zip")]
+    before = [await lane.ask(path) for path in paths]
+    shutil.rmtree(lane.fake.folder / "team/x.git")
+    shutil.rmtree(lane.mirrors()[0])
+    await lane.expire()
+    assert [(await lane.ask(path)).body for path in paths] == [got.body for got in before]
+    assert (await lane.ask("team/x/@v/v1.1.0.zip")).status == 404
+
+
+async def test_a_damaged_mirror_is_made_anew(lane: GitLane) -> None:
+    await lane.route()
+    assert (await lane.ask("team/x/@v/v1.0.0.zip")).status == 200
+    [mirror] = lane.mirrors()
+    for pack in mirror.glob("objects/pack/*"):
+        pack.unlink()
+    assert (await lane.ask("team/x/@v/v1.1.0.zip")).status == 200
+    assert list(mirror.glob("objects/pack/*.pack"))
+
+
+async def test_mirrors_that_rested_longest_go_when_all_together_are_too_large(
+    lane: GitLane,
+) -> None:
+    await lane.route()
+    assert (await lane.ask("team/x/@v/v1.0.0.info")).status == 200
+    gits = lane.site.services.modules.gits
+    await gits.step()
+    assert len(lane.mirrors()) == 1
+    gits._mirrors_bytes = 1
+    await gits.step()
+    assert lane.mirrors() == []
+    assert (await lane.ask("team/x/@v/v1.1.0.info")).status == 200
