@@ -4,8 +4,6 @@
 """
 
 import asyncio
-import base64
-import secrets
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -89,7 +87,8 @@ from app.services.releases.sync import ReleaseSync, run_sync
 from app.services.releases.zstforms import ZstForms
 from app.services.remembered import Remembered
 from app.services.repair import Repair
-from app.services.secrets import KEY_BYTES, SecretBox, parse_key
+from app.services.rotation import Rotation
+from app.services.secrets import GivenKeys, KeyFile, KeySource, SecretBox, parse_key
 from app.services.slots import Slots
 from app.services.sumdb.front import SumdbFront
 from app.services.sumdb.fsck import LogFsck
@@ -248,7 +247,8 @@ def restore(
         prepare_data_dir(settings)
         with durable.storage_errors(f"take over {secrets_key}"):
             key = secrets_key.read_bytes()
-            parse_key(key.decode("ascii", "replace"))
+            for line in key.decode("ascii", "replace").split() or [""]:
+                parse_key(line)
             durable.replace_file(folder / "keys" / "secrets.key", key)
     client = _s3_client(settings)
 
@@ -264,6 +264,7 @@ def restore(
         folder,
         url,
         put_blob,
+        _heads(settings),
         heads_folder=heads,
         progress=progress,
     )
@@ -310,6 +311,7 @@ def build_shared(
     bridged_s = None if is_sqlite(db.url) else float(settings.database.outage_s)
     watch = GenerationWatch(db, bridged_s, monotonic)
     heads = _heads(settings)
+    keys = _key_source(settings)
     return SharedServices(
         settings=settings,
         now=now,
@@ -324,7 +326,8 @@ def build_shared(
         watch=watch,
         leases=Leases(db, now),
         locks=HostLocks(settings.data_dir / "turns.lock"),
-        box=SecretBox(_secrets_key(settings)),
+        keys=keys,
+        box=SecretBox(source=keys),
         policies=PolicyReader(db, watch),
         usage=UsageCounter(db, now),
         refusals=RefusalCounter(db, now),
@@ -533,6 +536,7 @@ def build_upkeep(
         fsck=Fsck(db, store, repair, releases.derived, sumdb.fsck, garbage, now),
         backups=BackupService(db, store, shared.heads, shared.leases, settings.data_dir, now),
         collection=collection,
+        rotation=Rotation(db, shared.keys, now),
         jobs=JobService(db, {SYNC: partial(run_sync, releases.sync), GC: collection.run_job}, now),
     )
 
@@ -671,8 +675,8 @@ def _http_client(
     )
 
 
-def _secrets_key(settings: Settings) -> bytes:
-    """Return the key that seals secrets; its file is made at the first start.
+def _key_source(settings: Settings) -> KeySource:
+    """Return what has the keys that seal secrets; a file is made at the first start.
 
     Raises:
         StorageError: the file can't be made or read.
@@ -680,18 +684,15 @@ def _secrets_key(settings: Settings) -> bytes:
             and the key is no setting.
     """
     if settings.secrets_key is not None:
-        return parse_key(settings.secrets_key)
+        keys = [settings.secrets_key, settings.secrets_key_before]
+        return GivenKeys(*(parse_key(key) for key in keys if key is not None))
     if not is_sqlite(settings.resolved_database_url):
         raise SettingsError(
             "MOORAGE_SECRETS_KEY: replicas that share a database need one key from outside; make"
             " it with `openssl rand -base64 32`, or give that of keys/secrets.key in the data dir"
         )
-    path = settings.data_dir / "keys" / "secrets.key"
-    made = base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n"
     try:
-        with durable.storage_errors("make keys/secrets.key"):
-            durable.create_once(path, made)
-            return parse_key(path.read_text())
+        return KeyFile(settings.data_dir / "keys" / "secrets.key")
     except BadInputError as error:
         raise SettingsError(f"keys/secrets.key in the data directory: {error}") from error
 

@@ -22,6 +22,7 @@ DEFAULTS = {
     "data_dir": Path("data"),
     "database_url": None,
     "secrets_key": None,
+    "secrets_key_before": None,
     "public_url": None,
     "host": "127.0.0.1",
     "port": 8080,

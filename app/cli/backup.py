@@ -14,6 +14,7 @@ from app.core.size import human_bytes
 
 if TYPE_CHECKING:
     from app.cli.output import Shown
+    from app.services.assembly import Services
     from app.services.backup.making import Pruned
     from app.services.backup.place import Backup
     from app.services.fsck import FsckReport
@@ -149,20 +150,21 @@ def restore(
         restored = wiring.restore(
             settings, place, backup_id, secrets_key=secrets_key, heads=heads, progress=progress
         )
-    wiring.migrate(settings)
-    with counted("blobs checked") as progress:
-        report = run_local(
-            settings,
-            lambda services: services.upkeep.fsck.run(
-                deep=False, repair=refetch, progress=progress
-            ),
-        )
+    wiring.migrate(settings, bind=True)
+
+    async def check(services: "Services") -> "tuple[FsckReport, list[str]]":
+        with counted("blobs checked") as progress:
+            report = await services.upkeep.fsck.run(deep=False, repair=refetch, progress=progress)
+        return report, await services.upkeep.rotation.unopened()
+
+    report, sealed = run_local(settings, check)
     result = {
         "backup": restored.backup,
         "blobs": restored.blobs,
         "blob_bytes": restored.blob_bytes,
         "missing": [str(digest) for digest in restored.missing],
         "newer_heads": list(restored.newer_heads),
+        "unopened_secrets": sealed,
         "clean": report.clean,
         "findings": _findings(report),
     }
@@ -262,6 +264,11 @@ def _restored(result: dict[str, Any]) -> str:
         f"`moorage {'audit' if name == 'audit.chain' else 'sumdb'} recover`"
         for name in result["newer_heads"]
     ]
+    if result["unopened_secrets"]:
+        lines.append(
+            f"the key does not open {len(result['unopened_secrets'])} secrets; the first is "
+            f"{result['unopened_secrets'][0]}: give the key of the backup's time"
+        )
     if result["missing"]:
         lines.append(f"the backup lacks {len(result['missing'])} blobs")
     lines += [f"{f['problem']}: {f['object']} {' '.join(f['files'])}" for f in result["findings"]]

@@ -30,6 +30,7 @@ from app.cli.releases import releases
 from app.cli.rollout import rollout
 from app.cli.route import route
 from app.cli.rule import rule
+from app.cli.secrets import secrets
 from app.cli.serve import migrate, serve
 from app.cli.sumdb import sumdb
 from app.cli.tenant import tenant
@@ -55,6 +56,7 @@ program.command()(health)
 program.command("gc")(collect)
 program.add_typer(backup, cls=Group)
 program.command()(restore)
+program.add_typer(secrets, cls=Group)
 program.add_typer(channel, cls=Group)
 program.add_typer(tenant, cls=Group)
 program.add_typer(token, cls=Group)

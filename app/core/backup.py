@@ -68,7 +68,7 @@ class Manifest:
         blob_count: number of those lines.
         blob_bytes: size of all blobs.
         new_bytes: what this backup wrote to its place, without the manifest.
-        heads: files of keys/logs by name, read after everything else.
+        heads: the newest heads of the logs by name, read after everything else.
         behind: names in heads that are newer than the database: they grew meanwhile.
         lacking: blobs that the database names and the store did not have.
     """

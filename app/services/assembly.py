@@ -61,7 +61,8 @@ from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync
 from app.services.releases.zstforms import ZstForms
 from app.services.repair import Repair
-from app.services.secrets import SecretBox
+from app.services.rotation import Rotation
+from app.services.secrets import KeySource, SecretBox
 from app.services.sumdb.front import SumdbFront
 from app.services.sumdb.fsck import LogFsck
 from app.services.sumdb.prefetch import Prefetch
@@ -109,6 +110,7 @@ class SharedServices:
     watch: GenerationWatch
     leases: Leases
     locks: HostLocks
+    keys: KeySource
     box: SecretBox
     policies: PolicyReader
     usage: UsageCounter
@@ -290,6 +292,7 @@ class UpkeepServices:
     fsck: Fsck
     backups: BackupService
     collection: Collection
+    rotation: Rotation
     jobs: JobService
 
     async def close(self) -> None:

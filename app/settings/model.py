@@ -60,6 +60,16 @@ class Settings(Section):
             " keys/secrets.key in the data dir, made at the first start.",
         ),
     ] = None
+    secrets_key_before: Annotated[
+        Annotated[str, AfterValidator(values.secrets_key)] | None,
+        Secret(),
+        Form("32 bytes in base64, as `openssl rand -base64 32` prints them"),
+        Field(
+            repr=False,
+            description="The key before MOORAGE_SECRETS_KEY; it still opens what it sealed, until"
+            " `moorage secrets rotate` has ended.",
+        ),
+    ] = None
     public_url: Annotated[
         Annotated[str, AfterValidator(values.public_url)] | None,
         BeforeValidator(values.none_if_empty),

@@ -84,6 +84,7 @@ class BackupService:
         store: the blobs.
         heads: those of the logs.
         leases: one backup or prune at a time.
+        heads: where the heads of the logs are.
         folder: the data directory; the copy of an SQLite file takes as much room there as the file.
         now: the clock.
     """
@@ -101,6 +102,7 @@ class BackupService:
         self._store = store
         self._heads = heads
         self._leases = leases
+        self._heads = heads
         self._folder = folder
         self._now = now
 
@@ -239,12 +241,13 @@ class BackupService:
 
 
 def read_heads(objects: ObjectStore) -> dict[str, bytes]:
-    """Return the heads by name: "sum.example.head", "audit.chain"."""
+    """Return the heads of the logs by their names: "sum.example.head", "audit.chain"."""
     heads = {}
-    for name in [info.key for info in objects.walk()]:
-        stored = objects.get(name) if name.endswith(".head") or name == _AUDIT_HEAD else None
-        if stored is not None:
-            heads[name] = stored.data
+    for info in list(objects.walk()):
+        if info.key.endswith(".head") or info.key == _AUDIT_HEAD:
+            stored = objects.get(info.key)
+            if stored is not None:
+                heads[info.key] = stored.data
     return heads
 
 

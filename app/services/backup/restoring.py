@@ -23,7 +23,7 @@ from app.services.backup.making import read_heads, size_in
 from app.services.backup.place import Backup, BackupPlace
 from app.storage import durable
 from app.storage.durable import storage_errors
-from app.storage.objects import LocalObjects
+from app.storage.objects import ANY, LocalObjects, ObjectStore
 
 MARK = "restore.unfinished"
 _IGNORED = frozenset({"lost+found"})
@@ -79,6 +79,7 @@ def restore(
     folder: Path,
     url: str,
     put_blob: PutBlob,
+    heads: ObjectStore,
     *,
     heads_folder: Path | None,
     progress: Progress,
@@ -91,6 +92,7 @@ def restore(
         folder: the data directory.
         url: of the database.
         put_blob: takes blobs over.
+        heads: where the heads of the logs are to be; newer ones that are there stay.
         heads_folder: a folder with newer heads, as keys/logs of the lost data directory.
         progress: is called with (blobs put back, blobs in all).
 
@@ -100,10 +102,10 @@ def restore(
     """
     blobs = place.blobs(backup.manifest)
     with storage_errors("begin the restore"):
-        for path in (folder, folder / "keys", folder / "keys" / "logs", folder / "blobs"):
+        for path in (folder, folder / "keys", folder / "blobs"):
             durable.make_folder(path)
         durable.create_once(folder / MARK, f"{backup.id}\n".encode())
-    newer = _write_heads(place, backup, folder / "keys" / "logs", heads_folder)
+    newer = _write_heads(place, backup, heads, heads_folder)
     missing = []
     temp = folder / "restore.tmp"
     for index, (digest, size_bytes) in enumerate(blobs):
@@ -146,7 +148,7 @@ def _is_there(folder: Path, digest: Digest, size_bytes: int) -> bool:
 
 
 def _write_heads(
-    place: BackupPlace, backup: Backup, logs: Path, heads_folder: Path | None
+    place: BackupPlace, backup: Backup, objects: ObjectStore, heads_folder: Path | None
 ) -> list[str]:
     """Write the newest heads that are known; return which are newer than the backup's database."""
     newest = dict(backup.manifest.heads)
@@ -161,7 +163,6 @@ def _write_heads(
             if size_in(name, head) > size_in(name, newest.get(name, b"")):
                 newest[name] = head
                 newer.add(name)
-    with storage_errors("write keys/logs"):
-        for name, head in newest.items():
-            durable.replace_file(logs / name, head)
+    for name, head in newest.items():
+        objects.put(name, head, expected=ANY)
     return sorted(newer)

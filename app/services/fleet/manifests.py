@@ -38,7 +38,7 @@ from app.services.authorization import require_admin
 from app.services.changes import locked
 from app.services.clock import Now
 from app.services.releases.policy import IngestionPolicy
-from app.services.secrets import SecretBox
+from app.services.secrets import SecretBox, fleet_place
 
 _SIGNERS = 2  # the newest key, and the one before it: nodes change over while both sign
 _log = logs.get("channels")
@@ -162,13 +162,13 @@ class Manifests:
         return signers
 
     def _signer(self, key: FleetKey) -> Signer:
-        return parse_skey(self._box.open(key.seed, _seal_place(key.vkey)))
+        return parse_skey(self._box.open(key.seed, fleet_place(key.vkey)))
 
     def _add_key(self, session: Session, actor: str, at: datetime) -> None:
         name = f"moorage-fleet-{database_uid(session)[:8]}"
         signer = generate(name, secrets.token_bytes(SEED_BYTES))
         vkey = signer.verifier.vkey
-        seed = self._box.seal(signer.skey, _seal_place(vkey))
+        seed = self._box.seal(signer.skey, fleet_place(vkey))
         FleetKeys(session).add(name=name, vkey=vkey, seed=seed, at=at)
         AuditLog(session).append(at, actor, "channel.key", f"key:{signer.verifier.key_id}", vkey)
 
@@ -209,7 +209,3 @@ def _manifest_file(record: FileRecord) -> ManifestFile:
 
 def _zstd_form(zst: Zst) -> ZstdForm:
     return ZstdForm(zst.size_bytes, zst.sha256.hex, zst.chunks.sha256.hex)
-
-
-def _seal_place(vkey: str) -> str:
-    return f"fleet:{vkey}"

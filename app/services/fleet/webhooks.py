@@ -25,7 +25,7 @@ from app.services.authorization import require_admin
 from app.services.changes import denial_room, locked
 from app.services.clock import Now
 from app.services.fleet.channels import channel_named
-from app.services.secrets import SecretBox
+from app.services.secrets import SecretBox, webhook_place
 from app.upstream.address import Url
 from app.upstream.http import HttpClient
 
@@ -89,7 +89,7 @@ class Webhooks:
                 channel_named(session, channel)
             if len(WebhookTable(session).all()) >= _MAX_WEBHOOKS:
                 raise BadInputError(f"there are {_MAX_WEBHOOKS} webhooks; remove one first")
-            WebhookTable(session).add(webhook, self._box.seal(secret, _place(webhook.id)))
+            WebhookTable(session).add(webhook, self._box.seal(secret, webhook_place(webhook.id)))
             detail = f"{Url.parse(url).origin}; {channel or 'every channel'}"
             AuditLog(session).append(
                 at, who.actor, "webhook.create", f"webhook:{webhook.id}", detail
@@ -178,7 +178,7 @@ class Webhooks:
         """Send one message; return why the receiver did not take it, or ""."""
         body = delivery.body.encode()
         try:
-            secret = self._box.open(delivery.secret, _place(delivery.webhook))
+            secret = self._box.open(delivery.secret, webhook_place(delivery.webhook))
             headers = {
                 "Content-Type": "application/json",
                 "Moorage-Delivery": str(delivery.number),
@@ -200,10 +200,6 @@ def signature(secret: str, body: bytes, at: datetime) -> dict[str, str]:
     timestamp = str(int(at.timestamp()))
     mac = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
     return {"Moorage-Timestamp": timestamp, "Moorage-Signature": f"sha256={mac.hexdigest()}"}
-
-
-def _place(webhook_id: str) -> str:
-    return f"webhook:{webhook_id}"
 
 
 def _no_webhook(webhook_id: str) -> UnknownError:

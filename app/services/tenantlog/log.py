@@ -30,7 +30,7 @@ from app.db.tenantlogs import LogRecord, TenantLog, TenantLogTable
 from app.services.authorization import require_admin
 from app.services.changes import locked, record, tenant_named
 from app.services.clock import Now
-from app.services.secrets import SecretBox
+from app.services.secrets import SecretBox, log_place
 from app.services.tenantlog.growth import NewRecord, append, read_hashes
 from app.services.tenantlog.head import HeadFiles
 
@@ -105,7 +105,7 @@ class TenantLogs:
         name = next(n for n in names if n not in used_names and not self._heads.knows(n))
         signer = generate(name, random)
         head = sign(tlog.format_tree(Tree(0, tlog.EMPTY_ROOT)), signer)
-        seed = self._box.seal(signer.skey, _seal_place(name))
+        seed = self._box.seal(signer.skey, log_place(name))
         vkey = signer.verifier.vkey
         log = table.add(tenant.id, name, vkey, seed, head, self._now())
         record(session, self._now(), who, "sumdb.create", f"log:{name}", vkey, tenant=tenant.name)
@@ -165,7 +165,7 @@ class TenantLogs:
         return VerificationError(why)
 
     def _signer(self, log: TenantLog) -> Signer:
-        return parse_skey(self._box.open(log.seed, _seal_place(log.name)))
+        return parse_skey(self._box.open(log.seed, log_place(log.name)))
 
     async def lookup(self, log: TenantLog, module: str, version: str) -> bytes:
         """Return the answer to a lookup: the record, and a head that covers the record.
@@ -237,10 +237,6 @@ class TenantLogs:
         proof, head = result
         await self._file_head(log.name, head)
         return proof
-
-
-def _seal_place(name: str) -> str:
-    return f"log:{name}"
 
 
 def _is_in(size: int, tile: Tile) -> bool:

@@ -123,6 +123,7 @@ async def restored(
         folder,
         url,
         partial(restoring.put_local_blob, folder),
+        LocalObjects(folder / "keys" / "logs"),
         heads_folder=heads,
         progress=nothing,
     )
