@@ -38,6 +38,7 @@ _UPSTREAM_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 # A hit takes microseconds, unless its blob must be opened or its stream waits for a turn.
 _HIT_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 90)
 _LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+_DATABASE_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15)
 _INGESTION_BUCKETS_S = (0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 900)
 
 
@@ -50,6 +51,7 @@ class _Meters:
     hot: "Counter"
     hit_seconds: "Histogram"
     loop_lag: "Histogram"
+    database_seconds: "Histogram"
     upstream_requests: "Counter"
     upstream_seconds: "Histogram"
     breaker_open: "Gauge"
@@ -58,12 +60,15 @@ class _Meters:
     ingestion_seconds: "Histogram"
     refreshes: "Counter"
     refreshed_at: "Gauge"
+    refresh_interval: "Gauge"
     skipped: "Counter"
     conflicts: "Counter"
     damaged: "Counter"
     module_fetches: "Counter"
     module_conflicts: "Counter"
     decisions: "Counter"
+    tenant_requests: "Counter"
+    tenant_bytes: "Counter"
     log_refusals: "Counter"
     free_bytes: "Gauge"
     garbage: "Counter"
@@ -134,6 +139,13 @@ def _meters() -> _Meters:
             registry=registry,
             buckets=_LAG_BUCKETS_S,
         ),
+        database_seconds=Histogram(
+            "moorage_database_seconds",
+            "Length of a unit of work of the database, the wait for its turn included.",
+            ["kind"],
+            registry=registry,
+            buckets=_DATABASE_BUCKETS_S,
+        ),
         upstream_requests=counter(
             "moorage_upstream_requests", "Exchanges with upstreams.", "origin", "outcome"
         ),
@@ -168,6 +180,9 @@ def _meters() -> _Meters:
             "When the server's own certificate expires, Unix time.",
         ),
         refreshed_at=gauge(_REFRESHED_AT, "When the release index was last read, Unix time."),
+        refresh_interval=gauge(
+            "moorage_index_refresh_interval_seconds", "Time between two reads of the index."
+        ),
         skipped=counter(
             "moorage_index_skipped", "Entries and keys of the index not understood.", "key"
         ),
@@ -178,6 +193,12 @@ def _meters() -> _Meters:
         ),
         module_conflicts=counter(
             "moorage_module_conflicts", "Module contents that contradict what is recorded."
+        ),
+        tenant_requests=counter(
+            "moorage_tenant_requests", "Requests of tenants, as decided.", "tenant", "outcome"
+        ),
+        tenant_bytes=counter(
+            "moorage_tenant_response_bytes", "Body bytes sent to tenants.", "tenant"
         ),
         log_refusals=counter(
             "moorage_sumdb_refusals", "Answers of checksum databases that did not verify."
@@ -205,7 +226,7 @@ def _meters() -> _Meters:
             "moorage_fleet_rollout_changes", "Changes of rollouts.", "channel", "change"
         ),
         check_ins=counter("moorage_fleet_check_ins", "Check-ins of nodes.", "action"),
-        webhooks=counter("moorage_fleet_webhooks", "Messages sent to webhooks.", "result"),
+        webhooks=counter("moorage_webhooks", "Messages sent to webhooks.", "result"),
         spans=counter("moorage_trace_spans", "Spans that were sent or lost.", "result"),
         notes=gauge("moorage_notes", "1 while /readyz has a note about the subject.", "about"),
     )
@@ -234,8 +255,8 @@ _pending: dict[tuple[Any, ...], int] = defaultdict(int)
 
 def flush() -> None:
     """Add the counts of the hot path to the metrics. Call it in the thread that counts."""
-    for surface, hits in _instant.items():
-        hits.flush(surface)
+    for (surface, tenant), hits in _instant.items():
+        hits.flush(surface, tenant)
     _instant.clear()
     for (child, *labels), count in _pending.items():
         child(*labels).inc(count)
@@ -243,7 +264,7 @@ def flush() -> None:
 
 
 class _InstantHits:
-    """Plain GETs of one surface that were answered from memory since the last flush."""
+    """Plain GETs of one surface and tenant that were answered from memory since the last flush."""
 
     __slots__ = ("body_bytes", "count", "seconds", "slow_s")
 
@@ -252,8 +273,12 @@ class _InstantHits:
         self.seconds = 0.0
         self.slow_s: list[float] = []  # one process has at most a thousand of them in a second
 
-    def flush(self, surface: str) -> None:
+    def flush(self, surface: str, tenant: str) -> None:
         """Count the hits in every metric that they belong to."""
+        if tenant:
+            _pending[_decision, "allowed"] += self.count
+            _pending[_tenant_request, tenant, "allowed"] += self.count
+            _pending[_tenant_bytes, tenant] += self.body_bytes
         _pending[_request, surface, "GET", 200] += self.count
         _pending[_response_bytes, surface] += self.body_bytes
         _pending[_hot, "hit"] += self.count
@@ -265,20 +290,21 @@ class _InstantHits:
             histogram.observe(seconds)
 
 
-_instant: dict[str, _InstantHits] = defaultdict(_InstantHits)
+_instant: dict[tuple[str, str], _InstantHits] = defaultdict(_InstantHits)
 
 
-def count_instant(surface: str, body_bytes: int, began_s: float) -> None:
+def count_instant(surface: str, tenant: str, body_bytes: int, began_s: float) -> None:
     """Count a plain GET that was answered from memory with status 200, and its time until now.
 
     One call for all metrics of a hit: each dictionary costs as much as the clock.
 
     Args:
         surface: "downloads" or "goproxy".
+        tenant: whose answer it is; "" for a download.
         body_bytes: of the answer.
         began_s: when the request came, by `time.monotonic`.
     """
-    hits = _instant[surface]
+    hits = _instant[surface, tenant]
     hits.count += 1
     hits.body_bytes += body_bytes
     seconds = time.monotonic() - began_s
@@ -295,6 +321,16 @@ def observe_hit(surface: str, seconds: float) -> None:
 def observe_loop_lag(seconds: float) -> None:
     """Count how late the event loop of this process came to what was due."""
     _meters().loop_lag.observe(seconds)
+
+
+def observe_database(kind: str, seconds: float) -> None:
+    """Count a unit of work of the database: "read" or "write"."""
+    _database_seconds(kind).observe(seconds)
+
+
+@cache
+def _database_seconds(kind: str) -> "Histogram":
+    return _meters().database_seconds.labels(kind)
 
 
 @cache
@@ -369,6 +405,11 @@ def set_index_refreshed(at_s: float) -> None:
     _meters().refreshed_at.set(at_s)
 
 
+def set_refresh_interval(seconds: float) -> None:
+    """Set how often the index is read, so that an alert knows when the index is old."""
+    _meters().refresh_interval.set(seconds)
+
+
 def set_manifests_expiry(at_s: float) -> None:
     """Set when the first manifest of a channel expires, Unix time; infinite without channels."""
     _meters().manifests_expire_at.set(at_s)
@@ -414,9 +455,29 @@ def _decision(outcome: str) -> "Counter":
     return _meters().decisions.labels(outcome)
 
 
-def count_decision(*, allowed: bool) -> None:
-    """Count a decision about a request for a tenant's module."""
-    _pending[_decision, "allowed" if allowed else "denied"] += 1
+@cache
+def _tenant_request(tenant: str, outcome: str) -> "Counter":
+    return _meters().tenant_requests.labels(tenant, outcome)
+
+
+@cache
+def _tenant_bytes(tenant: str) -> "Counter":
+    return _meters().tenant_bytes.labels(tenant)
+
+
+def count_decision(tenant: str, body_bytes: int, *, allowed: bool) -> None:
+    """Count a decision about a request for a tenant's module.
+
+    Args:
+        tenant: an existing one; "" where there is none: strangers must not make labels.
+        body_bytes: of the answer.
+        allowed: the request was not refused.
+    """
+    outcome = "allowed" if allowed else "denied"
+    _pending[_decision, outcome] += 1
+    if tenant:
+        _pending[_tenant_request, tenant, outcome] += 1
+        _pending[_tenant_bytes, tenant] += body_bytes
 
 
 def set_storage_free(count_bytes: int) -> None:

@@ -124,6 +124,7 @@ class Worker:
     def _loops(self) -> list[Awaitable[None]]:
         services = self._services
         releases = services.shared.settings.releases
+        metrics.set_refresh_interval(releases.refresh_s)
         loops: list[Awaitable[None]] = [
             _every(releases.refresh_s, self._refresh),
             _every(_JOBS_S, self._run_jobs),

@@ -30,6 +30,10 @@ CONTRACT = {
     "moorage_release_ingestion_seconds": ("histogram", set()),
     "moorage_index_refresh": ("counter", {"outcome"}),
     "moorage_index_age_seconds": ("gauge", set()),
+    "moorage_database_seconds": ("histogram", {"kind"}),
+    "moorage_index_refresh_interval_seconds": ("gauge", set()),
+    "moorage_tenant_requests": ("counter", {"tenant", "outcome"}),
+    "moorage_tenant_response_bytes": ("counter", {"tenant"}),
     "moorage_index_skipped": ("counter", {"key"}),
     "moorage_index_conflicts": ("counter", set()),
     "moorage_authorizations": ("counter", {"outcome"}),
@@ -47,7 +51,7 @@ CONTRACT = {
     "moorage_fleet_reports": ("counter", {"channel", "event"}),
     "moorage_fleet_grants": ("counter", {"channel", "outcome"}),
     "moorage_fleet_rollout_changes": ("counter", {"channel", "change"}),
-    "moorage_fleet_webhooks": ("counter", {"result"}),
+    "moorage_webhooks": ("counter", {"result"}),
     "moorage_trace_spans": ("counter", {"result"}),
 }
 
@@ -71,7 +75,7 @@ def test_a_hit_is_counted_in_all_its_metrics_and_its_bucket() -> None:
     )
     before = [value(name, **labels) for name, labels in names]
     for age_s in (0.0, 0.0, 0.04, 0.3):
-        metrics.count_instant("downloads", 10, time.monotonic() - age_s)
+        metrics.count_instant("downloads", "", 10, time.monotonic() - age_s)
     metrics.observe_hit("downloads", 100.0)
     after = [value(name, **labels) for name, labels in names]
     assert [round(b - a) for a, b in zip(before, after, strict=True)] == [4, 40, 4, 5, 2, 3, 5]
@@ -82,8 +86,10 @@ def use_every_metric() -> None:
     metrics.count_request("downloads", "GET", 200, 10)
     metrics.set_streams(2)
     metrics.count_hot(hit=True)
-    metrics.count_instant("downloads", 10, time.monotonic())
+    metrics.count_instant("downloads", "", 10, time.monotonic())
     metrics.observe_loop_lag(0.002)
+    metrics.observe_database("read", 0.002)
+    metrics.set_refresh_interval(3600)
     metrics.observe_upstream("https://go.dev", "ok", 0.2)
     metrics.set_breaker("https://go.dev", is_open=True)
     metrics.set_files({"verified": 3, "known": 0})

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -31,7 +31,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from app import logs, tracing
+from app import logs, metrics, tracing
 from app.core.errors import (
     ConflictError,
     DatabaseBusyError,
@@ -233,7 +233,7 @@ class Database:
         Raises:
             DatabaseBusyError: the database is locked or out of reach.
         """
-        with tracing.span("db read", "client", moorage__work=_name_of(work)):
+        with _measured("read", work):
             return await self._run(partial(_transact, self._reader, work, self._tries))
 
     async def write(
@@ -264,7 +264,7 @@ class Database:
         queue = self._denials if is_denial else self._writes
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         outcome.add_done_callback(_retrieved)
-        with tracing.span("db write", "client", moorage__work=_name_of(work)):
+        with _measured("write", work):
             queue.add(_Unit(work, outcome, room, size_bytes, time.monotonic()), self._write_waiting)
             return await self._outcome(outcome)
 
@@ -299,7 +299,7 @@ class Database:
                 self._disk.require(_TRANSACTION_BYTES)
             return known
 
-        with tracing.span("db read", "client", moorage__work=_name_of(work)):
+        with _measured("read", work):
             return await self._run(call)
 
     async def require_room(self) -> None:
@@ -487,6 +487,17 @@ def _set(outcome: asyncio.Future[Any], error: BaseException | None, result: obje
         outcome.set_result(result)
     else:
         outcome.set_exception(error)
+
+
+@contextmanager
+def _measured(kind: str, work: Callable[[Session], Any]) -> Iterator[None]:
+    """Count the time of a unit of work, its wait for a thread included, and make it a span."""
+    began_s = time.monotonic()
+    try:
+        with tracing.span(f"db {kind}", "client", moorage__work=_name_of(work)):
+            yield
+    finally:
+        metrics.observe_database(kind, time.monotonic() - began_s)
 
 
 def _name_of(work: Callable[[Session], Any]) -> str:

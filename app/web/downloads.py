@@ -158,7 +158,7 @@ class Downloads:
         answer = in_coding(answer, headers)
         if not answer.wire or is_conditional(headers):
             return None
-        metrics.count_instant("downloads", answer.size_bytes, began)
+        metrics.count_instant("downloads", "", answer.size_bytes, began)
         return answer.wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -176,7 +176,7 @@ class GoproxyApp:
         size_bytes = prepared.answer.size_bytes
         sender = self._gateways.client_behind(client, headers)
         self._account(prepared, sender, trace, status=200, sent=size_bytes, is_sent=True)
-        metrics.count_instant("goproxy", size_bytes, began)
+        metrics.count_instant("goproxy", prepared.tenant, size_bytes, began)
         return prepared.answer.wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -214,6 +214,9 @@ class GoproxyApp:
             is_sent = method == "GET" and status != 304
             trace = logs.trace_id.get()
             self._account(prepared, client, trace, status=status, sent=sent, is_sent=is_sent)
+            denial = prepared.denial
+            tenant = prepared.tenant if denial is None else denial.tenant
+            metrics.count_decision(tenant, sent, allowed=prepared.record.is_allowed)
             metrics.count_request("goproxy", method, status, sent)
         finally:
             if blob is not None:
@@ -251,7 +254,6 @@ class GoproxyApp:
     ) -> None:
         """Log and count an answer; is_sent: a body was sent, whole or in part."""
         self.decisions.add(prepared.record.with_status(status), client, sent, trace)
-        metrics.count_decision(allowed=prepared.record.is_allowed)
         if prepared.denial is not None:
             self._denials.count(prepared.denial, logs.request_id.get() or "")
         if status >= 400:
