@@ -49,6 +49,10 @@ test-git: $(READY) ## compare modules from git with GOPROXY=direct (3 minutes; n
 	$(BIN)/python -m tests.gitparity
 	$(BIN)/python -m tests.gitparity --ssh team/plain team/dirs team/dirs/sub team/majorbranch/v2 team/attributes
 
+.PHONY: test-replicas
+test-replicas: $(READY) ## build through two replicas while replicas, PostgreSQL and S3 fail (needs postgresql, haproxy)
+	$(BIN)/python -m tests.replicas
+
 .PHONY: test-containers
 test-containers: $(READY) ## pull the real go1.23.1 by skopeo and buildah (needs root and 1 GB); CONFORMANCE=PROGRAM
 	$(BIN)/python -m tests.containers $(if $(CONFORMANCE),--conformance $(CONFORMANCE))

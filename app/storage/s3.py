@@ -12,6 +12,7 @@ that upload one digest upload the same bytes.
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -40,6 +41,7 @@ from app.storage.staging import StagedFile
 from app.storage.threads import Threads
 
 _MAX_THREADS = 32
+_PROBE_S = 10.0
 _ROUNDS = 3  # an eviction may take a blob between its fill and its opening
 _READS = 2  # of an object, before anybody says that it is damaged
 _LOOK_FRACTION = 1 / 32  # of the budget: after so many new bytes the cache is looked at
@@ -79,6 +81,7 @@ class S3BlobStore(BlobStore):
         self._bad: LRUCache[Digest, str] = LRUCache(1 << 10)
         self._filled_bytes = 0
         self._trouble: str | None = None
+        self._probed_at = -_PROBE_S
 
     def close(self) -> None:
         """End all threads. Blocks; may be called twice."""
@@ -248,8 +251,11 @@ class S3BlobStore(BlobStore):
 
         S3 is tried too. Without S3 the cached blobs are served, so that is no error but a note.
         """
-        with suppress(StorageError):
-            await self._ask(partial(self._client.put, "probe", b"probe\n"))
+        now = time.monotonic()
+        if now - self._probed_at >= _PROBE_S:  # whoever looks at readiness may look often
+            self._probed_at = now
+            with suppress(StorageError):
+                await self._ask(partial(self._client.put, "probe", b"probe\n"))
         return await self._cache.probe()
 
     async def link(self, digest: Digest, lifetime_s: float) -> str | None:
