@@ -471,7 +471,9 @@ def build_modules(
             db, remembered, files, answers, absences, upstreams, mirrored, lists, shared.usage, now
         ),
         healing=ModuleHealing(db, shared.policies, files, upstreams, toolchains),
-        refresh=ModuleRefresh(db, shared.policies, files, absences, upstreams, shared.usage, now),
+        refresh=ModuleRefresh(
+            db, shared.policies, files, absences, gits, upstreams, shared.usage, now
+        ),
         log_pass=LogPass(db, files, publiclog.checks, shared.policies, now),
         memory=slots.memory,
     )

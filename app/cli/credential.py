@@ -33,11 +33,17 @@ def put(
         Path | None,
         typer.Option("--secret-file", help="Where the secret is; without it, it comes on stdin."),
     ] = None,
+    ssh_key_file: Annotated[
+        Path | None,
+        typer.Option("--ssh-key-file", help="A private key without a passphrase, for git+ssh."),
+    ] = None,
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
     """Record a credential, or give it another secret; a terminal is asked without echo."""
     kind = "basic" if username else "bearer"
+    if ssh_key_file is not None:
+        kind, secret_file = "ssh_key", ssh_key_file
     body = {"kind": kind, "username": username, "secret": _secret(name, secret_file)}
     result = ask(server_url, "PUT", path_of("tenants", tenant, "credentials", name), body)
     emit(result, as_json, lambda r: _recorded(r, tenant))

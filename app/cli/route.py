@@ -33,6 +33,10 @@ Redirects = Annotated[
 CaFile = Annotated[
     Path | None, typer.Option("--ca-file", help="PEM certificates to trust for the upstreams.")
 ]
+HostKeys = Annotated[
+    Path | None,
+    typer.Option("--host-keys-file", help="Public keys of the git+ssh hosts, one a line."),
+]
 Log = Annotated[
     str | None, typer.Option("--log", help="off, defer or require: the checksum database's part.")
 ]
@@ -48,7 +52,7 @@ _NO_CREDENTIAL = "-"
 @route.command()
 def add(
     pattern: Annotated[str, typer.Argument(help='As in GOPRIVATE: "corp.example"; "*" is all.')],
-    urls: Annotated[list[str], typer.Argument(help="GOPROXY servers, in order.")],
+    urls: Annotated[list[str], typer.Argument(help="GOPROXY or git servers, in order.")],
     tenant: Tenant,
     credential: Credentials = None,
     private: Annotated[bool | None, typer.Option("--private", help=_PRIVATE)] = None,
@@ -58,6 +62,7 @@ def add(
     stop: Annotated[bool | None, typer.Option("--stop", help=_STOP)] = None,
     redirect_to: Redirects = None,
     ca_file: CaFile = None,
+    host_keys_file: HostKeys = None,
     log: Log = None,
     note: Note = None,
     server_url: ServerUrl = None,
@@ -65,7 +70,14 @@ def add(
 ) -> None:
     """Say where the modules of a pattern come from; the longest pattern that matches is taken."""
     upstreams = [
-        _changed(u, credential=c, stop=stop, redirect_to=redirect_to, ca_file=ca_file)
+        _changed(
+            u,
+            credential=c,
+            stop=stop,
+            redirect_to=redirect_to,
+            ca_file=ca_file,
+            host_keys_file=host_keys_file,
+        )
         for u, c in _paired([{"url": url} for url in urls], credential)
     ]
     body: dict[str, Any] = {"pattern": pattern, "upstreams": upstreams}
@@ -115,6 +127,7 @@ def update(
     stop: Annotated[bool | None, typer.Option("--stop/--next", help=_STOP)] = None,
     redirect_to: Redirects = None,
     ca_file: CaFile = None,
+    host_keys_file: HostKeys = None,
     log: Log = None,
     note: Note = None,
     server_url: ServerUrl = None,
@@ -125,7 +138,14 @@ def update(
     with admin_api(server_url) as api:
         before = api.ask("GET", path)
         upstreams = [
-            _changed(u, credential=c, stop=stop, redirect_to=redirect_to, ca_file=ca_file)
+            _changed(
+                u,
+                credential=c,
+                stop=stop,
+                redirect_to=redirect_to,
+                ca_file=ca_file,
+                host_keys_file=host_keys_file,
+            )
             for u, c in _paired(
                 [{"url": url} for url in urls] if urls else before["upstreams"], credential
             )
@@ -176,6 +196,7 @@ def _changed(
     stop: bool | None,
     redirect_to: list[str] | None,
     ca_file: Path | None,
+    host_keys_file: Path | None,
 ) -> dict[str, Any]:
     changed = dict(upstream)
     if credential is not None:
@@ -185,17 +206,19 @@ def _changed(
     if redirect_to:
         changed["redirect_to"] = redirect_to
     if ca_file is not None:
-        changed["ca_pem"] = _read(ca_file)
+        changed["ca_pem"] = _read("--ca-file", ca_file)
+    if host_keys_file is not None:
+        changed["host_keys"] = _read("--host-keys-file", host_keys_file)
     return changed
 
 
-def _read(path: Path) -> str:
+def _read(option: str, path: Path) -> str:
     try:
         return path.read_text("ascii")
     except OSError as error:
-        raise BadInputError(f"--ca-file {path}: {error.strerror}") from error
+        raise BadInputError(f"{option} {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise BadInputError(f"--ca-file {path}: it is not PEM") from error
+        raise BadInputError(f"{option} {path}: it is not ASCII") from error
 
 
 def _flags(shown: dict[str, Any]) -> str:
@@ -241,6 +264,7 @@ def _facts(shown: dict[str, Any]) -> str:
             ("  on 404", upstream["on_absent"]),
             ("  redirects", " ".join(upstream["redirect_to"])),
             ("  own CA", "yes" if upstream["ca_pem"] else ""),
+            ("  host keys", str(len(upstream["host_keys"].splitlines()) or "")),
             (
                 "  time-outs",
                 f"connect {upstream['connect_s']:g} s, metadata {upstream['metadata_s']:g} s, "

@@ -130,6 +130,21 @@ def _check_path(path: str) -> None:
         raise BadInputError("in the git upstream's path, {path} is an element, or {path}.git")
 
 
+def is_of(url: GitUrl, below: str, repository: str) -> bool:
+    """Whether a git host's name for a repository, "team/x", is that of one of an upstream.
+
+    Capitals do not count, and neither does ".git": hosts answer under several spellings.
+
+    Args:
+        url: of the upstream.
+        below: what stands for "{path}"; "" if the URL has none.
+        repository: as the host's message names it.
+    """
+    name = repository.strip("/").removesuffix(".git").casefold()
+    path = url.repository_path(below).removesuffix(".git").casefold()
+    return path == f"/{name}" or path.endswith(f"/{name}")
+
+
 def check_host_keys(text: str) -> None:
     """Return if text has public keys of an ssh host, one a line: "ssh-ed25519 AAAA…".
 

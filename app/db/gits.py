@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db.base import Base
+from app.db.base import Base, chunks
 
 
 class GitListingRow(Base):
@@ -111,14 +111,23 @@ class GitTable:
             )
         )
 
-    def expire(self, origins: Collection[int], repository: str | None, at: datetime) -> None:
-        """Set the time of younger listings back to `at`: of one repository, or of all."""
-        query = update(GitListingRow).where(
-            GitListingRow.origin_id.in_(origins), GitListingRow.listed_at > at
-        )
-        if repository is not None:
-            query = query.where(GitListingRow.repository == repository)
-        self._session.execute(query.values(listed_at=at))
+    def repositories(self, origin_id: int) -> list[str]:
+        """Return the repositories of an origin that were ever listed and are still there."""
+        query = select(GitListingRow.repository).where(GitListingRow.origin_id == origin_id)
+        return list(self._session.execute(query).scalars())
+
+    def expire(self, origin_id: int, repositories: Collection[str], at: datetime) -> None:
+        """Set the time of some repositories' younger listings back to `at`."""
+        for chunk in chunks(repositories):
+            self._session.execute(
+                update(GitListingRow)
+                .where(
+                    GitListingRow.origin_id == origin_id,
+                    GitListingRow.repository.in_(chunk),
+                    GitListingRow.listed_at > at,
+                )
+                .values(listed_at=at)
+            )
 
     def pin(self, origin_id: int, module: str, version: str) -> GitPin | None:
         """Return the pin of a version."""

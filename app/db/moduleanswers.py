@@ -77,6 +77,18 @@ class ModuleAnswerTable:
             )
         )
 
+    def expire_all(self, origins: Sequence[int], at: datetime) -> None:
+        """Set the time of all younger answers of some origins back to `at`; as `expire`."""
+        self._session.execute(
+            update(ModuleAnswerRow)
+            .where(
+                ModuleAnswerRow.origin_id.in_(origins),
+                ModuleAnswerRow.status == 200,
+                ModuleAnswerRow.fetched_at > at,
+            )
+            .values(fetched_at=at)
+        )
+
     def expire(self, origins: Sequence[int], module: str, at: datetime) -> None:
         """Set the time of a module's younger answers back to `at`.
 

@@ -12,7 +12,7 @@ the module is found even while the first upstream is down.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -122,6 +122,11 @@ class Absences:
     def forget(self, module: str) -> None:
         """Forget what is remembered of a module."""
         for key in [k for k in self._known if module in k]:
+            self._known.pop(key, None)
+
+    def forget_origins(self, origins: Collection[int]) -> None:
+        """Forget what is remembered of some origins."""
+        for key in [k for k in self._known if k[0] in origins]:
             self._known.pop(key, None)
 
     def check(self, key: tuple[object, ...], name: str) -> None:

@@ -16,7 +16,7 @@ checked by `files` and `answers`, as of any other upstream.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,6 +53,7 @@ from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Turns
 from app.services.modules import gitzips
+from app.services.modules.answers import MAX_ABSENT_S
 from app.services.modules.troubles import REFUSALS, contradicted
 from app.services.slots import FairSemaphore
 from app.storage.blobstore import BlobStore
@@ -315,7 +316,8 @@ class GitModules:
             try:
                 listing, is_known = await self._listing(source, below)
             except UpstreamAbsentError:
-                self._absent[source.origin_id, below] = self._clock() + source.ttl_s
+                seconds = min(source.ttl_s, MAX_ABSENT_S)
+                self._absent[source.origin_id, below] = self._clock() + seconds
                 continue
             except UpstreamError as error:
                 if error.status not in REFUSALS and not isinstance(error, UpstreamContentError):
@@ -459,7 +461,7 @@ class GitModules:
         async with self._turns.hold(_turn("mirror", source, below)):
             await asyncio.to_thread(self._mirror(source, below, GitRuns()).remove)
             at = self._now() - _LONG_AGO
-            await self._db.write(lambda s: GitTable(s).expire([source.origin_id], below, at))
+            await self._db.write(lambda s: GitTable(s).expire(source.origin_id, [below], at))
 
     # Pins
 
@@ -571,16 +573,9 @@ class GitModules:
 
     # From outside
 
-    async def expire(self, session_origins: list[int], repository: str | None = None) -> None:
-        """Make the refs of repositories stale: the next request lists them anew.
-
-        Args:
-            session_origins: whose repositories.
-            repository: what stands for "{path}"; None for all of these origins.
-        """
-        at = self._now() - _LONG_AGO
-        await self._db.write(lambda s: GitTable(s).expire(session_origins, repository, at))
-        for key in [k for k in self._absent if k[0] in session_origins]:
+    def forget_absences(self, origins: Collection[int]) -> None:
+        """Forget which repositories were not there a moment ago; in this process."""
+        for key in [key for key in self._absent if key[0] in origins]:
             self._absent.pop(key, None)
 
     async def step(self) -> None:

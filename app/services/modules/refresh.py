@@ -17,11 +17,14 @@ from app.core.errors import (
     UpstreamAbsentError,
     VerificationError,
 )
+from app.core.giturl import is_git, is_of, parse_git_url, possible_repositories
 from app.core.principal import Principal
 from app.core.routing import RecordedRoute, RecordedUpstream, route_for
 from app.core.tenant import Tenant
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
+from app.db.generation import bump_generation
+from app.db.gits import GitTable
 from app.db.moduleanswers import ModuleAnswerTable
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.authorization import require_admin
@@ -30,10 +33,12 @@ from app.services.clock import Now
 from app.services.modules.answers import Absences
 from app.services.modules.checks import FileKey
 from app.services.modules.files import ModuleFiles
+from app.services.modules.gits import GitModules
 from app.services.policy import Policy, PolicyReader, tenant_in
 from app.services.upstreams import Upstreams
 from app.services.usage import UsageCounter
 
+_LONG_AGO = timedelta(days=365)
 SAME = "same"
 CHANGED = "changed"
 GONE = "gone"
@@ -65,6 +70,7 @@ class ModuleRefresh:
         policies: PolicyReader,
         files: ModuleFiles,
         absences: Absences,
+        gits: GitModules,
         upstreams: Upstreams,
         usage: UsageCounter,
         now: Now,
@@ -73,6 +79,7 @@ class ModuleRefresh:
         self._policies = policies
         self._files = files
         self._absences = absences
+        self._gits = gits
         self._upstreams = upstreams
         self._usage = usage
         self._now = now
@@ -95,12 +102,64 @@ class ModuleRefresh:
         stale = at - timedelta(seconds=2 * route.ttl_s)
 
         def work(session: Session) -> None:
+            for upstream in route.upstreams:
+                if is_git(upstream.url):
+                    repositories = _repositories_of(route, upstream, module)
+                    GitTable(session).expire(upstream.origin_id, repositories, stale)
             ModuleAnswerTable(session).expire(origins, module, stale)
             # The tenant's prepared answers end with this change, in every process.
             record(session, at, who, "module.refresh", f"module:{tenant}/{module}", tenant=tenant)
 
         await self._db.write(work)
         self._absences.forget(module)
+        self._gits.forget_absences(origins)
+
+    async def note_push(self, tenant: str, repository: str, actor: str) -> int:
+        """Make a tenant's listings of a repository stale: the next request asks the git server.
+
+        Every process drops its prepared answers to the tenant. An absence that another process
+        holds in memory is forgotten by itself within a minute.
+
+        Args:
+            tenant: its name; whoever calls has checked that the message is about it.
+            repository: as the git host's message names it: "team/x".
+            actor: for the audit log: "hook:acme".
+
+        Returns:
+            How many upstreams of the tenant may have the repository; 0 changes nothing.
+
+        Raises:
+            UnknownError: there is no such tenant.
+        """
+        routes = tenant_in(await self._policies.current(), tenant).routes
+        upstreams = {
+            u.origin_id: parse_git_url(u.url)
+            for route in routes
+            for u in route.upstreams
+            if is_git(u.url)
+        }
+        stale = self._now() - _LONG_AGO
+
+        def work(session: Session) -> list[int]:
+            table = GitTable(session)
+            concerned = []
+            for origin_id, url in upstreams.items():
+                known = [b for b in table.repositories(origin_id) if is_of(url, b, repository)]
+                table.expire(origin_id, known, stale)
+                # A repository without a place in the URL, or one that is new, may have no listing.
+                if known or url.has_place:
+                    concerned.append(origin_id)
+            if concerned:
+                ModuleAnswerTable(session).expire_all(concerned, stale)
+                bump_generation(session, {tenant})
+                name = f"repository:{tenant}/{repository[:200]}"
+                AuditLog(session).append(self._now(), actor, "module.push", name)
+            return concerned
+
+        concerned = await self._db.write(work)
+        self._gits.forget_absences(concerned)
+        self._absences.forget_origins(concerned)
+        return len(concerned)
 
     async def compare(
         self, tenant: str, module: str, version: str, who: Principal
@@ -184,3 +243,8 @@ class ModuleRefresh:
                 at, who.actor, "module.compare", f"module:{tenant}/{name}", outcomes
             )
         )
+
+
+def _repositories_of(route: RecordedRoute, upstream: RecordedUpstream, module: str) -> list[str]:
+    url = parse_git_url(upstream.url)
+    return [below for below, _ in possible_repositories(url, module, route.pattern.elements)]

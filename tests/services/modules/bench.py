@@ -245,7 +245,16 @@ def _wired(
     )
     healing = ModuleHealing(db, policies, files, upstreams, toolchains)
     repair = Repair(db, store, (healing,), clock)
-    refresh = ModuleRefresh(db, policies, files, absences, upstreams, services.shared.usage, clock)
+    refresh = ModuleRefresh(
+        db,
+        policies,
+        files,
+        absences,
+        services.modules.gits,
+        upstreams,
+        services.shared.usage,
+        clock,
+    )
     return Bench(services, clock, seconds, files, answers, front, upstreams, repair, refresh)
 
 

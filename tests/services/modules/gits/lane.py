@@ -8,7 +8,7 @@ from typing import Any
 from app.core.principal import OPERATOR
 from tests.fakes.git import FakeGit
 from tests.nouns import a_credential, an_upstream
-from tests.web.harbour import add_route, cooled
+from tests.web.harbour import add_route, settled
 from tests.web.wire import Got, Site
 
 HOST = "git.corp.example"
@@ -43,14 +43,10 @@ class GitLane:
 
     async def expire(self) -> None:
         """Make every listing and every prepared answer stale."""
-        upstreams = [
-            upstream.origin_id
-            for tenant in (await self.site.services.shared.policies.current()).tenants.values()
-            for route in tenant.routes
-            for upstream in route.upstreams
-        ]
-        await self.site.services.modules.gits.expire(upstreams)
-        await cooled(self.site.services)
+        refresh = self.site.services.modules.refresh
+        for tenant in (await self.site.services.shared.policies.current()).tenants:
+            await refresh.note_push(tenant, "team/x", "hook:tests")
+        await settled(self.site.services)
 
     def mirrors(self) -> list[Path]:
         """Return the folders of the mirrors."""
