@@ -33,6 +33,8 @@ from app.web.home import PATH as HOME
 from app.web.home import Home
 from app.web.limits import AdminRates, WrongTokens
 from app.web.operators import OperatorsApp
+from app.web.publishing import METHOD as PUT
+from app.web.publishing import PublishingApp
 from app.web.pulling import PullingDoor
 from app.web.requestspan import traced
 from app.web.responses import Header, plain
@@ -123,6 +125,8 @@ class Application:
             stream_wait_s=float(limits.stream_wait_s),
             rate=limits.tenant_rate,
         )
+        admission = Admission(shared.policies, gateways, defaults, wrong_tokens, shared.now)
+        self._publishing = PublishingApp(services.sumdb.publishing, admission, gateways)
         self._goproxy = GoproxyApp(
             shared.policies,
             services.modules.front,
@@ -131,7 +135,7 @@ class Application:
             shared.denials,
             sender,
             gateways,
-            Admission(shared.policies, gateways, defaults, wrong_tokens, shared.now),
+            admission,
             shared.now,
             shared.clock,
             max_age_s=settings.modules.max_age_s,
@@ -235,6 +239,8 @@ class Application:
             await self._wrong_address(scope, send)
         elif is_download:
             await self._downloads(scope, receive, send)
+        elif is_goproxy and scope["method"] == PUT:
+            await self._publishing(scope, receive, send)
         elif is_goproxy:
             await self._goproxy(scope, receive, send)
         elif is_image:

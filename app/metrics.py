@@ -84,6 +84,7 @@ class _Meters:
     webhooks: "Counter"
     spans: "Counter"
     certificate_expires_at: "Gauge"
+    publications: "Counter"
 
 
 @cache
@@ -174,6 +175,9 @@ def _meters() -> _Meters:
         manifests_expire_at=gauge(
             "moorage_channel_manifests_expiry_timestamp_seconds",
             "When the first manifest of a channel expires, Unix time.",
+        ),
+        publications=counter(
+            "moorage_module_publications", "Uploads of modules that ended.", "outcome"
         ),
         certificate_expires_at=gauge(
             "moorage_tls_certificate_expiry_timestamp_seconds",
@@ -413,6 +417,11 @@ def set_refresh_interval(seconds: float) -> None:
 def set_manifests_expiry(at_s: float) -> None:
     """Set when the first manifest of a channel expires, Unix time; infinite without channels."""
     _meters().manifests_expire_at.set(at_s)
+
+
+def count_publication(outcome: str) -> None:
+    """Count an upload of a module: "published", "same" or the class name of an error."""
+    _meters().publications.labels(outcome).inc()
 
 
 def set_certificate_expiry(at_s: float) -> None:

@@ -66,6 +66,7 @@ from app.services.modules.healing import ModuleHealing
 from app.services.modules.lists import Lists
 from app.services.modules.logpass import LogPass
 from app.services.modules.mirrored import MirroredToolchains
+from app.services.modules.publishing import Publishing
 from app.services.modules.refresh import ModuleRefresh
 from app.services.modules.toolchains import Toolchains
 from app.services.policy import PolicyReader
@@ -513,6 +514,9 @@ def build_sumdb(
         front=front,
         status=LogStatus(db, relays),
         prefetch=Prefetch(db, shared.policies, front, relays, modules.toolchains, now),
+        publishing=Publishing(
+            db, shared.store, shared.policies, modules.files, modules.upstreams, logs, now
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.giturl import is_git
+from app.core.published import is_published
 from app.core.routing import RecordedRoute, RecordedUpstream
 from app.db.base import Base, chunks, insert_all
 
@@ -17,6 +18,7 @@ class OriginRow(Base):
     " forks" where content may declare another name, which a route without `forks` must not serve.
     The key of a git upstream also has the number of elements of the route's pattern: "{path}" in
     the URL stands for what is below them.
+    Published modules are one origin, whoever has the route.
     Without a credential it ends in " tenants" where no platform admin wrote the URL: a platform
     admin's route may bring in content from the own network, which such a route must not serve.
     """
@@ -59,6 +61,8 @@ class OriginTable:
 def origin_key(route: RecordedRoute, upstream: RecordedUpstream) -> str:
     """Return the key of the origin that an upstream is, in a route."""
     key = upstream.url
+    if is_published(key):  # whose a module is, its owned prefix says
+        return key
     if is_git(key):  # which repository a module is in depends on the prefix
         key += f" below {route.pattern.elements}"
     if upstream.credential_id is not None:

@@ -33,6 +33,7 @@ import app.db.modules
 import app.db.nodes
 import app.db.origins
 import app.db.ownership
+import app.db.published
 import app.db.releaseindex
 import app.db.releases
 import app.db.rollouts

@@ -44,6 +44,7 @@ from app.services.modules.gits import GitModules
 from app.services.modules.healing import ModuleHealing
 from app.services.modules.logpass import LogPass
 from app.services.modules.mirrored import MirroredToolchains
+from app.services.modules.publishing import Publishing
 from app.services.modules.refresh import ModuleRefresh
 from app.services.modules.toolchains import Toolchains
 from app.services.policy import PolicyReader
@@ -277,6 +278,7 @@ class SumdbServices:
     front: SumdbFront
     status: LogStatus
     prefetch: Prefetch
+    publishing: Publishing
 
     async def close(self) -> None:
         """End what runs in the background."""

@@ -2,12 +2,15 @@
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Protocol
 
-from app.core.errors import DeniedError, StorageError
+from app.core.errors import DeniedError, StorageError, UpstreamAbsentError
 from app.core.giturl import GitUrl, is_git, parse_git_url
+from app.core.goproxy import GoproxyRequest
 from app.core.privatehost import PrivateHosts
+from app.core.published import is_published
 from app.core.routing import RecordedRoute, RecordedUpstream
 from app.core.tenant import Tenant
 from app.services.policy import Policy, PolicyReader
@@ -15,6 +18,7 @@ from app.services.secrets import SecretBox, place_of
 from app.upstream.address import Credential, Url, is_private_text
 from app.upstream.gitssh import SshKey
 from app.upstream.goproxy import Goproxies, ModuleUpstream
+from app.upstream.http import Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,21 @@ class GitOpener(Protocol):
         """
 
 
+class _Nothing:
+    """The upstream of published modules: what is not stored is nowhere."""
+
+    async def fetch(self, request: GoproxyRequest, sink: Sink, max_bytes: int) -> datetime | None:
+        """Refuse every request.
+
+        Raises:
+            UpstreamAbsentError: always.
+        """
+        raise UpstreamAbsentError(f"{request} is not published here", origin="", status=404)
+
+
+_NOTHING = _Nothing()
+
+
 class HostAccess:
     """Says which hosts in the own network the upstreams of a tenant may have.
 
@@ -73,6 +92,8 @@ class HostAccess:
         """
         own = _set_of(tenant.private_hosts)
         for upstream in route.upstreams:
+            if is_published(upstream.url):
+                continue
             url = _parsed(upstream.url)
             if upstream.is_platforms or not policy.private_hosts.covers(url.host, url.port):
                 continue
@@ -151,6 +172,8 @@ class Upstreams:
         Raises:
             StorageError: the credential can't be opened with the present key.
         """
+        if is_published(upstream.url):
+            return Source(_NOTHING, tenant.name, tenant.limits.cold or self._slots, client)
         credential = self._credential(upstream, policy)
         slots = tenant.limits.cold or self._slots
         if is_git(upstream.url):
@@ -202,7 +225,7 @@ class Upstreams:
 def _origins_of(policy: Policy) -> frozenset[str]:
     routes = (route for of_tenant in policy.tenants.values() for route in of_tenant.routes)
     urls = {upstream.url for route in routes for upstream in route.upstreams}
-    return frozenset(_parsed(url).origin for url in urls)
+    return frozenset(_parsed(url).origin for url in urls if not is_published(url))
 
 
 def credential_for(

@@ -30,6 +30,7 @@ from app.core.goproxy import (
 )
 from app.core.logstate import LogState
 from app.core.moduleinfo import parse_info
+from app.core.published import is_published
 from app.core.routing import LogPolicy, RecordedRoute, RecordedUpstream
 from app.db.engine import Database
 from app.db.modules import ModuleFile, ModuleTable
@@ -50,6 +51,7 @@ from app.services.modules.files import ModuleFiles
 from app.services.modules.lists import Lists
 from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.probes import Probes
+from app.services.modules.published import PublishedModules
 from app.services.modules.troubles import for_client
 from app.services.modules.walk import first_answer
 from app.services.remembered import Remembered
@@ -80,6 +82,7 @@ class ModuleFront:
     ) -> None:
         self._db = db
         self._remembered = remembered
+        self._published = PublishedModules(db)
         self._files = files
         self._answers = answers
         self._absences = absences
@@ -306,6 +309,8 @@ class ModuleFront:
             DeniedError: no route leads to it, or an upstream is another tenant's private host.
         """
         route = caller.route(module)
+        if any(is_published(u.url) for u in route.upstreams):
+            route = _if_owned(route, caller, module)
         self._upstreams.access.check(route, caller.policy, caller.of_tenant.tenant)
         return route
 
@@ -320,6 +325,9 @@ class ModuleFront:
             return await self._last_answer(caller, route, module, query)
 
         async def ask(upstream: RecordedUpstream) -> CachedAnswer:
+            if is_published(upstream.url):
+                at_origin = Query(upstream.origin_id, module, query)
+                return await self._published.answer(at_origin, route.ttl_s)
             source = self._open(caller, route, upstream)
             return await self._answers.get(Query(upstream.origin_id, module, query), route, source)
 
@@ -343,7 +351,12 @@ class ModuleFront:
         self, route: RecordedRoute, module: str, query: str
     ) -> CachedAnswer | None:
         for upstream in route.upstreams:
-            answer = await self._answers.stored(Query(upstream.origin_id, module, query))
+            at_origin = Query(upstream.origin_id, module, query)
+            if is_published(upstream.url):
+                with suppress(UpstreamAbsentError):
+                    return await self._published.answer(at_origin, route.ttl_s)
+                continue
+            answer = await self._answers.stored(at_origin)
             if answer is not None:
                 return answer
         return None
@@ -364,6 +377,8 @@ class ModuleFront:
         )
         stored = {file.origin_id: file for file in rows}
         query = Query(_ANY_ORIGIN, module, f"@{version}.{kind}")
+        if any(is_published(u.url) and u.origin_id not in stored for u in route.upstreams):
+            await self._published.check_not_gone(module, version, kind)
 
         async def ask(upstream: RecordedUpstream) -> ModuleFile | None:
             file = stored.get(upstream.origin_id)
@@ -425,6 +440,25 @@ class ModuleFront:
                 "upstream can't be asked now"
             )
         return for_client(error, route, str(request))
+
+
+def _if_owned(route: RecordedRoute, caller: Caller, module: str) -> RecordedRoute:
+    """Return a route, without published modules if nobody owns the prefix of the module.
+
+    Rules keep an owned prefix to its tenant, and whom the owner lets in; nothing keeps another.
+
+    Raises:
+        DeniedError: no other upstream is left.
+    """
+    if caller.policy.platform.owners.of(module) is not None:
+        return route
+    others = tuple(u for u in route.upstreams if not is_published(u.url))
+    if not others:
+        raise DeniedError(
+            f"nobody owns a prefix of {module}, so nothing published below it is served",
+            "ownership",
+        )
+    return route.model_copy(update={"upstreams": others})
 
 
 def _from_cached(version: str, decision: Decision, cached: CachedAnswer, body: bytes) -> Resolved:

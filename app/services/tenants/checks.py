@@ -15,6 +15,7 @@ from app.core.errors import BadInputError, ConflictError, DeniedError, UnknownEr
 from app.core.giturl import GitUrl, check_host_keys, is_git, parse_git_url
 from app.core.modulepattern import Pattern
 from app.core.principal import Principal
+from app.core.published import is_published
 from app.core.routing import RecordedRoute, RecordedUpstream, Route, Upstream
 from app.core.tenant import Tenant
 from app.services.upstreams import HostAccess, credential_for
@@ -184,6 +185,8 @@ class RouteCheck:
                 f"tenant {tenant.name} has no credential {upstream.credential[:80]!a}; "
                 "see `moorage credential set`"
             )
+        if is_published(upstream.url):
+            return _published(upstream, is_platforms=is_platforms)
         url, base = _url_of(upstream)
         self._check_plain_http(url)
         redirect_to = upstream.redirect_to or _known_stores(url)
@@ -209,6 +212,16 @@ class RouteCheck:
                 f"{url.origin}: http:// can be read and changed on its way, so it is accepted only "
                 "for an address in MOORAGE_NETWORK__ALLOW; use https://"
             )
+
+
+def _published(upstream: Upstream, *, is_platforms: bool) -> RecordedUpstream:
+    """Return the upstream of published modules, which nothing but `on_absent` can be said of."""
+    plain = Upstream(url=upstream.url, on_absent=upstream.on_absent)
+    if upstream != plain:
+        raise BadInputError(f"the upstream {upstream.url} has no credential and no other fields")
+    return RecordedUpstream(
+        **dict(plain), origin_id=0, credential_id=None, is_platforms=is_platforms
+    )
 
 
 def _is_trusted(

@@ -1,0 +1,470 @@
+"""Publishing: a version's zip comes from the company itself, and counts for ever.
+
+    staged         the bytes, while they come in: a client that goes away, and a kill, leave nothing
+    checked        like the zip of any upstream; .mod and .info are derived from the zip
+    durable        the blob
+    one transaction  the three files, who published them, the audit row, a new generation
+    the log        the tenant's own; a crash before it is made good by the first request
+
+Reading is `published.py`. Who owns which prefix is `core/acl.py`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from app import logs, metrics
+from app.core import gomod, pseudo
+from app.core import module as modules
+from app.core import record as records
+from app.core.digest import Digest
+from app.core.errors import (
+    BadInputError,
+    ConflictError,
+    DeniedError,
+    MoorageError,
+    UnknownError,
+    UpstreamAbsentError,
+    UpstreamContentError,
+    UpstreamError,
+)
+from app.core.goproxy import RequestKind
+from app.core.logstate import LogState
+from app.core.modzip import DEFAULT_LIMITS
+from app.core.principal import Principal, Scope
+from app.core.published import PUBLISHED, PublishedState, PublishedVersion, info_of, is_published
+from app.core.record import Sums
+from app.core.routing import RecordedRoute, matching
+from app.db.audit import AuditLog
+from app.db.blobs import Blobs
+from app.db.engine import Database, Session
+from app.db.generation import bump_generation
+from app.db.modules import INLINE_BYTES, ModuleFile, ModuleTable
+from app.db.origins import OriginTable
+from app.db.published import PublishedTable
+from app.db.routes import RouteTable
+from app.db.tenantlogs import TenantLogTable
+from app.services.authorization import require_admin
+from app.services.changes import locked
+from app.services.clock import Now
+from app.services.modules.checks import FileKey, check_zip
+from app.services.modules.files import ModuleFiles
+from app.services.modules.published import gone
+from app.services.modules.troubles import for_client
+from app.services.policy import Policy, PolicyReader, TenantPolicy, tenant_in
+from app.services.slots import FairSemaphore
+from app.services.tenantlog.log import TenantLogs
+from app.services.upstreams import Upstreams
+from app.storage.blobstore import BlobStore
+
+MAX_BYTES = DEFAULT_LIMITS.zip_bytes
+_UPLOADS = 8  # at once in a process; one tenant has at most half of them
+_WAIT_S = 30.0
+_REASON_CHARS = 300
+_log = logs.get("publishing")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A version that somebody wants to publish.
+
+    Attributes:
+        who: who publishes.
+        tenant: of the token.
+        pieces: the zip.
+        declared_bytes: the size that the client announced; None for none.
+    """
+
+    who: Principal
+    tenant: str
+    module: str
+    version: str
+    pieces: AsyncIterator[bytes]
+    declared_bytes: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name for messages: "corp.example/x@v1.0.0"."""
+        return f"{self.module}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The outcome.
+
+    Attributes:
+        is_new: False where the same bytes were published before.
+    """
+
+    version: PublishedVersion
+    is_new: bool
+
+
+class Publishing:
+    """Use cases about published modules."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: BlobStore,
+        policies: PolicyReader,
+        files: ModuleFiles,
+        upstreams: Upstreams,
+        tenant_logs: TenantLogs,
+        now: Now,
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._policies = policies
+        self._files = files
+        self._upstreams = upstreams
+        self._logs = tenant_logs
+        self._now = now
+        self._turns = FairSemaphore(_UPLOADS)
+
+    async def publish(self, upload: Upload) -> Published:
+        """Publish a version, or find the same bytes published before.
+
+        Raises:
+            BadInputError: module, version or zip is malformed, or too big.
+            DeniedError: the token may not publish, or the tenant does not own the prefix.
+            ConflictError: other bytes are published, the version is taken upstream, or the
+                tenant's log vouches for other content.
+            GoneError: the version was withdrawn.
+            UpstreamError: whether the version is taken upstream can't be found out now.
+            StorageError: it can't be stored.
+        """
+        policy = await self._policies.current()
+        of_tenant = self._check_caller(policy, upload)
+        _check_version(upload.module, upload.version)
+        route = _route_of(policy, of_tenant, upload)
+        if upload.declared_bytes is not None and upload.declared_bytes > MAX_BYTES:
+            raise _too_large(upload.declared_bytes)
+        known = await self._known(upload)
+        if known is None:
+            await self._check_free(policy, of_tenant, route, upload)
+        try:
+            await self._turns.acquire(upload.tenant, _WAIT_S)
+        except TimeoutError as error:
+            raise ConflictError("too many uploads are under way; try again") from error
+        try:
+            return await self._receive(policy, of_tenant, upload, known)
+        finally:
+            self._turns.release(upload.tenant)
+
+    def _check_caller(self, policy: Policy, upload: Upload) -> TenantPolicy:
+        who, of_tenant = upload.who, tenant_in(policy, upload.tenant)
+        if not who.has(Scope.PUBLISH):
+            raise DeniedError(
+                "publishing needs a token with the scope `publish`: moorage token create --tenant"
+                f" {upload.tenant} --scope publish",
+                "token",
+            )
+        if who.tenant not in (None, upload.tenant):
+            raise DeniedError(f"this token is not one for tenant {upload.tenant}", "token")
+        if not of_tenant.tenant.enabled:
+            raise DeniedError(f"tenant {upload.tenant} is switched off; ask an admin", "tenant")
+        return of_tenant
+
+    async def _known(self, upload: Upload) -> PublishedVersion | None:
+        known = await self._db.read(lambda s: PublishedTable(s).get(upload.module, upload.version))
+        if known is not None and known.state is PublishedState.GONE:
+            raise gone(known)
+        return known
+
+    async def _check_free(
+        self, policy: Policy, of_tenant: TenantPolicy, route: RecordedRoute, upload: Upload
+    ) -> None:
+        """Return if no other upstream of the route has the version.
+
+        Raises:
+            ConflictError: one has it.
+            UpstreamError: one can't be asked: what it has is not known.
+        """
+        others = [u for u in route.upstreams if not is_published(u.url)]
+        origins = [u.origin_id for u in others]
+        stored = await self._db.read(
+            lambda s: ModuleTable(s).files(origins, upload.module, upload.version)
+        )
+        if stored:
+            raise _taken(upload)
+        for upstream in others:
+            key = FileKey.of(
+                route, upstream.origin_id, upload.module, upload.version, RequestKind.INFO
+            )
+            source = self._upstreams.open(route, upstream, policy, of_tenant.tenant)
+            try:
+                await self._files.ensure(key, source)
+            except UpstreamAbsentError:
+                continue
+            except UpstreamError as error:
+                raise for_client(error, route, upload.name) from error
+            raise _taken(upload)
+
+    async def _receive(
+        self,
+        policy: Policy,
+        of_tenant: TenantPolicy,
+        upload: Upload,
+        known: PublishedVersion | None,
+    ) -> Published:
+        origin_id = await self._db.write(lambda s: OriginTable(s).origin(PUBLISHED))
+        key = FileKey(origin_id, upload.module, upload.version, RequestKind.ZIP, is_private=True)
+        await self._db.require_room()
+        async with self._store.stage(size_hint_bytes=upload.declared_bytes) as staged:
+            async for piece in upload.pieces:
+                if staged.size_bytes + len(piece) > MAX_BYTES:
+                    raise _too_large(None)
+                await staged.write(piece)
+            digest = await staged.seal()
+            if known is not None:
+                return _same_or_conflict(known, digest)
+            at = self._now()
+            try:
+                file = await check_zip(key, staged.path, digest, staged.size_bytes, at)
+                go_mod = await asyncio.to_thread(
+                    read_go_mod, staged.path, upload.module, upload.version
+                )
+            except UpstreamContentError as error:
+                raise BadInputError(str(error).replace("what upstream sent for ", "")) from error
+            await self._check_log(of_tenant, file)
+            await self._store.commit(staged, digest)
+        published = await self._record(file, go_mod, upload, at)
+        await self._policies.looked_up()  # this process notices at once, others within a second
+        if published.is_new:
+            await self._append(of_tenant, file)
+        return published
+
+    async def _check_log(self, of_tenant: TenantPolicy, file: ModuleFile) -> None:
+        """Return if the tenant's log has no record of the version, or one of this content."""
+        log = of_tenant.log
+        if log is None:
+            return
+        text = records.record_text(file.module, file.version, Sums(file.h1, file.go_mod_h1))
+        known = await self._db.read(
+            lambda s: TenantLogTable(s).record(log.id, file.module, file.version)
+        )
+        if known is not None and known.text != text.encode():
+            raise ConflictError(
+                f"{log.name} vouches for other content of {file.module}@{file.version}; publish"
+                " another version"
+            )
+
+    async def _record(
+        self, file: ModuleFile, go_mod: bytes, upload: Upload, at: datetime
+    ) -> Published:
+        info = info_of(upload.version, at)
+        new = PublishedVersion(
+            module=upload.module,
+            version=upload.version,
+            tenant=upload.tenant,
+            publisher=upload.who.actor,
+            published_at=at,
+            sha256=file.sha256.hex,
+            size_bytes=file.size_bytes,
+            h1=file.h1,
+            changed_at=at,
+        )
+        small = [
+            _small(file, RequestKind.MOD, go_mod, at),
+            _small(file, RequestKind.INFO, info, at),
+        ]
+        stored = [file, *[await self._kept(one) for one in small]]
+
+        def work(session: Session) -> Published:
+            table = PublishedTable(session)
+            known = table.get(upload.module, upload.version)
+            if known is not None:  # another upload was faster
+                if known.state is PublishedState.GONE:
+                    raise gone(known)
+                return _same_or_conflict(known, file.sha256)
+            table.add(new)
+            for one in stored:
+                if one.body is None:
+                    Blobs(session).record(one.sha256, one.size_bytes, at)
+                ModuleTable(session).add(one)
+            detail = f"{file.h1} sha256={file.sha256.hex} bytes={file.size_bytes}"
+            obj = f"module:{upload.tenant}/{upload.name}"
+            AuditLog(session).append(at, upload.who.actor, "module.publish", obj, detail)
+            bump_generation(session, _readers(session, file.origin_id, upload.tenant))
+            return Published(new, is_new=True)
+
+        outcome = await self._db.write(locked(work), size_bytes=len(go_mod) + len(info))
+        if outcome.is_new:
+            _log.info("module published", name=upload.name, h1=file.h1, bytes=file.size_bytes)
+            metrics.count_publication("published")
+        return outcome
+
+    async def _kept(self, file: ModuleFile) -> ModuleFile:
+        """Return a small file whose bytes are durable: in its row, or as a blob."""
+        if file.body is None or file.size_bytes <= INLINE_BYTES:
+            return file
+        async with self._store.stage() as staged:
+            await staged.write(file.body)
+            await self._store.commit(staged, await staged.seal())
+        return replace(file, body=None)
+
+    async def _append(self, of_tenant: TenantPolicy, file: ModuleFile) -> None:
+        """Record a version in the tenant's log; if that fails now, its first reader does it."""
+        if of_tenant.log is None:
+            return
+        sums = Sums(file.h1, file.go_mod_h1)
+        try:
+            await self._logs.append(of_tenant.log, file.module, file.version, sums)
+        except MoorageError as error:
+            _log.warning("not recorded", log=of_tenant.log.name, error=str(error))
+
+    async def page(
+        self, tenant: str, who: Principal, *, after: tuple[str, str], limit: int
+    ) -> list[PublishedVersion]:
+        """Return versions that a tenant published, by module and version, after a pair of them."""
+        require_admin(who, tenant)
+        tenant_in(await self._policies.current(), tenant)
+        return await self._db.read(lambda s: PublishedTable(s).of_tenant(tenant, after, limit))
+
+    async def show(
+        self, tenant: str, module: str, version: str, who: Principal
+    ) -> PublishedVersion:
+        """Return one version.
+
+        Raises:
+            UnknownError: the tenant has published no such version.
+        """
+        require_admin(who, tenant)
+        return await self._db.read(lambda s: _of_tenant(s, tenant, module, version))
+
+    async def retire(
+        self, tenant: str, module: str, version: str, reason: str, who: Principal, *, is_gone: bool
+    ) -> PublishedVersion:
+        """Take a version out of lists and @latest; with is_gone, answer 410 for ever.
+
+        Retired, its files are served to those that have it in go.sum. Gone, the rows of its files
+        are removed; the record in the tenant's log stays, and the version is never free again.
+
+        Raises:
+            BadInputError: the reason is too long, or has more than one line.
+            UnknownError: the tenant has published no such version.
+        """
+        require_admin(who, tenant)
+        if not reason.isprintable() or len(reason) > _REASON_CHARS:
+            raise BadInputError(f"a reason is one line of at most {_REASON_CHARS} characters")
+        at = self._now()
+        state = PublishedState.GONE if is_gone else PublishedState.RETIRED
+
+        def work(session: Session) -> PublishedVersion:
+            table = PublishedTable(session)
+            known = _of_tenant(session, tenant, module, version)
+            if known.state in (state, PublishedState.GONE):
+                return known
+            origin_id = OriginTable(session).origin(PUBLISHED)
+            table.set_state(module, version, state, reason, at)
+            if is_gone:
+                table.remove_files(origin_id, module, version)
+            action = "module.withdraw" if is_gone else "module.retire"
+            obj = f"module:{tenant}/{known.name}"
+            AuditLog(session).append(at, who.actor, action, obj, reason)
+            bump_generation(session, _readers(session, origin_id, tenant))
+            return replace(known, state=state, reason=reason, changed_at=at)
+
+        changed = await self._db.write(locked(work))
+        await self._policies.looked_up()
+        return changed
+
+
+def read_go_mod(path: object, module: str, version: str) -> bytes:
+    """Return the go.mod of a checked zip, or the one that `go` makes up. Blocks."""
+    import zipfile
+
+    with zipfile.ZipFile(str(path)) as archive:
+        try:
+            return archive.read(f"{module}@{version}/go.mod")
+        except KeyError:
+            return gomod.synthetic(module)
+
+
+def _small(file: ModuleFile, kind: RequestKind, body: bytes, at: datetime) -> ModuleFile:
+    is_mod = kind is RequestKind.MOD
+    return ModuleFile(
+        file.origin_id,
+        file.module,
+        file.version,
+        kind,
+        Digest.of(body),
+        len(body),
+        at,
+        body,
+        gomod.h1(body) if is_mod else "",
+        log_state=LogState.PRIVATE if is_mod else LogState.NONE,
+    )
+
+
+def _readers(session: Session, origin_id: int, tenant: str) -> set[str]:
+    return {*RouteTable(session).tenants_asking(origin_id), tenant}
+
+
+def _of_tenant(session: Session, tenant: str, module: str, version: str) -> PublishedVersion:
+    is_printable = module.isprintable() and version.isprintable()
+    known = PublishedTable(session).get(module, version) if is_printable else None
+    if known is None or known.tenant != tenant:
+        raise UnknownError(
+            f"tenant {tenant} has not published {module[:200]}@{version[:80]}; see `moorage module"
+            f" list {tenant}`"
+        )
+    return known
+
+
+def _check_version(module: str, version: str) -> None:
+    modules.check(module, version)
+    if not modules.is_canonical_for(module, version):
+        raise BadInputError(f"{version[:80]!a} is not a canonical version of {module[:200]}")
+    if pseudo.is_pseudo(version):
+        raise BadInputError(
+            f"{version} names a commit, and what is published has none; a pre-release such as"
+            " v1.2.3-dev.1 does it"
+        )
+
+
+def _route_of(policy: Policy, of_tenant: TenantPolicy, upload: Upload) -> RecordedRoute:
+    """Return the private route by which the module will be read.
+
+    Raises:
+        DeniedError: the tenant does not own the prefix, or no such route leads to the module.
+    """
+    tenant = of_tenant.tenant.name
+    ownership = policy.platform.owners.of(upload.module)
+    if ownership is None or ownership.tenant != tenant:
+        raise DeniedError(
+            f"tenant {tenant} does not own a prefix of {upload.module}, and publishes only below"
+            " its own; a platform admin can give it one: moorage owner set",
+            "ownership",
+        )
+    route = next(iter(matching(of_tenant.routes, upload.module)), None)
+    is_there = route is not None and route.private
+    if route is None or not is_there or not any(is_published(u.url) for u in route.upstreams):
+        raise DeniedError(
+            f"tenant {tenant} has no private route that leads {upload.module} to published modules:"
+            f" moorage route create {tenant} '{ownership.prefix}' --private --upstream {PUBLISHED}",
+            "route",
+        )
+    return route
+
+
+def _same_or_conflict(known: PublishedVersion, digest: Digest) -> Published:
+    if known.sha256 != digest.hex:
+        raise ConflictError(
+            f"{known.name} is published with other bytes (sha256 {known.sha256}), and never"
+            " changes; publish another version"
+        )
+    return Published(known, is_new=False)
+
+
+def _taken(upload: Upload) -> ConflictError:
+    return ConflictError(
+        f"an upstream of tenant {upload.tenant} has {upload.name}: publish another version"
+    )
+
+
+def _too_large(size_bytes: int | None) -> BadInputError:
+    size = "" if size_bytes is None else f" of {size_bytes} bytes"
+    return BadInputError(f"the zip{size} is larger than {MAX_BYTES} bytes, which `go` refuses")
