@@ -17,6 +17,7 @@ from app.cli.channel import channel
 from app.cli.completion import completion, prepare
 from app.cli.config import config
 from app.cli.credential import credential
+from app.cli.doctor import doctor
 from app.cli.explain import explain, refresh
 from app.cli.fsck import fsck
 from app.cli.gc import gc as collect
@@ -53,6 +54,7 @@ program.add_typer(config, cls=Group)
 program.add_typer(releases, cls=Group)
 program.command()(fsck)
 program.command()(health)
+program.command()(doctor)
 program.command("gc")(collect)
 program.add_typer(backup, cls=Group)
 program.command()(restore)
@@ -76,7 +78,18 @@ program.add_typer(job, cls=Group)
 program.add_typer(tls, cls=Group)
 program.command()(completion)
 
-_LOCAL_COMMANDS = ("serve", "migrate", "config", "fsck", "backup", "restore", "tls", "completion")
+_LOCAL_COMMANDS = (
+    "serve",
+    "migrate",
+    "config",
+    "fsck",
+    "backup",
+    "restore",
+    "secrets",
+    "doctor",
+    "tls",
+    "completion",
+)
 
 
 def _show_version(is_set: bool) -> None:
