@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import copy
@@ -262,20 +263,48 @@ def flush() -> None:
     for (surface, tenant), hits in _instant.items():
         hits.flush(surface, tenant)
     _instant.clear()
+    for kind, times in _database_times.items():
+        times.flush(_meters().database_seconds.labels(kind))
+    _database_times.clear()
     for (child, *labels), count in _pending.items():
         child(*labels).inc(count)
     _pending.clear()
 
 
+class _Times:
+    """Observations that a histogram gets at the next flush; their number takes no memory."""
+
+    __slots__ = ("_bounds_s", "counts", "seconds")
+
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self._bounds_s = bounds_s
+        self.counts = [0] * (len(bounds_s) + 1)
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Take one observation."""
+        self.seconds += seconds
+        if seconds <= self._bounds_s[0]:
+            self.counts[0] += 1
+        else:
+            self.counts[bisect_left(self._bounds_s, seconds)] += 1
+
+    def flush(self, histogram: "Histogram") -> None:
+        """Add all observations at once, which `observe` can't."""
+        histogram._sum.inc(self.seconds)
+        for bucket, count in zip(histogram._buckets, self.counts, strict=True):
+            if count:
+                bucket.inc(count)
+
+
 class _InstantHits:
     """Plain GETs of one surface and tenant that were answered from memory since the last flush."""
 
-    __slots__ = ("body_bytes", "count", "seconds", "slow_s")
+    __slots__ = ("body_bytes", "count", "times")
 
     def __init__(self) -> None:
         self.count = self.body_bytes = 0
-        self.seconds = 0.0
-        self.slow_s: list[float] = []  # one process has at most a thousand of them in a second
+        self.times = _Times(_HIT_BUCKETS_S)
 
     def flush(self, surface: str, tenant: str) -> None:
         """Count the hits in every metric that they belong to."""
@@ -286,12 +315,7 @@ class _InstantHits:
         _pending[_request, surface, "GET", 200] += self.count
         _pending[_response_bytes, surface] += self.body_bytes
         _pending[_hot, "hit"] += self.count
-        histogram = _hit_seconds(surface)
-        # All of a second's hits are one addition to the first bucket, which `observe` can't make.
-        histogram._buckets[0].inc(self.count - len(self.slow_s))
-        histogram._sum.inc(self.seconds - sum(self.slow_s))
-        for seconds in self.slow_s:
-            histogram.observe(seconds)
+        self.times.flush(_hit_seconds(surface))
 
 
 _instant: dict[tuple[str, str], _InstantHits] = defaultdict(_InstantHits)
@@ -311,10 +335,7 @@ def count_instant(surface: str, tenant: str, body_bytes: int, began_s: float) ->
     hits = _instant[surface, tenant]
     hits.count += 1
     hits.body_bytes += body_bytes
-    seconds = time.monotonic() - began_s
-    hits.seconds += seconds
-    if seconds > _HIT_BUCKETS_S[0]:
-        hits.slow_s.append(seconds)
+    hits.times.add(time.monotonic() - began_s)
 
 
 def observe_hit(surface: str, seconds: float) -> None:
@@ -328,13 +349,14 @@ def observe_loop_lag(seconds: float) -> None:
 
 
 def observe_database(kind: str, seconds: float) -> None:
-    """Count a unit of work of the database: "read" or "write"."""
-    _database_seconds(kind).observe(seconds)
+    """Count a unit of work of the database, "read" or "write", at the next flush.
+
+    The parent of several workers uses the database before `prepare_multiprocess`.
+    """
+    _database_times[kind].add(seconds)
 
 
-@cache
-def _database_seconds(kind: str) -> "Histogram":
-    return _meters().database_seconds.labels(kind)
+_database_times: dict[str, _Times] = defaultdict(lambda: _Times(_DATABASE_BUCKETS_S))
 
 
 @cache

@@ -83,6 +83,24 @@ def test_a_hit_is_counted_in_all_its_metrics_and_its_bucket() -> None:
     assert value("moorage_hit_seconds_sum", **label) >= 100.34
 
 
+def test_times_of_the_database_wait_for_the_flush_and_land_in_their_buckets() -> None:
+    metrics.flush()
+    names = [("_count", {}), *(("_bucket", {"le": le}) for le in ("0.001", "0.05", "15.0", "+Inf"))]
+
+    def values() -> list[float]:
+        get = metrics.registry().get_sample_value
+        named = [f"moorage_database_seconds{suffix}" for suffix, _ in names]
+        labels = [{"kind": "read", **more} for _, more in names]
+        return [get(n, of) or 0.0 for n, of in zip(named, labels, strict=True)]
+
+    before = values()
+    for seconds in (0.0, 0.001, 0.0011, 0.05, 15.0, 15.1):
+        metrics.observe_database("read", seconds)
+    assert values() == before
+    metrics.flush()
+    assert [a - b for a, b in zip(values(), before, strict=True)] == [6, 2, 4, 5, 6]
+
+
 def use_every_metric() -> None:
     metrics.count_request("downloads", "GET", 200, 10)
     metrics.set_streams(2)
@@ -182,6 +200,13 @@ def test_sharing_is_refused_once_metrics_were_used(tmp_path):
 
 def test_importing_the_module_does_not_import_prometheus():
     run("import sys; from app import metrics; assert 'prometheus_client' not in sys.modules")
+
+
+def test_a_database_that_is_used_before_the_workers_start_does_not_import_prometheus():
+    run(
+        "import sys; from app import metrics; metrics.observe_database('read', 0.1);"
+        "assert 'prometheus_client' not in sys.modules"
+    )
 
 
 def test_preparing_removes_values_of_an_earlier_run_and_nothing_else(tmp_path):
