@@ -11,13 +11,12 @@ import http.client
 import json
 import os
 import re
-import socket
 import stat
 import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,11 @@ from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import throwaway_signer
 from tests.image.building import IMAGE, ROOT, Builder, missing
 from tests.image.container import Container, Running
+from tests.image.pod import check_pod
+from tests.image.report import Report, free_port, status_of, until
 
 ARCHIVE = "go1.23.1.linux-amd64.tar.gz"
 SBOM = "usr/share/doc/moorage/sbom.cdx.json"
-_START_S = 60.0
 _END_S = 60.0
 _TOOLS = re.compile(r"(pip[0-9.]*|gcc[0-9.-]*|g\+\+|cc|c\+\+|ld|as|make|tcc|clang)")
 _SECRETS = re.compile(
@@ -45,17 +45,6 @@ _SECRET_NAMES = re.compile(
 )
 # What public packages have in the place of secrets: examples, and the key of a self-test.
 _EXAMPLES = (b"foo:bar@", b"username:password@", b"MGoCAQAwIQYIKoUDBwEBAQIwFQYJKoUD")
-
-
-class Report:
-    """Prints each claim with whether it holds."""
-
-    def __init__(self) -> None:
-        self.failed = 0
-
-    def claim(self, text: str, holds: bool, because: object = "") -> None:
-        self.failed += not holds
-        print(f"{'ok    ' if holds else 'FAILED'}  {text}{f': {because}' if because else ''}")
 
 
 def locked() -> set[tuple[str, str]]:
@@ -124,12 +113,6 @@ def secrets_in(layer: Path) -> Iterator[str]:
                     yield f"{member.name} ({text[:60]!r})"
 
 
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
 @contextmanager
 def upstream(folder: Path) -> Iterator[tuple[dict[str, str], bytes]]:
     """Return a context with settings that name a go.dev with the real archive, and its bytes."""
@@ -157,7 +140,7 @@ def check_service(report: Report, builder: Builder, image: Path) -> None:
     """Run the service: rights, a real archive, and an end by SIGTERM during a download."""
     data = builder.folder / "data"
     data.mkdir(mode=0o700, exist_ok=True)
-    container = Container(image, builder.config(), data)
+    container = Container(image, builder.config(), {"/data": data})
     with upstream(data) as (environ, archive):
         port = free_port()
         environ |= {"MOORAGE_HOST": "127.0.0.1", "MOORAGE_PORT": str(port)}
@@ -222,26 +205,6 @@ def check_archive(report: Report, running: Running, port: int, archive: bytes) -
     report.claim("it ends with 0", code == 0, "" if code == 0 else f"{code}, {running}")
 
 
-def status_of(port: int) -> int | None:
-    """Return the status of /readyz, None when nothing listens any more."""
-    try:
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as client:
-            client.request("GET", "/readyz")
-            return client.getresponse().status
-    except ConnectionError:
-        return None
-
-
-def until(holds: Callable[[], bool]) -> bool:
-    """Ask four times a second until it holds; False after a minute."""
-    ends = time.monotonic() + _START_S
-    while time.monotonic() < ends:
-        if holds():
-            return True
-        time.sleep(0.25)
-    return False
-
-
 def check_config(report: Report, config: dict[str, Any]) -> None:
     labels = config["Labels"]
     names = {"title", "description", "licenses", "vendor", "version", "revision"}
@@ -285,6 +248,7 @@ def proven(builder: Builder) -> int:
     check_contents(report, image)
     check_layers(report, builder)
     check_service(report, builder, image)
+    check_pod(report, builder, image)
     print(f"{report.failed} failed")
     return int(report.failed > 0)
 

@@ -19,7 +19,9 @@ mount --bind "$ROOT" "$ROOT"
 mount -t proc proc "$ROOT/proc"
 mount --rbind /dev "$ROOT/dev"
 mount -t tmpfs -o mode=1777 tmpfs "$ROOT/tmp"
-mount --bind "$DATA" "$ROOT/data"
+for pair in $MOUNTS; do
+  mount --rbind "${pair%%:*}" "$ROOT${pair#*:}"
+done
 mount -o remount,bind,ro "$ROOT"
 exec chroot "$ROOT" /usr/bin/setpriv --reuid="$USER_ID" --regid="$GROUP_ID" --clear-groups \\
   --no-new-privs --bounding-set=-all --inh-caps=-all /usr/bin/env -i -C "$FOLDER" "$@"
@@ -28,11 +30,20 @@ exec chroot "$ROOT" /usr/bin/setpriv --reuid="$USER_ID" --regid="$GROUP_ID" --cl
 
 @dataclass(frozen=True)
 class Container:
-    """The image's file system and configuration, and the folder that is mounted at /data."""
+    """The image's file system and configuration.
+
+    Attributes:
+        mounts: folders of this machine, by where they are in the container: {"/data": …}.
+    """
 
     root: Path
     config: dict[str, Any]
-    data: Path
+    mounts: dict[str, Path]
+
+    def __post_init__(self) -> None:
+        """Make the places of the mounts, as a container runtime does."""
+        for place in self.mounts:
+            (self.root / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
 
     def start(self, *arguments: str, log: Path, **environ: str) -> "Running":
         """Start the entrypoint with its own arguments, or with others."""
@@ -66,7 +77,7 @@ class Container:
         return {
             "PATH": os.environ["PATH"],
             "ROOT": str(self.root),
-            "DATA": str(self.data),
+            "MOUNTS": " ".join(f"{folder}:{place}" for place, folder in self.mounts.items()),
             "USER_ID": user,
             "GROUP_ID": group,
             "FOLDER": self.config["WorkingDir"],
