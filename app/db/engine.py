@@ -41,6 +41,7 @@ from app.core.errors import (
     StorageFullError,
 )
 from app.db import postgresql
+from app.db.notices import Notices
 from app.db.postgresql import WaitLimits
 from app.db.sqlitefile import problem_of
 
@@ -191,6 +192,10 @@ class Disk(Protocol):
 class Database:
     """Units of work against one database; safe for concurrent use from one event loop.
 
+    Attributes:
+        url: of the database.
+        notices: what other processes tell of changes.
+
     Args:
         url: "sqlite:///…" or "postgresql+psycopg://…".
         disk: where an SQLite file lies; None checks no free space.
@@ -208,6 +213,7 @@ class Database:
         self._sqlite = is_sqlite(url)
         # SQLite bounds each of its waits itself: busy_timeout.
         self._wait_s = None if self._sqlite else limits.unit_s
+        self.notices = Notices(None if self._sqlite else url, limits)
         self._writer = make_engine(url, limits=limits)
         self._reader = make_engine(url, read_only=True, limits=limits)
         self._read_threads = ThreadPoolExecutor(_READERS, "db-read")
@@ -413,6 +419,7 @@ class Database:
 
     def close(self) -> None:
         """Wait for running work and close every connection."""
+        self.notices.close()
         self._writes.threads.shutdown()
         self._denials.threads.shutdown()
         self._read_threads.shutdown()

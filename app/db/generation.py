@@ -12,6 +12,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.db.base import Base, chunks, insert_all
+from app.db.notices import GENERATION, notify
 
 # A scope is a tenant's name or one of these, which no tenant can have as its name.
 STORED = "*stored"
@@ -96,3 +97,4 @@ def bump_generation(session: Session, scopes: Collection[str] = (STORED,)) -> No
     for chunk in chunks(sorted(changed)):
         session.execute(delete(ChangeRow).where(ChangeRow.scope.in_(chunk)))
     insert_all(session, ChangeRow, [{"scope": s, "generation": row.value} for s in sorted(changed)])
+    notify(session, GENERATION)

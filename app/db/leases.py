@@ -1,20 +1,26 @@
 """Leases: only one process holds a name. A fence shows a late holder that the lease is lost.
 
 A lease saves work but guarantees nothing: blobs are content-addressed, so doing work twice is
-harmless.
+harmless. Leases end by the database's clock, which all replicas share; an SQLite database has the
+clock of its host. A released lease has no row.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import BigInteger, delete, select
+from sqlalchemy import BigInteger, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db.base import Base
+from app.db.base import Base, UtcDateTime
+from app.db.notices import notify
 
 
 class LeaseRow(Base):
-    """One lease. An expired row counts as free; its fence stays, so that fences only grow."""
+    """One lease. An expired row counts as free; its fence stays, so that fences only grow.
+
+    The first fence of a row is the time in microseconds: no earlier row of that name had it.
+    """
 
     __tablename__ = "leases"
 
@@ -40,7 +46,7 @@ class LeaseTable:
         self._session = session
 
     def holder(self, name: str) -> LeaseHolder | None:
-        """Return the last holder, even if the lease has expired."""
+        """Return the last holder, even if the lease has expired; None after it was released."""
         row = self._session.get(LeaseRow, name)
         return LeaseHolder(name, row.owner, row.fence) if row else None
 
@@ -49,7 +55,7 @@ class LeaseTable:
     ) -> int | None:
         """Take the lease and return its new fence; None if another owner has the lease.
 
-        A lease that ends further ahead than twice its length counts as free.
+        A lease that ends further ahead than its length counts as free: a clock was ahead.
 
         Args:
             name: "leader", "ingest:go1.27.1.src.tar.gz".
@@ -60,9 +66,10 @@ class LeaseTable:
         """
         row = self._session.get(LeaseRow, name, with_for_update=True)
         if row is None:
-            self._session.add(LeaseRow(name=name, owner=owner, fence=1, expires_at=now + ttl))
+            fence = int(now.timestamp() * 1_000_000)
+            self._session.add(LeaseRow(name=name, owner=owner, fence=fence, expires_at=now + ttl))
             self._session.flush()
-            return 1
+            return fence
         if _is_held(row, now, ttl) and row.owner != dead_owner:
             return None
         row.owner, row.fence, row.expires_at = owner, row.fence + 1, now + ttl
@@ -78,15 +85,16 @@ class LeaseTable:
 
     def holds(self, holder: LeaseHolder) -> bool:
         """Report whether holder still has the lease; called inside the guarded transaction."""
-        row = self._session.get(LeaseRow, holder.name, with_for_update=True)
+        row = self._session.get(LeaseRow, holder.name, populate_existing=True)
         return row is not None and (row.owner, row.fence) == (holder.owner, holder.fence)
 
-    def release(self, holder: LeaseHolder, now: datetime) -> None:
-        """Release the lease; the expired row stays, so that the fence only grows."""
-        if self.holds(holder):
-            row = self._session.get(LeaseRow, holder.name)
-            if row is not None:
-                row.expires_at = now
+    def release(self, holder: LeaseHolder) -> None:
+        """Release the lease, and wake those who wait for it."""
+        self._session.flush()
+        mine = (LeaseRow.owner == holder.owner, LeaseRow.fence == holder.fence)
+        released = delete(LeaseRow).where(LeaseRow.name == holder.name, *mine)
+        if self._session.execute(released.returning(LeaseRow.name)).first() is not None:
+            notify(self._session, topic_of(holder.name))
 
     def live(self, prefix: str, now: datetime, ttl: timedelta) -> dict[str, str]:
         """Return name → owner of the held leases whose name starts with prefix."""
@@ -101,10 +109,18 @@ class LeaseTable:
 
 
 def _is_held(row: LeaseRow, now: datetime, ttl: timedelta) -> bool:
-    """Whether a lease is held, and not left from a time when a clock was ahead.
+    """Whether a lease is held, and not left from a time when the clock was ahead."""
+    return now < row.expires_at <= now + ttl
 
-    A lease that was just renewed ends after exactly its length, by the clock of the host that
-    renewed it. Twice the length leaves room for hosts whose clocks differ; a lease that is left
-    from a clock ahead is believed for no longer than that.
-    """
-    return now < row.expires_at <= now + 2 * ttl
+
+def topic_of(name: str) -> str:
+    """Return the topic of notices that a lease was released."""
+    return f"lease {name}"
+
+
+def lease_time(session: Session, now: Callable[[], datetime]) -> datetime:
+    """Return the time by which leases end: PostgreSQL's own, else that of this host's clock."""
+    if session.get_bind().dialect.name != "postgresql":
+        return now()
+    # Not `now()`: the transaction may have waited for its turn.
+    return session.execute(select(func.clock_timestamp(type_=UtcDateTime()))).scalar_one()

@@ -144,6 +144,7 @@ class SharedServices:
         await self.client.aclose()
         self.store.close()
         self.locks.close()
+        await self.db.notices.aclose()
         self.db.close()
         if self.file is not None:
             self.file.close()

@@ -1,4 +1,7 @@
-"""Watching the policy generation: every process polls the number and what has changed since."""
+"""Watching the policy generation: every process polls the number and what has changed since.
+
+PostgreSQL tells of a change at once (`app/db/notices.py`); the polling stays behind that.
+"""
 
 import asyncio
 import sys
@@ -18,6 +21,7 @@ from app.db.generation import (
     STORED,
     changes_since,
 )
+from app.db.notices import GENERATION
 
 POLL_S = 0.5
 _HOLDING = ("stored", "releases", "channels", "policy", "_all_tenants", "_tenants")
@@ -157,7 +161,7 @@ class GenerationWatch:
     async def run(self) -> None:
         """Poll for ever; if the database doesn't answer, the last value stays valid."""
         while True:
-            await asyncio.sleep(POLL_S)
+            await self._db.notices.wait(GENERATION, POLL_S)
             try:
                 await self.poll()
             except DatabaseBusyError as error:

@@ -11,19 +11,20 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
 from app.core.errors import DatabaseBusyError, StorageFullError
 from app.db.engine import Database, Room, Session
-from app.db.leases import LeaseHolder, LeaseTable
+from app.db.leases import LeaseHolder, LeaseTable, lease_time, topic_of
 from app.services.clock import Now
 
 TTL = timedelta(seconds=15)
 _RENEW_S = 5.0
 _POLL_S = 0.1
 _POLL_MAX_S = 0.5
+_POLL_BEHIND_NOTICES_S = 2.0
 
 
 def _start_ticks(pid: int) -> str | None:
@@ -89,7 +90,8 @@ class Leases:
             table = LeaseTable(session)
             last = table.holder(name)
             dead = last.owner if last and is_dead(last.owner) else None
-            return table.acquire(name, self._owner, self._now(), TTL, dead_owner=dead)
+            now = lease_time(session, self._now)
+            return table.acquire(name, self._owner, now, TTL, dead_owner=dead)
 
         fence = await self._db.write(work, room=room)
         return None if fence is None else LeaseHolder(name, self._owner, fence)
@@ -105,8 +107,9 @@ class Leases:
         """
         pause_s = _POLL_S
         while (holder := await self.try_acquire(name, room=Room.ABOVE_FLOOR)) is None:
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, _POLL_MAX_S)
+            await self._db.notices.wait(topic_of(name), pause_s)
+            longest_s = _POLL_BEHIND_NOTICES_S if self._db.notices.are_heard else _POLL_MAX_S
+            pause_s = min(pause_s * 1.5, longest_s)
         async with self.keep(holder):
             yield holder
 
@@ -121,18 +124,17 @@ class Leases:
             await asyncio.gather(renewing, return_exceptions=True)
             # A lease that can't be released expires by itself.
             with contextlib.suppress(DatabaseBusyError, StorageFullError):
-                await self._db.write(
-                    lambda s: LeaseTable(s).release(holder, self._now()), room=Room.BELOW_FLOOR
-                )
+                await self._db.write(lambda s: LeaseTable(s).release(holder), room=Room.BELOW_FLOOR)
 
     async def _renew(self, holder: LeaseHolder) -> None:
         while True:
             await asyncio.sleep(_RENEW_S)
             with contextlib.suppress(DatabaseBusyError, StorageFullError):
-                if not await self._db.write(
-                    lambda s: LeaseTable(s).renew(holder, self._now(), TTL), room=Room.BELOW_FLOOR
-                ):
+                if not await self._db.write(partial(self._renewed, holder), room=Room.BELOW_FLOOR):
                     return
+
+    def _renewed(self, holder: LeaseHolder, session: Session) -> bool:
+        return LeaseTable(session).renew(holder, lease_time(session, self._now), TTL)
 
     async def still_mine(self, holder: LeaseHolder) -> bool:
         """Report whether holder still has the lease."""

@@ -6,7 +6,6 @@ The web layer reads only the catalogue, which needs no query while the generatio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import cached_property
 
 from app import metrics
@@ -15,7 +14,7 @@ from app.core.goversion import sort_key
 from app.core.releasefile import FileRecord, FileState, IndexConflict, IndexStatus
 from app.db.engine import Database, Session
 from app.db.generation import current_generation
-from app.db.leases import LeaseTable
+from app.db.leases import LeaseTable, lease_time
 from app.db.releaseindex import IndexLog
 from app.db.releases import ReleaseTable, with_lease
 from app.services.clock import Now
@@ -155,13 +154,12 @@ class CatalogReader:
 
     async def file(self, filename: str) -> tuple[FileRecord, list[IndexConflict]] | None:
         """Return one file as the database has it now, with the conflicts recorded for it."""
-        now: datetime = self._now()
 
         def work(session: Session) -> tuple[FileRecord, list[IndexConflict]] | None:
             record = ReleaseTable(session).get(filename)
             if record is None:
                 return None
-            name = f"ingest:{filename}"
+            name, now = f"ingest:{filename}", lease_time(session, self._now)
             leased = name in LeaseTable(session).live(name, now, TTL)
             return with_lease(record, leased=leased), IndexLog(session).conflicts(filename)
 
