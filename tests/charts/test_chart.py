@@ -216,7 +216,8 @@ def environment(pod: dict[str, Any], values: dict[str, Any]) -> dict[str, str]:
         )
         environ |= config["data"]
     for variable in container.get("env", []):
-        environ[variable["name"]] = variable.get("value") or secret[variable["name"]]
+        if not variable.get("valueFrom", {}).get("secretKeyRef", {}).get("optional"):
+            environ[variable["name"]] = variable.get("value") or secret[variable["name"]]
     return environ
 
 

@@ -117,12 +117,14 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- if include "moorage.replicated" . }}
 {{ include "moorage.secretVariable" (list . "MOORAGE_DATABASE_URL" $secrets.databaseUrl false) }}
 {{ include "moorage.secretVariable" (list . "MOORAGE_SECRETS_KEY" $secrets.secretsKey false) }}
+{{ include "moorage.secretVariable" (list . "MOORAGE_SECRETS_KEY_BEFORE" $secrets.secretsKeyBefore true) }}
 {{- if not .Values.storage.s3.ambientIdentity }}
 {{ include "moorage.secretVariable" (list . "MOORAGE_STORAGE__S3__ACCESS_KEY" $secrets.s3AccessKey false) }}
 {{ include "moorage.secretVariable" (list . "MOORAGE_STORAGE__S3__SECRET_KEY" $secrets.s3SecretKey false) }}
 {{- end }}
 {{- else if or .Values.existingSecret $secrets.secretsKey.name }}
 {{ include "moorage.secretVariable" (list . "MOORAGE_SECRETS_KEY" $secrets.secretsKey true) }}
+{{ include "moorage.secretVariable" (list . "MOORAGE_SECRETS_KEY_BEFORE" $secrets.secretsKeyBefore true) }}
 {{- end }}
 {{- end -}}
 
@@ -170,6 +172,7 @@ MOORAGE_TLS__CLIENT_CA_FILE: tls.clientCaSecret
 {{- define "moorage.secretSettings" -}}
 MOORAGE_DATABASE_URL: databaseUrl
 MOORAGE_SECRETS_KEY: secretsKey
+MOORAGE_SECRETS_KEY_BEFORE: secretsKeyBefore
 MOORAGE_STORAGE__S3__ACCESS_KEY: s3AccessKey
 MOORAGE_STORAGE__S3__SECRET_KEY: s3SecretKey
 {{- end -}}
