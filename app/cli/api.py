@@ -69,6 +69,11 @@ class Transport(Protocol):
         """
 
 
+def error_of(status: int, line: str) -> MoorageError:
+    """Return the error that a status of a Go-facing route stands for, with its line."""
+    return _ERRORS.get(status, MoorageError)(line or f"the server answered {status}")
+
+
 class Api:
     """The admin API, asked through one transport."""
 

@@ -24,6 +24,7 @@ from app.cli.gc import gc as collect
 from app.cli.group import Group
 from app.cli.health import health
 from app.cli.job import job
+from app.cli.module import module
 from app.cli.node import node
 from app.cli.output import complain, exit_for
 from app.cli.owner import owner
@@ -70,6 +71,7 @@ program.add_typer(sumdb, cls=Group)
 program.command()(explain)
 program.command()(refresh)
 program.command("apply")(apply)
+program.add_typer(module, cls=Group)
 program.add_typer(rollout, cls=Group)
 program.add_typer(node, cls=Group)
 program.add_typer(webhook, cls=Group)

@@ -102,6 +102,20 @@ def _byte_bars() -> "Iterator[Bars]":
 
 
 @contextlib.contextmanager
+def uploading(name: str, size_bytes: int) -> Iterator[Callable[[int], None]]:
+    """Return a context whose value takes how many bytes more were sent.
+
+    Silent without a terminal.
+    """
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    with _byte_bars() as bars:
+        task = bars.add_task(name, total=size_bytes)
+        yield lambda count: bars.update(task, advance=count)
+
+
+@contextlib.contextmanager
 def counted(what: str) -> Iterator[Callable[[int, int], None]]:
     """Return a context whose value takes (done, in all); silent without a terminal.
 

@@ -3,6 +3,7 @@
 It uses the standard library alone: httpx would cost more than all the rest of a command.
 """
 
+import contextlib
 import http.client
 import os
 import time
@@ -15,13 +16,14 @@ from app.core.errors import MoorageError, SettingsError
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from app.upstream.address import Url
 
 _ANSWER_MAX_BYTES = 64 * 1024 * 1024
 _CONNECT_S = 5.0  # with TLS; for each address of the server's name
 _DEADLINE_S = 1200.0  # for all tries of a request: an ingestion may take a quarter of an hour
+_STALL_S = 60.0  # without a byte that the server takes
 _PAUSES_S = (0.25, 1.0, 2.0)  # before a GET is tried again
 
 
@@ -88,6 +90,35 @@ class Remote:
                 if not pauses_s or self._clock() + pauses_s[0] >= ends_at:
                     raise MoorageError(self._unreachable(path, error)) from error
             self._sleep(pauses_s.pop(0))
+
+    def put(
+        self, path: str, pieces: "Iterator[bytes]", size_bytes: int, answer_s: float
+    ) -> tuple[int, bytes]:
+        """Send a body piece by piece; return status and body of the answer.
+
+        A server that refuses an upload answers before it has all of it, and reads no more.
+
+        Raises:
+            MoorageError: the server can't be reached, or broke off.
+        """
+        try:
+            sock = self._connected(self._clock() + _CONNECT_S)
+            sock.settimeout(_STALL_S)
+            self._connection.putrequest("PUT", self._base + path)
+            for name, value in self._headers.items():
+                self._connection.putheader(name, value)
+            self._connection.putheader("Content-Length", str(size_bytes))
+            self._connection.endheaders()
+            with contextlib.suppress(ConnectionError):  # the answer says why
+                for piece in pieces:
+                    self._connection.send(piece)
+            sock.settimeout(answer_s)
+            with self._connection.getresponse() as response:
+                return response.status, response.read(_ANSWER_MAX_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise MoorageError(self._unreachable(path, error)) from error
+        finally:
+            self._connection.close()
 
     def close(self) -> None:
         """Close the connection."""

@@ -52,14 +52,21 @@ class PublishedTable:
         rows = self._session.execute(query.order_by(PublishedRow.published_at)).scalars()
         return [_published(row) for row in rows]
 
-    def of_tenant(self, tenant: str, after: tuple[str, str], limit: int) -> list[PublishedVersion]:
-        """Return versions that a tenant published, by module and version, after a pair of them."""
+    def of_tenant(
+        self, tenant: str, only: str | None, after: tuple[str, str], limit: int
+    ) -> list[PublishedVersion]:
+        """Return versions that a tenant published, by module and version, after a pair of them.
+
+        only: a module path; None for all.
+        """
         module, version = after
         query = select(PublishedRow).where(
             PublishedRow.tenant == tenant,
             (PublishedRow.module > module)
             | ((PublishedRow.module == module) & (PublishedRow.version > version)),
         )
+        if only is not None:
+            query = query.where(PublishedRow.module == only)
         ordered = query.order_by(PublishedRow.module, PublishedRow.version).limit(limit)
         return [_published(row) for row in self._session.execute(ordered).scalars()]
 

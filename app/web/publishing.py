@@ -78,10 +78,7 @@ class PublishingApp:
 
 
 def _success(published: Published) -> Answer:
-    version = published.version
-    if published.is_new:
-        return plain(201, f"{version.name} is published: {version.h1}")
-    return plain(200, f"{version.name} was published before, with the same bytes: {version.h1}")
+    return plain(201 if published.is_new else 200, published.line)
 
 
 def _kept(refusal: Answer) -> list[Header]:

@@ -89,6 +89,8 @@ EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
     ("DELETE", f"{T}/routes/{{route_id}}"): (TENANT, {204}),
     ("GET", f"{T}/explain"): (TENANT, {200}),
     ("POST", f"{T}/refresh"): (TENANT, {200}),
+    ("GET", f"{T}/published"): (TENANT, {200}),
+    ("POST", f"{T}/published/retire"): (TENANT, {404}),
     ("POST", "/api/v1/apply"): (ADMIN, {200}),
     ("GET", f"{T}/log"): (TENANT, {200}),
     ("POST", f"{T}/log"): (TENANT, {201}),
@@ -191,6 +193,7 @@ CHANGES_NOTHING = {
     ("POST", "/api/v1/releases/keys"),
     ("POST", "/api/v1/releases/files/{filename}/verify"),
     ("POST", f"{T}/log/verify"),
+    ("POST", f"{T}/published/retire"),  # nothing is published; see test_publishing.py
     ("POST", "/api/v1/webhooks/{webhook_id}/test"),
 }
 FILLED = {
@@ -222,6 +225,7 @@ BODIES = {
     ("POST", f"{T}/routes"): ROUTE_BODY,
     ("PUT", f"{T}/routes/{{route_id}}"): ROUTE_BODY,
     ("POST", f"{T}/refresh"): b'{"module": "example.com/x"}',
+    ("POST", f"{T}/published/retire"): b'{"module": "example.com/x", "version": "v1.0.0"}',
     ("POST", "/api/v1/apply"): b'{"document": {"tenants": {"applied-%d": {}}}}',
     ("POST", "/api/v1/channels/{channel}/rollouts"): b'{"current": "go1.97.9"}',
     ("POST", "/api/v1/rollouts/{rollout}/{action}"): b'{"reason": "a test"}',

@@ -216,7 +216,7 @@ async def test_without_a_route_the_refusal_says_which(acme: Publisher) -> None:
     await settled(services)
     got = await acme.put(module("corp.example/new/x", "v1.0.0"))
     assert_one_line(got, 403)
-    command = "moorage route create acme 'corp.example/new' --private --upstream published:"
+    command = "moorage route add --tenant acme corp.example/new published: --private"
     assert command in got.text
 
 

@@ -46,7 +46,7 @@ from app.db.published import PublishedTable
 from app.db.routes import RouteTable
 from app.db.tenantlogs import TenantLogTable
 from app.services.authorization import require_admin
-from app.services.changes import locked
+from app.services.changes import locked, tenant_named
 from app.services.clock import Now
 from app.services.modules.checks import FileKey, check_zip
 from app.services.modules.files import ModuleFiles
@@ -99,6 +99,14 @@ class Published:
 
     version: PublishedVersion
     is_new: bool
+
+    @property
+    def line(self) -> str:
+        """What happened, for people."""
+        one = self.version
+        if self.is_new:
+            return f"{one.name} is published: {one.h1}"
+        return f"{one.name} was published before, with the same bytes: {one.h1}"
 
 
 class Publishing:
@@ -316,23 +324,35 @@ class Publishing:
             _log.warning("not recorded", log=of_tenant.log.name, error=str(error))
 
     async def page(
-        self, tenant: str, who: Principal, *, after: tuple[str, str], limit: int
+        self,
+        tenant: str,
+        who: Principal,
+        *,
+        module: str | None = None,
+        after: tuple[str, str] = ("", ""),
+        limit: int = 50,
     ) -> list[PublishedVersion]:
-        """Return versions that a tenant published, by module and version, after a pair of them."""
-        require_admin(who, tenant)
-        tenant_in(await self._policies.current(), tenant)
-        return await self._db.read(lambda s: PublishedTable(s).of_tenant(tenant, after, limit))
+        """Return versions that a tenant published, by module and version.
 
-    async def show(
-        self, tenant: str, module: str, version: str, who: Principal
-    ) -> PublishedVersion:
-        """Return one version.
+        Args:
+            tenant: whose token published them.
+            who: an admin of the tenant.
+            module: only those of this path.
+            after: module and version of the last one of the page before.
+            limit: how many at most.
 
         Raises:
-            UnknownError: the tenant has published no such version.
+            UnknownError: there is no such tenant.
         """
         require_admin(who, tenant)
-        return await self._db.read(lambda s: _of_tenant(s, tenant, module, version))
+        if not all(text.isprintable() for text in (module or "", *after)):
+            return []
+
+        def work(session: Session) -> list[PublishedVersion]:
+            tenant_named(session, tenant)
+            return PublishedTable(session).of_tenant(tenant, module, after, limit)
+
+        return await self._db.read(work)
 
     async def retire(
         self, tenant: str, module: str, version: str, reason: str, who: Principal, *, is_gone: bool
@@ -409,7 +429,7 @@ def _of_tenant(session: Session, tenant: str, module: str, version: str) -> Publ
     if known is None or known.tenant != tenant:
         raise UnknownError(
             f"tenant {tenant} has not published {module[:200]}@{version[:80]}; see `moorage module"
-            f" list {tenant}`"
+            f" list --tenant {tenant}`"
         )
     return known
 
@@ -444,7 +464,7 @@ def _route_of(policy: Policy, of_tenant: TenantPolicy, upload: Upload) -> Record
     if route is None or not is_there or not any(is_published(u.url) for u in route.upstreams):
         raise DeniedError(
             f"tenant {tenant} has no private route that leads {upload.module} to published modules:"
-            f" moorage route create {tenant} '{ownership.prefix}' --private --upstream {PUBLISHED}",
+            f" moorage route add --tenant {tenant} {ownership.prefix} {PUBLISHED} --private",
             "route",
         )
     return route

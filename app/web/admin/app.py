@@ -28,6 +28,7 @@ from app.web.admin.modules import router as modules
 from app.web.admin.nodes import router as nodes
 from app.web.admin.openapi import AdminApi
 from app.web.admin.ownership import router as ownership
+from app.web.admin.published import router as published
 from app.web.admin.reference import reference_page
 from app.web.admin.releases import router as releases
 from app.web.admin.rollouts import router as rollouts
@@ -86,7 +87,7 @@ def admin_routes() -> FastAPI:
     api.include_router(channels, prefix="/api/v1")
     for router in (rules, routes, modules, document, sumdb):
         api.include_router(router, prefix="/api/v1")
-    for router in (rollouts, nodes, webhooks):
+    for router in (rollouts, nodes, webhooks, published):
         api.include_router(router, prefix="/api/v1")
     api.include_router(health)
     api.add_exception_handler(MoorageError, _on_moorage_error)

@@ -1,0 +1,95 @@
+"""`moorage module`: publishing from a folder and from a zip, on the data directory and a server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.port import Port, served_port
+from tests.e2e.process import Site
+from tests.e2e.warm import Warm
+from tests.fakes.modules import module
+
+X = "corp.example/acme/x"
+
+
+@pytest.fixture(scope="module")
+def port(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
+    with served_port(tmp_path_factory.mktemp("port"), warm) as served:
+        served.done("owner", "set", "corp.example/acme", "default")
+        served.done(
+            *("route", "add", "--tenant", "default", "corp.example/acme"),
+            *("published:", "--private"),
+        )
+        yield served
+
+
+def folder(place: Path, text: str = "package x\n") -> Path:
+    (place / ".git").mkdir(parents=True)
+    (place / ".git" / "config").write_text("secret\n")
+    (place / "go.mod").write_text(f"module {X}\n\ngo 1.24\n")
+    (place / "x.go").write_text(text)
+    return place
+
+
+def test_a_folder_is_published_and_listed_and_its_retirement(port: Port, tmp_path: Path) -> None:
+    source = str(folder(tmp_path / "x"))
+    here = port.here("module", "publish", source, f"{X}@v1.0.0")
+    assert (here.code, f"{X}@v1.0.0 is published: h1:" in here.out) == (0, True), here
+    again = port.there("module", "publish", source, "@v1.0.0")
+    assert (again.code, "with the same bytes" in again.out) == (0, True), again
+    there = port.there("module", "publish", source, "@v1.1.0")
+    assert (there.code, f"{X}@v1.1.0 is published" in there.out) == (0, True), there
+    listed = port.both("module", "list", "--json").json
+    assert [(one["version"], one["state"]) for one in listed] == [
+        ("v1.0.0", "offered"),
+        ("v1.1.0", "offered"),
+    ]
+    retired = port.there("module", "retire", f"{X}@v1.1.0", "--reason", "slow")
+    assert (retired.code, "retired (slow)" in retired.out) == (0, True), retired
+    assert "retired (slow)" in port.both("module", "show", f"{X}@v1.1.0").out
+    assert port.server.get(f"/goproxy/default/{X}/@v/list").text == "v1.0.0\n"
+    gone = port.here("module", "retire", f"{X}@v1.0.0", "--gone", "--json")
+    assert gone.json["state"] == "gone"
+    for ended in (
+        port.here("module", "publish", source, "@v1.0.0"),
+        port.there("module", "publish", source, "@v1.0.0"),
+    ):
+        assert (ended.code != 0, "was withdrawn on" in ended.err) == (True, True), ended
+
+
+def test_a_zip_names_itself(port: Port, tmp_path: Path) -> None:
+    one = module(X, "v0.0.0-rc.1")
+    archive = tmp_path / "x.zip"
+    archive.write_bytes(one.zip)
+    wrong = port.there("module", "publish", str(archive), f"{X}@v9.9.9")
+    assert (wrong.code, f"is the zip of {X}@v0.0.0-rc.1, not of" in wrong.err) == (2, True), wrong
+    assert port.there("module", "publish", str(archive)).code == 0
+    assert port.server.get(f"/goproxy/default/{X}/@v/v0.0.0-rc.1.zip").body == one.zip
+
+
+def test_refusals_are_one_line_with_what_to_do(port: Port, tmp_path: Path) -> None:
+    source = folder(tmp_path / "x")
+    missing = port.there("module", "publish", str(source))
+    assert f"moorage module publish {source} {X}@VERSION" in missing.err
+    (tmp_path / "text").write_text("no zip")
+    assert "is no module zip" in port.there("module", "publish", str(tmp_path / "text")).err
+    assert "can't be read" in port.there("module", "publish", str(tmp_path / "absent")).err
+    (source / "go.mod").write_text("module example.com/x\n")
+    for run in (port.here, port.there):
+        ended = run("module", "publish", str(source), "@v1.0.0")
+        assert (ended.code != 0, "does not own a prefix of example.com/x" in ended.err) == (
+            True,
+            True,
+        ), ended
+    assert "has not published" in port.there("module", "show", f"{X}@v7.0.0").err
+    ended = port.there("module", "retire", f"{X}@v7.0.0")
+    assert (ended.code != 0, "has not published" in ended.err) == (True, True)
+
+
+def test_an_upload_without_a_server_says_so(warm: Warm, tmp_path: Path) -> None:
+    source = folder(tmp_path / "x")
+    site = Site(tmp_path, {"MOORAGE_SERVER": "http://127.0.0.1:9", "LC_ALL": "C.UTF-8"})
+    ended = warm.run(site, "module", "publish", str(source), "@v1.0.0")
+    assert ended.code != 0
+    assert "can't be reached" in ended.err
