@@ -271,7 +271,7 @@ class GitModule:
             raise _unknown(rev)
         if commit.id.startswith(version):
             version = commit.id
-        tags = sorted(tag for tag, of in self._repository.refs.tags().items() if of == commit.id)
+        tags = self._repository.refs.tags_at(commit.id)
         return _CodeRevision(commit, tags, version if version in tags else commit.id, ref)
 
     # From a revision to a version

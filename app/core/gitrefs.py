@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from app.core import pseudo, semver
 from app.core.errors import BadInputError
@@ -21,7 +22,7 @@ _OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
 _BAD_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|\Z)|\.(?:/|\Z)|/\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GitRefs:
     """The refs of a repository at one moment.
 
@@ -41,6 +42,22 @@ class GitRefs:
     def commit(self, ref: str) -> str | None:
         """Return what a ref leads to, behind a tag object; None if there is no such ref."""
         return self.peeled.get(ref) or self.ids.get(ref)
+
+    @cached_property
+    def objects(self) -> frozenset[str]:
+        """The objects that refs name, and those behind tag objects."""
+        return frozenset({*self.ids.values(), *self.peeled.values()})
+
+    @cached_property
+    def _tags_at(self) -> dict[str, list[str]]:
+        by_commit: dict[str, list[str]] = {}
+        for name, oid in sorted(self.tags().items()):
+            by_commit.setdefault(oid, []).append(name)
+        return by_commit
+
+    def tags_at(self, commit: str) -> list[str]:
+        """Return the tags of a commit, sorted."""
+        return self._tags_at.get(commit, [])
 
     def commits(self) -> dict[str, str]:
         """Return `commit` of all refs."""

@@ -199,7 +199,7 @@ class GitMirror:
         Raises:
             UpstreamContentError: an object that a ref names is not there.
         """
-        named = sorted({*refs.ids.values(), *refs.peeled.values()})
+        named = sorted(refs.objects)
         if named and self.lacking(named):
             raise UpstreamContentError(
                 "the git server lists objects that it does not send", origin=""
@@ -384,7 +384,7 @@ class MirrorReader:
         return self._commits[name]
 
     def _read_commit(self, name: str) -> Commit | None:
-        is_listed = name in {*self._refs.ids.values(), *self._refs.peeled.values()}
+        is_listed = name in self._refs.objects
         full = name if is_listed else self._mirror.full_name(name)
         if full is None:
             return None

@@ -415,8 +415,8 @@ class GitModules:
             if mirror.is_at(refs):
                 return None
             mirror.prepare(is_sha256=refs.is_sha256)
-            objects, tips = {*refs.ids.values(), *refs.peeled.values()}, mirror.tips()
-            lacking = set(mirror.lacking(sorted(objects.union(tips))))
+            tips = mirror.tips()
+            lacking = set(mirror.lacking(sorted(refs.objects.union(tips))))
             wants = (
                 oid
                 for ref, oid in refs.ids.items()
