@@ -328,7 +328,7 @@ async def test_what_another_process_recorded_as_absent_is_absent_and_no_empty_an
     caller = await one.asking()
     route = caller.of_tenant.routes[0]
     upstream = route.upstreams[0]
-    source = one.upstreams.open(upstream, caller.policy, caller.of_tenant.tenant)
+    source = one.upstreams.open(route, upstream, caller.policy, caller.of_tenant.tenant)
     question = Query(upstream.origin_id, "example.com/elsewhere", query)
     await one.answers.record_absence(question, 404)
     with pytest.raises(UpstreamAbsentError):
@@ -340,7 +340,7 @@ async def test_too_much_to_do_here_is_no_absence(one: Bench, fake: FakeGoproxy) 
     caller = await one.asking()
     route = caller.of_tenant.routes[0]
     upstream = route.upstreams[0]
-    source = one.upstreams.open(upstream, caller.policy, caller.of_tenant.tenant)
+    source = one.upstreams.open(route, upstream, caller.policy, caller.of_tenant.tenant)
     question = Query(upstream.origin_id, "example.com/elsewhere", LIST)
     await one.answers.record_absence(question, 404)
     one.clock.advance(days=1)

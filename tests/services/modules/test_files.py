@@ -313,9 +313,10 @@ async def test_F74_a_recheck_that_finds_other_content_alarms_and_keeps_the_first
 ) -> None:
     await one.ask(kind, NAME, V)
     asking = await one.asking()
-    upstream = asking.of_tenant.routes[0].upstreams[0]
+    route = asking.of_tenant.routes[0]
+    upstream = route.upstreams[0]
     key = FileKey(upstream.origin_id, NAME, V, kind)  # type: ignore[arg-type]
-    source = one.upstreams.open(upstream, asking.policy, asking.of_tenant.tenant)
+    source = one.upstreams.open(route, upstream, asking.policy, asking.of_tenant.tenant)
     assert (await one.files.recheck(key, source)).kind is kind
     changed = module(NAME, V, {"x.go": b"package x // changed\n"}, go_mod=X.mod + b"// changed\n")
     fake.put(changed)
@@ -330,8 +331,9 @@ async def test_F74_a_recheck_that_finds_other_content_alarms_and_keeps_the_first
 async def test_a_recheck_takes_a_slot_of_its_tenant(one: Bench) -> None:
     await one.ask(MOD, NAME, V)
     asking = await one.asking()
-    upstream = asking.of_tenant.routes[0].upstreams[0]
-    source = one.upstreams.open(upstream, asking.policy, asking.of_tenant.tenant)
+    route = asking.of_tenant.routes[0]
+    upstream = route.upstreams[0]
+    source = one.upstreams.open(route, upstream, asking.policy, asking.of_tenant.tenant)
     one.files._slots = Slots(places=1)
     async with one.files._slots.fetch("acme", upstream.origin_id, source.slots):
         with pytest.raises(OverloadedError):
@@ -365,9 +367,10 @@ async def test_F74_a_repacked_zip_is_the_same_content(one: Bench, fake: FakeGopr
         files = {name.removeprefix(AT): archive.read(name) for name in archive.namelist()}
     fake.put_raw(ZIP_PATH, module_zip(NAME, V, files, stored=True, backwards=True))
     asking = await one.asking()
-    upstream = asking.of_tenant.routes[0].upstreams[0]
+    route = asking.of_tenant.routes[0]
+    upstream = route.upstreams[0]
     key = FileKey(upstream.origin_id, NAME, V, ZIP)
-    source = one.upstreams.open(upstream, asking.policy, asking.of_tenant.tenant)
+    source = one.upstreams.open(route, upstream, asking.policy, asking.of_tenant.tenant)
     await one.files.recheck(key, source)
     assert await one.count("module_conflicts") == 0
 
