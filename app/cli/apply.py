@@ -34,6 +34,7 @@ _USUAL: dict[str, object] = {
     "connect_s": CONNECT_S,
     "metadata_s": METADATA_S,
     "zip_s": ZIP_S,
+    "host_keys": "",
     "ca_sha256": "",
 }
 
