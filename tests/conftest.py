@@ -94,6 +94,8 @@ class Shape(StrEnum):
     POSTGRESQL = "postgresql"
 
 
+SECRETS_KEY = base64.b64encode(b"k" * 32).decode()
+"""What replicas that share a database are given."""
 DEFAULT_SHAPE = Shape(os.environ.get("MOORAGE_TEST_SHAPE", Shape.SQLITE))
 
 
@@ -170,7 +172,7 @@ def make_settings(
         values: dict[str, Any] = {
             "data_dir": tmp_path / "data",
             "database_url": url,
-            "secrets_key": None if url is None else base64.b64encode(b"k" * 32).decode(),
+            "secrets_key": None if url is None else SECRETS_KEY,
             "port": 0,
             "releases": releases,
             "network": {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1", "localhost"]},
