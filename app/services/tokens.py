@@ -60,16 +60,7 @@ class TokenService:
         require_admin(who, tenant)
         at = self._now()
         _check(name, scopes, expires_at, at)
-        secret = make_token(secrets.token_bytes(32))
-        token = RecordedToken(
-            id=secrets.token_hex(4),
-            name=name,
-            scopes=frozenset(scopes),
-            created_at=at,
-            expires_at=expires_at,
-            revoked_at=None,
-            tenant=tenant,
-        )
+        token, secret = _new(name, scopes, at, expires_at, tenant)
         await self._db.write(locked(lambda s: self._add(s, token, secret, who)))
         return token, secret
 
@@ -91,11 +82,21 @@ class TokenService:
         bump_generation(session, [token.tenant or PLATFORM])
 
     async def create_first(self) -> str | None:
-        """Make a first token and return its secret; return None if any token is recorded."""
+        """Make a first token and return its secret; return None if any token is recorded.
+
+        Of replicas that start at once on an empty database, one makes the token.
+        """
         if not await self._db.read(lambda s: Tokens(s).is_empty()):
             return None
-        _, secret = await self.create("first start", who=replace(OPERATOR, actor="system"))
-        return secret
+        token, secret = _new("first start", frozenset({Scope.ADMIN}), self._now(), None, None)
+
+        def work(session: Session) -> bool:
+            if not Tokens(session).is_empty():
+                return False
+            self._add(session, token, secret, replace(OPERATOR, actor="system"))
+            return True
+
+        return secret if await self._db.write(locked(work)) else None
 
     async def page(
         self,
@@ -219,6 +220,26 @@ class TokenService:
                 f"tenant {token.tenant} is switched off, and its tokens with it"
             )
         return principal_of(token)
+
+
+def _new(
+    name: str,
+    scopes: frozenset[Scope],
+    at: datetime,
+    expires_at: datetime | None,
+    tenant: str | None,
+) -> tuple[RecordedToken, str]:
+    """Return a token that is not recorded yet, and its secret."""
+    token = RecordedToken(
+        id=secrets.token_hex(4),
+        name=name,
+        scopes=frozenset(scopes),
+        created_at=at,
+        expires_at=expires_at,
+        revoked_at=None,
+        tenant=tenant,
+    )
+    return token, make_token(secrets.token_bytes(32))
 
 
 def _check(name: str, scopes: frozenset[Scope], expires_at: datetime | None, at: datetime) -> None:

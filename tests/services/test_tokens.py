@@ -1,5 +1,6 @@
 """Tokens: only their hash is kept, and only a live one says who makes a request. F22, F23."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -139,6 +140,15 @@ async def test_only_a_live_token_can_be_revoked(services: Services) -> None:
     with pytest.raises(errors.UnknownError, match="no token has the id nobody"):
         await services.tenants.tokens.revoke("nobody")
     assert len(await audited(services, "token.revoke")) == 1
+
+
+async def test_of_processes_that_start_at_once_one_makes_the_first_token(
+    services: Services,
+) -> None:
+    first = services.tenants.tokens.create_first
+    made = await asyncio.gather(*(first() for _ in range(5)))
+    assert len([secret for secret in made if secret]) == 1
+    assert len(await services.tenants.tokens.page()) == 1
 
 
 async def test_the_first_start_makes_one_token_and_no_later_one_does(services: Services) -> None:
