@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -370,6 +372,44 @@ def test_rules_and_dashboards_are_the_files_beside_the_templates() -> None:
     }
     files = sorted((CHART / "dashboards").glob("*.json"))
     assert boards == {f"moorage-{file.name}": file.read_text() for file in files}
+
+
+def test_prometheus_takes_the_rules_as_they_are_rendered(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    rules = [one for one in manifests(EVERYTHING) if one["kind"] == "PrometheusRule"]
+    assert rules
+    for one in rules:
+        file = tmp_path / f"{one['metadata']['name']}.yaml"
+        file.write_text(yaml.safe_dump(one["spec"]))
+    command = ["promtool", "check", "rules", *map(str, tmp_path.glob("*.yaml"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+GUIDE = (CHART.parents[1] / "docs" / "operations" / "kubernetes.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL))
+def test_the_values_of_the_guide_are_taken(block: str) -> None:
+    values = yaml.safe_load(block)
+    if "ingress" in values:
+        values["ingress"] = {"enabled": True, "host": "moorage.example"} | values["ingress"]
+    assert manifests(values)
+
+
+def test_the_guide_makes_the_secret_that_the_chart_reads() -> None:
+    keys = set(re.findall(r"--from-literal=([a-z0-9-]+)=", GUIDE))
+    secrets = yaml.safe_load((CHART / "values.yaml").read_text())["secrets"]
+    assert keys == {one["key"] for one in secrets.values()} - {"secrets-key-before"}
+    values = dict(re.findall(r"--set ([A-Za-z.]+)=(\S+)", GUIDE))
+    assert set(values) == {"image.repository", "persistence.size"}
+    assert manifests(
+        {
+            "image": {"repository": values["image.repository"]},
+            "persistence": {"size": values["persistence.size"]},
+        }
+    )
 
 
 @in_each_case

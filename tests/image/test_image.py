@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -93,6 +94,45 @@ def test_the_lock_of_the_sbom_program_agrees_with_the_lock_of_development() -> N
     pinned = re.compile(r"^([a-z0-9-]+==\S+)", re.MULTILINE)
     development = set(pinned.findall((ROOT / "requirements-dev.lock").read_text()))
     assert set(pinned.findall((ROOT / "requirements-sbom.lock").read_text())) <= development
+
+
+@pytest.mark.parametrize(
+    ("works", "used"),
+    [
+        ({"docker", "podman", "buildah"}, "docker"),
+        ({"podman", "buildah"}, "podman"),
+        ({"buildah"}, "buildah"),
+        (set(), None),
+    ],
+)
+def test_make_image_takes_the_first_builder_that_works(
+    tmp_path: Path, works: set[str], used: str | None
+) -> None:
+    """A client without its daemon does not work: `docker info` fails."""
+    for name in ("docker", "podman", "buildah"):
+        script = f'[ "$1" = info ] && exit {int(name not in works)}; echo "{name} $*" > calls'
+        (tmp_path / name).write_text(f"#!/bin/sh\ncd {tmp_path}\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["make", "image", "BASE_IMAGE=debian@sha256:00", "IMAGE=moorage:trial"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if used is None:
+        assert done.returncode != 0
+        assert "docker, podman or buildah is needed" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    command = (tmp_path / "calls").read_text()
+    assert command.startswith(f"{used} build ")
+    # Only Docker's own format keeps the health check.
+    assert ("--format docker" in command) is (used != "docker")
+    assert "--tag moorage:trial" in command
+    assert "--build-arg BASE_IMAGE=debian@sha256:00" in command
 
 
 @pytest.mark.parametrize(
