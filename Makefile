@@ -57,6 +57,10 @@ test-replicas: $(READY) ## build through two replicas while replicas, PostgreSQL
 test-containers: $(READY) ## pull the real go1.23.1 by skopeo and buildah (needs root and 1 GB); CONFORMANCE=PROGRAM
 	$(BIN)/python -m tests.containers $(if $(CONFORMANCE),--conformance $(CONFORMANCE))
 
+.PHONY: test-own-toolchain
+test-own-toolchain: $(READY) ## build a Go with a name of its own, publish it, switch to it (needs gpg, 2 GB, minutes)
+	$(BIN)/python -m tests.owntoolchain
+
 .PHONY: check
 check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -80,8 +80,10 @@ from app.services.releases.healing import DerivedHealing, ReleaseHealing
 from app.services.releases.images import ReleaseImages
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
-from app.services.releases.keyring import ReleaseKeyring
+from app.services.releases.judging import Judge
+from app.services.releases.keyring import OwnKeyring, ReleaseKeyring
 from app.services.releases.policy import IngestionPolicy
+from app.services.releases.publishing import OwnReleases
 from app.services.releases.recompress import Recompressor
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync
@@ -358,7 +360,9 @@ def build_releases(shared: SharedServices) -> ReleaseServices:
     reader = ReleaseIndexReader(db, shared.store, godev, now)
     policy = _ingestion_policy(settings)
     derived = DerivedFiles(db, shared.store, now)
-    ingestion = Ingestion(db, shared.store, godev, keyring, shared.leases, derived, policy, now)
+    own_keyring = _own_keyring(settings, now)
+    judge = Judge(godev, keyring, own_keyring, derived, policy, now)
+    ingestion = Ingestion(db, shared.store, godev, judge, shared.leases, policy, now)
     catalog = CatalogReader(db, shared.watch, policy, now)
     freshness = Freshness(
         reader,
@@ -379,6 +383,8 @@ def build_releases(shared: SharedServices) -> ReleaseServices:
         catalog=catalog,
         freshness=freshness,
         images=ReleaseImages(db, catalog, now),
+        own_keyring=own_keyring,
+        own=OwnReleases(db, shared.store, judge, own_keyring, shared.leases, now),
         sync=ReleaseSync(db, reader, catalog, ingestion, _selection(settings)),
     )
 
@@ -706,6 +712,15 @@ def _key_source(settings: Settings) -> KeySource:
 def _recompressor(settings: Settings) -> Recompressor | None:
     zstd = settings.releases.zstd
     return Recompressor(zstd.level, zstd.niceness) if zstd.enabled else None
+
+
+def _own_keyring(settings: Settings, now: Now) -> OwnKeyring:
+    releases = settings.releases
+    if not releases.own_fingerprints:
+        return OwnKeyring(None, None)
+    pinned = frozenset(releases.own_fingerprints)
+    gpg = Gpg(home_parent=settings.data_dir / "keys", pinned=pinned, now=now)
+    return OwnKeyring(gpg, releases.own_keyring)
 
 
 def _ingestion_policy(settings: Settings) -> IngestionPolicy:

@@ -46,6 +46,8 @@ DEFAULTS = {
     "releases.select.pins": (),
     "releases.select.on_demand": True,
     "releases.images_need_token": False,
+    "releases.own_keyring": None,
+    "releases.own_fingerprints": (),
     "releases.zstd.enabled": True,
     "releases.zstd.level": 19,
     "releases.zstd.niceness": 19,
@@ -575,6 +577,7 @@ def test_F101_a_file_that_is_too_big_or_not_text_is_refused(tmp_path):
 # A path is named in messages, and the canary is a fine directory and host name.
 NAMES_OF_THINGS = {
     *("data_dir", "host", "metrics.host", "releases.keyring", "network.ca_file"),
+    "releases.own_keyring",
     "tls.cert_file",  # looked at by the start
 }
 

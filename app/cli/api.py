@@ -7,7 +7,9 @@ exit code depend on the answer alone.
 
 import json
 import re
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote
 
 from app.core.errors import (
@@ -22,6 +24,7 @@ from app.core.errors import (
 )
 
 _PREFIX = "/api/v1"
+_PIECE_BYTES = 1024 * 1024  # of a file that is sent
 _PAGE = 200  # items of a page, as many as the API gives at once
 _ERRORS: dict[int, type[MoorageError]] = {
     400: BadInputError,
@@ -68,6 +71,34 @@ class Transport(Protocol):
             body: JSON; None sends no body.
         """
 
+    def upload(self, path: str, upload: "FileUpload") -> tuple[int, bytes]:
+        """Send a file by PUT; return status and body of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileUpload:
+    """A file that becomes the body of a request.
+
+    Attributes:
+        file: at its beginning.
+        size_bytes: how many bytes are sent.
+        headers: further headers.
+        report: is called with the number of bytes that were sent so far.
+    """
+
+    file: BinaryIO
+    size_bytes: int
+    headers: Mapping[str, str]
+    report: Callable[[int], None]
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the file in pieces, and report each."""
+        sent = 0
+        while piece := self.file.read(min(_PIECE_BYTES, self.size_bytes - sent)):
+            yield piece
+            sent += len(piece)
+            self.report(sent)
+
 
 def error_of(status: int, line: str) -> MoorageError:
     """Return the error that a status of a Go-facing route stands for, with its line."""
@@ -94,6 +125,18 @@ class Api:
         status, answer = self._send(method, path, body)
         if status == 204:
             return None
+        value = _parsed(status, answer)
+        if status >= 400:
+            raise self._error(status, value)
+        return value
+
+    def upload(self, path: str, upload: FileUpload) -> Any:
+        """Return the JSON that a PUT of a file is answered with.
+
+        Raises:
+            MoorageError: as `ask`.
+        """
+        status, answer = self._transport.upload(_PREFIX + path, upload)
         value = _parsed(status, answer)
         if status >= 400:
             raise self._error(status, value)

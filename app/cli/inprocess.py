@@ -9,7 +9,7 @@ import contextlib
 import gc
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
@@ -19,6 +19,7 @@ from app.core.errors import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from app.cli.api import FileUpload
     from app.services.assembly import Services
     from app.settings import Settings
 
@@ -126,14 +127,29 @@ class InProcess:
         """Return status and body of the answer."""
         return self._runner.run(self._exchange(method, path, body or b""))
 
+    def upload(self, path: str, upload: "FileUpload") -> tuple[int, bytes]:
+        """Send a file by PUT; return status and body of the answer."""
+        headers = {"content-type": "application/octet-stream", **upload.headers}
+        headers["content-length"] = str(upload.size_bytes)
+        scope = self._scope("PUT", path, headers)
+        return self._runner.run(self._answer(scope, upload.pieces()))
+
     async def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        requests: list[dict[str, Any]] = [
-            {"type": "http.request", "body": body, "more_body": False}
-        ]
-        status, answer = 0, bytearray()
+        headers = {"content-length": str(len(body))}
+        if body:
+            headers["content-type"] = "application/json"
+        return await self._answer(self._scope(method, path, headers), iter([body]))
+
+    async def _answer(self, scope: Any, pieces: Iterator[bytes]) -> tuple[int, bytes]:
+        status, answer, is_sent = 0, bytearray(), False
 
         async def receive() -> Any:
-            return requests.pop() if requests else {"type": "http.disconnect"}
+            nonlocal is_sent
+            if is_sent:
+                return {"type": "http.disconnect"}
+            piece = next(pieces, None)
+            is_sent = piece is None
+            return {"type": "http.request", "body": piece or b"", "more_body": not is_sent}
 
         async def send(message: Any) -> None:
             nonlocal status
@@ -141,14 +157,12 @@ class InProcess:
                 status = message["status"]
             answer.extend(message.get("body", b""))
 
-        await self._application(self._scope(method, path, body), receive, send)
+        await self._application(scope, receive, send)
         return status, bytes(answer)
 
-    def _scope(self, method: str, path: str, body: bytes) -> Any:
+    def _scope(self, method: str, path: str, headers: Mapping[str, str]) -> Any:
         raw_path, _, query = path.partition("?")
-        headers = [(b"host", self._host.encode()), (b"content-length", str(len(body)).encode())]
-        if body:
-            headers.append((b"content-type", b"application/json"))
+        sent = {"host": self._host, **headers}
         return self._operator.sign(
             {
                 "type": "http",
@@ -160,7 +174,7 @@ class InProcess:
                 "raw_path": raw_path.encode(),
                 "query_string": query.encode(),
                 "root_path": "",
-                "headers": headers,
+                "headers": [(n.lower().encode(), v.encode()) for n, v in sent.items()],
                 "client": None,
                 "server": None,
             }

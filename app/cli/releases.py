@@ -11,8 +11,10 @@ from app.cli.api import path_of
 from app.cli.group import Group
 from app.cli.job import followed
 from app.cli.output import Exit, complain, emit
+from app.cli.releases_upload import planned_uploads, send_file
 from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all, local
 from app.core.errors import KeyringError
+from app.core.ownrelease import own_name
 from app.core.releasename import is_filename
 
 _Names = Annotated[
@@ -106,6 +108,46 @@ def verify(filename: str, server_url: ServerUrl = None, as_json: Json = False) -
     emit(result, as_json, text.file)
     if not result["offered"]:
         raise typer.Exit(Exit.FAILED)
+
+
+@releases.command()
+def publish(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="Archives, installers, the source.")
+    ],
+    version: Annotated[
+        str, typer.Option("--version", help="The release: go1.25.9-corp1. Every FILE is of it.")
+    ],
+    signatures: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--signature",
+            metavar="FILE.asc",
+            show_default=False,
+            help="A detached signature, for each FILE in turn. Default: FILE.asc, where it exists.",
+        ),
+    ] = None,
+    sums: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sha256",
+            metavar="HEX",
+            show_default=False,
+            help="What each FILE in turn must have, where nobody signs it.",
+        ),
+    ] = None,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Publish files of a release of your own, which go.dev does not have.
+
+    Files never change: the same file again is accepted, another one of the same name is refused.
+    """
+    release = own_name(version)
+    planned = planned_uploads(files, release, signatures or [], sums or [])
+    with admin_api(server_url) as api:
+        results = [send_file(api, one) for one in planned]
+    emit(results, as_json, text.published)
 
 
 @keys.command("list")

@@ -131,6 +131,11 @@ def file(result: dict[str, Any]) -> str:
     return "\n".join(f"{name:<12}{value}" for name, value in lines if value)
 
 
+def published(result: list[dict[str, Any]]) -> str:
+    """Return what was published, a line for each file."""
+    return "\n".join(f"{f['state']:<12} {f['filename']}  sha256:{f['sha256']}" for f in result)
+
+
 def keyring(result: dict[str, Any]) -> "Shown":
     """Return the keyring's subkeys as a table."""
     rows = [

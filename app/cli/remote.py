@@ -16,8 +16,9 @@ from app.core.errors import MoorageError, SettingsError
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from app.cli.api import FileUpload
     from app.upstream.address import Url
 
 _ANSWER_MAX_BYTES = 64 * 1024 * 1024
@@ -91,8 +92,22 @@ class Remote:
                     raise MoorageError(self._unreachable(path, error)) from error
             self._sleep(pauses_s.pop(0))
 
+    def upload(self, path: str, upload: "FileUpload") -> tuple[int, bytes]:
+        """Send a file by PUT; return status and body of the answer.
+
+        Raises:
+            MoorageError: the server can't be reached, or broke off.
+        """
+        headers = {"Content-Type": "application/octet-stream", **upload.headers}
+        return self.put(path, upload.pieces(), upload.size_bytes, _DEADLINE_S, headers)
+
     def put(
-        self, path: str, pieces: "Iterator[bytes]", size_bytes: int, answer_s: float
+        self,
+        path: str,
+        pieces: "Iterator[bytes]",
+        size_bytes: int,
+        answer_s: float,
+        headers: "Mapping[str, str] | None" = None,
     ) -> tuple[int, bytes]:
         """Send a body piece by piece; return status and body of the answer.
 
@@ -105,7 +120,7 @@ class Remote:
             sock = self._connected(self._clock() + _CONNECT_S)
             sock.settimeout(_STALL_S)
             self._connection.putrequest("PUT", self._base + path)
-            for name, value in self._headers.items():
+            for name, value in {**self._headers, **(headers or {})}.items():
                 self._connection.putheader(name, value)
             self._connection.putheader("Content-Length", str(size_bytes))
             self._connection.endheaders()

@@ -23,6 +23,7 @@ from typing import Annotated, Any, TypeVar
 from app.core import goversion
 from app.core.errors import BadInputError
 from app.core.noun import AfterValidator, Field, Noun, Words, line, passes, refuse
+from app.core.ownrelease import is_own
 from app.core.tenantname import is_plain_name
 
 MAX_ALSO = 11
@@ -51,6 +52,8 @@ def release_name(version: str) -> str:
         BadInputError: version is not that of one release: "1.27.x", "latest", "v1.27.1".
     """
     bare = version.removeprefix("go")
+    if is_own(f"go{bare}"):
+        return f"go{bare}"
     if not goversion.is_valid(bare) or "." not in bare or len(version) > _MAX_RELEASE_CHARS:
         raise BadInputError(f"{version[:60]!a} is not the version of one release, such as go1.27.1")
     return f"go{bare}"
@@ -303,6 +306,7 @@ def manifest_text(manifest: Manifest) -> str:
     """Return the text of a manifest, which is signed."""
     releases = [
         {"version": release.version, "files": [_written(file) for file in release.files]}
+        | ({"own": True} if is_own(release.version) else {})
         for release in manifest.releases
     ]
     body = {

@@ -12,6 +12,7 @@ from enum import StrEnum
 from app.core import goversion
 from app.core.digest import Digest
 from app.core.errors import BadInputError
+from app.core.ownrelease import is_own
 
 MAX_FILE_BYTES = 4 << 30
 """The largest size that an index may state for a file."""
@@ -23,7 +24,7 @@ ARM_NAMES = frozenset({"armv6l", "arm6"})
 """`arch` of files for GOARCH=arm: "armv6l" (for every OS in 1.21 and 1.22), "arm6" once."""
 
 _FILENAME = re.compile(r"(go[0-9][0-9A-Za-z.-]*)\.(tar\.gz|zip|msi|pkg)")
-_STEM = re.compile(r"(go[0-9]+(?:\.[0-9]+)*(?:[a-z]+[0-9]*)?)\.([A-Za-z].*)")
+_STEM = re.compile(r"(go[0-9]+(?:\.[0-9]+)*(?:[a-z]+[0-9]*|-[a-z][a-z0-9-]*)?)\.([A-Za-z].*)")
 _SHOWN_CHARS = 60
 
 
@@ -36,11 +37,15 @@ class ReleaseFileKind(StrEnum):
 
 
 class Support(StrEnum):
-    """Whether Go's release policy supports a release (go.dev/doc/devel/release)."""
+    """Whether Go's release policy supports a release (go.dev/doc/devel/release).
+
+    OWN: the policy says nothing of a company's own release.
+    """
 
     SUPPORTED = "supported"
     END_OF_LIFE = "end-of-life"
     PRERELEASE = "pre-release"
+    OWN = "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ class Release:
 
     @property
     def is_final(self) -> bool:
-        """Whether the release is stable and has a valid Go version; false for "go1.9.2rc2"."""
+        """Whether go.dev has it as stable, under a valid Go version; false for "go1.9.2rc2"."""
         return self.stable and _is_final_name(self.version)
 
 
@@ -168,6 +173,8 @@ def support_of(version: str, newest_minors: tuple[str, ...]) -> Support:
     A pre-release is PRERELEASE only while its minor is newer than every stable one, as on go.dev's
     page: with ("1.27", "1.26"), "go1.28rc1" is pre-release and "go1.27rc1" end-of-life.
     """
+    if is_own(version):
+        return Support.OWN
     minor = goversion.minor_of(version)
     newest = newest_minors[0] if newest_minors else ""
     is_ahead = goversion.compare(minor, newest) > 0
@@ -186,6 +193,8 @@ def newest_supported(releases: Iterable[Release]) -> tuple[Release, ...]:
 
 
 def _is_final_name(name: str) -> bool:
+    if is_own(name):
+        return False  # else it would be taken for the newest patch of its minor
     return goversion.is_valid(goversion.from_name(name)) and not goversion.is_prerelease(name)
 
 

@@ -22,6 +22,7 @@ from app.core.gorelease import (
     parse_filename,
     shown,
 )
+from app.core.ownrelease import is_own
 
 MAX_INDEX_BYTES = 32 << 20
 """A limit far above the size of the whole index, a few MiB."""
@@ -63,12 +64,14 @@ def parse_index(data: bytes) -> ReleaseIndex:
 def render_index(releases: Iterable[Release]) -> bytes:
     """Return releases in go.dev's format: UTF-8 JSON, keys in go.dev's order, newest first.
 
-    `parse_index` of the result gives the same releases.
+    Own releases have one key more, "own": true. `parse_index` of the result gives the same releases
+    without these.
     """
     items = [
         {
             "version": release.version,
             "stable": release.stable,
+            **({"own": True} if is_own(release.version) else {}),
             "files": [_rendered_file(file) for file in release.files],
         }
         for release in newest_first(releases)
@@ -124,6 +127,8 @@ class _Reading:
         version = _member(item, "version", str)
         if not _VERSION.fullmatch(version) or ".." in version:
             _skip("version", f".version is {shown(version)}, not a release name")
+        if is_own(version):
+            _skip("version", f".version is {shown(version)}, a name of own releases")
         stable = _member(item, "stable", bool)
         entries = _member(item, "files", list)
         self._count_unknown_keys(item, _RELEASE_KEYS, where)
@@ -132,6 +137,8 @@ class _Reading:
             place = f"{where}.files[{number}]"
             with self.skipping(place):
                 file = _file(entry, version)
+                if is_own(parse_filename(file.filename).version):
+                    _skip("filename", ".filename is one of an own release")
                 self._count_unknown_keys(entry, _FILE_KEYS, place)
                 self._add(file)
                 files.append(file)

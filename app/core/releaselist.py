@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from app.core.gorelease import Release, newest_first, newest_supported
 from app.core.goversion import GoVersion, from_name
+from app.core.ownrelease import is_own
 
 _ID_CHARS = 40
 _CAPABILITIES = b"object-format=sha1 agent=moorage"
@@ -63,10 +64,11 @@ def render_refs(releases: Iterable[Release], *, smart: bool) -> bytes:
     not have these. A release has the same id always, and nothing can be fetched by an id.
 
     Args:
-        releases: in any order; the result is sorted by tag.
+        releases: in any order; the result is sorted by tag. Own releases are left out: programs
+            that look for the newest tag of Go read this.
         smart: the form for `?service=git-upload-pack`, protocol version 0, else the plain form.
     """
-    tags = sorted(release.version.encode() for release in releases)
+    tags = sorted(r.version.encode() for r in releases if not is_own(r.version))
     refs = [_object_id(tag) + (b" " if smart else b"\t") + b"refs/tags/" + tag for tag in tags]
     if not smart:
         return b"".join(ref + b"\n" for ref in refs)

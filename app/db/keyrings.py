@@ -25,6 +25,16 @@ class KeyringRow(Base):
     taken_at: Mapped[datetime]
 
 
+class OwnKeyringRow(Base):
+    """An export by which own releases were judged."""
+
+    __tablename__ = "own_keyrings"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    armored: Mapped[bytes]
+    taken_at: Mapped[datetime]
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedKeyring:
     """A row of a key export.
@@ -70,3 +80,9 @@ class Keyrings:
             KeyringRow(sha256=digest.hex, source=source, armored=armored, taken_at=at)
         )
         self._session.flush()
+
+    def keep_own(self, digest: Digest, armored: bytes, at: datetime) -> None:
+        """Keep an export that a verdict on an own release names."""
+        if self._session.get(OwnKeyringRow, digest.hex) is None:
+            self._session.add(OwnKeyringRow(sha256=digest.hex, armored=armored, taken_at=at))
+            self._session.flush()

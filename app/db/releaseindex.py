@@ -65,11 +65,15 @@ class IndexLog:
 
     def accepted(self, document: Digest, url: str, at: datetime) -> None:
         """Record that a document was accepted; its blob row must exist."""
+        self.add_document(document, url, at)
+        row = self._status()
+        row.read_at, row.tried_at, row.error, row.document = at, at, "", document.hex
+
+    def add_document(self, document: Digest, url: str, at: datetime) -> None:
+        """Record a document that is no read of the index; its blob row must exist."""
         if self._session.get(IndexDocumentRow, document.hex) is None:
             self._session.add(IndexDocumentRow(sha256=document.hex, url=url, first_read_at=at))
             self._session.flush()
-        row = self._status()
-        row.read_at, row.tried_at, row.error, row.document = at, at, "", document.hex
 
     def is_document(self, digest: Digest) -> bool:
         """Report whether a blob is an accepted index document."""

@@ -7,7 +7,11 @@ import re
 
 from .errors import UsageError
 
-_VERSION = re.compile(r"go1(?:\.\d{1,4}){0,2}(?:(?:rc|beta)\d{1,3})?", re.ASCII)
+# What follows a "-" names a release of the company's own: "go1.25.9-corp1".
+_VERSION = re.compile(
+    r"go1(?:\.\d{1,4}){0,2}(?:(?:rc|beta)\d{1,3}|-[a-z][a-z0-9]{0,29}(?:-[a-z0-9]{1,30}){0,4})?",
+    re.ASCII,
+)
 _PLATFORM = re.compile(r"[a-z0-9]{1,16}-[a-z0-9]{1,16}", re.ASCII)
 _SYSTEMS = {"sunos": "solaris"}
 _MACHINES = {
@@ -35,7 +39,7 @@ def parse_version(text: str) -> str:
 
 
 def is_version(text: str) -> bool:
-    """Return whether text is a release's name: "go1.23.1", "go1.24rc1"."""
+    """Return whether text is a release's name: "go1.23.1", "go1.24rc1", "go1.23.1-corp1"."""
     return _VERSION.fullmatch(text) is not None
 
 

@@ -57,7 +57,14 @@ from app.services.releases.freshness import Freshness
 from app.services.releases.images import ReleaseImages
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
-from app.services.releases.keyring import BUILT_IN, SETTING, ReleaseKeyring, read_export
+from app.services.releases.keyring import (
+    BUILT_IN,
+    SETTING,
+    OwnKeyring,
+    ReleaseKeyring,
+    read_export,
+)
+from app.services.releases.publishing import OwnReleases
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync
 from app.services.releases.zstforms import ZstForms
@@ -164,6 +171,8 @@ class ReleaseServices:
     catalog: CatalogReader
     freshness: Freshness
     images: ReleaseImages
+    own_keyring: OwnKeyring
+    own: OwnReleases
     sync: ReleaseSync
 
     async def start(self, export: Path | None, *, owns_key: bool) -> None:
@@ -192,6 +201,7 @@ class ReleaseServices:
         """Cancel running ingestions and end gpg."""
         await self.ingestion.aclose(drain_s=0)
         self.gpg.close()
+        self.own_keyring.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,16 @@ def _refusal(principal: Principal, of_tenant: TenantPolicy) -> Decision | None:
     return None
 
 
+def require_publisher(who: Principal) -> None:
+    """Return if who may publish own releases: with the platform's scope `publish`, or an admin.
+
+    Raises:
+        DeniedError: who may not.
+    """
+    if who.tenant is not None or not who.has(Scope.PUBLISH):
+        raise DeniedError("this needs a platform token with the scope `publish` or `admin`")
+
+
 def require_admin(principal: Principal, tenant: str | None) -> None:
     """Return for whoever may change a tenant; None means the whole platform.
 

@@ -76,6 +76,7 @@ def contradictions(settings: _AllSettings) -> Iterator[Contradiction]:
         )
     yield from _certificate(settings.tls)
     yield from _idle_sync(settings.releases)
+    yield from _own_keys(settings.releases)
     yield from _storage(settings)
     yield from _plain_http(settings)
 
@@ -98,6 +99,24 @@ def _idle_sync(releases: Releases) -> Iterator[Contradiction]:
             "the selection is empty, so there is nothing to sync;"
             " set releases.select.minors or releases.select.pins, or set sync_s to 0",
             ("releases.select.minors", "releases.select.pins"),
+        )
+
+
+def _own_keys(releases: Releases) -> Iterator[Contradiction]:
+    if (releases.own_keyring is None) != (not releases.own_fingerprints):
+        missing = "own_keyring" if releases.own_keyring is None else "own_fingerprints"
+        yield Contradiction(
+            ("releases", missing),
+            "the keys of own releases and their fingerprints belong together; set both, or neither",
+            ("releases.own_keyring", "releases.own_fingerprints"),
+        )
+    shared = set(releases.own_fingerprints) & set(releases.pinned_fingerprints)
+    if shared:
+        yield Contradiction(
+            ("releases", "own_fingerprints"),
+            f"{min(shared)} is pinned for go.dev's releases, too; own releases need keys of their"
+            " own",
+            ("releases.pinned_fingerprints",),
         )
 
 

@@ -155,6 +155,22 @@ class Releases(Section):
         Form(f'a JSON list of 40 hex characters each, at least one: ["{GOOGLE_FINGERPRINT}"]'),
         Field(description="Primary keys that a signature must lead to (OpenPGP fingerprints)."),
     ] = (GOOGLE_FINGERPRINT,)
+    own_keyring: Annotated[
+        TrustedFile | None,
+        _FILE_FORM,
+        Field(
+            description="Armored public keys that sign releases of your own. None: no such keys."
+        ),
+    ] = None
+    own_fingerprints: Annotated[
+        tuple[_Fingerprint, ...],
+        _Unique,
+        Form("a JSON list of 40 hex characters each"),
+        Field(
+            description="Primary keys that a signature of an own release must lead to. go.dev's"
+            " releases are never accepted by them, and own releases never by the keys of go.dev."
+        ),
+    ] = ()
     sha256_only: Annotated[
         tuple[Literal["tar.gz", "zip", "msi", "pkg"], ...],
         _Unique,

@@ -9,6 +9,7 @@ from html import escape
 
 from app.core.gorelease import ReleaseFile, ReleaseFileKind, Support, newest_supported
 from app.core.goversion import is_prerelease, minor_of
+from app.core.ownrelease import is_own
 from app.core.releasefile import FileRecord, FileState, IndexStatus
 from app.core.size import human_bytes
 from app.services.releases.catalog import Catalog
@@ -35,7 +36,12 @@ _BADGES = {
     FileState.PENDING_SIGNATURE: ("warn", "pending-signature", "held back until it is signed"),
     FileState.QUARANTINED: ("bad", "quarantined", "refused"),
 }
-_SUPPORT = {Support.SUPPORTED: "ok", Support.END_OF_LIFE: "bad", Support.PRERELEASE: "warn"}
+_SUPPORT = {
+    Support.SUPPORTED: "ok",
+    Support.END_OF_LIFE: "bad",
+    Support.PRERELEASE: "warn",
+    Support.OWN: "warn",
+}
 _Groups = dict[str, list[FileRecord]]
 
 
@@ -60,6 +66,7 @@ def index_state(status: IndexStatus) -> str:
 def _body(catalog: Catalog) -> Iterator[str]:
     yield from _head(catalog)
     shown = _groups(catalog)
+    own = {version: shown.pop(version) for version in list(shown) if is_own(version)}
     yield from _newest(catalog, shown)
     early = {version: shown.pop(version) for version in list(shown) if is_prerelease(version)}
     yield from _matrix(catalog, shown, early)
@@ -69,7 +76,13 @@ def _body(catalog: Catalog) -> Iterator[str]:
     if early:
         yield '<h2 id="candidates">Release candidates and betas</h2>'
         yield from _releases(catalog, early)
-    if shown or early:
+    if own:
+        yield (
+            '<h2 id="own">Own releases</h2><p>Published here, and not by the Go project: checked '
+            "against keys of this company's own. No public checksum database knows them.</p>"
+        )
+        yield from _releases(catalog, own)
+    if shown or early or own:
         yield '<h2 id="words">What the words mean</h2><dl class="facts">'
         for tone, label, meaning in _BADGES.values():
             yield f"<dt>{_badge(tone, label)}</dt><dd>{meaning}</dd>"

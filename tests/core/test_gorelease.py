@@ -519,4 +519,4 @@ def test_newest_supported_is_the_newest_stable_patch_of_the_two_newest_minors() 
 
 
 def test_support_words_are_those_of_the_json_answers() -> None:
-    assert [str(word) for word in Support] == ["supported", "end-of-life", "pre-release"]
+    assert [str(word) for word in Support] == ["supported", "end-of-life", "pre-release", "own"]

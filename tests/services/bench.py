@@ -23,6 +23,7 @@ from app.services.releases.derived import DerivedFiles
 from app.services.releases.healing import DerivedHealing, ReleaseHealing
 from app.services.releases.index import ReleaseIndexReader
 from app.services.releases.ingestion import Ingestion
+from app.services.releases.judging import Judge
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync
 from app.services.repair import Repair
@@ -89,14 +90,14 @@ def rewired(
     )
     godev = GoDev(client, releases.godev.index_url, releases.godev.files_urls, deadline_s)
     derived = DerivedFiles(db, shared.store, now)
+    judged_by = replace(releases.ingestion.policy, **policy)
     ingestion = Ingestion(
         db,
         shared.store,
         godev,
-        releases.keyring,
+        Judge(godev, releases.keyring, releases.own_keyring, derived, judged_by, now),
         shared.leases,
-        derived,
-        replace(releases.ingestion.policy, **policy),
+        judged_by,
         now,
         **({} if monotonic is None else {"monotonic": monotonic}),
     )

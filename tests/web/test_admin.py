@@ -38,6 +38,7 @@ from tests.web.wire import Got, Site, request
 
 # Everybody; platform admins; those and the tenant's own admins; every admin, who sees his own.
 PUBLIC, ADMIN, TENANT, OWN = "public", "admin", "tenant", "own"
+PUBLISHER = "publisher"
 T = "/api/v1/tenants/{tenant}"
 C = "/api/v1/channels/{channel}"
 # (who may, status for an admin). A route that is not here fails the tests.
@@ -48,6 +49,7 @@ EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
     ("GET", "/api/v1/releases/keys"): (PUBLIC, {200}),
     ("POST", "/api/v1/releases/keys"): (ADMIN, {200}),
     ("GET", "/api/v1/releases/files/{filename}"): (PUBLIC, {200}),
+    ("PUT", "/api/v1/releases/files/{filename}"): (PUBLISHER, {400}),  # not the name of an own one
     ("POST", "/api/v1/releases/files/{filename}/verify"): (ADMIN, {200}),
     ("GET", "/api/v1/releases/{version}"): (PUBLIC, {200}),
     ("GET", "/api/v1/jobs"): (ADMIN, {200}),
@@ -143,6 +145,7 @@ EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
 AUDITED: dict[tuple[str, str], list[str]] = {
     ("POST", "/api/v1/tenants"): ["tenant.create", "route.create"],
     ("PATCH", T): ["tenant.update"],
+    ("PUT", "/api/v1/releases/files/{filename}"): ["access.malformed"],
     ("DELETE", T): ["tenant.remove"],
     ("POST", "/api/v1/tokens"): ["token.create"],
     ("POST", "/api/v1/tokens/{token_id}/rotate"): ["token.create", "token.rotate"],
@@ -257,6 +260,7 @@ UNAUTHENTICATED = set(CREDENTIALS[:5])
 MAY = {
     PUBLIC: set(CREDENTIALS),
     ADMIN: {"valid"},
+    PUBLISHER: {"valid"},
     TENANT: {"valid", "admin of it"},
     OWN: {"valid", "admin of it", "admin of another"},
 }
@@ -535,9 +539,16 @@ def test_every_route_declares_who_may() -> None:
         for route in router.routes:
             assert isinstance(route, APIRoute)
             names = dependencies(route.dependant)
-            who = "_admin" if "_admin" in names else "_caller" if "_caller" in names else None
+            kinds = ("_admin", "_publisher", "_caller")  # the first two need the third
+            who = next((kind for kind in kinds if kind in names), None)
             declared |= {(method, f"/api/v1{route.path_format}"): who for method in route.methods}
-    needed = {PUBLIC: None, ADMIN: "_admin", TENANT: "_caller", OWN: "_caller"}
+    needed = {
+        PUBLIC: None,
+        ADMIN: "_admin",
+        TENANT: "_caller",
+        OWN: "_caller",
+        PUBLISHER: "_publisher",
+    }
     assert declared == {
         route: needed[who] for route, (who, _) in EXPECTED.items() if route[1].startswith("/api/")
     }

@@ -14,6 +14,7 @@ from app import logs, metrics
 from app.core.digest import Digest
 from app.core.errors import BadInputError, UpstreamContentError, UpstreamError
 from app.core.gorelease import ReleaseFile, ReleaseIndex, SkippedEntries
+from app.core.ownrelease import is_own
 from app.core.releasefile import FileRecord, IndexConflict, IndexStatus
 from app.core.releaseindex import MAX_INDEX_BYTES, parse_index
 from app.db.audit import AuditLog
@@ -149,7 +150,9 @@ class ReleaseIndexReader:
             file, stable = seen[name]
             releases.add(file, stable=stable, index=document, at=at)
         conflicts = tuple(self._conflicts(releases, known, seen.values(), document, at))
-        vanished = tuple(n for n, r in known.items() if r.listed and n not in seen)
+        vanished = tuple(
+            n for n, r in known.items() if r.listed and n not in seen and not is_own(r.file.version)
+        )
         for name in vanished:
             releases.set_listed(name, listed=False)
         for name in (n for n, r in known.items() if not r.listed and n in seen):

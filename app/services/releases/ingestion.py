@@ -23,6 +23,7 @@ from app.core.errors import (
     UpstreamError,
     VerificationError,
 )
+from app.core.ownrelease import is_own
 from app.core.releasefile import (
     FileRecord,
     FileState,
@@ -36,10 +37,8 @@ from app.db.releases import IngestionOutcome, ReleaseTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Leases
-from app.services.releases.derived import DerivedFiles
 from app.services.releases.fetching import Fetcher
 from app.services.releases.judging import Judge
-from app.services.releases.keyring import ReleaseKeyring
 from app.services.releases.policy import (
     IngestionPolicy,
     Progress,
@@ -76,9 +75,8 @@ class Ingestion:
         db: Database,
         store: BlobStore,
         godev: GoDev,
-        keyring: ReleaseKeyring,
+        judge: Judge,
         leases: Leases,
-        derived: DerivedFiles,
         policy: IngestionPolicy,
         now: Now,
         monotonic: Callable[[], float] = time.monotonic,
@@ -86,7 +84,7 @@ class Ingestion:
         self._db = db
         self._store = store
         self._fetcher = Fetcher(godev)
-        self._judge = Judge(godev, keyring, derived, policy, now)
+        self._judge = judge
         self._leases = leases
         self.policy = policy
         self._now = now
@@ -236,6 +234,11 @@ class Ingestion:
                 await self._store.make_durable(record.sha256)
             async with self._store.local_file(record.sha256) as path:
                 outcome = await self._judge.judge(record, path)
+        elif is_own(record.file.version):
+            raise StorageError(
+                f"{filename} is an own release whose stored bytes are damaged: publish the same "
+                "file again (`moorage releases publish`)"
+            )
         else:
             try:
                 outcome = await self._fetch(record, report)

@@ -11,6 +11,7 @@ from app import logs
 from app.core.errors import BadInputError, NotYetError, OverloadedError, UpstreamError
 from app.core.gorelease import ARM_NAMES, ReleaseFileKind
 from app.core.logstate import LogState
+from app.core.ownrelease import is_own
 from app.core.releasefile import FileRecord, FileState, RecordedVerdict, ToolchainIdentity
 from app.core.signature import VerdictReason
 from app.core.toolchain import module_version
@@ -18,9 +19,10 @@ from app.db.releases import IngestionOutcome
 from app.services.clock import Now
 from app.services.releases.derive import Contents, read_contents
 from app.services.releases.derived import DerivedFiles, stored_or_none
-from app.services.releases.keyring import ReleaseKeyring
+from app.services.releases.keyring import OwnKeyring, ReleaseKeyring
 from app.services.releases.policy import SIGNED_SUFFIX, IngestionPolicy
 from app.upstream.godev import GoDev
+from app.upstream.gpg import Gpg, Keyring
 
 _log = logs.get("judging")
 # Refusals that say nothing against the archive: the signature file may be another one tomorrow, and
@@ -36,12 +38,14 @@ class Judge:
         self,
         godev: GoDev,
         keyring: ReleaseKeyring,
+        own_keyring: OwnKeyring,
         derived: DerivedFiles,
         policy: IngestionPolicy,
         now: Now,
     ) -> None:
         self._godev = godev
         self._keyring = keyring
+        self._own_keyring = own_keyring
         self._derived = derived
         self.policy = policy
         self._now = now
@@ -66,7 +70,11 @@ class Judge:
             return IngestionOutcome(FileState.QUARANTINED, reason, self._now())
         outcome = await self._judge_signature(record, path)
         is_derived = record.derived is not None
-        if contents is None or is_derived or outcome.state is FileState.QUARANTINED:
+        # Of an own release that is refused nothing is kept.
+        is_refused = outcome.state is FileState.QUARANTINED or (
+            is_own(record.file.version) and outcome.state is FileState.PENDING_SIGNATURE
+        )
+        if contents is None or is_derived or is_refused:
             return replace(outcome, toolchain=toolchain)
         filename = record.file.filename
         derived = await stored_or_none(self._derived, filename, contents)
@@ -74,6 +82,8 @@ class Judge:
 
     async def _judge_signature(self, record: FileRecord, path: Path) -> IngestionOutcome:
         filename, at = record.file.filename, self._now()
+        if is_own(record.file.version):
+            return await self._judge_own(record, path)
         if record.file.suffix != SIGNED_SUFFIX:
             return IngestionOutcome(FileState.SHA256_ONLY, "", at)
         try:
@@ -91,8 +101,29 @@ class Judge:
                 "upstream publishes no signature for it yet; it is asked for again",
                 at,
             )
+        return await self._judge_by(signature, path, is_own=False)
+
+    async def _judge_own(self, record: FileRecord, path: Path) -> IngestionOutcome:
+        """Judge an own release, by its own keys; upstream knows nothing of it."""
+        if record.signature is None:
+            if record.file.suffix in self.policy.sha256_only:
+                return IngestionOutcome(FileState.SHA256_ONLY, "", self._now())
+            reason = (
+                f"this mirror offers .{record.file.suffix} files only with a signature "
+                "(MOORAGE_RELEASES__SHA256_ONLY)"
+            )
+            return IngestionOutcome(FileState.PENDING_SIGNATURE, reason, self._now())
+        return await self._judge_by(record.signature, path, is_own=True)
+
+    async def _judge_by(self, signature: bytes, path: Path, *, is_own: bool) -> IngestionOutcome:
+        """Judge a signature by the keys of own releases, or by those of go.dev's."""
+        at = self._now()
         try:
-            verdict = await self._verify(signature, path)
+            if is_own:
+                gpg, keyring = await self._own_keyring.active()
+            else:
+                gpg, keyring = self._keyring.gpg, await self._keyring.active()
+            verdict = await self._verify(gpg, keyring, signature, path)
         except NotYetError as error:
             return IngestionOutcome(
                 FileState.PENDING_SIGNATURE, str(error), at, signature=signature
@@ -101,9 +132,9 @@ class Judge:
             _state(verdict), _reason(verdict), at, signature=signature, verdict=verdict
         )
 
-    async def _verify(self, signature: bytes, path: Path) -> RecordedVerdict:
-        keyring = await self._keyring.active()
-        gpg = self._keyring.gpg
+    async def _verify(
+        self, gpg: Gpg, keyring: Keyring, signature: bytes, path: Path
+    ) -> RecordedVerdict:
         async with self._judging:
             verdict = await asyncio.to_thread(gpg.verify, keyring, signature, path)
         return RecordedVerdict(

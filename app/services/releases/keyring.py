@@ -152,6 +152,38 @@ class ReleaseKeyring:
         return self._gpg
 
 
+class OwnKeyring:
+    """The keys of own releases, as the settings name them.
+
+    Args:
+        gpg: with these keys pinned; None where no key is.
+        export: the file that holds them.
+    """
+
+    def __init__(self, gpg: Gpg | None, export: Path | None) -> None:
+        self._gpg = gpg
+        self._export = export
+
+    async def active(self) -> tuple[Gpg, Keyring]:
+        """Return gpg with the keys; the file is read anew.
+
+        Raises:
+            KeyringError: no key is pinned, or the file is not a usable export of a pinned key.
+        """
+        if self._gpg is None or self._export is None:
+            raise KeyringError(
+                "no key of your own is pinned here: set MOORAGE_RELEASES__OWN_KEYRING and "
+                "MOORAGE_RELEASES__OWN_FINGERPRINTS"
+            )
+        armored = await read_export(self._export)
+        return self._gpg, await asyncio.to_thread(self._gpg.load, armored)
+
+    def close(self) -> None:
+        """End every run of gpg."""
+        if self._gpg is not None:
+            self._gpg.close()
+
+
 async def read_export(path: Path) -> bytes:
     """Return a key export, at most one byte more than `Gpg.load` accepts.
 

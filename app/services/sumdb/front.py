@@ -23,11 +23,12 @@ from app.core.errors import (
     UpstreamRedirectError,
 )
 from app.core.logstate import LogState
+from app.core.ownrelease import is_own
 from app.core.principal import Scope
 from app.core.record import Sums
 from app.core.routing import LogPolicy
 from app.core.tile import DATA_LEVEL, Tile, parse_tile_path
-from app.core.toolchain import GO_MOD_H1
+from app.core.toolchain import GO_MOD_H1, MODULE_PATH, release_of
 from app.db.modules import ModuleFile
 from app.db.tenantlogs import TenantLog
 from app.services.modules.caller import Caller, allowed
@@ -165,6 +166,13 @@ class SumdbFront:
     async def _relay_lookup(
         self, caller: Caller, log: LogRelay, module: str, version: str
     ) -> bytes:
+        release = release_of(version) if module == MODULE_PATH else ""
+        if is_own(release):
+            raise DeniedError(
+                f"{release} is an own release, about which {log.name} is not asked. Set GOSUMDB to "
+                "the tenant's own log",
+                "private name",
+            )
         why = caller.policy.private_names.why(module)
         if why is not None:
             raise DeniedError(

@@ -45,6 +45,7 @@ from app.web.streaming import Message, Receive, Scope, Send
 from app.web.tenancy import client_block
 
 _PROBLEM = "application/problem+json"
+_UPLOADS = "/api/v1/releases/files/"
 _log = logs.get("admin")
 
 
@@ -187,6 +188,8 @@ class _Outer:
                 await self._api(scope, receive, sending)  # reads the body from this process
             elif (refusal := self._refusal(scope)) is not None:
                 await refusal(scope, receive, sending)
+            elif _is_upload(scope):
+                await self._api(scope, receive, sending)  # read as a stream, by who may send it
             elif _declared_length(scope) > self._max_body_bytes:
                 too_large = problem(413, f"the body is larger than {self._max_body_bytes} bytes")
                 await too_large(scope, receive, sending)
@@ -209,6 +212,12 @@ class _Outer:
         except RateLimitedError as error:
             return _problem_of(error)
         return None
+
+
+def _is_upload(scope: Scope) -> bool:
+    """Whether the body is a file, which the route reads in pieces."""
+    path: str = scope["path"]
+    return scope["method"] == "PUT" and path.startswith(_UPLOADS)
 
 
 def _declared_length(scope: Scope) -> int:

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from app.core.errors import MoorageError, UnauthenticatedError
 from app.core.principal import OPERATOR, Principal
 from app.services.assembly import Services
-from app.services.authorization import require_admin
+from app.services.authorization import require_admin, require_publisher
 from app.services.refusals import Refusal
 from app.web.credentials import presented_token
 from app.web.health import Health
@@ -113,6 +113,15 @@ async def _admin(caller: TokenHolder) -> Principal:
 
 PlatformAdmin = Annotated[Principal, Depends(_admin)]
 """An admin of the platform."""
+
+
+async def _publisher(caller: TokenHolder) -> Principal:
+    require_publisher(caller)
+    return caller
+
+
+Publisher = Annotated[Principal, Depends(_publisher)]
+"""Whoever may publish own releases."""
 
 
 async def _progress(request: Request) -> Callable[[int, int], None] | None:

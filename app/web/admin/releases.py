@@ -1,10 +1,12 @@
 """`/api/v1/releases…`: what is mirrored, how it was verified, and mirroring more."""
 
+import base64
 from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query, Request, Response
 
+from app.core.digest import Digest
 from app.core.errors import (
     BadInputError,
     KeyringError,
@@ -17,8 +19,9 @@ from app.core.releasename import near_file, near_release
 from app.services.assembly import Services
 from app.services.jobs import SYNC
 from app.services.releases.keyring import read_export, signing_subkeys
+from app.services.releases.publishing import Upload
 from app.upstream.gpg import builtin_key
-from app.web.admin.context import PlatformAdmin, Site
+from app.web.admin.context import PlatformAdmin, Publisher, Site
 from app.web.admin.models.base import Page
 from app.web.admin.models.releases import (
     NAMES_MAX,
@@ -151,6 +154,69 @@ async def _export(services: Services, body: KeyringIn) -> bytes:
 async def show_file(services: Site, filename: str) -> FileOut:
     """Show one file: state, verdict, provenance."""
     return await _file(services, filename)
+
+
+@router.put(
+    "/releases/files/{filename}",
+    status_code=201,
+    responses={
+        **_REFUSED,
+        200: {"model": FileOut, "description": "The same bytes were published before"},
+        400: {**_PROBLEM, "description": "Not the name of an own release, or refused"},
+        409: {**_PROBLEM, "description": "It was published with other bytes"},
+        422: {**_PROBLEM, "description": "No usable key of your own is pinned"},
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"format": "binary"}}},
+        }
+    },
+)
+async def publish_file(
+    request: Request,
+    response: Response,
+    services: Site,
+    publisher: Publisher,
+    filename: str,
+    sha256: Annotated[
+        str | None,
+        Query(pattern="^[0-9a-f]{64}$", description="What the body must have"),
+    ] = None,
+    x_moorage_signature: Annotated[
+        str | None, Header(description="The detached signature (.asc), in base64")
+    ] = None,
+) -> FileOut:
+    """Publish a file of an own release; the body is the file."""
+    upload = Upload(
+        request.stream(),
+        _declared_length(request),
+        _signature(x_moorage_signature),
+        None if sha256 is None else Digest(sha256),
+    )
+    published = await services.releases.own.publish(publisher, filename, upload)
+    if not published.is_new:
+        response.status_code = 200
+    return await _file(services, filename)
+
+
+def _declared_length(request: Request) -> int | None:
+    value = request.headers.get("content-length", "")
+    return int(value) if value.isdigit() else None
+
+
+def _signature(header: str | None) -> bytes | None:
+    """Return the signature that a header holds.
+
+    Raises:
+        BadInputError: it is not base64.
+    """
+    if header is None:
+        return None
+    try:
+        return base64.b64decode(header, validate=True)
+    except ValueError as error:
+        raise BadInputError("X-Moorage-Signature is the .asc file in base64") from error
 
 
 @router.post("/releases/files/{filename}/verify", responses={**_REFUSED, **_UNKNOWN, **_UPSTREAM})

@@ -751,7 +751,7 @@ async def test_two_names_of_the_same_bytes_share_one_blob_and_one_download(
     services: Services, fake: FakeGodev, put_release: PutRelease, signer: Signer
 ) -> None:
     data = put_release()
-    twin = "go1.99.1-again.linux-amd64.tar.gz"
+    twin = "go1.99.1.linux-amd64-again.tar.gz"
     fake.put_file(
         twin, data, signature=signer.sign(data), os="linux", arch="amd64", version="go1.99.1"
     )
