@@ -53,6 +53,11 @@ test-git: $(READY) ## compare modules from git with GOPROXY=direct (3 minutes; n
 test-replicas: $(READY) ## build through two replicas while replicas, PostgreSQL and S3 fail (needs postgresql, haproxy)
 	$(BIN)/python -m tests.replicas
 
+.PHONY: test-s3
+test-s3: $(READY) ## what is stored in S3, against Ceph's RADOS Gateway (needs radosgw ceph-mon ceph-osd)
+	MOORAGE_TEST_S3=rgw $(BIN)/pytest -q -rs tests/storage/test_objects.py tests/storage/test_s3.py \
+		tests/services/tenantlog/test_head.py tests/web/test_s3.py
+
 .PHONY: test-containers
 test-containers: $(READY) ## pull the real go1.23.1 by skopeo and buildah (needs root and 1 GB); CONFORMANCE=PROGRAM
 	$(BIN)/python -m tests.containers $(if $(CONFORMANCE),--conformance $(CONFORMANCE))

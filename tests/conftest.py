@@ -9,7 +9,7 @@ import gc
 import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from app.db.engine import Database, sqlite_url
 from app.services.assembly import Services
 from app.settings import Settings
 from tests import postgres
+from tests.fakes import rgw
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.s3 import FakeS3
@@ -75,9 +76,17 @@ def fake() -> Iterator[FakeGodev]:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[FakeS3]:
-    """Return an S3 store; each test takes a bucket of its own from it."""
-    with FakeS3() as server:
-        yield server
+    """Return an S3 store; each test takes a bucket of its own from it.
+
+    `make test-s3` sets MOORAGE_TEST_S3 to "rgw": Ceph's gateway in the place of moto's server.
+    """
+    with ExitStack() as stack:
+        if os.environ.get("MOORAGE_TEST_S3") != "rgw":
+            yield stack.enter_context(FakeS3())
+            return
+        if (reason := rgw.reason_to_skip()) is not None:
+            pytest.skip(reason)
+        yield stack.enter_context(rgw.RadosGateway())
 
 
 @pytest.fixture(scope="session")

@@ -40,8 +40,11 @@ class FakeS3:
     def place(self, prefix: str = "") -> S3Place:
         """Return a new, empty bucket."""
         bucket = f"moorage-{secrets.token_hex(8)}"
-        make_bucket(self.endpoint, bucket)
+        self._make_bucket(bucket)
         return S3Place(bucket, prefix, self.endpoint, "us-east-1", "access", "secret")
+
+    def _make_bucket(self, bucket: str) -> None:
+        make_bucket(self.endpoint, bucket)
 
     def client(self, prefix: str = "") -> S3Client:
         """Return a client of a new, empty bucket."""

@@ -96,21 +96,28 @@ def main() -> int:
 def _run(site: Replicated, seen: Seen, options: argparse.Namespace) -> None:
     """Build in a loop beside the faults."""
     ending = threading.Event()
-    chaos = threading.Thread(target=_chaos, args=(site, seen, options, ending))
     go = Go(site.folder / "go", site.goproxy, GOSUMDB=site.vkey, GOFLAGS="-mod=mod")
     versions = [0] * options.modules
     choice = random.Random(options.seed)
     _build(site, seen, go, versions)  # the first one without a fault
-    chaos.start()
     end = time.monotonic() + options.seconds
+
+    def build_on() -> None:
+        try:
+            while time.monotonic() < end:
+                for number in choice.sample(range(options.modules), max(1, options.modules // 5)):
+                    versions[number] += 1
+                _build(site, seen, go, versions)
+        finally:
+            ending.set()
+
+    builds = threading.Thread(target=build_on)
+    builds.start()
+    # The faults stay in this thread: PostgreSQL ends with the thread that started it.
     try:
-        while time.monotonic() < end:
-            for number in choice.sample(range(options.modules), max(1, options.modules // 5)):
-                versions[number] += 1
-            _build(site, seen, go, versions)
+        _chaos(site, seen, options, ending)
     finally:
-        ending.set()
-        chaos.join()
+        builds.join()
 
 
 def _build(site: Replicated, seen: Seen, go: Go, versions: list[int]) -> None:

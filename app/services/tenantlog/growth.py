@@ -27,11 +27,26 @@ class NewRecord:
 
 
 def append(
-    session: Session, log_id: int, signer: Signer, new: NewRecord, heads: HeadFiles, at: datetime
+    session: Session,
+    log_id: int,
+    signer: Signer,
+    new: NewRecord,
+    filed: Tree | None,
+    at: datetime,
 ) -> tuple[LogRecord, bytes]:
     """Append a version's record unless the log has one; return the record and a covering head.
 
     The log's row stays locked to the end of the transaction: no two heads have the same size.
+
+    Args:
+        session: of a write transaction.
+        log_id: of the log.
+        signer: has the log's key.
+        new: the record.
+        filed: the newest head outside the database, read before the transaction: nobody waits for
+            a slow store while all writers wait. A head that others file meanwhile is one that this
+            transaction sees, too.
+        at: now.
 
     Raises:
         ConflictError: the log is retired, or must not grow; see `why_not_to_sign`.
@@ -43,9 +58,9 @@ def append(
         return existing, log.head
     if log.retired:
         raise ConflictError(f"the log {log.name} is retired; the tenant has another")
-    check_may_sign(session, log, heads)
-    if log.size == 0:  # the file comes before the first record, so that a missing one was lost
-        heads.keep(log.name, sign(tlog.format_tree(Tree(0, tlog.EMPTY_ROOT)), signer))
+    why_not = why_not_to_sign(session, log, filed)
+    if why_not is not None:
+        raise ConflictError(why_not)
     appended = LogRecord(log.size, new.module, new.version, new.text)
     hashes = tlog.stored_hashes(
         log.size, tlog.leaf_hash(new.text), lambda places: read_hashes(table, log_id, places)
@@ -56,6 +71,11 @@ def append(
     head = sign(tlog.format_tree(Tree(log.size + 1, root)), signer)
     table.append(log_id, appended, dict(added), head, at)
     return appended, head
+
+
+def empty_head(signer: Signer) -> bytes:
+    """Return the head of a log without records."""
+    return sign(tlog.format_tree(Tree(0, tlog.EMPTY_ROOT)), signer)
 
 
 def check_may_sign(session: Session, log: TenantLog, heads: HeadFiles) -> None:

@@ -17,7 +17,6 @@ from app import logs, metrics
 from app.core import record as records
 from app.core import tlog
 from app.core.errors import UnknownError, VerificationError
-from app.core.note import sign
 from app.core.notekey import Signer, generate, parse_skey
 from app.core.principal import OPERATOR, Principal
 from app.core.record import Lookup, Sums
@@ -31,7 +30,7 @@ from app.services.authorization import require_admin
 from app.services.changes import locked, record, tenant_named
 from app.services.clock import Now
 from app.services.secrets import SecretBox, log_place
-from app.services.tenantlog.growth import NewRecord, append, read_hashes
+from app.services.tenantlog.growth import NewRecord, append, empty_head, read_hashes
 from app.services.tenantlog.head import HeadFiles
 
 SEED_BYTES = 32
@@ -104,7 +103,7 @@ class TenantLogs:
         # A restored older database may not have a name that clients know; the head files have it.
         name = next(n for n in names if n not in used_names and not self._heads.knows(n))
         signer = generate(name, random)
-        head = sign(tlog.format_tree(Tree(0, tlog.EMPTY_ROOT)), signer)
+        head = empty_head(signer)
         seed = self._box.seal(signer.skey, log_place(name))
         vkey = signer.verifier.vkey
         log = table.add(tenant.id, name, vkey, seed, head, self._now())
@@ -129,13 +128,27 @@ class TenantLogs:
         self, log: TenantLog, module: str, version: str, text: bytes
     ) -> LogRecord:
         signer = self._signer(log)
+        filed = await asyncio.to_thread(self._heads.read, log.name)
+        if filed is None:
+            filed = await self._begin_filing(log, signer)
         appended, head = await self._db.write(
             lambda s: append(
-                s, log.id, signer, NewRecord(module, version, text), self._heads, self._now()
+                s, log.id, signer, NewRecord(module, version, text), filed, self._now()
             )
         )
         await self._file_head(log.name, head)
         return appended
+
+    async def _begin_filing(self, log: TenantLog, signer: Signer) -> Tree | None:
+        """File the head of a log that has no record yet; return what is filed then.
+
+        It comes before the first record, so that a missing one was lost.
+        """
+        now = await self._db.read(lambda s: TenantLogTable(s).get(log.id))
+        if now.size > 0:
+            return None
+        await asyncio.to_thread(self._heads.keep, log.name, empty_head(signer))
+        return await asyncio.to_thread(self._heads.read, log.name)
 
     async def _file_head(self, name: str, head: bytes) -> None:
         """Write a head to its file, unless the file has a newer one, before a client sees it."""

@@ -12,7 +12,6 @@ import pytest
 from app.core import record as records
 from app.core import tlog
 from app.core.errors import (
-    ConflictError,
     DeniedError,
     StorageError,
     UnknownError,
@@ -221,7 +220,7 @@ async def test_a_log_whose_head_can_t_be_kept_tells_none(owner: Owner) -> None:
     folder = owner.head_file(log).parent
     await owner.put(log, 1)
     folder.rename(folder.with_name("away"))
-    with pytest.raises(ConflictError):
+    with pytest.raises(StorageError):
         await owner.put(log, 2)
     owner.logs._filed_heads.clear()
     with pytest.raises(StorageError):
