@@ -1,8 +1,7 @@
 """`make test-image`: build the image, run it read-only as uid 65532, look into its layers.
 
-Ends with 0 if everything holds, with 1 if something does not, with 2 where it can't run. Takes two
-minutes, and writes some 2 GB below a temporary folder; `--folder` keeps the folder, and the base in
-it.
+Ends with 0 if everything holds, with 1 if something does not, with 2 where it can't run. Takes some
+minutes, and writes 2 GB below a temporary folder; `--folder` keeps the folder, and the base in it.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import throwaway_signer
 from tests.image.building import IMAGE, ROOT, Builder, missing
 from tests.image.container import Container, Running
-from tests.image.pod import check_pod
+from tests.image.pod import check_pod, check_replica
 from tests.image.report import Report, free_port, status_of, until
 
 ARCHIVE = "go1.23.1.linux-amd64.tar.gz"
@@ -249,6 +248,7 @@ def proven(builder: Builder) -> int:
     check_layers(report, builder)
     check_service(report, builder, image)
     check_pod(report, builder, image)
+    check_replica(report, builder, image)
     print(f"{report.failed} failed")
     return int(report.failed > 0)
 
