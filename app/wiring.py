@@ -18,6 +18,7 @@ from app.core.errors import BadInputError, SettingsError, StorageError
 from app.core.gorelease import ReleaseFileKind
 from app.core.notekey import parse_vkey
 from app.core.privatehost import PrivateHosts
+from app.core.retention import RetentionPolicy
 from app.core.routing import Upstream
 from app.core.selection import Selection
 from app.db.engine import Database, WaitLimits, is_sqlite, sqlite_path
@@ -72,6 +73,7 @@ from app.services.modules.toolchains import Toolchains
 from app.services.policy import PolicyReader
 from app.services.publiclog.checks import LogChecks
 from app.services.publiclog.relay import LogRelay
+from app.services.quota import Quotas
 from app.services.refusals import RefusalCounter
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.derived import DerivedFiles
@@ -90,6 +92,7 @@ from app.services.releases.sync import ReleaseSync, run_sync
 from app.services.releases.zstforms import ZstForms
 from app.services.remembered import Remembered
 from app.services.repair import Repair
+from app.services.retention import Retention
 from app.services.rotation import Rotation
 from app.services.secrets import GivenKeys, KeyFile, KeySource, SecretBox, parse_key
 from app.services.slots import Slots
@@ -460,7 +463,8 @@ def build_modules(
         **bounds,
     )
     upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold, shared.policies, access, gits)
-    files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, **bounds)
+    quotas = Quotas(db)
+    files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, quotas=quotas, **bounds)
     answers = ModuleAnswers(db, remembered, store, turns, slots, absences, lists, now, **bounds)
     toolchains = Toolchains(
         db, store, releases.catalog, releases.ingestion, releases.freshness, shared.leases, now
@@ -541,7 +545,7 @@ def build_upkeep(
     )
     repair = Repair(db, store, owners, now)
     garbage = Garbage(db, store, now)
-    collection = Collection(garbage)
+    collection = Collection(Retention(db, _retention(settings), now), garbage)
     return UpkeepServices(
         repair=repair,
         scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),
@@ -707,6 +711,16 @@ def _key_source(settings: Settings) -> KeySource:
         return KeyFile(settings.data_dir / "keys" / "secrets.key")
     except BadInputError as error:
         raise SettingsError(f"keys/secrets.key in the data directory: {error}") from error
+
+
+def _retention(settings: Settings) -> RetentionPolicy:
+    rules = settings.retention
+    return RetentionPolicy(
+        unused_days=rules.unused_days,
+        max_age_days=rules.max_age_days,
+        versions=rules.versions,
+        max_bytes=rules.max_bytes,
+    )
 
 
 def _recompressor(settings: Settings) -> Recompressor | None:

@@ -13,6 +13,7 @@ from app.core.errors import DatabaseBusyError, MoorageError
 from app.db.engine import Room
 from app.db.leases import LeaseHolder, LeaseTable
 from app.services.assembly import Services
+from app.services.collection import GC
 from app.services.fleet.checkins import FLUSH_S as CHECK_INS_S
 from app.services.generation import POLL_S
 from app.services.jobs import SYNC
@@ -145,7 +146,12 @@ class Worker:
         if releases.sync_s:
             jobs = services.upkeep.jobs
             loops.append(_every(releases.sync_s, lambda: jobs.ask_for(SYNC, "system")))
+        if hours := services.shared.settings.retention.gc_hours:
+            loops.append(_every(3600.0 * hours, self._ask_for_gc))
         return loops
+
+    async def _ask_for_gc(self) -> None:
+        await self._services.upkeep.jobs.ask_for(GC, "system")
 
     async def _refresh(self) -> None:
         try:

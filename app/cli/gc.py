@@ -20,7 +20,10 @@ def gc(
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Condemn blobs that nothing names, and delete those that were condemned a day ago."""
+    """Let go of module zips by MOORAGE_RETENTION__*, and collect blobs that nothing names.
+
+    A blob is condemned first, and deleted by a run a day later.
+    """
     if run == dry_run:
         raise BadInputError("say either --dry-run or --run")
     if dry_run:
@@ -47,6 +50,8 @@ def _run_there(server_url: str) -> Any:
 def _shown(result: dict[str, Any]) -> "Shown":
     would = "would be " if result["dry_run"] else ""
     lines = [
+        f"{would}let go: {result['let_go']['zips']} module zips, "
+        f"{human_bytes(result['let_go']['bytes'])}",
         f"{would}condemned: {_count(result['condemned'])}",
         f"{would}deleted: {_count(result['deleted'])}",
         f"waiting for their day to pass: {_count(result['waiting'])}",

@@ -49,6 +49,10 @@ Toolchains = Annotated[
     ),
 ]
 _OWN = {"tokens": "name", "rules": "pattern", "routes": "pattern", "credentials": "name"}
+Quota = Annotated[
+    int | None,
+    typer.Option("--quota-bytes", min=0, help="What may be stored for it; 0 for no quota."),
+]
 _Limit = Annotated[int | None, typer.Option(min=0, help="0 for the setting's value.")]
 
 
@@ -89,6 +93,7 @@ def create(
     streams: _Limit = None,
     cold: _Limit = None,
     rate: _Limit = None,
+    quota_bytes: Quota = None,
     catch_all: Annotated[
         bool,
         typer.Option("--route/--no-route", help="Begin with a route to the public upstream."),
@@ -97,7 +102,7 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a tenant; without options it denies what no rule allows and wants a token."""
-    limits = {"streams": streams, "cold": cold, "rate": rate}
+    limits = {"streams": streams, "cold": cold, "rate": rate, "quota_bytes": quota_bytes}
     body = _fields(
         title, default, anonymous_read, enabled, hosts, private_hosts, toolchains, **limits
     )
@@ -121,6 +126,18 @@ def show(name: Name, server_url: ServerUrl = None, as_json: Json = False) -> Non
 
 
 @tenant.command()
+def storage(
+    name: Annotated[str | None, typer.Argument(help="Of one tenant; without it, of all.")] = None,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Show how much is stored for tenants: module files that were brought in for each."""
+    path = "/storage" if name is None else path_of("tenants", name, "storage")
+    result = ask(server_url, "GET", path)
+    emit(result, as_json, text.storage)
+
+
+@tenant.command()
 def update(
     name: Name,
     title: Title = None,
@@ -133,11 +150,12 @@ def update(
     streams: _Limit = None,
     cold: _Limit = None,
     rate: _Limit = None,
+    quota_bytes: Quota = None,
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
     """Change what is given and nothing else."""
-    limits = {"streams": streams, "cold": cold, "rate": rate}
+    limits = {"streams": streams, "cold": cold, "rate": rate, "quota_bytes": quota_bytes}
     body = _fields(
         title, default, anonymous_read, enabled, hosts, private_hosts, toolchains, **limits
     )

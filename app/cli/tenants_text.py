@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 from app.cli.output import table
+from app.core.size import human_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 _SHOWN_NAMES = 8
-_LIMITS = ("streams", "cold", "rate")
+_LIMITS = ("streams", "cold", "rate", "quota_bytes")
 
 
 def _reading(tenant: dict[str, Any]) -> str:
@@ -51,6 +52,22 @@ def tenant(result: dict[str, Any]) -> str:
         ("made", result["created_at"][:19]),
     ]
     return "\n".join(f"{name:<10}{value}" for name, value in lines if value)
+
+
+def storage(result: "list[dict[str, Any]] | dict[str, Any]") -> "Table":
+    """Return what is stored for tenants as a table."""
+    rows = [
+        (
+            "(for nobody)" if t["tenant"] is None else t["tenant"],
+            t["files"],
+            t["zips"],
+            human_bytes(t["size_bytes"]),
+            "-" if t["quota_bytes"] is None else human_bytes(t["quota_bytes"]),
+            "-" if t["quota_bytes"] is None else f"{100 * t['size_bytes'] // t['quota_bytes']} %",
+        )
+        for t in (result if isinstance(result, list) else [result])
+    ]
+    return table(("TENANT", "FILES", "ZIPS", "STORED", "QUOTA", "USED"), rows)
 
 
 def made(result: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@
     ├── KeyringError             a key export is unusable or lacks the pinned key    422
     ├── StorageError             the blob store can't work now                       503
     │   ├── StorageFullError     no space left                                       507
+    │   │   └── QuotaError       a tenant has used its quota                         507
     │   ├── BlobMissingError     no such blob                                        503
     │   └── BlobDamagedError     the blob's bytes are not its digest's               503
     ├── DatabaseBusyError        locked or unreachable; try again                    503
@@ -135,6 +136,10 @@ class StorageError(MoorageError):
 
 class StorageFullError(StorageError):
     """No space or no inode is left, or the free-space floor is reached."""
+
+
+class QuotaError(StorageFullError):
+    """A tenant has used its quota: nothing more is stored for it; what is stored is served."""
 
 
 class BlobMissingError(StorageError):

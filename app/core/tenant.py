@@ -26,6 +26,7 @@ DEFAULT_TENANT = "default"
 MAX_TITLE_CHARS = 200
 MAX_HOSTS = 20
 MAX_LIMIT = 1_000_000
+MAX_QUOTA_BYTES = 1 << 60
 
 
 def _each_once(hosts: Iterable[str]) -> tuple[str, ...]:
@@ -53,11 +54,13 @@ class TenantLimits(Noun):
     streams: bodies sent at once.
     cold: fetches from upstreams at once.
     rate: requests a second that are not answered from memory.
+    quota_bytes: of module files that were fetched or published for it; null means none.
     """
 
     streams: _Limit = None
     cold: _Limit = None
     rate: _Limit = None
+    quota_bytes: Annotated[StrictInt, Field(ge=1, le=MAX_QUOTA_BYTES)] | None = None
 
 
 class TenantSettings(Noun):

@@ -26,12 +26,18 @@ from app.core.logstate import LogState
 from app.db.base import Base, table_of
 from app.db.blobs import BlobRow
 from app.db.moduleanswers import ModuleAnswerRow
+from app.db.tenants import TenantRow
 
 INLINE_BYTES = 64 * 1024
 
 
 class ModuleFileRow(Base):
-    """One `.info`, `.mod` or `.zip` that was checked."""
+    """One `.info`, `.mod` or `.zip` that was checked.
+
+    A zip with neither body nor blob was evicted: its hashes stay, its bytes are fetched again.
+    `tenant_id` is the tenant for which the file was brought in, whose quota it counts for; no
+    foreign key: the file stays when the tenant goes.
+    """
 
     __tablename__ = "module_files"
     __table_args__ = (
@@ -53,6 +59,7 @@ class ModuleFileRow(Base):
     go_mod_h1: Mapped[str]
     log_state: Mapped[str] = mapped_column(index=True)
     stored_at: Mapped[datetime]
+    tenant_id: Mapped[int | None] = mapped_column(index=True)
 
     blob: Mapped[BlobRow | None] = relationship(lazy="raise")
 
@@ -85,6 +92,7 @@ class ModuleFile:
         go_mod_h1: of the zip's go.mod (the synthetic one if the zip has none); "" for other kinds.
         log_state: the public log's answer about a .mod or zip.
         damaged: whether the blob must be fetched again.
+        evicted: whether that is because retention let the bytes go.
     """
 
     origin_id: int
@@ -99,6 +107,7 @@ class ModuleFile:
     go_mod_h1: str = ""
     log_state: LogState = LogState.NONE
     damaged: bool = False
+    evicted: bool = False
 
     @property
     def name(self) -> str:
@@ -142,6 +151,7 @@ _FILES = (
         _TABLE.c.go_mod_h1,
         _TABLE.c.log_state,
         _BLOBS.c.damaged,
+        _TABLE.c.blob_sha256,
     )
     .outerjoin_from(_TABLE, _BLOBS, _BLOBS.c.sha256 == _TABLE.c.blob_sha256)
     .where(
@@ -151,7 +161,10 @@ _FILES = (
     )
 )
 _FILE = _FILES.where(_TABLE.c.kind == bindparam("kind"))
-_ADD = insert(_TABLE)
+_TENANT_ID = (
+    select(TenantRow.id).where(TenantRow.name == bindparam("tenant_name")).scalar_subquery()
+)
+_ADD = insert(_TABLE).values(tenant_id=_TENANT_ID)
 
 
 class ModuleTable:
@@ -224,8 +237,12 @@ class ModuleTable:
         )
         return any(self._session.execute(q.limit(1)).first() for q in (answered, stored))
 
-    def add(self, file: ModuleFile) -> None:
+    def add(self, file: ModuleFile, tenant: str = "") -> None:
         """Record a file; its blob, if it has one, must be durable.
+
+        Args:
+            file: checked.
+            tenant: the name of the one for which it was brought in; "" for nobody.
 
         Raises:
             IntegrityError: the file is recorded already.
@@ -245,6 +262,7 @@ class ModuleTable:
                 "go_mod_h1": file.go_mod_h1,
                 "log_state": file.log_state,
                 "stored_at": file.stored_at,
+                "tenant_name": tenant,
             },
         )
 
@@ -357,7 +375,8 @@ class ModuleTable:
 
 def _selected(row: tuple[Any, ...]) -> ModuleFile:
     """Return the file of a row of `_FILES`."""
-    origin, module, version, kind, sha256, size, at, body, h1, go_mod_h1, state, damaged = row
+    origin, module, version, kind, sha256, size, at, body, h1, go_mod_h1, state, damaged, blob = row
+    evicted = body is None and blob is None
     return ModuleFile(
         origin,
         module,
@@ -370,11 +389,13 @@ def _selected(row: tuple[Any, ...]) -> ModuleFile:
         h1,
         go_mod_h1,
         LogState(state),
-        bool(damaged),
+        bool(damaged) or evicted,
+        evicted,
     )
 
 
 def _file(row: ModuleFileRow, damaged: bool | None) -> ModuleFile:
+    evicted = row.body is None and row.blob_sha256 is None
     return ModuleFile(
         origin_id=row.origin_id,
         module=row.module,
@@ -387,5 +408,6 @@ def _file(row: ModuleFileRow, damaged: bool | None) -> ModuleFile:
         h1=row.h1,
         go_mod_h1=row.go_mod_h1,
         log_state=LogState(row.log_state),
-        damaged=bool(damaged),
+        damaged=bool(damaged) or evicted,
+        evicted=evicted,
     )

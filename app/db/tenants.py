@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Select, delete, select, update
+from sqlalchemy import BigInteger, ForeignKey, Select, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.tenant import RecordedTenant, TenantLimits
@@ -38,6 +38,7 @@ class TenantRow(Base):
     streams: Mapped[int | None] = mapped_column("max_streams")
     cold: Mapped[int | None] = mapped_column("max_cold")
     rate: Mapped[int | None] = mapped_column("max_rate")
+    quota_bytes: Mapped[int | None] = mapped_column(BigInteger)
     toolchains: Mapped[str | None]
     revision: Mapped[int]
     created_at: Mapped[datetime]

@@ -1,37 +1,53 @@
-"""`moorage gc`: what is collected, as a plan, as a run of this process, and as a job."""
+"""`moorage gc`: what is let go and collected, as a plan, as a run of this process, and as a job."""
 
 from app.core.job import Job, Watch
+from app.core.retention import StoredZip
 from app.services.garbage import Garbage, GarbagePlan
+from app.services.retention import Retention
 
 GC = "gc"
 _SHOWN = 1000
-"""How many digests a report lists of each kind; the counts are of all."""
+"""How many names a report lists of each kind; the counts are of all."""
 
 
 class Collection:
-    """Collects garbage. A plan and a run report in the same form: a dry run is the run."""
+    """Lets go by the rules of retention, then collects garbage.
 
-    def __init__(self, garbage: Garbage) -> None:
+    A plan and a run report in the same form: a dry run is the run. What a run lets go becomes
+    garbage, which the next run condemns.
+    """
+
+    def __init__(self, retention: Retention, garbage: Garbage) -> None:
+        self._retention = retention
         self._garbage = garbage
 
     async def plan(self) -> dict[str, object]:
         """Return what a run would do now, in types of JSON."""
-        return _report(await self._garbage.plan(), dry_run=True)
+        garbage = await self._garbage.plan()
+        return _report(garbage, await self._retention.plan(), dry_run=True)
 
     async def run(self, actor: str, watch: Watch | None = None) -> dict[str, object]:
-        """Collect; return what was done, in types of JSON."""
-        plan = await self._garbage.plan()
-        return _report(await self._garbage.run(plan, actor, watch), dry_run=False)
+        """Let go and collect; return what was done, in types of JSON."""
+        garbage, zips = await self._garbage.plan(), await self._retention.plan()
+        await self._retention.run(zips, actor)
+        return _report(await self._garbage.run(garbage, actor, watch), zips, dry_run=False)
 
     async def run_job(self, job: Job, watch: Watch) -> dict[str, object]:
         """Collect as a job."""
         return await self.run(job.actor, watch)
 
 
-def _report(plan: GarbagePlan, *, dry_run: bool) -> dict[str, object]:
+def _report(
+    plan: GarbagePlan, zips: list[tuple[StoredZip, str]], *, dry_run: bool
+) -> dict[str, object]:
     kinds = {"condemned": plan.condemn, "deleted": plan.delete, "waiting": plan.waiting}
     return {
         "dry_run": dry_run,
+        "let_go": {
+            "zips": len(zips),
+            "bytes": sum(one.size_bytes for one, _ in zips),
+            "names": [{"name": one.name, "reason": reason} for one, reason in zips[:_SHOWN]],
+        },
         **{
             name: {
                 "blobs": len(blobs),

@@ -356,12 +356,12 @@ class Doctor:
 
     def _apart_s(self, date: str | None) -> float:
         try:
-            there = parsedate_to_datetime(date or "")
+            theirs = parsedate_to_datetime(date or "")
         except (TypeError, ValueError):
             return 0.0
-        if there.tzinfo is None:
-            there = there.replace(tzinfo=UTC)
-        return (self._shared.now() - there).total_seconds()
+        if theirs.tzinfo is None:
+            theirs = theirs.replace(tzinfo=UTC)
+        return (self._shared.now() - theirs).total_seconds()
 
     def _expiry(
         self, about: str, what: str, expires: datetime, soon: timedelta, advice: str

@@ -30,12 +30,14 @@ class Source:
         tenant: the name of the tenant whose slots a fetch uses.
         slots: number of concurrent fetches of that tenant.
         client: the address of whoever asks, "" for background work.
+        quota_bytes: what may be stored for that tenant; None for no quota.
     """
 
     proxy: ModuleUpstream
     tenant: str
     slots: int
     client: str = ""
+    quota_bytes: int | None = None
 
 
 class GitOpener(Protocol):
@@ -174,16 +176,17 @@ class Upstreams:
         """
         if is_published(upstream.url):
             return Source(_NOTHING, tenant.name, tenant.limits.cold or self._slots, client)
+        quota = tenant.limits.quota_bytes
         credential = self._credential(upstream, policy)
         slots = tenant.limits.cold or self._slots
         if is_git(upstream.url):
             git = self._gits.open_git(route, upstream, credential, tenant)
-            return Source(git, tenant.name, slots, client)
+            return Source(git, tenant.name, slots, client, quota)
         if isinstance(credential, SshKey):
             raise StorageError("the credential of an upstream is an ssh key, which only ssh uses")
         hosts = None if upstream.is_platforms else tenant.private_hosts
         proxy = self._proxies.open(upstream, credential, hosts)
-        return Source(proxy, tenant.name, slots, client)
+        return Source(proxy, tenant.name, slots, client, quota)
 
     async def step(self) -> None:
         """Drop the opened secrets of earlier generations: one may be rotated or removed."""

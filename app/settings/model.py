@@ -20,6 +20,7 @@ from app.settings.sections import (
     Network,
     Otel,
     Releases,
+    Retention,
     Section,
     Storage,
     Sumdb,
@@ -119,6 +120,9 @@ class Settings(Section):
     )
     storage: Annotated[Storage, Field(description="The blob store.")] = Storage()
     otel: Annotated[Otel, Field(description="Traces of requests.")] = Otel()
+    retention: Annotated[Retention, Field(description="What is let go to make space.")] = (
+        Retention()
+    )
     backup: Annotated[Backup, Field(description="Backups.")] = Backup()
     tls: Annotated[Tls, Field(description="TLS without a proxy.")] = Tls()
     metrics: Annotated[Metrics, Field(description="A listener for metrics.")] = Metrics()

@@ -520,6 +520,48 @@ class Metrics(Section):
     ] = None
 
 
+class Retention(Section):
+    """Module zips that are let go: by default none, and never what only this installation has."""
+
+    unused_days: Annotated[
+        Whole,
+        Field(
+            ge=0,
+            le=36500,
+            description="Days without a download after which a zip is let go. 0: never.",
+        ),
+    ] = 0
+    max_age_days: Annotated[
+        Whole,
+        Field(ge=0, le=36500, description="Days after which a zip is let go. 0: never."),
+    ] = 0
+    versions: Annotated[
+        Whole,
+        Field(
+            ge=0,
+            le=100_000,
+            description="How many of the newest versions of a module keep their zips. 0: all.",
+        ),
+    ] = 0
+    max_bytes: Annotated[
+        Whole,
+        Field(
+            ge=0,
+            le=1 << 60,
+            description="Bytes of zips above which those that were used longest ago are let go. 0:"
+            " no limit.",
+        ),
+    ] = 0
+    gc_hours: Annotated[
+        Whole,
+        Field(
+            ge=0,
+            le=8760,
+            description="Hours between two runs of `moorage gc` by the leader. 0: by command only.",
+        ),
+    ] = 0
+
+
 class Limits(Section):
     """Limits on load, on the size of requests, and on the time of clients."""
 

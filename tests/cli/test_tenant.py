@@ -28,7 +28,7 @@ def test_a_tenants_life(way: Way) -> None:
     changes = ("--default", "allow", "--anonymous-read", "--cold", "4", "--title", "Life")
     changed = way.json("tenant", "update", name, *changes)
     assert (changed["default"], changed["title"], changed["revision"]) == ("allow", "Life", 2)
-    assert changed["limits"] == {"streams": None, "cold": 4, "rate": None}
+    assert changed["limits"] == {"streams": None, "cold": 4, "rate": None, "quota_bytes": None}
     assert changed["hosts"] == shown["hosts"]
     again = way.json("tenant", "update", name, "--cold", "0", "--host", "")
     assert (again["limits"]["cold"], again["hosts"], again["title"]) == (None, [], "Life")

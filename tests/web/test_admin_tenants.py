@@ -23,7 +23,7 @@ NEW = {
     "hosts": [],
     "private_hosts": [],
     "toolchains": None,
-    "limits": {"streams": None, "cold": None, "rate": None},
+    "limits": {"streams": None, "cold": None, "rate": None, "quota_bytes": None},
     "revision": 1,
 }
 
@@ -60,8 +60,14 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"enabled": False}, {"enabled": False}),
     ({"hosts": ["b.example", "a.example"]}, {"hosts": ["a.example", "b.example"]}),
     ({"private_hosts": ["b.corp", "10.1.2.3:80"]}, {"private_hosts": ["10.1.2.3:80", "b.corp"]}),
-    ({"limits": {"cold": 4}}, {"limits": {"streams": 7, "cold": 4, "rate": None}}),
-    ({"limits": {"streams": None}}, {"limits": {"streams": None, "cold": None, "rate": None}}),
+    (
+        {"limits": {"cold": 4}},
+        {"limits": {"streams": 7, "cold": 4, "rate": None, "quota_bytes": None}},
+    ),
+    (
+        {"limits": {"streams": None}},
+        {"limits": {"streams": None, "cold": None, "rate": None, "quota_bytes": None}},
+    ),
     ({"title": "x", "default": "allow"}, {"title": "x", "default": "allow"}),
 ]
 

@@ -37,6 +37,7 @@ from app.services.modules.checks import FileKey, check_small, check_zip, contrad
 from app.services.modules.spill import SpillSink
 from app.services.modules.troubles import contradicted
 from app.services.publiclog.checks import LogChecks, LoggedSums
+from app.services.quota import Quotas
 from app.services.slots import Slots
 from app.services.upstreams import Source
 from app.services.wholeness import Wholeness
@@ -51,7 +52,11 @@ _log = logs.get("modules")
 
 
 class ModuleFiles:
-    """The files of module versions, each fetched once from each origin."""
+    """The files of module versions, each fetched once from each origin.
+
+    Attributes:
+        quotas: what is stored for each tenant.
+    """
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class ModuleFiles:
         *,
         max_waiters: int,
         max_queue: int,
+        quotas: Quotas | None = None,
     ) -> None:
         self._db = db
         self._store = store
@@ -72,6 +78,7 @@ class ModuleFiles:
         self._log_checks = log_checks
         self._wholeness = Wholeness(db, store, now)
         self._now = now
+        self.quotas = quotas or Quotas(db)
         # Two flights: the callers of one tenant share its slot, all tenants share the fetch. So no
         # tenant waits behind the queue of another one.
         self._queue: Flight[tuple[str, _FetchKey], ModuleFile] = Flight(
@@ -95,6 +102,7 @@ class ModuleFiles:
             UpstreamError: it can't be had, or is not what it should be.
             VerificationError: it contradicts what is recorded.
             OverloadedError: too much is under way.
+            QuotaError: the tenant has used its quota.
             StorageError: it can't be stored.
         """
         if self._closing:
@@ -132,6 +140,7 @@ class ModuleFiles:
                     if whole is not None:
                         return whole
                     await self._db.require_room()
+                await self.quotas.require(source.tenant, source.quota_bytes)
                 return await self._bring_in(key, source, known)
         except MoorageError as error:
             metrics.count_module_fetch(key.kind, type(error).__name__)
@@ -149,6 +158,8 @@ class ModuleFiles:
         """
         if not file.damaged:
             return file
+        if file.evicted:
+            return None
         condition = await self._wholeness.check(file.sha256, file.size_bytes, "before a fetch")
         return replace(file, damaged=False) if condition is BlobCondition.OK else None
 
@@ -166,7 +177,9 @@ class ModuleFiles:
             pending_mod.cancel()
             pending_sums.cancel()
             await asyncio.gather(pending_mod, pending_sums, return_exceptions=True)
-        settled = await self._record(file, *([] if mod is None else [mod]))
+        new = [file] if mod is None else [file, mod]
+        settled = await self._record(*new, tenant=source.tenant)
+        self.quotas.count(source.tenant, sum(one.size_bytes for one in new))
         for stored in (settled, mod):
             if stored is not None:
                 metrics.count_module_fetch(stored.kind, "ok")
@@ -275,7 +288,7 @@ class ModuleFiles:
             await self._keep_evidence(file, why)
             raise contradicted(why)
 
-    async def _record(self, *new: ModuleFile) -> ModuleFile:
+    async def _record(self, *new: ModuleFile, tenant: str) -> ModuleFile:
         """Record checked, durable files of one version in one transaction.
 
         Return what is recorded of the first file, which may be another's.
@@ -289,7 +302,7 @@ class ModuleFiles:
                 for other in recorded:
                     if (why := contradiction(other, file)) is not None:
                         return file, why
-            first_recorded, *_ = [_record_one(session, recorded, file) for file in new]
+            first_recorded, *_ = [_record_one(session, recorded, file, tenant) for file in new]
             return first_recorded
 
         size_bytes = sum(len(file.body or b"") for file in new)
@@ -436,7 +449,9 @@ def _look_up(key: FileKey, session: Session) -> ModuleFile | None:
     return ModuleTable(session).file(key.origin_id, key.module, key.version, key.kind)
 
 
-def _record_one(session: Session, recorded: list[ModuleFile], file: ModuleFile) -> ModuleFile:
+def _record_one(
+    session: Session, recorded: list[ModuleFile], file: ModuleFile, tenant: str
+) -> ModuleFile:
     """Record a file that contradicts no recorded one; return what is recorded of it."""
     table = ModuleTable(session)
     same = next((other for other in recorded if other.kind is file.kind), None)
@@ -445,7 +460,7 @@ def _record_one(session: Session, recorded: list[ModuleFile], file: ModuleFile) 
     if file.body is None:
         Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
     if same is None:
-        table.add(file)
+        table.add(file, tenant)
     else:
         table.replace_bytes(file)
         bump_generation(session)

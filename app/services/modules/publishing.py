@@ -141,6 +141,7 @@ class Publishing:
                 tenant's log vouches for other content.
             GoneError: the version was withdrawn.
             UpstreamError: whether the version is taken upstream can't be found out now.
+            QuotaError: the tenant has used its quota.
             StorageError: it can't be stored.
         """
         policy = await self._policies.current()
@@ -152,6 +153,8 @@ class Publishing:
         known = await self._known(upload)
         if known is None:
             await self._check_free(policy, of_tenant, route, upload)
+            quota = of_tenant.tenant.limits.quota_bytes
+            await self._files.quotas.require(upload.tenant, quota, upload.declared_bytes or 0)
         try:
             await self._turns.acquire(upload.tenant, _WAIT_S)
         except TimeoutError as error:
@@ -291,7 +294,7 @@ class Publishing:
             for one in stored:
                 if one.body is None:
                     Blobs(session).record(one.sha256, one.size_bytes, at)
-                ModuleTable(session).add(one)
+                ModuleTable(session).add(one, upload.tenant)
             detail = f"{file.h1} sha256={file.sha256.hex} bytes={file.size_bytes}"
             obj = f"module:{upload.tenant}/{upload.name}"
             AuditLog(session).append(at, upload.who.actor, "module.publish", obj, detail)
@@ -302,6 +305,7 @@ class Publishing:
         if outcome.is_new:
             _log.info("module published", name=upload.name, h1=file.h1, bytes=file.size_bytes)
             metrics.count_publication("published")
+            self._files.quotas.count(upload.tenant, sum(one.size_bytes for one in stored))
         return outcome
 
     async def _kept(self, file: ModuleFile) -> ModuleFile:

@@ -12,6 +12,7 @@ from app.core.tenant import DEFAULT_TENANT, RecordedTenant, Tenant, TenantSettin
 from app.db.channels import ChannelTable
 from app.db.engine import Database, Room, Session
 from app.db.tenants import TenantTable
+from app.db.usedspace import TenantSpace, UsedSpace
 from app.services.authorization import require_admin
 from app.services.changes import check_revision, denial_room, locked, tenant_named
 from app.services.clock import Now
@@ -57,6 +58,24 @@ class TenantService:
         tenant = await self._db.read(lambda s: TenantTable(s).get(own))
         is_listed = tenant is not None and (after is None or tenant.name > after)
         return [tenant] if tenant is not None and is_listed else []
+
+    async def storage(self, name: str, who: Principal) -> TenantSpace:
+        """Return what is stored for a tenant.
+
+        Raises:
+            UnknownError: there is none of that name.
+        """
+        require_admin(who, name)
+
+        def work(session: Session) -> TenantSpace:
+            return UsedSpace(session).by_tenant(tenant_named(session, name).name)[0]
+
+        return await self._db.read(work)
+
+    async def storage_of_all(self, who: Principal) -> list[TenantSpace]:
+        """Return what is stored for each tenant, by name, and last for nobody."""
+        require_admin(who, None)
+        return await self._db.read(lambda s: UsedSpace(s).by_tenant())
 
     async def get(self, name: str, who: Principal) -> RecordedTenant:
         """Return one tenant.

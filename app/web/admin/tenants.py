@@ -12,7 +12,7 @@ from app.services.tenants.clients import client_config as client_config_of
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, TenantName
 from app.web.admin.context import PlatformAdmin, Site, TokenHolder
 from app.web.admin.models.base import Page
-from app.web.admin.models.tenants import NewTenant
+from app.web.admin.models.tenants import NewTenant, StorageOut
 from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
@@ -47,6 +47,18 @@ async def show_tenant(
     recorded = await services.tenants.tenants.get(tenant, caller)
     put_etag(response, recorded.revision)
     return recorded
+
+
+@router.get("/tenants/{tenant}/storage", responses={**REFUSED, **UNKNOWN})
+async def tenant_storage(services: Site, caller: TokenHolder, tenant: TenantName) -> StorageOut:
+    """Tell how much is stored for a tenant, and its quota."""
+    return StorageOut.of(await services.tenants.tenants.storage(tenant, caller))
+
+
+@router.get("/storage", responses={**REFUSED})
+async def storage(services: Site, admin: PlatformAdmin) -> list[StorageOut]:
+    """Tell how much is stored for each tenant, by name; last what is stored for nobody."""
+    return [StorageOut.of(one) for one in await services.tenants.tenants.storage_of_all(admin)]
 
 
 @router.patch("/tenants/{tenant}", responses={**REFUSED, **MALFORMED, **UNKNOWN, **TAKEN, **STALE})

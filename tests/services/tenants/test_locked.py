@@ -41,6 +41,8 @@ SERVICES: dict[str, Callable[[Services], object]] = {
 }
 # Use cases that write no tenant's state. `logs.append` locks its own log.
 OTHERS = {
+    "tenants.storage",
+    "tenants.storage_of_all",
     *(f"{noun}.page" for noun in SERVICES if noun not in ("documents", "logs", "recovery")),
     *(f"{noun}.get" for noun in ("tenants", "rules", "routes")),
     *(f"logs.{name}" for name in ("of", "append", "lookup", "latest", "tile", "prove")),
