@@ -26,6 +26,8 @@ from app.web.containers import ContainerRegistry
 from app.web.downloads import ROOT_LISTS, Downloads
 from app.web.fleet import PREFIX as FLEET
 from app.web.fleet import FleetApp
+from app.web.githooks import PREFIX as HOOKS
+from app.web.githooks import GitHooksApp
 from app.web.goproxy import GoproxyApp
 from app.web.guard import Guard
 from app.web.health import Health
@@ -127,6 +129,9 @@ class Application:
         )
         admission = Admission(shared.policies, gateways, defaults, wrong_tokens, shared.now)
         self._publishing = PublishingApp(services.sumdb.publishing, admission, gateways)
+        self._git_hooks = GitHooksApp(
+            services.modules.git_hooks, services.modules.memory, gateways, wrong_tokens
+        )
         self._goproxy = GoproxyApp(
             shared.policies,
             services.modules.front,
@@ -239,10 +244,11 @@ class Application:
             await self._wrong_address(scope, send)
         elif is_download:
             await self._downloads(scope, receive, send)
-        elif is_goproxy and scope["method"] == PUT:
-            await self._publishing(scope, receive, send)
+        elif path.startswith(HOOKS):
+            await self._git_hooks(scope, receive, send)
         elif is_goproxy:
-            await self._goproxy(scope, receive, send)
+            app = self._publishing if scope["method"] == PUT else self._goproxy
+            await app(scope, receive, send)
         elif is_image:
             await self._images(scope, receive, send)
         elif path == HOME:

@@ -62,6 +62,7 @@ from app.services.leases import Leases, Turns
 from app.services.modules.answers import Absences, ModuleAnswers
 from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
+from app.services.modules.githooks import GitHooks
 from app.services.modules.gits import GitModules
 from app.services.modules.healing import ModuleHealing
 from app.services.modules.lists import Lists
@@ -470,6 +471,9 @@ def build_modules(
         db, store, releases.catalog, releases.ingestion, releases.freshness, shared.leases, now
     )
     mirrored = MirroredToolchains(toolchains)
+    refresh = ModuleRefresh(
+        db, shared.policies, files, absences, gits, upstreams, shared.usage, now
+    )
     return ModuleServices(
         goproxies=goproxies,
         gits=gits,
@@ -482,9 +486,8 @@ def build_modules(
             db, remembered, files, answers, absences, upstreams, mirrored, lists, shared.usage, now
         ),
         healing=ModuleHealing(db, shared.policies, files, upstreams, toolchains),
-        refresh=ModuleRefresh(
-            db, shared.policies, files, absences, gits, upstreams, shared.usage, now
-        ),
+        refresh=refresh,
+        git_hooks=GitHooks(db, shared.box, shared.policies, refresh.note_push, now),
         log_pass=LogPass(db, files, publiclog.checks, shared.policies, now),
         memory=slots.memory,
     )

@@ -23,6 +23,7 @@ from app.cli.fsck import fsck
 from app.cli.gc import gc as collect
 from app.cli.group import Group
 from app.cli.health import health
+from app.cli.hook import hook
 from app.cli.job import job
 from app.cli.module import module
 from app.cli.node import node
@@ -72,6 +73,7 @@ program.command()(explain)
 program.command()(refresh)
 program.command("apply")(apply)
 program.add_typer(module, cls=Group)
+program.add_typer(hook, cls=Group)
 program.add_typer(rollout, cls=Group)
 program.add_typer(node, cls=Group)
 program.add_typer(webhook, cls=Group)

@@ -21,6 +21,7 @@ import app.db.denials
 import app.db.derived
 import app.db.fleetkeys
 import app.db.generation
+import app.db.githooks
 import app.db.gits
 import app.db.grants
 import app.db.imageindexes

@@ -40,6 +40,7 @@ from app.services.memory import MemoryBudget
 from app.services.modules.answers import ModuleAnswers
 from app.services.modules.files import ModuleFiles
 from app.services.modules.front import ModuleFront
+from app.services.modules.githooks import GitHooks
 from app.services.modules.gits import GitModules
 from app.services.modules.healing import ModuleHealing
 from app.services.modules.logpass import LogPass
@@ -252,6 +253,7 @@ class ModuleServices:
     front: ModuleFront
     healing: ModuleHealing
     refresh: ModuleRefresh
+    git_hooks: GitHooks
     log_pass: LogPass
     memory: MemoryBudget
 

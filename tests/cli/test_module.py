@@ -1,12 +1,15 @@
 """`moorage module`: publishing from a folder and from a zip, on the data directory and a server."""
 
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.port import Port, served_port
-from tests.e2e.process import Site
+from tests.core.test_githook import signed
+from tests.e2e.process import Site, wait_until
 from tests.e2e.warm import Warm
 from tests.fakes.modules import module
 
@@ -38,8 +41,8 @@ def test_a_folder_is_published_and_listed_and_its_retirement(port: Port, tmp_pat
     assert (here.code, f"{X}@v1.0.0 is published: h1:" in here.out) == (0, True), here
     again = port.there("module", "publish", source, "@v1.0.0")
     assert (again.code, "with the same bytes" in again.out) == (0, True), again
-    there = port.there("module", "publish", source, "@v1.1.0")
-    assert (there.code, f"{X}@v1.1.0 is published" in there.out) == (0, True), there
+    remote = port.there("module", "publish", source, "@v1.1.0")
+    assert (remote.code, f"{X}@v1.1.0 is published" in remote.out) == (0, True), remote
     listed = port.both("module", "list", "--json").json
     assert [(one["version"], one["state"]) for one in listed] == [
         ("v1.0.0", "offered"),
@@ -93,3 +96,23 @@ def test_an_upload_without_a_server_says_so(warm: Warm, tmp_path: Path) -> None:
     ended = warm.run(site, "module", "publish", str(source), "@v1.0.0")
     assert ended.code != 0
     assert "can't be reached" in ended.err
+
+
+def test_a_hook_is_made_shown_once_and_removed(port: Port) -> None:
+    made = port.there("hook", "create", "--tenant", "default", "--json").json
+    body = b'{"repository": {"full_name": "team/x"}}'
+    headers = signed("github", body, made["secret"])
+    url = f"{port.server.url}{made['path']}"
+
+    def send() -> int:
+        call = urllib.request.Request(url, body, headers, method="POST")
+        try:
+            with urllib.request.urlopen(call) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    wait_until(lambda: send() in (200, 409), "the hook")
+    assert send() == 409
+    assert port.here("hook", "remove", "--tenant", "default").code == 0
+    wait_until(lambda: send() == 401, "the end of the hook")
