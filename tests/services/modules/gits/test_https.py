@@ -3,6 +3,8 @@
 import asyncio
 import shutil
 
+import pytest
+
 from app.core.principal import OPERATOR
 from app.db.modules import ModuleTable
 from tests.fakes.git import GitUser
@@ -14,6 +16,7 @@ from tests.web.harbour import add_tenant
 X = f"{HOST}/team/x"
 
 
+@pytest.mark.both_shapes
 async def test_a_herd_costs_one_listing_and_one_fetch(lane: GitLane) -> None:
     await lane.route()
     lists = await asyncio.gather(*(lane.ask("team/x/@v/list") for _ in range(30)))
@@ -82,6 +85,7 @@ async def test_tenants_with_other_credentials_share_no_mirror_answer_or_knowledg
     assert len(lane.mirrors()) == 1
 
 
+@pytest.mark.both_shapes
 async def test_F85_a_moved_tag_is_refused_alarmed_and_kept_as_evidence(lane: GitLane) -> None:
     await lane.route()
     first = await lane.ask("team/x/@v/v1.0.0.info")
