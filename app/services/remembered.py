@@ -59,5 +59,22 @@ class Remembered:
             known: V = remembered[2]
             return known
         if value:
-            self._values[key] = generation, size_of(value), value
+            self.keep(key, value, size_of(value), generation)
         return value
+
+    @property
+    def generation(self) -> int:
+        """The generation of what is read from now on, for `keep`."""
+        return self._watch.value
+
+    def keep(self, key: Hashable, value: object, size_bytes: int, generation: int) -> None:
+        """Remember what was recorded just now, as the answer to a question.
+
+        Args:
+            key: identifies the question.
+            value: what `read` would give.
+            size_bytes: of the value.
+            generation: from before the work that recorded it.
+        """
+        if generation >= self._values.get(key, (generation,))[0]:
+            self._values[key] = generation, size_bytes, value

@@ -217,9 +217,10 @@ class ModuleAnswers:
     async def _ask_anew(
         self, query: Query, known: ModuleAnswer | None, source: Source, ttl: timedelta
     ) -> CachedAnswer:
-        since = known.fetched_at if known else None
+        since, generation = known.fetched_at if known else None, self._remembered.generation
         try:
             answer = await self._ask(query, since, source)
+            self._remembered.keep(("answer", query.identity), answer, len(answer.body), generation)
         except UpstreamAbsentError:
             raise
         except (UpstreamError, OverloadedError, StorageFullError, DatabaseBusyError) as error:

@@ -370,8 +370,9 @@ class ModuleFront:
         upstream whose absence is recorded is not asked again.
         """
         origins = [u.origin_id for u in route.upstreams]
+        generation, key = self._remembered.generation, ("files", *origins, module, version, kind)
         rows = await self._remembered.read(
-            ("files", *origins, module, version, kind),
+            key,
             lambda s: ModuleTable(s).files(origins, module, version, kind),
             lambda rows: sum(len(row.body or b"") for row in rows),
         )
@@ -392,9 +393,10 @@ class ModuleFront:
                 file = await self._fetch(caller, route, upstream, key)
             return file
 
-        return await self._asked_about(
-            await first_answer(route, query, ask, self._answers), caller, route
-        )
+        file = await first_answer(route, query, ask, self._answers)
+        if not stored:
+            self._remembered.keep(key, [file], len(file.body or b""), generation)
+        return await self._asked_about(file, caller, route)
 
     async def _fetch(
         self, caller: Caller, route: RecordedRoute, upstream: RecordedUpstream, key: FileKey
