@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, event
 
-from app.db.engine import Database
+from app.core.errors import ConflictError
+from app.db.engine import Database, Session
 
 
 @dataclass
@@ -56,3 +57,35 @@ def watched(database: Database) -> Iterator[Seen]:
     finally:
         for engine in engines:
             event.remove(engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def refused(database: Database, start: str, reason: str) -> Iterator[None]:
+    """Let the database refuse every statement that begins with some words: "INSERT INTO audit"."""
+
+    def refuse(_connection: Connection, _cursor: Any, statement: str, *_more: object) -> None:
+        if " ".join(statement.split()).startswith(start):
+            raise ConflictError(reason)
+
+    event.listen(database.engine, "before_cursor_execute", refuse)
+    try:
+        yield
+    finally:
+        event.remove(database.engine, "before_cursor_execute", refuse)
+
+
+def portable(session: Session, statement: str) -> str:
+    """Return SQL with PostgreSQL's words for blobs, for a session that needs them."""
+    if session.get_bind().dialect.name == "sqlite":
+        return statement
+    for words, others in (
+        (
+            "cast(replace(cast(text as text), 'h1:0', 'h1:1') as blob)",
+            "convert_to(replace(convert_from(text, 'UTF8'), 'h1:0', 'h1:1'), 'UTF8')",
+        ),
+        ("cast('x' as blob)", "'x'::bytea"),
+        ("zeroblob(32)", "decode(repeat('00', 32), 'hex')"),
+        ("zeroblob(length(data))", "decode(repeat('00', length(data)), 'hex')"),
+    ):
+        statement = statement.replace(words, others)
+    return statement

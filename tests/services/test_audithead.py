@@ -1,11 +1,10 @@
 """The audit log's newest row outside the database: a restored older database is noticed. F80."""
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
+from sqlalchemy import text
 
 from app.core.errors import ConflictError, StorageError
 from app.core.principal import OPERATOR
@@ -43,10 +42,9 @@ def another(services: Services) -> AuditHead:
 
 def go_back(services: Services, count: int) -> None:
     """Take the newest rows away, as a restored older database does."""
-    path = services.shared.settings.data_dir / "moorage.db"
-    query = "DELETE FROM audit WHERE seq > (SELECT max(seq) FROM audit) - ?"
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(query, (count,))
+    query = text("DELETE FROM audit WHERE seq > (SELECT max(seq) FROM audit) - :count")
+    with services.shared.db.engine.begin() as connection:
+        connection.execute(query, {"count": count})
 
 
 async def test_the_newest_row_is_filed(services: Services) -> None:

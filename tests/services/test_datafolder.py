@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from app.core.errors import SettingsError, UnfitDatabaseError
 from app.db.engine import Database
@@ -24,8 +25,11 @@ OTHER = "f" * 32
 
 def make_other(settings: Settings) -> None:
     """Give the database another identity, as another database has."""
-    with closing(sqlite3.connect(settings.data_dir / "moorage.db")) as connection, connection:
-        connection.execute("UPDATE installation SET uid = ?", (OTHER,))
+    with (
+        closing(Database(settings.resolved_database_url)) as database,
+        database.engine.begin() as connection,
+    ):
+        connection.execute(text("UPDATE installation SET uid = :uid"), {"uid": OTHER})
 
 
 async def test_a_folder_without_a_mark_gets_that_of_its_database(
@@ -59,15 +63,18 @@ def test_binding_is_audited_and_done_once(make_settings: MakeSettings) -> None:
     (settings.data_dir / "database.id").write_text(f"{OTHER}\n")
     for _ in range(2):
         migrate(settings, bind=True)
-    with closing(sqlite3.connect(settings.data_dir / "moorage.db")) as connection:
-        [(uid,)] = connection.execute("SELECT uid FROM installation").fetchall()
-        rows = connection.execute(
-            "SELECT actor, object, detail FROM audit WHERE action = 'database.bind'"
-        ).fetchall()
+    with (
+        closing(Database(settings.resolved_database_url)) as database,
+        database.reader.connect() as connection,
+    ):
+        [(uid,)] = connection.execute(text("SELECT uid FROM installation"))
+        query = "SELECT actor, object, detail FROM audit WHERE action = 'database.bind'"
+        rows = [tuple(row) for row in connection.execute(text(query))]
     assert rows == [("cli", f"database:{uid}", f"the folder had '{OTHER}'")]
     assert (settings.data_dir / "database.id").read_text() == f"{uid}\n"
 
 
+@pytest.mark.only_sqlite
 def test_two_databases_have_two_identities(make_settings: MakeSettings, tmp_path: Path) -> None:
     uids = set()
     for name in ("one", "two"):
@@ -78,6 +85,7 @@ def test_two_databases_have_two_identities(make_settings: MakeSettings, tmp_path
     assert len(uids) == 2
 
 
+@pytest.mark.only_sqlite
 async def test_F80_fsck_begins_with_the_database_and_looks_no_further_if_that_is_malformed(
     make_settings: MakeSettings,
 ) -> None:

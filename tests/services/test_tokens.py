@@ -40,6 +40,7 @@ async def test_a_token_tells_who_makes_a_request(services: Services) -> None:
     )
 
 
+@pytest.mark.only_sqlite
 async def test_a_secret_is_nowhere_in_the_data_directory(services: Services) -> None:
     """Not in the database, not in its write-ahead log, not in an audit row."""
     _, secret = await services.tenants.tokens.create("ci")

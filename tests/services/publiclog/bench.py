@@ -14,6 +14,7 @@ from app.services.publiclog.relay import LogRelay
 from tests.fakes.sumdb import FakeSumdb
 from tests.services.bench import Stopwatch
 from tests.services.publiclog.goclient import GoClient
+from tests.statements import portable
 
 HELLO, OTHER = "example.com/Hello", "example.com/other"
 V1 = "v1.0.0"
@@ -30,7 +31,7 @@ async def audited(db: Database, action: str) -> list[AuditRecord]:
 
 async def run_sql(db: Database, statement: str, **values: object) -> None:
     def work(session: Session) -> None:
-        session.execute(text(statement), values)
+        session.execute(text(portable(session, statement)), values)
 
     await db.write(work)
 

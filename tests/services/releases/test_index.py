@@ -34,10 +34,10 @@ from tests.services.bench import (
     index_document,
     record_of,
     records,
-    run_sql,
     sha256,
     stored,
 )
+from tests.statements import refused
 
 OTHER = archive_name("go1.98.1")
 
@@ -496,16 +496,13 @@ async def test_a_hash_filled_in_later_is_accepted(
 async def test_a_reading_that_can_t_be_recorded_changes_nothing(
     services: Services, put_release: PutRelease
 ) -> None:
-    await run_sql(
-        services,
-        "CREATE TRIGGER broken BEFORE INSERT ON release_files "
-        "BEGIN SELECT RAISE(ABORT, 'no more rows'); END",
-    )
     put_release()
-    with pytest.raises(errors.ConflictError, match="no more rows"):
+    with (
+        refused(services.shared.db, "INSERT INTO release_files", "no more rows"),
+        pytest.raises(errors.ConflictError, match="no more rows"),
+    ):
         await services.releases.reader.refresh()
     assert await records(services) == {}
     assert (await services.releases.reader.status()).document is None
     assert await audited(services, "index.accept") == []
-    await run_sql(services, "DROP TRIGGER broken")
     assert len((await services.releases.reader.refresh()).added) == 1

@@ -14,7 +14,7 @@ from app.core import errors
 from app.core.digest import Digest
 from app.core.gorelease import ReleaseFileKind
 from app.core.releasefile import FileState
-from app.db.engine import Session, make_engine
+from app.db.engine import Session, is_sqlite, make_engine
 from app.db.leases import LeaseTable
 from app.services.assembly import Services
 from app.services.releases.derive import read_contents
@@ -58,8 +58,9 @@ async def until_stalled(fake: FakeGodev) -> None:
 @contextmanager
 def locked(services: Services) -> Iterator[None]:
     """Hold the write lock from elsewhere; the services' writer waits 50 ms for it, not 5 s."""
-    with services.shared.db.engine.connect() as own:
-        own.exec_driver_sql("PRAGMA busy_timeout=50")
+    if is_sqlite(services.shared.db.url):
+        with services.shared.db.engine.connect() as own:
+            own.exec_driver_sql("PRAGMA busy_timeout=50")
     other = make_engine(services.shared.db.url)
     try:
         with other.begin():

@@ -70,6 +70,7 @@ async def test_only_admins_of_the_tenant_make_and_mend_its_log(owner: Owner) -> 
         await owner.logs.create("nobody")
 
 
+@pytest.mark.only_sqlite
 async def test_the_private_key_is_sealed_at_rest(
     owner: Owner, database_url: str, tmp_path: Path
 ) -> None:

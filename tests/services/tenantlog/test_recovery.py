@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from app.core.errors import (
     ConflictError,
     StorageError,
 )
 from app.core.principal import OPERATOR
+from app.db.engine import is_sqlite
 from app.services.tenantlog.watch import LogWatch
+from tests import postgres
 from tests.services.publiclog.bench import V1, audited, run_sql, sums
 from tests.services.publiclog.goclient import Misbehaved
 from tests.services.tenantlog.owner import Owner, process
@@ -22,6 +25,11 @@ ROOT = Path(__file__).parents[3]
 
 
 async def backed_up(owner: Owner, tmp_path: Path) -> str:
+    if not is_sqlite(owner.db.url):
+        owner.db.engine.dispose()
+        owner.db.reader.dispose()  # a template must have no connections
+        cluster = postgres.cluster()
+        return cluster.url(cluster.create(make_url(owner.db.url).database or ""))
     path = tmp_path / "backup.db"
     with contextlib.closing(sqlite3.connect(owner.db.engine.url.database or "")) as connection:
         connection.execute("VACUUM INTO ?", (str(path),))
