@@ -67,11 +67,12 @@ test-own-toolchain: $(READY) ## build a Go with a name of its own, publish it, s
 	$(BIN)/python -m tests.owntoolchain
 
 .PHONY: check
-check: $(READY) ## ruff, mypy --strict, import-linter
+check: $(READY) ## ruff, mypy --strict, import-linter, the chart's list of settings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python charts/build.py --check
 
 .PHONY: fmt
 fmt: $(READY) ## format and fix what can be fixed

@@ -1,7 +1,7 @@
 """The chart's file: `make chart` packs charts/moorage into dist/.
 
 `python charts/build.py --schema` writes the names of all settings into the chart's
-values.schema.json, so that Helm refuses a misspelt one. tests/charts compares them.
+values.schema.json, so that Helm refuses a misspelt one. `make check` compares, by `--check`.
 """
 
 import argparse
@@ -44,8 +44,14 @@ def main() -> None:
     """Pack the chart, or write its schema."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--schema", action="store_true", help="only write values.schema.json")
-    if parser.parse_args().schema:
+    parser.add_argument("--check", action="store_true", help="only compare it")
+    options = parser.parse_args()
+    if options.schema:
         SCHEMA.write_text(written_schema())
+        return
+    if options.check:
+        if SCHEMA.read_text() != written_schema():
+            sys.exit(f"{SCHEMA} would change: run .venv/bin/python charts/build.py --schema")
         return
     from helm_python import package
 
