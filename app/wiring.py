@@ -53,7 +53,6 @@ from app.services.fleet.progress import Progress
 from app.services.fleet.revisions import Revisions
 from app.services.fleet.rollouts import RolloutService
 from app.services.fleet.view import FleetView
-from app.services.fleet.webhooks import Webhooks
 from app.services.fsck import Fsck
 from app.services.garbage import BlobMarks, Garbage
 from app.services.generation import GenerationWatch
@@ -116,6 +115,7 @@ from app.services.tenants.tenants import TenantService
 from app.services.tokens import TokenService
 from app.services.upstreams import HostAccess, Upstreams
 from app.services.usage import UsageCounter
+from app.services.webhooks import Webhooks
 from app.settings import Settings
 from app.settings.values import backup_url, parse_storage_url
 from app.storage import durable
@@ -411,13 +411,6 @@ def build_fleet(shared: SharedServices, releases: ReleaseServices) -> FleetServi
         nodes=NodeService(db, view, manifests, now, check_s),
         check_ins=CheckIns(db, view, progress, now, shared.pause),
         rollouts=rollouts,
-        webhooks=Webhooks(
-            db,
-            shared.box,
-            shared.client,
-            now,
-            Random().random,  # noqa: S311 (jitter, not secrets)
-        ),
     )
 
 
@@ -557,6 +550,13 @@ def build_upkeep(
         collection=collection,
         rotation=Rotation(db, shared.keys, now),
         jobs=JobService(db, {SYNC: partial(run_sync, releases.sync), GC: collection.run_job}, now),
+        webhooks=Webhooks(
+            db,
+            shared.box,
+            shared.client,
+            now,
+            Random().random,  # noqa: S311 (jitter, not secrets)
+        ),
     )
 
 

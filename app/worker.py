@@ -136,7 +136,7 @@ class Worker:
             _every(_DERIVED_S, services.releases.derived.step),
             _every(_DERIVED_S, services.releases.zst.step),
             _every(_ROLLOUTS_S, services.fleet.rollouts.step),
-            _every(_WEBHOOKS_S, services.fleet.webhooks.step),
+            _every(_WEBHOOKS_S, services.upkeep.webhooks.step),
             _every(_NODES_S, self._count_nodes),
             _every(_TIDY_S, services.fleet.nodes.tidy),
             # Loading the catalog and the channels sets the gauges.

@@ -186,7 +186,7 @@ def webhooks(result: list[dict[str, Any]]) -> "Shown":
         (
             w["id"],
             w["url"],
-            w["channel"] or "(all)",
+            _topics(w),
             _time(w["delivered_at"]),
             w["waiting"],
             w["given_up"],
@@ -194,7 +194,14 @@ def webhooks(result: list[dict[str, Any]]) -> "Shown":
         )
         for w in result
     ]
-    return table(("ID", "URL", "CHANNEL", "DELIVERED", "WAITING", "GIVEN UP", "TROUBLE"), rows)
+    return table(("ID", "URL", "GETS", "DELIVERED", "WAITING", "GIVEN UP", "TROUBLE"), rows)
+
+
+def _topics(webhook: dict[str, Any]) -> str:
+    rollouts = f"rollouts of {webhook['channel'] or 'all'}" if webhook["rollouts"] else ""
+    whose = f" of {webhook['tenant']}" if webhook["tenant"] else ""
+    audit = {"": "", "alarms": f"alarms{whose}", "all": f"audit rows{whose}"}[webhook["audit"]]
+    return ", ".join(filter(None, (rollouts, audit)))
 
 
 def _step(step: dict[str, Any]) -> str:

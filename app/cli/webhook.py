@@ -1,4 +1,4 @@
-"""`moorage webhook`: who is told what rollouts do."""
+"""`moorage webhook`: who gets changes of rollouts, and rows of the audit log."""
 
 from typing import Annotated
 
@@ -9,7 +9,11 @@ from app.cli.api import path_of
 from app.cli.output import complain, emit
 from app.cli.session import Json, ServerUrl, ask, ask_all
 
-webhook = typer.Typer(name="webhook", help="Who is told what rollouts do.", no_args_is_help=True)
+webhook = typer.Typer(
+    name="webhook",
+    help="Who gets changes of rollouts, and rows of the audit log.",
+    no_args_is_help=True,
+)
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="As `webhook list` shows it.")]
 
@@ -20,14 +24,34 @@ def add(
     channel: Annotated[
         str | None, typer.Option("--channel", help="Whose rollouts; without it, all.")
     ] = None,
+    audit: Annotated[
+        str, typer.Option("--audit", metavar="alarms|all", help="Which rows of the audit log.")
+    ] = "",
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="Whose rows; without it, all.")
+    ] = None,
+    rollouts: Annotated[
+        bool | None,
+        typer.Option(
+            "--rollouts/--no-rollouts", help="Changes of rollouts; by default, without --audit."
+        ),
+    ] = None,
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Send the changes of rollouts to an address; print the secret that signs them, this once."""
-    made = ask(server_url, "POST", "/webhooks", {"url": url, "channel": channel})
+    """Send messages to an address; print the secret that signs them, this once."""
+    body = {
+        "url": url,
+        "channel": channel,
+        "audit": audit,
+        "tenant": tenant,
+        "rollouts": rollouts if rollouts is not None else not audit or channel is not None,
+    }
+    made = ask(server_url, "POST", "/webhooks", body)
     emit(made, as_json, lambda result: str(result["secret"]))
     if not as_json:
-        complain(f"webhook {made['id']}: messages are signed with this secret; see docs/fleet.md")
+        where = "docs/operations/observe.md"
+        complain(f"webhook {made['id']}: messages are signed with this secret; see {where}")
 
 
 @webhook.command("list")

@@ -33,6 +33,36 @@ class AuditRecord:
     detail: str
 
 
+ALARMS = frozenset(
+    {
+        "audit.recover",
+        "blob.damage",
+        "index.fail",
+        "module.quarantine",
+        "module.refuse",
+        "node.hold",
+        "release.quarantined",
+        "rollout.halt",
+        "rollout.roll-back",
+        "sumdb.recover",
+        "sumdb.refuse",
+    }
+)
+"""Actions that somebody has to look at: what was refused, damaged, halted or restored."""
+
+_OF_TENANT = frozenset({"credential", "module", "repository", "route", "rule", "tenant"})
+
+
+def tenant_of(obj: str) -> str:
+    """Return the tenant that the object of a row belongs to, as far as its name says so, or "".
+
+    "rule:acme/7" and "tenant:acme" are acme's; "rule:platform/7" is nobody's.
+    """
+    noun, _, name = obj.partition(":")
+    tenant = name.partition("/")[0] if noun in _OF_TENANT else ""
+    return "" if tenant == "platform" else tenant
+
+
 def chain_hash(prev_hash: str, record: AuditRecord) -> str:
     """Return the hash of record in a chain whose previous hash is prev_hash (both hex)."""
     body = {

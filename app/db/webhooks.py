@@ -3,15 +3,21 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, Select, delete, func, or_, select, update
+from sqlalchemy import ForeignKey, Index, Select, delete, func, or_, select, true, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from app.db.audit import AuditRow
 from app.db.base import Base, insert_all
 
 
 class WebhookRow(Base):
-    """An address that gets changes of rollouts; `secret` is sealed; `channel` NULL takes all."""
+    """An address that gets messages.
+
+    `secret` is sealed; `channel` NULL takes the rollouts of all channels. `audit_seq` is the last
+    row of the audit log that was looked at for it.
+    """
 
     __tablename__ = "webhooks"
 
@@ -24,6 +30,10 @@ class WebhookRow(Base):
     delivered_at: Mapped[datetime | None]
     given_up: Mapped[int]
     trouble: Mapped[str]
+    rollouts: Mapped[bool] = mapped_column(server_default=true())
+    audit: Mapped[str] = mapped_column(server_default="")
+    tenant: Mapped[str | None]
+    audit_seq: Mapped[int] = mapped_column(server_default="0")
 
 
 class DeliveryRow(Base):
@@ -44,13 +54,25 @@ class DeliveryRow(Base):
     next_at: Mapped[datetime]
 
 
+class AuditTopic(StrEnum):
+    """Which rows of the audit log a webhook gets."""
+
+    NONE = ""
+    ALARMS = "alarms"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """An address that gets changes of rollouts.
+    """An address that gets messages.
 
     Attributes:
         id: 8 random hex characters.
         channel: whose rollouts; None takes those of all channels.
+        rollouts: whether it gets changes of rollouts.
+        audit: which rows of the audit log it gets.
+        tenant: gets the rows about this tenant alone; None takes all.
+        audit_seq: the last row of the audit log that was looked at for it.
         delivered_at: UTC; of the last message that it took.
         given_up: messages that it did not take within a day.
         trouble: why it did not take the last message; "" if it did.
@@ -66,6 +88,10 @@ class Webhook:
     given_up: int = 0
     trouble: str = ""
     waiting: int = 0
+    rollouts: bool = True
+    audit: AuditTopic = AuditTopic.NONE
+    tenant: str | None = None
+    audit_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +127,10 @@ class WebhookTable:
                 delivered_at=None,
                 given_up=0,
                 trouble="",
+                rollouts=webhook.rollouts,
+                audit=webhook.audit,
+                tenant=webhook.tenant,
+                audit_seq=webhook.audit_seq,
             )
         )
         self._session.flush()
@@ -126,6 +156,10 @@ class WebhookTable:
                 given_up=row.given_up,
                 trouble=row.trouble,
                 waiting=waiting.get(row.id, 0),
+                rollouts=row.rollouts,
+                audit=AuditTopic(row.audit),
+                tenant=row.tenant,
+                audit_seq=row.audit_seq,
             )
             for row in rows
         ]
@@ -136,12 +170,18 @@ class WebhookTable:
         gone = delete(WebhookRow).where(WebhookRow.id == webhook_id).returning(WebhookRow.id)
         return bool(self._session.execute(gone).scalars().all())
 
+    def remove_of(self, tenants: Collection[str]) -> None:
+        """Remove the webhooks of tenants, and what they did not get."""
+        query = select(WebhookRow.id).where(WebhookRow.tenant.in_(tenants))
+        for webhook_id in self._session.execute(query).scalars().all():
+            self.remove(webhook_id)
+
     def enqueue(
         self, channel: str, body: str, at: datetime, *, only: Collection[str] | None = None
     ) -> None:
-        """Record a message for every webhook of a channel, or only for some webhooks."""
+        """Record a message for every webhook of a channel's rollouts, or only for some webhooks."""
         query = select(WebhookRow.id).where(
-            or_(WebhookRow.channel.is_(None), WebhookRow.channel == channel)
+            WebhookRow.rollouts, or_(WebhookRow.channel.is_(None), WebhookRow.channel == channel)
         )
         if only is not None:
             query = select(WebhookRow.id).where(WebhookRow.id.in_(only))
@@ -159,6 +199,21 @@ class WebhookTable:
                 }
                 for webhook_id in self._session.execute(query.order_by(WebhookRow.id)).scalars()
             ],
+        )
+
+    def behind(self) -> list[Webhook]:
+        """Return the webhooks for which rows of the audit log were not looked at yet."""
+        last = select(func.max(AuditRow.seq)).scalar_subquery()
+        query = select(WebhookRow).where(WebhookRow.audit != "", WebhookRow.audit_seq < last)
+        ids = set(self._session.execute(query.with_only_columns(WebhookRow.id)).scalars())
+        return [webhook for webhook in self.all() if webhook.id in ids] if ids else []
+
+    def followed(self, webhook_id: str, seq: int) -> None:
+        """Record that the rows of the audit log up to one were looked at for a webhook."""
+        self._session.execute(
+            update(WebhookRow)
+            .where(WebhookRow.id == webhook_id, WebhookRow.audit_seq < seq)
+            .values(audit_seq=seq)
         )
 
     def due(self, now: datetime) -> list[Delivery]:

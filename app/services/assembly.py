@@ -31,7 +31,6 @@ from app.services.fleet.offered import ChannelReader
 from app.services.fleet.revisions import Revisions
 from app.services.fleet.rollouts import RolloutService
 from app.services.fleet.view import FleetView
-from app.services.fleet.webhooks import Webhooks
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import JobService
@@ -89,6 +88,7 @@ from app.services.tenants.tenants import TenantService
 from app.services.tokens import TokenService
 from app.services.upstreams import Upstreams
 from app.services.usage import UsageCounter
+from app.services.webhooks import Webhooks
 from app.settings import Settings
 from app.storage.blobstore import BlobStore
 from app.storage.hostlocks import HostLocks
@@ -217,7 +217,6 @@ class FleetServices:
     nodes: NodeService
     check_ins: CheckIns
     rollouts: RolloutService
-    webhooks: Webhooks
 
     async def close(self) -> None:
         """End the transaction that serves waiting nodes."""
@@ -309,6 +308,7 @@ class UpkeepServices:
     collection: Collection
     rotation: Rotation
     jobs: JobService
+    webhooks: Webhooks
 
     async def close(self) -> None:
         """End running repairs."""

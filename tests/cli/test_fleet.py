@@ -178,3 +178,19 @@ def test_a_webhook_is_added_listed_tried_and_removed(way: Way, channel: str) -> 
     assert way("webhook", "remove", webhook["id"]).code == 0
     assert way("webhook", "remove", webhook["id"]).code == 1
     assert way("webhook", "add", "ftp://x/").code == 2
+
+
+def test_a_webhook_of_the_audit_log_gets_no_rollouts_unless_it_is_asked_for(way: Way) -> None:
+    url = "http://127.0.0.1:9/audit"
+    for more, rollouts in (((), False), (("--rollouts",), True)):
+        assert way("webhook", "add", url, "--audit", "alarms", *more).code == 0
+        [webhook] = [w for w in way.json("webhook", "list") if w["url"] == url]
+        assert (webhook["audit"], webhook["rollouts"], webhook["tenant"]) == (
+            "alarms",
+            rollouts,
+            None,
+        )
+        assert "alarms" in way("webhook", "list").out
+        assert way("webhook", "remove", webhook["id"]).code == 0
+    assert way("webhook", "add", url, "--audit", "some").code == 2
+    assert way("webhook", "add", url, "--audit", "all", "--tenant", "nobody").code == 1

@@ -365,7 +365,7 @@ async def prepared_fleet(services: Services, path: str) -> dict[str, str]:
         enrolled = await fleet.nodes.enrol(Enrolment(token=secret, name=channel))
         filled |= {"{node}": enrolled.node.id, "{token_id}": token.id}
     if "{webhook_id}" in path:
-        webhook, _ = await fleet.webhooks.add("https://hooks.example/", OPERATOR)
+        webhook, _ = await services.upkeep.webhooks.add("https://hooks.example/", OPERATOR)
         filled["{webhook_id}"] = webhook.id
     return filled
 

@@ -96,7 +96,7 @@ async def test_two_of_three_canaries_fail_and_the_other_seven_never_get_a_grant(
         assert any(grant["rollout"] == rollout for grant in grants) is (node in order[:3])
 
     # One story: node, audit log and webhook have the same trace id.
-    await site.services.fleet.webhooks.step()
+    await site.services.upkeep.webhooks.step()
     halts = [m for m in receiver.messages if m["event"] == "rollout.halt"]
     assert [m["rollout"]["gate"]["failed"] for m in halts] == [2]
     trace = halts[0]["trace"]

@@ -28,6 +28,7 @@ from app.db.tenantlogs import TenantLogTable
 from app.db.tenants import TenantTable
 from app.db.tokens import Tokens
 from app.db.usage import Usage
+from app.db.webhooks import WebhookTable
 
 RecordedNoun = (
     RecordedTenant | RecordedOwnership | RecordedRule | RecordedRoute | RecordedCredential
@@ -101,7 +102,10 @@ def _remove(session: Session, edits: Sequence[Edit]) -> dict[int, int]:
     TenantLogTable(session).release_of(tenant_ids)
     Usage(session).remove_uses_of(tenant_ids)
     TenantTable(session).remove_all(tenant_ids)
-    ChannelTable(session).forget_tenants([noun.name for noun in _removed(edits, RecordedTenant)])
+    names = [noun.name for noun in _removed(edits, RecordedTenant)]
+    ChannelTable(session).forget_tenants(names)
+    if names:
+        WebhookTable(session).remove_of(names)
     return tokens
 
 

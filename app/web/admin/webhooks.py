@@ -1,7 +1,8 @@
-"""`/api/v1/webhooks…`: who is told what rollouts do."""
+"""`/api/v1/webhooks…`: who gets changes of rollouts, and rows of the audit log."""
 
 from fastapi import APIRouter
 
+from app.db.webhooks import AuditTopic
 from app.web.admin.answers import MALFORMED, REFUSED, UNKNOWN
 from app.web.admin.context import PlatformAdmin, Site
 from app.web.admin.models.base import Page
@@ -17,7 +18,7 @@ async def list_webhooks(
 ) -> Page[WebhookOut]:
     """List webhooks, oldest first."""
     return page_of(
-        await services.fleet.webhooks.all(admin),
+        await services.upkeep.webhooks.all(admin),
         lambda w: (w.created_at.isoformat(), w.id),
         WebhookOut.of,
         kinds=(str, str),
@@ -28,18 +29,25 @@ async def list_webhooks(
 
 @router.post("/webhooks", status_code=201, responses={**REFUSED, **MALFORMED, **UNKNOWN})
 async def create_webhook(services: Site, admin: PlatformAdmin, body: WebhookIn) -> WebhookMadeOut:
-    """Send the changes of rollouts to an address; the secret that signs them is shown this once."""
-    webhook, secret = await services.fleet.webhooks.add(body.url, admin, channel=body.channel)
+    """Send messages to an address; the secret that signs them is shown this once."""
+    webhook, secret = await services.upkeep.webhooks.add(
+        body.url,
+        admin,
+        channel=body.channel,
+        tenant=body.tenant,
+        rollouts=body.rollouts,
+        audit=AuditTopic(body.audit),
+    )
     return WebhookMadeOut.of(webhook, secret=secret)
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses={**REFUSED, **UNKNOWN})
 async def remove_webhook(services: Site, admin: PlatformAdmin, webhook_id: str) -> None:
     """Remove a webhook, and what it did not get."""
-    await services.fleet.webhooks.remove(webhook_id, admin)
+    await services.upkeep.webhooks.remove(webhook_id, admin)
 
 
 @router.post("/webhooks/{webhook_id}/test", responses={**REFUSED, **UNKNOWN})
 async def test_webhook(services: Site, admin: PlatformAdmin, webhook_id: str) -> WebhookOut:
     """Send a message "webhook.test", behind those that wait."""
-    return WebhookOut.of(await services.fleet.webhooks.test(webhook_id, admin))
+    return WebhookOut.of(await services.upkeep.webhooks.test(webhook_id, admin))

@@ -73,7 +73,7 @@ async def test_two_failing_canaries_of_three_halt_it_and_nobody_else_gets_a_gran
     fleet: Fleet,
 ) -> None:
     machines = await begin(fleet)
-    await fleet.services.fleet.webhooks.add("https://hooks.example/", OPERATOR)
+    await fleet.services.upkeep.webhooks.add("https://hooks.example/", OPERATOR)
     await start(fleet)
     await round_of(fleet, machines)
     [first] = [m for m in machines if m.grants]

@@ -13,7 +13,7 @@ from app.core.principal import OPERATOR
 from app.core.rolloutplan import RolloutPlan
 from app.core.rolloutstate import RolloutAction
 from app.db.webhooks import Webhook
-from app.services.fleet.webhooks import signature
+from app.services.webhooks import signature
 from tests.fakes.faults import Reply
 from tests.fakes.server import FakeServer
 from tests.fakes.wire import RecordedRequest
@@ -50,12 +50,12 @@ async def started(fleet: Fleet, channel: str = "stable") -> None:
 
 
 async def hook(fleet: Fleet) -> Webhook:
-    [webhook] = await fleet.services.fleet.webhooks.all(OPERATOR)
+    [webhook] = await fleet.services.upkeep.webhooks.all(OPERATOR)
     return webhook
 
 
 async def test_a_message_is_signed_and_delivered_once(fleet: Fleet, receiver: Receiver) -> None:
-    webhooks = fleet.services.fleet.webhooks
+    webhooks = fleet.services.upkeep.webhooks
     _, secret = await webhooks.add(f"{receiver.base_url}/hook?team=a", OPERATOR)
     await started(fleet)
     await webhooks.step()
@@ -88,7 +88,7 @@ def test_the_signature_is_the_documented_one() -> None:
 async def test_order_is_kept_per_channel_while_one_message_fails(
     fleet: Fleet, receiver: Receiver
 ) -> None:
-    webhooks = fleet.services.fleet.webhooks
+    webhooks = fleet.services.upkeep.webhooks
     await webhooks.add(receiver.base_url, OPERATOR)
     receiver.status = 500
     await started(fleet)
@@ -110,7 +110,7 @@ async def test_order_is_kept_per_channel_while_one_message_fails(
 
 
 async def test_it_is_tried_less_and_less_often_for_a_day(fleet: Fleet, receiver: Receiver) -> None:
-    webhooks = fleet.services.fleet.webhooks
+    webhooks = fleet.services.upkeep.webhooks
     await webhooks.add(receiver.base_url, OPERATOR)
     await started(fleet)
     receiver.status = 503
@@ -127,7 +127,7 @@ async def test_it_is_tried_less_and_less_often_for_a_day(fleet: Fleet, receiver:
 
 
 async def test_a_private_address_gets_nothing(fleet: Fleet, receiver: Receiver) -> None:
-    webhooks = fleet.services.fleet.webhooks
+    webhooks = fleet.services.upkeep.webhooks
     await webhooks.add("http://10.1.2.3/", OPERATOR)
     await started(fleet)
     await webhooks.step()
@@ -139,13 +139,13 @@ async def test_a_private_address_gets_nothing(fleet: Fleet, receiver: Receiver) 
 @pytest.mark.parametrize("url", ["", "ftp://x/", "http://user:pw@x/", "http://x/ y", "x" * 501])
 async def test_a_url_that_cannot_be_is_refused(fleet: Fleet, url: str) -> None:
     with pytest.raises(BadInputError):
-        await fleet.services.fleet.webhooks.add(url, OPERATOR)
+        await fleet.services.upkeep.webhooks.add(url, OPERATOR)
 
 
 async def test_a_webhook_of_a_channel_gets_its_rollouts_alone_and_can_be_tried_and_removed(
     fleet: Fleet, receiver: Receiver
 ) -> None:
-    webhooks = fleet.services.fleet.webhooks
+    webhooks = fleet.services.upkeep.webhooks
     with pytest.raises(UnknownError):
         await webhooks.add(receiver.base_url, OPERATOR, channel="next")
     await fleet.channel("next")

@@ -1,7 +1,7 @@
 """Webhooks as the admin API shows them."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -9,10 +9,17 @@ from app.web.admin.models.base import In, Out
 
 
 class WebhookIn(In):
-    """A new webhook; channel null takes the rollouts of every channel."""
+    """A new webhook; channel null takes the rollouts of every channel.
+
+    audit: which rows of the audit log it gets: "alarms" are those that somebody has to look at.
+    tenant: whose rows; null takes all.
+    """
 
     url: Annotated[str, Field(max_length=500)]
     channel: Annotated[str | None, Field(max_length=63)] = None
+    rollouts: bool = True
+    audit: Literal["", "alarms", "all"] = ""
+    tenant: Annotated[str | None, Field(max_length=63)] = None
 
 
 class WebhookOut(Out):
@@ -26,6 +33,9 @@ class WebhookOut(Out):
     id: str
     url: str
     channel: str | None
+    rollouts: bool
+    audit: Literal["", "alarms", "all"]
+    tenant: str | None
     created_at: datetime
     delivered_at: datetime | None
     waiting: int
