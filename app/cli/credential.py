@@ -37,6 +37,14 @@ def put(
         Path | None,
         typer.Option("--ssh-key-file", help="A private key without a passphrase, for git+ssh."),
     ] = None,
+    github_app: Annotated[
+        str,
+        typer.Option(
+            "--github-app",
+            metavar="APP/INSTALLATION",
+            help="Ids of a GitHub App, for git+https; the secret is the app's private key.",
+        ),
+    ] = "",
     server_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -44,6 +52,8 @@ def put(
     kind = "basic" if username else "bearer"
     if ssh_key_file is not None:
         kind, secret_file = "ssh_key", ssh_key_file
+    if github_app:
+        kind, username = "github_app", github_app
     body = {"kind": kind, "username": username, "secret": _secret(name, secret_file)}
     result = ask(server_url, "PUT", path_of("tenants", tenant, "credentials", name), body)
     emit(result, as_json, lambda r: _recorded(r, tenant))

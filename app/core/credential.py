@@ -12,6 +12,7 @@ from app.core.noun import Field, Noun, Recorded, SecretStr, model_validator, ref
 
 MAX_SECRET_CHARS = 4096
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?", re.ASCII)
+_INSTALLATION = re.compile(r"[0-9]{1,20}/[0-9]{1,20}", re.ASCII)
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN (?P<kind>[A-Z ]*PRIVATE KEY)-----\r?\n[A-Za-z0-9+/=\r\n]+"
     r"-----END (?P=kind)-----\s*",
@@ -21,18 +22,23 @@ _VISIBLE = re.compile(r"[\x20-\x7e]+", re.ASCII)
 
 
 class UpstreamCredential(Noun):
-    """How an upstream knows who asks; `basic` wants a username, `bearer` and `ssh_key` none.
+    """How an upstream knows who asks; `bearer` and `ssh_key` have no username.
 
-    The secret of an `ssh_key` is a private key as OpenSSH writes it, without a passphrase.
+    The secret of an `ssh_key` is a private key as OpenSSH writes it, without a passphrase; that of
+    a `github_app` is the app's private key, and its username "<app id>/<installation id>".
     """
 
-    kind: Literal["basic", "bearer", "ssh_key"]
+    kind: Literal["basic", "bearer", "ssh_key", "github_app"]
     username: Annotated[str, Field(max_length=200)] = ""
 
     @model_validator(mode="after")
     def _has_its_username(self) -> "UpstreamCredential":
         if self.kind == "basic" and (not self.username or ":" in self.username):
             raise refuse("a basic credential has a username, without a colon")
+        if self.kind == "github_app":
+            if not _INSTALLATION.fullmatch(self.username):
+                raise refuse("a github_app's username is its app id, a slash, its installation id")
+            return self
         if self.kind != "basic" and self.username:
             raise refuse(f"a {self.kind} credential has no username")
         return self
@@ -46,7 +52,7 @@ class SecretCredential(UpstreamCredential):
     @model_validator(mode="after")
     def _has_a_secret(self) -> "SecretCredential":
         secret = self.secret.get_secret_value()
-        if self.kind == "ssh_key":
+        if self.kind in ("ssh_key", "github_app"):
             if not _PRIVATE_KEY.fullmatch(secret):
                 raise refuse("the secret is no private key as OpenSSH or OpenSSL writes it")
         elif not _VISIBLE.fullmatch(secret):

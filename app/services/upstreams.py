@@ -16,9 +16,13 @@ from app.core.tenant import Tenant
 from app.services.policy import Policy, PolicyReader
 from app.services.secrets import SecretBox, place_of
 from app.upstream.address import Credential, Url, is_private_text
+from app.upstream.githubapp import GithubApp
 from app.upstream.gitssh import SshKey
 from app.upstream.goproxy import Goproxies, ModuleUpstream
 from app.upstream.http import Sink
+
+AnyCredential = Credential | SshKey | GithubApp
+"""What an upstream may be shown; a GOPROXY takes a `Credential`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class GitOpener(Protocol):
         self,
         route: RecordedRoute,
         upstream: RecordedUpstream,
-        credential: Credential | SshKey | None,
+        credential: AnyCredential | None,
         tenant: Tenant,
     ) -> ModuleUpstream:
         """Return a git upstream of a route, for requests of a tenant.
@@ -159,7 +163,7 @@ class Upstreams:
         self._slots = slots
         self._policies = policies
         self._generation = 0
-        self._credentials: dict[tuple[int, int, str], Credential | SshKey] = {}
+        self._credentials: dict[tuple[int, int, str], AnyCredential] = {}
 
     def open(
         self,
@@ -182,8 +186,8 @@ class Upstreams:
         if is_git(upstream.url):
             git = self._gits.open_git(route, upstream, credential, tenant)
             return Source(git, tenant.name, slots, client, quota)
-        if isinstance(credential, SshKey):
-            raise StorageError("the credential of an upstream is an ssh key, which only ssh uses")
+        if isinstance(credential, SshKey | GithubApp):
+            raise StorageError("the credential of an upstream is of a kind that only git takes")
         hosts = None if upstream.is_platforms else tenant.private_hosts
         proxy = self._proxies.open(upstream, credential, hosts)
         return Source(proxy, tenant.name, slots, client, quota)
@@ -205,7 +209,7 @@ class Upstreams:
         """
         return await asyncio.to_thread(_origins_of, await self._policies.current())
 
-    def _credential(self, upstream: RecordedUpstream, policy: Policy) -> Credential | SshKey | None:
+    def _credential(self, upstream: RecordedUpstream, policy: Policy) -> AnyCredential | None:
         if upstream.credential_id is None:
             return None
         recorded = policy.credentials.get(upstream.credential_id)
@@ -218,7 +222,10 @@ class Upstreams:
         if known is not None:
             return known
         secret = self._box.open(recorded.sealed, place_of(recorded.tenant, recorded.name))
-        opened = credential_for(str(recorded.id), origin, recorded.kind, recorded.username, secret)
+        identity = str(recorded.id)
+        if recorded.kind == "github_app":  # its tokens end with the key
+            identity += f".{recorded.revision}"
+        opened = credential_for(identity, origin, recorded.kind, recorded.username, secret)
         # A request that began under an earlier policy must not bring back what was dropped.
         if policy.generation >= self._generation:
             self._credentials[key] = opened
@@ -233,7 +240,7 @@ def _origins_of(policy: Policy) -> frozenset[str]:
 
 def credential_for(
     identity: str, origin: str, kind: str, username: str, secret: str
-) -> Credential | SshKey:
+) -> AnyCredential:
     """Return the credential to send to an origin, or to show to an ssh server.
 
     Raises:
@@ -241,6 +248,9 @@ def credential_for(
     """
     if kind == "ssh_key":
         return SshKey(secret)
+    if kind == "github_app":
+        app_id, _, installation_id = username.partition("/")
+        return GithubApp(identity, app_id, installation_id, secret)
     if kind == "basic":
         return Credential.basic(identity, origin, username, secret)
     return Credential.bearer(identity, origin, secret)

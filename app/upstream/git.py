@@ -9,7 +9,7 @@ disk (`gitmirror`).
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -85,12 +85,13 @@ class HttpGitServer:
     Attributes:
         lend: gives the client of the upstream.
         url: of the repository: "https://git.corp.example/team/x.git".
+        authorize: gives the credential to send.
         follow_to: hosts and origins that it may redirect to.
     """
 
     lend: Callable[[], AbstractAsyncContextManager[HttpClient]]
     url: str
-    credential: Credential | None
+    authorize: Callable[[HttpClient], Awaitable[Credential | None]]
     follow_to: frozenset[str]
     deadlines: GitDeadlines
 
@@ -98,13 +99,14 @@ class HttpGitServer:
         """Return the branches and tags; see `GitServer.list_refs`."""
         answer = MemorySink()
         async with self.lend() as client:
+            credential = await self.authorize(client)
             response = await client.exchange(
                 self.url + _SUFFIX,
                 answer,
                 headers=_PROTOCOL,
                 max_bytes=MAX_REFS_BYTES,
                 deadline_s=self.deadlines.list_s,
-                credential=self.credential,
+                credential=credential,
                 follow_to=self.follow_to,
             )
             with refused(self.url):
@@ -114,12 +116,15 @@ class HttpGitServer:
             url = _base(response.url, self.url)
             if said.refs is not None:
                 return GitListing(said.refs, url, said.version, said.object_format)
-            listed = await self._post(client, url, list_refs_request(said.object_format))
+            body = list_refs_request(said.object_format)
+            listed = await self._post(client, url, body, credential)
         with refused(self.url):
             refs = await asyncio.to_thread(lambda: read_refs(packets_of(listed)))
         return GitListing(refs, url, said.version, said.object_format)
 
-    async def _post(self, client: HttpClient, url: str, body: bytes) -> bytes:
+    async def _post(
+        self, client: HttpClient, url: str, body: bytes, credential: Credential | None
+    ) -> bytes:
         answer = MemorySink()
         await client.exchange(
             f"{url}/{_SERVICE}",
@@ -128,7 +133,7 @@ class HttpGitServer:
             body=body,
             max_bytes=MAX_REFS_BYTES,
             deadline_s=self.deadlines.list_s,
-            credential=self.credential,
+            credential=credential,
             follow_to=frozenset(),
         )
         return bytes(answer.body)
@@ -146,7 +151,7 @@ class HttpGitServer:
                 body=fetch_request(listing.version, listing.object_format, wants, haves),
                 max_bytes=max_bytes,
                 deadline_s=self.deadlines.fetch_s,
-                credential=self.credential,
+                credential=await self.authorize(client),
                 follow_to=frozenset(),
             )
         pack.finish()

@@ -56,13 +56,15 @@ from app.services.modules import gitzips
 from app.services.modules.answers import MAX_ABSENT_S
 from app.services.modules.troubles import REFUSALS, contradicted
 from app.services.slots import FairSemaphore
+from app.services.upstreams import AnyCredential
 from app.storage.blobstore import BlobStore
 from app.upstream.address import AddressGuard, Credential
 from app.upstream.git import GitDeadlines, GitListing, GitServer, HttpGitServer
+from app.upstream.githubapp import GithubApp, GithubTokens
 from app.upstream.gitmirror import GitLimits, GitMirror, GitRuns
 from app.upstream.gitssh import SshGitServer, SshKey
 from app.upstream.goproxy import Goproxies
-from app.upstream.http import Sink
+from app.upstream.http import HttpClient, Sink
 
 T = TypeVar("T")
 _WORKERS = 4  # runs of git at once
@@ -160,6 +162,7 @@ class GitModules:
         self._db = db
         self._store = store
         self._turns = turns
+        self._github = GithubTokens(now)
         self._proxies = proxies
         self._guard = guard
         self._folder = folder
@@ -534,7 +537,7 @@ class GitModules:
         self,
         route: RecordedRoute,
         upstream: RecordedUpstream,
-        credential: Credential | SshKey | None,
+        credential: AnyCredential | None,
         tenant: Tenant,
     ) -> GitUpstream:
         """Return a git upstream of a route; see `services.upstreams.GitOpener`."""
@@ -542,11 +545,16 @@ class GitModules:
         hosts = None if upstream.is_platforms else tenant.private_hosts
         deadlines = GitDeadlines(upstream.metadata_s, upstream.zip_s)
 
+        async def authorize(client: HttpClient) -> Credential | None:
+            if isinstance(credential, GithubApp):
+                return await self._github.credential(credential, url.origin, client)
+            return cast(Credential | None, credential)
+
         def over_http(below: str) -> GitServer:
             return HttpGitServer(
                 lambda: self._proxies.lend(upstream, hosts),
                 url.repository(below),
-                cast(Credential | None, credential),
+                authorize,
                 upstream.redirect_to,
                 deadlines,
             )

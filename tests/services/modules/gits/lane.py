@@ -26,7 +26,7 @@ class GitLane:
         self, tenant: str = "acme", password: str = "", user: str = "ci", **more: Any
     ) -> None:
         """Give a tenant a route to the git server, with a credential or without."""
-        name = None
+        name = more.pop("credential_name", None)
         if password:
             name = "git"
             credential = a_credential("basic", password, user)

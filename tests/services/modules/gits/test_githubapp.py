@@ -1,0 +1,86 @@
+"""Installation tokens of a GitHub App: asked for once, renewed before their end, kept secret."""
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from app.core.principal import OPERATOR
+from app.upstream.githubapp import GithubApp, signed_request
+from tests.fakes.git import GitUser, say
+from tests.nouns import a_credential
+from tests.services.modules.gits.lane import GitLane
+
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+PEM = KEY.private_bytes(
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.TraditionalOpenSSL,
+    serialization.NoEncryption(),
+).decode()
+API = "/api/v3/app/installations/678/access_tokens"
+
+
+def tokens(lane: GitLane, status: int = 201, life: timedelta = timedelta(hours=1)) -> list[str]:
+    """Have the server give tokens; return the list that gets each request's authorization."""
+    asked: list[str] = []
+
+    def give(request: BaseHTTPRequestHandler) -> bool:
+        asked.append(request.headers["Authorization"])
+        ends = (datetime.now(UTC) + life).strftime("%Y-%m-%dT%H:%M:%SZ")
+        say(request, status, json.dumps({"token": "ghs_secret", "expires_at": ends}).encode())
+        return True
+
+    lane.fake.answers[API] = give
+    lane.fake.users["x-access-token"] = GitUser("ghs_secret")
+    return asked
+
+
+async def credential(lane: GitLane) -> None:
+    app = a_credential("github_app", PEM, "12345/678")
+    await lane.site.services.tenants.credentials.put("acme", "git", app, OPERATOR)
+    await lane.route(credential_name="git")
+
+
+async def test_a_token_is_asked_for_once_and_signed_by_the_apps_key(lane: GitLane) -> None:
+    asked = tokens(lane)
+    await credential(lane)
+    assert (await lane.ask("team/x/@v/list")).body == b"v1.0.0\nv1.1.0\n"
+    assert (await lane.ask("team/x/@v/v1.0.0.zip")).status == 200
+    [authorization] = asked
+    signed = authorization.removeprefix("Bearer ")
+    text, _, signature = signed.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    KEY.public_key().verify(raw, text.encode(), padding.PKCS1v15(), hashes.SHA256())
+    claims = json.loads(base64.urlsafe_b64decode(text.partition(".")[2] + "=="))
+    assert claims["iss"] == "12345"
+    assert claims["exp"] - claims["iat"] <= 600
+
+
+async def test_a_token_that_ends_soon_is_renewed(lane: GitLane) -> None:
+    asked = tokens(lane, life=timedelta(minutes=4))
+    await credential(lane)
+    assert (await lane.ask("team/x/@v/list")).status == 200
+    assert (await lane.ask("team/x/@v/v1.0.0.zip")).status == 200
+    assert len(asked) == 2
+
+
+async def test_F87_an_app_that_gets_no_token_is_our_trouble_and_no_absence(
+    lane: GitLane, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tokens(lane, status=404)
+    await credential(lane)
+    got = await lane.ask("team/x/@v/list")
+    assert got.status == 502
+    printed = "".join(capfd.readouterr())
+    assert "PRIVATE KEY" not in printed
+    assert PEM.splitlines()[1] not in printed
+
+
+def test_an_apps_secret_is_in_no_repr() -> None:
+    app = GithubApp("1.1", "12345", "678", PEM)
+    assert "KEY" not in repr(app)
+    assert signed_request(app, datetime.now(UTC)).count(".") == 2
