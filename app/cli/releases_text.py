@@ -143,13 +143,15 @@ def keyring(result: dict[str, Any]) -> "Shown":
             key["fingerprint"],
             key["created_at"][:10],
             (key["expires_at"] or "never")[:10],
-            "revoked" if key["revoked"] else "",
+            " ".join([of, "revoked" if key["revoked"] else ""]).strip(),
         )
-        for key in result["subkeys"]
+        for of, keys in (("", result["subkeys"]), ("own", result["own_subkeys"]))
+        for key in keys
     ]
+    own = f"\nown      {', '.join(result['own_primary'])}" if result["own_primary"] else ""
     return (
         f"primary  {', '.join(result['primary'])}\n"
-        f"export   sha256:{result['sha256']} ({result['source']}, {result['taken_at'][:19]})",
+        f"export   sha256:{result['sha256']} ({result['source']}, {result['taken_at'][:19]}){own}",
         table(("SIGNING KEY", "CREATED", "EXPIRES", ""), rows),
     )
 

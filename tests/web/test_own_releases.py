@@ -120,6 +120,12 @@ async def test_a_signed_archive_is_published_and_marked_everywhere(
     assert (first["version"], first["support"]) == (OWN, "own")
     tags = json.loads((await site.ask("/v2/go/tags/list")).body)["tags"]
     assert tags == ["1.99", "1.99.1", "1.99.1-corp1"]
+    index = await site.ask("/v2/go/manifests/1.99.1-corp1")
+    digest = index.header("docker-content-digest")
+    [artifact] = json.loads((await site.ask(f"/v2/go/referrers/{digest}")).body)["manifests"]
+    layers = json.loads((await site.ask(f"/v2/go/manifests/{artifact['digest']}")).body)["layers"]
+    verdict = json.loads((await site.ask(f"/v2/go/blobs/{layers[0]['digest']}")).body)
+    assert (verdict["own"], verdict["signature"]["primary"]) == (True, owner.primary)
     assert sum(mirror.fake.hits.values()) == before
     await assert_sound(site.services)
 

@@ -25,6 +25,7 @@ from app.core.containertag import release_tags
 from app.core.digest import Digest
 from app.core.errors import StorageFullError
 from app.core.gorelease import Release, ReleaseFileKind
+from app.core.ownrelease import is_own
 from app.core.releasefile import FileRecord
 from app.db.engine import Database, Room
 from app.db.imageindexes import ImageIndexes
@@ -200,5 +201,6 @@ def _verified(record: FileRecord) -> VerifiedFile:
         "signature": signature,
         "toolchain": toolchain
         and {"version": toolchain.version, "h1": toolchain.h1, "public_log": toolchain.log},
+        **({"own": True} if is_own(file.version) else {}),
     }
     return VerifiedFile(file.filename, content, record.signature if signature else None)

@@ -104,12 +104,18 @@ async def show_keyring(services: Site) -> KeyringOut:
     """Show the active keyring."""
     ring = services.releases.keyring
     recorded, keyring = await ring.recorded(), await ring.active()
+    try:
+        own = (await services.releases.own_keyring.active())[1]
+    except (KeyringError, NotYetError):
+        own = None
     return KeyringOut(
         sha256=recorded.digest.hex,
         source=recorded.source,
         taken_at=recorded.taken_at,
         primary=sorted({key.primary for key in keyring.subkeys}),
         subkeys=[SubkeyOut.of(key) for key in signing_subkeys(keyring)],
+        own_primary=sorted({key.primary for key in own.subkeys}) if own else [],
+        own_subkeys=[SubkeyOut.of(key) for key in signing_subkeys(own)] if own else [],
     )
 
 

@@ -132,13 +132,15 @@ class SubkeyOut(Out):
 
 
 class KeyringOut(Out):
-    """The active keyring."""
+    """The active keyring, and the keys of own releases: none, or those of a usable export."""
 
     sha256: str
     source: str
     taken_at: datetime
     primary: list[str]
     subkeys: list[SubkeyOut]
+    own_primary: list[str]
+    own_subkeys: list[SubkeyOut]
 
 
 class KeyringChangeOut(Out):
