@@ -3,20 +3,22 @@
 Only `victim` takes scenarios; `fleet` stands for its scenarios `fleet` and `rollout`. `peers` and
 `ansible` run where they are named: most rows of `peers` are of `modules`, and `ansible` takes as
 many minutes as it has turns, or more.
-`node` runs where it is named, too: it needs the real archive. So does `tls`: `downloads` with TLS.
+`node` runs where it is named, too: it needs the real archive. So do `tls` (`downloads` with TLS)
+and `replicas` (PostgreSQL, S3 and a second replica against the single shape).
 """
 
 import argparse
 import json
 import sys
 
-from bench import ansible, downloads, modules, node, peers, sumdb, traces, victim
+from bench import ansible, downloads, modules, node, peers, replicas, sumdb, traces, victim
 from bench.report import Result, render
 
 BENCHMARKS = {"downloads": downloads.run, "modules": modules.run, "sumdb": sumdb.run}
 _TLS = "tls"
 _PEERS, _VICTIM, _NODE, _ANSIBLE, _FLEET = "peers", "victim", "node", "ansible", "fleet"
-_TRACES = "traces"
+_TRACES, _REPLICAS = "traces", "replicas"
+_NAMED = (_ANSIBLE, _FLEET, _NODE, _PEERS, _REPLICAS, _TLS, _TRACES, _VICTIM)
 
 
 def main() -> None:
@@ -25,7 +27,9 @@ def main() -> None:
     parser.add_argument(
         "name",
         nargs="?",
-        choices=sorted([*BENCHMARKS, _ANSIBLE, _FLEET, _NODE, _PEERS, _TLS, _TRACES, _VICTIM]),
+        choices=sorted(
+            [*BENCHMARKS, _ANSIBLE, _FLEET, _NODE, _PEERS, _REPLICAS, _TLS, _TRACES, _VICTIM]
+        ),
         help="default: all",
     )
     parser.add_argument("scenario", nargs="*", help="what runs beside the victim; default: all")
@@ -42,6 +46,8 @@ def main() -> None:
         results += peers.run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _TRACES:
         results += traces.run(rounds=asked.rounds, seconds=asked.seconds)
+    if asked.name == _REPLICAS:
+        results += replicas.run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _TLS:
         results += downloads.run_tls(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _NODE:
