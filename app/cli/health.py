@@ -43,11 +43,16 @@ def _ask_here() -> tuple[int, dict[str, Any]]:
 
     Raises:
         SettingsError: a setting is wrong.
-        MoorageError: nothing answers there in time.
+        MoorageError: nothing answers there in time, or a client certificate would be needed.
     """
     from app.settings import load_settings
 
     settings = load_settings()
+    if settings.tls.client_ca_file is not None and settings.metrics.port is None:
+        raise MoorageError(
+            "clients need a certificate, and this command has none; set MOORAGE_METRICS__PORT,"
+            " a listener without TLS that it asks instead"
+        )
     connection = _connection(settings)
     try:
         with contextlib.closing(connection):

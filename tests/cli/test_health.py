@@ -84,3 +84,15 @@ def test_nobody_there_is_one_line(port: Port) -> None:
     ended = port.warm.run(Site(port.site.folder, {"MOORAGE_PORT": "9"}), "health")
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == "moorage: 127.0.0.1 port 9 does not answer: Connection refused\n"
+
+
+def test_where_clients_need_a_certificate_the_plain_listener_is_asked(
+    port: Port, listener: HTTPServer
+) -> None:
+    Answering.status, Answering.body = 200, json.dumps(READY).encode()
+    tls = {"MOORAGE_TLS__CERT_FILE": "/a", "MOORAGE_TLS__CLIENT_CA_FILE": "/b"}
+    ended = port.warm.run(Site(port.site.folder, tls), "health")
+    assert (ended.code, ended.out) == (1, "")
+    assert "set MOORAGE_METRICS__PORT" in ended.err
+    metrics = {"MOORAGE_METRICS__PORT": str(listener.server_port)}
+    assert port.warm.run(Site(port.site.folder, tls | metrics), "health").code == 0
