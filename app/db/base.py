@@ -16,13 +16,16 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    bindparam,
     insert,
     inspect,
     select,
     true,
+    update,
 )
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
+from app.core.errors import ConflictError
 from app.core.noun import Noun
 
 NAMING_CONVENTION = {
@@ -116,6 +119,31 @@ def insert_all(session: Session, row: type[Base], values: Sequence[Mapping[str, 
     if values:
         # Else the rows would be split by which of their values are None.
         session.execute(insert(row), values, execution_options={"render_nulls": True})
+
+
+def save_revisions(session: Session, row: Any, values: Sequence[Mapping[str, Any]]) -> None:
+    """Update rows by their ids, each only if it is at the revision before the new one.
+
+    Raises:
+        ConflictError: a row was changed or removed meanwhile.
+    """
+    if not values:
+        return
+    columns = inspect(row).columns
+    names = [name for name in values[0] if name != "id"]
+    changed = {columns[n]: bindparam(f"new_{n}", type_=columns[n].type) for n in names}
+    is_seen = columns.id == bindparam("row_id"), columns.revision == bindparam("seen_revision")
+    parameters = [
+        {f"new_{name}": one[name] for name in names}
+        | {"row_id": one["id"], "seen_revision": one["revision"] - 1}
+        for one in values
+    ]
+    statement = update(row.__table__).where(*is_seen).values(changed)
+    result = session.connection().execute(
+        statement, parameters, execution_options={"preserve_rowcount": True}
+    )
+    if result.rowcount != len(values):
+        raise ConflictError("it was changed or removed meanwhile; look at it again")
 
 
 def inserted_ids(

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, select, update
+from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.credential import RecordedCredential
@@ -16,6 +16,7 @@ from app.db.base import (
     inserted_ids,
     is_one_of,
     revisions_of,
+    save_revisions,
     values_for,
 )
 from app.db.tenants import TenantRow
@@ -99,8 +100,7 @@ class CredentialTable:
     def save_all(self, credentials: Sequence[RecordedCredential]) -> None:
         """Record changed credentials under their ids."""
         values = [_values(one) | {"id": one.id} for one in credentials]
-        if values:
-            self._session.execute(update(CredentialRow), values)
+        save_revisions(self._session, CredentialRow, values)
 
     def remove_of(self, tenant_ids: Collection[int]) -> None:
         """Remove the credentials of tenants that are being removed, after their routes."""

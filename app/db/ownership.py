@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Select, delete, func, select, update
+from sqlalchemy import ForeignKey, Select, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.acl import RecordedOwnership
@@ -16,6 +16,7 @@ from app.db.base import (
     insert_all,
     inserted_ids,
     revisions_of,
+    save_revisions,
     values_for,
 )
 from app.db.tenants import TenantRow
@@ -114,9 +115,8 @@ class OwnershipTable:
         """Record under their ids whose prefixes are from now on, and who may use them."""
         if not owned:
             return
-        self._session.execute(
-            update(OwnedPrefixRow), [_values(one, tenant_ids) | {"id": one.id} for one in owned]
-        )
+        values = [_values(one, tenant_ids) | {"id": one.id} for one in owned]
+        save_revisions(self._session, OwnedPrefixRow, values)
         self._withdraw([one.id for one in owned])
         self._grant({one.id: one for one in owned}, tenant_ids)
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, func, select, update
+from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.routing import RecordedRoute, RecordedUpstream
@@ -18,6 +18,7 @@ from app.db.base import (
     inserted_ids,
     is_one_of,
     revisions_of,
+    save_revisions,
     values_for,
 )
 from app.db.credentials import CredentialRow
@@ -161,7 +162,7 @@ class RouteTable:
         if not routes:
             return
         values = [values_for(RouteRow, route) | {"id": route.id} for route in routes]
-        self._session.execute(update(RouteRow), values)
+        save_revisions(self._session, RouteRow, values)
         self._remove_upstreams([route.id for route in routes])
         self._add_upstreams({route.id: route for route in routes})
 

@@ -12,12 +12,20 @@ from sqlalchemy import (
     delete,
     func,
     select,
-    update,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.acl import RecordedRule, Rule
-from app.db.base import Base, Revisions, chunks, columns_for, inserted_ids, revisions_of, values_for
+from app.db.base import (
+    Base,
+    Revisions,
+    chunks,
+    columns_for,
+    inserted_ids,
+    revisions_of,
+    save_revisions,
+    values_for,
+)
 from app.db.tenants import TenantRow
 
 
@@ -118,9 +126,8 @@ class RuleTable:
 
     def save_all(self, rules: Sequence[RecordedRule]) -> None:
         """Record changed rules under their ids."""
-        if rules:
-            values = [values_for(RuleRow, rule) | {"id": rule.id} for rule in rules]
-            self._session.execute(update(RuleRow), values)
+        values = [values_for(RuleRow, rule) | {"id": rule.id} for rule in rules]
+        save_revisions(self._session, RuleRow, values)
 
     def remove_of(self, tenant_ids: Collection[int]) -> None:
         """Remove the rules of tenants that are being removed."""

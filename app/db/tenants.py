@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Select, delete, select, update
+from sqlalchemy import BigInteger, ForeignKey, Select, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.tenant import RecordedTenant, TenantLimits
@@ -18,6 +18,7 @@ from app.db.base import (
     inserted_ids,
     is_one_of,
     revisions_of,
+    save_revisions,
     values_for,
 )
 
@@ -128,9 +129,8 @@ class TenantTable:
         """Record changed tenants under their ids."""
         if not tenants:
             return
-        self._session.execute(
-            update(TenantRow), [_values(tenant) | {"id": tenant.id} for tenant in tenants]
-        )
+        values = [_values(tenant) | {"id": tenant.id} for tenant in tenants]
+        save_revisions(self._session, TenantRow, values)
         by_id = {tenant.id: tenant for tenant in tenants}
         # All hosts go before one comes: a host may move from a tenant to another.
         self._remove_hosts(by_id)

@@ -9,6 +9,8 @@ from app.db.audit import AuditLog, AuditRow
 from app.db.engine import Database, Session
 from tests.db.moments import T0, later
 
+pytestmark = pytest.mark.both_shapes
+
 
 def test_rows_are_numbered_from_1_and_each_covers_the_one_before(session: Session) -> None:
     log = AuditLog(session)

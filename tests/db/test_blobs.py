@@ -7,6 +7,8 @@ from app.db.blobs import Blobs
 from app.db.engine import Session
 from tests.db.moments import T0, blob, later
 
+pytestmark = pytest.mark.both_shapes
+
 
 def test_a_blob_is_recorded_once_and_keeps_its_first_moment(session: Session) -> None:
     blobs = Blobs(session)

@@ -8,6 +8,8 @@ from app.db.denials import OTHERS, Denial, DenialCount, DenialKey, DenialTable
 from app.db.engine import Session
 from tests.db.moments import T0, later
 
+pytestmark = pytest.mark.both_shapes
+
 DAY, NEXT = date(2026, 11, 23), date(2026, 11, 24)
 X = Denial("acme", "t1", "example.com/x", "rule 7")
 ONCE = DenialCount(1, T0, "r0")

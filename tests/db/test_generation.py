@@ -7,6 +7,8 @@ import pytest
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation, current_generation
 
+pytestmark = pytest.mark.both_shapes
+
 
 async def test_each_change_is_one_more_and_a_failed_one_is_none(database: Database) -> None:
     before = await database.read(current_generation)

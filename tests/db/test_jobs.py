@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from app.core.job import Job, JobState
 from app.db.engine import Session
 from app.db.jobs import Jobs
 from tests.db.moments import T0, later
+
+pytestmark = pytest.mark.both_shapes
 
 JOB = Job("a" * 16, "releases.sync", JobState.QUEUED, "token:1", T0)
 

@@ -1,9 +1,13 @@
 """Rows of key exports: the newest is active, all stay."""
 
+import pytest
+
 from app.core.digest import Digest
 from app.db.engine import Session
 from app.db.keyrings import Keyrings
 from tests.db.moments import T0, later
+
+pytestmark = pytest.mark.both_shapes
 
 
 def test_without_an_export_none_is_active(session: Session) -> None:

@@ -7,6 +7,8 @@ from app.db.moduleanswers import ModuleAnswer, ModuleAnswerTable
 from app.db.origins import OriginTable
 from tests.db.moments import T0, later
 
+pytestmark = pytest.mark.both_shapes
+
 NAME = "example.com/x"
 
 

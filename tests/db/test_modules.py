@@ -15,6 +15,8 @@ from app.db.modules import ModuleFile, ModuleTable
 from app.db.origins import OriginTable
 from tests.db.moments import T0, blob, later
 
+pytestmark = pytest.mark.both_shapes
+
 NAME, V = "example.com/x", "v1.0.0"
 
 

@@ -21,6 +21,8 @@ from app.db.releaseindex import IndexLog
 from app.db.releases import IngestionOutcome, ReleaseTable, with_lease
 from tests.db.moments import T0, blob, later
 
+pytestmark = pytest.mark.both_shapes
+
 NAME = "go1.99.1.linux-amd64.tar.gz"
 CONTENT = b"an archive"
 FILE = ReleaseFile(

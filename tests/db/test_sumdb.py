@@ -7,6 +7,8 @@ from app.db.engine import Session
 from app.db.sumdb import LogHead, LogLookup, LogTable
 from tests.db.moments import T0, later
 
+pytestmark = pytest.mark.both_shapes
+
 LOG = "sum.example"
 
 

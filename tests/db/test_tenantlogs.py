@@ -9,6 +9,8 @@ from app.db.tenants import TenantTable
 from tests.db.moments import T0
 from tests.nouns import recorded_tenant
 
+pytestmark = pytest.mark.both_shapes
+
 
 def tenant(session: Session, name: str = "acme") -> int:
     TenantTable(session).add_all([recorded_tenant(name)])

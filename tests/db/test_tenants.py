@@ -11,6 +11,8 @@ from app.db.routes import RouteTable
 from app.db.tenants import TenantTable
 from tests.nouns import AT, recorded_route, recorded_tenant, recorded_upstream
 
+pytestmark = pytest.mark.both_shapes
+
 URL = "https://proxy.example"
 
 
@@ -95,3 +97,15 @@ async def test_a_host_leads_to_one_tenant(database: Database) -> None:
     await added(database, "acme", "go.example")
     with pytest.raises(ConflictError):
         await added(database, "globex", "go.example")
+
+
+def test_a_row_is_saved_only_at_the_revision_that_was_seen(session: Session) -> None:
+    table = TenantTable(session)
+    table.add_all([recorded_tenant("acme")])
+    seen = table.get("acme")
+    assert seen is not None
+    changed = seen.model_copy(update={"title": "two", "revision": seen.revision + 1})
+    table.save_all([changed])
+    with pytest.raises(ConflictError, match="changed or removed meanwhile"):
+        table.save_all([changed.model_copy(update={"title": "lost"})])
+    assert table.get("acme") == changed

@@ -7,6 +7,8 @@ import pytest
 from app.db.engine import Session
 from app.db.usage import Download, Usage
 
+pytestmark = pytest.mark.both_shapes
+
 DAY, NEXT = date(2026, 11, 23), date(2026, 11, 24)
 X = Download(DAY, "acme", "t1", "example.com/x", "v1.0.0")
 ALL = {
