@@ -64,6 +64,7 @@ from app.services.modules.front import ModuleFront
 from app.services.modules.githooks import GitHooks
 from app.services.modules.gits import GitModules
 from app.services.modules.healing import ModuleHealing
+from app.services.modules.importing import ModuleImport
 from app.services.modules.lists import Lists
 from app.services.modules.logpass import LogPass
 from app.services.modules.mirrored import MirroredToolchains
@@ -480,6 +481,13 @@ def build_modules(
         ),
         healing=ModuleHealing(db, shared.policies, files, upstreams, toolchains),
         refresh=refresh,
+        imports=ModuleImport(
+            db,
+            shared.policies,
+            files,
+            settings.limits.tenant_cold,
+            has_log=bool(settings.sumdb.upstreams),
+        ),
         git_hooks=GitHooks(db, shared.box, shared.policies, refresh.note_push, now),
         log_pass=LogPass(db, files, publiclog.checks, shared.policies, now),
         memory=slots.memory,

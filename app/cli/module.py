@@ -117,6 +117,44 @@ def retire(
     emit(result, as_json, _shown)
 
 
+@module.command("import")
+def import_folder(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="A GOMODCACHE, or the folder of an Athens disk store."),
+    ],
+    tenant: _Tenant = "default",
+    as_json: Json = False,
+) -> None:
+    """Bring stored modules over, verified as if fetched, on the server's own machine.
+
+    A module belongs to the first upstream of the tenant's route to it. Ends with 1 if something was
+    refused; what was imported stays.
+    """
+    from app.cli.progress import counted
+    from app.cli.session import local
+
+    with counted("versions") as report:
+        outcome = local(
+            lambda services: services.modules.imports.run(tenant, folder.absolute(), report)
+        )
+    result = {
+        "imported": outcome.imported,
+        "present": outcome.present,
+        "refused": [{"name": name, "reason": reason} for name, reason in outcome.refused],
+    }
+    emit(result, as_json, _imported)
+    if outcome.refused:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _imported(result: dict[str, Any]) -> str:
+    lines = [f"refused {one['name']}: {one['reason']}" for one in result["refused"]]
+    return "\n".join(
+        [*lines, f"{result['imported']} files imported, {result['present']} were stored already"]
+    )
+
+
 def _split(name: str) -> tuple[str, str]:
     path, at, version = name.rpartition("@")
     if not at or not path or not version:

@@ -42,6 +42,7 @@ from app.services.modules.front import ModuleFront
 from app.services.modules.githooks import GitHooks
 from app.services.modules.gits import GitModules
 from app.services.modules.healing import ModuleHealing
+from app.services.modules.importing import ModuleImport
 from app.services.modules.logpass import LogPass
 from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.publishing import Publishing
@@ -253,6 +254,7 @@ class ModuleServices:
     healing: ModuleHealing
     refresh: ModuleRefresh
     git_hooks: GitHooks
+    imports: ModuleImport
     log_pass: LogPass
     memory: MemoryBudget
 
