@@ -35,6 +35,7 @@ _USUAL: dict[str, object] = {
     "metadata_s": METADATA_S,
     "zip_s": ZIP_S,
     "host_keys": "",
+    "vanity": False,
     "ca_sha256": "",
 }
 

@@ -37,6 +37,10 @@ HostKeys = Annotated[
     Path | None,
     typer.Option("--host-keys-file", help="Public keys of the git+ssh hosts, one a line."),
 ]
+Vanity = Annotated[
+    bool | None,
+    typer.Option("--vanity", help="Ask the modules' own host, by go-import, for the repository."),
+]
 Log = Annotated[
     str | None, typer.Option("--log", help="off, defer or require: the checksum database's part.")
 ]
@@ -63,6 +67,7 @@ def add(
     redirect_to: Redirects = None,
     ca_file: CaFile = None,
     host_keys_file: HostKeys = None,
+    vanity: Vanity = None,
     log: Log = None,
     note: Note = None,
     server_url: ServerUrl = None,
@@ -77,6 +82,7 @@ def add(
             redirect_to=redirect_to,
             ca_file=ca_file,
             host_keys_file=host_keys_file,
+            vanity=vanity,
         )
         for u, c in _paired([{"url": url} for url in urls], credential)
     ]
@@ -128,6 +134,7 @@ def update(
     redirect_to: Redirects = None,
     ca_file: CaFile = None,
     host_keys_file: HostKeys = None,
+    vanity: Vanity = None,
     log: Log = None,
     note: Note = None,
     server_url: ServerUrl = None,
@@ -145,6 +152,7 @@ def update(
                 redirect_to=redirect_to,
                 ca_file=ca_file,
                 host_keys_file=host_keys_file,
+                vanity=vanity,
             )
             for u, c in _paired(
                 [{"url": url} for url in urls] if urls else before["upstreams"], credential
@@ -197,6 +205,7 @@ def _changed(
     redirect_to: list[str] | None,
     ca_file: Path | None,
     host_keys_file: Path | None,
+    vanity: bool | None,
 ) -> dict[str, Any]:
     changed = dict(upstream)
     if credential is not None:
@@ -207,6 +216,8 @@ def _changed(
         changed["redirect_to"] = redirect_to
     if ca_file is not None:
         changed["ca_pem"] = _read("--ca-file", ca_file)
+    if vanity is not None:
+        changed["vanity"] = vanity
     if host_keys_file is not None:
         changed["host_keys"] = _read("--host-keys-file", host_keys_file)
     return changed
@@ -264,6 +275,7 @@ def _facts(shown: dict[str, Any]) -> str:
             ("  on 404", upstream["on_absent"]),
             ("  redirects", " ".join(upstream["redirect_to"])),
             ("  own CA", "yes" if upstream["ca_pem"] else ""),
+            ("  go-import", "yes" if upstream["vanity"] else ""),
             ("  host keys", str(len(upstream["host_keys"].splitlines()) or "")),
             (
                 "  time-outs",

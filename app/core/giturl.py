@@ -11,6 +11,7 @@ longest first. Not here: the address guard (`upstream/address`), asking a server
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 from app.core.errors import BadInputError
 
@@ -18,6 +19,7 @@ PLACE = "{path}"
 MAX_ELEMENTS = 12  # of a repository's path; GitLab nests groups
 _SCHEMES = {"git+https": ("https", 443), "git+http": ("http", 80), "git+ssh": ("ssh", 22)}
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_ELEMENT = re.compile(r"[A-Za-z0-9_~][A-Za-z0-9._~-]*", re.ASCII)
 _HOST_KEY = re.compile(
     r"(?:ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]+={0,3}(?: [ -~]*)?",
     re.ASCII,
@@ -128,6 +130,26 @@ def _check_path(path: str) -> None:
     placed = next((e for e in elements if PLACE in e), PLACE)
     if placed not in (PLACE, f"{PLACE}.git"):
         raise BadInputError("in the git upstream's path, {path} is an element, or {path}.git")
+
+
+def below_of(url: GitUrl, repository_url: str) -> str | None:
+    """Return what stands for "{path}" in a repository's URL; None if it is none of the upstream's.
+
+    Scheme and ".git" do not count: "https://git.corp.example/team/x" is of the upstream
+    "git+ssh://git@git.corp.example/{path}.git", and gives "team/x".
+    """
+    try:
+        parts = urlsplit(repository_url)
+        host = parts.hostname or ""
+    except ValueError:
+        return None
+    start, place, end = url.path.removesuffix(".git").partition(PLACE)
+    path = parts.path.rstrip("/").removesuffix(".git")
+    if parts.scheme not in ("https", "ssh", "http") or host != url.host or parts.query:
+        return None
+    below = path[len(start) : len(path) - len(end)]
+    is_plain = all(_ELEMENT.fullmatch(element) for element in below.split("/"))
+    return below if place and is_plain and path == f"{start}{below}{end}" else None
 
 
 def is_of(url: GitUrl, below: str, repository: str) -> bool:

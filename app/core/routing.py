@@ -65,6 +65,8 @@ class Upstream(Noun):
     redirect_to: hosts, or origins such as "https://cdn.example:8443", that it may redirect to.
     ca_pem: certificates trusted for it besides the usual ones.
     host_keys: the keys that a git+ssh host may have, one a line: "ssh-ed25519 AAAA…".
+    vanity: of a git server: the module's own host, which the route's pattern names, says by a
+        `go-import` tag which of the repositories a module is in.
     connect_s, metadata_s, zip_s: seconds for connecting, for a list, .info or .mod, and for a zip;
         of git for listing refs, and for a fetch.
     """
@@ -75,6 +77,7 @@ class Upstream(Noun):
     redirect_to: Annotated[frozenset[str], Words(max_words=20, max_chars=300)] = frozenset()
     ca_pem: Annotated[str, Field(max_length=MAX_CA_BYTES)] = ""
     host_keys: Annotated[str, Field(max_length=MAX_HOST_KEYS_CHARS)] = ""
+    vanity: StrictBool = False
     connect_s: Annotated[float, _seconds(0.1, 60)] = CONNECT_S
     metadata_s: Annotated[float, _seconds(1, 600)] = METADATA_S
     zip_s: Annotated[float, _seconds(1, 7200)] = ZIP_S

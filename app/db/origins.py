@@ -64,7 +64,7 @@ def origin_key(route: RecordedRoute, upstream: RecordedUpstream) -> str:
     if is_published(key):  # whose a module is, its owned prefix says
         return key
     if is_git(key):  # which repository a module is in depends on the prefix
-        key += f" below {route.pattern.elements}"
+        key += " by go-import" if upstream.vanity else f" below {route.pattern.elements}"
     if upstream.credential_id is not None:
         key += f"#{upstream.credential_id}"
     elif not upstream.is_platforms:

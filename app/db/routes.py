@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, func, select
+from sqlalchemy import ForeignKey, Select, UniqueConstraint, delete, false, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.routing import RecordedRoute, RecordedUpstream
@@ -62,6 +62,7 @@ class RouteUpstreamRow(Base):
     zip_s: Mapped[float]
     ca_pem: Mapped[str]
     host_keys: Mapped[str] = mapped_column(server_default="")
+    vanity: Mapped[bool] = mapped_column(server_default=false())
     is_platforms: Mapped[bool]
 
 

@@ -48,6 +48,7 @@ def upstream(**more: Any) -> dict[str, Any]:
         "metadata_s": 60.0,
         "zip_s": 900.0,
         "host_keys": "",
+        "vanity": False,
     }
     return {**usual, **more}
 

@@ -16,7 +16,7 @@ checked by `files` and `answers`, as of any other upstream.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,7 +41,8 @@ from app.core.errors import (
 )
 from app.core.gitmodule import Commit, GitModule, Revision
 from app.core.gitrefs import TAGS, GitRefs, parse_refs
-from app.core.giturl import GitUrl, parse_git_url, possible_repositories
+from app.core.giturl import GitUrl, below_of, parse_git_url, possible_repositories
+from app.core.goimport import MAX_PAGE_BYTES, go_import_of
 from app.core.goproxy import GoproxyRequest, RequestKind, render_list
 from app.core.routing import RecordedRoute, RecordedUpstream
 from app.core.tenant import Tenant
@@ -69,6 +70,7 @@ from app.upstream.http import HttpClient, Sink
 T = TypeVar("T")
 _WORKERS = 4  # runs of git at once
 _MAX_ABSENT = 65_536
+_MAX_IMPORTS = 16_384
 _PARSED = 64  # listings that are held in memory
 _LONG_AGO = timedelta(days=365)
 _log = logs.get("git")
@@ -85,6 +87,7 @@ class GitSource:
         prefix_elements: of the route's pattern.
         tenant: whose share of the runs of git is used.
         server: gives the server of one repository, by what stands for "{path}".
+        page: fetches a page of a module's own host, by URL; None where no host is asked.
     """
 
     origin_id: int
@@ -93,6 +96,7 @@ class GitSource:
     prefix_elements: int
     tenant: str
     server: Callable[[str], GitServer]
+    page: Callable[[str], Awaitable[bytes]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,9 @@ class GitModules:
         self._shares = FairSemaphore(_WORKERS)
         self._absent: LRUCache[tuple[int, str], float] = LRUCache(_MAX_ABSENT)
         self._parsed: LRUCache[tuple[int, str, datetime], GitRefs] = LRUCache(_PARSED)
+        self._imports: LRUCache[tuple[int, str], tuple[tuple[str, str], float]] = LRUCache(
+            _MAX_IMPORTS
+        )
         self._rebuilt: LRUCache[tuple[int, str], datetime] = LRUCache(1024)
 
     async def answer(
@@ -313,7 +320,7 @@ class GitModules:
         asked, and only if none of them is a repository the refusal counts.
         """
         refusal: UpstreamError | None = None
-        for below, root in possible_repositories(source.url, module, source.prefix_elements):
+        for below, root in await self._possible(source, module):
             if self._absent.get((source.origin_id, below), 0.0) > self._clock():
                 continue
             try:
@@ -332,6 +339,19 @@ class GitModules:
         if refusal is not None:
             raise refusal
         raise _absent(f"no repository of {source.url.text} holds {module}", source, "")
+
+    async def _possible(self, source: GitSource, module: str) -> list[tuple[str, str]]:
+        """Return which repositories a module may be in, with the module path of each root."""
+        if source.page is None:
+            return possible_repositories(source.url, module, source.prefix_elements)
+        known = self._imports.get((source.origin_id, module))
+        if known is None or known[1] <= self._clock():
+            place = await named_repository(source.url, module, source.page)
+            known = self._imports[source.origin_id, module] = (
+                place,
+                self._clock() + source.ttl_s,
+            )
+        return [known[0]]
 
     async def _refs_of(self, listing: RecordedListing) -> GitRefs:
         key = (listing.origin_id, listing.repository, listing.listed_at)
@@ -550,6 +570,16 @@ class GitModules:
                 return await self._github.credential(credential, url.origin, client)
             return cast(Credential | None, credential)
 
+        async def page(address: str) -> bytes:
+            async with self._proxies.lend(upstream, hosts) as client:
+                _, body = await client.get(
+                    address,
+                    max_bytes=MAX_PAGE_BYTES,
+                    deadline_s=upstream.metadata_s,
+                    follow_to=upstream.redirect_to,
+                )
+            return body
+
         def over_http(below: str) -> GitServer:
             return HttpGitServer(
                 lambda: self._proxies.lend(upstream, hosts),
@@ -576,6 +606,7 @@ class GitModules:
                 route.pattern.elements,
                 tenant.name,
                 over_ssh if url.is_ssh else over_http,
+                page if upstream.vanity else None,
             ),
         )
 
@@ -626,6 +657,42 @@ class GitModules:
                 with suppress(Exception):
                     await asyncio.shield(running)
                 raise
+
+
+async def named_repository(
+    url: GitUrl, module: str, page: Callable[[str], Awaitable[bytes]]
+) -> tuple[str, str]:
+    """Return the repository that a module's own host names, and its root's module path.
+
+    As in `go`, the page of the root must say the same: else who owns a page below a root could say
+    where the whole of it is.
+
+    Args:
+        url: of the upstream, which must have the repository.
+        module: plain path.
+        page: fetches a page by URL.
+
+    Raises:
+        UpstreamAbsentError: the host has no such page, or the page names nothing for the module.
+        UpstreamError: the page can't be had, or names something that the route does not.
+    """
+    try:
+        named = go_import_of(await page(f"https://{module}?go-get=1"), module)
+        if named.prefix != module:
+            of_root = go_import_of(await page(f"https://{named.prefix}?go-get=1"), named.prefix)
+            if of_root != named:
+                raise BadInputError("the pages of the module and of its root differ")
+    except UnknownError as error:
+        absent = UpstreamAbsentError(f"{module}: {error}", origin=url.origin, status=404)
+        raise absent from error
+    except BadInputError as error:
+        raise UpstreamContentError(f"{module}: {error}", origin="") from error
+    below = below_of(url, named.url)
+    if below is None:
+        raise UpstreamContentError(
+            f"{module}: its host names a repository that is none of the upstream's", origin=""
+        )
+    return below, named.prefix
 
 
 class _ObjectsNeededError(Exception):

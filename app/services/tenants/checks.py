@@ -3,6 +3,7 @@
 What a noun can tell alone is checked where the noun is defined, in core.
 """
 
+import re
 import ssl
 from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
@@ -21,6 +22,7 @@ from app.core.tenant import Tenant
 from app.services.upstreams import HostAccess, credential_for
 from app.upstream.address import AddressGuard, Url
 
+_HOST = re.compile(r"[a-z0-9.-]+", re.ASCII)
 _BUCKETS = "storage.googleapis.com"  # where proxy.golang.org sends zips from
 # Stores of public proxies by the proxy's host, whatever the path ("…/cached-only").
 _KNOWN_REDIRECTS = {
@@ -168,6 +170,11 @@ class RouteCheck:
             self._upstream(u, tenant, credentials, before=before, is_platforms=is_platforms)
             for u in route.upstreams
         ]
+        host = route.pattern.text.partition("/")[0]
+        if any(u.vanity for u in upstreams) and not _HOST.fullmatch(host):
+            raise BadInputError(
+                "a route with vanity names the host that is asked: its pattern begins with a host"
+            )
         as_recorded = route.model_copy(update={"upstreams": tuple(upstreams)})
         return RecordedRoute.first(as_recorded, now, tenant=tenant.name)
 
@@ -188,6 +195,8 @@ class RouteCheck:
         if is_published(upstream.url):
             return _published(upstream, is_platforms=is_platforms)
         url, base = _url_of(upstream)
+        if upstream.vanity and not (isinstance(url, GitUrl) and url.has_place):
+            raise BadInputError("vanity is for git upstreams with {path} in their URL")
         self._check_plain_http(url)
         redirect_to = upstream.redirect_to or _known_stores(url)
         is_trusted = _is_trusted(base, redirect_to, before, is_platforms=is_platforms)
