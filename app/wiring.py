@@ -88,6 +88,7 @@ from app.services.releases.keyring import OwnKeyring, ReleaseKeyring
 from app.services.releases.policy import IngestionPolicy
 from app.services.releases.publishing import OwnReleases
 from app.services.releases.recompress import Recompressor
+from app.services.releases.retention import ReleaseRetention
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync
 from app.services.releases.zstforms import ZstForms
@@ -549,7 +550,10 @@ def build_upkeep(
     )
     repair = Repair(db, store, owners, now)
     garbage = Garbage(db, store, now)
-    collection = Collection(Retention(db, _retention(settings), now), garbage)
+    release_retention = ReleaseRetention(
+        db, releases.sync, releases.catalog, now, is_on=settings.retention.releases
+    )
+    collection = Collection(Retention(db, _retention(settings), now), release_retention, garbage)
     return UpkeepServices(
         repair=repair,
         scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),

@@ -74,6 +74,7 @@ DEFAULTS = {
     "retention.max_age_days": 0,
     "retention.versions": 0,
     "retention.max_bytes": 0,
+    "retention.releases": False,
     "retention.gc_hours": 0,
     "backup.url": None,
     "database.outage_s": 60,

@@ -52,6 +52,8 @@ def _shown(result: dict[str, Any]) -> "Shown":
     lines = [
         f"{would}let go: {result['let_go']['zips']} module zips, "
         f"{human_bytes(result['let_go']['bytes'])}",
+        f"{would}let go: {result['let_go_releases']['files']} release files, "
+        f"{human_bytes(result['let_go_releases']['bytes'])}",
         f"{would}condemned: {_count(result['condemned'])}",
         f"{would}deleted: {_count(result['deleted'])}",
         f"waiting for their day to pass: {_count(result['waiting'])}",

@@ -40,6 +40,10 @@ class ImageIndexes:
         values = {"sha256": digest.hex, "version": version, "body": body, "made_at": at}
         self._session.execute(insert(ImageIndexRow).values(values).on_conflict_do_nothing())
 
+    def versions(self) -> set[str]:
+        """Return the releases of which an index was handed out."""
+        return set(self._session.execute(select(ImageIndexRow.version).distinct()).scalars())
+
     def of_versions(self, versions: Collection[str]) -> list[tuple[str, bytes]]:
         """Return (version, index) of every index of some releases, by digest."""
         query = select(ImageIndexRow).order_by(ImageIndexRow.sha256)

@@ -244,6 +244,21 @@ class ReleaseTable:
             row.state, row.reason = FileState.QUARANTINED, reason
             self._session.flush()
 
+    def let_go(self, filename: str) -> bool:
+        """Let the bytes of a file go, and what is derived from them; return False without any.
+
+        The row stays, with its hash: the file is ingested again when it is asked for.
+        """
+        row = self._row(filename)
+        if row is None or row.blob_sha256 is None:
+            return False
+        derived = self._session.get(DerivedRow, row.blob_sha256)
+        if derived is not None:
+            self._session.delete(derived)
+        row.blob_sha256, row.state, row.reason = None, FileState.KNOWN, ""
+        self._session.flush()
+        return True
+
     def names_of(self, digest: Digest) -> list[str]:
         """Return the names of the files that have this blob."""
         return list(

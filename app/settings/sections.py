@@ -552,6 +552,12 @@ class Retention(Section):
             " no limit.",
         ),
     ] = 0
+    releases: Annotated[
+        bool,
+        Field(
+            description="Let go of release files that neither the selection nor a channel names."
+        ),
+    ] = False
     gc_hours: Annotated[
         Whole,
         Field(
