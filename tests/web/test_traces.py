@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.collector import Collector
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
-from tests.web.conftest import Log
+from tests.web.conftest import Log, Put, StartSite
 from tests.web.harbour import add_tenant, harbour
 from tests.web.wire import Site
 
@@ -59,3 +59,19 @@ async def test_a_collector_that_is_gone_breaks_no_request(site: Site, collector:
     collector.status = 400
     for _ in range(3):
         assert (await site.ask(f"{PATH}/list", headers=SAMPLED)).status == 200
+
+
+async def test_the_first_request_for_an_archive_has_its_whole_ingestion_in_its_trace(
+    start_site: StartSite, put: Put, collector: Collector
+) -> None:
+    name, _ = put("go1.99.2")
+    mirror = await start_site(otel={"endpoint": collector.url, "sample": 0})
+    await mirror.services.releases.reader.refresh()
+    assert (await mirror.ask(f"/dl/{name}", headers=SAMPLED)).status == 200
+    await mirror.application.stop()
+    spans = collector.spans
+    assert {one.trace for one in spans} == {TRACE}
+    names = {"GET /dl", "single flight", "upstream", "verify", "gpg", "commit", "db write"}
+    assert names <= {one.name for one in spans}
+    by_id = {one.span: one.name for one in spans}
+    assert by_id[next(one.parent for one in spans if one.name == "gpg")] == "verify"
