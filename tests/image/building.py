@@ -5,8 +5,10 @@ Everything is below one folder: buildah's storage, the base, and what pip needs 
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ PROGRAMS = ("buildah", "mmdebstrap", "unshare", "make")
 BASE, IMAGE = "localhost/moorage-base", "localhost/moorage:proof"
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _AUTHORITIES_INSIDE = "/run/authorities.crt"
+# Settings of pip that mean the same in a build as on this machine.
+_CARRIED = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout")
 
 
 def missing() -> list[str]:
@@ -97,14 +101,14 @@ class Builder:
 
     def _pip_settings(self) -> str:
         listed = subprocess.run(
-            ["pip", "config", "list"], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "pip", "config", "list"],
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout
-        values = dict(line.split("=", 1) for line in listed.splitlines() if "=" in line)
-        lines = [
-            f"{name.removeprefix('global.')} = {value.strip(chr(39))}"
-            for name, value in values.items()
-            if name.startswith("global.") and name != "global.cert"
-        ]
+        # "global.index-url='https://…'" of a file, ":env:.timeout='180'" of the environment.
+        named = re.findall(r"^(?:global|:env:)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE)
+        lines = [f"{name} = {value}" for name, value in named if name in _CARRIED]
         return "\n".join(["[global]", f"cert = {_AUTHORITIES_INSIDE}", *lines, ""])
 
     def config(self) -> dict[str, Any]:
