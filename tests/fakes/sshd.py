@@ -72,7 +72,7 @@ class FakeSshd:
             if not (self.folder / name).exists():
                 _make_key(self.folder / name)
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", self.port))
+            probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         config = self.folder / "sshd_config"
         config.write_text(

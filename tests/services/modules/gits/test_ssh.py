@@ -1,15 +1,22 @@
 """Modules from git over ssh: OpenSSH's own server on loopback."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from app.core.errors import UpstreamError
+from app.core.giturl import parse_git_url
 from app.core.principal import OPERATOR
+from app.upstream.address import AddressGuard, AllowedNetwork
+from app.upstream.git import GitDeadlines
+from app.upstream.gitssh import SshGitServer, SshKey
 from tests.fakes import git, sshd
 from tests.fakes.gitrepos import GitRepo
 from tests.fakes.sshd import FakeSshd
 from tests.nouns import a_credential, an_upstream
+from tests.services.modules.gits.lane import children
 from tests.web.harbour import add_route, add_tenant, harbour
 from tests.web.wire import Site
 
@@ -51,6 +58,58 @@ async def test_lists_and_files_come_over_ssh(
         assert b'"Ref":"HEAD"' in (await site.ask(f"{X}/@latest")).body
         assert (await site.ask(f"{X}/@v/v1.0.0.zip")).status == 200
         assert (await site.ask(f"{X}x/@v/list")).status == 404
+
+
+def server(fake: FakeSshd, folder: Path, guard: AddressGuard) -> SshGitServer:
+    url = parse_git_url(f"git+ssh://{fake.user}@127.0.0.1:{fake.port}{folder}/git/{{path}}.git")
+    key = SshKey(fake.private_key)
+    return SshGitServer(guard, url, "team/x", key, fake.host_keys, GitDeadlines(20, 20))
+
+
+async def test_F87_the_key_is_in_no_argument_and_no_environment_and_no_process_stays(
+    site: Site, tmp_path: Path
+) -> None:
+    guard = AddressGuard([AllowedNetwork.parse("127.0.0.0/8")])
+    with FakeSshd(tmp_path / "ssh") as fake:
+        async with server(fake, tmp_path, guard)._connected() as wire:
+            await wire.section()
+            process = Path(f"/proc/{wire._process.pid}")
+            seen = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            assert b"git-upload-pack" in seen
+            for secret in fake.private_key.splitlines()[1:-1]:
+                assert secret.encode() not in seen
+            assert b"MOORAGE" not in seen
+            assert children() == ["ssh"]
+        assert children() == []
+
+
+async def test_F86_whoever_stops_waiting_ends_ssh(site: Site, tmp_path: Path) -> None:
+    guard = AddressGuard([AllowedNetwork.parse("127.0.0.0/8")])
+    with FakeSshd(tmp_path / "ssh") as fake:
+        waiting = asyncio.Event()
+
+        async def hold() -> None:
+            async with server(fake, tmp_path, guard)._connected() as wire:
+                await wire.section()
+                waiting.set()
+                await wire.section()  # the server waits for a request that does not come
+
+        task = asyncio.ensure_future(hold())
+        await waiting.wait()
+        assert children() == ["ssh"]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert children() == []
+
+
+async def test_F54_an_address_that_is_not_allowed_gets_no_connection(
+    site: Site, tmp_path: Path
+) -> None:
+    with FakeSshd(tmp_path / "ssh") as fake:
+        with pytest.raises(UpstreamError, match="private address"):
+            await server(fake, tmp_path, AddressGuard()).list_refs()
+        assert children() == []
 
 
 async def test_F87_a_host_with_another_key_than_the_pinned_one_gets_nothing(
