@@ -488,6 +488,7 @@ def test_F101_every_problem_is_listed_one_per_line(tmp_path):
             "MOORAGE_STORAGE__S3__ENDPOINT",
             "network.allow",
         ),
+        ({"MOORAGE_SECRETS_KEY_BEFORE": 43 * "A" + "="}, "MOORAGE_SECRETS_KEY_BEFORE", "set both"),
         ({"MOORAGE_STORAGE__URL": "s3://Bucket"}, "MOORAGE_STORAGE__URL", "bucket"),
         ({"MOORAGE_STORAGE__URL": "s3://bucket/a//b"}, "MOORAGE_STORAGE__URL", "prefix"),
         ({"MOORAGE_STORAGE__URL": "s3://bucket/../b"}, "MOORAGE_STORAGE__URL", "prefix"),

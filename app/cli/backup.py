@@ -70,6 +70,12 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Compare the sizes of blobs, not their bytes.")
     ] = False,
+    discard: Annotated[
+        bool,
+        typer.Option(
+            "--discard", help="Remove what is damaged, so that the next `create` stores it again."
+        ),
+    ] = False,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
@@ -77,7 +83,7 @@ def verify(
     place = _place(store)
     one = place.get(backup_id)
     with counted("blobs") as progress:
-        problems = place.problems(one, deep=not quick, progress=progress)
+        problems = place.problems(one, deep=not quick, discard=discard, progress=progress)
     result = _shape(one) | {"deep": not quick, "problems": problems}
     emit(result, as_json, _verified)
     if problems:

@@ -44,6 +44,10 @@ class _AllSettings(Protocol):
     @property
     def workers(self) -> int: ...
     @property
+    def secrets_key(self) -> str | None: ...
+    @property
+    def secrets_key_before(self) -> str | None: ...
+    @property
     def releases(self) -> Releases: ...
     @property
     def modules(self) -> Modules: ...
@@ -73,6 +77,12 @@ def contradictions(settings: _AllSettings) -> Iterator[Contradiction]:
     if settings.metrics.port is not None and settings.metrics.port == settings.port:
         yield Contradiction(
             ("metrics", "port"), "it is the port of the other listener, too", ("port",)
+        )
+    if settings.secrets_key is None and settings.secrets_key_before is not None:
+        yield Contradiction(
+            ("secrets_key_before",),
+            "there is no secrets_key that it came before; set both, or use keys/secrets.key",
+            ("secrets_key",),
         )
     yield from _certificate(settings.tls)
     yield from _idle_sync(settings.releases)

@@ -29,6 +29,7 @@ from app.db.blobs import Blobs, RecordedBlob
 from app.db.dump import DatabaseCopy, Facts
 from app.db.engine import Database
 from app.db.installation import database_uid
+from app.db.leases import LeaseHolder
 from app.services.backup.place import Backup, BackupPlace, hash_of
 from app.services.clock import Now
 from app.services.leases import Leases
@@ -118,11 +119,14 @@ class BackupService:
             StorageError: the place can't be written.
             DatabaseBusyError: the database can't be copied.
         """
-        async with self._alone():
+        async with self._alone() as lease:
             await asyncio.to_thread(place.bind, await self._db.read(database_uid))
             copied = _Copied(await asyncio.to_thread(_stored, place))
             await self._copy_blobs(place, await self._recorded(), copied, progress)
-            return await self._copy_rest(place, copied, progress)
+            manifest = await self._copy_rest(place, copied, progress)
+            if not await self._leases.still_mine(lease):  # a prune may have removed what it names
+                raise ConflictError("this backup stood still for too long; run it again")
+            return await asyncio.to_thread(place.add, manifest)
 
     async def prune(self, place: BackupPlace, *, keep: int, dry_run: bool) -> Pruned:
         """Remove all but the newest backups, and what only they had.
@@ -136,17 +140,17 @@ class BackupService:
             return await asyncio.to_thread(_prune, place, keep, dry_run)
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
+    async def _alone(self) -> AsyncIterator[LeaseHolder]:
         lease = await self._leases.try_acquire(LEASE)
         if lease is None:
             raise ConflictError("another `moorage backup create` or `prune` runs; wait for its end")
         async with self._leases.keep(lease):
-            yield
+            yield lease
 
     async def _recorded(self) -> list[RecordedBlob]:
         return await self._db.read(lambda s: Blobs(s).all())
 
-    async def _copy_rest(self, place: BackupPlace, copied: _Copied, progress: Progress) -> Backup:
+    async def _copy_rest(self, place: BackupPlace, copied: _Copied, progress: Progress) -> Manifest:
         """Copy the database, what it names, and the heads; again while a log grows meanwhile."""
         for round_number in range(_ROUNDS):
             made_at = self._now()
@@ -163,7 +167,7 @@ class BackupService:
         blobs = [b for b in facts.blobs if blob_key(b.digest) in copied.stored]
         lines = (blob_line(blob.digest, blob.size_bytes) for blob in blobs)
         listed = await self._put(place, cut_lines(lines), copied)
-        manifest = Manifest(
+        return Manifest(
             made_at=made_at,
             program=__version__,
             kind=kind,
@@ -178,7 +182,6 @@ class BackupService:
             behind=behind,
             lacking=tuple(sorted({b.digest for b in facts.blobs} & copied.lacking)),
         )
-        return await asyncio.to_thread(place.add, manifest)
 
     @asynccontextmanager
     async def _database_copy(self) -> AsyncIterator[DatabaseCopy]:
@@ -210,8 +213,9 @@ class BackupService:
         copied: _Copied,
         progress: Progress,
     ) -> None:
-        """Copy the blobs that the place does not have."""
-        missing = [blob for blob in blobs if blob_key(blob.digest) not in copied.stored]
+        """Copy the blobs that the place does not have, or not whole."""
+        stored = copied.stored
+        missing = [b for b in blobs if stored.get(blob_key(b.digest)) != b.size_bytes]
         waiting, done = iter(missing), 0
 
         async def copy_some() -> None:

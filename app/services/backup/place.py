@@ -166,6 +166,7 @@ class BackupPlace:
         backup: Backup,
         *,
         deep: bool,
+        discard: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[str]:
         """Return what is wrong with a backup, one line each.
@@ -173,14 +174,10 @@ class BackupPlace:
         Args:
             backup: which.
             deep: read and hash all blobs; else only their sizes are compared.
+            discard: remove what is damaged, so that the next backup stores it again.
             progress: is called with (blobs checked, blobs in all).
         """
-        problems = []
-        try:
-            for _ in self.parts(backup.manifest.database):
-                pass
-        except BadInputError as error:
-            problems.append(f"database: {error}")
+        problems = self._bad_pieces(backup.manifest, discard=discard)
         try:
             blobs = self.blobs(backup.manifest)
         except BadInputError as error:
@@ -189,14 +186,29 @@ class BackupPlace:
         with tempfile.TemporaryDirectory(prefix="moorage-verify-") as folder:
             for index, (digest, size_bytes) in enumerate(blobs):
                 size = sizes.get(blob_key(digest))
-                if size is None:
-                    problems.append(f"blob {digest} is missing")
-                elif size != size_bytes:
-                    problems.append(f"blob {digest} has {size} bytes in the place of {size_bytes}")
-                elif deep and not self.get_blob(digest, Path(folder) / "blob"):
-                    problems.append(f"blob {digest} is damaged")
+                is_whole = size == size_bytes and (
+                    not deep or self.get_blob(digest, Path(folder) / "blob")
+                )
+                if not is_whole:
+                    problems.append(f"blob {digest} is {'missing' if size is None else 'damaged'}")
+                    if discard:
+                        self.delete(blob_key(digest))
                 progress(index + 1, len(blobs))
         return problems
+
+    def _bad_pieces(self, manifest: Manifest, *, discard: bool) -> list[str]:
+        problems = []
+        for piece in {*manifest.database.pieces, *manifest.blobs.pieces}:
+            stored = self._objects.get(piece.key)
+            try:
+                if stored is None:
+                    raise BadInputError(f"piece {piece.sha256} is missing")
+                unpack(stored.data, piece)
+            except BadInputError as error:
+                problems.append(str(error))
+                if discard:
+                    self.delete(piece.key)
+        return sorted(problems)
 
 
 def hash_of(path: Path) -> Digest:

@@ -10,6 +10,7 @@ from app.core.digest import Digest
 from app.core.errors import BadInputError, ConflictError, UnknownError
 from app.db.engine import Database, sqlite_url
 from app.services.backup.place import BackupPlace
+from app.services.leases import Leases
 from tests import postgres
 from tests.conftest import Shape
 from tests.services.backup.bench import (
@@ -184,6 +185,41 @@ async def test_a_damaged_backup_is_noticed(here: Installation, objects: FailingO
             assert place.problems(made, deep=False), path
         path.write_bytes(content)
     assert place.problems(made, deep=True) == []
+
+
+async def test_what_was_damaged_is_stored_again(
+    here: Installation, objects: FailingObjects
+) -> None:
+    await filled(here)
+    first = await here.create(objects)
+    pieces = [objects._folder / piece.key for piece in first.manifest.database.pieces]
+    damaged = [*objects._folder.glob("blobs/*/*"), *pieces]
+    for path in damaged:
+        path.write_bytes(b"x" * path.stat().st_size)
+    place = BackupPlace(objects)
+    assert len(place.problems(first, deep=True, discard=True)) >= len(damaged)
+    second = await here.create(objects)
+    assert place.problems(second, deep=True) == []
+    assert {p for p in place.problems(first, deep=True) if p.startswith("blob ")} == set()
+
+
+async def test_a_backup_that_stood_still_does_not_count(
+    here: Installation, objects: FailingObjects
+) -> None:
+    await filled(here)
+    service, place = here.service(), BackupPlace(objects)
+    copy_blobs = service._copy_blobs
+
+    async def stand_still(*args: object) -> None:
+        await copy_blobs(*args)  # type: ignore[arg-type]
+        here.clock.advance(minutes=5)
+        taken = await Leases(here.db, here.clock, "there/1/2").try_acquire("backup")
+        assert taken is not None
+
+    service._copy_blobs = stand_still  # type: ignore[method-assign]
+    with pytest.raises(ConflictError, match="stood still"):
+        await service.create(place, lambda done, total: None)
+    assert place.all() == []
 
 
 async def test_a_blob_that_the_store_lacks_is_said(
