@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, func, select
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
@@ -97,8 +96,8 @@ class Notices:
     async def _connect(self, engine: Engine) -> None:
         try:
             connection = await asyncio.to_thread(_listening, engine)
-        except DBAPIError as error:
-            _log.warning("no notices", error=type(error.orig).__name__)
+        except Exception as error:  # of the driver, too, whose names this file does not know
+            _log.warning("no notices", error=type(getattr(error, "orig", error)).__name__)
             return
         self._connection = connection
         self._loop, self._socket = asyncio.get_running_loop(), connection.fileno()

@@ -102,7 +102,8 @@ class S3BlobStore(BlobStore):
                 stage = self._cache.stage(size_hint_bytes=size_hint_bytes)
                 staged = await stack.enter_async_context(stage)
             except StorageFullError:  # the disk may have other users than the cache
-                await self._cache.evict(self._cache_bytes, at_least=2 * (size_hint_bytes or 0))
+                more = max(2 * (size_hint_bytes or 0), int(self._cache_bytes * _LOOK_FRACTION))
+                await self._cache.evict(self._cache_bytes, at_least=more)
                 stage = self._cache.stage(size_hint_bytes=size_hint_bytes)
                 staged = await stack.enter_async_context(stage)
             yield staged

@@ -89,7 +89,11 @@ def main() -> int:
         _run(site, seen, options)
         report = _verify(site, seen)
         report["herd"] = _herd(site, options.clients)
-    print(json.dumps(report, indent=1))
+        for replica in site.replicas:
+            replica.stop()
+        report["tracebacks"] = sum(replica.tracebacks() for replica in site.replicas)
+        report["clean"] = report["clean"] and not report["tracebacks"]
+        print(json.dumps(report, indent=1))
     return 0 if report["clean"] and report["herd"]["upstream_fetches"] == 1 else 1
 
 

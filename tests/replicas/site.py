@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -76,7 +77,14 @@ class Replica:
     def stop(self) -> None:
         """End it as its service manager would."""
         if not self.server.is_ended:
-            self.server.stop()
+            self.server.send(signal.SIGTERM)
+            self.server.process.wait(120)
+            self.server.is_ended = True
+
+    def tracebacks(self) -> int:
+        """Return how many lines of its logs, of all its lives, have a traceback."""
+        logs = [server.logs.with_suffix(".out") for server in self.servers]
+        return sum(log.read_text(errors="replace").count("Traceback") for log in logs)
 
     def signal_all(self, number: int) -> None:
         """Send a signal to all its processes."""

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 from app.core.digest import Digest
 from app.storage.s3client import S3Client
+from tests.fakes.godev import FakeGodev
 from tests.fakes.s3 import FakeS3, storage_of
-from tests.web.conftest import Put, StartSite
-from tests.web.wire import until
+from tests.fakes.signer import Signer
+from tests.web.conftest import Put, StartSite, settings_for
+from tests.web.wire import serving, until
 
 LARGE = 1 << 21
 
@@ -75,3 +78,27 @@ async def test_a_redirect_leads_to_a_link_that_ends_for_large_files_alone(
     node = await site.ask(f"/dl/{large}", headers={"User-Agent": "moorage-node/1.0"})
     assert (node.status, node.body) == (200, large_data)
     assert (await site.ask(f"/dl/{large}", method="HEAD")).status == 200
+
+
+async def test_what_is_on_disk_can_be_copied_into_a_bucket(
+    fake: FakeGodev, signer: Signer, tmp_path: Path, put: Put, s3: FakeS3
+) -> None:
+    name, data = put()
+    on_disk = settings_for(fake, signer, tmp_path)
+    async with serving(on_disk) as site:
+        assert (await site.ask(f"/dl/{name}")).body == data
+        await site.services.file_heads()
+    place = s3.place("moorage")
+    client, folder = S3Client(place), on_disk.data_dir
+    for path in (folder / "blobs").rglob("*"):
+        if path.is_file():
+            client.put_file(f"blobs/{path.relative_to(folder / 'blobs').as_posix()}", path)
+    for path in (folder / "keys" / "logs").glob("audit.chain"):
+        client.put_file(f"heads/{path.name}", path)
+    async with serving(settings_for(fake, signer, tmp_path, storage=storage_of(place))) as site:
+        fake.stop()
+        assert (await site.ask(f"/dl/{name}")).body == data
+        await site.services.file_heads()
+        assert json.loads((await site.ask("/readyz")).body)["notes"] == {}
+        report = await site.services.upkeep.fsck.run(deep=True, repair=False)
+        assert report.clean
