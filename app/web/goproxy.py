@@ -214,8 +214,8 @@ class GoproxyApp:
             is_sent = method == "GET" and status != 304
             trace = logs.trace_id.get()
             self._account(prepared, client, trace, status=status, sent=sent, is_sent=is_sent)
-            denial = prepared.denial
-            tenant = prepared.tenant if denial is None else denial.tenant
+            # Both name existing tenants alone: strangers must not make labels.
+            tenant = prepared.record.tenant or (prepared.denial.tenant if prepared.denial else "")
             metrics.count_decision(tenant, sent, allowed=prepared.record.is_allowed)
             metrics.count_request("goproxy", method, status, sent)
         finally:

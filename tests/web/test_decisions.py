@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app import metrics
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.db.denials import Denial
@@ -245,3 +246,27 @@ async def test_F48_a_failed_ask_is_logged_under_the_request_id_as_the_502_promis
 async def test_what_is_absent_upstream_is_no_failure(logged: Logged) -> None:
     assert (await logged.site.ask("/goproxy/open/example.com/no/@v/list")).status == 404
     assert logged.log.events("upstream failed") == []
+
+
+async def test_requests_are_counted_by_existing_tenants_alone(logged: Logged) -> None:
+    def counts() -> dict[tuple[str, str], float]:
+        metrics.flush()
+        families = metrics.registry().collect()
+        return {
+            (sample.labels["tenant"], sample.labels["outcome"]): sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == "moorage_tenant_requests_total"
+        }
+
+    before = counts()
+    for tail, tenant in (
+        (f"/{NAME}/@v/v1.0.0.info", "open"),
+        (f"/{NAME}/@v/v1.0.0.info", "open"),  # from memory
+        (f"/{NAME}/@v/v9.9.9.info", "open"),  # upstream has none
+        (f"/{NAME}/@v/v1.0.0.info", "shut"),  # no token
+        (f"/{NAME}/@v/v1.0.0.info", "nobody"),
+    ):
+        await logged.site.ask(f"/goproxy/{tenant}{tail}")
+    grown = {key: n - before.get(key, 0) for key, n in counts().items() if n > before.get(key, 0)}
+    assert grown == {("open", "allowed"): 3, ("shut", "denied"): 1}
