@@ -203,6 +203,7 @@ def fetch_request(
     """Return the request for a pack with everything behind `wants` that is not behind `haves`.
 
     All `haves` are said at once, and nothing is negotiated: they are tips that this server sent.
+    Progress is asked for and dropped: it keeps the connection alive while the server counts.
 
     Args:
         version: of the protocol, as advertised.
@@ -216,10 +217,10 @@ def fetch_request(
         if object_format != "sha1":
             parts.append(line(f"object-format={object_format}"))
         parts.append(Mark.DELIMITER.value)
-        parts += [line("thin-pack"), line("no-progress"), line("ofs-delta")]
+        parts += [line("thin-pack"), line("ofs-delta")]
         parts += [line(f"want {oid}\n") for oid in wants]
         return b"".join([*parts, *have_lines, line("done\n"), Mark.FLUSH.value])
-    words = f"thin-pack no-progress ofs-delta side-band-64k {AGENT}"
+    words = f"thin-pack ofs-delta side-band-64k {AGENT}"
     first, *others = wants
     parts = [line(f"want {first} {words}\n"), *(line(f"want {oid}\n") for oid in others)]
     return b"".join([*parts, Mark.FLUSH.value, *have_lines, line("done\n")])

@@ -108,6 +108,7 @@ class HttpGitServer:
                 deadline_s=self.deadlines.list_s,
                 credential=credential,
                 follow_to=self.follow_to,
+                is_paced=False,
             )
             with refused(self.url):
                 said = await asyncio.to_thread(
@@ -135,6 +136,7 @@ class HttpGitServer:
             deadline_s=self.deadlines.list_s,
             credential=credential,
             follow_to=frozenset(),
+            is_paced=False,
         )
         return bytes(answer.body)
 
@@ -153,6 +155,7 @@ class HttpGitServer:
                 deadline_s=self.deadlines.fetch_s,
                 credential=await self.authorize(client),
                 follow_to=frozenset(),
+                is_paced=False,  # a server may count for minutes before the first byte of a pack
             )
         pack.finish()
 

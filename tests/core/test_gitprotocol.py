@@ -32,7 +32,7 @@ def test_requests_are_those_of_the_protocol() -> None:
     body = fetch_request(2, "sha1", [A], [B])
     assert body.endswith(line(f"want {A}\n") + line(f"have {B}\n") + line("done\n") + b"0000")
     old = fetch_request(0, "sha1", [A, B], [])
-    assert old.startswith(line(f"want {A} thin-pack no-progress ofs-delta side-band-64k "
+    assert old.startswith(line(f"want {A} thin-pack ofs-delta side-band-64k "
                                "agent=moorage\n"))  # fmt: skip
     assert old.endswith(line(f"want {B}\n") + b"0000" + line("done\n"))
 

@@ -46,6 +46,7 @@ class FakeGit:
         answers: by path ("/team/x.git/info/refs"): takes the request instead of git, if true.
         requests: method and path of each request, in their order.
         import_base: what `?go-get=1` names as the place of repositories; "" for this server.
+        has_version_2: whether the server knows version 2 of the protocol.
         authorizations: what each request presented.
     """
 
@@ -56,6 +57,7 @@ class FakeGit:
     requests: list[str] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
     import_base: str = ""
+    has_version_2: bool = True
     _server: ThreadingHTTPServer | None = None
     _thread: threading.Thread | None = None
 
@@ -172,7 +174,7 @@ class FakeGit:
             "CONTENT_TYPE": request.headers.get("Content-Type", ""),
             "CONTENT_LENGTH": str(len(body)),
             "HTTP_CONTENT_ENCODING": request.headers.get("Content-Encoding", ""),
-            "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
+            "GIT_PROTOCOL": request.headers.get("Git-Protocol", "") if self.has_version_2 else "",
             "REMOTE_ADDR": "127.0.0.1",
         }
         with subprocess.Popen(

@@ -44,6 +44,19 @@ async def test_a_tag_is_seen_once_the_listing_is_stale_and_fetched_by_itself(
     assert len(list(mirror.glob("objects/pack/*.pack"))) == 2
 
 
+async def test_a_server_that_knows_only_version_0_is_understood(lane: GitLane) -> None:
+    lane.fake.has_version_2 = False
+    await lane.route()
+    assert (await lane.ask("team/x/@v/list")).body == b"v1.0.0\nv1.1.0\n"
+    assert (await lane.ask("team/x/@v/v1.0.0.zip")).status == 200
+    repo = GitRepo()
+    repo.tag("v1.2.0", repo.commit("other", {**FILES, "z.go": "package x\n"}))
+    repo.write(lane.fake.folder / "team/x.git")
+    await lane.expire()
+    assert (await lane.ask("team/x/@v/v1.2.0.zip")).status == 200
+    assert lane.fake.count("/git-upload-pack") == 2
+
+
 async def test_the_longest_path_that_is_a_repository_is_taken_and_remembered(
     lane: GitLane,
 ) -> None:
