@@ -195,17 +195,21 @@ class GitModules:
             UpstreamError: the repository can't be had, or can't be used.
             VerificationError: the version's tag has moved.
         """
-        place = await self._place(source, request.module)
+        name = f"{request.module}@{request.version or request.kind}"
         try:
+            place = await self._place(source, request.module)
+            try:
+                return await self._answer(source, place, request, sink, max_bytes)
+            except UpstreamContentError:
+                # The listing may be older than what the server has now, or the mirror damaged.
+                if not await self._start_anew(source, place):
+                    raise
+            place = await self._place(source, request.module)
             return await self._answer(source, place, request, sink, max_bytes)
-        except UpstreamAbsentError:
-            raise
-        except UpstreamContentError:
-            # The listing may be older than what the server has now, or the mirror damaged.
-            if not await self._start_anew(source, place):
-                raise
-        place = await self._place(source, request.module)
-        return await self._answer(source, place, request, sink, max_bytes)
+        except UnknownError as error:
+            raise _absent(f"{name}: {error}", source, str(error)) from error
+        except BadInputError as error:  # of the repository's content: the mirror is as it should be
+            raise UpstreamContentError(f"{name} is refused: {error}", origin="") from error
 
     async def _answer(
         self,
@@ -215,20 +219,14 @@ class GitModules:
         sink: Sink,
         max_bytes: int,
     ) -> datetime:
-        name = f"{request.module}@{request.version or request.kind}"
-        try:
-            if request.kind is RequestKind.ZIP:
-                await self._send_zip(source, place, request, sink, max_bytes)
-            else:
-                body = await self._small(source, place, request)
-                if len(body) > max_bytes:
-                    raise BadInputError(f"it has more than {max_bytes} bytes")
-                await sink.restart()
-                await sink.write(body)
-        except UnknownError as error:
-            raise _absent(f"{name}: {error}", source, str(error)) from error
-        except BadInputError as error:
-            raise UpstreamContentError(f"{name} is refused: {error}", origin="") from error
+        if request.kind is RequestKind.ZIP:
+            await self._send_zip(source, place, request, sink, max_bytes)
+        else:
+            body = await self._small(source, place, request)
+            if len(body) > max_bytes:
+                raise BadInputError(f"it has more than {max_bytes} bytes")
+            await sink.restart()
+            await sink.write(body)
         return place.listing.listed_at
 
     # Answers

@@ -133,6 +133,21 @@ async def test_what_was_served_of_a_deleted_repository_stays(lane: GitLane) -> N
     assert (await lane.ask("team/x/@v/v1.1.0.zip")).status == 404
 
 
+async def test_F69_a_tree_that_no_zip_can_hold_is_refused_and_not_fetched_again(
+    lane: GitLane,
+) -> None:
+    repo = GitRepo()
+    repo.tag("v1.2.0", repo.commit("other", {**FILES, "A.go": "package x\n", "a.go": "x\n"}))
+    repo.write(lane.fake.folder / "team/x.git")
+    await lane.route()
+    for _ in range(3):
+        got = await lane.ask("team/x/@v/v1.2.0.zip")
+        assert got.status == 502
+        assert b"upper and lower case" in got.body
+    assert lane.fake.count("/git-upload-pack") == 2
+    assert len(lane.mirrors()) == 1
+
+
 async def test_a_damaged_mirror_is_made_anew(lane: GitLane) -> None:
     await lane.route()
     assert (await lane.ask("team/x/@v/v1.0.0.zip")).status == 200
