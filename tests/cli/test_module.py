@@ -116,3 +116,21 @@ def test_a_hook_is_made_shown_once_and_removed(port: Port) -> None:
     assert send() == 409
     assert port.here("hook", "remove", "--tenant", "default").code == 0
     wait_until(lambda: send() == 401, "the end of the hook")
+
+
+def test_a_module_cache_is_imported_and_what_is_refused_is_named(
+    port: Port, tmp_path: Path
+) -> None:
+    good, bad = module("example.com/good", "v1.0.0"), module("example.com/bad", "v1.0.0")
+    for one in (good, bad):
+        place = tmp_path / "cache/download" / one.path / "@v"
+        place.mkdir(parents=True)
+        (place / "v1.0.0.info").write_bytes(one.info)
+        (place / "v1.0.0.mod").write_bytes(one.mod)
+        (place / "v1.0.0.zip").write_bytes(one.zip if one is good else one.zip[:-1])
+    ended = port.here("module", "import", str(tmp_path))
+    assert ended.code == 1
+    assert "refused example.com/bad@v1.0.0.zip: " in ended.out
+    assert "5 files imported, 0 were stored already" in ended.out
+    got = port.server.get("/goproxy/default/example.com/good/@v/v1.0.0.zip")
+    assert got.body == good.zip
