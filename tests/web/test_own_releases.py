@@ -336,3 +336,23 @@ async def test_without_a_pinned_key_of_ones_own_nothing_signed_is_taken(
         data = go_archive(OWN)
         why = detail(await publish(site, data, signature=owner.sign(data)), 422)
         assert "MOORAGE_RELEASES__OWN_KEYRING" in why
+
+
+async def test_its_toolchain_needs_no_upstream_at_all(
+    mirror: VerifiedMirror, owner: Signer, tmp_path: Path
+) -> None:
+    """An installation that has never read an index, and never will."""
+    nowhere = {"index_url": "http://127.0.0.1:9/dl/", "files_urls": ["http://127.0.0.1:9/go/"]}
+    settings = mirror.settings(tmp_path / "data")
+    releases = settings.releases.model_copy(update=nowhere)
+    async with serving(settings.model_copy(update={"releases": releases})) as site:
+        data = go_archive(OWN)
+        assert (await publish(site, data, signature=owner.sign(data))).status == 201
+        acme = {"name": "acme", "anonymous_read": True, "default": "allow"}
+        await ok(site, "POST", "/tenants", acme)
+        await site.services.shared.watch.poll()
+        url = f"/goproxy/acme/golang.org/toolchain/@v/v0.0.1-{OWN}.linux-amd64"
+        for suffix in ("info", "mod", "zip"):
+            assert (await site.ask(f"{url}.{suffix}")).status == 200
+        absent = await site.ask(url.replace("corp1", "corp2") + ".zip")
+        assert absent.status == 404

@@ -45,7 +45,8 @@ class MirroredToolchains:
         self, request: GoproxyRequest, permission: Permission, client: str
     ) -> Resolved:
         decision = allowed(permission.decide(None))
-        versions = [v for v in await self._toolchains.versions() if permission.decide(v).allowed]
+        offered = await self._toolchains.versions(request.version)
+        versions = [v for v in offered if permission.decide(v).allowed]
         if request.kind is RequestKind.LIST:
             return Resolved(
                 version="",

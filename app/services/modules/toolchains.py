@@ -22,6 +22,7 @@ from app.core.goarchive import iter_files
 from app.core.goproxy import RequestKind
 from app.core.gorelease import ARM_NAMES, ReleaseFileKind
 from app.core.logstate import LogState
+from app.core.ownrelease import is_own
 from app.core.releasefile import FileRecord, FileState
 from app.core.toolchain import (
     GO_MOD_H1,
@@ -92,13 +93,16 @@ class Toolchains:
         self._known: tuple[int, Mapping[str, Toolchain]] = (-1, {})
         self._origin: int | None = None
 
-    async def versions(self) -> list[str]:
+    async def versions(self, version: str = "") -> list[str]:
         """Return the versions of every archive that the mirror offers, oldest Go first.
+
+        Args:
+            version: that is looked for; see `_toolchains`.
 
         Raises:
             UpstreamError: the index of releases was never read, and can't be now.
         """
-        return list(await self._toolchains())
+        return list(await self._toolchains(version))
 
     async def stored_versions(self) -> list[str]:
         """Return the versions whose archives are stored: these need nothing from upstream."""
@@ -107,7 +111,17 @@ class Toolchains:
         records = [(t.version, catalog.records.get(t.filename)) for t in toolchains.values()]
         return [v for v, r in records if r is not None and r.served and r.toolchain is not None]
 
-    async def _toolchains(self) -> Mapping[str, Toolchain]:
+    async def _toolchains(self, version: str = "") -> Mapping[str, Toolchain]:
+        """Return the toolchains that are offered, by version.
+
+        Args:
+            version: that is looked for. An own release needs no index: no upstream knows of it.
+
+        Raises:
+            UpstreamError: the index of releases was never read, and can't be now.
+        """
+        if is_own(release_of(version)):
+            return await self._offered()
         await self._freshness.first_index(await self._catalog.current())
         return await self._offered()
 
@@ -130,8 +144,9 @@ class Toolchains:
             UnknownError: the mirror offers no such archive.
             MoorageError: it can't be had; see `Ingestion.ensure`.
         """
-        toolchain = (await self._toolchains()).get(version)
-        if toolchain is None and await self._freshness.look_again():
+        toolchain = (await self._toolchains(version)).get(version)
+        has_index = not is_own(release_of(version))
+        if toolchain is None and has_index and await self._freshness.look_again():
             toolchain = (await self._toolchains()).get(version)
         toolchain = toolchain or await self._held_back(version)
         if toolchain is None:
@@ -185,7 +200,7 @@ class Toolchains:
         return (json.dumps(info) + "\n").encode()
 
     async def _time(self, version: str) -> str | None:
-        offered = (await self._toolchains()).values()
+        offered = (await self._toolchains(version)).values()
         of_release = [t.filename for t in offered if t.version.startswith(_stem(version))]
         if not of_release:
             raise UnknownError(f"{MODULE_PATH}@{version} is not offered here; see /dl/")
@@ -203,7 +218,7 @@ class Toolchains:
         Raises:
             UnknownError: the mirror offers no such archive.
         """
-        known = await self._toolchains()
+        known = await self._toolchains(version)
         if version not in known and not any(v.startswith(_stem(version)) for v in known):
             raise UnknownError(f"{MODULE_PATH}@{version} is not offered here; see /dl/")
         return GO_MOD_TEXT
