@@ -24,6 +24,8 @@ from app.db.generation import (
 from app.db.notices import GENERATION
 
 POLL_S = 0.5
+SILENCE_S = 5.0
+"""After so many seconds without an answer to a small query the database counts as silent."""
 _HOLDING = ("stored", "releases", "channels", "policy", "_all_tenants", "_tenants")
 _log = logs.get("generation")
 
@@ -86,10 +88,14 @@ class GenerationWatch:
         """Read the number and what has changed; return the number."""
         known = self.value
         try:
-            changes = await self._db.read(lambda s: changes_since(s, known))
+            async with asyncio.timeout(SILENCE_S):
+                changes = await self._db.read(lambda s: changes_since(s, known))
         except DatabaseBusyError:
             self._note_silence()
             raise
+        except TimeoutError as error:  # a server that stands still refuses no connection
+            self._note_silence()
+            raise DatabaseBusyError("the database does not answer") from error
         self._note_answer()
         scopes = changes.scopes
         # Two polls may finish in the other order; no number decreases.

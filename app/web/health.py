@@ -22,6 +22,7 @@ from app.storage.blobstore import BlobStore
 Note = Callable[[], str | None]
 Origins = Callable[[], Awaitable[frozenset[str]]]
 _CHECK_S = 5.0
+_DATABASE_S = 4.0
 
 
 class Health:
@@ -89,8 +90,9 @@ class Health:
         If every replica said that it is not ready, nobody would serve what is stored.
         """
         try:
-            await check()
-        except DatabaseBusyError:
+            async with asyncio.timeout(_DATABASE_S):
+                await check()
+        except (DatabaseBusyError, TimeoutError):  # it refuses, or it stands still
             if self._watch is None or not self._watch.bridges_outage:
                 raise
 

@@ -1,5 +1,7 @@
 """An outage of the database: what is remembered, for how long, and what a change ends."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -141,3 +143,23 @@ async def test_an_sqlite_file_is_bridged_without_a_limit(silent: Silent, seconds
         await watch.poll()
     assert not watch.is_lost
     assert watch.note() is None
+
+
+async def test_a_database_that_stands_still_counts_as_silent(
+    database: Database, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses no connection and answers nothing: no error tells."""
+    monkeypatch.setattr("app.services.generation.SILENCE_S", 0.05)
+    watch = GenerationWatch(database, OUTAGE_S, seconds)
+    await watch.poll()
+    go_on = threading.Event()
+    reads = [asyncio.ensure_future(database.read(lambda _: go_on.wait(20))) for _ in range(4)]
+    await asyncio.sleep(0)  # all threads of readers are taken
+    with pytest.raises(DatabaseBusyError, match="does not answer"):
+        await watch.poll()
+    assert watch.bridges_outage
+    go_on.set()
+    await asyncio.gather(*reads)
+    monkeypatch.undo()
+    await watch.poll()
+    assert not watch.bridges_outage
