@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tests.owntoolchain [--build FOLDER]
 
-Compiler, assembler and linker are built twice, the second time with the go command: then all of them
-say the new version, as after `make.bash`, in a quarter of its time. Needs gpg and 2 GB.
+Compiler, assembler and linker are built twice, the second time with the go command: then all of
+them say the new version, as after `make.bash`, in a quarter of its time. Needs gpg and 2 GB.
 """
 
 import argparse
