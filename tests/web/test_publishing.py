@@ -228,6 +228,21 @@ async def test_a_version_that_is_taken_upstream_is_refused(acme: Publisher) -> N
     assert (await acme.put(module(X, "v1.0.1"))).status == 201
 
 
+async def test_a_route_that_is_off_asks_nobody(acme: Publisher) -> None:
+    services = acme.site.services
+    acme.proxy.put(ONE)
+    await services.tenants.ownership.put(an_owner("corp.example/off", "acme"), OPERATOR)
+    await add_route(
+        services, "acme", "corp.example/off", PUBLISHED, acme.proxy, private=True, off=True
+    )
+    one = module("corp.example/off/x", "v1.0.0")
+    acme.proxy.put(one)
+    before = len(acme.proxy.requests)
+    assert (await acme.put(one)).status == 201
+    assert len(acme.proxy.requests) == before
+    assert await acme.list("corp.example/off/x") == ["v1.0.0"]
+
+
 async def test_if_upstream_cant_be_asked_nothing_is_published(acme: Publisher) -> None:
     acme.proxy.stop()
     assert (await acme.put(ONE)).status in (502, 503)

@@ -187,7 +187,7 @@ class Publishing:
     async def _check_free(
         self, policy: Policy, of_tenant: TenantPolicy, route: RecordedRoute, upload: Upload
     ) -> None:
-        """Return if no other upstream of the route has the version.
+        """Return if no other upstream of the route has the version; one that is off is not asked.
 
         Raises:
             ConflictError: one has it.
@@ -200,7 +200,7 @@ class Publishing:
         )
         if stored:
             raise _taken(upload)
-        for upstream in others:
+        for upstream in others if not route.off else []:
             key = FileKey.of(
                 route, upstream.origin_id, upload.module, upload.version, RequestKind.INFO
             )
