@@ -32,6 +32,7 @@ from app.core.timeouts import CONNECT_S, METADATA_S, ZIP_S
 MAX_UPSTREAMS = 10
 MAX_CA_BYTES = 256 * 1024
 MAX_NOTE_CHARS = 300
+ZIP_MAX_S = 7200
 MAX_HOST_KEYS_CHARS = 8192
 _TTL_MAX_S = 7 * 24 * 3600
 
@@ -80,7 +81,7 @@ class Upstream(Noun):
     vanity: StrictBool = False
     connect_s: Annotated[float, _seconds(0.1, 60)] = CONNECT_S
     metadata_s: Annotated[float, _seconds(1, 600)] = METADATA_S
-    zip_s: Annotated[float, _seconds(1, 7200)] = ZIP_S
+    zip_s: Annotated[float, _seconds(1, ZIP_MAX_S)] = ZIP_S
 
     @model_validator(mode="before")
     @classmethod

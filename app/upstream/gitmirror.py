@@ -164,6 +164,7 @@ class GitMirror:
                 (self.folder / "info/attributes").write_text(attributes)
                 (self.folder / "HEAD").write_text("ref: refs/heads/moorage-none\n")
             self._remove_unfinished()
+        self.touch()
 
     def lacking(self, oids: Sequence[str]) -> list[str]:
         """Return those of some objects that the mirror does not have."""

@@ -44,7 +44,7 @@ from app.core.gitrefs import TAGS, GitRefs, parse_refs
 from app.core.giturl import GitUrl, below_of, parse_git_url, possible_repositories
 from app.core.goimport import MAX_PAGE_BYTES, go_import_of
 from app.core.goproxy import GoproxyRequest, RequestKind, render_list
-from app.core.routing import RecordedRoute, RecordedUpstream
+from app.core.routing import ZIP_MAX_S, RecordedRoute, RecordedUpstream
 from app.core.tenant import Tenant
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
@@ -616,7 +616,10 @@ class GitModules:
             self._absent.pop(key, None)
 
     async def step(self) -> None:
-        """Remove mirrors, those first that were used longest ago, until all together are small."""
+        """Remove mirrors, those first that were used longest ago, until all together are small.
+
+        What was used within the longest time of a fetch may be in use, and stays.
+        """
         for folder in await asyncio.to_thread(self._superfluous):
             origin, name = folder.parent.name, folder.name
             async with self._turns.hold(f"git mirror:{origin}:{name}"):
@@ -630,9 +633,10 @@ class GitModules:
             with suppress(OSError):
                 mirrors.append((folder.stat().st_mtime, folder, _size_of(folder)))
         left = sum(size for _, _, size in mirrors) - self._mirrors_bytes
+        in_use_since = self._now().timestamp() - ZIP_MAX_S
         superfluous = []
-        for _, folder, size in sorted(mirrors):
-            if left <= 0:
+        for used_at, folder, size in sorted(mirrors):
+            if left <= 0 or used_at > in_use_since:
                 break
             superfluous.append(folder)
             left -= size
