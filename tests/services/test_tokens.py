@@ -105,6 +105,7 @@ async def test_F22_a_token_of_which_one_character_is_wrong_is_401(services: Serv
             await services.tenants.tokens.authenticate(wrong)
 
 
+@pytest.mark.both_shapes
 async def test_F22_a_token_expires_to_the_second(timed: Services, clock: WallClock) -> None:
     expires_at = clock() + timedelta(days=1)
     _, secret = await timed.tenants.tokens.create("ci", expires_at=expires_at)
@@ -115,6 +116,7 @@ async def test_F22_a_token_expires_to_the_second(timed: Services, clock: WallClo
         await timed.tenants.tokens.authenticate(secret)
 
 
+@pytest.mark.both_shapes
 async def test_F22_a_revoked_token_stops_at_once_in_every_process(
     make_settings: MakeSettings, start_services: MakeServices
 ) -> None:
@@ -143,6 +145,7 @@ async def test_only_a_live_token_can_be_revoked(services: Services) -> None:
     assert len(await audited(services, "token.revoke")) == 1
 
 
+@pytest.mark.both_shapes
 async def test_of_processes_that_start_at_once_one_makes_the_first_token(
     services: Services,
 ) -> None:
@@ -189,6 +192,7 @@ def test_a_tenants_admin_changes_that_tenant_alone() -> None:
             require_admin(acme, tenant)
 
 
+@pytest.mark.both_shapes
 async def test_two_tokens_of_a_name_are_active_and_no_third(services: Services) -> None:
     first, _ = await services.tenants.tokens.create("ci")
     await services.tenants.tokens.create("ci")

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[3]
 SIZES = [1, 2, 3, 7, 255, 256, 257, 300]
 
 
+@pytest.mark.both_shapes
 async def test_a_log_is_made_once_and_named_by_the_settings(owner: Owner) -> None:
     log = await owner.log()
     assert (log.name, log.size, log.retired) == ("sum.corp.example/acme", 0, False)
@@ -149,6 +150,7 @@ async def test_a_proof_convinces_whoever_has_the_vkey_alone(owner: Owner) -> Non
     assert records.lines_for(lookup.text, "example.com/m5", V1) == sums(5)
 
 
+@pytest.mark.both_shapes
 async def test_F79_fifty_appends_at_once_in_two_processes_are_one_record(
     make_owner: MakeOwner,
 ) -> None:
@@ -160,6 +162,7 @@ async def test_F79_fifty_appends_at_once_in_two_processes_are_one_record(
     assert (await one.fsck(log)).findings == ()
 
 
+@pytest.mark.both_shapes
 async def test_F79_two_processes_that_append_at_once_make_one_timeline(
     make_owner: MakeOwner,
 ) -> None:
@@ -177,6 +180,7 @@ async def test_F79_two_processes_that_append_at_once_make_one_timeline(
     assert (await one.fsck(log)).findings == ()
 
 
+@pytest.mark.both_shapes
 async def test_F79_other_sums_for_a_version_are_refused_and_told(owner: Owner) -> None:
     log = await owner.log()
     await owner.put(log, 1)
@@ -188,6 +192,7 @@ async def test_F79_other_sums_for_a_version_are_refused_and_told(owner: Owner) -
     assert await owner.client(log).lookup("example.com/m1", V1) == sums(1)
 
 
+@pytest.mark.both_shapes
 async def test_F79_of_two_sums_at_once_one_is_recorded(make_owner: MakeOwner) -> None:
     one, two = make_owner(), make_owner()
     log = await one.log()
@@ -197,6 +202,7 @@ async def test_F79_of_two_sums_at_once_one_is_recorded(make_owner: MakeOwner) ->
     assert sorted(type(result).__name__ for result in both) == ["LogRecord", "VerificationError"]
 
 
+@pytest.mark.both_shapes
 async def test_a_head_is_in_its_file_before_it_is_told(owner: Owner) -> None:
     """Else a crash and an older backup could make it unknown to everybody but a client."""
     log = await owner.log()

@@ -36,6 +36,7 @@ async def backed_up(owner: Owner, tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+@pytest.mark.both_shapes
 async def test_F80_a_restored_older_database_is_read_but_not_written(
     owner: Owner, tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ async def test_F80_a_new_log_leaves_clients_of_the_old_one_in_peace(
         assert row.detail == "retired"
 
 
+@pytest.mark.both_shapes
 async def test_F80_going_on_with_the_old_log_is_a_fork_for_those_who_saw_more(
     owner: Owner, tmp_path: Path
 ) -> None:
