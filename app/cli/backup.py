@@ -265,11 +265,7 @@ def _restored(result: dict[str, Any]) -> str:
         f"restored backup {result['backup']}: {result['blobs']} blobs with "
         f"{human_bytes(result['blob_bytes'])}"
     ]
-    lines += [
-        f"{name}: clients were told of more than this backup has; it is not written to: see "
-        f"`moorage {'audit' if name == 'audit.chain' else 'sumdb'} recover`"
-        for name in result["newer_heads"]
-    ]
+    lines += [_newer(name) for name in result["newer_heads"]]
     if result["unopened_secrets"]:
         lines.append(
             f"the key does not open {len(result['unopened_secrets'])} secrets; the first is "
@@ -280,3 +276,16 @@ def _restored(result: dict[str, Any]) -> str:
     lines += [f"{f['problem']}: {f['object']} {' '.join(f['files'])}" for f in result["findings"]]
     lines.append("fsck: clean" if result["clean"] else "fsck: not clean, see `moorage fsck`")
     return "\n".join(lines)
+
+
+def _newer(name: str) -> str:
+    """Return what it means that a head is newer than the backup, and what to do."""
+    if name == "audit.chain":
+        return (
+            "the audit log had rows that this backup lacks: make the revocations and denials since "
+            "then again, and run `moorage audit recover`"
+        )
+    return (
+        f"{name}: clients were told of more records than this backup has, so that the log is not "
+        "written to; see `moorage sumdb recover`"
+    )
