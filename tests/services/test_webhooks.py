@@ -110,6 +110,7 @@ async def test_a_tenants_webhook_gets_the_tenants_rows_alone(
     assert await webhooks.all(OPERATOR) == []
 
 
+@pytest.mark.both_shapes
 async def test_rows_wait_in_order_while_the_receiver_is_down_and_batches_lose_none(
     quick: Services, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
