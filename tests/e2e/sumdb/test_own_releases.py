@@ -13,6 +13,7 @@ import pytest
 
 from app.core.channel import Channel
 from app.core.principal import OPERATOR
+from app.node.cli import main as node_program
 from app.services.assembly import Services
 from tests.e2e.modules.served import add_tenant
 from tests.e2e.process import wait_until
@@ -31,7 +32,13 @@ OPEN, FOLLOWING = "acme", "following"
 
 
 def script(version: str) -> bytes:
-    return f'#!/bin/sh\necho "{version} ran: $*"\n'.encode()
+    """Return a go that says which it is, and passes a node's smoke test."""
+    return f"""#!/bin/sh
+case "$1" in
+version) echo "go version {version} test/test" ;;
+build) printf '#!/bin/sh\\necho {version}\\n' > smoke && chmod +x smoke ;;
+esac
+""".encode()
 
 
 @dataclass(frozen=True)
@@ -93,12 +100,12 @@ def test_go_switches_to_an_own_release_by_the_tenants_log(
     offered = f"/dl/{published.file.name}.sha256"
     wait_until(lambda: relayed.served.server.get(offered).status == 200, "a look at changes")
     go = make_go(relayed.url(OPEN), published.vkeys[OPEN], GOTOOLCHAIN=OWN)
-    assert go.out("version") == f"{OWN} ran: version"
+    assert go.out("version") == f"go version {OWN} test/test"
     assert {path: count for path, count in godev.hits.items() if OWN in path} == {}
     assert hits == {path: count for path, count in godev.hits.items() if path in hits}
 
     # go.dev's release of the same number is another one.
-    assert go.but(GOTOOLCHAIN=GO).out("version") == f"{GO} ran: version"
+    assert go.but(GOTOOLCHAIN=GO).out("version") == f"go version {GO} test/test"
     # To `go`, it is older than every version of Go: no query chooses it.
     local = go.but(GOTOOLCHAIN="local")
     for query in ("latest", "1.99", ">=1.99"):
@@ -124,6 +131,24 @@ def test_a_channel_offers_it(published: Published, make_go: MakeGo, warm: Warm) 
     current = "/dl/channels/lts/current"
     wait_until(lambda: served.server.get(current).status == 200, "the server's look at changes")
     go = make_go(published.relayed.url(FOLLOWING), published.vkeys[FOLLOWING], GOTOOLCHAIN=OWN)
-    assert go.out("version") == f"{OWN} ran: version"
+    assert go.out("version") == f"go version {OWN} test/test"
     refused = go.but(GOTOOLCHAIN=GO).run("version")
     assert f"use {OWN}: GOTOOLCHAIN={OWN}" in refused.err
+
+
+def test_a_node_installs_it(
+    published: Published, warm: Warm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(published, warm)
+    served = published.relayed.served
+    assert warm.run(served.site, "channel", "set", "lts", OWN, "--reason", "a node").code == 0
+    made = warm.run(served.site, "node", "enroll-token", "--channel", "lts", "--json").json
+    (tmp_path / "token").write_text(made["token"])
+    current = "/dl/channels/lts/current"
+    wait_until(lambda: served.server.get(current).status == 200, "the server's look at changes")
+    place = ("--root", str(tmp_path / "root"), "--json")
+    enrol = ("--server", served.server.url, "--token-file", str(tmp_path / "token"))
+    assert node_program(["enroll", *enrol, *place]) == 0, capsys.readouterr().err
+    assert node_program(["install", OWN, *place]) == 0, capsys.readouterr().err
+    assert (tmp_path / "root" / "current").readlink().name == OWN
+    assert node_program(["verify", "--full", *place]) == 0, capsys.readouterr().err
