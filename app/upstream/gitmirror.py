@@ -11,7 +11,6 @@ Not here: asking the server (`git`), when a mirror is brought up to date (`servi
 """
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, cast
 
@@ -80,7 +80,7 @@ class GitRuns:
         with self._lock:
             self._processes.add(process)
             if self._is_ended:
-                kill_group(process.pid)
+                _kill(process)
 
     def remove(self, process: "subprocess.Popen[bytes]") -> None:
         """Forget a process that was waited for."""
@@ -92,13 +92,19 @@ class GitRuns:
         with self._lock:
             self._is_ended = True
             for process in self._processes:
-                kill_group(process.pid)
+                _kill(process)
 
 
 def kill_group(pid: int) -> None:
     """Kill a process that leads its group, and the group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and its group, unless it has ended: then its number may be another's."""
+    if process.poll() is None:
+        kill_group(process.pid)
 
 
 class GitMirror:
@@ -329,10 +335,21 @@ class GitMirror:
         run_s: float | None = None,
     ) -> Iterator["subprocess.Popen[bytes]"]:
         """Return a context with a running git, which is ended when the context is left."""
+        if _program("git") is None:
+            raise StorageError("git is not installed on this machine; modules from git need it")
         settings = [word for setting in _CONFIG for word in ("-c", setting)]
+        seconds = run_s or self._limits.run_s
+        heap_bytes, cpu_s = self._limits.heap_bytes, int(seconds) + 1
         try:
             process = subprocess.Popen(
-                ["git", "--no-replace-objects", "--literal-pathspecs", *settings, *arguments],
+                [
+                    *limited(heap_bytes, cpu_s),
+                    "git",
+                    "--no-replace-objects",
+                    "--literal-pathspecs",
+                    *settings,
+                    *arguments,
+                ],
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -343,16 +360,14 @@ class GitMirror:
         except OSError as error:
             raise StorageError(f"git can't be run: {error.strerror}") from error
         self._runs.add(process)
-        seconds = run_s or self._limits.run_s
-        limit(process.pid, heap_bytes=self._limits.heap_bytes, cpu_s=int(seconds) + 1)
-        timer = threading.Timer(seconds, kill_group, [process.pid])
+        timer = threading.Timer(seconds, _kill, [process])
         timer.daemon = True
         timer.start()
         try:
             yield process
         finally:
             timer.cancel()
-            kill_group(process.pid)
+            _kill(process)
             process.wait()
             self._runs.remove(process)
             for stream in (process.stdin, process.stdout, process.stderr):
@@ -465,14 +480,20 @@ def environment(folder: Path | None = None) -> dict[str, str]:
     return variables
 
 
-def limit(pid: int, *, heap_bytes: int, cpu_s: int) -> None:
-    """Limit memory and processor time of a process that was just started, where the system can."""
-    if not hasattr(resource, "prlimit"):
-        return
-    with suppress(OSError, ValueError):
-        resource.prlimit(pid, resource.RLIMIT_DATA, (heap_bytes, heap_bytes))
-        resource.prlimit(pid, resource.RLIMIT_CPU, (cpu_s, cpu_s))
-        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+def limited(heap_bytes: int, cpu_s: int) -> list[str]:
+    """Return what precedes a command so that it starts with limits of memory and processor time.
+
+    Debian's prlimit sets them before the command begins; nothing where it is missing.
+    """
+    prlimit = _program("prlimit")
+    if prlimit is None:
+        return []
+    return [prlimit, f"--data={heap_bytes}", f"--cpu={cpu_s}", "--core=0", "--"]
+
+
+@cache
+def _program(name: str) -> str | None:
+    return shutil.which(name)
 
 
 def _in(process: "subprocess.Popen[bytes]") -> IO[bytes]:

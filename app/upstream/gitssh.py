@@ -273,9 +273,9 @@ class _Wire:
         """End the process and its group."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        kill_group(self._process.pid)
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        # Not Process.kill: it reaps a process that has just ended, and asyncio waits in vain.
+        if self._process.returncode is None:
+            kill_group(self._process.pid)
         self._words.cancel()
         with suppress(asyncio.CancelledError):
             await self._words
