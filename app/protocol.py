@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.core.errors import BadInputError
-from app.settings.sections import Limits
+from app.settings.sections.limits import Limits
 from app.web.connection import CONNECTION, Connection
 from app.web.connections import Connections, is_health
 from app.web.guard import FRAMING, announces_body, head_fault, is_host

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from app import logs, metrics
 from app.core.errors import SettingsError
-from app.settings.sections import Tls
+from app.settings.sections.network import Tls
 
 LOOK_S: Final = 10.0
 """Seconds between two looks at the files of the certificate."""

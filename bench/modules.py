@@ -18,7 +18,7 @@ from app.core.effect import Effect
 from app.core.principal import OPERATOR, Scope
 from app.services.assembly import Services
 from app.settings import Settings
-from app.settings.sections import Network
+from app.settings.sections.network import Network
 from app.wiring import build, migrate
 from bench.coldmodules import compare_builds, compare_herd
 from bench.report import Bound, Comparison, Result

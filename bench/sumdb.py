@@ -22,7 +22,8 @@ from app.core.principal import OPERATOR
 from app.core.record import Sums
 from app.services.assembly import Services
 from app.settings import Settings
-from app.settings.sections import Network, PublicLog, Sumdb
+from app.settings.sections.modules import PublicLog, Sumdb
+from app.settings.sections.network import Network
 from app.wiring import build, migrate
 from bench.report import Bound, Comparison, Rate, Result
 from bench.servers import Load, Served, moorage, nginx, require_programs, wrk

@@ -18,7 +18,7 @@ from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.services.assembly import Services
 from app.settings import Settings
-from app.settings.sections import Network
+from app.settings.sections.network import Network
 from app.wiring import build, migrate
 from bench.bigcontent import ChangingQueries, CrowdedZips, FirstLists, LongGoMods, LongLists
 from bench.fleet import FleetCheckIns, FleetRollout

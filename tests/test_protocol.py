@@ -21,7 +21,7 @@ from uvicorn.server import ServerState
 from app.core.errors import BadInputError
 from app.protocol import HttpProtocol, protocol_for
 from app.server import Server
-from app.settings.sections import Limits
+from app.settings.sections.limits import Limits
 from app.web.connections import Connections
 from app.web.responses import Header
 from app.web.tenancy import Gateways

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from app.core.errors import SettingsError
 from app.settings import Settings
-from app.settings.sections import Tls
+from app.settings.sections.network import Tls
 from app.tls import Certificate, TlsListener, certificate_of
 from app.web.connections import Connections
 from app.web.tenancy import Gateways

@@ -1,4 +1,4 @@
-"""The services of one process, by group; `app/wiring.py` builds them, web and commands use them.
+"""The services of one process, by group; `app/wiring/` builds them, web and commands use them.
 
 Groups, lower ones first: shared, releases, fleet, publiclog, modules, tenants, sumdb, upkeep. A
 service may use those of its own group and of lower ones. `Services` owns their common life: start,

@@ -10,7 +10,10 @@ reference          the table of all settings, and docs/settings.md
 
 from app.settings.load import LoadedSettings, load, load_settings
 from app.settings.model import Settings
-from app.settings.sections import Limits, Network, Releases, Select, Storage
+from app.settings.sections.limits import Limits
+from app.settings.sections.network import Network
+from app.settings.sections.releases import Releases, Select
+from app.settings.sections.storage import Storage
 from app.settings.sources import Origin
 
 __all__ = [

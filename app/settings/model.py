@@ -8,25 +8,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.settings import files, values
 from app.settings.rules import Contradiction, contradictions
-from app.settings.sections import (
-    AnyPath,
-    Backup,
-    DatabaseWaits,
-    Fleet,
-    Git,
-    Limits,
-    Metrics,
-    Modules,
-    Network,
-    Otel,
-    Releases,
-    Retention,
-    Section,
-    Storage,
-    Sumdb,
-    Tls,
-    Whole,
-)
+from app.settings.sections.fields import AnyPath, Section, Whole
+from app.settings.sections.limits import Limits
+from app.settings.sections.modules import Git, Modules, Sumdb
+from app.settings.sections.network import Metrics, Network, Otel, Tls
+from app.settings.sections.releases import Fleet, Releases
+from app.settings.sections.storage import Backup, DatabaseWaits, Retention, Storage
 from app.settings.values import Form, Secret
 
 CONTRADICTION: Final = "contradiction"

@@ -6,16 +6,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from app.settings.sections import (
-    Backup,
-    Metrics,
-    Modules,
-    Network,
-    Releases,
-    Storage,
-    Sumdb,
-    Tls,
-)
+from app.settings.sections.modules import Modules, Sumdb
+from app.settings.sections.network import Metrics, Network, Tls
+from app.settings.sections.releases import Releases
+from app.settings.sections.storage import Backup, Storage
 from app.settings.values import DEFAULT_PORTS, parse_network
 
 Path = tuple[str | int, ...]

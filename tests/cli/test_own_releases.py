@@ -38,8 +38,8 @@ def test_files_are_published_here_and_there(port: Port, signer: Signer, tmp_path
     again = port.there("releases", "publish", *files, "--version", ONE, "--json")
     assert [one["state"] for one in again.json] == ["verified"] * 2, again
     more = signed(tmp_path, signer, TWO)
-    there = port.there("releases", "publish", more, "--version", TWO, "--signature", f"{more}.asc")
-    assert there.code == 0, there
+    second = port.there("releases", "publish", more, "--version", TWO, "--signature", f"{more}.asc")
+    assert second.code == 0, second
     listed = port.both("releases", "list", "--json").json
     assert [(one["version"], one["support"]) for one in listed] == [(TWO, "own"), (ONE, "own")]
     assert "(own)" in port.both("releases", "show", Path(more).name).out

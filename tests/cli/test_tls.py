@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings.sections import Tls
+from app.settings.sections.network import Tls
 from app.tls import Certificate
 from tests.e2e.process import Site
 from tests.e2e.warm import Warm

@@ -110,7 +110,7 @@ class RadosGateway(FakeS3):
         self._serve("ceph-mon", "-i", "a")
         secret = self._run("ceph-authtool", "--gen-print-key").strip()
         # The same uuid here and in mkfs: else the OSD is refused.
-        self._run("ceph", "osd", "new", osd, "-i", "-", given=json.dumps({"cephx_secret": secret}))
+        self._run("ceph", "osd", "new", osd, "-i", "-", stdin=json.dumps({"cephx_secret": secret}))
         (folder / "osd").mkdir()
         osd_keys = str(folder / "osd" / "keyring")
         self._run("ceph-authtool", "-C", osd_keys, "--name", "osd.0", "--add-key", secret)
@@ -166,10 +166,10 @@ class RadosGateway(FakeS3):
             else:
                 return
 
-    def _run(self, program: str, *arguments: str, given: str | None = None) -> str:
+    def _run(self, program: str, *arguments: str, stdin: str | None = None) -> str:
         done = subprocess.run(
             [program, *(["-c", str(self._conf)] if program in _CONFIGURED else []), *arguments],
-            input=given,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=_START_S,

@@ -54,10 +54,14 @@ EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
     ("GET", "/api/v1/releases/{version}"): (PUBLIC, {200}),
     ("GET", "/api/v1/jobs"): (ADMIN, {200}),
     ("GET", "/api/v1/jobs/{job_id}"): (ADMIN, {404}),
+    ("GET", "/api/v1/gc"): (ADMIN, {200}),
+    ("POST", "/api/v1/gc"): (ADMIN, {202}),
+    ("GET", "/api/v1/storage"): (ADMIN, {200}),
     ("GET", "/api/v1/tenants"): (OWN, {200}),
     ("POST", "/api/v1/tenants"): (ADMIN, {201}),
     ("GET", T): (TENANT, {200}),
     ("PATCH", T): (TENANT, {200}),
+    ("GET", f"{T}/storage"): (TENANT, {200}),
     ("DELETE", T): (ADMIN, {204}),
     ("GET", f"{T}/client-config"): (TENANT, {200}),
     ("GET", "/api/v1/tokens"): (ADMIN, {200}),
@@ -192,6 +196,7 @@ CHANGES_NOTHING = {
     # Here: the keys are the same, the file was judged, the sync is a job's, and the channel
     # offers just that.
     ("POST", f"{C}/revisions"),
+    ("POST", "/api/v1/gc"),  # a job, as a sync
     ("POST", "/api/v1/releases/sync"),
     ("POST", "/api/v1/releases/keys"),
     ("POST", "/api/v1/releases/files/{filename}/verify"),

@@ -10,7 +10,7 @@ import pytest
 from app.core import errors
 from app.core.releasefile import FileState
 from app.services.assembly import Services
-from app.settings.sections import Network
+from app.settings.sections.network import Network
 from app.upstream.breaker import BreakerState
 from app.web.responses import status_of
 from tests.conftest import MakeServices, MakeSettings, PutRelease

@@ -10,7 +10,7 @@ from app.services.tenants.checks import RouteCheck
 from app.services.upstreams import HostAccess
 from app.settings import Settings
 from app.upstream.address import AddressGuard
-from app.wiring import _public_upstream
+from app.wiring.upstreams import public_upstream
 from tests.nouns import a_route, a_tenant
 
 BUCKETS = "storage.googleapis.com"
@@ -47,5 +47,5 @@ def test_the_setting_is_for_the_route_of_new_tenants() -> None:
         "upstream": "https://a.example",
         "redirect_to": ["CDN.example", "https://b.example:8443"],
     }
-    made = _public_upstream(Settings(modules=modules))
+    made = public_upstream(Settings(modules=modules))
     assert recorded(made) == {"cdn.example", "https://b.example:8443"}

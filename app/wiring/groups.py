@@ -1,4 +1,4 @@
-"""The one file that picks concrete stores, clients and services: one function per group.
+"""The groups of services that a process has, one function per group.
 
 `app/services/assembly.py` says what each group holds.
 """
@@ -6,24 +6,15 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from random import Random
 
-from app import __version__, metrics
-from app.core.backup import blob_key
-from app.core.digest import Digest
-from app.core.errors import BadInputError, SettingsError, StorageError
 from app.core.gorelease import ReleaseFileKind
 from app.core.notekey import parse_vkey
 from app.core.privatehost import PrivateHosts
 from app.core.retention import RetentionPolicy
-from app.core.routing import Upstream
 from app.core.selection import Selection
-from app.db.engine import Database, WaitLimits, is_sqlite, sqlite_path
-from app.db.schema import upgrade
-from app.db.sqlitefile import SqliteFile
+from app.db.engine import Database, is_sqlite
 from app.services.assembly import (
     FleetServices,
     ModuleServices,
@@ -37,12 +28,10 @@ from app.services.assembly import (
 )
 from app.services.audit import AuditReader
 from app.services.audithead import AuditHead
-from app.services.backup import restoring
 from app.services.backup.making import BackupService
-from app.services.backup.place import BackupPlace
 from app.services.clock import ClockWatch, Monotonic, Now, Pause, utc_now
 from app.services.collection import GC, Collection
-from app.services.datafolder import DataFolder, StoreMark
+from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
 from app.services.fleet.channels import ChannelService
 from app.services.fleet.checkins import CheckIns
@@ -96,7 +85,7 @@ from app.services.remembered import Remembered
 from app.services.repair import Repair
 from app.services.retention import Retention
 from app.services.rotation import Rotation
-from app.services.secrets import GivenKeys, KeyFile, KeySource, SecretBox, parse_key
+from app.services.secrets import SecretBox
 from app.services.slots import Slots
 from app.services.sumdb.front import SumdbFront
 from app.services.sumdb.fsck import LogFsck
@@ -119,169 +108,23 @@ from app.services.upstreams import HostAccess, Upstreams
 from app.services.usage import UsageCounter
 from app.services.webhooks import Webhooks
 from app.settings import Settings
-from app.settings.values import backup_url, parse_storage_url
-from app.storage import durable
-from app.storage.blobstore import BlobStore, Reclaim
-from app.storage.cache import BlobCache
-from app.storage.freespace import FreeSpace
 from app.storage.hostlocks import HostLocks
-from app.storage.local import LocalBlobStore
-from app.storage.objects import LocalObjects, ObjectStore, S3Objects
-from app.storage.private import make_private_file, tighten
-from app.storage.reserve import Reserve
-from app.storage.s3 import S3BlobStore
-from app.storage.s3client import S3Client, S3Place
-from app.upstream.address import AddressGuard, AllowedNetwork, OwnListener, Url
 from app.upstream.gitmirror import GitLimits
 from app.upstream.godev import GoDev
 from app.upstream.goproxy import Goproxies
 from app.upstream.gpg import Gpg
 from app.upstream.http import HttpClient
-from app.upstream.limits import UpstreamLimits
 from app.upstream.sumdb import SumdbServer
-
-
-def prepare_data_dir(settings: Settings) -> bool:
-    """Create the data directory (0700); return whether it is new.
-
-    Raises:
-        StorageError: it can't be created.
-    """
-    new = not settings.data_dir.exists()
-    if (settings.data_dir / restoring.MARK).exists():
-        raise StorageError(
-            "MOORAGE_DATA_DIR: a restore has begun there and did not end; run `moorage restore` "
-            "again with the same backup, it goes on where it stopped"
-        )
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (settings.data_dir / "keys").mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"MOORAGE_DATA_DIR: {settings.data_dir} can't be created: {error.strerror}"
-        ) from error
-    return new
-
-
-def migrate(settings: Settings, *, bind: bool = False) -> tuple[str | None, str]:
-    """Bring the database to this program's schema; return (before, after).
-
-    Args:
-        settings: of this installation.
-        bind: the operator says that database, -wal and data folder belong together.
-
-    Raises:
-        UnfitDatabaseError: the database is malformed, or beside the -wal of another file.
-        SchemaError: a newer program has migrated the database.
-    """
-    prepare_data_dir(settings)
-    file = _sqlite_file(settings)
-    if file is not None:
-        file.open(is_trusted=bind)
-    db = _database(settings)
-    try:
-        revisions = upgrade(db.engine)
-        if bind:
-            asyncio.run(_bind(settings, db))
-        return revisions
-    finally:
-        db.close()
-        if file is not None:
-            file.close()
-
-
-async def _bind(settings: Settings, db: Database) -> None:
-    """Say that the database, the data folder and the store belong together."""
-    await db.write(DataFolder(settings.data_dir, utc_now).bind)
-    mark = _store_mark(settings)
-    if mark is not None:
-        await mark.bind(db)
-
-
-def backup_place(settings: Settings, url: str | None) -> BackupPlace:
-    """Return the place of backups that a command or the settings name.
-
-    Args:
-        settings: of this installation.
-        url: of the command; None takes that of the settings.
-
-    Raises:
-        BadInputError: neither names one, or the command's is malformed.
-        StorageError: the folder can't be made.
-    """
-    url = url or settings.backup.url
-    if url is None:
-        raise BadInputError(
-            "name the place of the backups: --store /backups, or set MOORAGE_BACKUP__URL"
-        )
-    try:
-        url = backup_url(url)
-    except ValueError as error:
-        raise BadInputError(f"--store: {error}") from error
-    if url.startswith("/"):
-        return BackupPlace(LocalObjects(Path(url)))
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    return BackupPlace(
-        S3Objects(S3Client(_s3_place(settings, bucket, prefix.strip("/"))), "moorage-backups")
-    )
-
-
-def restore(
-    settings: Settings,
-    place: BackupPlace,
-    backup_id: str,
-    *,
-    secrets_key: Path | None,
-    heads: Path | None,
-    progress: restoring.Progress,
-) -> restoring.Restored:
-    """Put a backup back into the empty data directory and database that the settings name.
-
-    Args:
-        settings: of the new installation.
-        place: where the backup is.
-        backup_id: of the backup, or "latest".
-        secrets_key: a copy of keys/secrets.key, which is put back too.
-        heads: a folder with newer heads than the backup's.
-        progress: is called with (blobs put back, blobs in all).
-
-    Raises:
-        ConflictError: the data directory or the database is not empty.
-        BadInputError: the backup or a file that was named is damaged.
-    """
-    url, folder = settings.resolved_database_url, settings.data_dir
-    backup = place.get(backup_id)
-    restoring.require_empty(folder, url, backup.id)
-    if secrets_key is not None:
-        prepare_data_dir(settings)
-        with durable.storage_errors(f"take over {secrets_key}"):
-            key = secrets_key.read_bytes()
-            for line in key.decode("ascii", "replace").split() or [""]:
-                parse_key(line)
-            durable.replace_file(folder / "keys" / "secrets.key", key)
-    client = _s3_client(settings)
-
-    def put_blob(digest: Digest, path: Path) -> None:
-        if client is None:
-            restoring.put_local_blob(folder, digest, path)
-        else:
-            client.put_file(blob_key(digest), path)
-
-    return restoring.restore(
-        place,
-        backup,
-        folder,
-        url,
-        put_blob,
-        _heads(settings),
-        heads_folder=heads,
-        progress=progress,
-    )
-
-
-def _sqlite_file(settings: Settings) -> SqliteFile | None:
-    path = sqlite_path(settings.resolved_database_url)
-    return None if path is None else SqliteFile(path)
+from app.wiring.folder import _sqlite_file, prepare_data_dir
+from app.wiring.stores import blob_store, heads_of_logs, key_source, open_database, store_mark
+from app.wiring.upstreams import (
+    address_guard,
+    http_client,
+    public_upstream,
+    shared_hosts,
+    tenants_client,
+    tenants_guard,
+)
 
 
 def build(
@@ -315,12 +158,12 @@ def build_shared(
     settings: Settings, now: Now, pause: Pause, monotonic: Monotonic
 ) -> SharedServices:
     """Return what every group uses."""
-    db = _database(settings)
+    db = open_database(settings)
     # Only processes of this host change an SQLite file, and they have it as long as this one.
     bridged_s = None if is_sqlite(db.url) else float(settings.database.outage_s)
     watch = GenerationWatch(db, bridged_s, monotonic)
-    heads = _heads(settings)
-    keys = _key_source(settings)
+    heads = heads_of_logs(settings)
+    keys = key_source(settings)
     return SharedServices(
         settings=settings,
         now=now,
@@ -328,10 +171,10 @@ def build_shared(
         clock=ClockWatch(now, monotonic),
         file=_sqlite_file(settings),
         folder=DataFolder(settings.data_dir, now),
-        mark=_store_mark(settings),
+        mark=store_mark(settings),
         db=db,
-        store=_blob_store(settings, BlobMarks(db, now).reclaim),
-        client=_http_client(settings, pause),
+        store=blob_store(settings, BlobMarks(db, now).reclaim),
+        client=http_client(settings, pause),
         watch=watch,
         leases=Leases(db, now),
         locks=HostLocks(settings.data_dir / "turns.lock"),
@@ -419,7 +262,7 @@ def build_fleet(shared: SharedServices, releases: ReleaseServices) -> FleetServi
 def build_publiclog(shared: SharedServices) -> PublicLogServices:
     """Return the relays of public checksum databases."""
     # Its own connections: a slow log must not hold those that archives need.
-    client = _http_client(shared.settings, shared.pause)
+    client = http_client(shared.settings, shared.pause)
     relays = _relays(shared.settings, client, shared.db, shared.now)
     return PublicLogServices(client, relays, LogChecks(list(relays.values())))
 
@@ -443,14 +286,14 @@ def build_modules(
     )
     remembered = Remembered(db, shared.watch)
     absences, lists = Absences(time.monotonic), Lists(slots.checks)
-    goproxies = Goproxies(partial(_tenants_client, settings, shared.pause))
-    access = HostAccess(PrivateHosts(_shared_hosts(settings)))
+    goproxies = Goproxies(partial(tenants_client, settings, shared.pause))
+    access = HostAccess(PrivateHosts(shared_hosts(settings)))
     gits = GitModules(
         db,
         store,
         turns,
         goproxies,
-        partial(_tenants_guard, settings),
+        partial(tenants_guard, settings),
         settings.data_dir / "git",
         GitLimits(repository_bytes=settings.git.repository_bytes),
         time.monotonic,
@@ -498,10 +341,10 @@ def build_modules(
 def build_tenants(shared: SharedServices) -> TenantServices:
     """Return the group that records tenants and what belongs to them."""
     settings, db, now = shared.settings, shared.db, shared.now
-    access = HostAccess(PrivateHosts(_shared_hosts(settings)))
-    check = RouteCheck(_guard(settings), access)
+    access = HostAccess(PrivateHosts(shared_hosts(settings)))
+    check = RouteCheck(address_guard(settings), access)
     return TenantServices(
-        tenants=TenantService(db, check, now, _public_upstream(settings)),
+        tenants=TenantService(db, check, now, public_upstream(settings)),
         tokens=TokenService(db, now),
         rules=RuleService(db, now),
         ownership=OwnershipService(db, now),
@@ -579,153 +422,6 @@ def _relays(
         log.name: LogRelay(log.name, parse_vkey(log.vkey), SumdbServer(client, log.url), db, now)
         for log in settings.sumdb.upstreams
     }
-
-
-def _blob_store(settings: Settings, reclaim: Reclaim) -> BlobStore:
-    free = _min_free_fraction(settings)
-    client = _s3_client(settings)
-    if client is None:
-        return LocalBlobStore(settings.data_dir, min_free_fraction=free, reclaim=reclaim)
-    # A folder of its own: blobs of an earlier local store are no cache, and are never evicted.
-    cache = BlobCache(settings.data_dir / "cache", min_free_fraction=free)
-    return S3BlobStore(client, cache, settings.storage.cache_bytes, reclaim=reclaim)
-
-
-def _s3_client(settings: Settings) -> S3Client | None:
-    """Return a client of the bucket; None if blobs are in the data directory."""
-    bucket = parse_storage_url(settings.storage.url)
-    return None if bucket is None else S3Client(_s3_place(settings, *bucket))
-
-
-def _heads(settings: Settings) -> ObjectStore:
-    """Return where the heads of logs are: beside the database, and where all replicas see them."""
-    client = _s3_client(settings)
-    if client is None:
-        return LocalObjects(settings.data_dir / "keys" / "logs")
-    return S3Objects(client, "heads")
-
-
-def _store_mark(settings: Settings) -> StoreMark | None:
-    """Return the mark of the store; None where nobody but this data directory can have blobs."""
-    client = _s3_client(settings)
-    if client is not None:
-        return StoreMark(S3Objects(client, "marks"))
-    if is_sqlite(settings.resolved_database_url):
-        return None
-    return StoreMark(LocalObjects(settings.data_dir / "keys" / "store"))
-
-
-def _s3_place(settings: Settings, bucket: str, prefix: str) -> S3Place:
-    s3 = settings.storage.s3
-    return S3Place(bucket, prefix, s3.endpoint, s3.region, s3.access_key, s3.secret_key)
-
-
-def _database(settings: Settings) -> Database:
-    """Return the database; an SQLite file has a floor of free space and a reserve beside it."""
-    url = settings.resolved_database_url
-    path = sqlite_path(url)
-    if path is None:
-        waits = settings.database
-        limits = WaitLimits(waits.connect_s, waits.lock_s, waits.statement_s, waits.idle_s)
-        return Database(url, limits=limits)
-    # SQLite gives its other files the mode of the first. Earlier versions left that to the umask.
-    for name in ("", "-wal", "-shm", ".reserve"):
-        with suppress(OSError):
-            tighten(path.with_name(path.name + name))
-    make_private_file(path)
-    space = FreeSpace(path.parent, _min_free_fraction(settings))
-    reserve = Reserve(path.with_name(f"{path.name}.reserve"), space)
-    reserve.open()
-    return Database(url, reserve)
-
-
-def _min_free_fraction(settings: Settings) -> float:
-    return settings.storage.min_free_percent / 100
-
-
-def _public_upstream(settings: Settings) -> Upstream:
-    modules = settings.modules
-    return Upstream(url=modules.upstream, redirect_to=frozenset(modules.redirect_to))
-
-
-def _shared_hosts(settings: Settings) -> tuple[str, ...]:
-    """Return the private hosts that every tenant may have: its catch-all route leads to one."""
-    url = Url.parse(settings.modules.upstream)
-    host = f"[{url.host}]" if ":" in url.host else url.host
-    return *settings.network.tenant_hosts, f"{host}:{url.port}"
-
-
-def _guard(settings: Settings, hosts: PrivateHosts | None = None) -> AddressGuard:
-    url = None if settings.public_url is None else Url.parse(settings.public_url)
-    public = None if url is None else (url.host, url.port)
-    return AddressGuard(
-        [AllowedNetwork.parse(text) for text in settings.network.allow],
-        hosts=hosts,
-        own=OwnListener(settings.port, public),
-    )
-
-
-def _tenants_client(
-    settings: Settings,
-    pause: Pause,
-    limits: UpstreamLimits,
-    ca_pem: str,
-    private_hosts: tuple[str, ...] | None,
-) -> HttpClient:
-    """Return a client of an upstream of those tenants that have these private hosts, or all."""
-    if private_hosts is None:
-        return _http_client(settings, pause, limits, ca_pem)
-    hosts = PrivateHosts((*_shared_hosts(settings), *private_hosts))
-    return _http_client(settings, pause, limits, ca_pem, hosts)
-
-
-def _tenants_guard(settings: Settings, private_hosts: tuple[str, ...] | None) -> AddressGuard:
-    """Return the guard of connections that are not HTTP; as `_tenants_client`."""
-    if private_hosts is None:
-        return _guard(settings)
-    return _guard(settings, PrivateHosts((*_shared_hosts(settings), *private_hosts)))
-
-
-def _http_client(
-    settings: Settings,
-    pause: Pause,
-    limits: UpstreamLimits | None = None,
-    ca_pem: str = "",
-    hosts: PrivateHosts | None = None,
-) -> HttpClient:
-    return HttpClient(
-        guard=_guard(settings, hosts),
-        user_agent=f"Moorage/{__version__}",
-        random=Random(),  # noqa: S311 (jitter, not secrets)
-        sleep=pause,
-        ca_file=settings.network.ca_file,
-        ca_pem=ca_pem,
-        observe=metrics.observe_upstream,
-        on_breaker=lambda origin, is_open: metrics.set_breaker(origin, is_open=is_open),
-        limits=limits or UpstreamLimits(),
-    )
-
-
-def _key_source(settings: Settings) -> KeySource:
-    """Return what has the keys that seal secrets; a file is made at the first start.
-
-    Raises:
-        StorageError: the file can't be made or read.
-        SettingsError: the file does not hold a key; the database is one that several hosts can use
-            and the key is no setting.
-    """
-    if settings.secrets_key is not None:
-        keys = [settings.secrets_key, settings.secrets_key_before]
-        return GivenKeys(*(parse_key(key) for key in keys if key is not None))
-    if not is_sqlite(settings.resolved_database_url):
-        raise SettingsError(
-            "MOORAGE_SECRETS_KEY: replicas that share a database need one key from outside; make"
-            " it with `openssl rand -base64 32`, or give that of keys/secrets.key in the data dir"
-        )
-    try:
-        return KeyFile(settings.data_dir / "keys" / "secrets.key")
-    except BadInputError as error:
-        raise SettingsError(f"keys/secrets.key in the data directory: {error}") from error
 
 
 def _retention(settings: Settings) -> RetentionPolicy:
