@@ -85,7 +85,10 @@ def rollouts(result: list[dict[str, Any]]) -> "Shown":
 def nodes(result: list[dict[str, Any]]) -> "Shown":
     """Return nodes as a table."""
     if not result:
-        return "there is no such node; `moorage node enroll-token` lets machines enrol"
+        return (
+            "no node is listed: no machine enrolled (`moorage node enroll-token`), or no node fits"
+            " the options"
+        )
     rows = [
         (
             n["name"],

@@ -141,7 +141,11 @@ def watch(
                 sys.stdout.flush()
             last = line
     if shown["state"] != "promoted":
-        complain(f"rollout {shown['id']} is {shown['state']}: {shown['reason'] or 'no reason'}")
+        reason = shown["reason"] or "no reason"
+        complain(
+            f"rollout {shown['id']} is {shown['state']}: {reason};"
+            f" see `moorage rollout show {shown['id']}`"
+        )
         raise typer.Exit(Exit.FAILED)
 
 

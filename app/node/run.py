@@ -108,6 +108,11 @@ def _settings(source: str, sandbox: Sandbox) -> dict[str, str]:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{source} can't be read") from error
         read = parse_variables(text, source)
+        if not read:
+            raise UsageError(
+                f"{source} has no settings;"
+                " `moorage tenant client-config TENANT --for env` prints them"
+            )
     else:
         read = sandbox.variables() if sandbox.env_file.exists() else {}
     # NETRC is asked for anew each time: a run can read that file.

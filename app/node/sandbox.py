@@ -111,7 +111,7 @@ def user_units(home: Path) -> Path:
 
 
 def parse_variables(text: str, source: str) -> dict[str, str]:
-    """Return the variables of `NAME=value` lines: the output of `client-config --target env`.
+    """Return the variables of `NAME=value` lines: the output of `client-config --for env`.
 
     Raises:
         RefusedError: a line is of another form.

@@ -108,6 +108,7 @@ def test_a_rollout_is_shown_and_stopped(way: Way, channel: str) -> None:
     assert way.json("rollout", "halt", channel, "--reason", "a bad release")["state"] == "halted"
     watched = way("rollout", "watch", channel)
     assert (watched.code, "is halted" in watched.err) == (1, True)
+    assert f"moorage rollout show {rollout['id']}" in watched.err
     assert way.json("rollout", "resume", rollout["id"])["state"] == "running"
     assert way.json("rollout", "pause", rollout["id"])["state"] == "paused"
     assert way.json("rollout", "promote", channel, "--reason", "urgent")["state"] == "promoted"
@@ -150,6 +151,7 @@ def test_a_node_is_shown_held_moved_and_retired(way: Way, channel: str) -> None:
     assert way.json("node", "hold", name, "--reason", "disk")["state"] == "held"
     assert [n["name"] for n in way.json("node", "list", "--state", "held")] == [name]
     assert "disk" in way("node", "list", "--state", "held").out
+    assert "no node fits the options" in way("node", "list", "--group", "no-such-group").out
     assert way.json("node", "release", name)["state"] == "behind"
     assert way.json("node", "move", name, "--group", "canary")["group"] == "canary"
     assert way("node", "move", name).code == 2

@@ -64,6 +64,13 @@ def test_with_python_it_runs_the_checked_program(run, tmp_path: Path):
     assert hashlib.sha256(installed.read_bytes()).hexdigest() == node_program().sha256
 
 
+def test_a_folder_that_is_not_on_the_path_is_named(run, tmp_path: Path):
+    folder = str(tmp_path / "bin")
+    assert f'export PATH="{folder}:$PATH"' in run("list", python=True).stderr
+    on_path = run("list", python=True, PATH=f"{tmp_path / 'tools'}:{folder}")
+    assert "PATH" not in on_path.stderr
+
+
 def test_a_program_with_another_sum_is_not_run(run, tmp_path: Path):
     done = run("install", V1, python=True, MOORAGE_NODE_SHA256="0" * 64)
     assert (done.returncode, "another sum" in done.stderr) == (1, True)

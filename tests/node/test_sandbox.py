@@ -137,6 +137,19 @@ def test_a_line_that_is_no_variable_is_refused(line: str):
         parse_variables(line, "env")
 
 
+def test_a_client_config_without_settings_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/go").touch()
+    (tmp_path / "empty").write_text("# only a comment\n")
+    words = ["--goroot", str(tmp_path), "--env", str(tmp_path / "empty")]
+    assert main(["sandbox", "install", *words]) == 2
+    assert "client-config TENANT --for env" in capsys.readouterr().err
+    assert not (tmp_path / ".go-sandbox").exists()
+
+
 def test_a_run_gets_no_secret_of_the_caller():
     assert passed_variables(
         {"TERM": "x", "GOOS": "js", "AWS_SECRET_ACCESS_KEY": "s", "GITHUB_TOKEN": "s",

@@ -78,6 +78,11 @@ with_python() {
   cp "$work/program" "$program.new"
   mv -f "$program.new" "$program"
   echo "install.sh: $program is in place" >&2
+  folder="$(dirname "$program")"
+  case ":$PATH:" in
+    *":$folder:"*) ;;
+    *) echo "install.sh: $folder is not on your PATH: export PATH=\"$folder:\$PATH\"" >&2 ;;
+  esac
   [ $# -gt 0 ] || return 0
   command="$1"
   shift
