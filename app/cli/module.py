@@ -222,9 +222,15 @@ def _name_of_zip(archive: IO[bytes], name: str | None, source: Path) -> str:
 def _upload(archive: IO[bytes], name: str, tenant: str, server_url: str | None) -> dict[str, str]:
     """Send a zip, to a server or to the services of the local data directory."""
     from app.cli.progress import uploading
-    from app.core.module import escape_path, escape_version
+    from app.core.module import check_path, escape_path, escape_version, is_canonical_for
 
     path, version = _split(name)
+    check_path(path)
+    if not is_canonical_for(path, version):
+        raise BadInputError(
+            f"{version[:80]!a} is not a canonical version of {path[:200]}; publish one such as"
+            " v1.2.3 (from v2.0.0 on, the path ends in /v2)"
+        )
     size_bytes = archive.seek(0, os.SEEK_END)
     archive.seek(0)
     with uploading(name, size_bytes) as report:

@@ -195,6 +195,8 @@ class Remote:
         if isinstance(error, http.client.IncompleteRead):
             return f"{where} broke off its answer after {len(error.partial)} bytes"
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            reason += "; SSL_CERT_FILE=FILE names the authority of your own that signed it"
         return f"{where} can't be reached: {reason}"
 
 

@@ -85,6 +85,10 @@ def test_refusals_are_one_line_with_what_to_do(port: Port, tmp_path: Path) -> No
             True,
             True,
         ), ended
+    unnamed = port.there("module", "publish", str(source), "@1.0.0").err
+    assert (
+        "'1.0.0' is not a canonical version of example.com/x; publish one such as v1.2.3" in unnamed
+    )
     assert "has not published" in port.there("module", "show", f"{X}@v7.0.0").err
     ended = port.there("module", "retire", f"{X}@v7.0.0")
     assert (ended.code != 0, "has not published" in ended.err) == (True, True)

@@ -17,6 +17,7 @@ from app.cli.output import exit_for
 from app.cli.remote import Remote
 from app.core.errors import BadInputError, MoorageError, SettingsError
 from tests.cli.port import Port
+from tests.fakes.tls import TlsFront
 
 LOCAL = ["fastapi", "starlette", "sqlalchemy", "alembic", "httpx"]
 """What only a command without `--server` needs."""
@@ -386,3 +387,8 @@ def test_what_cannot_be_an_address_or_a_token_is_refused_and_not_repeated(
         Remote(url, token)
     assert "password" not in str(raised.value)
     assert not token or token not in str(raised.value)
+
+
+def test_F57_a_certificate_that_is_not_trusted_says_what_names_its_authority() -> None:
+    with TlsFront(9) as front, pytest.raises(MoorageError, match="SSL_CERT_FILE=FILE names"):
+        Remote(front.url, "").put("/goproxy/x", iter([]), 0, 5)
