@@ -26,7 +26,8 @@ def create(tenant: _Tenant, server_url: ServerUrl = None, as_json: Json = False)
         "secret": secret,
         "content_type": "application/json",
     }
-    emit(made, as_json, _made)
+    base = (server_url or "https://<this server>").rstrip("/")
+    emit(made, as_json, lambda shown: _made(shown, base))
 
 
 @hook.command()
@@ -36,10 +37,10 @@ def remove(tenant: _Tenant, server_url: ServerUrl = None, as_json: Json = False)
     emit({"tenant": tenant, "removed": True}, as_json, lambda _: f"the hook of {tenant} is removed")
 
 
-def _made(made: dict[str, str]) -> str:
+def _made(made: dict[str, str], base: str) -> str:
     return (
         "Enter in the git host, for push events (tags too):\n"
-        f"  URL           https://<this server>{made['path']}\n"
+        f"  URL           {base}{made['path']}\n"
         f"  Secret        {made['secret']}\n"
         f"  Content type  {made['content_type']}"
     )
