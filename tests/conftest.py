@@ -186,6 +186,8 @@ def make_settings(
             "releases": releases,
             "network": {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1", "localhost"]},
             "sumdb": {"upstreams": []},
+            # The floor is a share of this machine's disk, which may be nearly full.
+            "storage": {"min_free_percent": 0, **more.pop("storage", {})},
         }
         return Settings.model_validate(values | more)
 

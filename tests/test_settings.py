@@ -418,6 +418,11 @@ def test_F101_an_unknown_variable_stops_the_start_with_a_suggestion(variable, hi
     assert hint in line
 
 
+@pytest.mark.parametrize("variable", ["MOORAGE_TOKEN", "MOORAGE_CHANNEL", "MOORAGE_BIN"])
+def test_a_variable_of_another_program_of_this_project_is_no_setting(variable):
+    assert load_settings({variable: CANARY}).port == 8080
+
+
 def test_F101_the_port_that_kubernetes_injects_is_explained():
     assert "enableServiceLinks" in problem({"MOORAGE_PORT": "tcp://10.0.0.7:80"})
 

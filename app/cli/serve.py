@@ -52,7 +52,10 @@ def _prepare(settings: "Settings") -> None:
         if is_sqlite(settings.resolved_database_url):
             raise
         # The processes wait for the database, and say so in /readyz.
-        complain(f"warning: {error}; `moorage token create` makes the first token afterwards")
+        complain(
+            f"warning: {error}; afterwards `moorage token create --platform --scope admin` makes "
+            "the first token"
+        )
         return
     if secret is not None:
         print(

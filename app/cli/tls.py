@@ -204,6 +204,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
 
 def _shown(made: dict[str, Any]) -> str:
     ca_file = shlex.quote(made["ca_file"])
+    port = os.environ.get("MOORAGE_PORT", "8080")
     host = next((name for name in made["names"] if name != "::1"), made["names"][0])
     shown = f"[{host}]" if ":" in host else host
     return (
@@ -215,5 +216,5 @@ def _shown(made: dict[str, Any]) -> str:
         "Have go, curl and moorage trust it (Linux; instead of the system's authorities):\n"
         f"  export SSL_CERT_FILE={ca_file}\n"
         "Or curl alone:\n"
-        f"  curl --cacert {ca_file} https://{shown}:8080/healthz"
+        f"  curl --cacert {ca_file} https://{shown}:{port}/healthz"
     )

@@ -18,8 +18,20 @@ from app.settings import files
 from app.settings.reference import PREFIX, Setting, all_settings, all_tables, variable
 
 CONFIG = "MOORAGE_CONFIG"
-# Commands that work on a server read these; they are no settings of the service.
-OF_COMMANDS = ("MOORAGE_SERVER", "MOORAGE_TOKEN", "MOORAGE_TOKEN_FILE")
+# Commands that work on a server read the first three; a channel's `env`, install.sh and the hooks
+# of nodes have the others. They are no settings of the service.
+OF_OTHERS = (
+    "MOORAGE_SERVER",
+    "MOORAGE_TOKEN",
+    "MOORAGE_TOKEN_FILE",
+    "MOORAGE_CHANNEL",
+    "MOORAGE_REVISION",
+    "MOORAGE_BIN",
+    "MOORAGE_NODE_SHA256",
+    "MOORAGE_PREVIOUS",
+    "MOORAGE_ROOT",
+    "MOORAGE_VERSION",
+)
 _FILE = "_FILE"
 
 # Kubernetes sets these variables in every pod, for a Service named "moorage"
@@ -88,7 +100,7 @@ def collect(environ: Mapping[str, str]) -> SourceValues:
     if CONFIG in environ:
         _take_toml(environ[CONFIG], collected)
     ours = {name: text for name, text in sorted(environ.items()) if name.startswith(PREFIX)}
-    for name in (CONFIG, *OF_COMMANDS):
+    for name in (CONFIG, *OF_OTHERS):
         ours.pop(name, None)
     settings = {setting.variable: setting for setting in all_settings()}
     for name, path in [(name, path) for name, path in ours.items() if name not in settings]:

@@ -15,7 +15,7 @@ from tests.test_tls import shaken
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return Site.new(tmp_path)
+    return Site.new(tmp_path, port=8443)
 
 
 def test_the_files_work_and_the_keys_are_private(site: Site, warm: Warm) -> None:
@@ -23,7 +23,7 @@ def test_the_files_work_and_the_keys_are_private(site: Site, warm: Warm) -> None
     assert made.code == 0, made
     folder = site.folder / "tls"
     assert f"export SSL_CERT_FILE={folder}/ca.pem" in made.out
-    assert f"curl --cacert {folder}/ca.pem https://moorage.example:8080/healthz" in made.out
+    assert f"curl --cacert {folder}/ca.pem https://moorage.example:8443/healthz" in made.out
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     assert modes == {"ca.pem": 0o644, "ca-key.pem": 0o600, "cert.pem": 0o644, "key.pem": 0o600}
     server = Certificate(Tls(cert_file=folder / "cert.pem", key_file=folder / "key.pem"))
