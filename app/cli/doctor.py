@@ -1,6 +1,5 @@
 """`moorage doctor`: is this installation well, and what is to be done?"""
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -52,6 +51,8 @@ def _looked() -> "list[Finding]":
         advice = "name the directory that the service uses, or start `moorage serve`"
         return [Finding("settings", Level.TROUBLE, text, advice)]
     fine = Finding("settings", Level.OK, "every name and value is right, and none contradict")
+    import asyncio
+
     return [fine, *asyncio.run(_examined(settings))]
 
 

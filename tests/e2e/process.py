@@ -79,8 +79,6 @@ class Site:
         environ |= names(data_dir=folder / "data", port=0, drain_s=0, log_format="json")
         # Beside other tests, a minute of the processor for a form that nobody asks for.
         environ |= names(sumdb__upstreams=[], releases__zstd__enabled=False)
-        # The floor is a share of this machine's disk, which may be nearly full.
-        environ |= names(storage__min_free_percent=0)
         if fake is not None:
             environ |= names(
                 releases__index_url=fake.index_url,

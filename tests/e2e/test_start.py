@@ -81,6 +81,7 @@ def test_a_newer_schema_is_refused_with_1_and_left_alone(site: Site, warm: Warm)
     path = site.data_dir / "moorage.db"
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE alembic_version SET version_num = '9999'")
+        db.execute("UPDATE installation SET oldest_program = '9999'")
     for arguments in (("serve",), ("migrate",), ("releases", "list")):
         ended = warm.run(site, *arguments)
         assert ended.code == 1

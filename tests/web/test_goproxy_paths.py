@@ -157,7 +157,7 @@ METHODS = [
     ("GET", 200),
     ("HEAD", 200),
     ("POST", 405),
-    ("PUT", 405),
+    ("PUT", 401),  # publishing, which needs a token
     ("DELETE", 405),
     ("PATCH", 405),
     ("TRACE", 405),

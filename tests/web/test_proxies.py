@@ -297,7 +297,7 @@ async def test_a_clients_tenant_header_is_removed(front: Front, site: Site) -> N
 
 
 async def test_a_token_reaches_moorage(front: Front, site: Site) -> None:
-    _, secret = await add_token(site.services, "closed", {Scope.READ})
+    _, secret = await add_token(site.services, "closed", {Scope.READ}, name=front.name)
     target = f"/goproxy/closed/{MODULE}/@v/list"
     assert (await front.ask(target)).status == 401
     assert (await front.ask(target, headers=bearer(secret))).text == "v1.0.0\n"

@@ -144,7 +144,7 @@ class Publishing:
             QuotaError: the tenant has used its quota.
             StorageError: it can't be stored.
         """
-        policy = await self._policies.current()
+        policy = await self._policies.looked_up()  # a prefix may have got its owner just now
         of_tenant = self._check_caller(policy, upload)
         _check_version(upload.module, upload.version)
         route = _route_of(policy, of_tenant, upload)

@@ -380,6 +380,8 @@ async def test_the_facts_of_a_route_have_all_that_can_differ(
             "credential": None,
             "on_absent": "next",
             "redirect_to": [],
+            "host_keys": "",
+            "vanity": False,
             "connect_s": 5.0,
             "metadata_s": 60.0,
             "zip_s": 900.0,

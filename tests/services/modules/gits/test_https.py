@@ -1,13 +1,14 @@
 """Modules from git over HTTP: what is asked for how often, tenants, tags that move."""
 
 import asyncio
-import os
 import shutil
+from datetime import timedelta
 
 import pytest
 
 from app.core.principal import OPERATOR
 from app.db.modules import ModuleTable
+from app.services.clock import utc_now
 from tests.fakes.git import GitUser
 from tests.fakes.gitrepos import GitRepo, run_git
 from tests.services.modules.gits.conftest import FILES
@@ -170,7 +171,7 @@ async def test_mirrors_that_rested_longest_go_when_all_together_are_too_large(
     gits._mirrors_bytes = 1
     await gits.step()
     assert len(lane.mirrors()) == 1  # it was used a moment ago
-    os.utime(lane.mirrors()[0], (0, 0))
+    gits._now = lambda: utc_now() + timedelta(days=1)
     await gits.step()
     assert lane.mirrors() == []
     assert (await lane.ask("team/x/@v/v1.1.0.info")).status == 200
