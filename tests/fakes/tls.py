@@ -228,10 +228,11 @@ class TlsFront:
         finally:
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            # Before the next await, at which the end of the server may cancel this.
             for end in (writer, behind):
                 if end is not None:
                     end.transport.abort()
+            await asyncio.gather(*pumps, return_exceptions=True)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
