@@ -48,7 +48,7 @@ class Node:
             check-in.
         failures: failed grants in a row.
         failed_at: UTC; the last failure; None after a success.
-        failure: stage and reason of that failure, one line.
+        failure: release, stage and reason of that failure, one line.
         held: why it gets no grants; "" if it may get some.
         grant: id of the grant without a result; "" for none.
         retired_at: UTC; when its token stopped working.
@@ -121,7 +121,7 @@ def failed(node: Node, at: datetime, failure: str) -> Node:
     Args:
         node: before.
         at: UTC.
-        failure: stage and reason, one line.
+        failure: release, stage and reason, one line.
     """
     failures = node.failures + 1
     held = node.held
@@ -133,6 +133,22 @@ def failed(node: Node, at: datetime, failure: str) -> Node:
 def released(node: Node) -> Node:
     """Return a node that may get grants again; its failures are forgotten."""
     return replace(node, held="", failures=0, failed_at=None, failure="")
+
+
+def refusal(node: Node, at: datetime) -> str | None:
+    """Return why a node gets no grant now, whatever its channel offers; None: it may get one.
+
+    A line for whoever reads it on the machine: the node, what failed and when, what to do.
+    """
+    if node.held:
+        return f"this node is held: {node.held}"
+    until = retry_at(node)
+    if node.failed_at is None or until is None or at >= until:
+        return None
+    return (
+        f"node {node.name} failed at {node.failed_at:%H:%M:%S} UTC ({node.failure}) and gets its "
+        f"next grant after {until:%H:%M:%S} UTC; `moorage node release {node.id}` ends the wait"
+    )
 
 
 def retry_at(node: Node) -> datetime | None:

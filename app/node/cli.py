@@ -409,7 +409,7 @@ class Run:
             **state.last,
             "result": "failed",
             "stage": "rolled-back",
-            "reason": f"rolled back on the node to {done.version}",
+            "reason": f"rolled back by hand on this node, to {done.version}",
         }
         write_state(self._layout, replace(state, declined=declined, last=last))
 

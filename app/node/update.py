@@ -52,7 +52,7 @@ def update(
 
     Raises:
         UsageError: the node is not enrolled.
-        NotNowError: the server holds the node, or the release was taken back here.
+        NotNowError: the server holds the node, or the release was rolled back by hand here.
         NodeError: the update failed; what was current before still is.
     """
     if not identity.node:
@@ -67,7 +67,7 @@ def update(
             identity = replace(identity, channel=order.channel)
             write_identity(layout, identity)
         if order.action == HOLD:
-            raise NotNowError(f"the server holds this node: {order.reason or 'no reason given'}")
+            raise NotNowError(_held(identity, state, order))
         current = layout.current_version()
         if order.action == STAY:
             stayed = Installation(current or "", current, UNCHANGED)
@@ -98,14 +98,27 @@ def _obey(
 ) -> Installation:
     manifest = accept_manifest(layout, identity, state, order.manifest)
     if state.declined == {"version": manifest.current, "revision": manifest.revision}:
-        raise NotNowError(
-            f"{manifest.current} was taken back on this node; a newer revision of channel "
-            f"{manifest.channel} or `moorage-node install {manifest.current}` changes that"
-        )
+        raise NotNowError(_declined(manifest.current, manifest.channel))
     reporter.version = manifest.current
     key = parse_vkey(identity.vkey).key_id
     offer = offer_of_manifest(manifest, manifest.current, this_platform(), key)
     return install(layout, make_servers, offer, seconds, replace(wishes, tell=reporter.tell))
+
+
+def _held(identity: Identity, state: State, order: Order) -> str:
+    """Return why the server holds this node, and what this node itself has against an update."""
+    line = f"the server holds this node: {order.reason or 'no reason given'}"
+    declined = state.declined
+    if declined and declined["revision"] >= state.seen.get(identity.channel, 0):
+        line += f"; {_declined(declined['version'], identity.channel)}"
+    return line
+
+
+def _declined(version: str, channel: str) -> str:
+    return (
+        f"{version} was rolled back by hand on this node; a newer revision of channel {channel} "
+        f"or `moorage-node install {version}` changes that"
+    )
 
 
 def accept_manifest(layout: Layout, identity: Identity, state: State, raw: bytes) -> Manifest:

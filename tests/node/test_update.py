@@ -174,11 +174,23 @@ def test_what_was_taken_back_here_is_not_brought_again_by_the_same_revision(enro
     enrolled.run("update")
     assert enrolled.run("rollback").value["version"] == V1
     enrolled.fleet.order_update()
-    assert enrolled.run("update").code == 4
+    declined = enrolled.run("update")
+    line = (
+        f"{V2} was rolled back by hand on this node; a newer revision of channel "
+        f"{enrolled.fleet.channel} or `moorage-node install {V2}` changes that"
+    )
+    assert (declined.code, line in declined.stderr) == (4, True)
     assert enrolled.fleet.check_ins[-1]["last"]["stage"] == "rolled-back"
+    # While the server has the node wait, the node's own reason is named, too.
+    enrolled.fleet.orders.append({"action": "hold", "reason": "node web-1 failed at 12:00:00 UTC"})
+    held = enrolled.run("update")
+    said = f"the server holds this node: node web-1 failed at 12:00:00 UTC; {line}"
+    assert (held.code, said in held.stderr) == (4, True)
     enrolled.fleet.revision = 3
     enrolled.fleet.order_update()
     assert enrolled.run("update").value["version"] == V2
+    enrolled.fleet.orders.append({"action": "hold", "reason": "broken disk"})
+    assert "rolled back by hand" not in enrolled.run("update").stderr
 
 
 def test_drift_goes_with_the_next_check_in(enrolled: Node):

@@ -32,7 +32,7 @@ from app.db.nodes import NodeEvent, SeenNode
 from app.services.authorization import secret_hash
 from app.services.changes import locked
 from app.services.clock import Now, Pause
-from app.services.fleet.giving import Answered, Asking, Written
+from app.services.fleet.giving import Answered, Asking, Written, is_halted
 from app.services.fleet.progress import Gathered, Progress, Result
 from app.services.fleet.view import NO_CHANNEL, ChannelView, FleetView
 
@@ -315,16 +315,13 @@ def _from_view(
     node: Node, check: CheckIn, channel: ChannelView, at: datetime, *, has_ended: bool
 ) -> CheckAnswer | None:
     """Return an answer that gives no grant; None where the database may have a grant to give."""
-    if node.held:
-        return CheckAnswer(Action.HOLD, f"this node is held: {node.held}", at)
-    if node.grant and not has_ended:
+    if node.grant and not node.held and not has_ended:
         return None  # the same grant again, or its success
-    retry_at = fleetnode.retry_at(node)
-    if retry_at is not None and at < retry_at:
-        return CheckAnswer(
-            Action.STAY, f"it failed; it may try again at {retry_at:%H:%M:%S} UTC", at
-        )
     current = check.current or ""
+    refusal = fleetnode.refusal(node, at)
+    due = channel.due_for(node.id)
+    if refusal is not None and (node.held or current != due != ""):
+        return CheckAnswer(Action.HOLD, refusal, at)
     reason = _no_rollout(node, current, channel, at)
     if reason is None:
         return None
@@ -366,14 +363,15 @@ def _no_rollout(node: Node, current: str, channel: ChannelView, at: datetime) ->
 
 def _waits(channel: ChannelView, reason: str, at: datetime) -> CheckAnswer:
     """Return the answer to a node that runs what it may: `hold` if its rollout is halted."""
-    is_halted = channel.rollout is not None and channel.rollout.state is RolloutState.HALTED
-    return CheckAnswer(Action.HOLD if is_halted else Action.STAY, reason, at)
+    action = Action.HOLD if is_halted(channel.rollout) else Action.STAY
+    return CheckAnswer(action, reason, at)
 
 
 def _answer(answered: Answered, at: datetime) -> CheckAnswer:
     grant = answered.grant
     if grant is None:
-        return CheckAnswer(Action.STAY, answered.reason, at)
+        action = Action.HOLD if answered.is_hold else Action.STAY
+        return CheckAnswer(action, answered.reason, at)
     return CheckAnswer(
         Action.UPDATE,
         answered.reason,

@@ -38,10 +38,13 @@ class Answered:
     """The answer to a node that may get a grant: a grant with its manifest, or why there is none.
 
     Attributes:
+        is_hold: without a grant: the node may not have what its channel offers, because of what
+            happened to the node or to its rollout.
         manifest: the signed note of the grant's revision; b"" without a grant.
     """
 
     reason: str
+    is_hold: bool = False
     grant: Grant | None = None
     manifest: bytes = b""
 
@@ -96,12 +99,10 @@ class Giving:
         others: list[tuple[Asking, Node]] = []
         for one, node in askers:
             grant = outs.get(node.id)
-            if node.held:
-                self._say(node, f"this node is held: {node.held}")
-            elif grant is not None and self._settles(one, grant, rollout):
+            if not node.held and grant is not None and self._settles(one, grant, rollout):
                 continue
-            elif (until := fleetnode.retry_at(node)) is not None and self.at < until:
-                self._say(node, f"it failed; it may try again at {until:%H:%M:%S} UTC")
+            if (refusal := fleetnode.refusal(node, self.at)) is not None:
+                self._say(node, refusal, is_hold=True)
             else:
                 others.append((one, node))
         out = grants.count_out().get(self.channel.name, 0)
@@ -120,9 +121,12 @@ class Giving:
         is_running = rollout is not None and rollout.state is RolloutState.RUNNING
         if grant.rollout is not None and not is_running:
             state = rollout.state if rollout else "over"
-            self.written.answers[one.node] = Answered(f"rollout {grant.rollout} is {state}")
+            reason = f"rollout {grant.rollout} is {state}"
+            self.written.answers[one.node] = Answered(reason, is_hold=is_halted(rollout))
         else:
-            self.written.answers[one.node] = Answered("as granted before", grant, signed.manifest)
+            self.written.answers[one.node] = Answered(
+                "as granted before", grant=grant, manifest=signed.manifest
+            )
         return True
 
     def _by_rollout(
@@ -145,7 +149,8 @@ class Giving:
             if reason is None and signed is not None and signed.manifest:
                 self._give(node, rollout, signed, rollout.plan.grant_s)
                 continue
-            self._say(node, reason or "the manifest is not signed yet")
+            is_hold = is_halted(rollout) and one.current != target
+            self._say(node, reason or "the manifest is not signed yet", is_hold=is_hold)
             if one.node not in tried and one.current != target:
                 left.append((one, node))
         return left
@@ -190,14 +195,19 @@ class Giving:
         self.written.touched.add(node.id)
         step = f"step {rollout.step + 1} of rollout {rollout.id}" if rollout else "the channel"
         reason = f"{step} brings revision {grant.revision} ({grant.version})"
-        self.written.answers[node.id] = Answered(reason, grant, signed.manifest)
+        self.written.answers[node.id] = Answered(reason, grant=grant, manifest=signed.manifest)
         self.written.granted.append(self.channel.name)
 
     def _signed(self, number: int) -> SignedRevision | None:
         return next((r for r in self.revisions if r.revision.revision == number), None)
 
-    def _say(self, node: Node, reason: str) -> None:
-        self.written.answers[node.id] = Answered(reason)
+    def _say(self, node: Node, reason: str, *, is_hold: bool = False) -> None:
+        self.written.answers[node.id] = Answered(reason, is_hold=is_hold)
+
+
+def is_halted(rollout: Rollout | None) -> bool:
+    """Whether a rollout is halted; its nodes are told to hold, not to stay."""
+    return rollout is not None and rollout.state is RolloutState.HALTED
 
 
 def _is_current(signed: SignedRevision) -> bool:

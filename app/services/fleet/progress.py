@@ -203,16 +203,18 @@ class Progress:
             node = counted.get(grant.node)
             is_latest = latest[grant.node] == grant.id and grant.outcome is not Outcome.WITHDRAWN
             if is_latest and node is not None:
-                counted[node.id] = self._count(session, node, result, at)
+                counted[node.id] = self._count(session, node, grant.version, result, at)
 
-    def _count(self, session: Session, node: Node, result: Result, at: datetime) -> Node:
+    def _count(
+        self, session: Session, node: Node, version: str, result: Result, at: datetime
+    ) -> Node:
         """Record what a result says about its node: failures in a row hold the node."""
         if result.outcome is Outcome.SUCCEEDED:
             succeeded = fleetnode.succeeded(node)
             if succeeded != node:
                 NodeTable(session).save(succeeded, next_generation(session))
             return succeeded
-        failed = fleetnode.failed(node, at, str(result))
+        failed = fleetnode.failed(node, at, f"{version}: {result}")
         NodeTable(session).save(failed, next_generation(session))
         audit = AuditLog(session)
         detail = f"{node.name}: grant {result.grant}: {result}{_traced(result.trace)}"

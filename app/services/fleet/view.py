@@ -59,6 +59,10 @@ class ChannelView:
         """Return what a node should run."""
         return self.candidate if node in self.tried else self.version
 
+    def due_for(self, node: str) -> str:
+        """Return what a node gets next, or has: that of the rollout whose step it is in."""
+        return self.candidate if node in self.inside | self.tried else self.version
+
 
 NO_CHANNEL = ChannelView()
 

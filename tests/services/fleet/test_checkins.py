@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from app.core.channel import Choice
 from app.core.errors import DeniedError, OverloadedError, UnauthenticatedError
 from app.core.fleetmessages import Enrolment
 from app.core.fleetnode import NodeState
@@ -119,6 +120,54 @@ async def test_a_held_node_gets_no_grant_until_it_is_released(fleet: Fleet) -> N
     await fleet.services.fleet.nodes.release("web-1", OPERATOR)
     await settle(fleet.services)
     assert (await machine.check()).action is Action.UPDATE
+
+
+async def test_a_node_that_failed_is_told_to_hold_and_why_until_its_wait_is_over(
+    fleet: Fleet,
+) -> None:
+    machine = await one(fleet)
+    await fleet.services.fleet.channels.set("stable", Choice(current=VERIFIED[0]), OPERATOR)
+    await settle(fleet.services)
+    grant = (await machine.check()).grant
+    reason = "rolled back by hand on this node, to go1.99.1"
+    machine.last = {"grant": grant, "result": "failed", "stage": "rolled-back", "reason": reason}
+    failed_at = fleet.clock()
+    # The first answer is the transaction's, which learns of the failure; the next is the view's.
+    for _ in range(2):
+        answer = await machine.check()
+        assert answer.action is Action.HOLD
+        assert answer.reason == (
+            f"node web-1 failed at {failed_at:%H:%M:%S} UTC (go1.99.2: rolled-back: {reason}) and "
+            f"gets its next grant after {failed_at + timedelta(minutes=5):%H:%M:%S} UTC; "
+            f"`moorage node release {machine.id}` ends the wait"
+        )
+        await settle(fleet.services)
+    # What the node runs is what it should run again: nothing waits.
+    await fleet.services.fleet.channels.rollback("stable", OPERATOR)
+    await settle(fleet.services)
+    assert (await machine.check()).action is Action.STAY
+    await fleet.services.fleet.channels.rollback("stable", OPERATOR)
+    await settle(fleet.services)
+    assert (await machine.check()).action is Action.HOLD
+    fleet.clock.advance(minutes=5)
+    assert (await machine.check()).action is Action.UPDATE
+
+
+async def test_the_first_release_that_fails_is_a_hold_and_the_third_failure_is_one_at_once(
+    fleet: Fleet,
+) -> None:
+    await fleet.channel("stable", RELEASE)
+    [machine] = await enrol(fleet.services, ["web-1"])
+    machine.fails = True
+    for failures in (1, 2, 3):
+        assert (await machine.update()).action is Action.UPDATE
+        answer = await machine.check()
+        assert answer.action is Action.HOLD
+        await settle(fleet.services)
+        assert (await machine.check()).action is Action.HOLD
+        fleet.clock.advance(minutes=5 * failures)
+    last = f"the last: {RELEASE}: tested: exit 1"
+    assert answer.reason == f"this node is held: 3 failures in a row; {last}"
 
 
 async def test_a_moved_node_is_told_its_channel_and_then_gets_its_release(fleet: Fleet) -> None:

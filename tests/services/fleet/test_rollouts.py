@@ -154,7 +154,7 @@ async def test_a_halted_rollout_gives_no_grant_to_a_process_that_has_not_noticed
     assert rollout is not None
     assert rollout.state is RolloutState.RUNNING
     answers = [await machine.check() for machine in machines]
-    assert {answer.action for answer in answers} == {Action.STAY}
+    assert {answer.action for answer in answers} == {Action.HOLD}
     assert not any(machine.grants for machine in machines)
 
 
