@@ -2,75 +2,25 @@
 
 Follows cmd/go/internal/modfetch (coderepo.go) and its codehost (git.go), in the state of a module
 cache that is empty. Not here: the files of a version's zip (`gitzip`), reading the repository
-(`upstream/gitmirror`).
+(`upstream/gitreader`).
 
 A rule that says no raises UnknownError: for a client, such a version does not exist.
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Protocol
 
 from app.core import gomod, pseudo, semver
 from app.core import module as modules
 from app.core.errors import UnknownError
-from app.core.gitrefs import HEAD, HEADS, TAGS, GitRefs
+from app.core.gitplace import GoModPlace, go_mod_place
+from app.core.gitrefs import HEAD
+from app.core.gitrepository import Commit, Repository
+from app.core.gitrevision import CodeRevision, GitRevisions
 from app.core.gomodlines import retractions
 
 _INCOMPATIBLE = "+incompatible"
-_MIN_HASH_DIGITS = 7
-_HEX = re.compile(r"[0-9a-f]+", re.ASCII)
-_SHORT = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """A commit.
-
-    Attributes:
-        id: its full name, 40 or 64 hexadecimal digits.
-        time: the committer's, UTC, to the second.
-    """
-
-    id: str
-    time: datetime
-
-
-class Repository(Protocol):
-    """A repository that is here with all its branches and tags. Its methods block."""
-
-    @property
-    def refs(self) -> GitRefs:
-        """The branches and tags."""
-
-    def commit(self, name: str) -> Commit | None:
-        """Return the commit of a full or shortened name; None if there is none, or several."""
-
-    def read(self, commit: str, path: str) -> bytes | None:
-        """Return a file of a commit, as it is stored; None if there is no such file."""
-
-    def tags_behind(self, commit: str) -> list[str]:
-        """Return the names of the tags that a commit descends from, its own included."""
-
-    def descends(self, commit: str, tag: str) -> bool:
-        """Whether a commit descends from a tag."""
-
-
-@dataclass(frozen=True, slots=True)
-class _CodeRevision:
-    """A revision: RevInfo of codehost."""
-
-    commit: Commit
-    tags: Sequence[str]
-    version: str  # the tag that was asked for, else the commit's name
-    ref: str
-
-    @property
-    def short(self) -> str:
-        return self.commit.id[:_SHORT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +36,6 @@ class Revision:
     commit: Commit
     ref: str
     tag_prefix: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a version's go.mod is: commit, directory, and the file, None if there is none."""
-
-    commit: str
-    directory: str
-    go_mod: bytes | None
 
 
 class GitModule:
@@ -121,7 +62,7 @@ class GitModule:
         self._root = root
         self.directory = "" if root == path else self._prefix[len(root) :].strip("/")
         self._tag_prefix = f"{self.directory}/" if self.directory else ""
-        self._cached: dict[str, _CodeRevision] = {}
+        self._revisions = GitRevisions(repository)
 
     # Lists
 
@@ -152,7 +93,7 @@ class GitModule:
 
     def _has_go_mod(self, tag: str) -> bool:
         try:
-            code = self._find(tag)
+            code = self._revisions.find(tag)
         except UnknownError:
             return False
         return self._repository.read(code.commit.id, "go.mod") is not None
@@ -168,7 +109,7 @@ class GitModule:
         head = self._repository.refs.commit(HEAD)
         if head is None:
             raise UnknownError("the repository has no commits")
-        code = self._find(head)
+        code = self._revisions.find(head)
         return self._converted(code, "", ref=HEAD)
 
     def stat(self, query: str) -> Revision:
@@ -179,7 +120,7 @@ class GitModule:
         """
         if query == "latest":
             return self.latest()
-        code = self._find(self._revision(query))
+        code = self._revisions.find(self._revision(query))
         return self._converted(code, query, ref=code.ref)
 
     def go_mod(self, version: str) -> bytes:
@@ -202,7 +143,7 @@ class GitModule:
         place = self._place_of(version)
         return place.commit, place.directory
 
-    def _place_of(self, version: str) -> _Place:
+    def _place_of(self, version: str) -> GoModPlace:
         if pseudo.is_pseudo(version):
             self.stat(version)  # checks the time and the base that the version names
         return self._directory_of(version)
@@ -242,48 +183,16 @@ class GitModule:
             version = version.removesuffix(_INCOMPATIBLE)
         return self._tag_prefix + version
 
-    def _find(self, rev: str) -> _CodeRevision:
-        """Return a revision (codehost's Stat): a tag, a branch, HEAD, or a commit's name."""
-        if rev not in self._cached:
-            self._cached[rev] = self._look_up(rev)
-        return self._cached[rev]
-
-    def _look_up(self, rev: str) -> _CodeRevision:
-        refs = self._repository.refs
-        for ref in (TAGS + rev, HEADS + rev):
-            if (oid := refs.commit(ref)) is not None:
-                return self._at(oid, rev if ref.startswith(TAGS) else oid, ref, rev)
-        if rev == HEAD and (oid := refs.commit(HEAD)) is not None:
-            return self._at(oid, oid, "", rev)
-        if not (_MIN_HASH_DIGITS <= len(rev) <= 64 and _HEX.fullmatch(rev)):
-            raise _unknown(rev)
-        named = sorted((ref, oid) for ref, oid in refs.commits().items() if oid.startswith(rev))
-        if len({oid for _, oid in named}) > 1:
-            raise UnknownError(f"{rev} is the beginning of several commits' names")
-        if named:
-            ref, oid = named[0]
-            return self._at(oid, oid, "" if ref == HEAD else ref, rev)
-        return self._at(rev, rev, "", rev)
-
-    def _at(self, oid: str, version: str, ref: str, rev: str) -> _CodeRevision:
-        commit = self._repository.commit(oid)
-        if commit is None:
-            raise _unknown(rev)
-        if commit.id.startswith(version):
-            version = commit.id
-        tags = self._repository.refs.tags_at(commit.id)
-        return _CodeRevision(commit, tags, version if version in tags else commit.id, ref)
-
     # From a revision to a version
 
-    def _converted(self, code: _CodeRevision, asked: str, *, ref: str) -> Revision:
+    def _converted(self, code: CodeRevision, asked: str, *, ref: str) -> Revision:
         version = self._version_of(code, asked)
         prefix = None
         if pseudo.is_pseudo(version) and (version != asked or not version.startswith("v0.0.0-")):
             prefix = self._tag_prefix + (f"{self._major[1:]}." if self._major else "")
         return Revision(version, code.commit, ref, prefix)
 
-    def _version_of(self, code: _CodeRevision, asked: str) -> str:
+    def _version_of(self, code: CodeRevision, asked: str) -> str:
         """Return the version of a revision (convert of coderepo.go)."""
         if pseudo.is_pseudo(asked):
             version = self._checked(asked, code, asked)
@@ -324,12 +233,12 @@ class GitModule:
             return "", False
         return version, version == trimmed
 
-    def _fits(self, version: str, code: _CodeRevision, asked: str) -> bool:
+    def _fits(self, version: str, code: CodeRevision, asked: str) -> bool:
         if modules.matches_path_major(version, self._major):
             return True
         return self._may_be_incompatible(version, code, asked)
 
-    def _may_be_incompatible(self, version: str, code: _CodeRevision, asked: str) -> bool:
+    def _may_be_incompatible(self, version: str, code: CodeRevision, asked: str) -> bool:
         if self.directory or self._major:
             return False
         if self._repository.read(code.commit.id, "go.mod") is not None:
@@ -339,7 +248,7 @@ class GitModule:
             return self._repository.read(code.commit.id, name) is None
         return True
 
-    def _checked(self, version: str, code: _CodeRevision, asked: str) -> str:
+    def _checked(self, version: str, code: CodeRevision, asked: str) -> str:
         """Return a version, with "+incompatible" if need be (checkCanonical)."""
         self._directory_of(version)
         if version == asked.removesuffix(_INCOMPATIBLE):
@@ -364,7 +273,7 @@ class GitModule:
             raise UnknownError(f"{version}: {trouble}")
         return version
 
-    def _base(self, code: _CodeRevision, asked: str, is_retracted: Callable[[str], bool]) -> str:
+    def _base(self, code: CodeRevision, asked: str, is_retracted: Callable[[str], bool]) -> str:
         """Return the highest version that the revision descends from, "" for none (RecentTag)."""
 
         def highest(tags: Sequence[str]) -> str:
@@ -385,7 +294,7 @@ class GitModule:
             tag = highest(sorted(self._repository.tags_behind(code.commit.id)))
         return semver.canonical(tag) if tag else ""
 
-    def _check_pseudo(self, code: _CodeRevision, version: str) -> None:
+    def _check_pseudo(self, code: CodeRevision, version: str) -> None:
         """Return if a pseudo-version is the right one for its revision.
 
         Raises:
@@ -430,76 +339,23 @@ class GitModule:
             for low, high in intervals
         )
 
-    # Where a version's go.mod is
-
-    def _directory_of(self, version: str) -> _Place:
-        """Return where a version is in the repository (findDir).
+    def _directory_of(self, version: str) -> GoModPlace:
+        """Return where a version is in the repository.
 
         Raises:
             UnknownError: its go.mod is missing, or declares another major version.
         """
-        code = self._find(self._revision(version))
-        commit = code.commit.id
-        first_name = _joined(self.directory, "go.mod")
-        first = self._repository.read(commit, first_name)
-        declared = gomod.module_path(first or b"") or ""
-        is_first = first is not None and (
-            _is_major(declared, self._major)
-            or (not self._major and declared.startswith("gopkg.in/"))
+        code = self._revisions.find(self._revision(version))
+        return go_mod_place(
+            self._repository,
+            code.commit.id,
+            version,
+            self.directory,
+            self._major,
+            may_be_below=self._root != self._path,
         )
-        if self._major.startswith("/") and self._root != self._path:
-            second_place = self._second(commit, is_first=is_first)
-            if second_place is not None:
-                return second_place
-        if is_first:
-            return _Place(commit, self.directory, first)
-        if first is not None:
-            raise UnknownError(f"{first_name} declares {declared[:200]!a} at {version}")
-        if not self.directory and not self._major.startswith("/"):
-            return _Place(commit, "", None)
-        raise UnknownError(f"{first_name} is missing at {version}")
-
-    def _second(self, commit: str, *, is_first: bool) -> _Place | None:
-        """Return the place of a module in a directory of its major version, "sub/v2"."""
-        directory = _joined(self.directory, self._major[1:])
-        name = f"{directory}/go.mod"
-        text = self._repository.read(commit, name)
-        if text is None:
-            return None
-        declared = gomod.module_path(text) or ""
-        if not _is_major(declared, self._major):
-            raise UnknownError(f"{name} declares {declared[:200]!a}")
-        if is_first:
-            raise UnknownError(f"{name} and the one above it both declare {self._major}")
-        return _Place(commit, directory, text)
-
-
-def _joined(directory: str, name: str) -> str:
-    return f"{directory}/{name}" if directory else name
 
 
 def _major_number(version: str) -> int:
     digits = semver.major(version)[1:]
     return int(digits) if len(digits) < 10 else 1 << 30
-
-
-def _is_major(declared: str, path_major: str) -> bool:
-    """Whether a declared path has the major version of the module's (isMajor)."""
-    if not declared:
-        return False
-    _, declared_major, is_valid = modules.split_path_version(declared)
-    if not is_valid:
-        return False
-    if not path_major:
-        number = declared_major[1:].removesuffix("-unstable")
-        return number in ("", "v0", "v1")
-    return bool(declared_major) and path_major[1:] == declared_major[1:]
-
-
-def _unknown(rev: str) -> UnknownError:
-    return UnknownError(f"unknown revision {rev[:100]}")
-
-
-def at_second(seconds: int) -> datetime:
-    """Return a time of git, seconds since 1970, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC)

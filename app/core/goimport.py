@@ -2,7 +2,7 @@
 
 Follows cmd/go/internal/vcs (matchGoImport) and discovery.go (parseMetaGoImports):
 `<meta name="go-import" content="corp.example/x git https://git.corp.example/team/x">`. Not here:
-asking the host (`services/modules/gits`).
+asking the host (`services/modules/gitplaces`).
 """
 
 from dataclasses import dataclass

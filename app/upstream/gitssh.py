@@ -37,7 +37,7 @@ from app.core.gitprotocol import (
 from app.core.giturl import GitUrl
 from app.upstream.address import AddressGuard
 from app.upstream.git import GitDeadlines, GitListing, PackSink, refused
-from app.upstream.gitmirror import environment, kill_group
+from app.upstream.gitprogram import environment, kill_group
 from app.upstream.http import Sink
 
 _CHUNK_BYTES = 1 << 16

@@ -109,7 +109,7 @@ from app.services.usage import UsageCounter
 from app.services.webhooks import Webhooks
 from app.settings import Settings
 from app.storage.hostlocks import HostLocks
-from app.upstream.gitmirror import GitLimits
+from app.upstream.gitprogram import GitLimits
 from app.upstream.godev import GoDev
 from app.upstream.goproxy import Goproxies
 from app.upstream.gpg import Gpg

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from app.core.errors import UnknownError
-from app.core.gitmodule import Commit, GitModule
+from app.core.gitmodule import GitModule
 from app.core.gitrefs import GitRefs
+from app.core.gitrepository import Commit
 from app.core.gitzip import TreeFile, chosen, is_vendored
 from app.core.gomodlines import go_version, retractions
 from app.core.pseudo import is_pseudo, make

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import UpstreamContentError
-from app.upstream.gitmirror import GitLimits, GitMirror, GitRuns, environment
+from app.upstream.gitmirror import GitMirror
+from app.upstream.gitprogram import GitLimits, GitRuns, environment
 from tests.fakes import git
 from tests.fakes.gitrepos import GitRepo
 from tests.services.modules.gits.lane import children
@@ -74,7 +75,7 @@ def test_F86_a_run_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     writer = os.open(tmp_path / "endless", os.O_RDWR)
     try:
         with pytest.raises(UpstreamContentError), open(writer, "rb", closefd=False) as stdin:
-            mirror._run("index-pack", "--stdin", stdin=stdin)
+            mirror._git.run("index-pack", "--stdin", stdin=stdin)
     finally:
         os.close(writer)
     assert children() == []
@@ -89,7 +90,7 @@ def test_F86_runs_end_when_their_work_is_given_up(tmp_path: Path) -> None:
     writer = os.open(tmp_path / "endless", os.O_RDWR)
     try:
         with pytest.raises(UpstreamContentError), open(writer, "rb", closefd=False) as stdin:
-            mirror._run("index-pack", "--stdin", stdin=stdin)
+            mirror._git.run("index-pack", "--stdin", stdin=stdin)
     finally:
         os.close(writer)
     assert children() == []
@@ -108,5 +109,5 @@ def test_F86_memory_is_limited(tmp_path: Path) -> None:
 
 def test_F102_words_of_git_are_one_line_without_control_characters(mirror: GitMirror) -> None:
     with pytest.raises(UpstreamContentError) as caught:
-        mirror._run("cat-file", "-e", "\x1b[31m\r\nfake log line")
+        mirror._git.run("cat-file", "-e", "\x1b[31m\r\nfake log line")
     assert str(caught.value).isprintable()

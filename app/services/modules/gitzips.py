@@ -12,7 +12,7 @@ from typing import IO
 
 from app.core import gitzip
 from app.core.errors import BadInputError, UpstreamContentError
-from app.core.gitmodule import Repository
+from app.core.gitrepository import Repository
 from app.core.gitzip import TreeFile
 from app.core.gomodlines import go_version
 from app.core.modzip import DEFAULT_LIMITS

@@ -168,10 +168,10 @@ async def test_mirrors_that_rested_longest_go_when_all_together_are_too_large(
     gits = lane.site.services.modules.gits
     await gits.step()
     assert len(lane.mirrors()) == 1
-    gits._mirrors_bytes = 1
+    gits._mirrors._mirrors_bytes = 1
     await gits.step()
     assert len(lane.mirrors()) == 1  # it was used a moment ago
-    gits._now = lambda: utc_now() + timedelta(days=1)
+    gits._mirrors._now = lambda: utc_now() + timedelta(days=1)
     await gits.step()
     assert lane.mirrors() == []
     assert (await lane.ask("team/x/@v/v1.1.0.info")).status == 200

@@ -7,7 +7,7 @@ import pytest
 from app.core.errors import BadInputError, UpstreamAbsentError, UpstreamContentError
 from app.core.giturl import below_of, parse_git_url
 from app.core.principal import OPERATOR
-from app.services.modules.gits import named_repository
+from app.services.modules.gitplaces import named_repository
 from tests.nouns import a_route, an_upstream
 from tests.services.modules.gits.lane import GitLane
 

@@ -1,0 +1,185 @@
+"""The mirrors of repositories, below DATA/git: one fetch for all who wait, and the runs of git.
+
+A mirror is brought up to a listing by one fetch, whatever the herd, and only when objects are
+needed. A crash leaves a pack that no listing needs, and a staged file; the next fetch goes on from
+there. Not here: one mirror on disk (`upstream/gitmirror`).
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from app import logs
+from app.core.routing import ZIP_MAX_S
+from app.db.engine import Database
+from app.services.clock import Now
+from app.services.flight import Flight
+from app.services.leases import Turns
+from app.services.modules.gitplaces import GitPlace
+from app.services.modules.gitsources import GitSource, folder_name, turn
+from app.services.slots import FairSemaphore
+from app.storage.blobstore import BlobStore
+from app.upstream.git import GitListing
+from app.upstream.gitmirror import GitMirror
+from app.upstream.gitprogram import GitLimits, GitRuns
+
+T = TypeVar("T")
+_WORKERS = 4  # runs of git at once
+_log = logs.get("git")
+
+
+class GitMirrors:
+    """The mirrors of all git upstreams.
+
+    Args:
+        db: of this installation.
+        store: where packs are staged.
+        turns: one process at a time works on a mirror.
+        folder: of the mirrors.
+        limits: of the runs of git.
+        now: UTC.
+        mirrors_bytes: of all mirrors together; beyond it those that rested longest go.
+        max_waiters: for one fetch.
+        max_queue: fetches under way.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        store: BlobStore,
+        turns: Turns,
+        folder: Path,
+        limits: GitLimits,
+        now: Now,
+        *,
+        mirrors_bytes: int,
+        max_waiters: int,
+        max_queue: int,
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._turns = turns
+        self._folder = folder
+        self._limits = limits
+        self._now = now
+        self._mirrors_bytes = mirrors_bytes
+        self._flight: Flight[tuple[int, str], None] = Flight(
+            max_waiters=max_waiters, max_keys=max_queue
+        )
+        self._threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="git")
+        self._shares = FairSemaphore(_WORKERS)
+
+    def of(self, source: GitSource, below: str, runs: GitRuns) -> GitMirror:
+        """Return the mirror of a repository."""
+        name = folder_name(below)
+        return GitMirror(self._folder / str(source.origin_id) / name, self._limits, runs)
+
+    async def bring_up(self, source: GitSource, place: GitPlace) -> None:
+        """Fetch what the mirror lacks for a listing; one fetch serves all who wait."""
+
+        def is_at(runs: GitRuns) -> bool:
+            return self.of(source, place.below, runs).is_at(place.refs)
+
+        if not await asyncio.to_thread(is_at, GitRuns()):
+            await self._flight.do(
+                (source.origin_id, place.below), lambda: self._fetch(source, place)
+            )
+
+    async def _fetch(self, source: GitSource, place: GitPlace) -> None:
+        refs, listing = place.refs, place.listing
+
+        def prepared(runs: GitRuns) -> tuple[list[str], list[str]] | None:
+            mirror = self.of(source, place.below, runs)
+            if mirror.is_at(refs):
+                return None
+            mirror.prepare(is_sha256=refs.is_sha256)
+            tips = mirror.tips()
+            lacking = set(mirror.lacking(sorted(refs.objects.union(tips))))
+            wants = (
+                oid
+                for ref, oid in refs.ids.items()
+                if oid in lacking or refs.peeled.get(ref) in lacking
+            )
+            return list(dict.fromkeys(wants)), [oid for oid in tips if oid not in lacking]
+
+        async with self._turns.hold(turn("mirror", source, place.below)):
+            lists = await self.run(source.tenant, prepared)
+            if lists is None:
+                return
+            wants, haves = lists
+            if wants:
+                await self._db.require_room()
+                answer = GitListing(refs, listing.url, listing.version, listing.object_format)
+                async with self._store.stage() as staged:
+                    server = source.server(place.below)
+                    await server.fetch(answer, wants, haves, staged, self._limits.repository_bytes)
+                    await staged.seal()
+                    path = staged.path
+                    await self.run(
+                        source.tenant,
+                        lambda runs: self.of(source, place.below, runs).take_in(path),
+                    )
+            await self.run(
+                source.tenant, lambda runs: self.of(source, place.below, runs).settle(refs)
+            )
+        _log.info("repository fetched", repository=place.below, origin=source.url.origin)
+
+    async def remove(self, source: GitSource, below: str) -> None:
+        """Remove a mirror; the next request fetches the repository again."""
+        await self._flight.do((source.origin_id, below), lambda: self._remove(source, below))
+
+    async def _remove(self, source: GitSource, below: str) -> None:
+        async with self._turns.hold(turn("mirror", source, below)):
+            await asyncio.to_thread(self.of(source, below, GitRuns()).remove)
+
+    async def run(self, tenant: str, work: Callable[[GitRuns], T]) -> T:
+        """Return the result of work in a thread of git; its processes end with whoever waits."""
+        async with self._shares.hold(tenant):
+            runs = GitRuns()
+            running = asyncio.get_running_loop().run_in_executor(self._threads, work, runs)
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                runs.end()
+                with suppress(Exception):
+                    await asyncio.shield(running)
+                raise
+
+    async def step(self) -> None:
+        """Remove mirrors, those first that were used longest ago, until all together are small.
+
+        What was used within the longest time of a fetch may be in use, and stays.
+        """
+        for folder in await asyncio.to_thread(self._superfluous):
+            origin, name = folder.parent.name, folder.name
+            async with self._turns.hold(f"git mirror:{origin}:{name}"):
+                mirror = GitMirror(folder, self._limits, GitRuns())
+                await asyncio.to_thread(mirror.remove)
+            _log.info("mirror removed", origin_id=int(origin), mirror=name)
+
+    def _superfluous(self) -> list[Path]:
+        mirrors = []
+        for folder in self._folder.glob("*/*"):
+            with suppress(OSError):
+                mirrors.append((folder.stat().st_mtime, folder, _size_of(folder)))
+        left = sum(size for _, _, size in mirrors) - self._mirrors_bytes
+        in_use_since = self._now().timestamp() - ZIP_MAX_S
+        superfluous = []
+        for used_at, folder, size in sorted(mirrors):
+            if left <= 0 or used_at > in_use_since:
+                break
+            superfluous.append(folder)
+            left -= size
+        return superfluous
+
+    async def aclose(self) -> None:
+        """End what runs."""
+        await self._flight.aclose(cancel=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

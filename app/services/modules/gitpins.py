@@ -1,0 +1,120 @@
+"""The commit of each served version: the first one counts for ever.
+
+A tag that names another commit later is refused and kept as evidence.
+"""
+
+from app import logs, metrics
+from app.core import pseudo
+from app.core.digest import Digest
+from app.core.errors import ConflictError
+from app.core.gitmodule import GitModule
+from app.core.gitrefs import TAGS, GitRefs
+from app.core.gitrepository import RefsOnly
+from app.core.goproxy import GoproxyRequest, RequestKind
+from app.db.audit import AuditLog
+from app.db.engine import Database, Session
+from app.db.gits import GitPin, GitTable
+from app.db.modules import ModuleFile, ModuleTable
+from app.services.clock import Now
+from app.services.modules.gitsources import GitSource
+from app.services.modules.troubles import contradicted
+
+_log = logs.get("git")
+
+
+class GitPins:
+    """The pins of all git upstreams."""
+
+    def __init__(self, db: Database, now: Now) -> None:
+        self._db = db
+        self._now = now
+
+    async def check(
+        self,
+        source: GitSource,
+        below: str,
+        root: str,
+        refs: GitRefs,
+        request: GoproxyRequest,
+        commit: str,
+    ) -> None:
+        """Record the commit of a version with a tag; refuse another one than was recorded.
+
+        Args:
+            source: the git upstream.
+            below: of the repository, what stands for "{path}".
+            root: the module path at its root.
+            refs: of the repository.
+            request: for a file of the version.
+            commit: to which the version leads now.
+
+        Raises:
+            VerificationError: the tag has moved.
+        """
+        if pseudo.is_pseudo(request.version):
+            return
+        known = await self._db.read(
+            lambda s: GitTable(s).pin(source.origin_id, request.module, request.version)
+        )
+        if known is None:
+            module = GitModule(RefsOnly(refs), request.module, root)
+            ref = TAGS + module.tag_of(request.version)
+            pin = GitPin(
+                source.origin_id,
+                request.module,
+                request.version,
+                below,
+                ref,
+                commit,
+                self._now(),
+            )
+            try:
+                await self._db.write(lambda s: GitTable(s).add_pin(pin))
+            except ConflictError:  # another process was faster
+                known = await self._db.read(
+                    lambda s: GitTable(s).pin(source.origin_id, request.module, request.version)
+                )
+        if known is not None and known.commit != commit:
+            await self._keep_evidence(known, commit)
+            raise contradicted(_moved(known, commit))
+
+    async def alarm_moved(self, source: GitSource, below: str, refs: GitRefs) -> None:
+        """Keep evidence of every served version whose tag names another commit now."""
+        pins = await self._db.read(lambda s: GitTable(s).pins(source.origin_id, below))
+        for pin in pins:
+            commit = refs.commit(pin.ref)
+            if commit is not None and commit != pin.commit:
+                await self._keep_evidence(pin, commit)
+
+    async def _keep_evidence(self, pin: GitPin, commit: str) -> None:
+        at, why = self._now(), _moved(pin, commit)
+        file = ModuleFile(
+            pin.origin_id,
+            pin.module,
+            pin.version,
+            RequestKind.INFO,
+            Digest.of(commit.encode()),
+            0,
+            at,
+            b"",
+        )
+
+        def work(session: Session) -> bool:
+            is_new = ModuleTable(session).add_conflict(
+                file, recorded=f"commit {pin.commit}", seen=f"commit {commit}", detail=why, at=at
+            )
+            if is_new:
+                name = f"{pin.module}@{pin.version}"
+                AuditLog(session).append(at, "system", "module.refuse", name, why)
+            return is_new
+
+        if await self._db.write(work):
+            metrics.count_module_conflict()
+            _log.error("tag moved", name=f"{pin.module}@{pin.version}", why=why)
+
+
+def _moved(pin: GitPin, commit: str) -> str:
+    return (
+        f"{pin.module}@{pin.version} is recorded as commit {pin.commit[:12]}, and its tag is at "
+        f"{commit[:12]} now; the first value counts for ever"
+    )
