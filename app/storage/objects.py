@@ -92,7 +92,8 @@ class ObjectStore(Protocol):
                 overwrites.
 
         Raises:
-            ConflictError: another version is there; nothing was written.
+            ConflictError: another version is there. Nothing was written, or, where the store's
+                answer was lost, perhaps these bytes, which another put has replaced since.
             StorageError: the object may be written or not. Whoever compares must read again.
         """
         ...
@@ -259,13 +260,27 @@ class S3Objects(ObjectStore):
         _require_version(key, self.get(key), expected)
         with suppress(NotImplementedError):
             try:
-                return self._client.put_if(self._key(key), data, version=expected)
+                return self._put_if(key, data, expected, expected)
             except ConflictError:
                 _require_version(key, self.get(key), expected)
             # It still has that version: the server compares without quotes, as Ceph 16 does.
             bare = None if expected is None else expected.strip('"')
-            return self._client.put_if(self._key(key), data, version=bare)
+            return self._put_if(key, data, expected, bare)
         return self._client.put(self._key(key), data)
+
+    def _put_if(self, key: str, data: bytes, expected: str | None, condition: str | None) -> str:
+        """Write an object on a condition; where the answer is lost, look what became of it.
+
+        Ceph 16 answers a lost race by 500.
+        """
+        try:
+            return self._client.put_if(self._key(key), data, version=condition)
+        except StorageError:
+            current = self.get(key)
+            if current is not None and current.data == data:
+                return current.version
+            _require_version(key, current, expected)
+            raise
 
     def put_file(self, key: str, path: Path) -> None:
         """Upload a file, in parts if large; see `ObjectStore.put_file`."""

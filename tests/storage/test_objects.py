@@ -1,11 +1,14 @@
 """LocalObjects and S3Objects: the contract, and what only one of them promises."""
 
+from dataclasses import replace
+
 import pytest
 
 from app.core.errors import ConflictError, StorageError
 from app.storage.objects import ANY, LocalObjects, S3Objects
 from app.storage.s3client import S3Client, S3Place
 from tests.contracts.objects import ObjectStoreContract
+from tests.fakes.s3faults import S3Fault, S3FaultProxy
 
 
 class TestLocalObjects(ObjectStoreContract):
@@ -50,6 +53,30 @@ def test_a_store_that_knows_no_conditions_is_compared_by_a_look(s3, monkeypatch)
     with pytest.raises(ConflictError):
         objects.put("k", b"2", expected=None)
     assert objects.put("k", b"2", expected=version) != version
+
+
+def test_a_conditional_put_whose_answer_is_lost_is_looked_at_again(s3):
+    place = s3.place()
+    direct = S3Objects(S3Client(place), "objects")
+    with S3FaultProxy(s3.endpoint) as proxy:
+        objects = S3Objects(S3Client(replace(place, endpoint=proxy.endpoint)), "objects")
+        version = objects.put("k", b"1", expected=None)
+        proxy.fault("PUT", S3Fault.LOST)
+        version = objects.put("k", b"2", expected=version)
+        assert objects.get("k").version == version
+
+        def lose_the_race(method, _path):
+            if method != "PUT":
+                return None
+            direct.put("k", b"theirs", expected=ANY)
+            return S3Fault.BUSY  # as Ceph 16 answers a lost race, by a status of its own trouble
+
+        proxy.choose = lose_the_race
+        with pytest.raises(ConflictError):
+            objects.put("k", b"3", expected=version)
+        proxy.choose = lambda method, _path: S3Fault.BUSY if method == "PUT" else None
+        with pytest.raises(StorageError):
+            objects.put("k", b"3", expected=direct.get("k").version)
 
 
 def test_a_store_that_is_down_is_a_storage_error_without_its_address(s3):

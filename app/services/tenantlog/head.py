@@ -52,7 +52,7 @@ class HeadFiles:
             StorageError: the store can't be written.
         """
         size = tlog.parse_tree(parse_note(note).text).size
-        for tries_left in reversed(range(_TRIES)):
+        for _ in range(_TRIES):
             stored = self._objects.get(key_of(name))
             if stored is None and size > 0:
                 return
@@ -62,11 +62,6 @@ class HeadFiles:
             try:
                 self._objects.put(key_of(name), note, expected=version)
             except ConflictError:
-                continue
-            except StorageError:
-                # Written or not: the next look tells. Ceph answers a lost race by 500, too.
-                if tries_left < _TRIES - 3:
-                    raise
                 continue
             return
         raise StorageError(f"keep the head of {name}: others keep changing it; try again")
