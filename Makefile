@@ -56,7 +56,8 @@ test-replicas: $(READY) ## build through two replicas while replicas, PostgreSQL
 .PHONY: test-s3
 test-s3: $(READY) ## what is stored in S3, against Ceph's RADOS Gateway (needs radosgw ceph-mon ceph-osd)
 	MOORAGE_TEST_S3=rgw $(BIN)/pytest -q -rs tests/storage/test_objects.py tests/storage/test_s3.py \
-		tests/services/tenantlog/test_head.py tests/web/test_s3.py
+		tests/services/tenantlog/test_head.py tests/services/test_storemark.py \
+		tests/web/test_s3.py tests/web/test_store_away.py
 
 .PHONY: test-containers
 test-containers: $(READY) ## pull the real go1.23.1 by skopeo and buildah (needs root and 1 GB); CONFORMANCE=PROGRAM

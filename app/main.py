@@ -11,7 +11,13 @@ from collections.abc import AsyncIterator
 from random import Random
 
 from app import logs, metrics, tracing
-from app.core.errors import DatabaseBusyError, MoorageError, SchemaError
+from app.core.errors import (
+    DatabaseBusyError,
+    MoorageError,
+    SchemaError,
+    StorageError,
+    StoreAwayError,
+)
 from app.services.assembly import Services
 from app.settings import Limits, Settings, load_settings
 from app.tls import Certificate, certificate_of
@@ -30,7 +36,7 @@ from app.web.githooks import PREFIX as HOOKS
 from app.web.githooks import GitHooksApp
 from app.web.goproxy import GoproxyApp
 from app.web.guard import Guard
-from app.web.health import Health
+from app.web.health import Health, Waiting
 from app.web.home import PATH as HOME
 from app.web.home import Home
 from app.web.limits import AdminRates, WrongTokens
@@ -85,7 +91,13 @@ class Application:
             "database": shared.watch.note,
         }
         self.health = Health(
-            shared.db, shared.store, releases.keyring, notes, services.origins, shared.watch
+            shared.db,
+            shared.store,
+            releases.keyring,
+            notes,
+            services.origins,
+            shared.watch,
+            shared.mark,
         )
         self._guard = Guard(
             max_url_bytes=limits.url_bytes,
@@ -227,7 +239,8 @@ class Application:
         refusal = self._guard.refusal(scope) if operator_of(scope) is None else None
         path: bytes = scope["raw_path"]
         if self.health.waiting is not None and path not in HEALTH:
-            refusal = (503, "the database can't be served yet; /readyz says why")
+            subject = self.health.waiting.subject
+            refusal = (503, f"the start waits for the {subject}; /readyz says why")
             await _send_refusal(refusal, scope["method"], send)
             return
         is_download = path.startswith(_DOWNLOADS) or path in _DOWNLOAD_ROOTS
@@ -286,8 +299,9 @@ class Application:
     async def start(self) -> None:
         """Start the services and the background work.
 
-        A PostgreSQL that is away, or at a schema that this program can't serve, is waited for: the
-        process is not ready, says why, and does not end again and again.
+        A PostgreSQL that is away, or at a schema that this program can't serve, is waited for, and
+        so is an S3 that is away: the process is not ready, says why, and does not end again and
+        again. With a data directory that was used with this S3 before nothing waits for S3.
 
         Raises:
             SettingsError: traces are wanted, and the packages for them are missing.
@@ -301,8 +315,9 @@ class Application:
             self.instant = self._traced_instant  # type: ignore[method-assign]
         try:
             await self.services.start()
-        except (SchemaError, DatabaseBusyError) as error:
-            if self.services.shared.file is not None:
+        except (SchemaError, DatabaseBusyError, StoreAwayError) as error:
+            is_away = isinstance(error, StoreAwayError)
+            if self.services.shared.file is not None and not is_away:
                 raise
             self._wait(error)
             self._starting = asyncio.ensure_future(self._start_later())
@@ -310,9 +325,11 @@ class Application:
             self._begin()
 
     def _wait(self, error: MoorageError) -> None:
-        if self.health.waiting != str(error):
-            _log.error("the start waits for the database", error=str(error))
-        self.health.waiting = str(error)
+        subject = "storage" if isinstance(error, StorageError) else "database"
+        waiting = Waiting(subject, str(error))
+        if self.health.waiting != waiting:
+            _log.error("the start waits", subject=subject, error=str(error))
+        self.health.waiting = waiting
 
     async def _start_later(self) -> None:
         """Try the start again until it succeeds."""

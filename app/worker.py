@@ -24,6 +24,7 @@ _FLUSH_S = 1.0
 _CLOCK_S = 1.0
 _AUDIT_S = 1.0
 _HEADS_S = 60.0
+_STORE_S = 3.0
 _METRICS_S = 2.0
 _JOBS_S = 1.0
 _ROLLOUTS_S = 1.0
@@ -63,6 +64,7 @@ class Worker:
             group.create_task(_every(_FLUSH_S, self._flush))
             group.create_task(_every(_CLOCK_S, self._look_at_clock))
             group.create_task(_every(_AUDIT_S, self._services.shared.audit_head.step))
+            group.create_task(_every(_STORE_S, self._services.shared.prove_store))
             group.create_task(_every(_HEADS_S, self._services.sumdb.watch.step))
             group.create_task(_every(FLUSH_S, self._services.shared.usage.flush))
             group.create_task(_every(FLUSH_S, self._services.shared.denials.flush))

@@ -135,9 +135,18 @@ def restore(
     refetch: Annotated[
         bool, typer.Option("--refetch", help="Fetch missing public blobs again from upstream.")
     ] = False,
+    same_store: Annotated[
+        bool,
+        typer.Option(
+            "--same-store",
+            help="The store of MOORAGE_STORAGE__URL is that of the database, which is lost.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a backup back into the empty data directory and database of the settings, and check it.
+    """Put a backup back where the settings say: data directory, database, store; and check it.
+
+    Data directory and database must be empty. Killed at any point, it goes on when it is run again.
 
     Ends with 1 if something that should be served can't be.
     """
@@ -154,9 +163,14 @@ def restore(
     place = wiring.backup_place(settings, store)
     with counted("blobs") as progress:
         restored = wiring.restore(
-            settings, place, backup_id, secrets_key=secrets_key, heads=heads, progress=progress
+            settings,
+            place,
+            backup_id,
+            secrets_key=secrets_key,
+            heads=heads,
+            same_store=same_store,
+            progress=progress,
         )
-    wiring.migrate(settings, bind=True)
 
     async def check(services: "Services") -> "tuple[FsckReport, list[str]]":
         with counted("blobs checked") as progress:

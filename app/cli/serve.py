@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from app.services.assembly import Services
     from app.settings import Settings
 
+_AFTERWARDS = (
+    "if there is no token yet, `moorage token create --platform --scope admin` makes one then"
+)
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -40,7 +43,7 @@ def serve() -> None:
 
 def _prepare(settings: "Settings") -> None:
     """Migrate SQLite and make the first token; the secret is printed this once."""
-    from app.core.errors import DatabaseBusyError, SchemaError
+    from app.core.errors import DatabaseBusyError, SchemaError, StoreAwayError
     from app.db.engine import is_sqlite
     from app.wiring import migrate as bring_up
 
@@ -48,14 +51,14 @@ def _prepare(settings: "Settings") -> None:
         bring_up(settings)
     try:
         secret = run_local(settings, _first_start)
+    except StoreAwayError as error:
+        complain(f"warning: {error}; {_AFTERWARDS}")
+        return
     except (SchemaError, DatabaseBusyError) as error:
         if is_sqlite(settings.resolved_database_url):
             raise
         # The processes wait for the database, and say so in /readyz.
-        complain(
-            f"warning: {error}; afterwards `moorage token create --platform --scope admin` makes "
-            "the first token"
-        )
+        complain(f"warning: {error}; {_AFTERWARDS}")
         return
     if secret is not None:
         print(
@@ -102,6 +105,14 @@ def migrate(
             "together, after the start refused them.",
         ),
     ] = False,
+    bind_store: Annotated[
+        bool,
+        typer.Option(
+            "--bind-store",
+            help="Declare that the store of MOORAGE_STORAGE__URL has all blobs of this database "
+            "from now on, and of no other.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring the database to the schema of this program."""
@@ -112,7 +123,7 @@ def migrate(
     settings = load_settings()
     # stdout has the result alone.
     logs.configure("warning", settings.log_format, sys.stderr)
-    before, after = bring_up(settings, bind=bind)
+    before, after = bring_up(settings, bind=bind, bind_store=bind_store)
     emit({"before": before, "after": after}, as_json, _migrated)
 
 

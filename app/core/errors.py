@@ -19,6 +19,7 @@
     ├── StorageError             the blob store can't work now                       503
     │   ├── StorageFullError     no space left                                       507
     │   │   └── QuotaError       a tenant has used its quota                         507
+    │   ├── StoreAwayError       the start waits for it; nothing here is known       503
     │   ├── BlobMissingError     no such blob                                        503
     │   └── BlobDamagedError     the blob's bytes are not its digest's               503
     ├── DatabaseBusyError        locked or unreachable; try again                    503
@@ -140,6 +141,10 @@ class StorageFullError(StorageError):
 
 class QuotaError(StorageFullError):
     """A tenant has used its quota: nothing more is stored for it; what is stored is served."""
+
+
+class StoreAwayError(StorageError):
+    """The store of blobs does not answer, and what is here is not known to belong to it."""
 
 
 class BlobMissingError(StorageError):

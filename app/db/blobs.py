@@ -131,6 +131,16 @@ class Blobs:
         rows = self._session.execute(query).scalars()
         return [_blob_of(row) for row in rows]
 
+    def some(self, limit: int) -> list[RecordedBlob]:
+        """Return so many blobs, or fewer, that the store should have: in digest order."""
+        query = (
+            select(BlobRow)
+            .where(BlobRow.damaged.is_(False), BlobRow.condemned_at.is_(None))
+            .order_by(BlobRow.sha256)
+            .limit(limit)
+        )
+        return [_blob_of(row) for row in self._session.execute(query).scalars()]
+
     def due(self, at: datetime, now: datetime, limit: int) -> list[RecordedBlob]:
         """Return undamaged blobs whose last check is older than at, the oldest first.
 

@@ -25,7 +25,7 @@ from app.core.errors import ConflictError, DatabaseBusyError, DefectError, Moora
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs, RecordedBlob
 from app.db.engine import is_sqlite, make_engine, sqlite_path
-from app.db.installation import database_uid
+from app.db.installation import InstallationRow, database_uid
 from app.db.tenantlogs import TenantLogRow
 from app.storage.durable import storage_errors
 
@@ -140,6 +140,34 @@ def require_empty_database(url: str) -> None:
     try:
         if inspect(engine).get_table_names():
             raise ConflictError("the database has tables already; name an empty one")
+    except DBAPIError as error:
+        raise DatabaseBusyError("the database can't be opened") from error
+    finally:
+        engine.dispose()
+
+
+def without_password(url: str) -> str:
+    """Return a database's URL without its password."""
+    return make_url(url).set(password=None).render_as_string(hide_password=False)
+
+
+def uid_of(url: str) -> str | None:
+    """Return the identity of the database that a URL names; None if there is none yet.
+
+    An SQLite file must have been checked before: `db/sqlitefile.py`.
+
+    Raises:
+        DatabaseBusyError: it can't be reached.
+    """
+    path = sqlite_path(url)
+    if path is not None and (not path.exists() or not path.stat().st_size):
+        return None
+    engine = make_engine(url)
+    try:
+        if not inspect(engine).has_table(InstallationRow.__tablename__):
+            return None
+        with Session(engine) as session:
+            return session.execute(select(InstallationRow.uid)).scalar_one()
     except DBAPIError as error:
         raise DatabaseBusyError("the database can't be opened") from error
     finally:

@@ -56,6 +56,8 @@ class SqliteFile:
     def open(self, *, is_trusted: bool = False) -> None:
         """Take part in the use of the file, which is checked if this process is the first.
 
+        A second call does nothing: a start that waited is done again.
+
         Args:
             is_trusted: an operator says that the file and the -wal beside it belong together.
 
@@ -64,6 +66,8 @@ class SqliteFile:
             DatabaseBusyError: the file can't be opened.
             StorageError: the state file can't be opened.
         """
+        if self._state is not None:
+            return
         state = self._open_state()
         try:
             with self._gate():

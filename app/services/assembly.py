@@ -21,7 +21,7 @@ from app.services.audithead import AuditHead
 from app.services.backup.making import BackupService
 from app.services.clock import ClockWatch, Now, Pause
 from app.services.collection import Collection
-from app.services.datafolder import DataFolder, StoreMark, require_key
+from app.services.datafolder import DataFolder, require_key
 from app.services.denials import DenialCounter
 from app.services.fleet.channels import ChannelService
 from app.services.fleet.checkins import CheckIns
@@ -72,6 +72,7 @@ from app.services.releases.zstforms import ZstForms
 from app.services.repair import Repair
 from app.services.rotation import Rotation
 from app.services.secrets import KeySource, SecretBox
+from app.services.storemark import StoreMark, require_recorded_blobs
 from app.services.sumdb.front import SumdbFront
 from app.services.sumdb.fsck import LogFsck
 from app.services.sumdb.prefetch import Prefetch
@@ -136,17 +137,30 @@ class SharedServices:
         Raises:
             UnfitDatabaseError: the database is malformed, or not that of the data folder.
             SchemaError: the database is at a schema that this program can't serve.
+            StoreAwayError: S3 does not answer, and this data directory was not used with it before.
             StorageError: the data directory can't be written.
         """
         if self.file is not None:
             await asyncio.to_thread(self.file.open)
         check_schema(self.db.reader)
+        if self.mark is None and not self.folder.is_marked:
+            await require_recorded_blobs(self.db, self.store, "MOORAGE_DATA_DIR")
         self.folder.require(await self.db.read(database_uid))
         if self.mark is not None:
-            await self.mark.require(self.db)
+            await self.mark.start(self.db, self.store)
         if not is_sqlite(self.db.url):
             await require_key(self.db, self.box)
         await self.store.recover()
+
+    async def prove_store(self) -> None:
+        """Prove the store that was away at the start; nothing happens once that is done.
+
+        Raises:
+            UnfitDatabaseError: the store is another database's; it stays closed.
+            StorageError: the store does not answer.
+        """
+        if self.mark is not None:
+            await self.mark.prove_again(self.db, self.store)
 
     async def close(self) -> None:
         """Close the client, the store and the database."""
@@ -343,6 +357,7 @@ class Services:
             SettingsError: the configured key can't be read.
             KeyringError: the configured key is unusable.
             NotYetError: gpg can't be run, and no key was taken over before.
+            StoreAwayError: S3 does not answer, and this data directory was not used with it before.
             StorageError: the data directory can't be written.
         """
         await self.shared.start()

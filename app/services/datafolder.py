@@ -1,26 +1,21 @@
-"""What belongs together: a data folder, a database, a store of blobs, and the key of secrets.
+"""What belongs together: a data folder, a database, and the key of secrets.
 
 A data folder carries the identity of its database in `database.id`. With another database each blob
 would be missing or an orphan, and a repair would delete them. Where several hosts can use one
-database, the store and the key are proven too: `StoreMark` and `require_key`.
+database, the key is proven too: `require_key`. The store of blobs: `storemark.py`.
 """
 
-import asyncio
-import secrets
-from contextlib import suppress
 from pathlib import Path
 
-from app.core.errors import ConflictError, StorageError, UnfitDatabaseError
+from app.core.errors import StorageError, UnfitDatabaseError
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
-from app.db.installation import bind_store, database_uid, first_key_canary, first_store
+from app.db.installation import database_uid, first_key_canary
 from app.services.clock import Now
 from app.services.secrets import SecretBox
 from app.storage import durable
-from app.storage.objects import ANY, ObjectStore
 
 _NAME = "database.id"
-_STORE = "store.id"
 CANARY_PLACE = "canary"
 _CANARY = "moorage"
 
@@ -31,6 +26,33 @@ class DataFolder:
     def __init__(self, folder: Path, now: Now) -> None:
         self._path = folder / _NAME
         self._now = now
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the folder belongs to a database already."""
+        return self._path.exists()
+
+    def require_before_migration(self, uid: str | None) -> None:
+        """Return if a database may be migrated beside this folder; nothing is written.
+
+        Args:
+            uid: of the database; None for an empty one.
+
+        Raises:
+            UnfitDatabaseError: the folder belongs to another database, or the database is empty.
+            StorageError: the mark can't be read.
+        """
+        with durable.storage_errors(f"read {_NAME}"):
+            owner = self._path.read_text("ascii", "replace").strip() if self.is_marked else None
+        if owner is None or owner == uid:
+            return
+        if uid is not None:
+            raise UnfitDatabaseError(_foreign(owner, uid))
+        raise UnfitDatabaseError(
+            f"MOORAGE_DATA_DIR belongs to a database ({_NAME} has {owner[:40]!a}), and the one of "
+            "the settings is empty: name that database or restore it (docs/operations/backup.md); "
+            "if a new one is meant, run `moorage migrate --bind`"
+        )
 
     def require(self, uid: str) -> None:
         """Return if the folder belongs to the database; a folder without a mark gets this one.
@@ -46,11 +68,7 @@ class DataFolder:
             durable.create_once(self._path, f"{uid}\n".encode())
             owner = self._path.read_text("ascii", "replace").strip()
         if owner != uid:
-            raise UnfitDatabaseError(
-                f"MOORAGE_DATA_DIR belongs to another database ({_NAME} has {owner[:40]!a}, this "
-                f"database is {uid!a}): name the folder and the database that belong together; if "
-                "these do from now on, run `moorage migrate --bind`"
-            )
+            raise UnfitDatabaseError(_foreign(owner, uid))
 
     def bind(self, session: Session) -> bool:
         """Mark the folder as the database's, whatever mark it has; return False if it has that.
@@ -70,61 +88,12 @@ class DataFolder:
         return True
 
 
-class StoreMark:
-    """Binds a store of blobs and a database to each other, by an id on each side.
-
-    Args:
-        objects: kept in the store itself.
-    """
-
-    def __init__(self, objects: ObjectStore) -> None:
-        self._objects = objects
-
-    async def require(self, db: Database) -> None:
-        """Return if store and database belong together; two that are both new do from now on.
-
-        Raises:
-            UnfitDatabaseError: one of them belongs to another.
-            StorageError: the store does not answer.
-        """
-        uid = await db.read(database_uid)
-        owner = await asyncio.to_thread(self._first, _NAME, uid)
-        if owner != uid:
-            raise UnfitDatabaseError(
-                f"the store of MOORAGE_STORAGE__URL belongs to another database ({_NAME} has "
-                f"{owner[:40]!a}, this database is {uid!a}): name the store and the database that "
-                "belong together; if these do from now on, run `moorage migrate --bind`"
-            )
-        store = await asyncio.to_thread(self._first, _STORE, secrets.token_hex(16))
-        bound = await db.write(lambda s: first_store(s, store))
-        if bound != store:
-            raise UnfitDatabaseError(
-                "the blobs of this database are in another store than the one of "
-                "MOORAGE_STORAGE__URL: all replicas need one and the same; if this one has all "
-                "blobs from now on, run `moorage migrate --bind`"
-            )
-
-    async def bind(self, db: Database) -> None:
-        """Bind store and database to each other, whatever they are bound to.
-
-        Raises:
-            StorageError: the store does not answer.
-        """
-        uid = await db.read(database_uid)
-        await asyncio.to_thread(self._put, _NAME, uid)
-        store = await asyncio.to_thread(self._first, _STORE, secrets.token_hex(16))
-        await db.write(lambda s: bind_store(s, store))
-
-    def _first(self, name: str, text: str) -> str:
-        """Return what a mark says; a missing one says this text from now on."""
-        if self._objects.get(name) is None:
-            with suppress(ConflictError):  # another replica was first
-                self._objects.put(name, f"{text}\n".encode(), expected=None)
-        mark = self._objects.get(name)
-        return text if mark is None else mark.data.decode("ascii", "replace").strip()
-
-    def _put(self, name: str, text: str) -> None:
-        self._objects.put(name, f"{text}\n".encode(), expected=ANY)
+def _foreign(owner: str, uid: str) -> str:
+    return (
+        f"MOORAGE_DATA_DIR belongs to another database ({_NAME} has {owner[:40]!a}, this database "
+        f"is {uid!a}): name the folder and the database that belong together; if these do from now "
+        "on, run `moorage migrate --bind`"
+    )
 
 
 async def require_key(db: Database, box: SecretBox) -> None:

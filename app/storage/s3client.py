@@ -7,7 +7,7 @@ An e_tag is a version and nothing else: with multipart uploads or encryption it 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -67,14 +67,24 @@ class S3Object:
     stored_at: datetime
 
 
+def _no_obstacle() -> None:
+    """Say that the bucket may be used."""
+
+
 class S3Client:
     """The objects of one bucket below one prefix. Safe from several threads; not across a fork.
+
+    Args:
+        place: of the bucket.
+        obstacle: returns why the bucket must not be used now, else None; asked by every method,
+            which then raises StorageError and sends nothing.
 
     Raises:
         SettingsError: the package obstore is missing, or refuses a setting.
     """
 
-    def __init__(self, place: S3Place) -> None:
+    def __init__(self, place: S3Place, obstacle: Callable[[], str | None] = _no_obstacle) -> None:
+        self._obstacle = obstacle
         self._prefix = f"{place.prefix}/" if place.prefix else ""
         self._small = _store(place, _SMALL, _RETRIES)
         # A conditional put is never repeated: the second one would be refused for the first one's
@@ -90,7 +100,7 @@ class S3Client:
         """
         import obstore
 
-        with _errors("look for an object"):
+        with self._asking("look for an object"):
             try:
                 meta = obstore.head(self._small, self._prefix + key)
             except FileNotFoundError:
@@ -107,7 +117,7 @@ class S3Client:
         """
         import obstore
 
-        with _errors("read an object"):
+        with self._asking("read an object"):
             try:
                 result = obstore.get(self._large, self._prefix + key)
             except FileNotFoundError:
@@ -137,7 +147,7 @@ class S3Client:
     def _put(self, store: "S3Store", key: str, data: bytes, mode: "PutMode") -> str:
         import obstore
 
-        with _errors("write an object", is_conditional=mode != "overwrite"):
+        with self._asking("write an object", is_conditional=mode != "overwrite"):
             result = obstore.put(store, self._prefix + key, data, mode=mode, use_multipart=False)
         return result["e_tag"] or ""
 
@@ -151,7 +161,7 @@ class S3Client:
         """
         import obstore
 
-        with _errors("write an object"):
+        with self._asking("write an object"):
             result = obstore.put(
                 self._large,
                 self._prefix + key,
@@ -169,7 +179,7 @@ class S3Client:
         """
         import obstore
 
-        with _errors("list objects"):
+        with self._asking("list objects"):
             for page in obstore.list(self._large, (self._prefix + prefix).rstrip("/") or None):
                 for meta in page:
                     yield self._object(meta)
@@ -182,7 +192,7 @@ class S3Client:
         """
         import obstore
 
-        with _errors("remove an object"):
+        with self._asking("remove an object"):
             try:
                 obstore.delete(self._small, self._prefix + key)
             except FileNotFoundError:
@@ -196,7 +206,7 @@ class S3Client:
         """
         import obstore
 
-        with _errors("sign a link"):
+        with self._asking("sign a link"):
             return obstore.sign(
                 self._small, "GET", self._prefix + key, timedelta(seconds=lifetime_s)
             )
@@ -208,6 +218,19 @@ class S3Client:
             f"{meta['e_tag'] or ''}{meta['version'] or ''}" or str(meta["last_modified"]),
             meta["last_modified"],
         )
+
+    @contextmanager
+    def _asking(self, operation: str, *, is_conditional: bool = False) -> Iterator[None]:
+        """Return a context for requests; see `_errors`.
+
+        Raises:
+            StorageError: the bucket must not be used now.
+        """
+        obstacle = self._obstacle()
+        if obstacle is not None:
+            raise StorageError(f"{operation} in S3: {obstacle}")
+        with _errors(operation, is_conditional=is_conditional):
+            yield
 
 
 def _pieces(pieces: Iterator[Any]) -> Iterator[bytes]:

@@ -7,22 +7,37 @@ the keyring, never an upstream: a mirror whose upstream is down still serves wha
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 from app import metrics
-from app.core.errors import DatabaseBusyError, MoorageError
+from app.core.errors import DatabaseBusyError, MoorageError, UnfitDatabaseError
 from app.db.engine import Database
 from app.db.generation import current_generation
 from app.db.schema import require_schema
 from app.services.generation import GenerationWatch
 from app.services.releases.keyring import ReleaseKeyring, signing_subkeys
+from app.services.storemark import StoreMark
 from app.storage.blobstore import BlobStore
 
 Note = Callable[[], str | None]
 Origins = Callable[[], Awaitable[frozenset[str]]]
 _CHECK_S = 5.0
 _DATABASE_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a start waits.
+
+    Attributes:
+        subject: "database" or "storage".
+        reason: one line.
+    """
+
+    subject: str
+    reason: str
 
 
 class Health:
@@ -35,6 +50,7 @@ class Health:
         notes: by subject, what returns one line where an operator has to act although requests can
             be served, else None.
         watch: knows whether a database that is silent is bridged; None bridges nothing.
+        mark: knows whether the store turned out to be another database's.
         origins: returns the upstreams that metrics may name; None names all that were asked.
     """
 
@@ -46,7 +62,9 @@ class Health:
         notes: Mapping[str, Note] = MappingProxyType({}),
         origins: Origins | None = None,
         watch: GenerationWatch | None = None,
+        mark: StoreMark | None = None,
     ) -> None:
+        self._mark = mark
         self._watch = watch
         self._db = db
         self._store = store
@@ -55,15 +73,15 @@ class Health:
         self._origins = origins
         self._last_origins: frozenset[str] | None = None
         self.draining = False
-        self.waiting: str | None = None
-        """Why the start waits for the database; None once it is done."""
+        self.waiting: Waiting | None = None
+        """What the start waits for; None once it is done."""
 
     async def readiness(self) -> dict[str, str]:
         """Return check → "ok" or what is wrong."""
         if self.draining:
             return {"process": "shutting down"}
         if self.waiting is not None:
-            return {"database": self.waiting}
+            return {self.waiting.subject: self.waiting.reason}
         checks: dict[str, Callable[[], Awaitable[object]]] = {
             "database": partial(self._bridged, self._database),
             "storage": self._storage,
@@ -103,6 +121,8 @@ class Health:
         await self._db.write(current_generation)
 
     async def _storage(self) -> None:
+        if self._mark is not None and self._mark.trouble is not None:
+            raise UnfitDatabaseError(self._mark.trouble)
         metrics.set_storage_free(await self._store.probe())
 
     async def _usable_key(self) -> None:

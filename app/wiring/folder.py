@@ -3,14 +3,14 @@
 import asyncio
 from pathlib import Path
 
-from app.core.backup import blob_key
-from app.core.digest import Digest
 from app.core.errors import BadInputError, StorageError
+from app.db import dump
 from app.db.engine import Database, sqlite_path
 from app.db.schema import upgrade
 from app.db.sqlitefile import SqliteFile
 from app.services.backup import restoring
 from app.services.backup.place import BackupPlace
+from app.services.backup.targets import BlobTarget, LocalTarget, ObjectTarget
 from app.services.clock import utc_now
 from app.services.datafolder import DataFolder
 from app.services.secrets import parse_key
@@ -44,37 +44,51 @@ def prepare_data_dir(settings: Settings) -> bool:
     return new
 
 
-def migrate(settings: Settings, *, bind: bool = False) -> tuple[str | None, str]:
+def migrate(
+    settings: Settings, *, bind: bool = False, bind_store: bool = False
+) -> tuple[str | None, str]:
     """Bring the database to this program's schema; return (before, after).
 
     Args:
         settings: of this installation.
         bind: the operator says that database, -wal and data folder belong together.
+        bind_store: the operator says that the store has the blobs of this database.
 
     Raises:
-        UnfitDatabaseError: the database is malformed, or beside the -wal of another file.
+        UnfitDatabaseError: the database is malformed, beside the -wal of another file, or not that
+            of the data folder; nothing was changed.
         SchemaError: a newer program has migrated the database.
     """
     prepare_data_dir(settings)
+    return _migrate(settings, bind=bind, bind_store=bind_store)
+
+
+def _migrate(settings: Settings, *, bind: bool, bind_store: bool) -> tuple[str | None, str]:
     file = _sqlite_file(settings)
     if file is not None:
         file.open(is_trusted=bind)
-    db = open_database(settings)
     try:
-        revisions = upgrade(db.engine)
-        if bind:
-            asyncio.run(_bind(settings, db))
-        return revisions
+        if not bind:
+            uid = dump.uid_of(settings.resolved_database_url)
+            DataFolder(settings.data_dir, utc_now).require_before_migration(uid)
+        db = open_database(settings)
+        try:
+            revisions = upgrade(db.engine)
+            if bind or bind_store:
+                asyncio.run(_bind(settings, db, bind=bind, bind_store=bind_store))
+            return revisions
+        finally:
+            db.close()
     finally:
-        db.close()
         if file is not None:
             file.close()
 
 
-async def _bind(settings: Settings, db: Database) -> None:
-    """Say that the database, the data folder and the store belong together."""
-    await db.write(DataFolder(settings.data_dir, utc_now).bind)
-    mark = store_mark(settings)
+async def _bind(settings: Settings, db: Database, *, bind: bool, bind_store: bool) -> None:
+    """Say that the database and the data folder, or the store, belong together."""
+    if bind:
+        await db.write(DataFolder(settings.data_dir, utc_now).bind)
+    mark = store_mark(settings) if bind_store else None
     if mark is not None:
         await mark.bind(db)
 
@@ -100,11 +114,26 @@ def backup_place(settings: Settings, url: str | None) -> BackupPlace:
     except ValueError as error:
         raise BadInputError(f"--store: {error}") from error
     if url.startswith("/"):
+        _require_apart(Path(url), settings.data_dir)
         return BackupPlace(LocalObjects(Path(url)))
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     return BackupPlace(
         S3Objects(S3Client(s3_place(settings, bucket, prefix.strip("/"))), "moorage-backups")
     )
+
+
+def _require_apart(place: Path, data_dir: Path) -> None:
+    """Return if a place of backups is not the data directory: both have a folder blobs/.
+
+    Raises:
+        BadInputError: it is the data directory, or a folder in it.
+    """
+    own = data_dir.resolve()
+    if place.resolve() == own or own in place.resolve().parents:
+        raise BadInputError(
+            "the place of the backups is in MOORAGE_DATA_DIR: name a directory outside of it, best "
+            "on another disk"
+        )
 
 
 def restore(
@@ -114,50 +143,62 @@ def restore(
     *,
     secrets_key: Path | None,
     heads: Path | None,
+    same_store: bool,
     progress: restoring.Progress,
 ) -> restoring.Restored:
-    """Put a backup back into the empty data directory and database that the settings name.
+    """Put a backup back where the settings say, and bring the database to this program's schema.
 
     Args:
-        settings: of the new installation.
+        settings: of the new installation; its data directory and database are empty.
         place: where the backup is.
         backup_id: of the backup, or "latest".
         secrets_key: a copy of keys/secrets.key, which is put back too.
         heads: a folder with newer heads than the backup's.
+        same_store: the operator says that the store of the settings is that of the lost database.
         progress: is called with (blobs put back, blobs in all).
 
     Raises:
-        ConflictError: the data directory or the database is not empty.
+        ConflictError: the data directory, the database or the store is in use.
         BadInputError: the backup or a file that was named is damaged.
+        StorageError: the data directory or the store can't be written.
     """
     url, folder = settings.resolved_database_url, settings.data_dir
     backup = place.get(backup_id)
-    restoring.require_empty(folder, url, backup.id)
-    if secrets_key is not None:
-        prepare_data_dir(settings)
-        with durable.storage_errors(f"take over {secrets_key}"):
-            key = secrets_key.read_bytes()
-            for line in key.decode("ascii", "replace").split() or [""]:
-                parse_key(line)
-            durable.replace_file(folder / "keys" / "secrets.key", key)
+    begun = restoring.Begun(folder, url, settings.storage.url, backup)
+    is_resumed = begun.require_empty()
     client = s3_client(settings)
+    mark = None if client is None else store_mark(settings)
+    if mark is not None:
+        restoring.require_unused(mark.owner(), backup.manifest.uid, is_own=is_resumed or same_store)
+    key = None if secrets_key is None else _checked_key(secrets_key)
+    begun.note()
+    if key is not None:
+        with durable.storage_errors("write keys/secrets.key"):
+            durable.replace_file(folder / "keys" / "secrets.key", key)
+    if mark is not None:
+        mark.claim(backup.manifest.uid)
+    blobs: BlobTarget = LocalTarget(folder)
+    if client is not None:
+        blobs = ObjectTarget(S3Objects(client, "blobs"), folder / restoring.COPIED)
+    target = restoring.Target(folder, url, blobs, heads_of_logs(settings, None))
+    restored = restoring.restore(place, backup, target, heads_folder=heads, progress=progress)
+    _migrate(settings, bind=True, bind_store=True)
+    begun.end()
+    return restored
 
-    def put_blob(digest: Digest, path: Path) -> None:
-        if client is None:
-            restoring.put_local_blob(folder, digest, path)
-        else:
-            client.put_file(blob_key(digest), path)
 
-    return restoring.restore(
-        place,
-        backup,
-        folder,
-        url,
-        put_blob,
-        heads_of_logs(settings),
-        heads_folder=heads,
-        progress=progress,
-    )
+def _checked_key(path: Path) -> bytes:
+    """Return the bytes of a copy of keys/secrets.key.
+
+    Raises:
+        BadInputError: it holds no key.
+        StorageError: it can't be read.
+    """
+    with durable.storage_errors(f"take over {path}"):
+        key = path.read_bytes()
+    for line in key.decode("ascii", "replace").split() or [""]:
+        parse_key(line)
+    return key
 
 
 def _sqlite_file(settings: Settings) -> SqliteFile | None:

@@ -162,7 +162,8 @@ def build_shared(
     # Only processes of this host change an SQLite file, and they have it as long as this one.
     bridged_s = None if is_sqlite(db.url) else float(settings.database.outage_s)
     watch = GenerationWatch(db, bridged_s, monotonic)
-    heads = heads_of_logs(settings)
+    mark = store_mark(settings)
+    heads = heads_of_logs(settings, mark)
     keys = key_source(settings)
     return SharedServices(
         settings=settings,
@@ -171,9 +172,9 @@ def build_shared(
         clock=ClockWatch(now, monotonic),
         file=_sqlite_file(settings),
         folder=DataFolder(settings.data_dir, now),
-        mark=store_mark(settings),
+        mark=mark,
         db=db,
-        store=blob_store(settings, BlobMarks(db, now).reclaim),
+        store=blob_store(settings, BlobMarks(db, now).reclaim, mark),
         client=http_client(settings, pause),
         watch=watch,
         leases=Leases(db, now),

@@ -4,8 +4,8 @@ from contextlib import suppress
 
 from app.core.errors import BadInputError, SettingsError
 from app.db.engine import Database, WaitLimits, is_sqlite, sqlite_path
-from app.services.datafolder import StoreMark
 from app.services.secrets import GivenKeys, KeyFile, KeySource, parse_key
+from app.services.storemark import StoreMark
 from app.settings import Settings
 from app.settings.values import parse_storage_url
 from app.storage.blobstore import BlobStore, Reclaim
@@ -19,10 +19,16 @@ from app.storage.s3 import S3BlobStore
 from app.storage.s3client import S3Client, S3Place
 
 
-def blob_store(settings: Settings, reclaim: Reclaim) -> BlobStore:
-    """Return the store of blobs: on the local disk, or in S3 behind a cache on the local disk."""
+def blob_store(settings: Settings, reclaim: Reclaim, mark: StoreMark | None) -> BlobStore:
+    """Return the store of blobs: on the local disk, or in S3 behind a cache on the local disk.
+
+    Args:
+        settings: of this installation.
+        reclaim: takes a blob from the garbage before its bytes are stored again.
+        mark: without its proof nothing is asked of S3.
+    """
     free = min_free_fraction(settings)
-    client = s3_client(settings)
+    client = s3_client(settings, mark)
     if client is None:
         return LocalBlobStore(settings.data_dir, min_free_fraction=free, reclaim=reclaim)
     # A folder of its own: blobs of an earlier local store are no cache, and are never evicted.
@@ -30,15 +36,23 @@ def blob_store(settings: Settings, reclaim: Reclaim) -> BlobStore:
     return S3BlobStore(client, cache, settings.storage.cache_bytes, reclaim=reclaim)
 
 
-def s3_client(settings: Settings) -> S3Client | None:
-    """Return a client of the bucket; None if blobs are in the data directory."""
+def s3_client(settings: Settings, mark: StoreMark | None = None) -> S3Client | None:
+    """Return a client of the bucket; None if blobs are in the data directory.
+
+    Args:
+        settings: of this installation.
+        mark: the client asks for nothing without its proof; None: the client needs none.
+    """
     bucket = parse_storage_url(settings.storage.url)
-    return None if bucket is None else S3Client(s3_place(settings, *bucket))
+    if bucket is None:
+        return None
+    place = s3_place(settings, *bucket)
+    return S3Client(place) if mark is None else S3Client(place, mark.obstacle)
 
 
-def heads_of_logs(settings: Settings) -> ObjectStore:
+def heads_of_logs(settings: Settings, mark: StoreMark | None) -> ObjectStore:
     """Return where the heads of logs are: beside the database, and where all replicas see them."""
-    client = s3_client(settings)
+    client = s3_client(settings, mark)
     if client is None:
         return LocalObjects(settings.data_dir / "keys" / "logs")
     return S3Objects(client, "heads")
@@ -48,10 +62,12 @@ def store_mark(settings: Settings) -> StoreMark | None:
     """Return the mark of the store; None where nobody but this data directory can have blobs."""
     client = s3_client(settings)
     if client is not None:
-        return StoreMark(S3Objects(client, "marks"))
+        place = f"{settings.storage.s3.endpoint or ''} {settings.storage.url}"
+        return StoreMark(S3Objects(client, "marks"), settings.data_dir, place)
     if is_sqlite(settings.resolved_database_url):
         return None
-    return StoreMark(LocalObjects(settings.data_dir / "keys" / "store"))
+    objects = LocalObjects(settings.data_dir / "keys" / "store")
+    return StoreMark(objects, settings.data_dir, "")
 
 
 def s3_place(settings: Settings, bucket: str, prefix: str) -> S3Place:

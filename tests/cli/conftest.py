@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import postgres
 from tests.cli.port import Port, Way, served_port
+from tests.conftest import Shape
 from tests.e2e.conftest import site as bare_site
 from tests.e2e.conftest import warm
 from tests.e2e.process import Site
@@ -43,3 +45,13 @@ def tenant(way: Way) -> Iterator[str]:
     assert way("tenant", "create", name).code == 0
     yield name
     assert way("tenant", "remove", name, "--yes").code == 0
+
+
+@pytest.fixture
+def two_databases(shape: Shape) -> Iterator[tuple[str | None, str | None]]:
+    """URLs of two empty databases; None for the SQLite file of a data directory."""
+    if shape is Shape.SQLITE:
+        yield None, None
+        return
+    with postgres.cluster().database() as one, postgres.cluster().database() as two:
+        yield one, two

@@ -1,6 +1,7 @@
 """A data folder belongs to one database: another one is refused before anything is repaired."""
 
 import asyncio
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,15 +10,16 @@ import pytest
 from sqlalchemy import text
 
 from app.core.errors import SettingsError, UnfitDatabaseError
+from app.db.blobs import Blobs
 from app.db.engine import Database
 from app.db.installation import database_uid
+from app.services.clock import utc_now
 from app.services.datafolder import require_key
 from app.services.fsck import FsckProblem
 from app.services.secrets import SecretBox
 from app.settings import Settings
 from app.wiring import build, migrate
 from tests.conftest import MakeSettings
-from tests.fakes.s3 import FakeS3, storage_of
 from tests.installation import running
 
 OTHER = "f" * 32
@@ -110,35 +112,46 @@ async def test_F80_fsck_begins_with_the_database_and_looks_no_further_if_that_is
         assert digest in [blob.digest for blob in services.shared.store.walk()]
 
 
-async def test_a_bucket_belongs_to_one_database(
-    make_settings: MakeSettings, tmp_path: Path, s3: FakeS3
+def test_another_database_than_the_folders_is_not_migrated(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    migrate(settings)
+    (settings.data_dir / "database.id").write_text(f"{OTHER}\n")
+    with pytest.raises(UnfitDatabaseError, match="belongs to another database"):
+        migrate(settings)
+
+
+@pytest.mark.only_sqlite
+def test_no_new_database_is_made_in_the_place_of_a_lost_one(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    settings.data_dir.mkdir(mode=0o700)
+    (settings.data_dir / "database.id").write_text(f"{OTHER}\n")
+    with pytest.raises(UnfitDatabaseError, match="is empty: name that database"):
+        migrate(settings)
+    assert not (settings.data_dir / "moorage.db").exists()
+    migrate(settings, bind=True)
+    assert (settings.data_dir / "moorage.db").exists()
+    migrate(settings)
+
+
+@pytest.mark.only_sqlite
+async def test_a_new_folder_without_the_blobs_of_its_database_is_refused(
+    make_settings: MakeSettings,
 ) -> None:
-    storage = storage_of(s3.place("moorage"))
-    async with running(make_settings(storage=storage)):
+    settings = make_settings()
+    async with running(settings) as services:
+        digest = await services.shared.store.put(b"a blob")
+        await services.shared.db.write(lambda s: Blobs(s).record(digest, 6, utc_now()))
+    (settings.data_dir / "database.id").unlink()
+    async with running(settings):  # the blobs are there: the mark alone was lost
         pass
-    other = make_settings(storage=storage, data_dir=tmp_path / "other")
-    migrate(other)
-    make_other(other)
-    with pytest.raises(UnfitDatabaseError, match="belongs to another database"):
-        async with running(other):
+    (settings.data_dir / "database.id").unlink()
+    shutil.rmtree(settings.data_dir / "blobs")
+    with pytest.raises(UnfitDatabaseError, match="has none of 1 that were looked for"):
+        async with running(settings):
             pass
-    await asyncio.to_thread(migrate, other, bind=True)
-    async with running(other):
-        pass
-    with pytest.raises(UnfitDatabaseError, match="belongs to another database"):
-        async with running(make_settings(storage=storage)):
-            pass
-
-
-async def test_a_database_belongs_to_one_bucket(make_settings: MakeSettings, s3: FakeS3) -> None:
-    async with running(make_settings(storage=storage_of(s3.place()))):
-        pass
-    other = make_settings(storage=storage_of(s3.place()))
-    with pytest.raises(UnfitDatabaseError, match="in another store"):
-        async with running(other):
-            pass
-    await asyncio.to_thread(migrate, other, bind=True)
-    async with running(other):
+    assert not (settings.data_dir / "database.id").exists()
+    await asyncio.to_thread(migrate, settings, bind=True)
+    async with running(settings):
         pass
 
 

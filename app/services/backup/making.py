@@ -14,7 +14,7 @@ copied. What no manifest names is removed by `prune`.
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -23,7 +23,7 @@ from app import __version__, logs
 from app.core import tlog
 from app.core.backup import Manifest, Stream, blob_key, blob_line, cut_lines
 from app.core.digest import Digest
-from app.core.errors import BadInputError, BlobMissingError, ConflictError
+from app.core.errors import BadInputError, BlobDamagedError, BlobMissingError, ConflictError
 from app.core.note import parse_note
 from app.db.blobs import Blobs, RecordedBlob
 from app.db.dump import DatabaseCopy, Facts
@@ -231,7 +231,7 @@ class BackupService:
 
     async def _copy_blob(self, place: BackupPlace, blob: RecordedBlob, copied: _Copied) -> None:
         """Copy one blob, whose bytes are verified before; or note that the store lacks it."""
-        try:
+        with suppress(BlobMissingError, BlobDamagedError):
             async with self._store.local_file(blob.digest) as path:
                 if await asyncio.to_thread(hash_of, path) == blob.digest:
                     await asyncio.to_thread(place.put_blob, blob.digest, path)
@@ -239,8 +239,6 @@ class BackupService:
                     copied.new_bytes += blob.size_bytes
                     copied.lacking.discard(blob.digest)
                     return
-        except BlobMissingError:
-            pass
         copied.lacking.add(blob.digest)
 
 

@@ -47,11 +47,17 @@ class BackupPlace:
         self._objects = objects
 
     def bind(self, uid: str) -> None:
-        """Return if the place is the database's; a place without a mark becomes it.
+        """Return if the place is the database's; an empty place without a mark becomes it.
 
         Raises:
-            ConflictError: it holds the backups of another database.
+            ConflictError: it holds the backups of another database, or something else.
         """
+        if self._objects.get(_OWNER_KEY) is None:
+            for prefix in ("backups/", "blobs/", "pieces/"):
+                if next(self._objects.walk(prefix), None) is not None:  # a prune would remove it
+                    raise ConflictError(
+                        f"this place has {prefix} and is no place of backups: name an empty one"
+                    )
         with suppress(ConflictError):
             self._objects.put(_OWNER_KEY, f"{uid}\n".encode(), expected=None)
         owner = self._objects.get(_OWNER_KEY)

@@ -1,36 +1,40 @@
 """Putting a backup back into an empty place.
 
-The order: a mark that a restore has begun, the heads of the logs, the blobs, and last the database,
-which appears as a whole; then the mark goes. A service does not start beside the mark. A restore
-that was killed is run again, and goes on where it stopped.
+The order: a mark that a restore has begun, the heads of the logs, the blobs, then the database,
+which appears as a whole; then it is brought to the schema and bound to its folder and store; then
+the mark goes. A service does not start beside the mark. A restore that was killed is run again,
+with the same settings, and goes on where it stopped.
 
-The heads are the newest ones known: those of the backup, of later backups in the same place, and of
-a folder that the operator names. So a log whose newer head was promised to clients is not written
-to, until an admin decides (`services/tenantlog/recover.py`).
+The heads are the newest ones known: those of the backup, of later backups in the same place, of a
+store that survived, and of a folder that the operator names. So a log whose newer head was promised
+to clients is not written to, until an admin decides (`services/tenantlog/recover.py`).
 """
 
+import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.core.backup import blob_key
 from app.core.digest import Digest
 from app.core.errors import BadInputError, ConflictError
 from app.db import dump
 from app.services.backup.making import read_heads, size_in
 from app.services.backup.place import Backup, BackupPlace
+from app.services.backup.targets import BlobTarget
 from app.storage import durable
 from app.storage.durable import storage_errors
 from app.storage.objects import ANY, LocalObjects, ObjectStore
 
 MARK = "restore.unfinished"
+COPIED = "restore.copied"
+_TEMP = "restore.tmp"
 _IGNORED = frozenset({"lost+found"})
+_AT_ONCE = 4
 
 Progress = Callable[[int, int], None]
-PutBlob = Callable[[Digest, Path], None]
-"""Takes a verified file over into the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,101 +54,176 @@ class Restored:
     newer_heads: tuple[str, ...]
 
 
-def require_empty(folder: Path, url: str, backup_id: str) -> None:
-    """Return if a backup can be put there: nothing is there, or an unfinished restore of it.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a backup is put.
+
+    Attributes:
+        folder: the data directory.
+        url: of the database.
+        blobs: takes them over.
+        heads: where the heads of the logs are to be; newer ones that are there stay.
+    """
+
+    folder: Path
+    url: str
+    blobs: BlobTarget
+    heads: ObjectStore
+
+
+class Begun:
+    """The mark of a restore that has begun, in the data directory.
+
+    Args:
+        folder: the data directory.
+        url: of the database.
+        store_url: of the blobs, as the settings have it.
+        backup: which is restored.
+    """
+
+    def __init__(self, folder: Path, url: str, store_url: str, backup: Backup) -> None:
+        self._folder, self._url, self._backup = folder, url, backup
+        where = hashlib.sha256(f"{dump.without_password(url)}\n{store_url}".encode()).hexdigest()
+        self._text = f"{backup.id} {where}\n"
+
+    def require_empty(self) -> bool:
+        """Return whether the same restore has begun here; else folder and database are empty.
+
+        Raises:
+            ConflictError: the place is in use or not empty; the message says what is there.
+        """
+        names = self._names()
+        if MARK not in names:
+            if names:
+                raise ConflictError(
+                    f"MOORAGE_DATA_DIR is not empty (it has {min(names)}): a backup is restored "
+                    "into an empty directory only; stop the service, and move the directory away"
+                )
+            dump.require_empty_database(self._url)
+            return False
+        with storage_errors("read the mark of a restore"):
+            begun = (self._folder / MARK).read_text("ascii", "replace")
+        begun_id = begun.split(" ")[0].strip()
+        if begun_id != self._backup.id:
+            raise ConflictError(
+                f"a restore of backup {begun_id[:40]!a} has begun here; end it, or empty the "
+                "directory"
+            )
+        if begun != self._text:
+            raise ConflictError(
+                "a restore has begun here with another MOORAGE_DATABASE_URL or "
+                "MOORAGE_STORAGE__URL; run it with the same ones, or empty the directory"
+            )
+        if dump.uid_of(self._url) != self._backup.manifest.uid:  # else it was put back already
+            dump.require_empty_database(self._url)
+        return True
+
+    def note(self) -> None:
+        """Make the directory, with the mark in it."""
+        with storage_errors("begin the restore"):
+            for path in (self._folder, self._folder / "keys", self._folder / "blobs"):
+                durable.make_folder(path)
+            durable.create_once(self._folder / MARK, self._text.encode())
+
+    def end(self) -> None:
+        """Remove the mark: services may start from here on."""
+        with storage_errors("end the restore"):
+            (self._folder / COPIED).unlink(missing_ok=True)
+            (self._folder / MARK).unlink()
+            durable.sync_folder(self._folder)
+
+    def _names(self) -> set[str]:
+        with storage_errors("look into the data directory"):
+            if not self._folder.exists():
+                return set()
+            return {path.name for path in self._folder.iterdir()} - _IGNORED
+
+
+def require_unused(owner: str | None, uid: str, *, is_own: bool) -> None:
+    """Return if the blobs of a backup may be put into a store.
+
+    Args:
+        owner: the identity of the database whose store it is; None for nobody's.
+        uid: the identity of the backup's database.
+        is_own: the operator says that it is the store of the lost database.
 
     Raises:
-        ConflictError: the place is in use or not empty; the message says what is there.
+        ConflictError: it is another database's, or may be in use by the backup's original.
     """
-    with storage_errors("look into the data directory"):
-        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    names -= _IGNORED
-    if MARK in names:
-        begun = (folder / MARK).read_text("ascii", "replace").strip()
-        if begun != backup_id:
-            raise ConflictError(
-                f"a restore of backup {begun[:40]!a} has begun here; end it, or empty the directory"
-            )
-    elif names:
+    if owner is None or (owner == uid and is_own):
+        return
+    if owner != uid:
         raise ConflictError(
-            f"MOORAGE_DATA_DIR is not empty (it has {min(names)}): a backup is restored into an "
-            "empty directory only; stop the service, and move the directory away"
+            "the store of MOORAGE_STORAGE__URL belongs to another database: name a bucket or a "
+            "prefix of its own"
         )
-    dump.require_empty_database(url)
+    raise ConflictError(
+        "the store of MOORAGE_STORAGE__URL is that of the database from which this backup was "
+        "made: two databases never use one store. If that database is lost, add --same-store; "
+        "else name a bucket or a prefix of its own"
+    )
 
 
 def restore(
     place: BackupPlace,
     backup: Backup,
-    folder: Path,
-    url: str,
-    put_blob: PutBlob,
-    heads: ObjectStore,
+    target: Target,
     *,
     heads_folder: Path | None,
     progress: Progress,
 ) -> Restored:
-    """Put a backup back; the folder and the database are empty, see `require_empty`. Blocks.
+    """Put a backup back; see `Begun.require_empty`, and `Begun.note`, which comes before. Blocks.
 
     Args:
         place: where the backup is.
         backup: which.
-        folder: the data directory.
-        url: of the database.
-        put_blob: takes blobs over.
-        heads: where the heads of the logs are to be; newer ones that are there stay.
+        target: where it is put.
         heads_folder: a folder with newer heads, as keys/logs of the lost data directory.
         progress: is called with (blobs put back, blobs in all).
 
     Raises:
         BadInputError: the backup's database or list of blobs is damaged.
-        StorageError: the folder can't be written.
+        StorageError: the target can't be written.
     """
-    blobs = place.blobs(backup.manifest)
-    with storage_errors("begin the restore"):
-        for path in (folder, folder / "keys", folder / "blobs"):
-            durable.make_folder(path)
-        durable.create_once(folder / MARK, f"{backup.id}\n".encode())
-    newer = _write_heads(place, backup, heads, heads_folder)
+    manifest = backup.manifest
+    blobs = place.blobs(manifest)
+    newer = _write_heads(place, backup, target.heads, heads_folder)
     missing = []
-    temp = folder / "restore.tmp"
-    for index, (digest, size_bytes) in enumerate(blobs):
-        if not _is_there(folder, digest, size_bytes):
-            if place.get_blob(digest, temp):
-                put_blob(digest, temp)
-            else:
-                missing.append(digest)
+    for index, (digest, is_there) in enumerate(_put_blobs(place, blobs, target)):
+        if not is_there:
+            missing.append(digest)
         progress(index + 1, len(blobs))
-    temp.unlink(missing_ok=True)
     os.sync()  # once for all blobs, before the database names them
-    dump.put_back(backup.manifest.kind, url, place.parts(backup.manifest.database))
-    with storage_errors("end the restore"):
-        (folder / MARK).unlink()
-        durable.sync_folder(folder)
+    if dump.uid_of(target.url) is None:
+        dump.put_back(manifest.kind, target.url, place.parts(manifest.database))
     count = len(blobs) - len(missing)
     return Restored(backup.id, count, sum(size for _, size in blobs), tuple(missing), tuple(newer))
 
 
-def put_local_blob(folder: Path, digest: Digest, path: Path) -> None:
-    """Move a verified file to its place among the blobs of a data directory."""
-    target = folder / blob_key(digest)
-    with storage_errors(f"store blob {digest}"):
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        path.chmod(0o440)
-        path.replace(target)
+def _put_blobs(
+    place: BackupPlace, blobs: list[tuple[Digest, int]], target: Target
+) -> Iterator[tuple[Digest, bool]]:
+    """Put all blobs back, some at once; yield each, in order, and whether it is there now."""
+    folder = target.folder / _TEMP
+    with storage_errors("make a folder for blobs on their way"):
+        shutil.rmtree(folder, ignore_errors=True)
+        durable.make_folder(folder)
 
+    def put_one(blob: tuple[Digest, int]) -> tuple[Digest, bool]:
+        digest, size_bytes = blob
+        temp = folder / digest.hex
+        if target.blobs.has(digest, size_bytes, temp):
+            return digest, True
+        is_whole = place.get_blob(digest, temp)
+        if is_whole:
+            target.blobs.put(digest, temp)
+        with storage_errors("remove a copy"):
+            temp.unlink(missing_ok=True)
+        return digest, is_whole
 
-def free_bytes(folder: Path) -> int:
-    """Return the free space of the file system that holds a folder, or will."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def _is_there(folder: Path, digest: Digest, size_bytes: int) -> bool:
-    """Whether an earlier, killed restore put the blob back: a rename makes a whole file."""
-    path = folder / blob_key(digest)
-    return path.exists() and path.stat().st_size == size_bytes
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="restore") as threads:
+        yield from threads.map(put_one, blobs)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_heads(
@@ -154,6 +233,8 @@ def _write_heads(
     newest = dict(backup.manifest.heads)
     newer = set(backup.manifest.behind)
     later = [b.manifest.heads for b in place.all() if b.id > backup.id]
+    # A store that survived has the newest heads; over older ones a log would sign a second time.
+    later.append(read_heads(objects))
     if heads_folder is not None:
         if not heads_folder.is_dir():
             raise BadInputError(f"{heads_folder} is not a directory")

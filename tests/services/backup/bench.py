@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -14,7 +13,9 @@ from app.db.engine import Database, Session
 from app.services.backup import restoring
 from app.services.backup.making import BackupService
 from app.services.backup.place import Backup, BackupPlace
+from app.services.backup.targets import BlobTarget, LocalTarget, ObjectTarget
 from app.services.leases import Leases
+from app.storage.blobstore import BlobStore
 from app.storage.local import LocalBlobStore
 from app.storage.objects import LocalObjects, ObjectStore
 from tests.services.bench import WallClock
@@ -64,7 +65,7 @@ class Installation:
 
     folder: Path
     owner: Owner
-    store: LocalBlobStore
+    store: BlobStore
     clock: WallClock
 
     @property
@@ -111,22 +112,38 @@ async def restored(
     url: str,
     backup_id: str = "latest",
     heads: Path | None = None,
+    *,
+    stored: ObjectStore | None = None,
+    stored_heads: ObjectStore | None = None,
 ) -> restoring.Restored:
-    """Put a backup back, as `moorage restore` does."""
+    """Put a backup back, as `moorage restore` does, but for the schema and the binding.
+
+    Args:
+        objects: the place of the backup.
+        folder: the new data directory.
+        url: of the new database.
+        backup_id: of the backup.
+        heads: a folder with newer heads.
+        stored: where blobs go; None: into the data directory.
+        stored_heads: where heads go; None: into the data directory.
+    """
     place = BackupPlace(objects)
     backup = place.get(backup_id)
-    restoring.require_empty(folder, url, backup.id)
-    return await asyncio.to_thread(
-        restoring.restore,
-        place,
-        backup,
-        folder,
-        url,
-        partial(restoring.put_local_blob, folder),
-        LocalObjects(folder / "keys" / "logs"),
-        heads_folder=heads,
-        progress=nothing,
-    )
+    begun = restoring.Begun(folder, url, "s3://b" if stored else "file:", backup)
+
+    def work() -> restoring.Restored:
+        begun.require_empty()
+        begun.note()
+        blobs: BlobTarget = LocalTarget(folder)
+        if stored is not None:
+            blobs = ObjectTarget(stored, folder / restoring.COPIED)
+        kept = stored_heads or LocalObjects(folder / "keys" / "logs")
+        target = restoring.Target(folder, url, blobs, kept)
+        result = restoring.restore(place, backup, target, heads_folder=heads, progress=nothing)
+        begun.end()
+        return result
+
+    return await asyncio.to_thread(work)
 
 
 async def recorded(db: Database) -> dict[str, int]:

@@ -2,17 +2,27 @@
 
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import pytest
 
 from app.core.digest import Digest
 from app.core.errors import BadInputError, ConflictError, UnknownError
+from app.db import dump
 from app.db.engine import Database, sqlite_url
+from app.services.backup import restoring
+from app.services.backup.making import read_heads
 from app.services.backup.place import BackupPlace
 from app.services.leases import Leases
+from app.storage.cache import BlobCache
+from app.storage.objects import ANY, LocalObjects, S3Objects
+from app.storage.s3 import S3BlobStore
 from tests import postgres
 from tests.conftest import Shape
+from tests.fakes.s3 import FakeS3
 from tests.services.backup.bench import (
     FailingObjects,
     Installation,
@@ -284,11 +294,15 @@ async def test_a_killed_restore_goes_on(
     reads = objects.get_file
     for number in range(len(blobs)):
         left = [min(number, 1)]  # reads until the end
+        counting = Lock()
 
-        def get_file(key: str, path: Path, left: list[int] = left) -> bool:
-            if not left[0]:
-                raise KilledError
-            left[0] -= 1
+        def get_file(
+            key: str, path: Path, left: list[int] = left, counting: Any = counting
+        ) -> bool:
+            with counting:
+                if not left[0]:
+                    raise KilledError
+                left[0] -= 1
             return reads(key, path)
 
         monkeypatch.setattr(objects, "get_file", get_file)
@@ -301,3 +315,151 @@ async def test_a_killed_restore_goes_on(
     with closing(Database(url)) as db:
         assert await recorded(db) == blobs
     assert not (folder / "restore.unfinished").exists()
+    assert not (folder / "restore.tmp").exists()
+
+
+async def test_a_file_of_the_right_size_with_wrong_bytes_does_not_count_as_restored(
+    here: Installation, objects: FailingObjects, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = await filled(here)
+    await here.create(objects)
+    folder = memory_path / "restored"
+    url = sqlite_url(folder / "moorage.db")
+    monkeypatch.setattr(dump, "put_back", _killed)
+    with pytest.raises(KilledError):
+        await restored(objects, folder, url)
+    for path in folder.glob("blobs/*/*"):  # as a power cut before the sync leaves them
+        path.chmod(0o600)
+        path.write_bytes(bytes(path.stat().st_size))
+    monkeypatch.undo()
+    await restored(objects, folder, url)
+    for name in blobs:
+        assert Digest.of((folder / "blobs" / name[:2] / name).read_bytes()).hex == name
+
+
+async def test_killed_between_the_database_and_the_end_a_restore_goes_on(
+    here: Installation, objects: FailingObjects, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = await filled(here)
+    await here.create(objects)
+    folder = memory_path / "restored"
+    url = sqlite_url(folder / "moorage.db")
+    monkeypatch.setattr(restoring.Begun, "end", _killed)
+    with pytest.raises(KilledError):
+        await restored(objects, folder, url)
+    assert (folder / "moorage.db").exists()
+    monkeypatch.undo()
+    with pytest.raises(ConflictError, match="another MOORAGE_DATABASE_URL"):
+        await restored(objects, folder, sqlite_url(memory_path / "other.db"))
+    assert (await restored(objects, folder, url)).blobs == len(blobs)
+    assert not (folder / "restore.unfinished").exists()
+
+
+def _killed(*_arguments: object) -> None:
+    raise KilledError
+
+
+class CountedObjects(S3Objects):
+    """A bucket that counts the reads of whole objects and ends the process at the n-th upload."""
+
+    reads = 0
+    killed_at = 0
+    writes = 0
+
+    def get_file(self, key: str, path: Path) -> bool:
+        self.reads += 1
+        return super().get_file(key, path)
+
+    def put_file(self, key: str, path: Path) -> None:
+        self.writes += 1
+        if self.writes == self.killed_at:
+            raise KilledError
+        super().put_file(key, path)
+
+
+@both_shapes
+async def test_what_is_restored_into_s3_is_what_was_there(
+    here: Installation, objects: FailingObjects, target: tuple[Path, str], s3: FakeS3
+) -> None:
+    blobs = await filled(here)
+    await here.create(objects)
+    client = s3.client("moorage")
+    stored, heads = S3Objects(client, "blobs"), S3Objects(client, "heads")
+    result = await restored(objects, *target, stored=stored, stored_heads=heads)
+    assert (result.blobs, result.missing, result.newer_heads) == (len(blobs), (), ())
+    assert not list((target[0] / "blobs").glob("*/*"))
+    cache = BlobCache(target[0] / "cache", min_free_fraction=0.0)
+    with closing(S3BlobStore(client, cache, 1 << 30)) as store:
+        for name, size_bytes in blobs.items():
+            (await store.open(Digest(name), size_bytes)).close()
+    assert read_heads(heads) == read_heads(LocalObjects(here.folder / "keys" / "logs")) != {}
+    assert not (target[0] / "restore.copied").exists()
+
+
+async def test_a_killed_restore_into_s3_goes_on_and_reads_nothing_of_its_own_again(
+    here: Installation, objects: FailingObjects, memory_path: Path, s3: FakeS3
+) -> None:
+    blobs = await filled(here)
+    await here.create(objects)
+    folder = memory_path / "restored"
+    url = sqlite_url(folder / "moorage.db")
+    client = s3.client()
+    first = next(iter(blobs))
+    foreign = S3Objects(client, "blobs")  # it was there before: only its bytes can say what it is
+    foreign.put(f"{first[:2]}/{first}", bytes(blobs[first]), expected=ANY)
+    stored = CountedObjects(client, "blobs")
+    stored.killed_at = 4
+    with pytest.raises(KilledError):
+        await restored(objects, folder, url, stored=stored)
+    done = (folder / "restore.copied").read_text().split()
+    assert stored.reads == 1
+    assert set(done) < set(blobs)
+    again = CountedObjects(client, "blobs")
+    await restored(objects, folder, url, stored=again)
+    assert (again.reads, again.writes) == (int(first not in done), len(blobs) - len(done))
+    for name in blobs:
+        data = client.get(f"blobs/{name[:2]}/{name}")
+        assert data is not None
+        assert Digest.of(b"".join(data[1])).hex == name
+
+
+async def test_newer_heads_of_a_store_that_survived_stay(
+    here: Installation, objects: FailingObjects, memory_path: Path, s3: FakeS3
+) -> None:
+    await filled(here)
+    await here.create(objects)
+    await here.owner.put_up_to(await here.owner.log(), 4)
+    client = s3.client()
+    survived = S3Objects(client, "heads")
+    newest = read_heads(LocalObjects(here.folder / "keys" / "logs"))
+    for name, head in newest.items():
+        survived.put(name, head, expected=ANY)
+    folder = memory_path / "restored"
+    url = sqlite_url(folder / "moorage.db")
+    stored = S3Objects(client, "blobs")
+    result = await restored(objects, folder, url, stored=stored, stored_heads=survived)
+    assert len(result.newer_heads) == 1
+    assert read_heads(survived) == newest
+
+
+async def test_a_folder_that_has_blobs_of_its_own_is_no_place_of_backups(
+    here: Installation,
+) -> None:
+    await filled(here)
+    with pytest.raises(ConflictError, match="no place of backups"):
+        await here.create(LocalObjects(here.folder))
+    assert not (here.folder / "installation").exists()
+
+
+async def test_a_damaged_object_is_said_and_ends_no_backup(
+    here: Installation, objects: FailingObjects, memory_path: Path, s3: FakeS3
+) -> None:
+    client = s3.client()
+    cache = BlobCache(memory_path / "cache", min_free_fraction=0.0)
+    with closing(S3BlobStore(client, cache, 1 << 30)) as store:
+        there = replace(here, store=store)
+        digest = await there.put(b"some bytes")
+        client.put(f"blobs/{digest.hex[:2]}/{digest.hex}", b"same bytes")
+        await cache.delete(digest)
+        made = await there.create(objects)
+    assert made.manifest.lacking == (digest,)
