@@ -2,21 +2,15 @@
 
 uvicorn's protocol has no time limits and takes any Host. A connection has no timers of its own: the
 server calls `HttpProtocol.sweep` for each connection about once per second, so that an ordinary
-request costs no timer. Sources: RFC 9112; tcp(7) for TCP_INFO.
+request costs no timer. Source: RFC 9112.
 
-Not here: the rules for a head, and the limits on its size (`web/guard.py`).
+Not here: the rules for a head, and the limits on its size (`web/guard.py`); sockets
+(`transport.py`).
 
 uvicorn promises nothing about the attributes used here. tests/test_protocol.py lists them, and
 pyproject.toml keeps uvicorn below its next minor version.
 """
 
-import contextlib
-import fcntl
-import os
-import socket
-import struct
-import sys
-import termios
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -24,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.core.errors import BadInputError
 from app.settings.sections.limits import Limits
+from app.transport import UploadTransport, half_close, reset, sending
 from app.web.connection import CONNECTION, Connection
 from app.web.connections import Connections, is_health
 from app.web.guard import FRAMING, announces_body, head_fault, is_host
@@ -38,8 +33,6 @@ _LINGER_S = 2
 _RETRY_AFTER = b"5"
 _MALFORMED = "this is no valid HTTP/1.1 request"
 _BODILESS: Final = frozenset({b"GET", b"HEAD", b"TRACE"})
-_BYTES_ACKED: Final = slice(120, 128)  # tcpi_bytes_acked of Linux's struct tcp_info, since 4.2
-_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: closing drops the bytes that are not sent yet
 
 
 class ConnectionStage(StrEnum):
@@ -84,7 +77,7 @@ class WireApplication(Protocol):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1 as uvicorn speaks it, with four additions. `protocol_for` makes it usable.
+    """HTTP/1.1 as uvicorn speaks it, with five additions. `protocol_for` makes it usable.
 
     1. A plain GET with a prepared answer is answered here, in one write, without a task and without
        ASGI.
@@ -92,6 +85,8 @@ class HttpProtocol(HttpToolsProtocol):
        is parsed.
     3. `sweep` ends a connection whose client stalls. The application can cut a connection, too.
     4. A connection beyond the limits on connections gets one answer: about health, or a refusal.
+    5. A response that begins before the body of its request has come is the connection's last, and
+       reaches a client that still sends.
     """
 
     _application: WireApplication
@@ -101,11 +96,12 @@ class HttpProtocol(HttpToolsProtocol):
     _heads = 0  # complete heads so far
     _whole_head: Any = None  # scope of the last request with a complete head
     _is_in_body = False
+    _keeps_alive = False  # whether the connection may go on once the body has come
     _plain_framing: list[Header] | None = None  # of the last plain head
     _excess: tuple[int, str] | None = None  # the refusal of a connection beyond the limits
     _fault_status, _fault = 400, ""
     _refusal = b""
-    _is_refused = False
+    _is_leaving = False  # nothing more is sent; what the client still sends is dropped
     _progress: tuple[Any, ...] = ()  # at the last sweep; see _client_progress
     _since_s = 0.0  # when _progress changed last
     _due_bytes = 0  # acknowledged bytes at which the client has taken enough; see _bytes_due
@@ -126,7 +122,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def cut(self) -> None:
         """Close the connection at once."""
-        _reset(self.transport)
+        reset(self.transport)
 
     @property
     def _address(self) -> str:
@@ -134,7 +130,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes. A head without end is refused here; neither uvicorn nor llhttp limits it."""
-        if self._refusal:
+        if self._refusal or self._is_leaving:
             return
         self._head_bytes += len(data)
         if self._head_bytes > _HEAD_MAX_BYTES:
@@ -191,13 +187,32 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         # The parser stops at an upgrade, and the body of a GET may be a smuggled request: no
         # further request is taken from this connection.
+        has_body = announces_body(framing)
         is_last = self._excess is not None or self.parser.should_upgrade()
-        if is_last or (method in _BODILESS and announces_body(framing)):
+        if is_last or (method in _BODILESS and has_body):
             self.cycle.keep_alive = False
+        if has_body:
+            self._await_body()
         # The task of the cycle runs later and reads this scope.
         connection = Connection(self.transport, self.cycle)
         self.scope["extensions"] = {CONNECTION: {"connection": connection}}
         self.headers = _TrailerFields()
+
+    def _await_body(self) -> None:
+        """Have a response that begins before the body has come end the connection.
+
+        What is left of the body would have to be read to find the next request (RFC 9112, 9.3),
+        and a client that got no 100 (Continue) may never send the body (RFC 9110, 10.1.1).
+        """
+        cycle: Any = self.cycle
+        self._keeps_alive, cycle.keep_alive = cycle.keep_alive, False
+        cycle.transport = UploadTransport(self.transport, lambda: not cycle.more_body, self._linger)
+
+    def _linger(self) -> None:
+        """Half-close the connection, and drop what the client still sends."""
+        self._is_leaving = True
+        self.flow.resume_reading()
+        half_close(self.transport)
 
     def _answer_instantly(self) -> bool:
         is_idle = self.cycle is None or self.cycle.response_complete
@@ -231,13 +246,19 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End a request."""
         self._head_bytes, self._is_in_body = 0, False
-        if not self._answered:
-            super().on_message_complete()
+        if self._answered:
+            return
+        if self._keeps_alive and not self.cycle.response_started:
+            self.cycle.keep_alive = True
+        self._keeps_alive = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or send the refusal that waited for its turn."""
         super().on_response_complete()
-        if self._refusal and not self.pipeline:
+        if self._is_leaving:
+            self._unset_keepalive_if_required()  # `sweep` ends the connection
+        elif self._refusal and not self.pipeline:
             self._send_refusal()
 
     def send_400_response(self, _msg: str) -> None:
@@ -272,16 +293,12 @@ class HttpProtocol(HttpToolsProtocol):
 
         A full close with unread bytes would send a reset, which could overtake the refusal.
         """
-        if self.transport.is_closing() or self._is_refused:
+        if self.transport.is_closing() or self._is_leaving:
             return
-        self._is_refused = True
+        self._is_leaving = True
         self._unset_keepalive_if_required()
         self.transport.write(self._refusal)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            # TLS has no half of a close: its end reads what the client still sends, and drops it.
-            self.transport.close()
+        half_close(self.transport)
 
     def _is_idle(self) -> bool:
         """Whether no request waits for its response."""
@@ -290,8 +307,8 @@ class HttpProtocol(HttpToolsProtocol):
         return is_over and not self.pipeline
 
     def shutdown(self) -> None:
-        """End soon. No sweep will end a refused connection any more, so it is closed at once."""
-        if self._is_refused:
+        """End soon. No sweep will end a half-closed connection any more: it is closed at once."""
+        if self._is_leaving:
             self.transport.close()
         super().shutdown()
 
@@ -318,12 +335,12 @@ class HttpProtocol(HttpToolsProtocol):
 
         Equal values in two sweeps mean that the client did nothing in between.
         """
-        if self._is_refused:
+        if self._is_leaving:
             return (ConnectionStage.LEAVE,)
         is_idle = self._is_idle()
         queued = self.transport.get_write_buffer_size()
         if queued or not is_idle:
-            in_kernel, acknowledged = _sending(self.transport)
+            in_kernel, acknowledged = sending(self.transport)
             if queued or in_kernel:
                 left = queued + in_kernel if is_idle else None
                 return ConnectionStage.TAKE, self._bytes_due(acknowledged or -queued, left)
@@ -352,7 +369,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _give_up(self, stage: ConnectionStage) -> None:
         if stage in (ConnectionStage.TAKE, ConnectionStage.LEAVE):
-            _reset(self.transport)
+            reset(self.transport)
         elif stage is ConnectionStage.HEAD and self.scope is not self._whole_head:
             self._refuse(408, "the head of the request took too long")
         elif stage is ConnectionStage.BODY and not self._is_idle():
@@ -376,31 +393,3 @@ def _patience_s(stage: ConnectionStage, limits: Limits) -> int:
     if stage is ConnectionStage.BODY:
         return limits.body_s
     return limits.send_s if stage is ConnectionStage.TAKE else _LINGER_S
-
-
-def _sending(transport: Any) -> tuple[int, int]:
-    """Return two counts of bytes: in the kernel's send queue, and acknowledged by the client.
-
-    The counts include bytes that sendfile sent past the transport. Both are 0 if the kernel gives
-    none.
-    """
-    sock = transport.get_extra_info("socket")
-    try:
-        queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.stop)
-    except (OSError, AttributeError):
-        return 0, 0
-    return int.from_bytes(queued, sys.byteorder), int.from_bytes(info[_BYTES_ACKED], sys.byteorder)
-
-
-def _reset(transport: Any) -> None:
-    """Cut the connection at once, for every holder of a descriptor.
-
-    Streams send through a duplicated descriptor and wait on it; the shutdown wakes them.
-    """
-    with contextlib.suppress(OSError):
-        copy = os.dup(transport.get_extra_info("socket").fileno())
-        with socket.socket(fileno=copy) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            sock.shutdown(socket.SHUT_RDWR)
-    transport.abort()

@@ -61,10 +61,12 @@ ATTRIBUTES = {
         "expected_content_length",  # web/connection.py
         "keep_alive",
         "message_event",
+        "more_body",
         "response_complete",
         "response_started",
+        "transport",
     ],
-    "flow": ["read_paused", "write_paused"],
+    "flow": ["read_paused", "resume_reading", "write_paused"],
     "parser": ["get_http_version", "get_method", "should_keep_alive", "should_upgrade"],
     "server_state": ["connections", "default_headers", "tasks"],
     "server": [
@@ -185,7 +187,12 @@ async def test_uvicorn_has_every_attribute_that_is_used(connection: HttpToolsPro
 async def test_an_attribute_that_is_gone_is_named(connection: HttpToolsProtocol) -> None:
     del connection.cycle.message_event
     lacking = _lacking({**_parts(connection), "flow": object()})
-    assert lacking == ["cycle.message_event", "flow.read_paused", "flow.write_paused"]
+    assert lacking == [
+        "cycle.message_event",
+        "flow.read_paused",
+        "flow.resume_reading",
+        "flow.write_paused",
+    ]
     assert "has no cycle.message_event, flow.read_paused" in _blame(lacking)
 
 

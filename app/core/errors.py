@@ -5,6 +5,7 @@
     ├── SchemaError              the database is older or newer than the program     exit 1
     ├── UnfitDatabaseError       it is malformed, or another data folder's           exit 1
     ├── BadInputError            the caller sent something malformed                 400
+    │   └── TooLargeError        the caller's body has more bytes than a limit       413
     ├── UnknownError             known absent                                        404
     │   └── GoneError            known absent for good                               410
     ├── DeniedError              policy says no; the message is the reason           403
@@ -61,6 +62,10 @@ class UnfitDatabaseError(MoorageError):
 
 class BadInputError(MoorageError):
     """The caller sent something malformed."""
+
+
+class TooLargeError(BadInputError):
+    """The body of a request has more bytes than are taken; the message names the limit."""
 
 
 class UnknownError(MoorageError):

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
+from app.core.bodylimit import BodyLimit
 from app.core.errors import BadInputError, UnauthenticatedError
 
 CREDENTIAL = "git-hook"
 """The name of the tenant's credential whose secret signs messages."""
 
-MAX_BYTES = 4 << 20
+LIMIT = BodyLimit("the message", 4 << 20)
 _PATH_LABEL = b"moorage git-hook path"
 _EVENTS = frozenset({"push", "create", "delete", "push hook", "tag push hook"})
 _MAX_NAME = 500

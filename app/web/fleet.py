@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import Any, TypeVar
 
 from app import logs, metrics
+from app.core.bodylimit import BodyLimit
 from app.core.errors import (
     BadInputError,
     MoorageError,
@@ -28,6 +29,7 @@ from app.services.fleet.nodeprogram import FILENAME, node_program
 from app.services.fleet.nodes import NodeService
 from app.web.credentials import presented_token
 from app.web.limits import WrongTokens
+from app.web.requestbody import declared_bytes, pieces_of
 from app.web.responses import (
     LISTING,
     NO_STORE,
@@ -49,12 +51,9 @@ _FILES = (FILENAME, f"{FILENAME}.sha256", _SCRIPT)
 _JSON = b"application/json"
 _JITTER = 0.1
 _CHECK, _REPORT, _ENROL = "/fleet/v1/check", "/fleet/v1/report", "/fleet/v1/enroll"
+_LIMIT = BodyLimit("the message", MAX_BODY_BYTES)
 _log = logs.get("fleet")
 N = TypeVar("N", bound=Noun)
-
-
-class _TooLargeError(Exception):
-    """The body is longer than a node's message can be."""
 
 
 class FleetApp:
@@ -118,9 +117,6 @@ class FleetApp:
             if method not in ("GET", "HEAD"):
                 return plain(405, "only GET and HEAD are answered here", (b"allow", b"GET")), True
             return await self._file(path.removeprefix(_ROOT), scope), True
-        except _TooLargeError:
-            line = f"a message has {MAX_BODY_BYTES} bytes at most"
-            return plain(413, line, (b"connection", b"close")), True
         except UnauthenticatedError as error:
             return self._unauthenticated(error, scope), True
         except MoorageError as error:
@@ -204,22 +200,11 @@ async def _body(headers: list[Header], receive: Receive) -> bytes:
     """Return the body of a request.
 
     Raises:
-        _TooLargeError: it is longer than a message can be.
+        TooLargeError: it is longer than a message can be.
         BadInputError: the client went away.
     """
-    declared = _header(headers, b"content-length")
-    if declared.isdigit() and int(declared[:18]) > MAX_BODY_BYTES:
-        raise _TooLargeError
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise BadInputError("the body was cut short")
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            raise _TooLargeError
-        if not message.get("more_body"):
-            return bytes(body)
+    _LIMIT.check(declared_bytes(headers))
+    return b"".join([piece async for piece in pieces_of(receive, _LIMIT)])
 
 
 def _parsed(kind: type[N], body: bytes) -> N:

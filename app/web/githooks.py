@@ -1,18 +1,19 @@
 """`POST /hooks/git/<tenant>/<secret>`: a git host says that somebody pushed. Plain ASGI.
 
 The URL holds a secret: no log, trace or answer has its path. The body is read only for a URL that
-is right, and is never longer than `MAX_BYTES`.
+is right, and is never longer than `LIMIT`.
 """
 
 import re
 from secrets import token_hex
 
 from app import logs, metrics
-from app.core.errors import BadInputError, MoorageError, UnauthenticatedError, UnknownError
-from app.core.githook import MAX_BYTES
+from app.core.errors import MoorageError, OverloadedError, UnauthenticatedError, UnknownError
+from app.core.githook import LIMIT
 from app.services.memory import MemoryBudget
 from app.services.modules.githooks import GitHooks
 from app.web.limits import WrongTokens
+from app.web.requestbody import declared_bytes, pieces_of
 from app.web.responses import Answer, error_answer, plain
 from app.web.streaming import Receive, Scope, Send
 from app.web.tenancy import Gateways, client_block
@@ -75,21 +76,14 @@ class GitHooksApp:
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
         who, held = client_block(client), 0
+        LIMIT.check(declared_bytes(scope["headers"]))
         body = bytearray()
         try:
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise BadInputError("the message broke off")
-                piece = message.get("body", b"")
-                if len(body) + len(piece) > MAX_BYTES:
-                    raise BadInputError(f"the message is larger than {MAX_BYTES} bytes")
+            async for piece in pieces_of(receive, LIMIT):
                 if piece and not self._memory.take(len(piece), who):
-                    raise BadInputError("too many messages are under way here; send it again")
+                    raise OverloadedError("too many messages are under way here; send it again")
                 held += len(piece)
                 body += piece
-                more = message.get("more_body", False)
             push, count = await self._hooks.receive(tenant, secret, headers, bytes(body))
         finally:
             self._memory.give_back(held, who)

@@ -1,10 +1,9 @@
 """`PUT /goproxy/<tenant>/<module>/@v/<version>.zip`: publishing a version. Plain ASGI, streamed.
 
 201 says that the version is published, 200 that the same bytes were published before. Everything
-else is one line of text and an end of the connection: the rest of the upload is not read.
+else is one line of text and the end of the connection: the rest of the upload is dropped.
 """
 
-from collections.abc import AsyncIterator
 from secrets import token_hex
 
 from app import logs, metrics
@@ -12,8 +11,9 @@ from app.core.errors import BadInputError, MoorageError
 from app.core.goproxy import RequestKind, parse_path
 from app.core.principal import ANONYMOUS
 from app.services.authorization import token_wanted
-from app.services.modules.publishing import Published, Publishing, Upload
+from app.services.modules.publishing import LIMIT, Published, Publishing, Upload
 from app.web.admission import Admission
+from app.web.requestbody import declared_bytes, pieces_of
 from app.web.responses import Answer, Header, error_answer, plain
 from app.web.streaming import Receive, Scope, Send
 from app.web.tenancy import Gateways
@@ -71,8 +71,8 @@ class PublishingApp:
                 tenant=caller.tenant,
                 module=request.module,
                 version=request.version,
-                pieces=_pieces(receive),
-                declared_bytes=_declared_bytes(scope["headers"]),
+                pieces=pieces_of(receive, LIMIT),
+                declared_bytes=declared_bytes(scope["headers"]),
             )
         )
 
@@ -83,25 +83,3 @@ def _success(published: Published) -> Answer:
 
 def _kept(refusal: Answer) -> list[Header]:
     return [field for field in refusal.headers if field[0] in (b"www-authenticate", b"retry-after")]
-
-
-def _declared_bytes(headers: list[Header]) -> int | None:
-    for name, value in headers:
-        if name == b"content-length" and value.isdigit():
-            return int(value[:18])
-    return None
-
-
-async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield the pieces of a body.
-
-    Raises:
-        BadInputError: the client went away before the end.
-    """
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadInputError("the upload broke off")
-        yield message.get("body", b"")
-        if not message.get("more_body", False):
-            return

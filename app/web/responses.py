@@ -31,6 +31,7 @@ _CONDITIONAL = frozenset({b"if-none-match", b"if-modified-since", b"range", b"if
 
 # The most specific class comes first: a class is looked up along its method resolution order.
 STATUS: dict[type[errors.MoorageError], int] = {
+    errors.TooLargeError: 413,
     errors.BadInputError: 400,
     errors.UnauthenticatedError: 401,
     errors.DeniedError: 403,

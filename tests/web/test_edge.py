@@ -1,6 +1,7 @@
 """What is no request, and clients that keep a connection waiting: F29 to F33, F21 of CONNECT."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import repeat
@@ -181,6 +182,68 @@ async def rest(caller: Caller) -> bytes:
     return everything
 
 
+UNREAD = [
+    (b"POST /dl/x HTTP/1.1", 405),
+    (b"POST /fleet/v1/check HTTP/1.1", 413),
+    (b"POST /api/v1/releases/sync HTTP/1.1", 413),
+    (b"POST /hooks/git/acme/" + b"0" * 32 + b" HTTP/1.1", 401),
+    (b"PUT /api/v1/releases/files/go1.99.1-corp1.linux-amd64.tar.gz HTTP/1.1", 413),
+    (b"PUT /goproxy/acme/example.com/x/@v/v1.0.0.zip HTTP/1.1", 404),
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "status"), UNREAD, ids=[str(s) + str(i) for i, (_, s) in enumerate(UNREAD)]
+)
+@pytest.mark.parametrize("expect", [True, False])
+async def test_a_refusal_reaches_a_client_that_still_sends_and_ends_its_connection(
+    mirror: Mirror, first: bytes, status: int, expect: bool
+) -> None:
+    """A close with bytes unread would reset the connection, and many clients lose the refusal."""
+    lines = [
+        H,
+        b"Content-Length: %d" % 2**40,
+        b"Authorization: Bearer " + mirror.site.secret.encode(),
+    ]
+    lines += [b"Expect: 100-continue"] if expect else []
+    loop, body = asyncio.get_running_loop(), bytes(2**20)
+    with socket.create_connection(("127.0.0.1", mirror.site.port)) as client:
+        client.setblocking(False)
+        await loop.sock_sendall(client, head(*lines, first=first) + (b"" if expect else body))
+        answer = b""
+        while b"\r\n\r\n" not in answer or len(answer) < whole_length(answer):
+            piece = await loop.sock_recv(client, 65536)
+            assert piece, answer
+            answer += piece
+        assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+        assert b"\r\nconnection: close\r\n" in answer
+        for _ in range(4):
+            await loop.sock_sendall(client, body)
+        assert await loop.sock_recv(client, 1) == b""
+
+
+def whole_length(answer: bytes) -> int:
+    """Return the bytes of a response with a whole head, by its Content-Length."""
+    top, _, _ = answer.partition(b"\r\n\r\n")
+    length = next(
+        line for line in top.lower().split(b"\r\n") if line.startswith(b"content-length:")
+    )
+    return len(top) + 4 + int(length.partition(b":")[2])
+
+
+async def test_after_an_answer_to_a_body_that_came_whole_the_connection_goes_on(
+    mirror: Mirror,
+) -> None:
+    body = b"x" * 300_000
+    async with mirror.site.calling() as caller:
+        for _ in range(2):
+            await caller.send(request("/fleet/v1/nothing", "POST", body=b"{}"))
+            got = await caller.response()
+            assert (got.status, got.header("connection")) == (405, None)
+        await caller.send(request("/dl/x", "POST", {"Content-Length": str(len(body))}))
+        assert (await caller.response()).header("connection") == "close"
+
+
 BAD_CHUNKS = [
     b"1\nx\n0\n\n",
     b"1;a\n\r\nx\r\n0\r\n\r\n",
@@ -209,14 +272,15 @@ async def test_F30_fields_of_a_trailer_are_no_headers(mirror: Mirror) -> None:
         assert raw.startswith(b"HTTP/1.1 401 ")
 
 
+CHECK = b"POST /fleet/v1/check HTTP/1.1"  # whose body is read before it is answered
 ENDLESS = [
     GET + b"\r\n" + HOST + b"X-Long: " + b"a" * 2**20,
     GET + b"\r\n" + HOST + b"X: y\r\n" * 180_000,
     b"GET /" + b"a" * 2**20,
     b"\r\n" * 2**19,
-    head(H, CHUNKED) + b"1\r\nx\r\n0\r\nX-Long: " + b"a" * 2**20,
-    head(H, CHUNKED) + b"1\r\nx\r\n0\r\n" + b"X: y\r\n" * 180_000,
-    head(H, CHUNKED) + b"1;" + b"a" * 2**20,
+    head(H, CHUNKED, first=CHECK) + b"1\r\nx\r\n0\r\nX-Long: " + b"a" * 2**20,
+    head(H, CHUNKED, first=CHECK) + b"1\r\nx\r\n0\r\n" + b"X: y\r\n" * 180_000,
+    head(H, CHUNKED, first=CHECK) + b"1;" + b"a" * 2**20,
 ]
 
 
@@ -279,7 +343,6 @@ TRICKLES = [
     ("newlines", [], repeat(b"\r\n"), b""),
     ("body", [head(H, b"Content-Length: 1000", first=KEYS)], BYTE, b"408"),
     ("chunks", [head(H, CHUNKED, first=KEYS)], repeat(b"1\r\na\r\n"), b"408"),
-    ("refused-body", [head(H, b"Content-Length: 1000")], BYTE, b""),
     ("silence", [], SILENCE, b""),
     ("silent-body", [head(H, b"Content-Length: 1000", first=KEYS)], SILENCE, b"408"),
     ("half-a-head", [b"GET /dl/ HTTP/1.1\r\n"], SILENCE, b"408"),
@@ -330,6 +393,16 @@ async def until_cut(site: Site, claim: Callable[[], bool]) -> None:
 
 
 @pytest.mark.timed
+async def test_F33_a_refused_client_that_does_not_close_is_cut(mirror: Mirror) -> None:
+    connections = mirror.site.server.server_state.connections
+    before = set(connections)
+    async with mirror.site.calling() as caller:
+        await caller.send(head(H, b"Content-Length: 1000"))
+        assert (await caller.response()).status == 405
+        [refused] = connections - before
+        await until_cut(mirror.site, lambda: refused not in connections)
+
+
 async def test_F33_the_server_itself_looks_at_its_connections(start_site: StartSite) -> None:
     site = await start_site(sweeps=True, limits={"header_s": 1})
     async with site.calling() as caller:

@@ -347,5 +347,6 @@ async def test_an_upload_that_says_it_is_too_large_is_refused_before_it_comes(
     async with acme.site.calling() as caller:
         await caller.send(head)
         got = await caller.response("PUT")
-    assert_one_line(got, 400)
-    assert "larger than" in got.text
+    assert_one_line(got, 413)
+    assert got.text == "the zip is larger than 524288000 bytes (a limit of `go`)\n"
+    assert got.header("connection") == "close"

@@ -18,6 +18,7 @@ from app import logs, metrics
 from app.core import gomod, pseudo
 from app.core import module as modules
 from app.core import record as records
+from app.core.bodylimit import BodyLimit
 from app.core.digest import Digest
 from app.core.errors import (
     BadInputError,
@@ -58,7 +59,7 @@ from app.services.tenantlog.log import TenantLogs
 from app.services.upstreams import Upstreams
 from app.storage.blobstore import BlobStore
 
-MAX_BYTES = DEFAULT_LIMITS.zip_bytes
+LIMIT = BodyLimit("the zip", DEFAULT_LIMITS.zip_bytes, "a limit of `go`")
 _UPLOADS = 8  # at once in a process; one tenant has at most half of them
 _WAIT_S = 30.0
 _REASON_CHARS = 300
@@ -135,7 +136,8 @@ class Publishing:
         """Publish a version, or find the same bytes published before.
 
         Raises:
-            BadInputError: module, version or zip is malformed, or too big.
+            BadInputError: module, version or zip is malformed.
+            TooLargeError: the zip is larger than `go` takes.
             DeniedError: the token may not publish, or the tenant does not own the prefix.
             ConflictError: other bytes are published, the version is taken upstream, or the
                 tenant's log vouches for other content.
@@ -148,8 +150,7 @@ class Publishing:
         of_tenant = self._check_caller(policy, upload)
         _check_version(upload.module, upload.version)
         route = _route_of(policy, of_tenant, upload)
-        if upload.declared_bytes is not None and upload.declared_bytes > MAX_BYTES:
-            raise _too_large(upload.declared_bytes)
+        LIMIT.check(upload.declared_bytes)
         known = await self._known(upload)
         if known is None:
             await self._check_free(policy, of_tenant, route, upload)
@@ -225,8 +226,7 @@ class Publishing:
         await self._db.require_room()
         async with self._store.stage(size_hint_bytes=upload.declared_bytes) as staged:
             async for piece in upload.pieces:
-                if staged.size_bytes + len(piece) > MAX_BYTES:
-                    raise _too_large(None)
+                LIMIT.check(staged.size_bytes + len(piece))
                 await staged.write(piece)
             digest = await staged.seal()
             if known is not None:
@@ -487,8 +487,3 @@ def _taken(upload: Upload) -> ConflictError:
     return ConflictError(
         f"an upstream of tenant {upload.tenant} has {upload.name}: publish another version"
     )
-
-
-def _too_large(size_bytes: int | None) -> BadInputError:
-    size = "" if size_bytes is None else f" of {size_bytes} bytes"
-    return BadInputError(f"the zip{size} is larger than {MAX_BYTES} bytes, which `go` refuses")

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass, replace
 
 from app import logs, metrics
+from app.core.bodylimit import BodyLimit
 from app.core.digest import Digest
 from app.core.errors import BadInputError, ConflictError, KeyringError
 from app.core.gorelease import (
@@ -53,6 +54,7 @@ _KINDS = {
     "pkg": ReleaseFileKind.INSTALLER,
 }
 _SOURCE = "src"
+_LIMIT = BodyLimit("the release file", MAX_FILE_BYTES)
 _log = logs.get("publishing")
 
 
@@ -113,12 +115,14 @@ class OwnReleases:
         Raises:
             DeniedError: who may not publish.
             BadInputError: the name is not one of an own release, or the file is refused.
+            TooLargeError: the file is larger than any release file.
             ConflictError: a file of the name has other bytes.
             KeyringError: no own key is pinned, or it can't be used.
             StorageError: the file can't be stored.
         """
         require_publisher(who)
         file = parse_own(filename)
+        _LIMIT.check(upload.size_bytes)
         self._check_way(file, upload)
         started = self._monotonic()
         async with self._store.stage(size_hint_bytes=upload.size_bytes) as staged:
@@ -273,12 +277,12 @@ async def _received(staged: StagedBlob, upload: Upload) -> Digest:
     """Write what comes into a staged file; return its digest.
 
     Raises:
-        BadInputError: the bytes are too many, none, cut short, or not those that were announced.
+        TooLargeError: the bytes are too many.
+        BadInputError: they are none, cut short, or not those that were announced.
     """
     async for chunk in upload.chunks:
+        _LIMIT.check(staged.size_bytes + len(chunk))
         await staged.write(chunk)
-        if staged.size_bytes > MAX_FILE_BYTES:
-            raise BadInputError(f"a release file has at most {MAX_FILE_BYTES} bytes")
     if not staged.size_bytes:
         raise BadInputError("the file is empty")
     if upload.size_bytes not in (None, staged.size_bytes):

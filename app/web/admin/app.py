@@ -11,7 +11,14 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from app import __version__, logs, metrics
-from app.core.errors import BadInputError, DeniedError, MoorageError, RateLimitedError
+from app.core.bodylimit import BodyLimit
+from app.core.errors import (
+    BadInputError,
+    DeniedError,
+    MoorageError,
+    RateLimitedError,
+    TooLargeError,
+)
 from app.core.noun import CONTENT
 from app.services.memory import MemoryBudget
 from app.services.refusals import Refusal
@@ -40,6 +47,7 @@ from app.web.admin.tokens import router as tokens
 from app.web.admin.webhooks import router as webhooks
 from app.web.connections import is_health
 from app.web.pageshell import POLICY
+from app.web.requestbody import declared_bytes
 from app.web.responses import retry_after_s, status_of
 from app.web.streaming import Message, Receive, Scope, Send
 from app.web.tenancy import client_block
@@ -161,7 +169,8 @@ class _Outer:
         self._backend = backend
         self._callers = backend.callers
         self._memory = services.modules.memory
-        self._max_body_bytes = services.shared.settings.limits.admin_body_bytes
+        max_bytes = services.shared.settings.limits.admin_body_bytes
+        self._limit = BodyLimit("the body", max_bytes, "MOORAGE_LIMITS__ADMIN_BODY_BYTES")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = self._backend.attach(scope)
@@ -190,12 +199,9 @@ class _Outer:
                 await refusal(scope, receive, sending)
             elif _is_upload(scope):
                 await self._api(scope, receive, sending)  # read as a stream, by who may send it
-            elif _declared_length(scope) > self._max_body_bytes:
-                too_large = problem(413, f"the body is larger than {self._max_body_bytes} bytes")
-                await too_large(scope, receive, sending)
             else:
                 who = client_block(self._callers.address_of(scope))
-                with _Body(receive, self._max_body_bytes, self._memory, who) as body:
+                with _Body(receive, self._limit, self._memory, who) as body:
                     await self._api(scope, body.receive, sending)
         finally:
             metrics.count_request("admin", scope["method"], status, sent)
@@ -204,12 +210,16 @@ class _Outer:
             logs.request_id.reset(reset)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Return the refusal of an address that asks too much; health is never refused."""
-        if is_health(scope["raw_path"]):
-            return None
+        """Return the refusal of an address that asks too much, or of a body that is too large.
+
+        Health is never refused for its address. The body of an upload has limits of its own.
+        """
         try:
-            self._callers.rates.count_address(self._callers.address_of(scope))
-        except RateLimitedError as error:
+            if not is_health(scope["raw_path"]):
+                self._callers.rates.count_address(self._callers.address_of(scope))
+            if not _is_upload(scope):
+                self._limit.check(declared_bytes(scope["headers"]))
+        except (RateLimitedError, TooLargeError) as error:
             return _problem_of(error)
         return None
 
@@ -220,26 +230,19 @@ def _is_upload(scope: Scope) -> bool:
     return scope["method"] == "PUT" and path.startswith(_UPLOADS)
 
 
-def _declared_length(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value[:18])
-    return 0
-
-
 class _Body:
     """The body of a request, which FastAPI keeps in memory before it knows who asks.
 
     Args:
         receive: gives the messages of the request.
-        max_bytes: the longest body (a chunked one does not say its length before).
+        limit: of the body (a chunked one does not say its length before).
         memory: the budget that the body is taken from, until the end of the context.
         who: the address whose share of the budget is used.
     """
 
-    def __init__(self, receive: Receive, max_bytes: int, memory: MemoryBudget, who: str) -> None:
+    def __init__(self, receive: Receive, limit: BodyLimit, memory: MemoryBudget, who: str) -> None:
         self._receive = receive
-        self._max_bytes = max_bytes
+        self._limit = limit
         self._memory = memory
         self._who = who
         self._held_bytes = 0
@@ -254,12 +257,14 @@ class _Body:
         """Return the next message.
 
         Raises:
-            HTTPException: the body is too long, or there is no memory for it now.
+            HTTPException: the body is too large, or there is no memory for it now.
         """
         message = await self._receive()
         size_bytes = len(message.get("body", b""))
-        if self._held_bytes + size_bytes > self._max_bytes:
-            raise HTTPException(413, f"the body is larger than {self._max_bytes} bytes")
+        try:
+            self._limit.check(self._held_bytes + size_bytes)
+        except TooLargeError as error:  # FastAPI passes no other error on from a body
+            raise HTTPException(413, str(error)) from error
         if size_bytes and not self._memory.take(size_bytes, self._who):
             raise HTTPException(503, "too many bodies are under way here; try again")
         self._held_bytes += size_bytes

@@ -42,6 +42,7 @@ from app.web.admin.models.releases import (
     release_out,
 )
 from app.web.admin.paging import PAGE_MAX
+from app.web.requestbody import declared_bytes
 
 _Responses = dict[int | str, dict[str, Any]]
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
@@ -170,6 +171,7 @@ async def show_file(services: Site, filename: str) -> FileOut:
         200: {"model": FileOut, "description": "The same bytes were published before"},
         400: {**_PROBLEM, "description": "Not the name of an own release, or refused"},
         409: {**_PROBLEM, "description": "It was published with other bytes"},
+        413: {**_PROBLEM, "description": "Larger than any release file"},
         422: {**_PROBLEM, "description": "No usable key of your own is pinned"},
     },
     openapi_extra={
@@ -196,7 +198,7 @@ async def publish_file(
     """Publish a file of an own release; the body is the file."""
     upload = Upload(
         request.stream(),
-        _declared_length(request),
+        declared_bytes(request.scope["headers"]),
         _signature(x_moorage_signature),
         None if sha256 is None else Digest(sha256),
     )
@@ -204,11 +206,6 @@ async def publish_file(
     if not published.is_new:
         response.status_code = 200
     return await _file(services, filename)
-
-
-def _declared_length(request: Request) -> int | None:
-    value = request.headers.get("content-length", "")
-    return int(value) if value.isdigit() else None
 
 
 def _signature(header: str | None) -> bytes | None:

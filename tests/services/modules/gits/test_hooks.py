@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from app.core.githook import CREDENTIAL, MAX_BYTES, path_secret
+from app.core.githook import CREDENTIAL, LIMIT, path_secret
 from app.core.principal import OPERATOR
 from tests.core.test_githook import body_of, signed
 from tests.fakes.gitrepos import GitRepo
@@ -102,10 +102,10 @@ async def test_only_POST_and_no_more_than_the_limit(lane: GitLane) -> None:
     path = f"/hooks/git/acme/{path_secret(SECRET)}"
     assert (await lane.site.ask(path)).status in (404, 405)
     async with lane.site.calling() as caller:
-        await caller.send(request(path, "POST", {"Content-Length": str(MAX_BYTES + 1)}))
-        await caller.send(bytes(MAX_BYTES + 1))
+        await caller.send(request(path, "POST", {"Content-Length": str(LIMIT.max_bytes + 1)}))
+        await caller.send(bytes(LIMIT.max_bytes + 1))
         got = await caller.response("POST")
-    assert (got.status, "larger than" in got.text) == (400, True)
+    assert (got.status, "larger than" in got.text) == (413, True)
 
 
 async def test_the_url_is_in_no_log_and_the_secret_neither(

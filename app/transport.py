@@ -1,0 +1,86 @@
+"""What a connection needs of its socket beyond asyncio: counts of its queues, and ways to end.
+
+Source: tcp(7) for TCP_INFO and SO_LINGER. Not here: when a connection ends (`protocol.py`).
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import sys
+import termios
+from collections.abc import Callable
+from typing import Any, Final
+
+_BYTES_ACKED: Final = slice(120, 128)  # tcpi_bytes_acked of Linux's struct tcp_info, since 4.2
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: closing drops the bytes that are not sent yet
+
+
+class UploadTransport:
+    """The transport of a request with a body, as its response sees it: closing may wait.
+
+    A response may end before the body has come: a refusal of an upload that is too large. A close
+    with unread bytes in the kernel sends a reset, and a reset makes the client's kernel drop the
+    response that the client has not read yet. So such a close is left to `linger`.
+
+    Args:
+        transport: the connection's own.
+        is_whole: whether the whole body has come.
+        linger: ends the connection so that what was sent still reaches the client.
+    """
+
+    def __init__(
+        self, transport: Any, is_whole: Callable[[], bool], linger: Callable[[], None]
+    ) -> None:
+        self._transport = transport
+        self._is_whole = is_whole
+        self._linger = linger
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._is_whole():
+            self._transport.close()
+        else:
+            self._linger()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return everything else from the connection's own transport."""
+        return getattr(self._transport, name)
+
+
+def half_close(transport: Any) -> None:
+    """Send what is queued, then the end of the stream; what the client still sends can be read."""
+    if transport.can_write_eof():
+        transport.write_eof()
+    else:
+        # TLS has no half of a close: its end reads what the client still sends, and drops it.
+        transport.close()
+
+
+def sending(transport: Any) -> tuple[int, int]:
+    """Return two counts of bytes: in the kernel's send queue, and acknowledged by the client.
+
+    The counts include bytes that sendfile sent past the transport. Both are 0 if the kernel gives
+    none.
+    """
+    sock = transport.get_extra_info("socket")
+    try:
+        queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.stop)
+    except (OSError, AttributeError):
+        return 0, 0
+    return int.from_bytes(queued, sys.byteorder), int.from_bytes(info[_BYTES_ACKED], sys.byteorder)
+
+
+def reset(transport: Any) -> None:
+    """Cut the connection at once, for every holder of a descriptor.
+
+    Streams send through a duplicated descriptor and wait on it; the shutdown wakes them.
+    """
+    with contextlib.suppress(OSError):
+        copy = os.dup(transport.get_extra_info("socket").fileno())
+        with socket.socket(fileno=copy) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            sock.shutdown(socket.SHUT_RDWR)
+    transport.abort()
