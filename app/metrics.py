@@ -60,6 +60,7 @@ class _Meters:
     ingestions: "Counter"
     ingestion_seconds: "Histogram"
     refreshes: "Counter"
+    backup_at: "Gauge"
     refreshed_at: "Gauge"
     refresh_interval: "Gauge"
     skipped: "Counter"
@@ -183,6 +184,11 @@ def _meters() -> _Meters:
         certificate_expires_at=gauge(
             "moorage_tls_certificate_expiry_timestamp_seconds",
             "When the server's own certificate expires, Unix time.",
+        ),
+        backup_at=gauge(
+            "moorage_backup_last_completed_timestamp_seconds",
+            "When the newest backup in MOORAGE_BACKUP__URL was made, Unix time; 0: there is none.",
+            "store",
         ),
         refreshed_at=gauge(_REFRESHED_AT, "When the release index was last read, Unix time."),
         refresh_interval=gauge(
@@ -449,6 +455,16 @@ def count_publication(outcome: str) -> None:
 def set_certificate_expiry(at_s: float) -> None:
     """Set when the server's certificate expires, Unix time; not called without TLS."""
     _meters().certificate_expires_at.set(at_s)
+
+
+def set_backup(store: str, at_s: float) -> None:
+    """Set when the newest backup was made, Unix time; not called without a place of backups.
+
+    Args:
+        store: of the backups: "directory" or "s3".
+        at_s: 0 for no backup.
+    """
+    _meters().backup_at.labels(store).set(at_s)
 
 
 def count_index_conflict() -> None:

@@ -32,6 +32,7 @@ _WEBHOOKS_S = 1.0
 _NODES_S = 30.0
 _VIEW_S = 1.0
 _SCRUB_S = 600.0
+_BACKUP_S = 300.0
 _TIDY_S = 3600.0
 _LOG_S = 300.0
 _MANIFESTS_S = 60.0
@@ -139,6 +140,7 @@ class Worker:
             _every(_DERIVED_S, services.releases.zst.step),
             _every(_ROLLOUTS_S, services.fleet.rollouts.step),
             _every(_WEBHOOKS_S, services.upkeep.webhooks.step),
+            _every(_BACKUP_S, services.upkeep.backup_age.step),
             _every(_NODES_S, self._count_nodes),
             _every(_TIDY_S, services.fleet.nodes.tidy),
             # Loading the catalog and the channels sets the gauges.

@@ -15,6 +15,7 @@ from app import __version__, metrics
 CONTRACT = {
     "moorage_build_info": ("gauge", {"version"}),
     "moorage_tls_certificate_expiry_timestamp_seconds": ("gauge", set()),
+    "moorage_backup_last_completed_timestamp_seconds": ("gauge", {"store"}),
     "moorage_module_publications": ("counter", {"outcome"}),
     "moorage_http_requests": ("counter", {"surface", "method", "status"}),
     "moorage_http_response_bytes": ("counter", {"surface"}),
@@ -117,6 +118,7 @@ def use_every_metric() -> None:
     metrics.set_index_refreshed(1000.0)
     metrics.count_index_skipped("kind", 3)
     metrics.set_certificate_expiry(2000.0)
+    metrics.set_backup("s3", 1000.0)
     metrics.count_publication("published")
     metrics.count_index_conflict()
     metrics.count_blob_damaged()

@@ -117,6 +117,11 @@ CASES: dict[str, tuple[Series, Series, str]] = {
     "MoorageCertificateExpires": (
         *gauge("moorage_tls_certificate_expiry_timestamp_seconds{job='m'}", "90000", "0"), "50m"
     ),
+    # promtool's time begins at 0: seconds since then are the age of a backup of that moment.
+    "MoorageBackupOld": (
+        *gauge("moorage_backup_last_completed_timestamp_seconds{job='m',store='s3'}", "0", "86400"),
+        "50h",
+    ),
     "MoorageTracesLost": (
         {"moorage_trace_spans_total{result='lost'}": "0+1x60"},
         {"moorage_trace_spans_total{result='lost'}": "7+0x60"}, "55m",

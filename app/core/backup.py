@@ -16,7 +16,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from app.core.digest import Digest
@@ -103,6 +103,11 @@ def id_of_key(key: str) -> str | None:
     """Return the id of the backup whose manifest has this name; None for another object."""
     match = re.fullmatch(rf"backups/({_ID.pattern})/manifest\.json", key, re.ASCII)
     return match[1] if match else None
+
+
+def made_at_of(backup_id: str) -> datetime:
+    """Return when a backup was made, UTC, to the second: its id begins with that."""
+    return datetime.strptime(backup_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def blob_key(digest: Digest) -> str:

@@ -18,6 +18,7 @@ from app.db.schema import check_schema
 from app.db.sqlitefile import SqliteFile
 from app.services.audit import AuditReader
 from app.services.audithead import AuditHead
+from app.services.backup.age import BackupAge
 from app.services.backup.making import BackupService
 from app.services.clock import ClockWatch, Now, Pause
 from app.services.collection import Collection
@@ -321,6 +322,7 @@ class UpkeepServices:
     scrub: Scrub
     fsck: Fsck
     backups: BackupService
+    backup_age: BackupAge
     collection: Collection
     rotation: Rotation
     jobs: JobService

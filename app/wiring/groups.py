@@ -28,6 +28,7 @@ from app.services.assembly import (
 )
 from app.services.audit import AuditReader
 from app.services.audithead import AuditHead
+from app.services.backup.age import BackupAge
 from app.services.backup.making import BackupService
 from app.services.clock import ClockWatch, Monotonic, Now, Pause, utc_now
 from app.services.collection import GC, Collection
@@ -115,7 +116,7 @@ from app.upstream.goproxy import Goproxies
 from app.upstream.gpg import Gpg
 from app.upstream.http import HttpClient
 from app.upstream.sumdb import SumdbServer
-from app.wiring.folder import _sqlite_file, prepare_data_dir
+from app.wiring.folder import _sqlite_file, backup_place, prepare_data_dir
 from app.wiring.stores import blob_store, heads_of_logs, key_source, open_database, store_mark
 from app.wiring.upstreams import (
     address_guard,
@@ -403,6 +404,7 @@ def build_upkeep(
         scrub=Scrub(db, store, repair, now, settings.storage.scrub_days),
         fsck=Fsck(db, store, repair, releases.derived, sumdb.fsck, garbage, now),
         backups=BackupService(db, store, shared.heads, shared.leases, settings.data_dir, now),
+        backup_age=BackupAge(_backup_store(settings), lambda: backup_place(settings, None)),
         collection=collection,
         rotation=Rotation(db, shared.keys, now),
         jobs=JobService(db, {SYNC: partial(run_sync, releases.sync), GC: collection.run_job}, now),
@@ -471,3 +473,11 @@ def _selection(settings: Settings) -> Selection:
         kinds=frozenset(ReleaseFileKind(kind) for kind in select.kinds),
         pins=tuple(select.pins),
     )
+
+
+def _backup_store(settings: Settings) -> str | None:
+    """Return what kind of place of backups the settings name; None for none."""
+    url = settings.backup.url
+    if url is None:
+        return None
+    return "directory" if url.startswith("/") else "s3"

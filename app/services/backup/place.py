@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from app.core.backup import (
@@ -18,6 +19,7 @@ from app.core.backup import (
     decode,
     encode,
     id_of_key,
+    made_at_of,
     manifest_key,
     pack,
     parse_blobs,
@@ -112,6 +114,12 @@ class BackupPlace:
         """
         ids = [id_of_key(info.key) for info in self._objects.walk("backups/")]
         return [self.get(backup_id) for backup_id in sorted(filter(None, ids))]
+
+    def newest_at(self) -> datetime | None:
+        """Return when the newest complete backup was made, UTC; None without one. Reads names."""
+        ids = [id_of_key(info.key) for info in self._objects.walk("backups/")]
+        newest = max(filter(None, ids), default=None)
+        return None if newest is None else made_at_of(newest)
 
     def get(self, backup_id: str) -> Backup:
         """Return one backup; "latest" is the newest one.

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from app.core.digest import Digest
-from app.core.errors import BadInputError, ConflictError, UnknownError
+from app.core.errors import BadInputError, ConflictError, StorageError, UnknownError
 from app.db import dump
 from app.db.engine import Database, sqlite_url
 from app.services.backup import restoring
+from app.services.backup.age import BackupAge
 from app.services.backup.making import read_heads
 from app.services.backup.place import BackupPlace
 from app.services.leases import Leases
@@ -32,6 +33,7 @@ from tests.services.backup.bench import (
     restored,
 )
 from tests.services.tenantlog.owner import process
+from tests.test_metrics import value
 
 both_shapes = pytest.mark.both_shapes
 
@@ -463,3 +465,24 @@ async def test_a_damaged_object_is_said_and_ends_no_backup(
         await cache.delete(digest)
         made = await there.create(objects)
     assert made.manifest.lacking == (digest,)
+
+
+async def test_the_age_of_the_newest_backup_is_a_metric(
+    here: Installation, objects: FailingObjects
+) -> None:
+    name = "moorage_backup_last_completed_timestamp_seconds"
+    place = BackupPlace(objects)
+    age = BackupAge("directory", lambda: place)
+    await age.step()
+    assert value(name, store="directory") == 0
+    await here.create(objects)
+    made = await here.create(objects)
+    await age.step()
+    assert value(name, store="directory") == int(made.manifest.made_at.timestamp())
+
+    def away() -> BackupPlace:
+        raise StorageError("the place is away")
+
+    with pytest.raises(StorageError):
+        await BackupAge("directory", away).step()
+    assert value(name, store="directory") > 0
