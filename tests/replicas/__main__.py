@@ -9,13 +9,19 @@ Meanwhile, one after the other, a replica is killed, a replica is frozen, Postgr
 busy and spoils answers. A build that fails is repeated.
 
 At the end every acknowledged module is asked of both replicas and compared, and `sumdb verify`,
-`audit verify` and `fsck --deep` must be clean. The exit code is 0 only then.
+`audit verify` and `fsck --deep` must be clean. Then 500 clients ask for one cold module at once,
+divided over both replicas: there must be one fetch from upstream. The exit code is 0 only then.
+
+    python -m tests.replicas --herd-only
+
+does the last part alone, within a minute.
 """
 
 import argparse
 import json
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -29,7 +35,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.gocommand import Go
-from tests.e2e.process import wait_until
+from tests.e2e.process import ROOT, wait_until
+from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import Module, module
 from tests.fakes.s3 import FakeS3
@@ -61,7 +68,8 @@ def main() -> int:
     parser.add_argument("--modules", type=int, default=200)
     parser.add_argument("--frozen", type=float, default=20.0, help="seconds of a SIGSTOP")
     parser.add_argument("--pause", type=float, default=5.0, help="seconds between two faults")
-    parser.add_argument("--clients", type=int, default=50, help="of the herd at the end")
+    parser.add_argument("--clients", type=int, default=500, help="of the herd at the end")
+    parser.add_argument("--herd-only", action="store_true", help="the herd, and nothing before")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="the folder of everything; kept")
     options = parser.parse_args()
@@ -84,17 +92,19 @@ def main() -> int:
         for replica in site.replicas:
             stack.callback(replica.stop)
         site.wait_ready()
-        stack.enter_context(site.in_front())
-        seen = Seen()
-        _run(site, seen, options)
-        report = _verify(site, seen)
+        report: dict[str, Any] = {"clean": True}
+        if not options.herd_only:
+            stack.enter_context(site.in_front())
+            seen = Seen()
+            _run(site, seen, options)
+            report = _verify(site, seen)
         report["herd"] = _herd(site, options.clients)
         for replica in site.replicas:
             replica.stop()
         report["tracebacks"] = sum(replica.tracebacks() for replica in site.replicas)
         report["clean"] = report["clean"] and not report["tracebacks"]
         print(json.dumps(report, indent=1))
-    return 0 if report["clean"] and report["herd"]["upstream_fetches"] == 1 else 1
+    return 0 if report["clean"] and report["herd"]["is_right"] else 1
 
 
 def _run(site: Replicated, seen: Seen, options: argparse.Namespace) -> None:
@@ -256,19 +266,36 @@ def _verify(site: Replicated, seen: Seen) -> dict[str, Any]:
 
 
 def _herd(site: Replicated, clients: int) -> dict[str, Any]:
-    """Have many clients ask both replicas for one new module at once."""
-    one = module(f"{_UNDER}/herd", "v1.0.0", padding_bytes=1 << 20)
+    """Have many clients ask both replicas for one cold module; upstream answers after all asked."""
+    one = module(f"{_UNDER}/herd", "v1.0.0", padding_bytes=8 << 20)
     site.upstream.put(one)
-    path = f"/goproxy/{TENANT}/{one.path}/@v/{one.version}.zip"
-
-    def ask(number: int) -> bool:
-        got = site.replicas[number % 2].server.get(path)
-        return (got.status, got.body) == (200, one.zip)
-
-    with ThreadPoolExecutor(clients) as threads:
-        right = sum(threads.map(ask, range(clients)))
-    hits = site.upstream.hits[f"/{one.path}/@v/{one.version}.zip"]
-    return {"clients": clients, "right": right, "upstream_fetches": hits}
+    expected = site.folder / "herd.zip"
+    expected.write_bytes(one.zip)
+    path = f"/{one.path}/@v/{one.version}"
+    site.upstream.fault(f"{path}.zip", Fault.delay_headers_until_released())
+    with ExitStack() as stack:
+        herds = []
+        for number, replica in enumerate(site.replicas):
+            share = clients // 2 + (clients % 2 if number else 0)
+            arguments = [f"{replica.port}", f"/goproxy/{TENANT}{path}.zip", f"{share}"]
+            command = [sys.executable, "-m", "tests.e2e.herd", *arguments, str(expected)]
+            herd = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            herds.append(stack.enter_context(herd))
+        for herd in herds:
+            assert herd.stdout
+            assert herd.stdout.readline() == "asked\n"
+        site.upstream.wait_until(lambda: site.upstream.stalled > 0)
+        site.upstream.release()
+        results = [json.loads(herd.stdout.readline()) for herd in herds if herd.stdout]
+    fetches = {end: site.upstream.hits[f"{path}{end}"] for end in (".zip", ".mod", ".info")}
+    whole = sum(result["whole"] for result in results)
+    return {
+        "clients": clients,
+        "statuses": [result["statuses"] for result in results],
+        "whole": whole,
+        "upstream_fetches": fetches,
+        "is_right": whole == clients and max(fetches.values()) == 1,
+    }
 
 
 if __name__ == "__main__":
