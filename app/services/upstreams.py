@@ -15,7 +15,7 @@ from app.core.routing import RecordedRoute, RecordedUpstream
 from app.core.tenant import Tenant
 from app.services.policy import Policy, PolicyReader
 from app.services.secrets import SecretBox, place_of
-from app.upstream.address import Credential, Url, is_private_text
+from app.upstream.address import Credential, Url, kind_of_text
 from app.upstream.githubapp import GithubApp
 from app.upstream.gitssh import SshKey
 from app.upstream.goproxy import Goproxies, ModuleUpstream
@@ -114,16 +114,18 @@ class HostAccess:
         """Return if a tenant may have a URL, as far as the URL alone tells: a name is not resolved.
 
         Raises:
-            DeniedError: its host is a private address that is not listed for the tenant.
+            DeniedError: its host is an address that is not public, and not listed for the tenant.
         """
         host = "127.0.0.1" if url.host == "localhost" else url.host
-        if not is_private_text(host) or self._shared.covers(url.host, url.port):
+        kind = kind_of_text(host)
+        if not kind or self._shared.covers(url.host, url.port):
             return
         if not _set_of(tenant.private_hosts).covers(url.host, url.port):
             shown = f"[{url.host}]" if ":" in url.host else url.host
             raise DeniedError(
-                f"{url.origin} is in the own network; a platform admin can list it for the tenant: "
-                f"moorage tenant update {tenant.name} --private-host {shown}:{url.port}"
+                f"{url.origin} has {kind}, which is not of the public internet; a platform admin "
+                f"can list it for the tenant: moorage tenant update {tenant.name} --private-host "
+                f"{shown}:{url.port}"
             )
 
 

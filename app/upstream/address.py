@@ -42,35 +42,48 @@ _ALLOWED = re.compile(
     re.ASCII,
 )
 
-_PRIVATE_V4 = tuple(
-    IPv4Network(text)
-    for text in (
-        "0.0.0.0/8",  # this network: Linux connects 0.0.0.0 to loopback
-        "10.0.0.0/8",
-        "100.64.0.0/10",  # carrier-grade NAT, and the metadata service of some clouds
-        "127.0.0.0/8",
-        "169.254.0.0/16",  # link-local, and the metadata service of most clouds
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.0.2.0/24",
-        "192.88.99.0/24",  # 6to4 relays
-        "192.168.0.0/16",
-        "198.18.0.0/15",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "224.0.0.0/4",
-        "240.0.0.0/4",
+_LOOPBACK = "a loopback address"
+_PRIVATE = "a private address"
+_LINK_LOCAL = "a link-local address"
+_DOCUMENTATION = "an address reserved for documentation"
+_RESERVED = "a reserved address"
+_MULTICAST = "a multicast address"
+# The first network that an address lies in names its kind.
+_KINDS_V4 = tuple(
+    (IPv4Network(text), kind)
+    for text, kind in (
+        ("0.0.0.0/8", _LOOPBACK),  # this network: Linux connects 0.0.0.0 to loopback
+        ("10.0.0.0/8", _PRIVATE),
+        # Carrier-grade NAT, and the metadata service of some clouds.
+        ("100.64.0.0/10", "an address shared behind carrier-grade NAT"),
+        ("127.0.0.0/8", _LOOPBACK),
+        ("169.254.0.0/16", _LINK_LOCAL),  # and the metadata service of most clouds
+        ("172.16.0.0/12", _PRIVATE),
+        ("192.0.0.0/24", _RESERVED),
+        ("192.0.2.0/24", _DOCUMENTATION),
+        ("192.88.99.0/24", _RESERVED),  # 6to4 relays
+        ("192.168.0.0/16", _PRIVATE),
+        ("198.18.0.0/15", "an address reserved for benchmarks"),
+        ("198.51.100.0/24", _DOCUMENTATION),
+        ("203.0.113.0/24", _DOCUMENTATION),
+        ("224.0.0.0/4", _MULTICAST),
+        ("240.0.0.0/4", _RESERVED),
     )
 )
-# The part of IPv6 that is assigned to the public. ::1, fc00::/7, fe80::/10, fec0::/10, ff00::/8
-# and the local-use NAT64 prefix 64:ff9b:1::/48 are outside.
+# The part of IPv6 that is assigned to the public. What is outside and has no name below is
+# reserved, the local-use NAT64 prefix 64:ff9b:1::/48 too.
 _PUBLIC_V6 = IPv6Network("2000::/3")
-_PRIVATE_V6 = tuple(
-    IPv6Network(text)
-    for text in (
-        "2001::/23",  # IETF protocol assignments; Teredo is 2001::/32
-        "2001:db8::/32",
-        "3fff::/20",
+_KINDS_V6 = tuple(
+    (IPv6Network(text), kind)
+    for text, kind in (
+        ("::/127", _LOOPBACK),  # :: is connected to loopback, too
+        ("fc00::/7", _PRIVATE),
+        ("fe80::/10", _LINK_LOCAL),
+        ("fec0::/10", _PRIVATE),  # site-local, of old
+        ("ff00::/8", _MULTICAST),
+        ("2001::/23", _RESERVED),  # IETF protocol assignments; Teredo is 2001::/32
+        ("2001:db8::/32", _DOCUMENTATION),
+        ("3fff::/20", _DOCUMENTATION),
     )
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -270,15 +283,22 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in results))
 
 
-def is_public(address: Address) -> bool:
-    """Return whether address is an ordinary address of the public internet.
+def kind_of(address: Address) -> str:
+    """Return what an address is in words, "" if it is an ordinary one of the public internet.
 
-    For an IPv6 address that holds an IPv4 address (mapped, NAT64, 6to4), the IPv4 address counts.
+    10.0.0.1 is "a private address", 192.0.2.1 "an address reserved for documentation". For an IPv6
+    address that holds an IPv4 address (mapped, NAT64, 6to4), the IPv4 address counts.
     """
     address = _unwrapped(address)
     if isinstance(address, IPv4Address):
-        return not any(address in network for network in _PRIVATE_V4)
-    return address in _PUBLIC_V6 and not any(address in network for network in _PRIVATE_V6)
+        return next((kind for network, kind in _KINDS_V4 if address in network), "")
+    kind = next((kind for network, kind in _KINDS_V6 if address in network), "")
+    return kind or ("" if address in _PUBLIC_V6 else _RESERVED)
+
+
+def is_public(address: Address) -> bool:
+    """Return whether address is an ordinary address of the public internet; see `kind_of`."""
+    return not kind_of(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,26 +401,44 @@ class AddressGuard:
         if not addresses:
             raise OSError("the name has no address")
         is_listed = self._hosts is None or self._hosts.covers(host, port)
-        is_own = (host, port) == self._own.public
-        if is_own or not all(
-            self.is_allowed(address, port, is_listed_host=is_listed) for address in addresses
-        ):
-            # The message leaves the address out: clients could map the internal DNS with it.
-            raise DeniedError(
-                f"{host}:{port} has a private address, or is this service itself; an administrator"
-                " can allow a network with the setting MOORAGE_NETWORK__ALLOW, and a host for a"
-                " tenant with `moorage tenant update --private-host`",
-                "private host",
-            )
+        if (host, port) == self._own.public:
+            raise _leads_here(host, port)
+        for address in addresses:
+            if not self.is_allowed(address, port, is_listed_host=is_listed):
+                raise self._refusal(host, port, address)
         return addresses
 
+    def _refusal(self, host: str, port: int, address: str) -> DeniedError:
+        """Return why an address of a host is refused.
 
-def is_private_text(host: str) -> bool:
-    """Whether a host is written as an address that is not public: "10.0.0.1", "fd00::1"."""
+        The message has the kind and not the address: clients could map the internal DNS with it.
+        """
+        try:
+            plain = ip_address(address.partition("%")[0])
+        except ValueError:
+            return DeniedError(f"{host}:{port} has no address that can be used", "private host")
+        if any(self._own.is_at(form, port) for form in (plain, _unwrapped(plain))):
+            return _leads_here(host, port)
+        return DeniedError(
+            f"{host}:{port} has {kind_of(plain)}, which is not of the public internet; an"
+            " administrator can allow a network with the setting MOORAGE_NETWORK__ALLOW, and a"
+            " host for a tenant with `moorage tenant update --private-host`",
+            "private host",
+        )
+
+
+def _leads_here(host: str, port: int) -> DeniedError:
+    return DeniedError(
+        f"{host}:{port} is this service itself: no upstream may lead here", "private host"
+    )
+
+
+def kind_of_text(host: str) -> str:
+    """Return the kind of a host that is written as an address: see `kind_of`; "" for a name."""
     try:
-        return not is_public(ip_address(host))
+        return kind_of(ip_address(host))
     except ValueError:
-        return False
+        return ""
 
 
 def _unwrapped(address: Address) -> Address:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from email.message import Message
 
-from app.upstream.address import is_private_text
+from app.upstream.address import kind_of_text
 
 MAX_LINES = 8
 MAX_BYTES = 648
@@ -72,7 +72,7 @@ def _clean_url(match: re.Match[str]) -> str:
 
 
 def _clean_address(match: re.Match[str]) -> str:
-    return _HIDDEN if is_private_text(match["address"]) else match[0]
+    return _HIDDEN if kind_of_text(match["address"]) else match[0]
 
 
 def _cut(text: str) -> str:

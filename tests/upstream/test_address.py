@@ -265,9 +265,35 @@ def answering(*addresses: str):
     [["10.0.0.1"], ["1.1.1.1", "10.0.0.1"], ["10.0.0.1", "1.1.1.1"], ["2606:4700::1111", "::1"]],
 )
 async def test_F56_one_private_answer_refuses_the_host_and_is_not_told(answers):
-    with pytest.raises(DeniedError, match="private address") as caught:
+    with pytest.raises(DeniedError, match=r"has a (private|loopback) address, which") as caught:
         await AddressGuard(resolver=answering(*answers)).addresses("up.example", 443)
     assert "10.0.0.1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("10.0.0.1", "a private address"),
+        ("fd00::1", "a private address"),
+        ("127.0.0.1", "a loopback address"),
+        ("::1", "a loopback address"),
+        ("::ffff:127.0.0.1", "a loopback address"),
+        ("169.254.169.254", "a link-local address"),
+        ("fe80::1%eth0", "a link-local address"),
+        ("100.64.0.1", "an address shared behind carrier-grade NAT"),
+        ("192.0.2.1", "an address reserved for documentation"),
+        ("203.0.113.7", "an address reserved for documentation"),
+        ("2001:db8::1", "an address reserved for documentation"),
+        ("198.18.0.1", "an address reserved for benchmarks"),
+        ("240.0.0.1", "a reserved address"),
+        ("64:ff9b:1::1", "a reserved address"),
+        ("224.0.0.1", "a multicast address"),
+        ("ff02::1", "a multicast address"),
+    ],
+)
+async def test_F54_a_refusal_names_the_kind_of_address(address: str, kind: str) -> None:
+    with pytest.raises(DeniedError, match=f"^up.example:443 has {kind}, which is not of the"):
+        await AddressGuard(resolver=answering(address)).addresses("up.example", 443)
 
 
 async def test_all_public_answers_are_kept_in_order():

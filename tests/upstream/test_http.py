@@ -940,7 +940,7 @@ async def test_F54_a_private_address_is_refused_at_once_and_not_counted(address)
         for _ in range(21):
             error = await made.failing("http://up.example/x")
             assert type(error) is UpstreamError
-            assert "private address" in str(error)
+            assert "not of the public internet" in str(error)
             assert "MOORAGE_NETWORK__ALLOW" in str(error)
         assert made.slept == []
         assert made.client.breaker_states() == {"http://up.example": BreakerState.CLOSED}
@@ -951,7 +951,7 @@ async def test_F54_a_redirect_inside_is_refused():
         allow = [AllowedNetwork.parse(f"127.0.0.1/32:{server.port}")]
         async with bench(allow=allow, names={"up.example": "127.0.0.1"}) as made:
             error = await made.failing(server.url("/x", "up.example"))
-            assert f"{inside.origin()[7:]} has a private address" in str(error)
+            assert f"{inside.origin()[7:]} has a loopback address" in str(error)
             assert inside.connections == 0
 
 
@@ -959,7 +959,7 @@ async def test_F54_a_redirect_inside_is_refused():
 async def test_F55_numeric_hosts_are_blocked(host):
     async with serving(answer(b"inside")) as server:
         client = HttpClient(guard=AddressGuard(), user_agent="x", random=Random(1))
-        with pytest.raises(UpstreamError, match="private address"):
+        with pytest.raises(UpstreamError, match="a loopback address"):
             await client.get(server.url(host=host), max_bytes=9, deadline_s=5.0)
         await client.aclose()
         assert server.connections == 0
@@ -973,7 +973,7 @@ async def test_F56_a_second_answer_that_is_private_is_refused():
         await server.until_ended(1)
         for host in ("up.example", "mixed.example"):
             error = await made.failing(server.url(host=host))
-            assert "private address" in str(error)
+            assert "not of the public internet" in str(error)
         assert server.connections == 1
 
 

@@ -107,7 +107,7 @@ async def test_F54_an_address_that_is_not_allowed_gets_no_connection(
     site: Site, tmp_path: Path
 ) -> None:
     with FakeSshd(tmp_path / "ssh") as fake:
-        with pytest.raises(UpstreamError, match="private address"):
+        with pytest.raises(UpstreamError, match="a loopback address"):
             await server(fake, tmp_path, AddressGuard()).list_refs()
         assert children() == []
 
