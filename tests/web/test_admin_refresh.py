@@ -138,7 +138,12 @@ async def test_F74_a_version_that_differs_upstream_today_is_refused_told_and_kep
     alarms = count_of("moorage_module_conflicts_total")
     status, detail = await refused(site, "POST", REFRESH, {"module": X.path, "version": X.version})
     assert status == 502
-    assert f"is recorded with {X.h1}, and upstream sent {OTHER_BYTES.h1}" in detail
+    name = f"{X.path}@{X.version}"
+    assert detail == (
+        f"upstream sends something else today: {name}.zip is recorded with {X.h1}, and upstream "
+        f"sent {OTHER_BYTES.h1}; what is recorded stays served, and `moorage explain --tenant acme "
+        f"{name}` shows the evidence"
+    )
     assert count_of("moorage_module_conflicts_total") == alarms + 1
     rows = [(r.action, r.actor) for r in await audit_rows(site.services)]
     assert ("module.refuse", "system") in rows[-2:]

@@ -178,10 +178,7 @@ def contradiction(one: ModuleFile, other: ModuleFile) -> str | None:
     """
     if one.kind is other.kind:
         if one.kind is not RequestKind.INFO and one.h1 != other.h1:
-            return (
-                f"{one.name} is recorded with {one.h1}, and upstream sent {other.h1}; the first "
-                "value counts for ever"
-            )
+            return f"{one.name} is recorded with {one.h1}, and upstream sent {other.h1}"
         return None
     by_kind = {one.kind: one, other.kind: other}
     if set(by_kind) != {RequestKind.MOD, RequestKind.ZIP}:

@@ -116,5 +116,5 @@ class GitPins:
 def _moved(pin: GitPin, commit: str) -> str:
     return (
         f"{pin.module}@{pin.version} is recorded as commit {pin.commit[:12]}, and its tag is at "
-        f"{commit[:12]} now; the first value counts for ever"
+        f"{commit[:12]} now"
     )

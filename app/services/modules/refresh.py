@@ -34,6 +34,7 @@ from app.services.modules.answers import Absences
 from app.services.modules.checks import FileKey
 from app.services.modules.files import ModuleFiles
 from app.services.modules.gits import GitModules
+from app.services.modules.troubles import contradiction_in
 from app.services.policy import Policy, PolicyReader, tenant_in
 from app.services.upstreams import Upstreams
 from app.services.usage import UsageCounter
@@ -195,9 +196,14 @@ class ModuleRefresh:
             if file.origin_id == upstream.origin_id
         ]
         await self._record(tenant, f"{module}@{version}", who, compared)
-        differing = [c.detail for c in compared if c.outcome == DIFFERS]
+        # A moved tag is the same contradiction of each file.
+        differing = dict.fromkeys(c.detail for c in compared if c.outcome == DIFFERS)
         if differing:
-            raise VerificationError("; ".join(differing))
+            name = f"{module}@{version}"
+            raise VerificationError(
+                f"upstream sends something else today: {', and '.join(differing)}; what is recorded"
+                f" stays served, and `moorage explain --tenant {tenant} {name}` shows the evidence"
+            )
         return compared
 
     async def _way(self, tenant: str, module: str, who: Principal) -> tuple[Policy, RecordedRoute]:
@@ -227,7 +233,7 @@ class ModuleRefresh:
         except UpstreamAbsentError:
             return Comparison(file, GONE)
         except VerificationError as error:
-            return Comparison(file, DIFFERS, str(error))
+            return Comparison(file, DIFFERS, contradiction_in(error))
         if recorded.sha256 != file.sha256:
             change = f"sha256 {file.sha256} became {recorded.sha256}"
             return Comparison(recorded, CHANGED, change)

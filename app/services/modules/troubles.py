@@ -89,6 +89,14 @@ def _without_url(error: UpstreamContentError) -> str:
     return "upstream's answer is unusable" if not words or "://" in words else f"upstream {words}"
 
 
+_REFUSED = "; the first value counts for ever, so this is refused"
+
+
 def contradicted(why: str) -> VerificationError:
     """Return the error of bytes that contradict what is recorded; why as of `contradiction`."""
-    return VerificationError(f"{why}, so this is refused")
+    return VerificationError(why + _REFUSED)
+
+
+def contradiction_in(error: VerificationError) -> str:
+    """Return the contradiction that an error of `contradicted` is about; else its whole text."""
+    return str(error).removesuffix(_REFUSED)

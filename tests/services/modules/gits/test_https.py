@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from app.core.errors import VerificationError
 from app.core.principal import OPERATOR
 from app.db.modules import ModuleTable
 from app.services.clock import utc_now
@@ -122,6 +123,11 @@ async def test_F85_a_moved_tag_is_refused_alarmed_and_kept_as_evidence(lane: Git
     assert b"the first value counts for ever" in got.body
     assert (await lane.ask("team/x/@v/v1.0.0.mod")).status == 200
     assert (await lane.ask("team/x/@v/v1.0.0.info")).body == first.body
+    # One sentence for all files of the version, and where the evidence is.
+    with pytest.raises(VerificationError) as caught:
+        await lane.site.services.modules.refresh.compare("acme", X, "v1.0.0", OPERATOR)
+    assert str(caught.value).count("is recorded as commit") == 1
+    assert f"`moorage explain --tenant acme {X}@v1.0.0` shows the evidence" in str(caught.value)
 
 
 async def test_what_was_served_of_a_deleted_repository_stays(lane: GitLane) -> None:
