@@ -1,6 +1,5 @@
 """`moorage hook`: the URL by which a git host tells a tenant of pushes."""
 
-import secrets
 from typing import Annotated
 
 import typer
@@ -8,7 +7,7 @@ import typer
 from app.cli.api import path_of
 from app.cli.output import emit
 from app.cli.session import Json, ServerUrl, ask
-from app.core.githook import CREDENTIAL, path_secret
+from app.core.githook import CREDENTIAL
 
 hook = typer.Typer(name="hook", help="Messages of git hosts about pushes.", no_args_is_help=True)
 
@@ -18,16 +17,10 @@ _Tenant = Annotated[str, typer.Option("--tenant", help="Whose modules are pushed
 @hook.command()
 def create(tenant: _Tenant, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Make a hook, or give it another URL and secret; both are shown this once."""
-    secret = secrets.token_urlsafe(32)
-    body = {"kind": "bearer", "username": "", "secret": secret}
-    ask(server_url, "PUT", path_of("tenants", tenant, "credentials", CREDENTIAL), body)
-    made = {
-        "path": f"/hooks/git/{tenant}/{path_secret(secret)}",
-        "secret": secret,
-        "content_type": "application/json",
-    }
-    base = (server_url or "https://<this server>").rstrip("/")
-    emit(made, as_json, lambda shown: _made(shown, base))
+    made = ask(server_url, "POST", path_of("tenants", tenant, "hook"))
+    if made["url"] is None and server_url:
+        made["url"] = server_url.rstrip("/") + made["path"]
+    emit(made, as_json, _made)
 
 
 @hook.command()
@@ -37,10 +30,12 @@ def remove(tenant: _Tenant, server_url: ServerUrl = None, as_json: Json = False)
     emit({"tenant": tenant, "removed": True}, as_json, lambda _: f"the hook of {tenant} is removed")
 
 
-def _made(made: dict[str, str], base: str) -> str:
+def _made(made: dict[str, str]) -> str:
+    # Only the setting knows by which address the git host reaches the service.
+    url = made["url"] or f"https://HOST{made['path']} (HOST: set MOORAGE_PUBLIC_URL to see it)"
     return (
         "Enter in the git host, for push events (tags too):\n"
-        f"  URL           {base}{made['path']}\n"
+        f"  URL           {url}\n"
         f"  Secret        {made['secret']}\n"
         f"  Content type  {made['content_type']}"
     )

@@ -121,7 +121,7 @@ class InProcess:
         self._runner = local.runner
         self._application: Application = Application(local.services)
         self._operator: Operator = Operator(progress)
-        self._host = base_url(settings, settings.port).partition("://")[2]
+        self._scheme, _, self._host = base_url(settings, settings.port).partition("://")
 
     def send(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         """Return status and body of the answer."""
@@ -169,7 +169,7 @@ class InProcess:
                 "asgi": {"version": "3.0", "spec_version": "2.4"},
                 "http_version": "1.1",
                 "method": method,
-                "scheme": "http",
+                "scheme": self._scheme,
                 "path": unquote(raw_path),
                 "raw_path": raw_path.encode(),
                 "query_string": query.encode(),

@@ -105,6 +105,13 @@ def test_an_upload_without_a_server_says_so(warm: Warm, tmp_path: Path) -> None:
 def test_a_hook_is_made_shown_once_and_removed(port: Port) -> None:
     shown = port.there("hook", "create", "--tenant", "default").out
     assert f"URL           {port.server.url}/hooks/git/default/" in shown
+    public = Site(
+        port.site.folder, {**port.site.environ, "MOORAGE_PUBLIC_URL": "https://moorage.example"}
+    )
+    shown = port.warm.run(public, "hook", "create", "--tenant", "default").out
+    assert "URL           https://moorage.example/hooks/git/default/" in shown
+    shown = port.here("hook", "create", "--tenant", "default").out
+    assert "set MOORAGE_PUBLIC_URL" in shown
     made = port.there("hook", "create", "--tenant", "default", "--json").json
     body = b'{"repository": {"full_name": "team/x"}}'
     headers = signed("github", body, made["secret"])

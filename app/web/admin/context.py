@@ -86,6 +86,15 @@ Site = Annotated[Services, Depends(_services)]
 """The services of this process."""
 
 
+async def _base_url(request: Request, services: Site) -> str:
+    public_url = services.shared.settings.public_url
+    return public_url or f"{request.scope['scheme']}://{request.headers.get('host', '')}"
+
+
+BaseUrl = Annotated[str, Depends(_base_url)]
+"""Scheme, host and port as clients see them: MOORAGE_PUBLIC_URL, else those of the request."""
+
+
 async def _caller(request: Request, services: Site) -> Principal:
     if operator_of(request.scope) is not None:
         return OPERATOR

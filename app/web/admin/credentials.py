@@ -1,12 +1,17 @@
 """`/api/v1/tenants/{tenant}/credentials…`: what upstreams are shown. Secrets are write-only."""
 
-from fastapi import APIRouter, Response
+from secrets import token_urlsafe
 
+from fastapi import APIRouter, Response
+from pydantic import SecretStr
+
+from app.core import githook
 from app.core.credential import RecordedCredential, SecretCredential
 from app.core.cursor import key_of
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, TenantName
 from app.web.admin.context import Site, TokenHolder
 from app.web.admin.models.base import Page
+from app.web.admin.models.githooks import HookMadeOut
 from app.web.admin.paging import Cursor, Limit, page_from
 from app.web.admin.revisions import IfMatch, put_etag
 
@@ -58,3 +63,26 @@ async def remove_credential(
 ) -> None:
     """Remove a credential that no route uses."""
     await services.tenants.credentials.remove(tenant, name, caller, revision=revision)
+
+
+@router.post(
+    "/tenants/{tenant}/hook",
+    status_code=201,
+    responses={**REFUSED, **MALFORMED, **UNKNOWN},
+)
+async def create_hook(services: Site, caller: TokenHolder, tenant: TenantName) -> HookMadeOut:
+    """Make the URL by which a git host tells of pushes, or another one; shown this once.
+
+    The secret is the tenant's credential "git-hook", by which the hook is removed.
+    """
+    secret = token_urlsafe(32)
+    credential = SecretCredential(kind="bearer", secret=SecretStr(secret))
+    await services.tenants.credentials.put(tenant, githook.CREDENTIAL, credential, caller)
+    path = f"/hooks/git/{tenant}/{githook.path_secret(secret)}"
+    public_url = services.shared.settings.public_url
+    return HookMadeOut(
+        url=None if public_url is None else public_url + path,
+        path=path,
+        secret=secret,
+        content_type="application/json",
+    )

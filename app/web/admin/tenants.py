@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse
 
 from app.core.clientconfig import Target, render
@@ -10,7 +10,7 @@ from app.core.cursor import key_of
 from app.core.tenant import RecordedTenant, TenantSettings
 from app.services.tenants.clients import client_config as client_config_of
 from app.web.admin.answers import MALFORMED, REFUSED, STALE, TAKEN, UNKNOWN, TenantName
-from app.web.admin.context import PlatformAdmin, Site, TokenHolder
+from app.web.admin.context import BaseUrl, PlatformAdmin, Site, TokenHolder
 from app.web.admin.models.base import Page
 from app.web.admin.models.tenants import NewTenant, StorageOut
 from app.web.admin.paging import Cursor, Limit, page_from
@@ -98,12 +98,10 @@ async def client_config(
     services: Site,
     caller: TokenHolder,
     tenant: TenantName,
-    request: Request,
+    base_url: BaseUrl,
     target: Annotated[Target, Query(alias="for", description="Who reads it")] = Target.SH,
 ) -> str:
     """Show what clients paste to use this tenant; the address is MOORAGE_PUBLIC_URL."""
-    public_url = services.shared.settings.public_url
-    base_url = public_url or f"http://{request.headers.get('host', '')}"
     config = await client_config_of(
         services.shared.policies, services.publiclog.relays, tenant, base_url, caller
     )
