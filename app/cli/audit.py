@@ -8,6 +8,7 @@ import typer
 
 from app.cli import tenants_text as text
 from app.cli.output import Exit, complain, emit
+from app.cli.progress import busy
 from app.cli.session import Json, ServerUrl, ask, ask_all
 from app.core.cursor import cursor_of
 
@@ -68,7 +69,8 @@ def verify(server_url: ServerUrl = None, as_json: Json = False) -> None:
 
     Ends with 1 also if an older database was restored: it lacks rows that were written before.
     """
-    result = ask(server_url, "GET", "/audit/verify")
+    with busy("checking the hash chain"):
+        result = ask(server_url, "GET", "/audit/verify")
     emit(result, as_json, text.verified)
     if not result["intact"]:
         raise typer.Exit(Exit.FAILED)

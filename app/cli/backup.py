@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.output import Exit, complain, emit, table
-from app.cli.progress import counted
-from app.cli.session import Json, run_local
+from app.cli.progress import busy, counted
+from app.cli.session import Here, Json, run_local
 from app.core.errors import BadInputError
 from app.core.size import human_bytes
 
@@ -37,7 +37,7 @@ _BackupId = Annotated[
 
 
 @backup.command()
-def create(store: Store = None, as_json: Json = False) -> None:
+def create(store: Store = None, _here: Here = None, as_json: Json = False) -> None:
     """Make a backup: what an earlier one has is not copied again.
 
     Ends with 1 if the backup is complete but for blobs that the store lacks.
@@ -58,7 +58,7 @@ def create(store: Store = None, as_json: Json = False) -> None:
 
 
 @backup.command("list")
-def list_backups(store: Store = None, as_json: Json = False) -> None:
+def list_backups(store: Store = None, _here: Here = None, as_json: Json = False) -> None:
     """List the complete backups of a place, oldest first."""
     backups = _place(store).all()
     emit([_shape(one) for one in backups], as_json, _listed)
@@ -77,6 +77,7 @@ def verify(
         ),
     ] = False,
     store: Store = None,
+    _here: Here = None,
     as_json: Json = False,
 ) -> None:
     """Check a backup by itself: its manifest, the database, and every blob."""
@@ -95,6 +96,7 @@ def prune(
     keep: Annotated[int, typer.Option("--keep", min=1, help="How many of the newest stay.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     store: Store = None,
+    _here: Here = None,
     as_json: Json = False,
 ) -> None:
     """Remove old backups, what only they had, and what a killed backup left."""
@@ -103,10 +105,11 @@ def prune(
 
     settings = command_settings()
     place = backup_place(settings, store)
-    pruned = run_local(
-        settings,
-        lambda services: services.upkeep.backups.prune(place, keep=keep, dry_run=dry_run),
-    )
+    with busy("looking at backups"):
+        pruned = run_local(
+            settings,
+            lambda services: services.upkeep.backups.prune(place, keep=keep, dry_run=dry_run),
+        )
     emit(_pruned_shape(pruned, dry_run=dry_run), as_json, _pruned)
 
 
@@ -142,6 +145,7 @@ def restore(
             help="The store of MOORAGE_STORAGE__URL is that of the database, which is lost.",
         ),
     ] = False,
+    _here: Here = None,
     as_json: Json = False,
 ) -> None:
     """Put a backup back where the settings say: data directory, database, store; and check it.

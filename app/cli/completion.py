@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from app.cli.session import Anywhere
+
 _VARIABLE = "_MOORAGE_COMPLETE"
 
 
@@ -40,7 +42,9 @@ complete --command moorage --no-files --arguments '(__moorage_words)'""",
 }
 
 
-def completion(shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish")]) -> None:
+def completion(
+    shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish")], _anywhere: Anywhere = None
+) -> None:
     """Print a script for the shell's start: `eval "$(moorage completion bash)"`."""
     print(_SCRIPTS[shell])
 

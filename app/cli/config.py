@@ -1,11 +1,12 @@
 """`moorage config`: are the settings valid, what holds, and where does each value come from."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from app.cli.output import complain, emit, exit_for
+from app.cli.session import Anywhere, Json
 from app.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -15,22 +16,20 @@ if TYPE_CHECKING:
 
 SECRET = "••••••"  # noqa: S105 — shown instead of one
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 config = typer.Typer(
     name="config", help="Check and show the settings.", no_args_is_help=True, add_completion=False
 )
 
 
 @config.command()
-def check(as_json: Json = False) -> None:
+def check(_anywhere: Anywhere = None, as_json: Json = False) -> None:
     """Say whether the settings are valid, and what they come from. Ends with 2 if not."""
     loaded = _loaded(as_json=as_json)
     emit({"valid": True, "sources": _sources(loaded.origins.values())}, as_json, _valid_text)
 
 
 @config.command()
-def show(as_json: Json = False) -> None:
+def show(_anywhere: Anywhere = None, as_json: Json = False) -> None:
     """Print every setting as it holds, and where its value comes from; secrets are hidden."""
     loaded = _loaded(as_json=False)
     emit({"settings": _effective(loaded)}, as_json, _toml_like)

@@ -9,6 +9,7 @@ import typer
 
 from app.cli.api import path_of
 from app.cli.output import emit, one_line
+from app.cli.progress import busy
 from app.cli.session import Json, ServerUrl, ask
 
 Tenant = Annotated[str, typer.Option("--tenant", help="For which tenant.")]
@@ -31,7 +32,8 @@ def refresh(
     """Forget a module's list and queries; or compare a stored version with upstream's of today."""
     module, version = _split(name)
     body = {"module": module, "version": version}
-    result = ask(server_url, "POST", path_of("tenants", tenant, "refresh"), body)
+    with busy(f"asking upstream for {module}"):
+        result = ask(server_url, "POST", path_of("tenants", tenant, "refresh"), body)
     emit(result, as_json, _refreshed)
 
 

@@ -1,17 +1,15 @@
 """`moorage fsck`: does the store hold what the database promises?"""
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.cli.output import Exit, emit, table
-from app.cli.session import Json, local
+from app.cli.progress import counted
+from app.cli.session import Here, Json, local
 from app.core.size import human_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from app.cli.output import Shown
     from app.services.fsck import FsckReport
 
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
 def fsck(
     deep: Annotated[bool, typer.Option("--deep", help="Hash every byte.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Do what is said.")] = False,
+    _here: Here = None,
     as_json: Json = False,
 ) -> None:
     """Find orphans, missing, short and damaged blobs, and say what repairing would do.
@@ -26,22 +25,13 @@ def fsck(
     The database is checked first, and the tenants' logs last. Ends with 1 if something that should
     be served can't be.
     """
-    report = local(
-        lambda services: services.upkeep.fsck.run(deep=deep, repair=repair, progress=_progress()),
-    )
+    with counted("blobs") as progress:
+        report = local(
+            lambda services: services.upkeep.fsck.run(deep=deep, repair=repair, progress=progress)
+        )
     emit(_shape(report, repaired=repair), as_json, _render)
     if not report.clean:
         raise typer.Exit(Exit.FAILED)
-
-
-def _progress() -> "Callable[[int, int], None] | None":
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        print(f"\r{done} of {total} blobs", end="\n" if done == total else "", file=sys.stderr)
-
-    return show
 
 
 def _shape(report: "FsckReport", *, repaired: bool) -> dict[str, Any]:

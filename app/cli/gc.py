@@ -6,6 +6,7 @@ import typer
 
 from app.cli.job import followed
 from app.cli.output import Exit, complain, emit
+from app.cli.progress import busy, watched
 from app.cli.session import Json, ServerUrl, admin_api, local
 from app.core.errors import BadInputError
 from app.core.size import human_bytes
@@ -27,12 +28,13 @@ def gc(
     if run == dry_run:
         raise BadInputError("say either --dry-run or --run")
     if dry_run:
-        with admin_api(server_url) as api:
+        with busy("looking at what is stored"), admin_api(server_url) as api:
             result = api.ask("GET", "/gc")
     elif server_url:
         result = _run_there(server_url)
     else:
-        result = local(lambda services: services.upkeep.collection.run("cli"))
+        with watched("blobs") as watch:
+            result = local(lambda services: services.upkeep.collection.run("cli", watch))
     emit(result, as_json, _shown)
 
 

@@ -8,7 +8,7 @@ import typer
 from app.cli import releases_text
 from app.cli.api import path_of
 from app.cli.output import Exit, complain, emit, table
-from app.cli.progress import of_job
+from app.cli.progress import of_job, progress_label
 from app.cli.session import Json, ServerUrl, admin_api, ask_all
 from app.core.size import human_bytes
 
@@ -59,7 +59,7 @@ def followed(api: "Api", job: Any) -> Any:
     if job["state"] not in _UNFINISHED:
         return job
     try:
-        with of_job() as report:
+        with of_job(job["kind"]) as report:
             while job["state"] in _UNFINISHED:
                 report(job["progress"])
                 time.sleep(_POLL_S)
@@ -113,15 +113,13 @@ def _far(job: dict[str, Any]) -> str:
         count = {key: len(job["result"][key]) for key in ("fetched", "present", "failed")}
         return f"{count['fetched']} fetched, {count['present']} were here, {count['failed']} failed"
     progress = job["progress"]
-    if progress is None:
+    if progress is None or (job["state"] != "running" and not progress["files"]):
         return ""
-    if not progress["files"]:
-        return "reading the index" if job["state"] == "running" else ""
-    failed = f", {progress['files_failed']} failed" if progress["files_failed"] else ""
-    return (
-        f"{progress['files_done']} of {progress['files']} files{failed}, "
-        f"{human_bytes(progress['done_bytes'])} of {human_bytes(progress['total_bytes'])}"
-    )
+    label = progress_label(job["kind"], progress)
+    if not progress["total_bytes"]:
+        return label
+    done, total = human_bytes(progress["done_bytes"]), human_bytes(progress["total_bytes"])
+    return f"{label}, {done} of {total}"
 
 
 def _has_report(job: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ import typer
 
 from app.cli.api import path_of
 from app.cli.output import Exit, complain, emit, table
-from app.cli.session import Json, ServerUrl, ask, ask_all
+from app.cli.session import Here, Json, ServerUrl, ask, ask_all
 from app.core.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -124,12 +124,13 @@ def import_folder(
         typer.Argument(metavar="DIR", help="A GOMODCACHE, or the folder of an Athens disk store."),
     ],
     tenant: _Tenant = "default",
+    _here: Here = None,
     as_json: Json = False,
 ) -> None:
     """Bring stored modules over, verified as if fetched, on the server's own machine.
 
     A module belongs to the first upstream of the tenant's route to it. Ends with 1 if something was
-    refused; what was imported stays.
+    refused; what was imported stays. For a server elsewhere, copy DIR to its machine first.
     """
     from app.cli.progress import counted
     from app.cli.session import local

@@ -82,19 +82,6 @@ program.add_typer(job, cls=Group)
 program.add_typer(tls, cls=Group)
 program.command()(completion)
 
-_LOCAL_COMMANDS = (
-    "serve",
-    "migrate",
-    "config",
-    "fsck",
-    "backup",
-    "restore",
-    "secrets",
-    "doctor",
-    "tls",
-    "completion",
-)
-
 
 def _show_version(is_set: bool) -> None:
     if is_set:
@@ -117,8 +104,7 @@ def _options(
     """Take the options that come before the command."""
     if server_url is None:
         return
-    if context.invoked_subcommand in _LOCAL_COMMANDS:
-        raise typer.BadParameter(f"{context.invoked_subcommand} works on this machine alone")
+    context.obj = server_url
     os.environ["MOORAGE_SERVER"] = server_url  # where the command's own --server looks, too
 
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+    from app.core.job import JobProgress, Watch
     from app.services.releases.policy import Progress, Report
 
 
@@ -57,30 +59,45 @@ def downloads() -> "Iterator[Report]":
 
 
 @contextlib.contextmanager
-def of_job() -> "Iterator[Callable[[dict[str, Any] | None], None]]":
+def of_job(kind: str) -> "Iterator[Callable[[dict[str, Any] | None], None]]":
     """Return a context whose value takes a job's progress, as the API has it; None is none yet.
 
     Silent without a terminal.
+
+    Args:
+        kind: of the job; see `COUNTED`.
     """
     if not sys.stderr.isatty():
         yield lambda progress: None
         return
-    with _byte_bars() as bars:
+    has_bytes = kind not in COUNTED
+    with _byte_bars() if has_bytes else _count_bars() as bars:
         task = bars.add_task("waiting", total=None)
 
         def report(progress: dict[str, Any] | None) -> None:
             if progress is None:
                 return
-            failed = f", {progress['files_failed']} failed" if progress["files_failed"] else ""
-            label = f"{progress['files_done']} of {progress['files']} files{failed}"
-            bars.update(
-                task,
-                description=label if progress["files"] else "reading the index",
-                total=progress["total_bytes"] or None,
-                completed=progress["done_bytes"],
-            )
+            label, files = progress_label(kind, progress), progress["files"]
+            if has_bytes:
+                total, done = progress["total_bytes"] or None, progress["done_bytes"]
+            else:
+                total, done = files or None, progress["files_done"]
+            bars.update(task, description=label, total=total, completed=done)
 
         yield report
+
+
+COUNTED = {"gc": "blobs"}
+"""What jobs of a kind count that fetch no bytes; other jobs fetch files."""
+
+
+def progress_label(kind: str, progress: dict[str, Any]) -> str:
+    """Return how many of its files or blobs a running job has done, in words."""
+    if not progress["files"]:
+        return "looking at what is stored" if kind in COUNTED else "reading the index"
+    failed = f", {progress['files_failed']} failed" if progress["files_failed"] else ""
+    what = COUNTED.get(kind, "files")
+    return f"{progress['files_done']} of {progress['files']} {what}{failed}"
 
 
 @contextlib.contextmanager
@@ -125,16 +142,77 @@ def counted(what: str) -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
+    with _count_bars() as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def watched(what: str) -> "Iterator[Watch]":
+    """Return a context whose value watches work as a job is watched; silent without a terminal.
+
+    The work is asked how far it is whenever the bar is drawn.
+
+    Args:
+        what: is counted: "blobs".
+    """
+    if not sys.stderr.isatty():
+        yield lambda ask: None
+        return
+    asked: list[Callable[[], JobProgress]] = []
+
+    def look(bars: "Bars") -> None:
+        if asked:
+            progress = asked[0]()
+            bars.update(task, completed=progress.files_done, total=progress.files)
+
+    with _count_bars(look) as bars:
+        task = bars.add_task(what, total=None)
+        yield asked.append
+        look(bars)
+
+
+@contextlib.contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Return a context that shows how long work takes that counts nothing; see `counted`.
+
+    Args:
+        what: is done: "looking at what is stored".
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    with _count_bars(has_counts=False) as bars:
+        bars.add_task(what, total=None)
+        yield
+
+
+@contextlib.contextmanager
+def _count_bars(
+    look: "Callable[[Bars], None] | None" = None, *, has_counts: bool = True
+) -> "Iterator[Bars]":
+    """Return a context with bars of counts, which are gone at its end.
+
+    Args:
+        look: is called before the bars are drawn.
+        has_counts: without, only the time that has passed is shown.
+    """
     from rich import progress as rich_progress
 
     from app.cli.output import console
 
-    columns = (
-        rich_progress.TextColumn("{task.description}"),
+    class CountBars(rich_progress.Progress):
+        def get_renderable(self) -> "RenderableType":
+            if look is not None and self.tasks:
+                look(self)
+            return super().get_renderable()
+
+    columns: list[rich_progress.ProgressColumn] = [
+        rich_progress.TextColumn("{task.description}", markup=False),
         rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeRemainingColumn(),
-    )
-    with rich_progress.Progress(*columns, console=console(sys.stderr), transient=True) as bars:
-        task = bars.add_task(what, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+        rich_progress.TimeElapsedColumn(),
+    ]
+    if has_counts:
+        columns[2:] = [rich_progress.MofNCompleteColumn(), rich_progress.TimeRemainingColumn()]
+    with CountBars(*columns, console=console(sys.stderr), transient=True) as bars:
+        yield bars

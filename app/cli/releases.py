@@ -11,6 +11,7 @@ from app.cli.api import path_of
 from app.cli.group import Group
 from app.cli.job import followed
 from app.cli.output import Exit, complain, emit
+from app.cli.progress import busy
 from app.cli.releases_upload import planned_uploads, send_file
 from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all, local
 from app.core.errors import KeyringError
@@ -104,7 +105,8 @@ def show(name: str, server_url: ServerUrl = None, as_json: Json = False) -> None
 @releases.command()
 def verify(filename: str, server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Fetch and verify a file, or judge it again if it is held back."""
-    result = ask(server_url, "POST", path_of("releases", "files", filename, "verify"))
+    with busy(f"fetching and verifying {filename}"):
+        result = ask(server_url, "POST", path_of("releases", "files", filename, "verify"))
     emit(result, as_json, text.file)
     if not result["offered"]:
         raise typer.Exit(Exit.FAILED)
@@ -173,7 +175,8 @@ def refresh(
 ) -> None:
     """Take over a newer export of the pinned key, and judge again what was held back."""
     body = {"armored": _armored(export), "fetch": fetch, "replace": replace}
-    result = ask(server_url, "POST", "/releases/keys", body)
+    with busy("judging again what was held back"):
+        result = ask(server_url, "POST", "/releases/keys", body)
     emit(result, as_json, text.key_change)
 
 

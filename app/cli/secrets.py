@@ -5,7 +5,8 @@ from typing import Any
 import typer
 
 from app.cli.output import complain, emit
-from app.cli.session import Json, local
+from app.cli.progress import busy
+from app.cli.session import Here, Json, local
 
 secrets = typer.Typer(
     name="secrets", help="The key that seals secrets in the database.", no_args_is_help=True
@@ -18,13 +19,14 @@ def _group() -> None:
 
 
 @secrets.command()
-def rotate(as_json: Json = False) -> None:
+def rotate(_here: Here = None, as_json: Json = False) -> None:
     """Seal every secret under a new key, while the service runs; both keys are read meanwhile.
 
     Killed at any point, it goes on when it is run again.
     """
     complain("takes half a minute: changes under the old key have to end")
-    rotated = local(lambda services: services.upkeep.rotation.rotate("cli"))
+    with busy("sealing"):
+        rotated = local(lambda services: services.upkeep.rotation.rotate("cli"))
     result = {
         "sealed": rotated.sealed,
         "secrets": rotated.secrets,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.output import complain, emit
-from app.cli.session import run_local
+from app.cli.progress import busy
+from app.cli.session import Anywhere, Here, run_local
 
 if TYPE_CHECKING:
     from app.services.assembly import Services
@@ -18,7 +19,7 @@ _AFTERWARDS = (
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
-def serve() -> None:
+def serve(_anywhere: Anywhere = None) -> None:
     """Run the service. On SQLite the database is brought up to date first."""
     from app import logs, tracing
     from app.server import bind, bind_metrics
@@ -113,6 +114,7 @@ def migrate(
             "from now on, and of no other.",
         ),
     ] = False,
+    _here: Here = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring the database to the schema of this program."""
@@ -123,7 +125,8 @@ def migrate(
     settings = load_settings()
     # stdout has the result alone.
     logs.configure("warning", settings.log_format, sys.stderr)
-    before, after = bring_up(settings, bind=bind, bind_store=bind_store)
+    with busy("migrating"):
+        before, after = bring_up(settings, bind=bind, bind_store=bind_store)
     emit({"before": before, "after": after}, as_json, _migrated)
 
 

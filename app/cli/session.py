@@ -11,6 +11,7 @@ import typer
 
 from app.cli.api import Api
 from app.cli.output import Exit, complain
+from app.core.errors import BadInputError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -31,6 +32,51 @@ ServerUrl = Annotated[
         "or MOORAGE_TOKEN_FILE.",
     ),
 ]
+
+
+def _refuse_server(context: typer.Context, server_url: str | None) -> None:
+    """Refuse a command that looks at the local data directory while a server is named."""
+    if server_url and not context.resilient_parsing:
+        command = context.command_path
+        raise BadInputError(
+            f"`{command}` works on this machine's data directory, and --server or MOORAGE_SERVER "
+            "names a server: run it on that server's machine (in a container: docker compose exec "
+            f"moorage {command}), or for this machine: env -u MOORAGE_SERVER {command}"
+        )
+
+
+def _refuse_option(context: typer.Context, server_url: str | None) -> None:
+    """Refuse --server where it means nothing; MOORAGE_SERVER is for other commands, and no harm."""
+    if (server_url or context.find_root().obj) and not context.resilient_parsing:
+        raise BadInputError(f"`{context.command_path}` asks no server: leave --server out")
+
+
+# Every command has one of `ServerUrl`, `Here` and `Anywhere`. tests/cli/test_place.py sees to it.
+Here = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        envvar="MOORAGE_SERVER",
+        hidden=True,
+        expose_value=False,
+        is_eager=True,  # before a missing argument is complained about
+        callback=_refuse_server,
+    ),
+]
+"""Of a command that works on the local data directory: naming a server refuses it."""
+Anywhere = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        hidden=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_refuse_option,
+    ),
+]
+"""Of a command that looks at no installation, or starts one: only the option is refused."""
 
 
 def ask(

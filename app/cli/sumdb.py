@@ -11,7 +11,7 @@ from app.cli.api import Api, path_of
 from app.cli.output import Exit, agreed, emit
 from app.cli.prefetch import prefetch
 from app.cli.progress import counted
-from app.cli.session import Json, ServerUrl, admin_api, ask, ask_all
+from app.cli.session import Anywhere, Json, ServerUrl, admin_api, ask, ask_all
 from app.core.errors import BadInputError, UnknownError, VerificationError
 
 sumdb = typer.Typer(
@@ -69,6 +69,7 @@ def prove(
 def check(
     proof: Annotated[Path, typer.Argument(metavar="PROOFFILE", help="As `prove` wrote it.")],
     vkey: Annotated[str, typer.Option("--vkey", help="The log's key, from a trusted place.")],
+    _anywhere: Anywhere = None,
     as_json: Json = False,
 ) -> None:
     """Check a proof with nothing but the log's key; ends with 1 if it does not hold."""

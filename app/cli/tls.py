@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.output import emit
+from app.cli.session import Anywhere
 from app.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def self_signed(
         ),
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=365, help="Days of the certificate.")] = 90,
+    _anywhere: Anywhere = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make an authority and a certificate for trying, and print how clients trust them.

@@ -297,8 +297,9 @@ class Doctor:
         status = (await self._services.releases.catalog.current(fresh=True)).status
         refresh = timedelta(seconds=self._settings.releases.refresh_s)
         if status.read_at is None or status.read_at < self._shared.now() - 3 * refresh:
-            read = "never" if status.read_at is None else f"{status.read_at:%Y-%m-%d %H:%M} UTC"
-            text = f"the release index was read {read}: {status.error or 'no error is recorded'}"
+            never, at = "the release index was never read", status.read_at
+            text = never if at is None else f"the release index was read {at:%Y-%m-%d %H:%M} UTC"
+            text += f": {status.error}" if status.error else "; no error is recorded"
             advice = "run `moorage releases plan`; see upstreams below"
             return [Finding("index", Level.WARNING, text, advice)]
         return [_ok("index", f"read {status.read_at:%Y-%m-%d %H:%M} UTC")]
