@@ -44,13 +44,22 @@ def has_compose() -> bool:
 
 
 @both_profiles
-def test_docker_takes_the_profile(profile: str) -> None:
+def test_docker_takes_the_profile(profile: str, tmp_path: Path) -> None:
     if not has_compose():
         pytest.skip("docker compose is not installed")
+    for name in ("docker-compose.yml", ".env"):
+        shutil.copy(ROOT / name, tmp_path)
+    secrets = tmp_path / "deploy" / "compose" / "secrets"
+    secrets.parent.mkdir(parents=True)
+    make_secrets(secrets)
     command = ["docker", "compose", "--profile", profile, "config", "--format", "json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)["services"]) == set(services(profile))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    read = json.loads(done.stdout)["services"]
+    assert set(read) == set(services(profile))
+    # What the other tests take for a container's environment is what Docker gives to it.
+    for name, one in services(profile).items():
+        assert (read[name].get("environment") or {}) == environment(one, secrets)
 
 
 def test_single_is_the_profile_when_none_is_named() -> None:
