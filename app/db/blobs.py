@@ -107,6 +107,14 @@ class Blobs:
         row = self._session.get(BlobRow, digest.hex)
         return row is not None and row.damaged
 
+    def checked_at(self, digest: Digest) -> datetime | None:
+        """Return when the bytes were last known to be right, UTC; it changes when they are stored.
+
+        None for a blob that is not recorded.
+        """
+        row = self._session.get(BlobRow, digest.hex)
+        return None if row is None else row.checked_at
+
     def mark_checked(self, digest: Digest, at: datetime) -> None:
         """Record that the bytes were hashed and are right."""
         row = self._session.get(BlobRow, digest.hex)

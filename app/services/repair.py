@@ -63,15 +63,21 @@ class Repair:
     ) -> bool:
         """Check a blob again; if it is damaged, call `damaged` and return True.
 
-        If it is whole, a mark of earlier damage is taken back.
+        If it is whole, or another process has stored it anew since, it is not damaged; a mark of
+        earlier damage is taken back.
 
         Concurrent calls for one blob share one check: a late call must not quarantine a blob that
         was healed meanwhile. A file that was only touched (linked, new mode) is not damaged.
         """
 
         async def check() -> bool:
+            seen = await self._db.read(lambda s: Blobs(s).checked_at(digest))
             condition = await self._wholeness.check(digest, size_bytes, why)
             if condition is BlobCondition.OK:
+                return False
+            if await self._db.read(lambda s: Blobs(s).checked_at(digest)) != seen:
+                # Another process has healed it since: its bytes must not be taken for the bad ones.
+                _log.info("blob healed elsewhere", digest=digest.hex, why=why)
                 return False
             await self.damaged(digest, f"{why}: {condition}", fetch=fetch)
             return True

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import pytest
@@ -153,6 +154,29 @@ async def test_F90_repair_fetches_in_the_background_and_once(bench: Bench, fake:
     assert await body_of(bench.services, healed) == bench.data
     assert len(await audited(bench.services, "blob.damage")) == 1
     assert fake.hits[PATH] == 1
+
+
+async def test_F90_what_another_process_heals_during_the_check_is_not_quarantined(
+    bench: Bench, fake: FakeGodev, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(bench.path, flipped(bench.data))
+    shared, repair = bench.services.shared, bench.services.upkeep.repair
+    check = shared.store.check
+
+    async def heal_behind(*arguments: Any, **options: Any) -> BlobCondition:
+        condition = await check(*arguments, **options)
+        spoil(bench.path, bench.data)
+        at = bench.clock() + timedelta(seconds=1)
+        size_bytes = len(bench.data)
+        await shared.db.write(lambda s: Blobs(s).record(bench.digest, size_bytes, at))
+        return condition
+
+    monkeypatch.setattr(shared.store, "check", heal_behind)
+    assert not await repair.suspect(bench.digest, len(bench.data), "test")
+    assert quarantined(bench.services) == []
+    assert not (await record_of(bench.services)).damaged
+    assert await body_of(bench.services, await record_of(bench.services)) == bench.data
+    assert fake.hits[PATH] == 0
 
 
 async def test_F90_damage_while_upstream_is_down_is_503_and_heals_later(
