@@ -7,7 +7,6 @@ suite runs on PostgreSQL with `MOORAGE_TEST_SHAPE=postgresql`.
 import base64
 import gc
 import os
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, closing
 from enum import StrEnum
@@ -25,11 +24,9 @@ from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.s3 import FakeS3
 from tests.fakes.signer import Signer, gpg_is_here, throwaway_signer
-from tests.installation import migrated_url, running
+from tests.installation import memory_folder, migrated_url, running
 
 UPSTREAM = Path(__file__).parents[1].parent / "shared" / "upstream"
-
-MEMORY = Path("/dev/shm")  # Linux: a file system in memory
 
 
 def pytest_sessionfinish() -> None:
@@ -46,13 +43,10 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture
-def memory_path(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder in memory, else on disk: for sweeps whose many fsyncs are only counted."""
-    if not MEMORY.is_dir():
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="moorage-", dir=MEMORY) as folder:
-        yield Path(folder)
+def memory_path() -> Iterator[Path]:
+    """Return a folder in memory, where there is such a file system: see `memory_folder`."""
+    with memory_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ migrations themselves make once per process. How they run is what tests/db/test_
 
 import asyncio
 import atexit
+import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,29 @@ from app.services.assembly import Services
 from app.services.clock import Now, utc_now
 from app.settings import Settings
 from app.wiring import build, prepare_data_dir
+
+_ROOM_BYTES = 1 << 30  # several times of what the tests of two processes hold at once
+
+
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    """Yield a folder in memory, else on disk, which is gone at the end.
+
+    For tests that only wait for a disk. Those of the store itself and of what is served from it
+    stay on the disk: a file system in memory has no RWF_NOWAIT.
+    """
+    with tempfile.TemporaryDirectory(prefix="moorage-", dir=memory()) as folder:
+        yield Path(folder)
+
+
+def memory() -> Path | None:
+    """Return where files lie in memory and programs among them run; None if nowhere (Linux)."""
+    folder = Path("/dev/shm")
+    if not folder.is_dir():
+        return None
+    room = os.statvfs(folder)
+    is_fit = room.f_bavail * room.f_frsize >= _ROOM_BYTES and not room.f_flag & os.ST_NOEXEC
+    return folder if is_fit else None
 
 
 @cache

@@ -23,9 +23,9 @@ import psycopg
 
 from app.db.engine import Database
 from app.db.schema import upgrade
+from tests.installation import memory
 
 _PROGRAMS = Path("/usr/lib/postgresql")
-_MEMORY = Path("/dev/shm")
 _START_S = 60.0
 _OPTIONS = {
     "listen_addresses": "",
@@ -70,8 +70,7 @@ class Cluster:
     """
 
     def __init__(self, **options: str) -> None:
-        memory = _MEMORY if _MEMORY.is_dir() else None
-        self.folder = Path(tempfile.mkdtemp(prefix="moorage-pg-", dir=memory))
+        self.folder = Path(tempfile.mkdtemp(prefix="moorage-pg-", dir=memory()))
         self._programs = programs() or _PROGRAMS
         self._options = _OPTIONS | options
         self._server: subprocess.Popen[bytes] | None = None

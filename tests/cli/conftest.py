@@ -1,6 +1,7 @@
 """Commands run as real processes here; see e2e/process.py and e2e/warm.py."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,10 +26,9 @@ def site(bare_site: Site) -> Site:
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Port]:
+def port(warm: Warm) -> Iterator[Port]:
     """An installation that is served, for the tests of one module."""
-    folder = tmp_path_factory.mktemp("port")
-    with served_port(folder, warm, public_url="https://moorage.example") as one:
+    with served_port(warm, public_url="https://moorage.example") as one:
         yield one
 
 
@@ -55,3 +55,9 @@ def two_databases(shape: Shape) -> Iterator[tuple[str | None, str | None]]:
         return
     with postgres.cluster().database() as one, postgres.cluster().database() as two:
         yield one, two
+
+
+@pytest.fixture
+def tmp_path(memory_path: Path) -> Path:
+    """Return a folder in memory: a disk would only be waited for."""
+    return memory_path

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tests.e2e.process import Ended, Server, Site
 from tests.e2e.warm import Warm
+from tests.installation import memory_folder
 
 _NOWHERE = "http://127.0.0.1:9/"
 
@@ -45,19 +45,20 @@ class Port:
 
 
 @contextmanager
-def served_port(folder: Path, warm: Warm, **settings: Any) -> Iterator[Port]:
-    """Serve an installation that has the tenant "default", as every first start makes it."""
-    site = Site.new(
-        folder,
-        releases__index_url=f"{_NOWHERE}dl/",
-        releases__files_urls=[f"{_NOWHERE}go/"],
-        modules__upstream=_NOWHERE.rstrip("/"),
-        network__allow=["127.0.0.0/8"],
-        network__tenant_hosts=["127.0.0.1", "localhost"],
-        **settings,
-    )
-    with warm.serve(site) as server:
-        yield Port(site, server, warm)
+def served_port(warm: Warm, **settings: Any) -> Iterator[Port]:
+    """Serve an installation in memory; it has the tenant "default", as after a first start."""
+    with memory_folder() as folder:
+        site = Site.new(
+            folder,
+            releases__index_url=f"{_NOWHERE}dl/",
+            releases__files_urls=[f"{_NOWHERE}go/"],
+            modules__upstream=_NOWHERE.rstrip("/"),
+            network__allow=["127.0.0.0/8"],
+            network__tenant_hosts=["127.0.0.1", "localhost"],
+            **settings,
+        )
+        with warm.serve(site) as server:
+            yield Port(site, server, warm)
 
 
 @dataclass(frozen=True)

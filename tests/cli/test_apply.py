@@ -49,8 +49,8 @@ CREATED = """\
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Port]:
-    with served_port(tmp_path_factory.mktemp("apply"), warm) as served:
+def port(warm: Warm) -> Iterator[Port]:
+    with served_port(warm) as served:
         yield served
 
 

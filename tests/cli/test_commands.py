@@ -14,6 +14,7 @@ from tests.e2e.warm import Warm
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
+from tests.installation import memory_folder
 
 VERIFIED = archive_name("go1.99.1")
 ZIP = archive_name("go1.99.1", "windows")
@@ -44,10 +45,8 @@ class Mirror:
 
 
 @pytest.fixture(scope="module")
-def mirror(
-    tmp_path_factory: pytest.TempPathFactory, signer: Signer, warm: Warm
-) -> Iterator[Mirror]:
-    with FakeGodev() as fake:
+def mirror(signer: Signer, warm: Warm) -> Iterator[Mirror]:
+    with FakeGodev() as fake, memory_folder() as folder:
         for name, goos, signed in (
             (VERIFIED, "linux", True),
             (ZIP, "windows", False),
@@ -57,7 +56,7 @@ def mirror(
             data = go_archive(name.split(".linux")[0].split(".win")[0].split(".dar")[0], goos)
             over = data if name != QUARANTINED else b"other bytes"
             fake.put_file(name, data, signature=signer.sign(over) if signed else None)
-        site = Site.new(tmp_path_factory.mktemp("mirror"), fake, signer)
+        site = Site.new(folder, fake, signer)
         with warm.serve(site) as server:
             yield Mirror(site, server, fake, signer, warm)
 

@@ -21,10 +21,8 @@ def fake_proxy() -> Iterator[FakeGoproxy]:
 
 
 @pytest.fixture(scope="module")
-def port(
-    tmp_path_factory: pytest.TempPathFactory, warm: Warm, fake_proxy: FakeGoproxy
-) -> Iterator[Port]:
-    with served_port(tmp_path_factory.mktemp("explain"), warm) as served:
+def port(warm: Warm, fake_proxy: FakeGoproxy) -> Iterator[Port]:
+    with served_port(warm) as served:
         body = {
             "document": {
                 "ownership": [{"prefix": "corp.example", "tenant": "acme"}],

@@ -17,8 +17,8 @@ X = "corp.example/acme/x"
 
 
 @pytest.fixture(scope="module")
-def port(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
-    with served_port(tmp_path_factory.mktemp("port"), warm) as served:
+def port(warm: Warm) -> Iterator[Port]:
+    with served_port(warm) as served:
         served.done("owner", "set", "corp.example/acme", "default")
         served.done(
             *("route", "add", "--tenant", "default", "corp.example/acme"),

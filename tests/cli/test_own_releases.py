@@ -20,7 +20,7 @@ def port(warm: Warm, signer: Signer, tmp_path_factory: pytest.TempPathFactory) -
     keyring.write_bytes(signer.export)
     keys = {"own_keyring": keyring, "own_fingerprints": [signer.primary]}
     settings = {f"releases__{name}": value for name, value in keys.items()}
-    with served_port(folder, warm, **settings) as served:
+    with served_port(warm, **settings) as served:
         yield served
 
 

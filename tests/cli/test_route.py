@@ -15,8 +15,8 @@ A, B = "https://a.example", "https://b.example"
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Port]:
-    with served_port(tmp_path_factory.mktemp("route"), warm) as served:
+def port(warm: Warm) -> Iterator[Port]:
+    with served_port(warm) as served:
         for name in ("git", "nexus"):
             body = {"kind": "bearer", "secret": "s3cret-canary"}
             path = f"/tenants/default/credentials/{name}"

@@ -14,8 +14,8 @@ WHOSE = [OF, ("--platform",)]
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Port]:
-    with served_port(tmp_path_factory.mktemp("rule"), warm) as served:
+def port(warm: Warm) -> Iterator[Port]:
+    with served_port(warm) as served:
         yield served
 
 

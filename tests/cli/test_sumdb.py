@@ -31,14 +31,11 @@ def public() -> Iterator[FakeSumdb]:
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory, warm: Warm, public: FakeSumdb) -> Iterator[Port]:
+def port(warm: Warm, public: FakeSumdb) -> Iterator[Port]:
     upstreams = [{"name": public.name, "vkey": public.vkey, "url": public.url}]
-    folder = tmp_path_factory.mktemp("sumdb")
     with (
         FakeGoproxy([X, Y, Z]) as proxy,
-        served_port(
-            folder, warm, sumdb__upstreams=upstreams, public_url="https://moorage.example"
-        ) as port,
+        served_port(warm, sumdb__upstreams=upstreams, public_url="https://moorage.example") as port,
     ):
         tenant = {
             "default": "allow",
