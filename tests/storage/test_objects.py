@@ -60,9 +60,9 @@ def test_a_conditional_put_whose_answer_is_lost_is_looked_at_again(s3):
     direct = S3Objects(S3Client(place), "objects")
     with S3FaultProxy(s3.endpoint) as proxy:
         objects = S3Objects(S3Client(replace(place, endpoint=proxy.endpoint)), "objects")
-        version = objects.put("k", b"1", expected=None)
+        # A new object: a put over an old one costs some servers two requests, for its quotes.
         proxy.fault("PUT", S3Fault.LOST)
-        version = objects.put("k", b"2", expected=version)
+        version = objects.put("k", b"1", expected=None)
         assert objects.get("k").version == version
 
         def lose_the_race(method, _path):
