@@ -152,6 +152,28 @@ def publish(
     emit(results, as_json, text.published)
 
 
+@releases.command()
+def retire(
+    version: Annotated[str, typer.Argument(help="A release of your own: go1.25.9-corp1.")],
+    reason: Annotated[str, typer.Option("--reason", help="One line for people.")] = "",
+    gone: Annotated[
+        bool,
+        typer.Option(
+            "--gone", help="For a leak: remove the bytes and answer 410 for ever. Not undone."
+        ),
+    ] = False,
+    server_url: ServerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Take a release of your own out of every list; whoever names a file of it still gets it.
+
+    A channel that offers the release is set to another one first. Retiring is not undone.
+    """
+    body = {"reason": reason, "gone": gone}
+    path = path_of("releases", own_name(version), "retire")
+    emit(ask(server_url, "POST", path, body), as_json, text.withdrawal)
+
+
 @keys.command("list")
 def list_keys(server_url: ServerUrl = None, as_json: Json = False) -> None:
     """Show the active keyring and its signing subkeys."""

@@ -71,7 +71,7 @@ def releases(result: list[dict[str, Any]]) -> "str | Table":
             r["support"],
             len(r["files"]),
             sum(1 for f in r["files"] if f["state"] in _SERVED),
-            ", ".join(sorted({f["state"] for f in r["files"]})),
+            ", ".join(sorted({_state(f) for f in r["files"]})),
         )
         for r in result
     ]
@@ -85,9 +85,9 @@ def release(result: dict[str, Any]) -> "Shown":
             f["filename"],
             f["kind"],
             human_bytes(f["size_bytes"]),
-            f["state"],
+            _state(f),
             f["sha256"] or "-",
-            f["reason"],
+            f["withdrawal"]["reason"] if f["withdrawal"] else f["reason"],
         )
         for f in result["files"]
     ]
@@ -108,6 +108,8 @@ def file(result: dict[str, Any]) -> str:
         ("from index", f"sha256:{result['index_sha256']}, first seen {result['first_seen_at']}"),
         ("fetched", f"{result['ingested_at'] or ''} {result['source_url'] or ''}".strip()),
     ]
+    if result["withdrawal"] is not None:
+        lines += [("taken back", withdrawal(result["withdrawal"]))]
     verdict = result["verdict"]
     if verdict is not None:
         lines += [
@@ -129,6 +131,17 @@ def file(result: dict[str, Any]) -> str:
         for c in result["conflicts"]
     ]
     return "\n".join(f"{name:<12}{value}" for name, value in lines if value)
+
+
+def withdrawal(result: dict[str, Any]) -> str:
+    """Return what became of an own release."""
+    why = f": {result['reason']}" if result["reason"] else ""
+    return f"{result['release']} is {result['state']} since {result['at'][:10]}{why}"
+
+
+def _state(file: dict[str, Any]) -> str:
+    """Return the state of a file, or of its release where that was taken back."""
+    return str(file["withdrawal"]["state"] if file["withdrawal"] else file["state"])
 
 
 def published(result: list[dict[str, Any]]) -> str:

@@ -12,6 +12,7 @@ from app.core.digest import Digest
 from app.core.errors import UnknownError
 from app.core.gorelease import ReleaseFile
 from app.core.logstate import LogState
+from app.core.withdrawal import Withdrawal
 
 
 class FileState(StrEnum):
@@ -83,6 +84,7 @@ class FileRecord:
         source_url: where the bytes came from.
         signature: the detached signature, as published.
         derived: the files that are derived from an archive, None before they are.
+        withdrawal: of an own release that was taken back; None for every other file.
     """
 
     file: ReleaseFile
@@ -100,11 +102,17 @@ class FileRecord:
     verdict: RecordedVerdict | None
     toolchain: ToolchainIdentity | None
     derived: Derived | None = None
+    withdrawal: Withdrawal | None = None
 
     @property
     def served(self) -> bool:
         """Whether the bytes may be served."""
-        return self.state in SERVED
+        return self.state in SERVED and not self.is_gone
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file's release was withdrawn for good."""
+        return self.withdrawal is not None and self.withdrawal.is_gone
 
     @property
     def sha256(self) -> Digest:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Index,
     UniqueConstraint,
     bindparam,
+    delete,
     insert,
     select,
 )
@@ -265,6 +266,16 @@ class ModuleTable:
                 "tenant_name": tenant,
             },
         )
+
+    def remove(self, module: str, version: str, *, origin: int | None = None) -> None:
+        """Delete the rows of a version's files; blobs that no row names any more are left to gc.
+
+        origin: under this one alone; None for all.
+        """
+        is_of = [ModuleFileRow.module == module, ModuleFileRow.version == version]
+        if origin is not None:
+            is_of.append(ModuleFileRow.origin_id == origin)
+        self._session.execute(delete(ModuleFileRow).where(*is_of))
 
     def replace_bytes(self, file: ModuleFile) -> None:
         """Record other bytes of a file: a zip with the same h1, or a .info, which no hash pins."""

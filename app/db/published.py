@@ -6,12 +6,11 @@ The files of a version are rows of `modules.py`, under the origin of published m
 from dataclasses import fields
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.published import PublishedState, PublishedVersion
 from app.db.base import Base
-from app.db.modules import ModuleFileRow
 
 
 class PublishedRow(Base):
@@ -88,16 +87,6 @@ class PublishedTable:
             update(PublishedRow)
             .where(PublishedRow.module == module, PublishedRow.version == version)
             .values(state=state.value, reason=reason, changed_at=at)
-        )
-
-    def remove_files(self, origin_id: int, module: str, version: str) -> None:
-        """Delete the rows of a version's files; blobs that no row names any more are left to gc."""
-        self._session.execute(
-            delete(ModuleFileRow).where(
-                ModuleFileRow.origin_id == origin_id,
-                ModuleFileRow.module == module,
-                ModuleFileRow.version == version,
-            )
         )
 
 

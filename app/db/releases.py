@@ -21,6 +21,7 @@ from app.core.releasefile import (
 from app.db.base import Base
 from app.db.blobs import BlobRow
 from app.db.derived import DerivedRow, DerivedTable, derived_of
+from app.db.withdrawals import WithdrawalTable
 
 
 class ReleaseFileRow(Base):
@@ -140,12 +141,15 @@ class ReleaseTable:
         """Return the records of files; verdicts selects at least those on the files."""
         ordered = self._session.execute(verdicts.order_by(VerdictRow.id)).scalars()
         newest = {row.file_id: _verdict(row) for row in ordered}
-        rows = self._session.execute(files)
+        withdrawals = WithdrawalTable(self._session).all()
         return [
-            _record(
-                row, bool(damaged), newest.get(row.id), derived_of(derived) if derived else None
+            replace(
+                _record(
+                    row, bool(damaged), newest.get(row.id), derived_of(derived) if derived else None
+                ),
+                withdrawal=withdrawals.get(row.version),
             )
-            for row, damaged, derived in rows
+            for row, damaged, derived in self._session.execute(files)
         ]
 
     def get(self, filename: str) -> FileRecord | None:
@@ -164,7 +168,8 @@ class ReleaseTable:
             DerivedTable(self._session).get(Digest(row.sha256)) if blob and row.sha256 else None
         )
         damaged = bool(blob and blob.damaged)
-        return _record(row, damaged, _verdict(verdict) if verdict else None, derived)
+        record = _record(row, damaged, _verdict(verdict) if verdict else None, derived)
+        return replace(record, withdrawal=WithdrawalTable(self._session).get(row.version))
 
     def _row(self, filename: str) -> ReleaseFileRow | None:
         return self._session.execute(

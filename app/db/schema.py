@@ -46,6 +46,7 @@ import app.db.tenants
 import app.db.tokens
 import app.db.usage
 import app.db.webhooks
+import app.db.withdrawals
 from app.core.errors import SchemaError
 from app.db.engine import error_of
 from app.db.installation import InstallationRow

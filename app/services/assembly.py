@@ -69,6 +69,7 @@ from app.services.releases.keyring import (
 from app.services.releases.publishing import OwnReleases
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync
+from app.services.releases.withdrawing import Withdrawing
 from app.services.releases.zstforms import ZstForms
 from app.services.repair import Repair
 from app.services.rotation import Rotation
@@ -190,6 +191,7 @@ class ReleaseServices:
     images: ReleaseImages
     own_keyring: OwnKeyring
     own: OwnReleases
+    withdrawing: Withdrawing
     sync: ReleaseSync
 
     async def start(self, export: Path | None, *, owns_key: bool) -> None:

@@ -31,6 +31,7 @@ from app.core.errors import (
     UnauthenticatedError,
 )
 from app.core.urlpath import decode
+from app.core.withdrawal import gone
 from app.services.releases.images import ImageSet, ReleaseImages
 from app.storage.blobstore import OpenBlob
 from app.web.hotcache import HotCache
@@ -218,6 +219,7 @@ class ContainerRegistry:
         if request.kind is RegistryKind.BLOB:
             answer = _blob(images, digest) or _blob(await self._look_again(), digest)
             if answer is None:
+                _raise_if_gone(images, digest, RegistryCode.BLOB_UNKNOWN)
                 raise RegistryError(404, RegistryCode.BLOB_UNKNOWN, f"there is no blob {digest}")
             return _Prepared(answer)
         manifest = images.manifests.get(digest) or (await self._look_again()).manifests.get(digest)
@@ -235,6 +237,7 @@ class ContainerRegistry:
             version, is_public = await self._door.release_of(tag, puller)
         index = None if version is None else await self._images.index(version)
         if index is None:
+            _raise_if_gone(images, tag, RegistryCode.MANIFEST_UNKNOWN)
             release = version or f"go{tag}"
             raise RegistryError(
                 404,
@@ -246,7 +249,7 @@ class ContainerRegistry:
 
     async def _tags(self, images: ImageSet, puller: Puller, query: bytes) -> _Prepared:
         channels, is_public = await self._door.channels(images.indexes, puller)
-        tags = sorted({*images.tags, *channels})
+        tags = sorted({*images.tags, *channels} - images.unlisted)
         fields = parse_qs(query.decode("ascii", "ignore"), keep_blank_values=True)
         last = fields.get("last", [""])[-1]
         page = [tag for tag in tags if tag > last]
@@ -288,6 +291,18 @@ class ContainerRegistry:
         return (
             f'Bearer realm="{base}/v2/token",service="{service}",scope="repository:{NAME}:pull"'
         ).encode("latin-1")
+
+
+def _raise_if_gone(images: ImageSet, name: str | Digest, code: RegistryCode) -> None:
+    """Return unless a tag or a layer is that of a release that was withdrawn for good.
+
+    Raises:
+        RegistryError: it is.
+    """
+    withdrawal = images.gone.get(name)
+    if withdrawal is not None:
+        error = gone(withdrawal)
+        raise RegistryError(status_of(error), code, str(error))
 
 
 def _document_answer(document: ImageDocument, caching: bytes) -> Answer:

@@ -175,7 +175,8 @@ def _groups(catalog: Catalog) -> _Groups:
     groups: _Groups = {}
     for record in catalog.records.values():
         quarantined = record.state is FileState.QUARANTINED  # perhaps without its bytes
-        if record.has_bytes or quarantined or catalog.offers(record):
+        is_shown = record.has_bytes or quarantined or catalog.offers(record)
+        if is_shown and record.withdrawal is None:
             groups.setdefault(record.file.version, []).append(record)
     return groups
 

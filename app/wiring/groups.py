@@ -81,6 +81,7 @@ from app.services.releases.recompress import Recompressor
 from app.services.releases.retention import ReleaseRetention
 from app.services.releases.scrub import Scrub
 from app.services.releases.sync import ReleaseSync, run_sync
+from app.services.releases.withdrawing import Withdrawing
 from app.services.releases.zstforms import ZstForms
 from app.services.remembered import Remembered
 from app.services.repair import Repair
@@ -236,6 +237,7 @@ def build_releases(shared: SharedServices) -> ReleaseServices:
         images=ReleaseImages(db, catalog, now),
         own_keyring=own_keyring,
         own=OwnReleases(db, shared.store, judge, own_keyring, shared.leases, now),
+        withdrawing=Withdrawing(db, now),
         sync=ReleaseSync(db, reader, catalog, ingestion, _selection(settings)),
     )
 

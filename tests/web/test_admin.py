@@ -52,6 +52,7 @@ EXPECTED: dict[tuple[str, str], tuple[str, set[int]]] = {
     ("PUT", "/api/v1/releases/files/{filename}"): (PUBLISHER, {400}),  # not the name of an own one
     ("POST", "/api/v1/releases/files/{filename}/verify"): (ADMIN, {200}),
     ("GET", "/api/v1/releases/{version}"): (PUBLIC, {200}),
+    ("POST", "/api/v1/releases/{version}/retire"): (ADMIN, {400}),  # not the name of an own one
     ("GET", "/api/v1/jobs"): (ADMIN, {200}),
     ("GET", "/api/v1/jobs/{job_id}"): (ADMIN, {404}),
     ("GET", "/api/v1/gc"): (ADMIN, {200}),
@@ -151,6 +152,7 @@ AUDITED: dict[tuple[str, str], list[str]] = {
     ("POST", "/api/v1/tenants"): ["tenant.create", "route.create"],
     ("PATCH", T): ["tenant.update"],
     ("PUT", "/api/v1/releases/files/{filename}"): ["access.malformed"],
+    ("POST", "/api/v1/releases/{version}/retire"): ["access.malformed"],
     ("DELETE", T): ["tenant.remove"],
     ("POST", "/api/v1/tokens"): ["token.create"],
     ("POST", "/api/v1/tokens/{token_id}/rotate"): ["token.create", "token.rotate"],
@@ -221,6 +223,7 @@ ROUTE_BODY = b'{"pattern": "made-%d.example", "upstreams": ["https://proxy.examp
 TOKEN_BODY = b'{"name": "made %d", "scopes": ["read"]}'
 BODIES = {
     ("POST", "/api/v1/releases/keys"): b"{}",
+    ("POST", "/api/v1/releases/{version}/retire"): b"{}",
     ("POST", "/api/v1/tenants"): b'{"name": "made-%d"}',
     ("PATCH", T): b'{"title": "title %d"}',
     ("POST", "/api/v1/tokens"): TOKEN_BODY,

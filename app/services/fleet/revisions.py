@@ -19,6 +19,7 @@ from app.db.generation import CHANNELS, bump_generation
 from app.db.nodes import NodeTable
 from app.db.releases import ReleaseTable
 from app.db.tenants import TenantTable
+from app.db.withdrawals import WithdrawalTable
 from app.services.fleet.manifests import Manifests
 from app.services.releases.policy import IngestionPolicy
 
@@ -56,11 +57,13 @@ class Revisions:
             restores: the number of the revision that a rollback brings back.
 
         Raises:
-            ConflictError: a release is not verified, or the channel has a candidate already.
+            ConflictError: a release is not verified, or was taken back; or the channel has a
+                candidate already.
             UnknownError: the index has no release of a name.
         """
         _check_no_candidate(channel)
         choice = choice.normal()
+        _check_not_withdrawn(session, choice)
         if restores is None:
             self._check_verified(session, choice)
         else:
@@ -153,6 +156,13 @@ class Revisions:
 
     def _is_usable(self, record: FileRecord) -> bool:
         return self._policy.serves(record) and record.has_bytes and not record.damaged
+
+
+def _check_not_withdrawn(session: Session, choice: Choice) -> None:
+    for version in choice.versions:
+        withdrawal = WithdrawalTable(session).get(version)
+        if withdrawal is not None:
+            raise ConflictError(f"{withdrawal}; choose another release")
 
 
 _STATES = {

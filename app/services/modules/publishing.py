@@ -37,6 +37,7 @@ from app.core.principal import Principal, Scope
 from app.core.published import PUBLISHED, PublishedState, PublishedVersion, info_of, is_published
 from app.core.record import Sums
 from app.core.routing import RecordedRoute, matching
+from app.core.withdrawal import check_reason
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
@@ -62,7 +63,6 @@ from app.storage.blobstore import BlobStore
 LIMIT = BodyLimit("the zip", DEFAULT_LIMITS.zip_bytes, "a limit of `go`")
 _UPLOADS = 8  # at once in a process; one tenant has at most half of them
 _WAIT_S = 30.0
-_REASON_CHARS = 300
 _log = logs.get("publishing")
 
 
@@ -371,8 +371,7 @@ class Publishing:
             UnknownError: the tenant has published no such version.
         """
         require_admin(who, tenant)
-        if not reason.isprintable() or len(reason) > _REASON_CHARS:
-            raise BadInputError(f"a reason is one line of at most {_REASON_CHARS} characters")
+        check_reason(reason)
         at = self._now()
         state = PublishedState.GONE if is_gone else PublishedState.RETIRED
 
@@ -384,7 +383,7 @@ class Publishing:
             origin_id = OriginTable(session).origin(PUBLISHED)
             table.set_state(module, version, state, reason, at)
             if is_gone:
-                table.remove_files(origin_id, module, version)
+                ModuleTable(session).remove(module, version, origin=origin_id)
             action = "module.withdraw" if is_gone else "module.retire"
             obj = f"module:{tenant}/{known.name}"
             AuditLog(session).append(at, who.actor, action, obj, reason)

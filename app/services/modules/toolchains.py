@@ -44,7 +44,7 @@ from app.services.leases import Leases
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.freshness import Freshness
 from app.services.releases.ingestion import Ingestion
-from app.services.releases.policy import raise_if_held_back
+from app.services.releases.policy import raise_if_gone, raise_if_held_back
 from app.services.slots import FairSemaphore
 from app.services.wholeness import Wholeness
 from app.storage.blobstore import BlobCondition, BlobStore, StagedBlob
@@ -97,12 +97,13 @@ class Toolchains:
         """Return the versions of every archive that the mirror offers, oldest Go first.
 
         Args:
-            version: that is looked for; see `_toolchains`.
+            version: that is looked for; see `_ready`.
 
         Raises:
             UpstreamError: the index of releases was never read, and can't be now.
         """
-        return list(await self._toolchains(version))
+        await self._ready(version)
+        return list(await self._offered())
 
     async def stored_versions(self) -> list[str]:
         """Return the versions whose archives are stored: these need nothing from upstream."""
@@ -111,19 +112,38 @@ class Toolchains:
         records = [(t.version, catalog.records.get(t.filename)) for t in toolchains.values()]
         return [v for v, r in records if r is not None and r.served and r.toolchain is not None]
 
-    async def _toolchains(self, version: str = "") -> Mapping[str, Toolchain]:
-        """Return the toolchains that are offered, by version.
+    async def _ready(self, version: str) -> None:
+        """Return once the index of releases is known.
 
         Args:
             version: that is looked for. An own release needs no index: no upstream knows of it.
 
         Raises:
-            UpstreamError: the index of releases was never read, and can't be now.
+            UpstreamError: the index was never read, and can't be now.
         """
-        if is_own(release_of(version)):
+        if not is_own(release_of(version)):
+            await self._freshness.first_index(await self._catalog.current())
+
+    async def _toolchains(self, version: str = "") -> Mapping[str, Toolchain]:
+        """Return the toolchains that are served, by version: the offered ones, and a retired one.
+
+        Args:
+            version: that is looked for; see `_ready`. If its release was retired, the toolchains of
+                that release are served to whoever names them.
+
+        Raises:
+            UpstreamError: the index of releases was never read, and can't be now.
+            GoneError: the release was withdrawn.
+        """
+        await self._ready(version)
+        release = release_of(version)
+        if not is_own(release):
             return await self._offered()
-        await self._freshness.first_index(await self._catalog.current())
-        return await self._offered()
+        records = (await self._catalog.current()).by_version.get(release, ())
+        for record in records:
+            raise_if_gone(record)
+        retired = _toolchains_of([r for r in records if r.withdrawal is not None])
+        return {**await self._offered(), **{t.version: t for t in retired}}
 
     async def _offered(self) -> Mapping[str, Toolchain]:
         """Return the toolchain of every archive that the catalogue offers, by version."""

@@ -45,6 +45,8 @@ class Catalog:
 
     def offers(self, record: FileRecord) -> bool:
         """Whether the file is served, or a request for it would start its ingestion."""
+        if record.withdrawal is not None:
+            return False  # who names the file still gets it, unless it is gone
         if self.policy.serves(record):
             return True
         on_demand = record.state in {FileState.KNOWN, FileState.FETCHING} and record.listed

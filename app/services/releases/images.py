@@ -27,6 +27,7 @@ from app.core.errors import StorageFullError
 from app.core.gorelease import Release, ReleaseFileKind
 from app.core.ownrelease import is_own
 from app.core.releasefile import FileRecord
+from app.core.withdrawal import Withdrawal
 from app.db.engine import Database, Room
 from app.db.imageindexes import ImageIndexes
 from app.services.clock import Now
@@ -42,6 +43,8 @@ class ImageSet:
 
     Attributes:
         tags: releases by tag; channels are not among the tags.
+        gone: releases that were withdrawn for good, by tag and by layer.
+        unlisted: tags of retired releases, which are in no list.
         indexes: the present index of each release, by release.
         manifests: indexes, present and past, manifests and artifacts, by digest.
         blobs: configs and what artifacts have, by digest.
@@ -51,6 +54,8 @@ class ImageSet:
 
     generation: int
     tags: Mapping[str, str]
+    gone: Mapping[str | Digest, Withdrawal]
+    unlisted: frozenset[str]
     indexes: Mapping[str, ImageDocument]
     manifests: Mapping[Digest, ImageDocument]
     blobs: Mapping[Digest, ImageDocument]
@@ -165,15 +170,28 @@ def _make(
         manifests[artifact.manifest.digest] = artifact.manifest
         blobs |= {blob.digest: blob for blob in artifact.blobs}
     releases = [Release(v, pairs[0][0].stable, ()) for v, pairs in layers.items()]
+    tags = release_tags(releases)
+    retired = {v for v, pairs in layers.items() if pairs[0][0].withdrawal is not None}
     return ImageSet(
         catalog.generation,
-        release_tags(releases),
+        tags,
+        _gone(catalog),
+        frozenset(tag for tag, version in tags.items() if version in retired),
         indexes,
         manifests,
         blobs,
         {record.sha256: record for record in records.values()},
         referrers,
     )
+
+
+def _gone(catalog: Catalog) -> dict[str | Digest, Withdrawal]:
+    gone: dict[str | Digest, Withdrawal] = {}
+    for record in catalog.records.values():
+        if record.withdrawal is not None and record.is_gone:
+            gone[record.file.version.removeprefix("go")] = record.withdrawal
+            gone[record.sha256] = record.withdrawal
+    return gone
 
 
 def _verified(record: FileRecord) -> VerifiedFile:

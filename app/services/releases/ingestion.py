@@ -43,6 +43,7 @@ from app.services.releases.policy import (
     IngestionPolicy,
     Progress,
     Report,
+    raise_if_gone,
     raise_if_held_back,
     silent,
 )
@@ -120,6 +121,7 @@ class Ingestion:
 
         Raises:
             UnknownError: no index has ever named the file.
+            GoneError: its release was withdrawn.
             DeniedError: policy refuses the file.
             NotYetError: the file's signature is not published yet.
             VerificationError: the file is quarantined.
@@ -130,6 +132,7 @@ class Ingestion:
         record = await self._record(filename)
         if self.policy.serves(record) and not record.damaged:
             return record
+        raise_if_gone(record)
         refusal = self.policy.refusal(record)
         if refusal is not None:
             raise DeniedError(refusal, "releases")
@@ -294,6 +297,8 @@ class Ingestion:
                 return  # the lease was lost: another process took over, and its result counts
             releases = ReleaseTable(session)
             before = releases.get(filename)
+            if before is not None and before.is_gone:
+                return  # withdrawn meanwhile: the row must not get its bytes back
             if before is not None and _is_same_state(before, outcome) and not outcome.derived:
                 return
             if outcome.stored:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.core.errors import NotYetError, VerificationError
 from app.core.releasefile import FileRecord, FileState
+from app.core.withdrawal import gone
 
 SIGNED_SUFFIX = "tar.gz"  # the only kind for which upstream publishes signatures
 
@@ -31,6 +32,8 @@ class IngestionPolicy:
 
     def serves(self, record: FileRecord) -> bool:
         """Whether the file may be served under the present settings."""
+        if record.is_gone:
+            return False
         if record.state is FileState.SHA256_ONLY:
             return record.file.suffix in self.sha256_only
         return record.state is FileState.VERIFIED
@@ -72,13 +75,25 @@ def silent(_: Progress) -> None:
     """Ignore the progress."""
 
 
+def raise_if_gone(record: FileRecord) -> None:
+    """Return unless the file's release was withdrawn for good.
+
+    Raises:
+        GoneError: it was.
+    """
+    if record.withdrawal is not None and record.is_gone:
+        raise gone(record.withdrawal)
+
+
 def raise_if_held_back(record: FileRecord) -> None:
     """Raise the reason unless the file is served.
 
     Raises:
+        GoneError: the file's release was withdrawn.
         NotYetError: the file's signature is not published yet.
         VerificationError: the file is quarantined.
     """
+    raise_if_gone(record)
     if record.served:
         return
     if record.state is FileState.QUARANTINED:

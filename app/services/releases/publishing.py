@@ -29,6 +29,7 @@ from app.core.principal import Principal
 from app.core.releasefile import FileRecord, FileState
 from app.core.releaseindex import render_index
 from app.core.signature import VerdictReason
+from app.core.withdrawal import gone
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
@@ -37,6 +38,7 @@ from app.db.keyrings import Keyrings
 from app.db.leases import LeaseHolder, LeaseTable
 from app.db.releaseindex import IndexLog
 from app.db.releases import IngestionOutcome, ReleaseTable
+from app.db.withdrawals import WithdrawalTable
 from app.services.authorization import require_publisher
 from app.services.clock import Now
 from app.services.leases import Leases
@@ -116,7 +118,9 @@ class OwnReleases:
             DeniedError: who may not publish.
             BadInputError: the name is not one of an own release, or the file is refused.
             TooLargeError: the file is larger than any release file.
-            ConflictError: a file of the name has other bytes.
+            ConflictError: a file of the name has other bytes, or the release was retired without
+                the file.
+            GoneError: the release was withdrawn.
             KeyringError: no own key is pinned, or it can't be used.
             StorageError: the file can't be stored.
         """
@@ -124,6 +128,7 @@ class OwnReleases:
         file = parse_own(filename)
         _LIMIT.check(upload.size_bytes)
         self._check_way(file, upload)
+        await self._db.read(lambda s: _check_not_withdrawn(s, file))
         started = self._monotonic()
         async with self._store.stage(size_hint_bytes=upload.size_bytes) as staged:
             digest = await _received(staged, upload)
@@ -230,6 +235,7 @@ class OwnReleases:
         releases, file = ReleaseTable(session), record.file
         if not LeaseTable(session).holds(lease) or releases.get(file.filename) is not None:
             return  # another process took over; the caller sees what came of that
+        _check_not_withdrawn(session, file)  # perhaps meanwhile
         Blobs(session).record(record.index, len(document), outcome.at)
         IndexLog(session).add_document(record.index, _DOCUMENT_URL, outcome.at)
         Blobs(session).record(record.sha256, file.size_bytes, outcome.at)
@@ -250,6 +256,27 @@ class OwnReleases:
             at, who.actor, "release.heal", record.file.filename, f"sha256:{record.sha256}"
         )
         bump_generation(session, [STORED])
+
+
+def _check_not_withdrawn(session: Session, file: ReleaseFile) -> None:
+    """Return if a file may be published: a release that was taken back gets no further files.
+
+    The file of a retired release that was published before is accepted, as of any other release:
+    the same bytes heal it.
+
+    Raises:
+        GoneError: the release was withdrawn for good.
+        ConflictError: the release was retired, and the file is new.
+    """
+    withdrawal = WithdrawalTable(session).get(file.version)
+    if withdrawal is None:
+        return
+    if withdrawal.is_gone:
+        raise gone(withdrawal)
+    if ReleaseTable(session).get(file.filename) is None:
+        raise ConflictError(
+            f"{withdrawal}; it gets no further files: publish another name, such as the next number"
+        )
 
 
 def parse_own(filename: str) -> ReleaseFile:

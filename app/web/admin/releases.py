@@ -33,13 +33,16 @@ from app.web.admin.models.releases import (
     PlanOut,
     ReleaseName,
     ReleaseOut,
+    ReleaseRetireIn,
     SubkeyOut,
     SyncIn,
+    WithdrawalOut,
     change_out,
     file_out,
     job_out,
     plan_out,
     release_out,
+    withdrawal_out,
 )
 from app.web.admin.paging import PAGE_MAX
 from app.web.requestbody import declared_bytes
@@ -55,6 +58,9 @@ _UPSTREAM: _Responses = {
     status: {**_PROBLEM, "description": "The upstream could not be used"}
     for status in (502, 503, 504)
 }
+
+_CONFLICT: _Responses = {409: {**_PROBLEM, "description": "A channel offers it"}}
+_MALFORMED: _Responses = {400: {**_PROBLEM, "description": "Not the name of an own release"}}
 
 _Names = Annotated[
     tuple[ReleaseName, ...],
@@ -170,8 +176,9 @@ async def show_file(services: Site, filename: str) -> FileOut:
         **_REFUSED,
         200: {"model": FileOut, "description": "The same bytes were published before"},
         400: {**_PROBLEM, "description": "Not the name of an own release, or refused"},
-        409: {**_PROBLEM, "description": "It was published with other bytes"},
         413: {**_PROBLEM, "description": "Larger than any release file"},
+        409: {**_PROBLEM, "description": "It was published with other bytes, or is retired"},
+        410: {**_PROBLEM, "description": "The release was withdrawn for good"},
         422: {**_PROBLEM, "description": "No usable key of your own is pinned"},
     },
     openapi_extra={
@@ -272,3 +279,17 @@ async def show_release(services: Site, version: str) -> ReleaseOut:
             "`moorage releases list --all` shows what is, `moorage releases plan` reads it anew"
         )
     return release
+
+
+@router.post(
+    "/releases/{version}/retire",
+    responses={**_REFUSED, **_UNKNOWN, **_CONFLICT, **_MALFORMED},
+)
+async def retire_release(
+    services: Site, admin: PlatformAdmin, version: str, body: ReleaseRetireIn
+) -> WithdrawalOut:
+    """Take an own release out of every list; with `gone`, answer 410 for all of it, for ever."""
+    name = version if version.startswith("go") else f"go{version}"
+    return withdrawal_out(
+        await services.releases.withdrawing.retire(admin, name, body.reason, is_gone=body.gone)
+    )

@@ -9,6 +9,7 @@ from pydantic import Field
 from app.core.derived import DerivedKind
 from app.core.job import Job
 from app.core.releasefile import FileRecord, IndexConflict
+from app.core.withdrawal import REASON_CHARS, Withdrawal
 from app.services.releases.catalog import Catalog
 from app.services.releases.keyring import KeyringChange
 from app.services.releases.sync import SyncPlan
@@ -56,6 +57,15 @@ class ConflictOut(Out):
     seen_at: datetime
 
 
+class WithdrawalOut(Out):
+    """What became of an own release: state is "retired" or "gone"."""
+
+    release: str
+    state: str
+    reason: str
+    at: datetime
+
+
 class FileOut(Out):
     """One release file: state, verdict, provenance."""
 
@@ -79,6 +89,7 @@ class FileOut(Out):
     verdict: VerdictOut | None
     toolchain: ToolchainOut | None
     derived: list[DerivedOut]
+    withdrawal: WithdrawalOut | None
     conflicts: list[ConflictOut]
 
 
@@ -175,6 +186,13 @@ class SyncIn(In):
     names: Annotated[tuple[ReleaseName, ...], Field(max_length=NAMES_MAX)] = ()
 
 
+class ReleaseRetireIn(In):
+    """Why a release is taken back; gone: for good, with its bytes."""
+
+    reason: Annotated[str, Field(max_length=REASON_CHARS)] = ""
+    gone: bool = False
+
+
 class ProgressOut(Out):
     """How far the files of a job are; current: names of files that are fetched or checked now."""
 
@@ -245,6 +263,7 @@ def file_out(
         if toolchain is None
         else ToolchainOut(version=toolchain.version, h1=toolchain.h1),
         derived=_derived_out(record),
+        withdrawal=None if record.withdrawal is None else withdrawal_out(record.withdrawal),
         conflicts=[
             ConflictOut(
                 seen_sha256=c.seen_sha256,
@@ -255,6 +274,11 @@ def file_out(
             for c in conflicts or []
         ],
     )
+
+
+def withdrawal_out(withdrawal: Withdrawal) -> WithdrawalOut:
+    """Return what became of a release for people and programs."""
+    return WithdrawalOut.of(withdrawal)
 
 
 def _derived_out(record: FileRecord) -> list[DerivedOut]:
