@@ -432,7 +432,7 @@ def test_F80_the_folder_of_another_database_is_refused_until_it_is_bound(
     other = site.but(database_url=f"sqlite:///{site.folder / 'other.db'}")
     refused = warm.run(other, "fsck", "--repair")
     assert (refused.code, refused.out) == (1, "")
-    assert refused.err.startswith("moorage: MOORAGE_DATA_DIR belongs to another database")
+    assert refused.err.startswith("moorage: MOORAGE_DATA_DIR belongs to a database")
     assert refused.err.endswith("run `moorage migrate --bind`\n")
     assert warm.run(other, "migrate", "--bind").code == 0
     assert warm.run(other, "fsck").code == 0
