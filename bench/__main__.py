@@ -3,8 +3,9 @@
 Only `victim` takes scenarios; `fleet` stands for its scenarios `fleet` and `rollout`. `peers` and
 `ansible` run where they are named: most rows of `peers` are of `modules`, and `ansible` takes as
 many minutes as it has turns, or more.
-`node` runs where it is named, too: it needs the real archive. So do `tls` (`downloads` with TLS)
-and `replicas` (PostgreSQL, S3 and a second replica against the single shape).
+`node` runs where it is named, too: it needs the real archive. So do `cold` (of `peers` the rows of
+misses alone), `tls` (`downloads` with TLS) and `replicas` (PostgreSQL, S3 and a second replica
+against the single shape).
 """
 
 import argparse
@@ -17,8 +18,8 @@ from bench.report import Result, render
 BENCHMARKS = {"downloads": downloads.run, "modules": modules.run, "sumdb": sumdb.run}
 _TLS = "tls"
 _PEERS, _VICTIM, _NODE, _ANSIBLE, _FLEET = "peers", "victim", "node", "ansible", "fleet"
-_TRACES, _REPLICAS = "traces", "replicas"
-_NAMED = (_ANSIBLE, _FLEET, _NODE, _PEERS, _REPLICAS, _TLS, _TRACES, _VICTIM)
+_TRACES, _REPLICAS, _COLD = "traces", "replicas", "cold"
+_NAMED = (_ANSIBLE, _COLD, _FLEET, _NODE, _PEERS, _REPLICAS, _TLS, _TRACES, _VICTIM)
 
 
 def main() -> None:
@@ -27,9 +28,7 @@ def main() -> None:
     parser.add_argument(
         "name",
         nargs="?",
-        choices=sorted(
-            [*BENCHMARKS, _ANSIBLE, _FLEET, _NODE, _PEERS, _REPLICAS, _TLS, _TRACES, _VICTIM]
-        ),
+        choices=sorted([*BENCHMARKS, *_NAMED]),
         help="default: all",
     )
     parser.add_argument("scenario", nargs="*", help="what runs beside the victim; default: all")
@@ -44,6 +43,8 @@ def main() -> None:
             results += run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _PEERS:
         results += peers.run(rounds=asked.rounds, seconds=asked.seconds)
+    if asked.name == _COLD:
+        results += peers.run_cold(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _TRACES:
         results += traces.run(rounds=asked.rounds, seconds=asked.seconds)
     if asked.name == _REPLICAS:

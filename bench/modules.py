@@ -100,7 +100,17 @@ def fill_upstreams(cache: Path, rounds: int) -> None:
         (folder / "list").write_text(f"{VERSION}\n")
     for turn in range(rounds):
         put_module(cache, module(f"example.com/big{turn}", VERSION, padding_bytes=BIG_BYTES))
-        for under in (f"example.com/t{turn}", f"example.com/crowd{turn}"):
+    fill_modules(cache, rounds, "t", "crowd")
+
+
+def fill_modules(cache: Path, rounds: int, *kinds: str) -> None:
+    """Write modules to be downloaded cold: 200 for each turn and kind, "t" without a kind.
+
+    Those of the second turn are "example.com/t1/m0000" and so on.
+    """
+    for turn in range(rounds):
+        for kind in kinds or ("t",):
+            under = f"example.com/{kind}{turn}"
             for one in many(MODULES, under=under, padding_bytes=_MODULE_BYTES):
                 put_module(cache, one)
 
@@ -116,11 +126,16 @@ def put_module(cache: Path, one: Module) -> None:
 
 @contextmanager
 def served(
-    folder: Path, tenants: tuple[Tenant, ...], *, workers: int = WORKERS, **more: str
+    folder: Path,
+    tenants: tuple[Tenant, ...],
+    *,
+    workers: int = WORKERS,
+    command: list[str] | None = None,
+    **more: str,
 ) -> Iterator[tuple[Served, str]]:
     """Serve tenants with Moorage; yield it and the Authorization line of the closed one.
 
-    more: further variables of its environment.
+    command: what runs the program; more: further variables of its environment.
     """
     allow = ["127.0.0.0/8"]
     settings = Settings(
@@ -137,7 +152,7 @@ def served(
         **more,
     }
     encoded = base64.b64encode(f"go:{secret}".encode()).decode()
-    with moorage(environment, workers) as ours:
+    with moorage(environment, workers, command) as ours:
         yield ours, f"Authorization: Basic {encoded}"
 
 

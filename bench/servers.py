@@ -104,8 +104,10 @@ def nginx(
 
 
 @contextmanager
-def moorage(environment: dict[str, str], workers: int) -> Iterator[Served]:
-    """Serve with Moorage; yield where."""
+def moorage(
+    environment: dict[str, str], workers: int, command: list[str] | None = None
+) -> Iterator[Served]:
+    """Serve with Moorage; yield where. command: what runs its program, `moorage` by default."""
     port = free_port()
     settings = {
         "MOORAGE_PORT": str(port),
@@ -114,7 +116,8 @@ def moorage(environment: dict[str, str], workers: int) -> Iterator[Served]:
         "MOORAGE_LOG_LEVEL": "warning",
         **environment,
     }
-    with _running([str(Path(sys.executable).parent / "moorage"), "serve"], settings) as pid:
+    program = command or [str(Path(sys.executable).parent / "moorage")]
+    with _running([*program, "serve"], settings) as pid:
         scheme = "https" if "MOORAGE_TLS__CERT_FILE" in environment else "http"
         base = f"{scheme}://127.0.0.1:{port}/"
         _wait_for(base + "readyz", statuses=(200,))
@@ -173,7 +176,7 @@ def _running(
 
 
 def _wait_for(url: str, statuses: tuple[int, ...]) -> None:
-    for _ in range(300):
+    for _ in range(900):
         try:
             with urllib.request.urlopen(url, context=UNVERIFIED) as answer:
                 status = answer.status
