@@ -41,6 +41,7 @@ from app.core.errors import (
     StorageFullError,
 )
 from app.db import postgresql
+from app.db.lookup import Lookup
 from app.db.notices import Notices
 from app.db.postgresql import WaitLimits
 from app.db.sqlitefile import problem_of
@@ -234,13 +235,18 @@ class Database:
         return self._reader
 
     async def read(self, work: Callable[[Session], T]) -> T:
-        """Return work(session) from a read transaction.
+        """Return work(session) from a read transaction; a `Lookup` needs none on SQLite.
 
         Raises:
             DatabaseBusyError: the database is locked or out of reach.
         """
         with _measured("read", work):
-            return await self._run(partial(_transact, self._reader, work, self._tries))
+            return await self._run(partial(self._read, work))
+
+    def _read(self, work: Callable[[Session], T]) -> T:
+        if self._sqlite and isinstance(work, Lookup):
+            return _ask(self._reader, cast(Lookup[T], work))
+        return _transact(self._reader, work, self._tries)
 
     async def write(
         self,
@@ -289,19 +295,21 @@ class Database:
             return None
         return await self._run(partial(_problem, self._reader, deep))
 
-    async def read_before_storing(self, work: Callable[[Session], T | None]) -> T | None:
-        """Return work(session) from a read transaction; for None require room, as `require_room`.
+    async def read_before_storing(
+        self, work: Callable[[Session], T], is_stored: Callable[[T], bool]
+    ) -> T:
+        """Return work(session), as `read`; unless is_stored of it, require room, as `require_room`.
 
         One thread hop for both: what is not stored is about to be.
 
         Raises:
             DatabaseBusyError: the database is locked or out of reach.
-            StorageFullError: there is nothing, and the disk has no room above the floor.
+            StorageFullError: it is not stored, and the disk has no room above the floor.
         """
 
-        def call() -> T | None:
-            known = _transact(self._reader, work, self._tries)
-            if known is None and self._disk is not None:
+        def call() -> T:
+            known = self._read(work)
+            if self._disk is not None and not is_stored(known):
                 self._disk.require(_TRANSACTION_BYTES)
             return known
 
@@ -509,6 +517,8 @@ def _measured(kind: str, work: Callable[[Session], Any]) -> Iterator[None]:
 
 def _name_of(work: Callable[[Session], Any]) -> str:
     """Return the name of a unit of work, for its span: "ModuleFiles._record"."""
+    if isinstance(work, Lookup):
+        return work.make.__qualname__
     named = work.func if isinstance(work, partial) else work
     return getattr(named, "__qualname__", "").partition(".<locals>")[0]
 
@@ -563,6 +573,14 @@ def _run_within(connection: Connection, work: Callable[[Session], T]) -> T:
     """Return work(session) from a session within a transaction, which stays open."""
     with Session(connection, expire_on_commit=False) as session, session.begin():
         return work(session)
+
+
+def _ask(engine: Engine, lookup: Lookup[T]) -> T:
+    """Return the answer to a look-up in SQLite."""
+    try:
+        return lookup.ask(engine)
+    except DBAPIError as error:
+        raise error_of(error) from error
 
 
 def _transact(engine: Engine, work: Callable[[Session], T], tries: int = 1) -> T:

@@ -13,13 +13,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.core.digest import Digest
 from app.db.base import Base, chunks, insert_all, table_of
 from app.db.blobs import BlobRow
+from app.db.lookup import Lookup, LookupQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,18 @@ class CondemnedBlob:
     size_bytes: int
     condemned_at: datetime | None
     deleting_at: datetime | None
+
+
+_IS_MARKED = LookupQuery(
+    select(BlobRow.sha256).where(
+        BlobRow.sha256 == bindparam("digest"), BlobRow.condemned_at.is_not(None)
+    )
+)
+
+
+def is_marked(digest: Digest) -> Lookup[bool]:
+    """Return the look-up of whether a blob has a mark."""
+    return Lookup(_IS_MARKED, {"digest": digest.hex}, bool)
 
 
 class GarbageTable:
@@ -57,13 +70,6 @@ class GarbageTable:
     def known(self) -> set[str]:
         """Return the digests of all rows of blobs, condemned ones too, in hex."""
         return set(self._session.execute(select(BlobRow.sha256)).scalars())
-
-    def mark_of(self, digest: Digest) -> CondemnedBlob | None:
-        """Return a blob that has a mark; None for every other."""
-        row = self._session.get(BlobRow, digest.hex)
-        if row is None or row.condemned_at is None:
-            return None
-        return CondemnedBlob(digest, row.size_bytes, row.condemned_at, row.deleting_at)
 
     def condemn(self, blobs: Sequence[tuple[Digest, int]], at: datetime) -> list[Digest]:
         """Condemn blobs that no row names; return which. One without a row gets one.

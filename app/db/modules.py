@@ -7,15 +7,19 @@ a `.info` or `.mod`, and one query reads it. A larger body and every zip is a bl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ForeignKey,
     Index,
     UniqueConstraint,
     bindparam,
     delete,
+    exists,
+    false,
     insert,
     select,
 )
@@ -26,6 +30,7 @@ from app.core.goproxy import RequestKind
 from app.core.logstate import LogState
 from app.db.base import Base, table_of
 from app.db.blobs import BlobRow
+from app.db.lookup import Lookup, LookupQuery
 from app.db.moduleanswers import ModuleAnswerRow
 from app.db.tenants import TenantRow
 
@@ -136,7 +141,6 @@ class ModuleConflict:
     seen_at: datetime
 
 
-# Made once: SQLAlchemy compiles a statement object only once.
 _TABLE, _BLOBS = table_of(ModuleFileRow), table_of(BlobRow)
 _FILES = (
     select(
@@ -155,13 +159,12 @@ _FILES = (
         _TABLE.c.blob_sha256,
     )
     .outerjoin_from(_TABLE, _BLOBS, _BLOBS.c.sha256 == _TABLE.c.blob_sha256)
-    .where(
-        _TABLE.c.origin_id.in_(bindparam("origins", expanding=True)),
-        _TABLE.c.module == bindparam("module"),
-        _TABLE.c.version == bindparam("version"),
-    )
+    .where(_TABLE.c.module == bindparam("module"), _TABLE.c.version == bindparam("version"))
 )
-_FILE = _FILES.where(_TABLE.c.kind == bindparam("kind"))
+_ANY_BLOB = _BLOBS.alias("any_blob")  # not the one of the file
+_IS_MARKED = exists().where(
+    _ANY_BLOB.c.sha256 == bindparam("digest"), _ANY_BLOB.c.condemned_at.is_not(None)
+)
 _TENANT_ID = (
     select(TenantRow.id).where(TenantRow.name == bindparam("tenant_name")).scalar_subquery()
 )
@@ -178,10 +181,7 @@ class ModuleTable:
         self, origins: Sequence[int], module: str, version: str, kind: RequestKind | None = None
     ) -> list[ModuleFile]:
         """Return the stored files of one version under some origins."""
-        query, parameters = _FILES, {"origins": list(origins), "module": module, "version": version}
-        if kind is not None:
-            query, parameters = _FILE, {**parameters, "kind": kind}
-        return [_selected(tuple(row)) for row in self._session.execute(query, parameters)]
+        return files_of(origins, module, version, kind)(self._session)
 
     def of_version(self, module: str, version: str) -> list[ModuleFile]:
         """Return the stored files of one version under all origins."""
@@ -384,7 +384,58 @@ class ModuleTable:
         ]
 
 
-def _selected(row: tuple[Any, ...]) -> ModuleFile:
+def files_of(
+    origins: Sequence[int], module: str, version: str, kind: RequestKind | None = None
+) -> Lookup[list[ModuleFile]]:
+    """Return the look-up of the stored files of one version under some origins."""
+    values: dict[str, str | int] = {"module": module, "version": version, **_numbered(origins)}
+    if kind is not None:
+        values["kind"] = kind.value
+    return Lookup(_files_query(len(origins), of_kind=kind is not None), values, _all_selected)
+
+
+def files_and_mark(
+    origin: int, module: str, version: str, digest: Digest
+) -> Lookup[tuple[list[ModuleFile], bool]]:
+    """Return the look-up of a version's files, and of whether a blob is known to have no mark.
+
+    The mark is that of garbage collection; digest is of the blob. Without a stored file nothing is
+    known of it.
+    """
+    values: dict[str, str | int] = {
+        "module": module,
+        "version": version,
+        "digest": digest.hex,
+        **_numbered([origin]),
+    }
+    return Lookup(_files_query(1, with_mark=True), values, _selected_with_mark)
+
+
+def _numbered(origins: Sequence[int]) -> dict[str, int]:
+    return {f"origin_{number}": origin for number, origin in enumerate(origins)}
+
+
+@lru_cache(maxsize=256)  # made once: a statement is compiled once
+def _files_query(origins: int, *, of_kind: bool = False, with_mark: bool = False) -> LookupQuery:
+    names: list[BindParameter[Any]] = [bindparam(f"origin_{number}") for number in range(origins)]
+    query = _FILES.where(_TABLE.c.origin_id.in_(names) if names else false())
+    if of_kind:
+        query = query.where(_TABLE.c.kind == bindparam("kind"))
+    if with_mark:
+        query = query.add_columns(_IS_MARKED)
+    return LookupQuery(query)
+
+
+def _all_selected(rows: list[Sequence[Any]]) -> list[ModuleFile]:
+    return [_selected(row) for row in rows]
+
+
+def _selected_with_mark(rows: list[Sequence[Any]]) -> tuple[list[ModuleFile], bool]:
+    is_unmarked = bool(rows) and not rows[0][-1]
+    return [_selected(row[:-1]) for row in rows], is_unmarked
+
+
+def _selected(row: Sequence[Any]) -> ModuleFile:
     """Return the file of a row of `_FILES`."""
     origin, module, version, kind, sha256, size, at, body, h1, go_mod_h1, state, damaged, blob = row
     evicted = body is None and blob is None

@@ -17,7 +17,7 @@ from app.core.errors import StorageError
 from app.core.job import JobProgress, Watch
 from app.db.audit import AuditLog
 from app.db.engine import Database, Room, Session
-from app.db.garbage import CondemnedBlob, GarbageTable
+from app.db.garbage import CondemnedBlob, GarbageTable, is_marked
 from app.services.clock import Monotonic, Now
 from app.storage.blobstore import BlobStore
 
@@ -51,7 +51,7 @@ class BlobMarks:
             DatabaseBusyError: the database can't be asked.
         """
         for _ in range(_WAITS):
-            if await self._db.read(lambda s: GarbageTable(s).mark_of(digest)) is None:
+            if not await self._db.read(is_marked(digest)):
                 return
             dead_before = self._now() - _DEAD_AFTER
             if await self._db.write(

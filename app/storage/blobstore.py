@@ -172,11 +172,19 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def commit(self, staged: StagedBlob, expected: Digest) -> None:
+    async def commit(
+        self, staged: StagedBlob, expected: Digest, *, is_unmarked: bool = False
+    ) -> None:
         """Make a sealed staged blob durable under its digest; return when the blob is durable.
 
         Idempotent: an existing blob stays, unless it is short or damaged; then the new blob
         replaces it.
+
+        Args:
+            staged: sealed.
+            expected: its digest.
+            is_unmarked: the caller saw a moment ago, in a transaction of its own, that no mark of
+                garbage collection stands against the blob; else the store asks.
 
         Raises:
             BlobDamagedError: the sealed digest is not `expected`; nothing was done.

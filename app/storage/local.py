@@ -92,13 +92,16 @@ class LocalBlobStore(VerifiedFiles, BlobStore):
             if not staged.is_dropped:  # a commit drops it
                 await self._threads.run(staged.drop)
 
-    async def commit(self, staged: StagedBlob, expected: Digest) -> None:
+    async def commit(
+        self, staged: StagedBlob, expected: Digest, *, is_unmarked: bool = False
+    ) -> None:
         """Make a sealed staged blob durable; see `BlobStore.commit`."""
         if not isinstance(staged, StagedFile):
             raise TypeError("only a blob staged by this store can be committed")
         if staged.digest != expected:
             raise BlobDamagedError(f"the staged bytes are {staged.digest}, not {expected}")
-        await self._reclaim(expected)
+        if not is_unmarked:
+            await self._reclaim(expected)
         await self._threads.run(partial(self._commit, staged))
 
     async def put(self, data: bytes) -> Digest:

@@ -108,14 +108,17 @@ class S3BlobStore(BlobStore):
                 staged = await stack.enter_async_context(stage)
             yield staged
 
-    async def commit(self, staged: StagedBlob, expected: Digest) -> None:
+    async def commit(
+        self, staged: StagedBlob, expected: Digest, *, is_unmarked: bool = False
+    ) -> None:
         """Upload a sealed staged blob, then move it into the cache; see `BlobStore.commit`."""
         if not isinstance(staged, StagedFile):
             raise TypeError("only a blob staged by this store can be committed")
         if staged.digest != expected:
             raise BlobDamagedError(f"the staged bytes are {staged.digest}, not {expected}")
         size_bytes = staged.size_bytes
-        await self._reclaim(expected)
+        if not is_unmarked:
+            await self._reclaim(expected)
         await self._upload(expected, staged.path, size_bytes)
         # Crash: an object that no row names; a retry uploads it again, or gc removes it.
         try:

@@ -1,6 +1,7 @@
 """Whether what an upstream sent is what it should be; nothing else is ever stored or served."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -56,6 +57,10 @@ class FileKey:
     def identity(self) -> tuple[int, str, str, str]:
         """The four values that identify the file: origin, module, version, kind."""
         return (self.origin_id, self.module, self.version, self.kind)
+
+    def is_among(self, files: Iterable[ModuleFile]) -> bool:
+        """Whether the file is among those of its version."""
+        return any(file.kind is self.kind for file in files)
 
     @property
     def request(self) -> GoproxyRequest:

@@ -8,7 +8,6 @@ evidence.
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
-from functools import partial
 
 from app import logs, metrics, tracing
 from app.core.digest import Digest
@@ -28,7 +27,7 @@ from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Room, Session
 from app.db.generation import bump_generation
-from app.db.modules import INLINE_BYTES, ModuleFile, ModuleTable
+from app.db.modules import INLINE_BYTES, ModuleFile, ModuleTable, files_and_mark, files_of
 from app.db.routes import RouteTable
 from app.services.clock import Now
 from app.services.flight import Flight
@@ -45,6 +44,7 @@ from app.storage.blobstore import BlobCondition, BlobStore, StagedBlob
 
 _MAX_BYTES = {RequestKind.INFO: MAX_INFO_BYTES, RequestKind.MOD: MAX_GO_MOD_BYTES}
 _LARGE_BYTES = 1024 * 1024  # below it a thread hop costs more than it saves
+_WITH_MOD = (RequestKind.MOD, RequestKind.ZIP)
 _SHORT_BYTES = 16 * 1024  # checked within a millisecond or two
 _FetchKey = tuple[int, str, str, str, LogPolicy]
 PendingSums = asyncio.Future[LoggedSums | None]
@@ -134,14 +134,18 @@ class ModuleFiles:
         turn = f"module:{key.origin_id}:{key.name}"
         try:
             async with self._turns.hold(turn):
-                known = await self._db.read_before_storing(partial(_look_up, key))
+                of_version = await self._db.read_before_storing(
+                    files_of([key.origin_id], key.module, key.version), key.is_among
+                )
+                known = next((file for file in of_version if file.kind is key.kind), None)
                 if known is not None:
                     whole = await self.whole(known)
                     if whole is not None:
                         return whole
                     await self._db.require_room()
                 await self.quotas.require(source.tenant, source.quota_bytes)
-                return await self._bring_in(key, source, known)
+                needs_mod = not any(file.kind in _WITH_MOD for file in of_version)
+                return await self._bring_in(key, source, known, needs_mod=needs_mod)
         except MoorageError as error:
             metrics.count_module_fetch(key.kind, type(error).__name__)
             if not isinstance(error, UpstreamAbsentError):
@@ -149,7 +153,8 @@ class ModuleFiles:
             raise
 
     async def _stored(self, key: FileKey) -> ModuleFile | None:
-        return await self._db.read(partial(_look_up, key))
+        stored = await self._db.read(files_of([key.origin_id], key.module, key.version, key.kind))
+        return next(iter(stored), None)
 
     async def whole(self, file: ModuleFile) -> ModuleFile | None:
         """Return a stored file if its bytes can be served; None if they must be fetched again.
@@ -163,10 +168,23 @@ class ModuleFiles:
         condition = await self._wholeness.check(file.sha256, file.size_bytes, "before a fetch")
         return replace(file, damaged=False) if condition is BlobCondition.OK else None
 
-    async def _bring_in(self, key: FileKey, source: Source, known: ModuleFile | None) -> ModuleFile:
+    async def _bring_in(
+        self, key: FileKey, source: Source, known: ModuleFile | None, *, needs_mod: bool
+    ) -> ModuleFile:
+        """Fetch, check and record a file.
+
+        Args:
+            key: which file.
+            source: where from.
+            known: what is recorded of the file, if its bytes are lost.
+            needs_mod: neither the version's .mod nor its .zip is stored.
+        """
         # The log, and a new zip's .mod, are asked for while the file is on its way.
         pending_sums = asyncio.ensure_future(self._ask_log(key, source.tenant))
-        pending_mod = asyncio.ensure_future(self._mod_of_new_zip(key, source, known, pending_sums))
+        needs_mod = needs_mod and key.kind is RequestKind.ZIP
+        pending_mod = asyncio.ensure_future(
+            self._mod_of_new_zip(key, source, pending_sums, needs_mod=needs_mod)
+        )
         try:
             if key.kind is RequestKind.ZIP:
                 file = await self._fetch_zip(key, source, known, pending_sums, pending_mod)
@@ -189,17 +207,15 @@ class ModuleFiles:
         return settled
 
     async def _mod_of_new_zip(
-        self, key: FileKey, source: Source, known: ModuleFile | None, pending_sums: PendingSums
+        self, key: FileKey, source: Source, pending_sums: PendingSums, *, needs_mod: bool
     ) -> ModuleFile | None:
         """Return the .mod to compare a new zip with and to keep with the zip.
 
-        None if key is not that of a new zip, the .mod is stored, or upstream has none.
+        None if none is needed, or upstream has none.
         """
-        if key.kind is not RequestKind.ZIP or known is not None:
+        if not needs_mod:
             return None
         mod_key = replace(key, kind=RequestKind.MOD)
-        if await self._stored(mod_key) is not None:
-            return None
         try:
             return await self._fetch_small(mod_key, source, pending_sums)
         except UpstreamAbsentError:
@@ -267,26 +283,36 @@ class ModuleFiles:
                     check = check_zip(key, staged.path, digest, staged.size_bytes, self._now())
                     file = await _beside_flush(staged, check)
             # What contradicts the record must not even become a blob.
-            await self._refuse_contradiction(
+            is_unmarked = await self._refuse_contradiction(
                 file, known or (None if pending_mod is None else await pending_mod)
             )
             if pending_sums is not None:
                 file = await self._with_log_state(file, pending_sums)
             with tracing.span("commit"):
-                await self._store.commit(staged, digest)
+                await self._store.commit(staged, digest, is_unmarked=is_unmarked)
         return file
 
-    async def _refuse_contradiction(self, file: ModuleFile, known: ModuleFile | None) -> None:
+    async def _refuse_contradiction(self, file: ModuleFile, known: ModuleFile | None) -> bool:
+        """Return if a file contradicts neither known nor, without it, what is recorded.
+
+        Return True if the same look at the record showed that no mark of garbage collection stands
+        against the file's blob; see `BlobStore.commit`.
+
+        Raises:
+            VerificationError: the file contradicts it; that is kept as evidence.
+        """
+        is_unmarked = False
         if known is not None:
             why = contradiction(known, file)
         else:
-            others = await self._db.read(
-                lambda s: ModuleTable(s).files([file.origin_id], file.module, file.version)
+            others, is_unmarked = await self._db.read(
+                files_and_mark(file.origin_id, file.module, file.version, file.sha256)
             )
             why = next((w for o in others if (w := contradiction(o, file))), None)
         if why is not None:
             await self._keep_evidence(file, why)
             raise contradicted(why)
+        return is_unmarked
 
     async def _record(self, *new: ModuleFile, tenant: str) -> ModuleFile:
         """Record checked, durable files of one version in one transaction.
@@ -443,10 +469,6 @@ class ModuleFiles:
         self._closing = True
         await self._queue.drain(drain_s)
         await self._flight.aclose(cancel=True)
-
-
-def _look_up(key: FileKey, session: Session) -> ModuleFile | None:
-    return ModuleTable(session).file(key.origin_id, key.module, key.version, key.kind)
 
 
 def _record_one(

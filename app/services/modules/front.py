@@ -33,7 +33,7 @@ from app.core.moduleinfo import parse_info
 from app.core.published import is_published
 from app.core.routing import LogPolicy, RecordedRoute, RecordedUpstream
 from app.db.engine import Database
-from app.db.modules import ModuleFile, ModuleTable
+from app.db.modules import ModuleFile, ModuleTable, files_of
 from app.db.usage import ModuleUse
 from app.services.authorization import Permission
 from app.services.clock import Now
@@ -373,7 +373,7 @@ class ModuleFront:
         generation, key = self._remembered.generation, ("files", *origins, module, version, kind)
         rows = await self._remembered.read(
             key,
-            lambda s: ModuleTable(s).files(origins, module, version, kind),
+            files_of(origins, module, version, kind),
             lambda rows: sum(len(row.body or b"") for row in rows),
         )
         stored = {file.origin_id: file for file in rows}

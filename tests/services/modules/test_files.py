@@ -3,11 +3,13 @@
 import asyncio
 import io
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import pytest
 
+from app.core.digest import Digest
 from app.core.errors import (
     MoorageError,
     OverloadedError,
@@ -18,6 +20,7 @@ from app.core.errors import (
 )
 from app.core.logstate import LogState
 from app.db.engine import Session
+from app.db.garbage import GarbageTable, is_marked
 from app.db.modules import ModuleTable
 from app.services.modules.checks import FileKey
 from app.services.slots import Slots
@@ -63,6 +66,21 @@ async def test_a_zip_is_stored_with_the_hashes_that_go_sum_has(
     assert fake.hits == {ZIP_PATH: 1, f"/{NAME}/@v/{V}.mod": 1}
     await one.ask(MOD, NAME, V)
     assert {r.h1 for r in await one.rows() if r.kind is MOD} == {X.mod_h1}
+
+
+@pytest.mark.parametrize("is_mod_stored", [True, False])
+async def test_a_new_zip_takes_its_blob_from_a_dead_collector_of_garbage(
+    one: Bench, *, is_mod_stored: bool
+) -> None:
+    digest, db, condemned = Digest.of(X.zip), one.services.shared.db, one.clock()
+    await db.write(lambda s: GarbageTable(s).condemn([(digest, len(X.zip))], condemned))
+    at = condemned + timedelta(days=2)
+    await db.write(lambda s: GarbageTable(s).claim([digest], condemned_before=at, at=at))
+    one.clock.advance(days=2, minutes=2)
+    if is_mod_stored:
+        await one.ask(MOD, NAME, V)
+    assert await one.zip_of(NAME, V) == X.zip
+    assert not await db.read(is_marked(digest))
 
 
 async def test_a_zip_of_a_private_route_is_marked_so(bench: Bench, fake: FakeGoproxy) -> None:
