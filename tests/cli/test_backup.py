@@ -96,8 +96,8 @@ def test_what_is_restored_into_s3_is_complete(
     assert made.json["blobs"] > 0
 
     place = s3.place("restored")
-    there = site_of(tmp_path / "there", two_databases[1], in_bucket(place))
-    restored = warm.run(there, "restore", *backups, "--json", seconds=120)
+    restored_site = site_of(tmp_path / "restored_site", two_databases[1], in_bucket(place))
+    restored = warm.run(restored_site, "restore", *backups, "--json", seconds=120)
     assert (restored.code, restored.json["clean"]) == (0, True), restored
     assert (restored.json["blobs"], restored.json["missing"]) == (made.json["blobs"], [])
     for arguments in (
@@ -106,12 +106,12 @@ def test_what_is_restored_into_s3_is_complete(
         ("audit", "verify"),
         ("doctor", "--json"),
     ):
-        ended = warm.run(there, *arguments)
+        ended = warm.run(restored_site, *arguments)
         assert ended.code == 0 or arguments[0] == "doctor", ended
     stored = [one.key for one in S3Client(place).walk("")]
     assert sum(key.startswith("blobs/") for key in stored) == made.json["blobs"]
     assert any(key.startswith("heads/") and key.endswith(".head") for key in stored)
-    with warm.serve(there) as server:
+    with warm.serve(restored_site) as server:
         for one in MODULES:
             assert server.get(path_of(one)).body == one.zip
         assert server.get("/readyz").json["notes"] == {}

@@ -459,11 +459,11 @@ async def test_a_damaged_object_is_said_and_ends_no_backup(
     client = s3.client()
     cache = BlobCache(memory_path / "cache", min_free_fraction=0.0)
     with closing(S3BlobStore(client, cache, 1 << 30)) as store:
-        there = replace(here, store=store)
-        digest = await there.put(b"some bytes")
+        in_s3 = replace(here, store=store)
+        digest = await in_s3.put(b"some bytes")
         client.put(f"blobs/{digest.hex[:2]}/{digest.hex}", b"same bytes")
         await cache.delete(digest)
-        made = await there.create(objects)
+        made = await in_s3.create(objects)
     assert made.manifest.lacking == (digest,)
 
 
