@@ -177,6 +177,8 @@ def _routes(result: dict[str, Any]) -> Iterator[str]:
             for number, u in enumerate(result["upstreams"], 1)
         ]
     )
+    if result["gone"]:
+        yield "  upstream has this module no more: its list has the versions that are stored here"
 
 
 def _stored(result: dict[str, Any]) -> Iterator[str]:

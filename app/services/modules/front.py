@@ -16,8 +16,10 @@ from functools import partial
 from app import logs
 from app.core.acl import Decision
 from app.core.errors import (
+    DatabaseBusyError,
     DeniedError,
     MoorageError,
+    StorageFullError,
     UnknownError,
     UpstreamAbsentError,
     UpstreamError,
@@ -40,6 +42,7 @@ from app.services.clock import Now
 from app.services.modules.answers import (
     LATEST,
     LIST,
+    MAX_ABSENT_S,
     Absences,
     CachedAnswer,
     ModuleAnswers,
@@ -53,7 +56,7 @@ from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.probes import Probes
 from app.services.modules.published import PublishedModules
 from app.services.modules.troubles import for_client
-from app.services.modules.walk import first_answer
+from app.services.modules.walk import asked_origins, first_answer
 from app.services.remembered import Remembered
 from app.services.upstreams import Source, Upstreams
 from app.services.usage import UsageCounter
@@ -331,7 +334,31 @@ class ModuleFront:
             source = self._open(caller, route, upstream)
             return await self._answers.get(Query(upstream.origin_id, module, query), route, source)
 
-        return await first_answer(route, Query(_ANY_ORIGIN, module, query), ask, self._answers)
+        try:
+            return await first_answer(route, Query(_ANY_ORIGIN, module, query), ask, self._answers)
+        except UpstreamAbsentError:
+            stored = await self._list_of_gone(route, module) if query == LIST else None
+            if stored is None:
+                raise
+            return stored
+
+    async def _list_of_gone(self, route: RecordedRoute, module: str) -> CachedAnswer | None:
+        """Return the stored versions of a module that upstream has no more; None if there are none.
+
+        Their files are served for ever, so a list without them would only break what asks for the
+        list first: `go get MODULE@latest`, `go list -m -versions`.
+        """
+        origins = asked_origins(route)
+        versions = await self._db.read(lambda s: ModuleTable(s).versions(origins, module))
+        if not versions:
+            return None
+        with suppress(StorageFullError, DatabaseBusyError):  # for `explain` alone
+            for origin in origins:
+                await self._answers.record_absence(Query(origin, module, LIST), 404)
+        _log.warning(
+            "module gone upstream", name=module, route=str(route), stored_versions=len(versions)
+        )
+        return CachedAnswer(render_list(versions), min(route.ttl_s, MAX_ABSENT_S))
 
     async def _last_answer(
         self, caller: Caller, route: RecordedRoute, module: str, query: str

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from app.core.errors import UpstreamAbsentError
+from app.core.published import is_published
 from app.core.routing import OnAbsent, RecordedRoute, RecordedUpstream
 from app.services.modules.answers import ModuleAnswers, Query
 
@@ -56,3 +57,17 @@ async def first_answer(
     )
     nowhere.upstream_text = text
     raise nowhere
+
+
+def asked_origins(route: RecordedRoute) -> list[int]:
+    """Return the origins that are asked where none has an answer, those of published modules apart.
+
+    What is published is retired or gone by its owner's will: nothing stored takes its place.
+    """
+    origins = []
+    for upstream in route.upstreams:
+        if not is_published(upstream.url):
+            origins.append(upstream.origin_id)
+        if upstream.on_absent is OnAbsent.STOP:
+            break
+    return origins

@@ -18,12 +18,15 @@ from app.core.principal import Principal, Scope
 from app.core.routing import RecordedRoute, RecordedUpstream, matching, route_for
 from app.core.toolchain import MODULE_PATH
 from app.db.engine import Database, Session
+from app.db.moduleanswers import ModuleAnswerTable
 from app.db.modules import ModuleConflict, ModuleFile, ModuleTable
 from app.db.origins import OriginTable
 from app.services.authorization import permission, require_admin
 from app.services.clock import Now
+from app.services.modules.answers import LIST
 from app.services.modules.caller import Caller
 from app.services.modules.toolchains import ORIGIN
+from app.services.modules.walk import asked_origins
 from app.services.policy import PolicyReader, TenantPolicy, tenant_in
 from app.services.upstreams import HostAccess
 from app.services.usage import UsageCounter
@@ -65,6 +68,7 @@ class Explanation:
             tenant was ever answered.
         conflicts: what was refused of the version because it contradicts them.
         mirrored: whether the release mirror itself serves it; then no route is taken.
+        gone: whether upstream has the module no more, and what is stored is listed in its place.
     """
 
     tenant: str
@@ -81,6 +85,7 @@ class Explanation:
     stored: Sequence[ModuleFile] = ()
     conflicts: Sequence[ModuleConflict] = ()
     mirrored: bool = False
+    gone: bool = False
 
 
 class ExplainService:
@@ -133,12 +138,13 @@ class ExplainService:
                 stored=await self._usage.used_files(await self._built(version), tenant_id, who),
                 mirrored=True,
             )
-        refusal, upstreams = "", tuple[RecordedUpstream, ...]()
+        refusal, upstreams, gone = "", tuple[RecordedUpstream, ...](), False
         routes, private = matching(of_tenant.routes, module), policy.private_names.why(module)
         try:
             route = route_for(of_tenant.routes, policy.private_names, tenant, module)
             self._access.check(route, policy, of_tenant.tenant)
             upstreams = route.upstreams
+            gone = await self._is_gone(asked_origins(route), module)
         except DeniedError as error:
             refusal = str(error)
         stored, conflicts = await self._stored(upstreams, module, asked)
@@ -159,6 +165,7 @@ class ExplainService:
             upstreams=upstreams,
             stored=await self._usage.used_files(stored, tenant_id, who),
             conflicts=conflicts,
+            gone=gone,
         )
 
     def _decide(
@@ -185,6 +192,14 @@ class ExplainService:
             files = table.files(origins, module, version)
             files.sort(key=lambda f: (origins.index(f.origin_id), f.kind))
             return files, table.conflicts(origins, module, version)
+
+        return await self._db.read(work)
+
+    async def _is_gone(self, origins: Sequence[int], module: str) -> bool:
+        def work(session: Session) -> bool:
+            answers = [ModuleAnswerTable(session).get(o, module, LIST) for o in origins]
+            is_absent = all(answer is not None and answer.status != 200 for answer in answers)
+            return is_absent and bool(ModuleTable(session).versions(origins, module))
 
         return await self._db.read(work)
 

@@ -352,6 +352,33 @@ async def test_410_is_told_only_if_every_upstream_says_so(
     assert type(caught.value) is UnknownError
 
 
+async def test_the_list_of_what_upstream_has_no_more_has_what_is_stored(
+    bench: Bench, full: FakeGoproxy
+) -> None:
+    await bench.tenant("acme", full)
+    info = await bench.ask(INFO, NAME, "v1.0.0")
+    await bench.ask(LIST, NAME)
+    full.set_list(NAME, None)
+    full.set_latest(NAME, None)
+    bench.clock.advance(days=1)
+    assert (await bench.ask(LIST, NAME)).body == b"v1.0.0\n"
+    assert (await bench.ask(LATEST, NAME)).body == info.body
+    full.stop()  # known to be gone, and down now
+    bench.seconds.seconds += 61
+    assert (await bench.ask(LIST, NAME)).body == b"v1.0.0\n"
+
+
+async def test_what_a_later_upstream_has_is_not_listed_behind_one_that_ends_the_search(
+    bench: Bench, fake: FakeGoproxy, second: FakeGoproxy
+) -> None:
+    second.put(module(NAME, "v1.0.0"))
+    await bench.tenant("other", second)
+    await bench.ask(INFO, NAME, "v1.0.0", tenant="other")
+    await bench.tenant("acme", an_upstream(fake.url, on_absent=OnAbsent.STOP), second)
+    with pytest.raises(UnknownError):
+        await bench.ask(LIST, NAME)
+
+
 async def test_a_synthetic_go_mod_is_passed_on_as_it_is(bench: Bench, fake: FakeGoproxy) -> None:
     fake.put(module(NAME, "v2.3.0+incompatible", go_mod=None))
     await bench.tenant("acme", fake)

@@ -53,6 +53,7 @@ class ExplainOut(Out):
     route_refusal: why no upstream may be asked; "" where one may.
     upstreams: those of the route that is taken, in order.
     mirrored: the mirror itself serves it, from its release archives; no route is taken.
+    gone: upstream has the module no more; its list has the versions that are stored.
     """
 
     tenant: str
@@ -72,6 +73,7 @@ class ExplainOut(Out):
     stored: list[StoredOut]
     conflicts: list[RefusedOut]
     mirrored: bool
+    gone: bool
 
 
 def explain_out(explanation: Explanation) -> ExplainOut:
@@ -95,6 +97,7 @@ def explain_out(explanation: Explanation) -> ExplainOut:
         stored=[_stored(file, urls.get(file.origin_id, ORIGIN)) for file in explanation.stored],
         conflicts=[_refused(one, urls[one.origin_id]) for one in explanation.conflicts],
         mirrored=explanation.mirrored,
+        gone=explanation.gone,
     )
 
 

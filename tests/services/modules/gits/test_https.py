@@ -5,6 +5,7 @@ import shutil
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.core.errors import VerificationError
 from app.core.principal import OPERATOR
@@ -139,6 +140,32 @@ async def test_what_was_served_of_a_deleted_repository_stays(lane: GitLane) -> N
     await lane.expire()
     assert [(await lane.ask(path)).body for path in paths] == [got.body for got in before]
     assert (await lane.ask("team/x/@v/v1.1.0.zip")).status == 404
+
+
+async def test_the_list_of_a_deleted_repository_has_what_is_stored(lane: GitLane) -> None:
+    lane.fake.users.update(a=GitUser("secret-a"), b=GitUser("secret-b", frozenset()))
+    await add_tenant(lane.site.services, "b")
+    await lane.route("acme", "secret-a", "a")
+    await lane.route("b", "secret-b", "b")
+    info = await lane.ask("team/x/@v/v1.0.0.info")
+    assert (await lane.ask("team/x/@v/list")).body == b"v1.0.0\nv1.1.0\n"
+    explain = lane.site.services.tenants.explain.explain
+    assert not (await explain("acme", X, None, OPERATOR)).gone
+    shutil.move(lane.fake.folder / "team/x.git", lane.folder / "away")
+    await lane.expire()
+    with capture_logs() as logged:
+        assert (await lane.ask("team/x/@v/list")).body == b"v1.0.0\n"
+    assert "module gone upstream" in [entry["event"] for entry in logged]
+    assert (await lane.ask("team/x/@latest")).body == info.body
+    assert (await explain("acme", X, None, OPERATOR)).gone
+    assert not (await explain("b", X, None, OPERATOR)).gone
+    for path in ("team/x/@v/list", "team/x/@latest"):
+        hidden, nowhere = await lane.ask(path, "b"), await lane.ask(path.replace("x", "y"), "b")
+        assert (hidden.status, hidden.body.replace(b"team/x", b"team/y")) == (404, nowhere.body)
+    shutil.move(lane.folder / "away", lane.fake.folder / "team/x.git")
+    await lane.expire()
+    assert (await lane.ask("team/x/@v/list")).body == b"v1.0.0\nv1.1.0\n"
+    assert not (await explain("acme", X, None, OPERATOR)).gone
 
 
 async def test_F69_a_tree_that_no_zip_can_hold_is_refused_and_not_fetched_again(
