@@ -137,6 +137,15 @@ def test_a_release_that_can_not_compile_never_becomes_current(enrolled: Node):
     assert enrolled.current == V1
 
 
+def test_go_writes_no_telemetry_into_the_folder_of_the_smoke_test(enrolled: Node):
+    mode = '[ "$(cat "$HOME/.config/go/telemetry/mode")" = off ] || exit 8'
+    command = go_script(V2).replace(b"#!/bin/sh\n", f"#!/bin/sh\n{mode}\n".encode(), 1)
+    enrolled.fleet.put_release(V2, go_command=command)
+    enrolled.fleet.order_update()
+    assert enrolled.run("update").value["version"] == V2
+    assert enrolled.is_clean(V1, V2)
+
+
 def test_a_failing_hook_keeps_the_release_out_until_it_succeeds(enrolled: Node):
     hook = put_hook(enrolled, "test", "echo no such luck; exit 9")
     enrolled.fleet.put_release(V2)
