@@ -1,6 +1,8 @@
 """F38: a herd of cold requests for one archive costs one download and little memory."""
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +60,39 @@ def test_F38_500_cold_requests_cause_one_download_and_flat_memory(
         assert result == {"statuses": {"200": CLIENTS}, "whole": CLIENTS}
         assert fake.hits[f"/go/{NAME}"] == 1
         assert fake.hits[f"/go/{NAME}.asc"] == 1
+        assert fake.bytes_sent[f"/go/{NAME}"] == len(data)
+        assert growth < 100 * MIB, f"{growth / MIB:.0f} MiB"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_F38_nodes_that_come_at_once_for_a_cold_release_cause_one_download(
+    site: Site, fake: FakeGodev, put_release
+) -> None:
+    """`MOORAGE_TEST_NODES=500` takes as many nodes."""
+    nodes = int(os.environ.get("MOORAGE_TEST_NODES", "60"))
+    data = put_release(extra_bytes=3_000_000)
+    pieces = [data[at : at + MIB] for at in range(0, len(data), MIB)]
+    chunks = b"".join(hashlib.sha256(piece).digest() for piece in pieces)
+    with soft_limit_of_open_files(1024), site.serve() as server:
+        forget_peak(server.pid)
+        before = memory(server.pid, "VmHWM")
+        fake.fault(f"/go/{NAME}", Fault.delay_headers_until_released())
+        command = [sys.executable, "-m", "tests.e2e.nodeherd", str(server.port), NAME]
+        with subprocess.Popen(
+            [*command, str(nodes)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as herd:
+            assert herd.stdout
+            assert herd.stdout.readline() == "asked\n"
+            fake.wait_until(lambda: fake.stalled == 1)
+            fake.release()
+            assert json.loads(herd.stdout.readline()) == {
+                "sums": {hashlib.sha256(chunks).hexdigest(): nodes},
+                "wrong": {},
+            }
+        growth = memory(server.pid, "VmHWM") - before
+        print(f"{nodes} nodes: memory grew by {growth / MIB:.1f} MiB, from {before / MIB:.1f}")
+        assert fake.hits[f"/go/{NAME}"] == 1
         assert fake.bytes_sent[f"/go/{NAME}"] == len(data)
         assert growth < 100 * MIB, f"{growth / MIB:.0f} MiB"
 
