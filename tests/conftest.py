@@ -4,12 +4,10 @@ Databases are SQLite files, and PostgreSQL's as well where a test is marked `bot
 suite runs on PostgreSQL with `MOORAGE_TEST_SHAPE=postgresql`.
 """
 
-import base64
 import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, closing
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from tests.fakes.godev import FakeGodev
 from tests.fakes.s3 import FakeS3
 from tests.fakes.signer import Signer, gpg_is_here, throwaway_signer
 from tests.installation import memory_folder, migrated_url, running
+from tests.shapes import DEFAULT_SHAPE, Shape, drop_databases, place_of, shaped
 
 UPSTREAM = Path(__file__).parents[1].parent / "shared" / "upstream"
 
@@ -90,18 +89,6 @@ def real_upstream() -> Path:
     return UPSTREAM
 
 
-class Shape(StrEnum):
-    """Which database a test uses."""
-
-    SQLITE = "sqlite"
-    POSTGRESQL = "postgresql"
-
-
-SECRETS_KEY = base64.b64encode(b"k" * 32).decode()
-"""What replicas that share a database are given."""
-DEFAULT_SHAPE = Shape(os.environ.get("MOORAGE_TEST_SHAPE", Shape.SQLITE))
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test in the shapes that its marks name."""
     if "shape" not in metafunc.fixturenames:
@@ -112,8 +99,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("shape", [Shape.POSTGRESQL], ids=str, indirect=True)
 
 
-@pytest.fixture
-def shape(request: pytest.FixtureRequest) -> Shape:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Drop the databases of a test once all that it opened is closed."""
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    try:
+        yield
+    finally:
+        if folder is not None:
+            drop_databases(folder)
+
+
+@pytest.fixture(autouse=True)
+def shape(request: pytest.FixtureRequest) -> Iterator[Shape]:
     """Return which database this test uses; skip the test where it can't have it."""
     chosen: Shape = getattr(request, "param", DEFAULT_SHAPE)
     if chosen is Shape.POSTGRESQL:
@@ -121,7 +119,8 @@ def shape(request: pytest.FixtureRequest) -> Shape:
             pytest.skip("the test is about SQLite")
         if (reason := postgres.reason_to_skip()) is not None:
             pytest.skip(reason)
-    return chosen
+    with shaped(chosen):
+        yield chosen
 
 
 @pytest.fixture
@@ -135,13 +134,11 @@ def url(shape: Shape, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(shape: Shape, tmp_path: Path) -> Iterator[str]:
+def database_url(shape: Shape, tmp_path: Path) -> str:
     """Return the URL of a migrated database of this test's own."""
     if shape is Shape.SQLITE:
-        yield migrated_url(tmp_path / "moorage.db")
-        return
-    with postgres.cluster().database(postgres.migrated_template()) as made:
-        yield made
+        return migrated_url(tmp_path / "moorage.db")
+    return str(place_of(tmp_path)["database_url"])
 
 
 @pytest.fixture
@@ -154,12 +151,8 @@ MakeSettings = Callable[..., Settings]
 
 
 @pytest.fixture
-def make_settings(
-    request: pytest.FixtureRequest, shape: Shape, tmp_path: Path, fake: FakeGodev, signer: Signer
-) -> MakeSettings:
+def make_settings(tmp_path: Path, fake: FakeGodev, signer: Signer) -> MakeSettings:
     """Return a function that makes settings pointing at the fake; nested names as dicts."""
-    # SQLite's file is in the data directory, and made there by `installation.migrate`.
-    url = None if shape is Shape.SQLITE else request.getfixturevalue("database_url")
     keyring = tmp_path / "keyring.asc"
     keyring.write_bytes(signer.export)
 
@@ -174,8 +167,7 @@ def make_settings(
         }
         values: dict[str, Any] = {
             "data_dir": tmp_path / "data",
-            "database_url": url,
-            "secrets_key": None if url is None else SECRETS_KEY,
+            **place_of(tmp_path),
             "port": 0,
             "releases": releases,
             "network": {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1", "localhost"]},

@@ -10,6 +10,9 @@ from sqlalchemy import Connection, event
 from app.core.errors import ConflictError
 from app.db.engine import Database, Session
 
+BEGINNINGS = ("BEGIN", "SET LOCAL", "SELECT pg_advisory_xact_lock")
+"""What begins a transaction, as the statements of `app/db/engine.py` and `postgresql.py` do."""
+
 
 @dataclass
 class Seen:
@@ -46,7 +49,7 @@ def watched(database: Database) -> Iterator[Seen]:
         _context: object,
         _many: bool,
     ) -> None:
-        if not statement.startswith("BEGIN"):
+        if not statement.startswith(BEGINNINGS):
             seen.sent.append((statement, parameters))
 
     engines = (database.engine, database._reader)
@@ -84,6 +87,9 @@ def portable(session: Session, statement: str) -> str:
             "convert_to(replace(convert_from(text, 'UTF8'), 'h1:0', 'h1:1'), 'UTF8')",
         ),
         ("cast('x' as blob)", "'x'::bytea"),
+        ("x'00'", "'\\x00'::bytea"),
+        ("x'01'", "'\\x01'::bytea"),
+        ("x'7b7d'", "'\\x7b7d'::bytea"),
         ("zeroblob(32)", "decode(repeat('00', 32), 'hex')"),
         ("zeroblob(length(data))", "decode(repeat('00', length(data)), 'hex')"),
     ):

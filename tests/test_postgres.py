@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from app.db.engine import Database, is_sqlite
 from app.db.generation import bump_generation, current_generation
-from tests.conftest import Shape
+from tests.shapes import Shape
 
 pytestmark = pytest.mark.both_shapes
 

@@ -13,6 +13,7 @@ from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
 from tests.installation import running
+from tests.shapes import copied_place, place_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class VerifiedMirror:
     def copied(self, folder: Path, **more: Any) -> Settings:
         """Return settings of a copy in a folder of a test's own."""
         shutil.copytree(self.folder, folder / "data")
+        copied_place(self.folder, folder / "data")
         return self.settings(folder / "data", **more)
 
     def settings(self, data_dir: Path, **more: Any) -> Settings:
@@ -43,6 +45,7 @@ class VerifiedMirror:
             "releases": self.releases,
             "network": {"allow": ["127.0.0.0/8"]},
             "sumdb": {"upstreams": []},
+            **place_of(data_dir),
         }
         return Settings.model_validate(values | more)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 3
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 19  # a piece may be longer by what one read of the socket gives
 _CONNECT = timedelta(seconds=3)
 _SMALL = timedelta(seconds=10)  # a whole request about one small object
 _SILENCE = timedelta(seconds=20)  # between two pieces of a large one
@@ -108,7 +108,7 @@ class S3Client:
         return self._object(meta)
 
     def get(self, key: str) -> tuple[S3Object, Iterator[bytes]] | None:
-        """Return an object and its bytes in pieces of about 1 MiB; None if there is none.
+        """Return an object and its bytes in pieces of less than 1 MiB; None if there is none.
 
         The pieces may end early without an error. The caller counts and hashes them.
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from app.storage.s3client import S3Client, S3Place
-from tests.conftest import SECRETS_KEY, Shape
 from tests.e2e.process import Site
 from tests.e2e.warm import Warm
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import Module, module
 from tests.fakes.s3 import FakeS3
+from tests.shapes import SECRETS_KEY, Shape
 
 pytestmark = pytest.mark.both_shapes
 TENANT = "acme"

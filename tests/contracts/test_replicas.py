@@ -17,7 +17,6 @@ from app.core.principal import OPERATOR, Scope
 from app.db.engine import Database, Session
 from app.services.assembly import Services
 from app.services.tenants.plan import Document, TenantPart
-from tests.conftest import SECRETS_KEY, Shape
 from tests.installation import running
 from tests.nouns import a_rule, a_tenant
 from tests.web.harbour import proxy_settings
@@ -27,10 +26,9 @@ Pair = tuple[Services, Services]
 
 
 @pytest.fixture
-async def pair(request: pytest.FixtureRequest, shape: Shape, tmp_path: Path) -> AsyncIterator[Pair]:
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     """Two processes on one database, with the tenant "acme"."""
-    url = None if shape is Shape.SQLITE else request.getfixturevalue("database_url")
-    settings = proxy_settings(tmp_path, database_url=url, secrets_key=SECRETS_KEY)
+    settings = proxy_settings(tmp_path)
     async with running(settings) as first, running(settings) as second:
         await first.tenants.tenants.create(a_tenant("acme"), OPERATOR)
         yield first, second

@@ -11,7 +11,7 @@ from app.db.engine import Database
 from app.services.clock import utc_now
 from app.services.leases import Leases, Turns
 from app.storage.hostlocks import HostLocks
-from tests.conftest import Shape
+from tests.shapes import Shape
 
 pytestmark = pytest.mark.both_shapes
 MakeTurns = Callable[[], Turns]

@@ -6,8 +6,8 @@ import pytest
 
 from app.db.engine import Session
 from app.db.leases import LeaseHolder, LeaseTable, lease_time
-from tests.conftest import Shape
 from tests.db.moments import T0, later
+from tests.shapes import Shape
 
 TTL = timedelta(seconds=30)
 pytestmark = pytest.mark.both_shapes

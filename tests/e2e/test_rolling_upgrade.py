@@ -15,8 +15,8 @@ from sqlalchemy import text
 
 from app.db.engine import Database
 from app.db.schema import needed_revision
-from tests.conftest import SECRETS_KEY
 from tests.e2e.process import ROOT, Site
+from tests.shapes import SECRETS_KEY
 
 _EARLIER_MAIN = (
     "import sys; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]; "

@@ -31,6 +31,7 @@ from app.storage.blobstore import BlobCondition, BlobStore
 from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.godev import GoDev
 from app.upstream.http import HttpClient
+from tests.statements import portable
 
 NAME = "go1.99.1.linux-amd64.tar.gz"
 PATH = f"/go/{NAME}"
@@ -233,7 +234,7 @@ async def run_sql(services: Services, statement: str) -> None:
 
 
 def _execute(session: Session, statement: str) -> None:
-    session.execute(text(statement))
+    session.execute(text(portable(session, statement)))
 
 
 def count_of(metric: str, **labels: str) -> float:

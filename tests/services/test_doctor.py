@@ -49,6 +49,7 @@ async def test_a_sound_installation(services: Services) -> None:
     assert all(one.advice for one in worst.values() if one.level is not Level.OK)
 
 
+@pytest.mark.only_sqlite  # the key is given on PostgreSQL
 async def test_what_is_wrong_in_files_and_settings(services: Services) -> None:
     shared = services.shared
     os.chmod(shared.settings.data_dir / "keys" / "secrets.key", 0o644)
@@ -91,8 +92,10 @@ async def test_what_is_wrong_in_the_database(services: Services) -> None:
     }
 
 
-async def test_a_database_that_can_not_be_used_ends_the_look(make_settings: MakeSettings) -> None:
-    services = build(make_settings())  # nobody has migrated it
+async def test_a_database_that_can_not_be_used_ends_the_look(
+    make_settings: MakeSettings, url: str
+) -> None:
+    services = build(make_settings(database_url=url))  # nobody has migrated it
     try:
         worst = await looked(services)
         assert worst["database"].level is Level.TROUBLE

@@ -19,6 +19,9 @@ from tests.installation import running
 from tests.nouns import a_rule
 from tests.web.harbour import add_rule, add_tenant, add_token, proxy_settings
 
+# PostgreSQL has no disk of this host; what is stored beside it: tests/invariants.
+pytestmark = pytest.mark.only_sqlite
+
 
 @pytest.fixture
 async def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Services]:

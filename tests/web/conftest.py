@@ -19,6 +19,7 @@ from app.settings import Settings
 from tests.fakes.archives import archive_name, go_archive, source_name, src_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
+from tests.shapes import place_of
 from tests.web.wire import Site, serving
 
 VERIFIED = "go1.99.2.linux-amd64.tar.gz"
@@ -78,6 +79,7 @@ def settings_for(fake: FakeGodev, signer: Signer, folder: Path, **more: Any) -> 
         "releases": releases,
         "network": {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1", "localhost"]},
         "sumdb": {"upstreams": []},
+        **place_of(folder),
     }
     return Settings.model_validate(values | more)
 

@@ -17,6 +17,7 @@ from app.services.clock import Now, utc_now
 from app.settings import Settings
 from tests.fakes.goproxy import FakeGoproxy
 from tests.nouns import a_route, a_rule, a_tenant, an_upstream
+from tests.shapes import place_of
 from tests.web.wire import Got, Site, serving
 
 READ = frozenset({Scope.READ})
@@ -43,7 +44,7 @@ def proxy_settings(folder: Path, **more: Any) -> Settings:
         releases=releases,
         limits=limits,
         network=network,
-        **{"sumdb": {"upstreams": []}, **more},
+        **{"sumdb": {"upstreams": []}, **place_of(folder), **more},
     )
 
 

@@ -22,7 +22,6 @@ from app.storage.cache import BlobCache
 from app.storage.objects import ANY, LocalObjects, S3Objects
 from app.storage.s3 import S3BlobStore
 from tests import postgres
-from tests.conftest import Shape
 from tests.fakes.s3 import FakeS3
 from tests.services.backup.bench import (
     FailingObjects,
@@ -33,6 +32,7 @@ from tests.services.backup.bench import (
     restored,
 )
 from tests.services.tenantlog.owner import process
+from tests.shapes import Shape
 from tests.test_metrics import value
 
 both_shapes = pytest.mark.both_shapes
@@ -123,16 +123,16 @@ async def test_killed_at_any_write_no_backup_counts_and_the_next_is_whole(
             assert place.all() == [made]
 
 
+@both_shapes
 async def test_a_log_that_grew_after_its_backup_is_not_written_to(
-    here: Installation, objects: FailingObjects, memory_path: Path
+    here: Installation, objects: FailingObjects, target: tuple[Path, str]
 ) -> None:
     await filled(here)
     older = await here.create(objects)
     log = await here.owner.log()
     await here.owner.put_up_to(log, 5)
     await here.create(objects)  # a later backup knows the newer head
-    folder = memory_path / "restored"
-    url = sqlite_url(folder / "moorage.db")
+    folder, url = target
     result = await restored(objects, folder, url, older.id)
     assert [name.endswith(".head") for name in result.newer_heads] == [True]
     refused = pytest.raises(ConflictError, match="a tree of 5 was signed before")
@@ -140,14 +140,14 @@ async def test_a_log_that_grew_after_its_backup_is_not_written_to(
         await owner.put_up_to(await owner.log(), 4)
 
 
+@both_shapes
 async def test_newer_heads_of_a_folder_are_taken_over(
-    here: Installation, objects: FailingObjects, memory_path: Path
+    here: Installation, objects: FailingObjects, target: tuple[Path, str]
 ) -> None:
     await filled(here)
     await here.create(objects)
     await here.owner.put_up_to(await here.owner.log(), 4)
-    folder = memory_path / "restored"
-    url = sqlite_url(folder / "moorage.db")
+    folder, url = target
     result = await restored(objects, folder, url, heads=here.folder / "keys" / "logs")
     assert len(result.newer_heads) == 1
 
@@ -215,6 +215,7 @@ async def test_what_was_damaged_is_stored_again(
     assert {p for p in place.problems(first, deep=True) if p.startswith("blob ")} == set()
 
 
+@pytest.mark.only_sqlite  # PostgreSQL's leases go by its own clock
 async def test_a_backup_that_stood_still_does_not_count(
     here: Installation, objects: FailingObjects
 ) -> None:
@@ -273,6 +274,7 @@ async def test_a_place_belongs_to_one_database(
         BackupPlace(objects).bind("f" * 32)
 
 
+@pytest.mark.only_sqlite  # a data directory with the database's file
 async def test_a_restore_into_a_place_in_use_is_refused(
     here: Installation, objects: FailingObjects, memory_path: Path
 ) -> None:
@@ -286,6 +288,7 @@ async def test_a_restore_into_a_place_in_use_is_refused(
         await restored(objects, memory_path / "new", here.db.url)
 
 
+@pytest.mark.only_sqlite  # the database's file is looked for
 async def test_a_killed_restore_goes_on(
     here: Installation, objects: FailingObjects, memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,8 @@ async def test_a_revision_is_above_all_that_nodes_have_seen(
         "seen_revision, is_drifted, clock_off_s, failures, failure, held, changed"
     )
     values = (
-        f"'n', 's', 'n', 'stable', 'g', '2026-11-27', '{{}}', '', '', {seen}, 0, 0, 0, '', '', 0"
+        "'n', 's', 'n', 'stable', 'g', '2026-11-27', '{}', '', '', "
+        f"{seen}, false, 0, 0, '', '', false"
     )
     await run_sql(fleet.services, f"INSERT INTO nodes ({columns}) VALUES ({values})")
     assert (await set_to(fleet, A)).revision == number

@@ -9,12 +9,12 @@ import pytest
 
 from app.core.principal import OPERATOR
 from app.services.clock import utc_now
-from tests.conftest import SECRETS_KEY, Shape
 from tests.installation import running
 from tests.services.bench import WallClock
 from tests.services.fleet.conftest import VERIFIED, Fleet
 from tests.services.fleet.herd import enrol, settle
 from tests.services.fleet.test_rollouts import start
+from tests.shapes import DEFAULT_SHAPE, Shape
 from tests.verified import VerifiedMirror
 
 pytestmark = pytest.mark.both_shapes
@@ -22,16 +22,14 @@ pytestmark = pytest.mark.both_shapes
 
 @pytest.fixture
 async def fleets(
-    request: pytest.FixtureRequest, shape: Shape, mirror: VerifiedMirror, tmp_path: Path
+    shape: Shape, mirror: VerifiedMirror, tmp_path: Path
 ) -> AsyncIterator[tuple[Fleet, Fleet]]:
-    if shape is Shape.SQLITE:
-        settings = mirror.copied(tmp_path)
-    else:
-        url = request.getfixturevalue("database_url")
-        settings = mirror.settings(tmp_path / "data", database_url=url, secrets_key=SECRETS_KEY)
+    # The mirror of all tests is in the default shape, and a copy of it as well.
+    is_copied = shape is DEFAULT_SHAPE
+    settings = mirror.copied(tmp_path) if is_copied else mirror.settings(tmp_path / "data")
     clock = WallClock(utc_now())
     async with running(settings, now=clock) as one, running(settings, now=clock) as other:
-        if shape is Shape.POSTGRESQL:
+        if not is_copied:
             await one.releases.sync.sync(VERIFIED[:2])
         yield Fleet(one, clock, mirror.fake), Fleet(other, clock, mirror.fake)
 

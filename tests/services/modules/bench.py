@@ -44,6 +44,7 @@ from tests.fakes.goproxy import FakeGoproxy
 from tests.installation import migrate
 from tests.nouns import a_route, a_rule, a_tenant, an_upstream
 from tests.services.bench import Sleeps, Stopwatch, WallClock, staged, stored
+from tests.shapes import place_of
 
 LIST, LATEST, INFO, MOD, ZIP = (
     RequestKind.LIST,
@@ -175,7 +176,7 @@ def _draft(one: UpstreamLike) -> Upstream:
 
 def settings_in(folder: Path, **more: Any) -> Settings:
     network = {"allow": ["127.0.0.0/8"], "tenant_hosts": ["127.0.0.1", "localhost"]}
-    values = {"network": network, "sumdb": {"upstreams": []}, **more}
+    values = {"network": network, "sumdb": {"upstreams": []}, **place_of(folder), **more}
     return Settings(data_dir=folder / "data", **values)
 
 

@@ -12,7 +12,16 @@ from app.db.generation import current_generation
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module, module_zip
-from tests.services.bench import audited, blob_path, count_of, flipped, quarantined, spoil, stored
+from tests.services.bench import (
+    audited,
+    blob_path,
+    count_of,
+    flipped,
+    quarantined,
+    run_sql,
+    spoil,
+    stored,
+)
 from tests.services.modules.bench import INFO, MOD, ZIP, Bench
 
 NAME, V = "example.com/x", "v1.0.0"
@@ -186,11 +195,8 @@ async def test_a_small_file_that_was_damaged_in_the_database_is_not_given_out(
     one: Bench, fake: FakeGoproxy
 ) -> None:
     await one.ask(INFO, NAME, V)
-    await one.services.shared.db.write(
-        lambda s: s.connection().exec_driver_sql(
-            "update module_files set body = x'7b7d' where kind = 'info'"
-        )
-    )
+    statement = "update module_files set body = x'7b7d' where kind = 'info'"
+    await run_sql(one.services, statement)
     with pytest.raises(VerificationError, match="was found damaged"):
         await one.ask(INFO, NAME, V)
 

@@ -22,6 +22,7 @@ from app.services.assembly import Services
 from app.services.tenants.plan import Document
 from tests.installation import running
 from tests.nouns import a_credential, a_route, a_rule, a_tenant, an_owner
+from tests.statements import BEGINNINGS
 from tests.web.harbour import proxy_settings
 
 LOCK = "SELECT generation.id FROM generation"
@@ -131,16 +132,19 @@ def write_transactions(database: Database) -> Iterator[list[list[str]]]:
     """Note the statements of each write transaction that begins meanwhile."""
     transactions: list[list[str]] = []
 
-    def note(_connection: Connection, _cursor: object, statement: str, *_: Any) -> None:
-        if statement == "BEGIN IMMEDIATE":
-            transactions.append([])
-        else:
-            transactions[-1].append(" ".join(statement.split()))
+    def begin(_connection: Connection) -> None:
+        transactions.append([])
 
+    def note(_connection: Connection, _cursor: object, statement: str, *_: Any) -> None:
+        if not statement.startswith(BEGINNINGS):
+            transactions[-1].append(" ".join(statement.split()).removesuffix(" FOR UPDATE"))
+
+    event.listen(database.engine, "begin", begin, insert=True)
     event.listen(database.engine, "before_cursor_execute", note)
     try:
         yield transactions
     finally:
+        event.remove(database.engine, "begin", begin)
         event.remove(database.engine, "before_cursor_execute", note)
 
 

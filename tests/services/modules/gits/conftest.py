@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SECRETS_KEY, Shape
 from tests.fakes import git
 from tests.fakes.git import FakeGit
 from tests.fakes.gitrepos import GitRepo
@@ -29,13 +28,7 @@ def fake(tmp_path: Path) -> Iterator[FakeGit]:
 
 
 @pytest.fixture
-async def lane(
-    tmp_path: Path, fake: FakeGit, shape: Shape, request: pytest.FixtureRequest
-) -> AsyncIterator[GitLane]:
-    settings = {}
-    if shape is Shape.POSTGRESQL:
-        url = request.getfixturevalue("database_url")
-        settings = {"database_url": url, "secrets_key": SECRETS_KEY}
-    async with harbour(tmp_path, git={"repository_bytes": 1 << 20}, **settings) as site:
+async def lane(tmp_path: Path, fake: FakeGit) -> AsyncIterator[GitLane]:
+    async with harbour(tmp_path, git={"repository_bytes": 1 << 20}) as site:
         await add_tenant(site.services, "acme")
         yield GitLane(site, fake, tmp_path)
