@@ -45,12 +45,16 @@ class GitModule:
         repository: the whole repository.
         path: of the module, plain.
         root: the module path at the root of the repository, a prefix of `path`.
+        subdirectory: of the repository, where the module's host names one by a go-import tag; as in
+            `go`, it comes behind what `path` has below `root`.
 
     Raises:
         UnknownError: the repository can't hold the module.
     """
 
-    def __init__(self, repository: Repository, path: str, root: str) -> None:
+    def __init__(
+        self, repository: Repository, path: str, root: str, subdirectory: str = ""
+    ) -> None:
         prefix, self._major, is_valid = modules.split_path_version(path)
         if not is_valid:
             raise UnknownError(f"{path} is not a module path")
@@ -61,6 +65,8 @@ class GitModule:
         self._path = path
         self._root = root
         self.directory = "" if root == path else self._prefix[len(root) :].strip("/")
+        if subdirectory:
+            self.directory = _clean(self.directory, subdirectory)
         self._tag_prefix = f"{self.directory}/" if self.directory else ""
         self._revisions = GitRevisions(repository)
 
@@ -354,6 +360,20 @@ class GitModule:
             self._major,
             may_be_below=self._root != self._path,
         )
+
+
+def _clean(directory: str, subdirectory: str) -> str:
+    """Return both as one path, without "." and ".." (filepath.Join).
+
+    As in `go`, a path that leads out of the repository, "../x", is one where no file is.
+    """
+    elements: list[str] = []
+    for element in (*directory.split("/"), *subdirectory.split("/")):
+        if element == ".." and elements and elements[-1] != "..":
+            elements.pop()
+        elif element not in ("", "."):
+            elements.append(element)
+    return "/".join(elements)
 
 
 def _major_number(version: str) -> int:

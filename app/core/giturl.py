@@ -33,6 +33,21 @@ _URL = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class NamedRepository:
+    """A repository that may hold a module.
+
+    Attributes:
+        below: what stands for "{path}" in the upstream's URL.
+        root: the module path at its root, or at the sub-directory.
+        subdirectory: of the repository, "" for its root; see `core.gitmodule`.
+    """
+
+    below: str
+    root: str
+    subdirectory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GitUrl:
     """An upstream's URL, taken apart.
 
@@ -181,8 +196,8 @@ def check_host_keys(text: str) -> None:
         )
 
 
-def possible_repositories(url: GitUrl, module: str, prefix_elements: int) -> list[tuple[str, str]]:
-    """Return (repository, its root's module path), the longest first.
+def possible_repositories(url: GitUrl, module: str, prefix_elements: int) -> list[NamedRepository]:
+    """Return the repositories that a module may be in, the longest path first.
 
     "git.corp.example/team/x/sub" below the prefix "git.corp.example" may be in "team/x/sub",
     "team/x" or "team". A URL without "{path}" has one repository, whose root is the prefix.
@@ -195,8 +210,9 @@ def possible_repositories(url: GitUrl, module: str, prefix_elements: int) -> lis
     elements = module.split("/")
     root, below = elements[:prefix_elements], elements[prefix_elements:]
     if not url.has_place:
-        return [("", "/".join(root))]
+        return [NamedRepository("", "/".join(root))]
     longest = min(len(below), MAX_ELEMENTS)
     return [
-        ("/".join(below[:count]), "/".join(root + below[:count])) for count in range(longest, 0, -1)
+        NamedRepository("/".join(below[:count]), "/".join(root + below[:count]))
+        for count in range(longest, 0, -1)
     ]

@@ -1,8 +1,9 @@
 """The meta tags by which a host says where the repository of a module is.
 
 Follows cmd/go/internal/vcs (matchGoImport) and discovery.go (parseMetaGoImports):
-`<meta name="go-import" content="corp.example/x git https://git.corp.example/team/x">`. Not here:
-asking the host (`services/modules/gitplaces`).
+`<meta name="go-import" content="corp.example/x git https://git.corp.example/team/x">`.
+Since Go 1.25 a fourth field may name a sub-directory of the repository. Not here: asking the host
+(`services/modules/gitplaces`).
 """
 
 from dataclasses import dataclass
@@ -16,11 +17,19 @@ _MAX_TAGS = 1000
 
 @dataclass(frozen=True, slots=True)
 class GoImport:
-    """One tag: the module path at the root of a repository, the version control, and the URL."""
+    """One tag.
+
+    Attributes:
+        prefix: the module path at the root of the repository, or at its sub-directory.
+        vcs: the version control: "git".
+        url: of the repository.
+        subdirectory: of the repository: "deep/lib"; "" for its root.
+    """
 
     prefix: str
     vcs: str
     url: str
+    subdirectory: str = ""
 
 
 class _Reader(HTMLParser):
@@ -37,7 +46,7 @@ class _Reader(HTMLParser):
         if self._is_over or tag != "meta" or values.get("name") != "go-import":
             return
         fields = values.get("content", "").split()
-        if len(fields) == 3 and len(self.imports) < _MAX_TAGS:
+        if len(fields) in (3, 4) and len(self.imports) < _MAX_TAGS:
             self.imports.append(GoImport(*fields))
 
     def handle_endtag(self, tag: str) -> None:
@@ -49,7 +58,8 @@ def go_import_of(page: bytes, module: str) -> GoImport:
 
     Raises:
         UnknownError: the page has no such tag.
-        BadInputError: it has several, or one of another version control than git.
+        BadInputError: it has several, one of another version control than git, or one whose
+            sub-directory is none.
     """
     reader = _Reader()
     reader.feed(page[:MAX_PAGE_BYTES].decode("utf-8", "replace"))
@@ -60,4 +70,6 @@ def go_import_of(page: bytes, module: str) -> GoImport:
         raise BadInputError("the host's page has several go-import tags for it")
     if about[0].vcs != "git":
         raise BadInputError(f"the host's page names {about[0].vcs[:20]!a} instead of git")
+    if about[0].subdirectory.startswith(("/", "-")):
+        raise BadInputError("the host's page names a sub-directory with a slash or hyphen in front")
     return about[0]

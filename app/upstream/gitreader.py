@@ -53,6 +53,8 @@ class MirrorReader:
 
     def read(self, commit: str, path: str) -> bytes | None:
         """Return a file of a commit; see `Repository.read`."""
+        if path.startswith("../"):
+            return None
         key = (commit, path)
         if key not in self._known:
             kind, content = self._object(f"{commit}:{path}")

@@ -3,7 +3,14 @@
 import pytest
 
 from app.core.errors import BadInputError
-from app.core.giturl import check_host_keys, is_git, is_of, parse_git_url, possible_repositories
+from app.core.giturl import (
+    NamedRepository,
+    check_host_keys,
+    is_git,
+    is_of,
+    parse_git_url,
+    possible_repositories,
+)
 
 HOST = "git.corp.example"
 
@@ -51,15 +58,17 @@ def test_F83_a_url_that_could_mean_something_else_is_refused(text: str) -> None:
 def test_the_longest_repository_comes_first_and_the_number_is_bounded() -> None:
     url = parse_git_url(f"git+https://{HOST}/{{path}}")
     assert possible_repositories(url, f"{HOST}/team/x/v2", 1) == [
-        ("team/x/v2", f"{HOST}/team/x/v2"),
-        ("team/x", f"{HOST}/team/x"),
-        ("team", f"{HOST}/team"),
+        NamedRepository("team/x/v2", f"{HOST}/team/x/v2"),
+        NamedRepository("team/x", f"{HOST}/team/x"),
+        NamedRepository("team", f"{HOST}/team"),
     ]
-    assert possible_repositories(url, f"{HOST}/team/x", 2) == [("x", f"{HOST}/team/x")]
+    assert possible_repositories(url, f"{HOST}/team/x", 2) == [
+        NamedRepository("x", f"{HOST}/team/x")
+    ]
     assert possible_repositories(url, HOST, 1) == []
     assert len(possible_repositories(url, f"{HOST}/" + "/".join("a" * 90), 1)) == 12
     one = parse_git_url(f"git+https://{HOST}/mono.git")
-    assert possible_repositories(one, f"{HOST}/a/b", 1) == [("", HOST)]
+    assert possible_repositories(one, f"{HOST}/a/b", 1) == [NamedRepository("", HOST)]
 
 
 @pytest.mark.parametrize(

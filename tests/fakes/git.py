@@ -46,6 +46,7 @@ class FakeGit:
         answers: by path ("/team/x.git/info/refs"): takes the request instead of git, if true.
         requests: method and path of each request, in their order.
         import_base: what `?go-get=1` names as the place of repositories; "" for this server.
+        subdirectories: by module path: the repository and the sub-directory that `?go-get=1` names.
         has_version_2: whether the server knows version 2 of the protocol.
         authorizations: what each request presented.
     """
@@ -57,6 +58,7 @@ class FakeGit:
     requests: list[str] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
     import_base: str = ""
+    subdirectories: dict[str, tuple[str, str]] = field(default_factory=dict)
     has_version_2: bool = True
     _server: ThreadingHTTPServer | None = None
     _thread: threading.Thread | None = None
@@ -136,16 +138,22 @@ class FakeGit:
         if request.command == "CONNECT":
             say(request, 405, b"")
             return
-        parts = urlsplit(request.path)
+        page = self.import_page(request.path)
+        say(request, 404 if page is None else 200, page or b"not found\n")
+
+    def import_page(self, address: str) -> bytes | None:
+        """Return the page of a module's host, "https://git.corp.example/team/x?go-get=1"."""
+        parts = urlsplit(address)
         elements = parts.path.strip("/").split("/")
         for count in range(len(elements), 0, -1):
             name = "/".join(elements[:count])
-            if (self.folder / f"{name}.git").is_dir():
-                url = f"{self.import_base or self.base_url}/{name}.git"
-                tag = f'<meta name="go-import" content="{parts.netloc}/{name} git {url}">'
-                say(request, 200, f"<html><head>{tag}</head></html>".encode())
-                return
-        say(request, 404, b"not found\n")
+            repository, subdirectory = self.subdirectories.get(name, (name, ""))
+            if (self.folder / f"{repository}.git").is_dir():
+                url = f"{self.import_base or self.base_url}/{repository}.git"
+                words = f"{parts.netloc}/{name} git {url} {subdirectory}".rstrip()
+                tag = f'<meta name="go-import" content="{words}">'
+                return f"<html><head>{tag}</head></html>".encode()
+        return None
 
     def _user(self, request: BaseHTTPRequestHandler) -> GitUser | None:
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")

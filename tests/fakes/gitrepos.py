@@ -9,6 +9,7 @@ Not here: serving them (`git`).
 """
 
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,9 @@ class GitRepo:
         self._marks = 0
         self._heads: dict[str, int] = {}
         self._tags: list[tuple[str, str]] = []
+        self._signed: list[tuple[str, str, str]] = []
         self.head = "main"
+        self.object_format = "sha1"
 
     def commit(
         self,
@@ -109,27 +112,65 @@ class GitRepo:
         """Give any object a tag when the repository is written; of: "HEAD^{tree}"."""
         self._tags.append((name, of))
 
+    def sign(self, name: str, of: str, *, by: str) -> None:
+        """Give a commit a tag with a signature when the repository is written.
+
+        Args:
+            name: of the tag.
+            of: what git calls the commit: "main".
+            by: "openpgp" or "ssh"; the key is made anew each time.
+        """
+        self._signed.append((name, of, by))
+
     def _say(self, text: str) -> None:
         self._stream += text.encode()
 
     def _data(self, content: bytes) -> None:
         self._stream += b"data %d\n%b\n" % (len(content), content)
 
-    def write(self, folder: Path, *, object_format: str = "sha1") -> Path:
+    def write(self, folder: Path) -> Path:
         """Make the bare repository, or add to one; return its folder."""
         if not folder.exists():
-            run_git(folder, "init", "-q", "--bare", f"--object-format={object_format}", str(folder))
+            run_git(
+                folder, "init", "-q", "--bare", f"--object-format={self.object_format}", str(folder)
+            )
         run_git(folder, "symbolic-ref", "HEAD", f"refs/heads/{self.head}")
         feed = bytes(self._stream) + b"done\n"
         run_git(folder, "fast-import", "--quiet", "--force", feed=feed)
         for name, of in self._tags:
             run_git(folder, "update-ref", f"refs/tags/{name}", self.oid(folder, of))
+        for name, of, by in self._signed:
+            _sign(folder, name, of, by)
         return folder
 
     @staticmethod
     def oid(folder: Path, name: str) -> str:
         """Return the full name of an object of a written repository."""
         return run_git(folder, "rev-parse", name).strip()
+
+
+def _sign(folder: Path, name: str, of: str, by: str) -> None:
+    """Make a signed tag, with a key that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="signer") as home:
+        environment = _ENVIRONMENT | {"HOME": home, "GNUPGHOME": home, "GIT_DIR": str(folder)}
+        key = "a@corp.example"
+        if by == "ssh":
+            key = f"{home}/key"
+            make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key]
+        else:
+            make = ["gpg", "--batch", "-q", "--passphrase", "", "--quick-gen-key", key, "ed25519"]
+        settings = (
+            f"gpg.format={by}",
+            f"user.signingkey={key}",
+            f"user.email={key}",
+            "user.name=A",
+        )
+        tag = ["git", *(word for s in settings for word in ("-c", s)), "tag", "-s", "-m", name]
+        commands = [make, [*tag, name, of]]
+        if by != "ssh":
+            commands.append(["gpgconf", "--kill", "all"])
+        for command in commands:
+            subprocess.run(command, env=environment, check=True, capture_output=True)
 
 
 def run_git(folder: Path, *arguments: str, feed: bytes | None = None) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import subprocess
 import sys
 import tempfile
 from contextlib import AsyncExitStack
@@ -14,12 +15,16 @@ from tests.fakes.sshd import FakeSshd
 from tests.gitparity import corpus
 from tests.gitparity.compare import compare
 from tests.gitparity.goruns import GoRuns
+from tests.gitparity.named import add_named
 from tests.nouns import a_credential, an_upstream
 from tests.web.harbour import add_route, add_tenant, harbour
 
 
 async def _main(go: Path, only: list[str], *, by_ssh: bool) -> int:
-    modules = {path: q for path, q in corpus.MODULES.items() if not only or path in only}
+    is_new = await asyncio.to_thread(_is_new, go)
+    left_out = frozenset() if is_new else corpus.NEW_GO
+    modules = _chosen(corpus.MODULES, only, left_out)
+    named = _chosen(corpus.NAMED, only, frozenset() if is_new else frozenset(corpus.NAMED))
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gitparity")))
         repositories, runs = folder / "repositories", folder / "go"
@@ -47,8 +52,29 @@ async def _main(go: Path, only: list[str], *, by_ssh: bool) -> int:
         count, lines = await asyncio.to_thread(
             compare, direct, f"{site.base}/goproxy/acme", modules
         )
+        if named and not by_ssh:
+            goproxy = await add_named(site, fake, upstream, "s3cret", "ci")
+            more, more_lines = await asyncio.to_thread(compare, direct, goproxy, named)
+            count, lines = count + more, lines + more_lines
     print(f"{count} answers compared, {len(lines)} differ", *lines, sep="\n")
     return 1 if lines or not count else 0
+
+
+def _chosen(
+    modules: dict[str, tuple[str, ...]], only: list[str], left_out: frozenset[str]
+) -> dict[str, tuple[str, ...]]:
+    return {
+        path: queries
+        for path, queries in modules.items()
+        if (not only or path in only) and path not in left_out
+    }
+
+
+def _is_new(go: Path) -> bool:
+    """Whether a go surely knows SHA-256 repositories and sub-directories of go-import tags."""
+    printed = subprocess.run([str(go), "version"], capture_output=True, check=True).stdout.decode()
+    _, minor, *_ = printed.split()[2].removeprefix("go").split(".")
+    return int(minor) >= 26
 
 
 def main() -> int:

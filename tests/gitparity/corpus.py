@@ -295,6 +295,49 @@ def odd_go_mod() -> GitRepo:
     return repo
 
 
+def signed() -> GitRepo:
+    repo = GitRepo()
+    repo.commit("main", {"go.mod": mod("team/signed"), "a.go": "package s\n"})
+    repo.sign("v1.0.0", "main", by="ssh")
+    repo.sign("v1.1.0", "main~0", by="openpgp")
+    repo.commit("later", {"b.go": "package s\n"}, start=1)
+    repo.sign("v1.2.0", "later", by="openpgp")
+    return repo
+
+
+def sha256() -> GitRepo:
+    repo = GitRepo()
+    repo.object_format = "sha256"
+    first = repo.commit("main", {"go.mod": mod("team/sha256"), "a.go": "package s\n"})
+    repo.tag("v1.0.0", first, annotated=True)
+    second = repo.commit("main", {"b.go": "package s\n", "sub/go.mod": mod("team/sha256/sub")})
+    repo.tag("v1.1.0", second)
+    repo.tag("sub/v0.1.0", second)
+    repo.commit("main", {"c.go": "package s\n"})
+    return repo
+
+
+def subdirectory() -> GitRepo:
+    """Named by go-import tags with a fourth field: see SUBDIRECTORIES."""
+    repo = GitRepo()
+    files = {
+        "LICENSE": "of the root\n",
+        "deep/lib/go.mod": mod("named/lib"),
+        "deep/lib/l.go": "package lib\n",
+        "deep/lib/v2/go.mod": mod("named/lib/v2"),
+        "deep/lib/v2/l.go": "package lib\n",
+        "more/deep/lib/go.mod": mod("named/lib/more"),
+        "more/deep/lib/m.go": "package more\n",
+    }
+    first = repo.commit("main", files)
+    repo.tag("v9.0.0", first)  # of the root, which is no module
+    repo.tag("deep/lib/v1.0.0", first)
+    repo.tag("deep/lib/v2.0.0", first)
+    repo.tag("more/deep/lib/v1.0.0", first)
+    repo.commit("main", {"deep/lib/n.go": "package lib\n"})
+    return repo
+
+
 REPOSITORIES: dict[str, Callable[[], GitRepo]] = {
     "team/plain": plain,
     "team/retracted": retracted,
@@ -313,6 +356,9 @@ REPOSITORIES: dict[str, Callable[[], GitRepo]] = {
     "team/pre": prerelease_only,
     "team/gomod": odd_go_mod,
     "group/sub/nested/x": plain,
+    "team/signed": signed,
+    "team/sha256": sha256,
+    "team/mono": subdirectory,
 }
 
 MODULES = {
@@ -350,8 +396,26 @@ MODULES = {
     "team/gomod": ("main",),
     "team/gone": ("main", "v1.0.0"),
     "group/sub/nested/x": ("main",),
+    "team/signed": ("main", "later"),
+    "team/sha256": ("main", "v1.0.0", "latest"),
+    "team/sha256/sub": ("main",),
 }  # fmt: skip
 """Modules, each with queries of which `go` and Moorage must say the same."""
+
+
+NEW_GO = frozenset({"team/sha256", "team/sha256/sub"})
+"""Go 1.21 reads no SHA-256 repository, so there is nothing to compare with."""
+
+NAMED = {
+    "named/lib": ("main", "v1.0.0", "v2.0.0"),
+    "named/lib/v2": ("main",),
+    "named/lib/more": ("main",),
+    "named/bad": ("main",),
+}
+"""Modules that are where a go-import tag with a sub-directory says, for Go 1.25 and newer."""
+
+SUBDIRECTORIES = {"named/lib": ("team/mono", "deep/lib"), "named/bad": ("team/mono", "../deep")}
+"""By the path of a root: the repository and the sub-directory that the tag names."""
 
 
 def write_all(folder: Path) -> None:

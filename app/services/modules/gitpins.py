@@ -4,12 +4,9 @@ A tag that names another commit later is refused and kept as evidence.
 """
 
 from app import logs, metrics
-from app.core import pseudo
 from app.core.digest import Digest
 from app.core.errors import ConflictError
-from app.core.gitmodule import GitModule
-from app.core.gitrefs import TAGS, GitRefs
-from app.core.gitrepository import RefsOnly
+from app.core.gitrefs import GitRefs
 from app.core.goproxy import GoproxyRequest, RequestKind
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
@@ -33,8 +30,7 @@ class GitPins:
         self,
         source: GitSource,
         below: str,
-        root: str,
-        refs: GitRefs,
+        ref: str,
         request: GoproxyRequest,
         commit: str,
     ) -> None:
@@ -43,22 +39,17 @@ class GitPins:
         Args:
             source: the git upstream.
             below: of the repository, what stands for "{path}".
-            root: the module path at its root.
-            refs: of the repository.
+            ref: the version's tag: "refs/tags/sub/v1.0.0".
             request: for a file of the version.
             commit: to which the version leads now.
 
         Raises:
             VerificationError: the tag has moved.
         """
-        if pseudo.is_pseudo(request.version):
-            return
         known = await self._db.read(
             lambda s: GitTable(s).pin(source.origin_id, request.module, request.version)
         )
         if known is None:
-            module = GitModule(RefsOnly(refs), request.module, root)
-            ref = TAGS + module.tag_of(request.version)
             pin = GitPin(
                 source.origin_id,
                 request.module,

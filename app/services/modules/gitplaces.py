@@ -15,8 +15,10 @@ from app.core.errors import (
     UpstreamContentError,
     UpstreamError,
 )
+from app.core.gitmodule import GitModule
 from app.core.gitrefs import GitRefs
-from app.core.giturl import GitUrl, below_of, possible_repositories
+from app.core.gitrepository import Repository
+from app.core.giturl import GitUrl, NamedRepository, below_of, possible_repositories
 from app.core.goimport import go_import_of
 from app.db.gits import RecordedListing
 from app.services.modules.answers import MAX_ABSENT_S
@@ -34,15 +36,25 @@ class GitPlace:
 
     Attributes:
         below: what stands for "{path}".
-        root: the module path of the repository's root.
+        root: the module path of the repository's root, or of the sub-directory.
+        subdirectory: that the module's host names; "" for the root.
         is_known: the listing was there before the request.
     """
 
     below: str
     root: str
+    subdirectory: str
     listing: RecordedListing
     refs: GitRefs
     is_known: bool
+
+    def module(self, repository: Repository, path: str) -> GitModule:
+        """Return a module of the repository.
+
+        Raises:
+            UnknownError: the repository can't hold the module.
+        """
+        return GitModule(repository, path, self.root, self.subdirectory)
 
 
 class GitPlaces:
@@ -57,7 +69,7 @@ class GitPlaces:
         self._listings = listings
         self._clock = clock
         self._absent: LRUCache[tuple[int, str], float] = LRUCache(_MAX_ABSENT)
-        self._imports: LRUCache[tuple[int, str], tuple[tuple[str, str], float]] = LRUCache(
+        self._imports: LRUCache[tuple[int, str], tuple[NamedRepository, float]] = LRUCache(
             _MAX_IMPORTS
         )
 
@@ -72,7 +84,8 @@ class GitPlaces:
             UpstreamError: the server can't be asked, or does not let us in.
         """
         refusal: UpstreamError | None = None
-        for below, root in await self._possible(source, module):
+        for named in await self._possible(source, module):
+            below = named.below
             if self._absent.get((source.origin_id, below), 0.0) > self._clock():
                 continue
             try:
@@ -87,13 +100,13 @@ class GitPlaces:
                 refusal = refusal or error
                 continue
             refs = await self._listings.refs_of(listing)
-            return GitPlace(below, root, listing, refs, is_known)
+            return GitPlace(below, named.root, named.subdirectory, listing, refs, is_known)
         if refusal is not None:
             raise refusal
         raise absent(f"no repository of {source.url.text} holds {module}", source, "")
 
-    async def _possible(self, source: GitSource, module: str) -> list[tuple[str, str]]:
-        """Return which repositories a module may be in, with the module path of each root."""
+    async def _possible(self, source: GitSource, module: str) -> list[NamedRepository]:
+        """Return which repositories a module may be in."""
         if source.page is None:
             return possible_repositories(source.url, module, source.prefix_elements)
         known = self._imports.get((source.origin_id, module))
@@ -113,8 +126,8 @@ class GitPlaces:
 
 async def named_repository(
     url: GitUrl, module: str, page: Callable[[str], Awaitable[bytes]]
-) -> tuple[str, str]:
-    """Return the repository that a module's own host names, and its root's module path.
+) -> NamedRepository:
+    """Return the repository that a module's own host names.
 
     As in `go`, the page of the root must say the same: else who owns a page below a root could say
     where the whole of it is.
@@ -144,4 +157,4 @@ async def named_repository(
         raise UpstreamContentError(
             f"{module}: its host names a repository that is none of the upstream's", origin=""
         )
-    return below, named.prefix
+    return NamedRepository(below, named.prefix, named.subdirectory)

@@ -23,8 +23,10 @@ from typing import TypeVar
 
 from cachetools import LRUCache
 
+from app.core import pseudo
 from app.core.errors import BadInputError, UnknownError, UpstreamContentError
 from app.core.gitmodule import GitModule, Revision
+from app.core.gitrefs import TAGS
 from app.core.gitrepository import ObjectsNeededError, RefsOnly
 from app.core.goproxy import GoproxyRequest, RequestKind, render_list
 from app.core.routing import RecordedRoute, RecordedUpstream
@@ -172,9 +174,13 @@ class GitModules:
     async def _small(self, source: GitSource, place: GitPlace, request: GoproxyRequest) -> bytes:
         url = source.url.repository(place.below)
         if request.kind is RequestKind.LIST:
+            refs_only = RefsOnly(place.refs)
+
+            def listed() -> bytes:
+                return render_list(place.module(refs_only, request.module).versions())
+
             with suppress(ObjectsNeededError):
-                nothing = RefsOnly(place.refs)
-                return render_list(GitModule(nothing, request.module, place.root).versions())
+                return await asyncio.to_thread(listed)  # 30 ms for 5,000 tags
             return await self._with_module(
                 source, place, request.module, lambda module: render_list(module.versions())
             )
@@ -243,7 +249,7 @@ class GitModules:
             mirror = self._mirrors.of(source, place.below, runs)
             mirror.touch()
             with mirror.reading(place.refs) as repository:
-                return ask(GitModule(repository, path, place.root))
+                return ask(place.module(repository, path))
 
         return await self._mirrors.run(source.tenant, work)
 
@@ -260,7 +266,10 @@ class GitModules:
     async def _pin(
         self, source: GitSource, place: GitPlace, request: GoproxyRequest, commit: str
     ) -> None:
-        await self._pins.check(source, place.below, place.root, place.refs, request, commit)
+        if pseudo.is_pseudo(request.version):
+            return
+        ref = TAGS + place.module(RefsOnly(place.refs), request.module).tag_of(request.version)
+        await self._pins.check(source, place.below, ref, request, commit)
 
     # From outside
 

@@ -253,4 +253,5 @@ class ModuleRefresh:
 
 def _repositories_of(route: RecordedRoute, upstream: RecordedUpstream, module: str) -> list[str]:
     url = parse_git_url(upstream.url)
-    return [below for below, _ in possible_repositories(url, module, route.pattern.elements)]
+    possible = possible_repositories(url, module, route.pattern.elements)
+    return [repository.below for repository in possible]

@@ -2,12 +2,14 @@
 
 import asyncio
 import shutil
+import threading
 from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
 from app.core.errors import VerificationError
+from app.core.gitmodule import GitModule
 from app.core.principal import OPERATOR
 from app.db.modules import ModuleTable
 from app.services.clock import utc_now
@@ -30,6 +32,22 @@ async def test_a_herd_costs_one_listing_and_one_fetch(lane: GitLane) -> None:
     assert {got.status for got in files} == {200}
     assert lane.fake.count("/team/x.git/info/refs") == 1
     assert lane.fake.count("/git-upload-pack") == 2  # ls-refs and the fetch
+
+
+async def test_no_list_is_made_on_the_event_loop(
+    lane: GitLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, versions = set(), GitModule.versions
+
+    def seen(module: GitModule) -> list[str]:
+        threads.add(threading.get_ident())
+        return versions(module)
+
+    monkeypatch.setattr(GitModule, "versions", seen)
+    await lane.route()
+    assert (await lane.ask("team/x/@v/list")).body == b"v1.0.0\nv1.1.0\n"
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_a_tag_is_seen_once_the_listing_is_stale_and_fetched_by_itself(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from app.core.errors import BadInputError, UpstreamAbsentError, UpstreamContentError
-from app.core.giturl import below_of, parse_git_url
+from app.core.giturl import NamedRepository, below_of, parse_git_url
 from app.core.principal import OPERATOR
 from app.services.modules.gitplaces import named_repository
 from tests.nouns import a_route, an_upstream
@@ -38,10 +38,21 @@ class Pages:
 
 async def test_a_module_is_in_the_repository_that_its_root_names() -> None:
     pages = Pages({f"https://{X}?go-get=1": GOOD, f"https://{X}/sub?go-get=1": GOOD})
-    assert await named_repository(URL, X, pages) == ("team/x", X)
-    assert await named_repository(URL, f"{X}/sub", pages) == ("team/x", X)
+    assert await named_repository(URL, X, pages) == NamedRepository("team/x", X)
+    assert await named_repository(URL, f"{X}/sub", pages) == NamedRepository("team/x", X)
     assert pages.asked == [f"https://{X}?go-get=1", f"https://{X}/sub?go-get=1",
                            f"https://{X}?go-get=1"]  # fmt: skip
+
+
+async def test_a_fourth_field_is_a_sub_directory_of_the_repository() -> None:
+    page = tag(f"{X} git https://git.corp.example/team/mono deep/x")
+    pages = Pages({f"https://{X}?go-get=1": page, f"https://{X}/sub?go-get=1": page})
+    assert await named_repository(URL, f"{X}/sub", pages) == NamedRepository(
+        "team/mono", X, "deep/x"
+    )
+    pages = Pages({f"https://{X}?go-get=1": page, f"https://{X}/sub?go-get=1": GOOD})
+    with pytest.raises(UpstreamContentError, match="differ"):
+        await named_repository(URL, f"{X}/sub", pages)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +67,9 @@ async def test_a_module_is_in_the_repository_that_its_root_names() -> None:
         (GOOD + tag(f"{X} git https://git.corp.example/team/y"), UpstreamContentError),
         (tag(f"{X} git https://elsewhere.example/team/x"), UpstreamContentError),
         (tag(f"{X} git https://git.corp.example.evil.example/team/x"), UpstreamContentError),
+        (tag(f"{X} git https://git.corp.example/team/x /etc"), UpstreamContentError),
+        (tag(f"{X} git https://git.corp.example/team/x --upload-pack=x"), UpstreamContentError),
+        (tag(f"{X} git https://git.corp.example/team/x a b"), UpstreamAbsentError),
         (tag(f"{X} git ext::sh -c x"), UpstreamAbsentError),
         (tag(f"{X} git ext::sh"), UpstreamContentError),
         (tag(f"{X} git file:///etc/x"), UpstreamContentError),
@@ -70,7 +84,7 @@ async def test_F81_a_page_that_names_something_else_is_absent_or_refused(
 ) -> None:
     pages = Pages({f"https://{X}?go-get=1": page})
     if error is None:
-        assert await named_repository(URL, X, pages) == ("team/x", X)
+        assert await named_repository(URL, X, pages) == NamedRepository("team/x", X)
         return
     with pytest.raises(error):
         await named_repository(URL, X, pages)
