@@ -162,7 +162,9 @@ def main() -> None:
         site = Site.new(folder, godev, **SETTINGS)
         site.run("migrate")
         synced = site.run("releases", "sync", f"go{VERSION}")
-        check(synced.code == 0, f"the archive is mirrored: {synced.out.strip()}")
+        check(
+            synced.code == 0, f"the archive is mirrored: {synced.out.strip()} {synced.err.strip()}"
+        )
         secret = ""  # the first start prints an admin's token
         for is_closed in (False, True):
             print("with a token:" if is_closed else "without a token:")
