@@ -64,19 +64,33 @@ class BlobCache(LocalBlobStore):
         with file:
             yield self._path(digest)
 
-    async def evict(self, budget_bytes: int, *, at_least: int = 0) -> int:
+    async def evict(self, budget_bytes: int) -> int:
         """Remove the blobs used least recently until the rest fits; return the bytes removed.
 
         Nothing happens while another process evicts. A blob that is open stays.
 
         Args:
             budget_bytes: what the cache may hold.
-            at_least: remove so many bytes in any case.
 
         Raises:
             StorageError: the folder can't be read.
         """
-        return await self._threads.run(partial(self._evict, budget_bytes, at_least))
+        return await self._threads.run(partial(self._evict, budget_bytes))
+
+    async def make_room(self, size_bytes: int, spare_bytes: int) -> int:
+        """Remove the blobs used least recently until the disk takes more; return the bytes removed.
+
+        Nothing is removed where others fill the disk so far that the whole cache would not be
+        enough: what is cached goes on being served.
+
+        Args:
+            size_bytes: what is to be stored.
+            spare_bytes: remove as much, if that is more: the next ones need room, too.
+
+        Raises:
+            StorageError: the folder can't be read.
+        """
+        return await self._threads.run(partial(self._make_room, size_bytes, spare_bytes))
 
     async def keep_evidence(self, staged: StagedBlob, digest: Digest) -> Path:
         """Move a sealed staged file into quarantine/, as bytes that were found for a digest.
@@ -120,22 +134,31 @@ class BlobCache(LocalBlobStore):
             mark.parent.mkdir(mode=0o700, exist_ok=True)
             mark.touch(mode=0o600)
 
-    def _evict(self, budget_bytes: int, at_least: int) -> int:
+    def _evict(self, budget_bytes: int) -> int:
         with storage_errors("evict from the cache"), self._only_evictor() as is_mine:
-            if not is_mine:
-                return 0
-            cached = list(self._cached())
+            cached = sorted(self._cached()) if is_mine else []
             total = sum(blob.size_bytes for blob in cached)
-            target = total - at_least
-            if total > budget_bytes:
-                target = min(target, int(budget_bytes * _LOW_WATER))
-            before = total
-            for blob in sorted(cached):
-                if total <= target:
-                    break
-                if self._evict_one(Digest(blob.hex_digest)):
-                    total -= blob.size_bytes
-            return before - total
+            if total <= budget_bytes:
+                return 0
+            return self._remove(cached, total - int(budget_bytes * _LOW_WATER))
+
+    def _make_room(self, size_bytes: int, spare_bytes: int) -> int:
+        with storage_errors("evict from the cache"), self._only_evictor() as is_mine:
+            missing = self._room.missing(size_bytes)
+            cached = sorted(self._cached()) if is_mine and missing else []
+            if sum(blob.size_bytes for blob in cached) < missing:
+                return 0
+            return self._remove(cached, max(missing, spare_bytes))
+
+    def _remove(self, cached: list[_Cached], size_bytes: int) -> int:
+        """Evict one after the other until so many bytes are removed, or all; return how many."""
+        removed = 0
+        for blob in cached:
+            if removed >= size_bytes:
+                break
+            if self._evict_one(Digest(blob.hex_digest)):
+                removed += blob.size_bytes
+        return removed
 
     def _cached(self) -> Iterator[_Cached]:
         uses = {

@@ -29,8 +29,7 @@ class FreeSpace:
             OSError: the file system does not answer.
         """
         status = os.statvfs(self.root)
-        free = status.f_bavail * status.f_frsize
-        floor = int(status.f_blocks * status.f_frsize * self.min_free_fraction)
+        free, floor = self._free_and_floor(status)
         if free - size_bytes < floor:
             more = f", and {size_bytes} more do not fit" if size_bytes else ""
             raise StorageFullError(
@@ -41,3 +40,18 @@ class FreeSpace:
         if status.f_files and not status.f_favail:
             raise StorageFullError("the server's disk has no free inode; remove some files there")
         return free
+
+    def missing(self, size_bytes: int) -> int:
+        """Return how many bytes must be removed before `require` lets size_bytes in; 0 for none.
+
+        Raises:
+            OSError: the file system does not answer.
+        """
+        status = os.statvfs(self.root)
+        free, floor = self._free_and_floor(status)
+        lacks_inode = bool(status.f_files and not status.f_favail)
+        return max(floor + size_bytes - free, int(lacks_inode))
+
+    def _free_and_floor(self, status: os.statvfs_result) -> tuple[int, int]:
+        free = status.f_bavail * status.f_frsize
+        return free, int(status.f_blocks * status.f_frsize * self.min_free_fraction)

@@ -102,8 +102,8 @@ class S3BlobStore(BlobStore):
                 stage = self._cache.stage(size_hint_bytes=size_hint_bytes)
                 staged = await stack.enter_async_context(stage)
             except StorageFullError:  # the disk may have other users than the cache
-                more = max(2 * (size_hint_bytes or 0), int(self._cache_bytes * _LOOK_FRACTION))
-                await self._cache.evict(self._cache_bytes, at_least=more)
+                spare = max(2 * (size_hint_bytes or 0), int(self._cache_bytes * _LOOK_FRACTION))
+                await self._cache.make_room(size_hint_bytes or 0, spare)
                 stage = self._cache.stage(size_hint_bytes=size_hint_bytes)
                 staged = await stack.enter_async_context(stage)
             yield staged

@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
 from app.core.digest import Digest
-from app.core.errors import BlobDamagedError, BlobMissingError, StorageError
+from app.core.errors import BlobDamagedError, BlobMissingError, StorageError, StorageFullError
 from app.storage.blobstore import BlobCondition
 from app.storage.cache import BlobCache
+from app.storage.freespace import FreeSpace
 from app.storage.s3 import S3BlobStore
 from app.storage.s3client import S3Client
 from tests.contracts.blobstore import ABC, LARGE, BlobStoreContract, read_whole
@@ -213,6 +215,27 @@ async def test_eviction_takes_the_least_used_and_never_one_that_is_open(make, ro
     for content, digest in zip(contents, digests, strict=True):
         assert await read_whole(small, digest, 1000) == content
     assert sum(path.stat().st_size for path in (root / "blobs").rglob("*") if path.is_file()) < 5500
+
+
+@pytest.mark.parametrize(("taken_by_others", "left"), [(4000, [5, 6, 7]), (9500, list(range(8)))])
+async def test_what_is_cached_is_let_go_only_where_that_makes_room(
+    make, root, monkeypatch, taken_by_others, left
+):
+    contents = [bytes([number]) * 1000 for number in range(8)]
+    store = make(cache_bytes=160_000)  # a 32nd of it is let go at least
+    digests = [await store.put(content) for content in contents]
+    for age, digest in enumerate(digests):
+        os.utime(blob_path(root, digest), (1000 + age, 1000 + age))
+
+    def free_and_floor(*_):
+        cached = sum(1000 for digest in digests if blob_path(root, digest).exists())
+        return 12_000 - taken_by_others - cached, 1000
+
+    monkeypatch.setattr(FreeSpace, "_free_and_floor", free_and_floor)
+    with pytest.raises(StorageFullError) if len(left) == len(digests) else nullcontext():
+        async with store.stage(size_hint_bytes=2000):
+            pass
+    assert [n for n, digest in enumerate(digests) if blob_path(root, digest).exists()] == left
 
 
 async def test_without_s3_cached_blobs_are_served_and_others_are_refused(make, s3, asked):
