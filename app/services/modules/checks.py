@@ -14,6 +14,7 @@ from app.core.logstate import LogState
 from app.core.moduleinfo import parse_info
 from app.core.routing import LogPolicy, RecordedRoute
 from app.db.modules import ModuleFile
+from app.services.modules.troubles import first_counts
 from app.services.modules.zipcheck import inspect_file
 
 
@@ -183,7 +184,9 @@ def contradiction(one: ModuleFile, other: ModuleFile) -> str | None:
     """
     if one.kind is other.kind:
         if one.kind is not RequestKind.INFO and one.h1 != other.h1:
-            return f"{one.name} is recorded with {one.h1}, and upstream sent {other.h1}"
+            return first_counts(
+                f"{one.name} is recorded with {one.h1}, and upstream sent {other.h1}"
+            )
         return None
     by_kind = {one.kind: one, other.kind: other}
     if set(by_kind) != {RequestKind.MOD, RequestKind.ZIP}:

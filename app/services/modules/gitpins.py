@@ -14,7 +14,7 @@ from app.db.gits import GitPin, GitTable
 from app.db.modules import ModuleFile, ModuleTable
 from app.services.clock import Now
 from app.services.modules.gitsources import GitSource
-from app.services.modules.troubles import contradicted
+from app.services.modules.troubles import contradicted, first_counts
 
 _log = logs.get("git")
 
@@ -105,7 +105,7 @@ class GitPins:
 
 
 def _moved(pin: GitPin, commit: str) -> str:
-    return (
+    return first_counts(
         f"{pin.module}@{pin.version} is recorded as commit {pin.commit[:12]}, and its tag is at "
         f"{commit[:12]} now"
     )

@@ -89,14 +89,20 @@ def _without_url(error: UpstreamContentError) -> str:
     return "upstream's answer is unusable" if not words or "://" in words else f"upstream {words}"
 
 
-_REFUSED = "; the first value counts for ever, so this is refused"
+_FIRST_COUNTS = "; the first value counts for ever"
+_REFUSED = ", so this is refused"
+
+
+def first_counts(why: str) -> str:
+    """Return a contradiction of what is recorded, with the rule that decides it."""
+    return why + _FIRST_COUNTS
 
 
 def contradicted(why: str) -> VerificationError:
-    """Return the error of bytes that contradict what is recorded; why as of `contradiction`."""
+    """Return the error of bytes that contradict others; why as of `contradiction`."""
     return VerificationError(why + _REFUSED)
 
 
 def contradiction_in(error: VerificationError) -> str:
-    """Return the contradiction that an error of `contradicted` is about; else its whole text."""
-    return str(error).removesuffix(_REFUSED)
+    """Return the bare contradiction that an error of `contradicted` is about; else its text."""
+    return str(error).removesuffix(_REFUSED).removesuffix(_FIRST_COUNTS)
