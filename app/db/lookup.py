@@ -45,14 +45,14 @@ class LookupQuery:
         with closing(engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
             try:
                 cursor.execute(text, [values[name] for name in names])
-                found = list(cursor.fetchall())
+                rows = list(cursor.fetchall())
             except sqlite3.Error as error:
                 raise DBAPIError.instance(
                     text, None, error, sqlite3.Error, hide_parameters=True
                 ) from error
         if readers:
-            return [_read(row, readers) for row in found]
-        return found
+            return [_read(row, readers) for row in rows]
+        return rows
 
     def _prepare(self, dialect: Dialect) -> tuple[str, list[str], list[tuple[int, _Process]]]:
         compiled: Any = self.select.compile(dialect=dialect)
