@@ -161,7 +161,8 @@ def test_a_file_larger_than_a_request_may_be_is_applied_without_a_server_only(po
     file = write(port, text)
     sent = port.there("apply", "-f", file)
     assert (sent.code, sent.out) == (1, "")
-    assert sent.err == "moorage: the body is larger than 1048576 bytes\n"
+    limit = "1048576 bytes (MOORAGE_LIMITS__ADMIN_BODY_BYTES)"
+    assert sent.err == f"moorage: the body is larger than {limit}\n"
     done = port.here("apply", "-f", file)
     assert (done.code, done.err) == (0, "")
     assert done.out.endswith(f"\n{len(rules) + 4} created\n")

@@ -11,6 +11,7 @@ from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.signer import Signer
 
 ONE, TWO = "go1.99.1-corp1", "go1.99.1-corp2"
+FIRST, SECOND = "go1.99.3-corp1", "go1.99.3-corp2"  # those that are taken back
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +66,24 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
     ]:
         ended = port.there("releases", "publish", *arguments)
         assert (ended.code != 0, words in ended.err) == (True, True), (arguments, ended)
+
+
+def test_a_release_is_taken_back_here_and_there(port: Port, signer: Signer, tmp_path: Path) -> None:
+    for version, command, gone in ((FIRST, port.here, ()), (SECOND, port.there, ("--gone",))):
+        file = signed(tmp_path, signer, version)
+        assert port.here("releases", "publish", file, "--version", version).code == 0
+        ended = command("releases", "retire", version, "--reason", "a wrong patch", *gone)
+        state = "gone" if gone else "retired"
+        assert (ended.code, ended.err) == (0, ""), ended
+        assert ended.out.startswith(f"{version} is {state} since "), ended
+        assert ended.out.rstrip().endswith(": a wrong patch"), ended
+        shown = port.both("releases", "show", version).out
+        assert (state in shown, "a wrong patch" in shown) == (True, True), shown
+        again = port.there(
+            "releases", "publish", signed(tmp_path, signer, version, "darwin"), "--version", version
+        )
+        assert again.code == 1, again
+    unknown = port.here("releases", "retire", "go1.99.7-corp7")
+    assert (unknown.code, "go1.99.7-corp7" in unknown.err) == (1, True), unknown
+    public = port.here("releases", "retire", "go1.23.1")
+    assert (public.code != 0, "go1.25.9-corp1" in public.err) == (True, True), public

@@ -1,6 +1,6 @@
 """Messages of git hosts, signed right and wrong.
 
-The bodies are written after each host's documentation. Compared with recorded pushes
+The bodies are written after each host's documentation. Compared with published examples of pushes
 (go-playground/webhooks v6.4.0, @octokit/webhooks-examples 7.6.1, both MIT) they lack only details
 of the repository, and GitHub's `organization` and `installation`; nothing here reads these.
 """

@@ -98,6 +98,14 @@ def test_a_module_that_the_repository_can_not_hold_does_not_exist() -> None:
 
 
 @pytest.mark.parametrize(
+    ("subdirectory", "directory"),
+    [("go", "a/go"), ("go/", "a/go"), ("./go", "a/go"), ("../go", "go"), ("../../go", "../go")],
+)
+def test_a_subdirectory_is_joined_as_a_path(subdirectory: str, directory: str) -> None:
+    assert GitModule(Memory({}, {}), f"{X}/a", X, subdirectory).directory == directory
+
+
+@pytest.mark.parametrize(
     ("major", "older", "version"),
     [  # x/mod/module, pseudo_test.go
         ("", "", "v0.0.0-20060102150405-abcdef123456"),

@@ -188,7 +188,7 @@ UNREAD = [
     (b"POST /api/v1/releases/sync HTTP/1.1", 413),
     (b"POST /hooks/git/acme/" + b"0" * 32 + b" HTTP/1.1", 401),
     (b"PUT /api/v1/releases/files/go1.99.1-corp1.linux-amd64.tar.gz HTTP/1.1", 413),
-    (b"PUT /goproxy/acme/example.com/x/@v/v1.0.0.zip HTTP/1.1", 404),
+    (b"PUT /goproxy/nobody/example.com/x/@v/v1.0.0.zip HTTP/1.1", 404),
 ]
 
 
