@@ -47,7 +47,8 @@ test-real: $(READY) ## compare 300 real modules and 20 programs with direct (nee
 .PHONY: test-git
 test-git: $(READY) ## compare modules from git with GOPROXY=direct (3 minutes; needs git, over ssh also sshd)
 	$(BIN)/python -m tests.gitparity
-	$(BIN)/python -m tests.gitparity --ssh team/plain team/dirs team/dirs/sub team/majorbranch/v2 team/attributes
+	$(BIN)/python -m tests.gitparity --ssh team/plain team/dirs team/dirs/sub team/majorbranch/v2 \
+		team/attributes team/signed team/sha256
 
 .PHONY: test-replicas
 test-replicas: $(READY) ## build through two replicas while replicas, PostgreSQL and S3 fail (needs postgresql, haproxy)
