@@ -7,7 +7,6 @@ that the names never get other bytes.
 """
 
 from app import logs
-from app.core.channel import RevisionState
 from app.core.errors import BadInputError, ConflictError, UnknownError
 from app.core.ownrelease import is_own
 from app.core.principal import Principal
@@ -29,7 +28,6 @@ _ACTIONS = {
     WithdrawalState.RETIRED: "release.retire",
     WithdrawalState.GONE: "release.withdraw",
 }
-_OFFERED = (RevisionState.CURRENT, RevisionState.CANDIDATE)
 _log = logs.get("publishing")
 
 
