@@ -16,7 +16,7 @@ import pytest
 from app.db.engine import Database, sqlite_url
 from app.services.assembly import Services
 from app.settings import Settings
-from tests import postgres
+from tests import compiled, postgres
 from tests.fakes import rgw
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
@@ -26,6 +26,11 @@ from tests.installation import memory_folder, migrated_url, running
 from tests.shapes import DEFAULT_SHAPE, Shape, drop_databases, place_of, shaped
 
 UPSTREAM = Path(__file__).parents[1].parent / "shared" / "upstream"
+
+
+def pytest_configure() -> None:
+    """Compile each statement once for all databases of this process."""
+    compiled.share()
 
 
 def pytest_sessionfinish() -> None:
