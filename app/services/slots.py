@@ -7,16 +7,17 @@ memory, and then each tenant, and each client of it, has a share of the places.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from cachetools import LRUCache
 
-from app.core.errors import OverloadedError
+from app.core.errors import OverloadedError, UpstreamAbsentError
 from app.services.memory import MemoryBudget
 from app.upstream.goproxy import CONNECTIONS
 
 _MAX_LANES = 4096
+_LONGEST_WAITS = 10  # a fetch waits as many times `wait_s` at most
 Turn = asyncio.Future[str]
 """A turn at a FairSemaphore; its result is the key for which the permit is held."""
 
@@ -34,6 +35,7 @@ class FairSemaphore:
     def __init__(self, permits: int, *, has_reserve: bool = True) -> None:
         self._free = permits
         self._has_reserve = has_reserve
+        self._advanced_at = 0.0  # time of the event loop
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[Turn]] = {}  # by key, the next one first
 
@@ -58,6 +60,34 @@ class FairSemaphore:
         async with asyncio.timeout(wait_s):
             await self.wait(turn)
 
+    async def acquire_while_advancing(self, key: str, wait_s: float, until: float) -> None:
+        """Wait for a permit for a key while the work of others advances, and take the permit.
+
+        Args:
+            key: whose permit.
+            wait_s: seconds since `advance` was called last, or since the waiting began.
+            until: when the waiting ends anyway; time of the event loop.
+
+        Raises:
+            TimeoutError: no permit came in time.
+        """
+        now = asyncio.get_running_loop().time
+        turn, began = self.queue(key), now()
+        try:
+            while not turn.done():
+                left_s = min(max(began, self._advanced_at) + wait_s, until) - now()
+                if left_s <= 0:
+                    turn.cancel()
+                    raise TimeoutError
+                await asyncio.wait({turn}, timeout=left_s)
+        except asyncio.CancelledError:
+            self._give_up(turn)
+            raise
+
+    def advance(self) -> None:
+        """Note that a holder's work succeeded: so those that wait may wait on."""
+        self._advanced_at = asyncio.get_running_loop().time()
+
     def queue(self, key: str) -> Turn:
         """Return the turn of a key; it is granted now if a permit is free."""
         turn: Turn = asyncio.get_running_loop().create_future()
@@ -79,9 +109,13 @@ class FairSemaphore:
         try:
             return await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():
-                self.release(turn.result())  # the permit arrived in the same moment: pass it on
+            self._give_up(turn)
             raise
+
+    def _give_up(self, turn: Turn) -> None:
+        """Cancel a turn; if its permit arrived in the same moment, pass the permit on."""
+        if not turn.cancel() and not turn.cancelled():
+            self.release(turn.result())
 
     def _may_start(self, key: str) -> bool:
         return self._free > (self._held[key] if self._has_reserve else 0)
@@ -163,7 +197,8 @@ class Slots:
         checks: concurrent checks of content, of all tenants together; a check costs CPU.
         fetches: concurrent fetches of all tenants together.
         memory_bytes: what the bodies of requests under way may hold in memory together.
-        wait_s: seconds that a fetch waits for its slot.
+        wait_s: seconds that a fetch waits for its slot while no other fetch succeeds. While fetches
+            succeed, it waits `_LONGEST_WAITS` times as long at most.
         places: fetches that run or wait, of all tenants together; beyond it shares count.
     """
 
@@ -197,38 +232,55 @@ class Slots:
             client: the address that asks; waiting clients of a tenant get slots in turn.
 
         Raises:
-            OverloadedError: no slot was free for wait_s, or the tenant's places are used up.
+            OverloadedError: no slot came in time, or the tenant's places are used up.
         """
         if not self._places.take(tenant, client):
             raise OverloadedError(
                 f"tenant {tenant} waits for as many fetches from upstream as it may; try again"
             )
+        semaphores = self._semaphores(tenant, origin_id, limit)
         try:
             async with AsyncExitStack() as held:
-                await self._acquire(held, tenant, origin_id, limit, client)
-                yield
+                await self._acquire(held, semaphores, tenant, client)
+                try:
+                    yield
+                except UpstreamAbsentError:  # upstream works: it says that there is nothing
+                    _advance(semaphores)
+                    raise
+                _advance(semaphores)
         finally:
             self._places.give_back(tenant, client)
 
-    async def _acquire(
-        self, held: AsyncExitStack, tenant: str, origin_id: int, limit: int, client: str
-    ) -> None:
-        """Wait for the tenant's own slot first: whoever waits for it holds nothing of others."""
+    def _semaphores(self, tenant: str, origin_id: int, limit: int) -> tuple[FairSemaphore, ...]:
+        """Return what a fetch needs a permit of: in the lane, of the origin, of the process."""
         # A single client uses all slots of its tenant: a reserve would slow down every build.
         lane = self._lanes.setdefault(
             (tenant, origin_id, limit), FairSemaphore(limit, has_reserve=False)
         )
         origin = self._origins.setdefault(origin_id, FairSemaphore(CONNECTIONS))
+        return lane, origin, self._fetches
+
+    async def _acquire(
+        self, held: AsyncExitStack, semaphores: Iterable[FairSemaphore], tenant: str, client: str
+    ) -> None:
+        """Wait for the tenant's own slot first: whoever waits for it holds nothing of others."""
+        longest_s = _LONGEST_WAITS * self._wait_s
+        until = asyncio.get_running_loop().time() + longest_s
         try:
-            async with asyncio.timeout(self._wait_s):
-                await held.enter_async_context(lane.hold(client))
-                await held.enter_async_context(origin.hold(tenant))
-                await held.enter_async_context(self._fetches.hold(tenant))
+            for semaphore, key in zip(semaphores, (client, tenant, tenant), strict=True):
+                await semaphore.acquire_while_advancing(key, self._wait_s, until)
+                held.callback(semaphore.release, key)
         except TimeoutError as error:
             raise OverloadedError(
-                f"tenant {tenant} has as many fetches from upstream under way as it may, and none "
-                f"ended within {self._wait_s:g} s; try again"
+                f"tenant {tenant} has as many fetches from upstream under way as it may; none "
+                f"succeeded within {self._wait_s:g} s, or too many were first for {longest_s:g} s; "
+                "try again"
             ) from error
+
+
+def _advance(semaphores: Iterable[FairSemaphore]) -> None:
+    for semaphore in semaphores:
+        semaphore.advance()
 
 
 class Buckets:

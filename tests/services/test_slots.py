@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.core.errors import OverloadedError
+from app.core.errors import OverloadedError, UpstreamAbsentError, UpstreamTimeoutError
 from app.services.slots import Buckets, FairSemaphore, Slots
 from tests.services.bench import Stopwatch
 
@@ -74,7 +74,7 @@ async def test_waiting_ends_after_its_time() -> None:
     slots = Slots(wait_s=0.0)
     fetches = Fetches(slots)
     await fetches.start("acme", 1, 1, 1)
-    with pytest.raises(OverloadedError, match="none ended within 0 s"):
+    with pytest.raises(OverloadedError, match="none succeeded within 0 s"):
         async with slots.fetch("acme", 1, 1):
             pass
     async with slots.fetch("acme", 2, 1):
@@ -84,6 +84,88 @@ async def test_waiting_ends_after_its_time() -> None:
     await fetches.finish()
     async with slots.fetch("acme", 1, 1):
         pass
+    assert_all_given_back(slots)
+
+
+@pytest.fixture
+async def loop_time(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
+    """Let the event loop's time stand still, until the test moves it."""
+    clock = Stopwatch()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
+    return clock
+
+
+class Queue:
+    """Fetches of one client that end one by one."""
+
+    def __init__(self, slots: Slots, count: int, outcome: Exception | None = None) -> None:
+        self._slots = slots
+        self._outcome = outcome
+        self._ends: list[asyncio.Event] = []
+        self.tasks = [asyncio.ensure_future(self._one()) for _ in range(count)]
+
+    async def _one(self) -> None:
+        async with self._slots.fetch("acme", 1, 1):
+            self._ends.append(asyncio.Event())
+            await self._ends[-1].wait()
+            if self._outcome is not None:
+                raise self._outcome
+
+    async def end_next(self) -> None:
+        await _quiet()
+        self._ends.pop(0).set()
+        await _quiet()
+
+    def waiting(self) -> int:
+        """Return how many neither ended nor have their slot."""
+        return sum(not task.done() for task in self.tasks) - len(self._ends)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "waiting"),
+    [
+        (None, 2),
+        (UpstreamAbsentError("no such version", origin="", status=404), 2),
+        (UpstreamTimeoutError("no answer", origin=""), 0),
+    ],
+    ids=["success", "absence", "failure"],
+)
+async def test_fetches_wait_on_while_others_succeed(
+    loop_time: Stopwatch, outcome: Exception | None, waiting: int
+) -> None:
+    slots = Slots(wait_s=60.0)
+    queue = Queue(slots, 4, outcome)
+    await _quiet()
+    loop_time.seconds += 50
+    await queue.end_next()
+    loop_time.seconds += 50
+    await _quiet()
+    assert queue.waiting() == waiting
+    loop_time.seconds += 11
+    await _quiet()
+    assert queue.waiting() == 0
+    with pytest.raises(OverloadedError, match="none succeeded within 60 s"):
+        await queue.tasks[3]
+    await queue.end_next()
+    await asyncio.gather(*queue.tasks, return_exceptions=True)
+    assert_all_given_back(slots)
+
+
+async def test_waiting_has_an_end_even_while_others_succeed(loop_time: Stopwatch) -> None:
+    slots = Slots(wait_s=60.0)
+    queue = Queue(slots, 13)
+    await _quiet()
+    for _ in range(10):
+        loop_time.seconds += 55
+        await queue.end_next()
+    assert queue.waiting() == 2
+    loop_time.seconds += 51
+    await _quiet()
+    assert queue.waiting() == 0
+    with pytest.raises(OverloadedError, match="too many were first for 600 s"):
+        await queue.tasks[12]
+    await queue.end_next()
+    await asyncio.gather(*queue.tasks, return_exceptions=True)
     assert_all_given_back(slots)
 
 

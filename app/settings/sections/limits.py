@@ -134,7 +134,12 @@ class Limits(Section):
     ] = 128 * 1024 * 1024
     cold_wait_s: Annotated[
         Whole,
-        Field(ge=1, le=3600, description="Seconds that a module's fetch waits for its turn."),
+        Field(
+            ge=1,
+            le=3600,
+            description="Seconds that a module's fetch waits for its turn while no other fetch of"
+            " its tenant from its upstream succeeds; it waits ten times as long at most.",
+        ),
     ] = 60
     url_bytes: Annotated[
         Whole, Field(ge=128, le=65_536, description="Bytes of a request's path and query.")
