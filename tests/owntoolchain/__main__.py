@@ -68,13 +68,14 @@ def build(folder: Path, version: str, base: Path) -> Path:
         "GOFLAGS": "-trimpath",
         "CGO_ENABLED": "0",
     }
-    tools = Path(run(go, "env", "GOTOOLDIR", **env))
+    tools, built = Path(run(go, "env", "GOTOOLDIR", **env)), folder / "built"
+    built.mkdir(exist_ok=True)
     # The first tools write the new version into objects; only what they build says it of itself.
     for names in (("compile", "asm", "link"), ("compile", "asm", "link", "go")):
         for name in names:
-            run(go, "build", "-o", folder / name, f"cmd/{name}", **env)
+            run(go, "build", "-o", built / name, f"cmd/{name}", **env)
         for name in names:
-            shutil.move(folder / name, root / "bin" / name if name == "go" else tools / name)
+            shutil.move(built / name, root / "bin" / name if name == "go" else tools / name)
     platform = "-".join(run(go, "env", "GOOS", "GOARCH", **env).split())
     archive = folder / f"{version}.{platform}.tar.gz"
     with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
