@@ -47,8 +47,16 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture
-def memory_path() -> Iterator[Path]:
-    """Return a folder in memory, where there is such a file system: see `memory_folder`."""
+def tmp_path(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Return a folder of this test's own, in memory unless the test is marked `on_disk`.
+
+    Most tests would only wait for a disk. One in memory is gone at the end of its test.
+    """
+    if request.node.get_closest_marker("on_disk") is not None:
+        yield tmp_path_factory.mktemp("test")
+        return
     with memory_folder() as folder:
         yield folder
 

@@ -1,7 +1,6 @@
 """Commands run as real processes here; see e2e/process.py and e2e/warm.py."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -55,9 +54,3 @@ def two_databases(shape: Shape) -> Iterator[tuple[str | None, str | None]]:
         return
     with postgres.cluster().database() as one, postgres.cluster().database() as two:
         yield one, two
-
-
-@pytest.fixture
-def tmp_path(memory_path: Path) -> Path:
-    """Return a folder in memory: a disk would only be waited for."""
-    return memory_path

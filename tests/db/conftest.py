@@ -1,7 +1,6 @@
 """One write transaction on a migrated database, for the tests of repositories."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,9 +13,3 @@ def session(database: Database) -> Iterator[Session]:
     with Session(database.engine, expire_on_commit=False) as opened:
         yield opened
         opened.rollback()
-
-
-@pytest.fixture
-def tmp_path(memory_path: Path) -> Path:
-    """Return a folder in memory: a disk would only be waited for."""
-    return memory_path

@@ -22,6 +22,8 @@ from tests.fakes.godev import FakeGodev
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import module
 
+pytestmark = pytest.mark.on_disk
+
 MIB = 1024 * 1024
 _MOUNT = 'mount -t tmpfs -o "size=$1,nr_inodes=$2,mode=700" none "$3"'
 _THEN_RUN = ' && shift 3 && exec "$@"'

@@ -22,6 +22,8 @@ from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
 
+pytestmark = pytest.mark.on_disk
+
 CLIENTS = 500
 NAME = archive_name("go1.99.1")
 MIB = 1024 * 1024

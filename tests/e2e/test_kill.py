@@ -24,6 +24,8 @@ from tests.fakes.faults import Pace
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
 
+pytestmark = pytest.mark.on_disk
+
 LANES = 2
 ROUNDS = 25  # in each lane
 SERVER_ROUNDS = 6

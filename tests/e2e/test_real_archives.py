@@ -15,6 +15,7 @@ from tests.fakes.godev import FakeGodev
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.on_disk,
     pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed"),
 ]
 

@@ -19,6 +19,8 @@ from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
 
+pytestmark = pytest.mark.on_disk
+
 NAME = archive_name("go1.99.1")
 CLIENTS = 8
 BIG = 10_000_000

@@ -56,9 +56,9 @@ def victim() -> Iterator[Victim]:
 
 
 @pytest.fixture
-def prepared(memory_path: Path, fleet: FakeFleet, capsys: pytest.CaptureFixture[str]) -> Node:
+def prepared(tmp_path: Path, fleet: FakeFleet, capsys: pytest.CaptureFixture[str]) -> Node:
     """A node on the second release, with the first one beside; the third one is offered."""
-    node = Node(memory_path / "prepared", fleet, capsys)
+    node = Node(tmp_path / "prepared", fleet, capsys)
     fleet.put_release(V2)
     for version in (V1, V2):
         assert node.install(version).code == 0
@@ -96,11 +96,11 @@ ACTIONS: dict[str, tuple[Callable[[Node], None], tuple[str, ...], tuple[str, ...
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_kill_leaves_a_release_that_works(
-    prepared: Node, victim: Victim, memory_path: Path, action: str
+    prepared: Node, victim: Victim, tmp_path: Path, action: str
 ):
     prepare, argv, versions = ACTIONS[action]
     prepare(prepared)
-    case = Node(memory_path / "case", prepared.fleet, prepared._capsys)
+    case = Node(tmp_path / "case", prepared.fleet, prepared._capsys)
 
     def run(kill_at: int) -> tuple[int, int]:
         shutil.rmtree(case.root, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,9 +30,3 @@ async def rewire() -> AsyncIterator[Rewire]:
 async def quick(start_services: MakeServices, rewire: Rewire) -> Services:
     """Started services with a client that never waits."""
     return rewire(await start_services())
-
-
-@pytest.fixture
-def tmp_path(memory_path: Path) -> Path:
-    """Return a folder in memory: a disk would only be waited for."""
-    return memory_path

@@ -87,12 +87,12 @@ def process(url: str, folder: Path, clock: WallClock) -> Iterator[Process]:
 
 
 @pytest.fixture
-def two(database_url: str, memory_path: Path) -> Iterator[tuple[Process, Process]]:
+def two(database_url: str, tmp_path: Path) -> Iterator[tuple[Process, Process]]:
     # Files have the file system's time, so the clock begins behind it.
     clock = WallClock()
     clock.advance(days=365 * 20)
     with ExitStack() as stack:
-        make = [stack.enter_context(process(database_url, memory_path, clock)) for _ in range(2)]
+        make = [stack.enter_context(process(database_url, tmp_path, clock)) for _ in range(2)]
         yield make[0], make[1]
 
 
@@ -256,7 +256,7 @@ async def test_a_collector_that_stood_still_deletes_nothing_more(
 
 
 async def test_nothing_that_is_put_while_garbage_is_collected_is_lost(
-    two: tuple[Process, Process], memory_path: Path
+    two: tuple[Process, Process], tmp_path: Path
 ) -> None:
     """Puts, removals and collections of the same digests at random, each a day apart."""
     collector, other = two
@@ -285,5 +285,5 @@ async def test_nothing_that_is_put_while_garbage_is_collected_is_lost(
         for body in named:
             assert await other.has(Digest.of(body), len(body)), body
         collector.clock.advance(days=2)
-    files = {path.name for path in memory_path.glob("blobs/*/*")}
+    files = {path.name for path in tmp_path.glob("blobs/*/*")}
     assert {Digest.of(body).hex for body in named} <= files

@@ -11,6 +11,8 @@ from app.core.errors import StorageError, StorageFullError
 from app.storage import durable
 from app.storage.blobstore import BlobCondition
 
+pytestmark = pytest.mark.on_disk
+
 STORAGE = Path(durable.__file__).parent
 
 

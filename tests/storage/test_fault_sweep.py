@@ -176,8 +176,8 @@ def fault_option(fault: str, call: str, n: int) -> str:
     return f"inject={call}:{FAULTS[fault]}:when={n}"
 
 
-def test_a_clean_run_makes_each_call_that_the_protocol_names(tracer, memory_path):
-    case = Case(memory_path / "clean")
+def test_a_clean_run_makes_each_call_that_the_protocol_names(tracer, tmp_path):
+    case = Case(tmp_path / "clean")
     assert tracer.run(case.job("put")) == DONE
     assert case.is_recorded
     made = {call for _, call in tracer.calls()}
@@ -189,12 +189,12 @@ def test_a_clean_run_makes_each_call_that_the_protocol_names(tracer, memory_path
 @pytest.mark.slow
 @pytest.mark.parametrize("is_opening_traced", [False, True], ids=["put", "open and put"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_F88_F89_F91_a_fault_at_each_call_of_a_put(tracer, memory_path, fault, is_opening_traced):
-    clean = Case(memory_path / "clean", is_opening_traced=is_opening_traced)
+def test_F88_F89_F91_a_fault_at_each_call_of_a_put(tracer, tmp_path, fault, is_opening_traced):
+    clean = Case(tmp_path / "clean", is_opening_traced=is_opening_traced)
     assert tracer.run(clean.job("put")) == DONE
     violations_at = {}
     for call, n in points(tracer, fault):
-        case = Case(memory_path / f"{call}-{n}", is_opening_traced=is_opening_traced)
+        case = Case(tmp_path / f"{call}-{n}", is_opening_traced=is_opening_traced)
         status = tracer.run(case.job("put"), "-e", fault_option(fault, call, n))
         wrong = asyncio.run(violations(case))
         if status not in EXPECTED[fault]:
@@ -204,13 +204,13 @@ def test_F88_F89_F91_a_fault_at_each_call_of_a_put(tracer, memory_path, fault, i
         if status == DONE and not case.is_recorded:
             wrong.append("done and not recorded")
         violations_at[call, n] = wrong
-        shutil.rmtree(memory_path / f"{call}-{n}")
+        shutil.rmtree(tmp_path / f"{call}-{n}")
     assert len(violations_at) > 20
     assert {point: wrong for point, wrong in violations_at.items() if wrong} == {}
 
 
-def test_F89_EIO_at_each_call_of_a_read_is_a_storage_error(tracer, memory_path):
-    case = Case(memory_path / "case")
+def test_F89_EIO_at_each_call_of_a_read_is_a_storage_error(tracer, tmp_path):
+    case = Case(tmp_path / "case")
     store = open_store(str(case.root))
     asyncio.run(store.put(CONTENT))
     store.close()
@@ -226,28 +226,28 @@ def test_F89_EIO_at_each_call_of_a_read_is_a_storage_error(tracer, memory_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["EIO", "KILL"])
-def test_F90_F91_a_fault_while_a_damaged_blob_is_replaced(tracer, memory_path, fault):
-    clean = Case(memory_path / "clean")
+def test_F90_F91_a_fault_while_a_damaged_blob_is_replaced(tracer, tmp_path, fault):
+    clean = Case(tmp_path / "clean")
     clean.place_damaged_blob()
     assert tracer.run(clean.job("put")) == DONE
     violations_at = {}
     for call, n in points(tracer, fault):
-        case = Case(memory_path / f"{call}-{n}")
+        case = Case(tmp_path / f"{call}-{n}")
         case.place_damaged_blob()
         tracer.run(case.job("put"), "-e", fault_option(fault, call, n))
         violations_at[call, n] = asyncio.run(violations(case, may_be_damaged=True))
-        shutil.rmtree(memory_path / f"{call}-{n}")
+        shutil.rmtree(tmp_path / f"{call}-{n}")
     assert {point: wrong for point, wrong in violations_at.items() if wrong} == {}
 
 
 @pytest.mark.slow
-def test_F91_recover_killed_at_each_call_is_ended_by_the_next_recover(tracer, memory_path):
-    clean = Case(memory_path / "clean")
+def test_F91_recover_killed_at_each_call_is_ended_by_the_next_recover(tracer, tmp_path):
+    clean = Case(tmp_path / "clean")
     clean.place_leftovers()
     assert tracer.run(clean.job("recover")) == DONE
     assert not any((clean.root / "tmp").iterdir())
     for call, n in points(tracer, "KILL"):
-        case = Case(memory_path / f"{call}-{n}")
+        case = Case(tmp_path / f"{call}-{n}")
         case.place_leftovers()
         assert tracer.run(case.job("recover"), "-e", fault_option("KILL", call, n)) == KILLED
         store = open_store(str(case.root))
@@ -255,27 +255,27 @@ def test_F91_recover_killed_at_each_call_is_ended_by_the_next_recover(tracer, me
         store.close()
 
 
-def test_F91_a_quarantine_killed_at_each_call_never_loses_the_evidence(tracer, memory_path):
-    clean = Case(memory_path / "clean")
+def test_F91_a_quarantine_killed_at_each_call_never_loses_the_evidence(tracer, tmp_path):
+    clean = Case(tmp_path / "clean")
     clean.place_damaged_blob()
     assert tracer.run(clean.job("quarantine")) == DONE
     for call, n in points(tracer, "KILL"):
-        case = Case(memory_path / f"{call}-{n}")
+        case = Case(tmp_path / f"{call}-{n}")
         case.place_damaged_blob()
         assert tracer.run(case.job("quarantine"), "-e", fault_option("KILL", call, n)) == KILLED
         kept = [path for path in (case.root / "quarantine").iterdir() if path.stat().st_size]
         assert case.blob.exists() != bool(kept), (call, n)
 
 
-def test_the_sweep_finds_the_faults_of_a_writer_in_place_that_records_first(tracer, memory_path):
-    clean = Case(memory_path / "clean")
+def test_the_sweep_finds_the_faults_of_a_writer_in_place_that_records_first(tracer, tmp_path):
+    clean = Case(tmp_path / "clean")
     assert tracer.run(clean.job("put in place")) == DONE
     counts = Counter()
     reached = {fault: points(tracer, fault) for fault in FAULTS}
     for fault in FAULTS:
         for call, n in reached[fault]:
-            case = Case(memory_path / f"{call}-{n}-{fault}")
+            case = Case(tmp_path / f"{call}-{n}-{fault}")
             tracer.run(case.job("put in place"), "-e", fault_option(fault, call, n))
             counts[fault] += bool(asyncio.run(violations(case)))
-            shutil.rmtree(memory_path / f"{call}-{n}-{fault}")
+            shutil.rmtree(tmp_path / f"{call}-{n}-{fault}")
     assert min(counts[fault] for fault in FAULTS) >= 3, counts

@@ -11,6 +11,8 @@ import pytest
 from app.core.errors import StorageError
 from app.storage.hostlocks import HostLocks
 
+pytestmark = pytest.mark.on_disk
+
 NAME = "module:1:example.com/x@v1.0.0.zip"
 
 _HOLDING = """

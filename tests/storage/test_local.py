@@ -24,6 +24,8 @@ from app.storage.reading import LocalOpenBlob
 from app.storage.threads import Threads
 from tests.contracts.blobstore import ABC, LARGE, BlobStoreContract, read_whole
 
+pytestmark = pytest.mark.on_disk
+
 REPOSITORY = Path(__file__).parents[2]
 
 

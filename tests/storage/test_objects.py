@@ -13,8 +13,8 @@ from tests.fakes.s3faults import S3Fault, S3FaultProxy
 
 class TestLocalObjects(ObjectStoreContract):
     @pytest.fixture
-    def objects(self, memory_path):
-        return LocalObjects(memory_path / "objects")
+    def objects(self, tmp_path):
+        return LocalObjects(tmp_path / "objects")
 
 
 class TestS3Objects(ObjectStoreContract):

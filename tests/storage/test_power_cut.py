@@ -22,6 +22,8 @@ from app.storage.local import LocalBlobStore
 from tests.storage.one_put import DIGEST
 from tests.storage.test_fault_sweep import DONE, REPOSITORY, Case, Tracer
 
+pytestmark = pytest.mark.on_disk
+
 IMAGE_BYTES = 64 << 20
 
 WRITE = 'mount -o loop "$1" "$2" && exec "$3" -m tests.storage.one_put many "$2/store" "$4"'

@@ -10,6 +10,8 @@ from app.core.errors import StorageFullError
 from app.storage.freespace import FreeSpace
 from app.storage.reserve import MAX_BYTES, STEP_BYTES, Reserve
 
+pytestmark = pytest.mark.on_disk
+
 
 def a_reserve(folder: Path, *, floor: float = 0.0) -> tuple[Reserve, Path]:
     path = folder / "moorage.db.reserve"

@@ -51,8 +51,8 @@ def key(digest: Digest) -> str:
 
 
 @pytest.fixture
-def root(memory_path):
-    return memory_path / "cache"
+def root(tmp_path):
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def client(client_place):
 
 
 @pytest.fixture
-def make(client, memory_path):
+def make(client, tmp_path):
     """Return a function that makes a replica's store over the same bucket."""
     made = []
 
     def replica(name="cache", cache_bytes=BUDGET, client=client):
-        cache = BlobCache(memory_path / name, min_free_fraction=0.0)
+        cache = BlobCache(tmp_path / name, min_free_fraction=0.0)
         made.append(S3BlobStore(client, cache, cache_bytes))
         return made[-1]
 

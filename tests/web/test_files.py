@@ -21,6 +21,8 @@ from tests.web.conftest import (
 )
 from tests.web.wire import request
 
+pytestmark = pytest.mark.on_disk
+
 ROOTS = ("/dl/", "/go/")
 EXTRAS = ("", ".sha256", ".sha256sum")
 TEXT = "text/plain; charset=utf-8"

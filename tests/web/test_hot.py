@@ -21,6 +21,8 @@ from tests.installation import running
 from tests.web.conftest import Put, StartSite
 from tests.web.wire import Site, request, until
 
+pytestmark = pytest.mark.on_disk
+
 ALL = "/dl/?mode=json&include=all"
 EXTRAS = ("", ".sha256", ".sha256sum", ".asc", ".tree", ".chunks")
 

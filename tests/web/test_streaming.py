@@ -13,6 +13,8 @@ from app.core.errors import BlobDamagedError, OverloadedError
 from app.storage.local import LocalBlobStore
 from app.web.streaming import CHUNK_BYTES, Message, Streams
 
+pytestmark = pytest.mark.on_disk
+
 CHUNKS = bytes(range(256)) * (CHUNK_BYTES // 256) * 3
 
 

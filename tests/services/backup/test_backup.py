@@ -39,20 +39,20 @@ both_shapes = pytest.mark.both_shapes
 
 
 @pytest.fixture
-def here(database_url: str, memory_path: Path) -> Iterator[Installation]:
-    with installation(database_url, memory_path) as made:
+def here(database_url: str, tmp_path: Path) -> Iterator[Installation]:
+    with installation(database_url, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-def objects(memory_path: Path) -> FailingObjects:
-    return FailingObjects(memory_path / "backups")
+def objects(tmp_path: Path) -> FailingObjects:
+    return FailingObjects(tmp_path / "backups")
 
 
 @pytest.fixture
-def target(shape: Shape, memory_path: Path) -> Iterator[tuple[Path, str]]:
+def target(shape: Shape, tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """Return an empty data directory and the URL of an empty database."""
-    folder = memory_path / "restored"
+    folder = tmp_path / "restored"
     is_sqlite = shape is Shape.SQLITE
     made = nullcontext("") if is_sqlite else postgres.cluster().database()
     with made as url:
@@ -102,13 +102,13 @@ async def test_a_second_backup_copies_what_is_new(
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_killed_at_any_write_no_backup_counts_and_the_next_is_whole(
-    here: Installation, memory_path: Path, moment: str
+    here: Installation, tmp_path: Path, moment: str
 ) -> None:
     await filled(here)
-    counting = FailingObjects(memory_path / "counted")
+    counting = FailingObjects(tmp_path / "counted")
     await here.create(counting)
     for number in range(1, counting.writes + 1):
-        objects = FailingObjects(memory_path / f"{moment}-{number}")
+        objects = FailingObjects(tmp_path / f"{moment}-{number}")
         objects.killed_at = (number, moment)
         with pytest.raises(BaseException) as ended:
             await here.create(objects)
@@ -276,25 +276,25 @@ async def test_a_place_belongs_to_one_database(
 
 @pytest.mark.only_sqlite  # a data directory with the database's file
 async def test_a_restore_into_a_place_in_use_is_refused(
-    here: Installation, objects: FailingObjects, memory_path: Path
+    here: Installation, objects: FailingObjects, tmp_path: Path
 ) -> None:
     await here.create(objects)
-    folder = memory_path / "full"
+    folder = tmp_path / "full"
     folder.mkdir()
     (folder / "file").touch()
     with pytest.raises(ConflictError, match="not empty"):
         await restored(objects, folder, sqlite_url(folder / "moorage.db"))
     with pytest.raises(ConflictError, match="a database already"):
-        await restored(objects, memory_path / "new", here.db.url)
+        await restored(objects, tmp_path / "new", here.db.url)
 
 
 @pytest.mark.only_sqlite  # the database's file is looked for
 async def test_a_killed_restore_goes_on(
-    here: Installation, objects: FailingObjects, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Installation, objects: FailingObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blobs = await filled(here)
     await here.create(objects)
-    folder = memory_path / "restored"
+    folder = tmp_path / "restored"
     url = sqlite_url(folder / "moorage.db")
     reads = objects.get_file
     for number in range(len(blobs)):
@@ -324,11 +324,11 @@ async def test_a_killed_restore_goes_on(
 
 
 async def test_a_file_of_the_right_size_with_wrong_bytes_does_not_count_as_restored(
-    here: Installation, objects: FailingObjects, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Installation, objects: FailingObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blobs = await filled(here)
     await here.create(objects)
-    folder = memory_path / "restored"
+    folder = tmp_path / "restored"
     url = sqlite_url(folder / "moorage.db")
     monkeypatch.setattr(dump, "put_back", _killed)
     with pytest.raises(KilledError):
@@ -343,11 +343,11 @@ async def test_a_file_of_the_right_size_with_wrong_bytes_does_not_count_as_resto
 
 
 async def test_killed_between_the_database_and_the_end_a_restore_goes_on(
-    here: Installation, objects: FailingObjects, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Installation, objects: FailingObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blobs = await filled(here)
     await here.create(objects)
-    folder = memory_path / "restored"
+    folder = tmp_path / "restored"
     url = sqlite_url(folder / "moorage.db")
     monkeypatch.setattr(restoring.Begun, "end", _killed)
     with pytest.raises(KilledError):
@@ -355,7 +355,7 @@ async def test_killed_between_the_database_and_the_end_a_restore_goes_on(
     assert (folder / "moorage.db").exists()
     monkeypatch.undo()
     with pytest.raises(ConflictError, match="another MOORAGE_DATABASE_URL"):
-        await restored(objects, folder, sqlite_url(memory_path / "other.db"))
+        await restored(objects, folder, sqlite_url(tmp_path / "other.db"))
     assert (await restored(objects, folder, url)).blobs == len(blobs)
     assert not (folder / "restore.unfinished").exists()
 
@@ -402,11 +402,11 @@ async def test_what_is_restored_into_s3_is_what_was_there(
 
 
 async def test_a_killed_restore_into_s3_goes_on_and_reads_nothing_of_its_own_again(
-    here: Installation, objects: FailingObjects, memory_path: Path, s3: FakeS3
+    here: Installation, objects: FailingObjects, tmp_path: Path, s3: FakeS3
 ) -> None:
     blobs = await filled(here)
     await here.create(objects)
-    folder = memory_path / "restored"
+    folder = tmp_path / "restored"
     url = sqlite_url(folder / "moorage.db")
     client = s3.client()
     first = next(iter(blobs))
@@ -429,7 +429,7 @@ async def test_a_killed_restore_into_s3_goes_on_and_reads_nothing_of_its_own_aga
 
 
 async def test_newer_heads_of_a_store_that_survived_stay(
-    here: Installation, objects: FailingObjects, memory_path: Path, s3: FakeS3
+    here: Installation, objects: FailingObjects, tmp_path: Path, s3: FakeS3
 ) -> None:
     await filled(here)
     await here.create(objects)
@@ -439,7 +439,7 @@ async def test_newer_heads_of_a_store_that_survived_stay(
     newest = read_heads(LocalObjects(here.folder / "keys" / "logs"))
     for name, head in newest.items():
         survived.put(name, head, expected=ANY)
-    folder = memory_path / "restored"
+    folder = tmp_path / "restored"
     url = sqlite_url(folder / "moorage.db")
     stored = S3Objects(client, "blobs")
     result = await restored(objects, folder, url, stored=stored, stored_heads=survived)
@@ -457,10 +457,10 @@ async def test_a_folder_that_has_blobs_of_its_own_is_no_place_of_backups(
 
 
 async def test_a_damaged_object_is_said_and_ends_no_backup(
-    here: Installation, objects: FailingObjects, memory_path: Path, s3: FakeS3
+    here: Installation, objects: FailingObjects, tmp_path: Path, s3: FakeS3
 ) -> None:
     client = s3.client()
-    cache = BlobCache(memory_path / "cache", min_free_fraction=0.0)
+    cache = BlobCache(tmp_path / "cache", min_free_fraction=0.0)
     with closing(S3BlobStore(client, cache, 1 << 30)) as store:
         in_s3 = replace(here, store=store)
         digest = await in_s3.put(b"some bytes")
