@@ -8,6 +8,7 @@ import json
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from secrets import token_hex
 from urllib.parse import parse_qs, urlencode
 
@@ -33,8 +34,8 @@ from app.core.errors import (
 from app.core.urlpath import decode
 from app.core.withdrawal import gone
 from app.services.releases.images import ImageSet, ReleaseImages
-from app.storage.blobstore import OpenBlob
 from app.web.hotcache import HotCache
+from app.web.judging import Judge
 from app.web.pulling import Puller, PullingDoor
 from app.web.responses import (
     IMMUTABLE,
@@ -49,7 +50,7 @@ from app.web.responses import (
     retry_after_s,
     status_of,
 )
-from app.web.sending import Sender, is_stream
+from app.web.sending import Sender
 from app.web.streaming import Receive, Scope, Send
 from app.web.tenancy import Gateways, client_block
 
@@ -103,6 +104,11 @@ class ContainerRegistry:
             size_of=lambda answer: answer.memory_bytes,
             since=lambda _: max(images.changed_at, door.changed_at),
         )
+        self._judge = Judge(
+            sender,
+            generation=lambda: images.generation,
+            since=lambda: max(images.changed_at, door.changed_at, door.admits_since),
+        )
 
     def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
         """Return the prepared answer to a plain GET, without any await; None where there is none.
@@ -137,16 +143,14 @@ class ContainerRegistry:
         started = time.monotonic()
         peer = scope["client"][0] if scope.get("client") else ""
         client = self._gateways.client_behind(peer, scope["headers"])
-        blob: OpenBlob | None = None
+        block, blob = client_block(client), None
         try:
             async with AsyncExitStack() as turns:
                 try:
-                    if answer is None:
-                        answer = await self._answer(key, scope, client_block(client))
-                    if is_stream(answer, scope):
-                        await turns.enter_async_context(self._sender.turn(client_block(client)))
-                        # Opened here, so that a damaged blob is told in the registry's JSON.
-                        blob = await self._open(answer)
+                    # The blob is opened here: a damaged one is told in the registry's JSON.
+                    answer, blob = await self._judge.ready(
+                        answer, partial(self._decide, scope, key, block), scope, turns, block
+                    )
                 except (MoorageError, RegistryError) as error:
                     answer = self._refusal(error, scope)
                 status, sent = await self._sender.send(answer, scope, receive, send, blob)
@@ -165,10 +169,8 @@ class ContainerRegistry:
             logs.request_id.reset(token)
         return status, sent
 
-    async def _open(self, answer: Answer) -> OpenBlob | None:
-        if answer.blob is None:
-            return None
-        return await self._sender.open(answer.blob, answer.size_bytes)
+    async def _decide(self, scope: Scope, key: bytes, client: str) -> tuple[Answer, None]:
+        return await self._answer(key, scope, client), None
 
     async def _answer(self, key: bytes, scope: Scope, client: str) -> Answer:
         """Return the answer, kept for the next request.

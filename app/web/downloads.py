@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 from app import logs, metrics
 from app.core.channel import Revision
-from app.core.errors import BadInputError, MoorageError, OverloadedError, UnknownError
+from app.core.errors import BadInputError, MoorageError, UnknownError
 from app.core.gorelease import newest_supported, parse_filename
 from app.core.goversion import minor_of
 from app.core.releasefile import FileRecord
@@ -42,6 +42,7 @@ from app.web.channelfiles import (
 )
 from app.web.derivedfiles import KINDS, derived_answer, derived_file
 from app.web.hotcache import HotCache
+from app.web.judging import Judge
 from app.web.pages import downloads_page
 from app.web.pageshell import page_answer
 from app.web.responses import (
@@ -143,6 +144,11 @@ class Downloads:
             size_of=lambda answer: answer.memory_bytes,
             since=lambda _: max(catalog.changed_at, door.changed_at),
         )
+        self._judge = Judge(
+            sender,
+            generation=lambda: catalog.generation,
+            since=lambda: max(catalog.changed_at, door.changed_at, door.admits_since),
+        )
 
     def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
         """Return the prepared answer to a plain GET, without any await; None where there is none.
@@ -186,12 +192,18 @@ class Downloads:
         started = time.monotonic()
         peer = scope["client"][0] if scope.get("client") else ""
         client = self._gateways.client_behind(peer, scope["headers"])
-        blob: OpenBlob | None = None
-        hit_at = None if answer is None else started
+        block, blob, is_hit = client_block(client), None, answer is not None
         try:
-            if answer is None:
-                answer, blob = await self._answer(scope, key, client_block(client))
-            status, sent = await self._send(answer, blob, client, scope, receive, send, hit_at)
+            async with AsyncExitStack() as turns:
+                try:
+                    answer, blob = await self._judge.ready(
+                        answer, partial(self._answer, scope, key, block), scope, turns, block
+                    )
+                except MoorageError as error:
+                    answer = error_answer(error)
+                if is_hit and is_stream(answer, scope):
+                    metrics.observe_hit("downloads", time.monotonic() - started)
+                status, sent = await self._sender.send(answer, scope, receive, send, blob)
             _log.info(
                 "request",
                 method=scope["method"],
@@ -207,31 +219,6 @@ class Downloads:
                 blob.close()
             logs.request_id.reset(token)
         return status, sent
-
-    async def _send(
-        self,
-        answer: Answer,
-        blob: OpenBlob | None,
-        client: str,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        hit_at: float | None,
-    ) -> tuple[int, int]:
-        """Send an answer, a stream in its turn: all addresses share the turns.
-
-        hit_at: when the request of a prepared answer came; None for another one.
-        """
-        if not is_stream(answer, scope):
-            return await self._sender.send(answer, scope, receive, send, blob)
-        async with AsyncExitStack() as turns:
-            try:
-                await turns.enter_async_context(self._sender.turn(client_block(client)))
-            except OverloadedError as error:
-                answer = error_answer(error)
-            if hit_at is not None:
-                metrics.observe_hit("downloads", time.monotonic() - hit_at)
-            return await self._sender.send(answer, scope, receive, send, blob)
 
     async def _answer(
         self, scope: Scope, key: bytes, client: str

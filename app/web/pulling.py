@@ -70,6 +70,11 @@ class PullingDoor:
         """The generation at which any channel changed last."""
         return self._channels.changed_at
 
+    @property
+    def admits_since(self) -> int:
+        """The generation of the last change of tenants or tokens: who may enter is judged anew."""
+        return self._policies.changed_at
+
     async def enter(self, headers: list[Header], client: str) -> Puller:
         """Return who pulls.
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.core.effect import Effect
 from app.core.principal import OPERATOR, Scope
 from app.core.published import PUBLISHED
 from app.services.assembly import Services
+from app.services.clock import utc_now
 from app.storage.s3client import S3Client
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.faults import Fault
@@ -43,6 +45,16 @@ OWN = module("own.example/team/x", V)
 GO = "go1.99.1"
 
 
+@dataclass
+class Ahead:
+    """A clock that a test sets ahead."""
+
+    by: timedelta = timedelta(0)
+
+    def now(self) -> datetime:
+        return utc_now() + self.by
+
+
 @dataclass(frozen=True)
 class Installation:
     """A site with every kind of content, and all that it may ask.
@@ -54,6 +66,7 @@ class Installation:
         bucket: of the blobs; None where they are on the local disk.
         secret: a token of acme that may read and publish; `token` is its id.
         archive: the name of an archive that upstream has, and its bytes.
+        ahead: the clock of the installation.
     """
 
     site: Site
@@ -65,6 +78,7 @@ class Installation:
     token: str
     secret: str
     archive: tuple[str, bytes]
+    ahead: Ahead
 
     @property
     def services(self) -> Services:
@@ -170,11 +184,21 @@ async def installation(
         for one in (PUBLIC, LARGE):
             sumdb.add_module(one)
         logs = {"upstreams": [{"name": sumdb.name, "vkey": sumdb.vkey, "url": sumdb.url}]}
-        settings = settings_for(fake, signer, tmp_path, storage=storage, sumdb=logs)
-        async with serving(settings) as site:
+        settings = settings_for(
+            fake,
+            signer,
+            tmp_path,
+            storage=storage,
+            sumdb=logs,
+            releases={"images_need_token": True},
+        )
+        ahead = Ahead()
+        async with serving(settings, now=ahead.now) as site:
             token, secret = await _arrange(site.services, proxy, private)
             archives = (archive_name(GO), archive)
-            yield Installation(site, fake, proxy, private, sumdb, bucket, token, secret, archives)
+            yield Installation(
+                site, fake, proxy, private, sumdb, bucket, token, secret, archives, ahead
+            )
 
 
 async def _arrange(services: Services, proxy: FakeGoproxy, private: FakeGoproxy) -> tuple[str, str]:

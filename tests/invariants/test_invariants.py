@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from tests.web.harbour import (
     cooled,
     settled,
 )
+from tests.web.held import held_opening
 from tests.web.wire import Got
 
 pytestmark = pytest.mark.both_shapes
@@ -121,18 +123,19 @@ async def test_3_a_known_hash_never_changes_and_another_one_is_kept_as_evidence(
     assert (await installation.site.ask(f"/dl/{name}")).body == archive
     sums = await installation.site.ask(f"/dl/{name}.sha256")
     assert sums.text == Digest.of(archive).hex
-    # A module's h1, by upstream and by a publisher.
-    installation.proxy.put(module(PUBLIC.path, V, EVIL))
-    await installation.damage(PUBLIC.zip)
-    answers = await installation.ask_until(f"/goproxy/acme/{ZIP}", status=502)
-    assert {got.status for got in answers} <= {502, 503}
-    assert_one_line(answers[-1], 502)
+    # A module's h1, by an upstream with a public log, by one without any, and by a publisher.
+    for one, upstream in ((PUBLIC, installation.proxy), (PRIVATE, installation.private)):
+        upstream.put(module(one.path, V, EVIL))
+        await installation.damage(one.zip)
+        answers = await installation.ask_until(f"/goproxy/acme/{path_of(one)}", status=502)
+        assert {got.status for got in answers} <= {502, 503}
+        assert_one_line(answers[-1], 502)
     assert_one_line(await installation.publish(module(OWN.path, V, EVIL)), 409)
     assert (await installation.ask(path_of(OWN))).body == OWN.zip
     actions = [row.action for row in await audit_rows(services)]
-    assert (actions.count("index.conflict"), actions.count("module.refuse")) == (1, 1)
-    for table in ("index_conflicts", "module_conflicts"):
-        assert await _count(installation, table) == 1
+    assert (actions.count("index.conflict"), actions.count("module.refuse")) == (1, 2)
+    for table, count in (("index_conflicts", 1), ("module_conflicts", 2)):
+        assert await _count(installation, table) == count
 
 
 async def _count(installation: Installation, table: str) -> int:
@@ -270,11 +273,13 @@ async def test_8_cached_content_is_served_while_every_upstream_is_down(
         assert got.status == 200, (target, got.text)
         files[target] = got.body
     installation.stop_upstreams()
-    await cooled(installation.services)
-    installation.forget_cache()
-    for target, data in files.items():
-        got = await installation.site.ask(target, headers=bearer(installation.secret))
-        assert (got.status, got.body) == (200, data), target
+    for days in (0, 30):  # fresh, and long past every time to live
+        installation.ahead.by = timedelta(days=days)
+        await cooled(installation.services)
+        installation.forget_cache()
+        for target, data in files.items():
+            got = await installation.site.ask(target, headers=bearer(installation.secret))
+            assert (got.status, got.body) == (200, data), (target, days, got.text[:200])
 
 
 async def test_9_bodies_are_streamed_and_what_is_held_is_given_back(
@@ -389,16 +394,42 @@ async def test_11_a_decision_is_judged_on_the_policy_at_which_the_first_byte_goe
     installation: Installation,
 ) -> None:
     """Each kind of answer and change: tests/web/test_late_decisions.py."""
-    services = installation.services
+    services, site = installation.services, installation.site
+
+    late = module("example.com/late", V)
+    installation.proxy.put(late)
 
     async def deny() -> None:
-        await add_rule(services, "acme", Effect.DENY, PUBLIC.path)
+        await add_rule(services, "acme", Effect.DENY, late.path)
 
-    async def revoke() -> None:
-        await services.tenants.tokens.revoke(installation.token)
-
-    assert_one_line(await installation.ask_while(ZIP, deny), 403)
-    assert_one_line(await installation.ask_while(path_of(LARGE), revoke), 401)
+    # While upstream takes its time.
+    assert_one_line(await installation.ask_while(path_of(late), deny), 403)
+    # While the bytes of a blob are proven: a prepared answer, and one that is being made.
+    await installation.fill()
+    channel = {"name": "stable", "tenants": ["acme"]}
+    await installation.admin.post("/channels", channel)
+    await installation.admin.post("/channels/stable/revisions", {"current": GO})
+    await settled(services)
+    name, archive = installation.archive
+    targets = {
+        f"/goproxy/acme/{path_of(LARGE)}": LARGE.zip,
+        f"/dl/channels/stable/{name}": archive,
+        f"/v2/go/blobs/sha256:{Digest.of(archive)}": archive,
+    }
+    for target, data in targets.items():
+        for is_prepared in (True, False):
+            token, secret = await add_token(services, "acme")
+            if is_prepared:
+                assert (await site.ask(target, headers=bearer(secret))).body == data, target
+            else:
+                await cooled(services)
+            with held_opening(site) as held:
+                asking = asyncio.ensure_future(site.ask(target, headers=bearer(secret)))
+                await asyncio.wait_for(held.opening.wait(), BOUND_S)
+                await services.tenants.tokens.revoke(token)
+                await settled(services)
+                held.released.set()
+                assert (await asking).status == 401, (target, is_prepared)
 
 
 async def test_12_the_floor_holds_for_what_a_request_stores_and_revoking_and_denying_work(

@@ -12,12 +12,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from app.core.digest import Digest
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.services.assembly import Services
 from app.services.clock import utc_now
-from app.storage.blobstore import BlobStore, OpenBlob
 from app.web.decisions import DecisionRecord
 from app.web.goproxy import PreparedAnswer
 from app.web.responses import plain
@@ -37,6 +35,7 @@ from tests.web.harbour import (
     settled,
     streams_of,
 )
+from tests.web.held import held_opening
 from tests.web.wire import Got, Site
 
 NAME = "example.com/x"
@@ -156,22 +155,6 @@ async def test_an_error_between_the_decision_and_the_answer_closes_the_blob(slow
     assert _descriptors(BIG.zip) == 0
 
 
-class HeldStore:
-    """A store in which opening a blob takes until it is released, as if all bytes were hashed."""
-
-    def __init__(self, store: BlobStore) -> None:
-        self._store = store
-        self.opening = asyncio.Event()
-        self.released = asyncio.Event()
-        self.opened = 0
-
-    async def open(self, digest: Digest, size_bytes: int) -> OpenBlob:
-        self.opening.set()
-        await self.released.wait()
-        self.opened += 1
-        return await self._store.open(digest, size_bytes)
-
-
 BIG_PATH = "/goproxy/acme/example.com/big/@v/v1.0.0.zip"
 OPENING: dict[str, tuple[Callable[[Slow], Awaitable[object]], int]] = {
     "nothing": (lambda _: asyncio.sleep(0), 200),
@@ -190,15 +173,13 @@ async def test_a_prepared_zip_is_judged_again_once_its_bytes_are_known_to_be_rig
     change, status = OPENING[name]
     headers = bearer(slow.secret)
     assert (await slow.site.ask(BIG_PATH, headers=headers)).status == 200
-    sender = slow.site.application._goproxy._sender
-    held = HeldStore(sender._store)
-    sender._store = held  # type: ignore[assignment]
-    asking = asyncio.ensure_future(slow.site.ask(BIG_PATH, headers=headers))
-    await held.opening.wait()
-    await change(slow)
-    await settled(slow.site.services)
-    held.released.set()
-    got = await asking
+    with held_opening(slow.site) as held:
+        asking = asyncio.ensure_future(slow.site.ask(BIG_PATH, headers=headers))
+        await held.opening.wait()
+        await change(slow)
+        await settled(slow.site.services)
+        held.released.set()
+        got = await asking
     if status == 200:
         assert got.body == BIG.zip
     else:
