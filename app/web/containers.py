@@ -226,6 +226,7 @@ class ContainerRegistry:
             return _Prepared(answer)
         manifest = images.manifests.get(digest) or (await self._look_again()).manifests.get(digest)
         if manifest is None:
+            _raise_if_gone(images, digest, RegistryCode.MANIFEST_UNKNOWN)
             raise RegistryError(404, RegistryCode.MANIFEST_UNKNOWN, f"there is no {NAME}@{digest}")
         return _Prepared(_document_answer(manifest, IMMUTABLE))
 
@@ -296,7 +297,7 @@ class ContainerRegistry:
 
 
 def _raise_if_gone(images: ImageSet, name: str | Digest, code: RegistryCode) -> None:
-    """Return unless a tag or a layer is that of a release that was withdrawn for good.
+    """Return unless a tag, a layer or a manifest is of a release that was withdrawn for good.
 
     Raises:
         RegistryError: it is.

@@ -106,9 +106,15 @@ async def test_a_release_that_is_gone_is_410_and_its_bytes_go(site: Site, owner:
     await published(site, owner)
     for path in BY_NAME:
         assert (await site.ask(path)).status == 200, path
+    index = await site.ask(f"/v2/go/manifests/{TAG}")
+    names = [str(index.header("docker-content-digest"))]
+    names += [one["digest"] for one in json.loads(index.body)["manifests"]]
+    by_digest = [f"/v2/go/manifests/{name}" for name in names]
+    for path in by_digest:
+        assert (await site.ask(path)).status == 200, path
     await retire(site)
     assert json.loads((await retire(site, gone=True, reason="a key")).body)["state"] == "gone"
-    for path in BY_NAME:
+    for path in BY_NAME + by_digest:
         got = await site.ask(path)
         assert (got.status, "was withdrawn on" in got.text) == (410, True), path
         assert "a key" in got.text

@@ -43,7 +43,8 @@ class ImageSet:
 
     Attributes:
         tags: releases by tag; channels are not among the tags.
-        gone: releases that were withdrawn for good, by tag and by layer.
+        gone: releases that were withdrawn for good, by tag, layer, and each manifest or index of
+            them that was handed out.
         unlisted: tags of retired releases, which are in no list.
         indexes: the present index of each release, by release.
         manifests: indexes, present and past, manifests and artifacts, by digest.
@@ -94,8 +95,10 @@ class ReleaseImages:
         async with self._making:
             if self._made is None or self._made.generation != catalog.generation:
                 layers = _layers(catalog)
-                past = await self._db.read(lambda s: ImageIndexes(s).of_versions(set(layers)))
-                self._made = await asyncio.to_thread(_make, catalog, layers, past)
+                withdrawn = _withdrawn(catalog)
+                known = {*layers, *(one.release for one in withdrawn.values())}
+                past = await self._db.read(lambda s: ImageIndexes(s).of_versions(known))
+                self._made = await asyncio.to_thread(_make, catalog, layers, past, withdrawn)
                 self._recorded = {index_of(body).digest for _, body in past}
             return self._made
 
@@ -151,6 +154,7 @@ def _make(
     catalog: Catalog,
     layers: Mapping[str, Sequence[tuple[FileRecord, Image]]],
     past: Sequence[tuple[str, bytes]],
+    withdrawn: Mapping[Digest, Withdrawal],
 ) -> ImageSet:
     records = {image.manifest.digest: r for pairs in layers.values() for r, image in pairs}
     indexes = {v: make_index(v, (i for _, i in pairs)) for v, pairs in layers.items()}
@@ -159,7 +163,8 @@ def _make(
         for _, image in pairs:
             manifests[image.manifest.digest] = image.manifest
             blobs[image.config.digest] = image.config
-    for index in (*(index_of(body) for _, body in past), *indexes.values()):
+    served = [index_of(body) for version, body in past if version in layers]
+    for index in (*served, *indexes.values()):
         manifests[index.digest] = index
     referrers = {}
     for subject in list(manifests.values()):
@@ -175,7 +180,7 @@ def _make(
     return ImageSet(
         catalog.generation,
         tags,
-        _gone(catalog),
+        _gone(withdrawn, past),
         frozenset(tag for tag, version in tags.items() if version in retired),
         indexes,
         manifests,
@@ -185,12 +190,28 @@ def _make(
     )
 
 
-def _gone(catalog: Catalog) -> dict[str | Digest, Withdrawal]:
+def _withdrawn(catalog: Catalog) -> dict[Digest, Withdrawal]:
+    """Return the files of releases that were withdrawn for good."""
+    return {
+        record.sha256: record.withdrawal
+        for record in catalog.records.values()
+        if record.withdrawal is not None and record.is_gone
+    }
+
+
+def _gone(
+    withdrawn: Mapping[Digest, Withdrawal], past: Sequence[tuple[str, bytes]]
+) -> dict[str | Digest, Withdrawal]:
+    """Return `ImageSet.gone`; manifests are known by the indexes that were handed out."""
     gone: dict[str | Digest, Withdrawal] = {}
-    for record in catalog.records.values():
-        if record.withdrawal is not None and record.is_gone:
-            gone[record.file.version.removeprefix("go")] = record.withdrawal
-            gone[record.sha256] = record.withdrawal
+    for digest, withdrawal in withdrawn.items():
+        gone[digest] = gone[withdrawal.release.removeprefix("go")] = withdrawal
+    by_release = {withdrawal.release: withdrawal for withdrawal in withdrawn.values()}
+    for release, body in past:
+        if release in by_release:
+            index = index_of(body)
+            names = (index.digest, *manifests_of(index))
+            gone.update(dict.fromkeys(names, by_release[release]))
     return gone
 
 
