@@ -114,6 +114,11 @@ def test_F82_names_of_refs_are_those_of_git_without_options(name: str, *, is_goo
     assert is_ref(name) is is_good
 
 
+def test_F82_refs_that_git_could_not_store_are_not_taken_up() -> None:
+    odd = ("refs/tags/--upload-pack=x", "refs/heads/../x", "refs/tags/a.lock", "refs/pull/1/head")
+    assert gather((A, ref, None) for ref in odd) == GitRefs()
+
+
 def test_refs_are_the_same_when_they_are_read_back() -> None:
     refs = gather([(A, "HEAD", None), (A, "refs/heads/main", None), (A, "refs/tags/v1", B)])
     assert parse_refs(refs.render()) == refs

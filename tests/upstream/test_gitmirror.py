@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.core.errors import UpstreamContentError
+from app.core.errors import BadInputError, UpstreamContentError
+from app.core.gitrefs import GitRefs
 from app.upstream.gitmirror import GitMirror
 from app.upstream.gitprogram import GitLimits, GitRuns, environment
 from tests.fakes import git
@@ -66,6 +67,27 @@ def test_F84_what_the_users_configuration_says_is_not_read(
         assert b"x\n" in stream.read()
     assert not marker.exists()
     assert set(environment()) & {"GIT_SSH_COMMAND", "GIT_PAGER", "MOORAGE_SECRETS_KEY"} == set()
+
+
+@pytest.mark.parametrize("name", ["--output=x", "-h", "HEAD", "a" * 39, "A" * 40, "a" * 40 + "\n"])
+def test_F82_only_names_of_objects_become_arguments(mirror: GitMirror, name: str) -> None:
+    with pytest.raises(BadInputError):
+        mirror.files(name, "")
+    with pytest.raises(BadInputError), mirror.archive(name, ""):
+        pass
+    with mirror.reading(GitRefs()) as repository:
+        with pytest.raises(BadInputError):
+            repository.tags_behind(name)
+        with pytest.raises(BadInputError):
+            repository._is_reachable(name)
+    assert list(mirror.folder.glob("x")) == []
+
+
+def test_F86_a_mirror_is_not_at_refs_whose_objects_did_not_come(mirror: GitMirror) -> None:
+    refs = GitRefs({"refs/tags/v1.0.0": "1" * 40})
+    with pytest.raises(UpstreamContentError, match="objects that it does not send"):
+        mirror.settle(refs)
+    assert not mirror.is_at(refs)
 
 
 def test_F86_a_run_that_takes_too_long_is_killed(tmp_path: Path) -> None:

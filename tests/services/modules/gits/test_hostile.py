@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.core.gitprotocol import line
 from tests.fakes.git import FakeGit, GitUser, say
@@ -126,17 +127,30 @@ async def test_F86_endless_refs_are_cut(lane: GitLane) -> None:
     assert lane.left_behind() == []
 
 
-async def test_F86_a_stalled_fetch_ends_at_its_deadline(lane: GitLane) -> None:
-    await lane.route(zip_s=1)
+def stall(request: BaseHTTPRequestHandler) -> None:
+    """Begin an answer, and wait until the client goes."""
+    request.send_response(200)
+    request.send_header("Transfer-Encoding", "chunked")
+    request.end_headers()
+    request.rfile.read(1)
 
-    def stall(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.send_header("Transfer-Encoding", "chunked")
-        request.end_headers()
-        request.rfile.read(1)  # until the client goes
 
-    answers(lane, listing("refs/tags/v1.0.0"), stall)
-    assert (await lane.ask("team/x/@v/v1.0.0.info")).status == 504
+@pytest.mark.parametrize(
+    ("path", "bodies", "deadline"),
+    [
+        ("v1.0.0.info", (listing("refs/tags/v1.0.0"), stall), {"zip_s": 1}),
+        ("list", (stall,), {"metadata_s": 1}),
+    ],
+    ids=["fetch", "list"],
+)
+async def test_F86_a_stalled_server_is_given_up_at_the_routes_deadline(
+    lane: GitLane, path: str, bodies: Any, deadline: dict[str, int]
+) -> None:
+    await lane.route(**deadline)
+    answers(lane, *bodies)
+    with capture_logs() as logged:
+        assert (await lane.ask(f"team/x/@v/{path}")).status == 504
+    assert any("within 1 s" in str(entry) for entry in logged), logged
     assert lane.left_behind() == []
 
 

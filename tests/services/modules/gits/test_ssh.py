@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from app.core.errors import UpstreamError
+from app.core.errors import BadInputError, UpstreamError
 from app.core.giturl import parse_git_url
 from app.core.principal import OPERATOR
 from app.upstream.address import AddressGuard, AllowedNetwork
@@ -100,6 +101,18 @@ async def test_F86_whoever_stops_waiting_ends_ssh(site: Site, tmp_path: Path) ->
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert children() == []
+
+
+async def test_F83_a_path_that_the_hosts_shell_could_take_apart_is_not_asked_for(
+    site: Site, tmp_path: Path
+) -> None:
+    guard = AddressGuard([AllowedNetwork.parse("127.0.0.0/8")])
+    with FakeSshd(tmp_path / "ssh") as fake:
+        one = server(fake, tmp_path, guard)
+        for path in ("/x'; touch y/{path}", "/x\\{path}", "-x/{path}"):
+            with pytest.raises(BadInputError):
+                await replace(one, url=replace(one.url, path=path)).list_refs()
         assert children() == []
 
 

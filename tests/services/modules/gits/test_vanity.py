@@ -6,6 +6,7 @@ import pytest
 
 from app.core.errors import BadInputError, UpstreamAbsentError, UpstreamContentError
 from app.core.giturl import NamedRepository, below_of, parse_git_url
+from app.core.goimport import MAX_PAGE_BYTES
 from app.core.principal import OPERATOR
 from app.services.modules.gitplaces import named_repository
 from tests.nouns import a_route, an_upstream
@@ -73,10 +74,13 @@ async def test_a_fourth_field_is_a_sub_directory_of_the_repository() -> None:
         (tag(f"{X} git ext::sh -c x"), UpstreamAbsentError),
         (tag(f"{X} git ext::sh"), UpstreamContentError),
         (tag(f"{X} git file:///etc/x"), UpstreamContentError),
+        (tag(f"{X} git file://git.corp.example/team/x"), UpstreamContentError),
+        (tag(f"{X} git git://git.corp.example/team/x"), UpstreamContentError),
         (tag(f"{X} git https://git.corp.example/../../etc"), UpstreamContentError),
         (tag(f"{X} git https://git.corp.example/-oProxyCommand=x"), UpstreamContentError),
         (tag(f"{X} git https://git.corp.example/team/x?upload-pack=y"), UpstreamContentError),
         ("<" * 5000 + GOOD, None),
+        (" " * MAX_PAGE_BYTES + GOOD, UpstreamAbsentError),
     ],
 )
 async def test_F81_a_page_that_names_something_else_is_absent_or_refused(
