@@ -36,13 +36,16 @@ class NetworkError(NodeError):
 
     Attributes:
         status: the HTTP status of the last answer; 0 without an answer.
+        retry_after_s: seconds after which the server, too busy now, wants to be asked again; 0 if
+            it named none.
     """
 
     stage = "downloaded"
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, retry_after_s: int = 0) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class RefusedError(NodeError):

@@ -1,7 +1,8 @@
 """Requests to the servers, in order of preference, with retries, deadlines and a rate limit.
 
 An archive comes as pieces of 1 MiB, each checked against its sum before anybody sees it. After a
-break the next try, at the same server or the next one, asks for the rest by Range.
+break the next try, at the same server or the next one, asks for the rest by Range. Servers that are
+all too busy are asked again when they say, for some minutes: many nodes may come at once.
 
 Not here: connections (`wire`); what the answers mean (`manifest`, `checkin`).
 """
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 RETRIES = 3
 FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 60.0
+PATIENCE_S = 300.0
+"""Seconds that a run waits in all because servers say so; a rollout's grant outlasts that."""
 MAX_SMALL_BYTES = 64 << 20
 _READ_BYTES = 512 << 10
 _SUM_BYTES = 32
@@ -91,6 +95,7 @@ class Servers:
         self._headers = {"User-Agent": f"moorage-node/{VERSION}", "Accept-Encoding": "identity"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
+        self._patience_s = PATIENCE_S
         self.waited_s = 0.0
         self.checked_s = 0.0
         self.received_bytes = 0
@@ -145,7 +150,8 @@ class Servers:
     ) -> bytes:
         failure = NetworkError(f"no server answered {path}")
         deadline = self._timing.clock() + self._limits.total_s
-        for number in range(tries):
+        number = 0
+        while number < tries:
             if number:
                 self._pause(number)
             refusals = 0
@@ -158,6 +164,10 @@ class Servers:
                     refusals += error.status not in _RETRIED
             if refusals == len(self._servers):
                 break  # each of them refused for good
+            if method == "GET" and self._waited_as_told(failure, deadline):
+                number = 0
+                continue
+            number += 1
         raise failure
 
     def _read_all(self, server: Server, body: Body, max_bytes: int, deadline: float) -> bytes:
@@ -181,6 +191,18 @@ class Servers:
         """Wait before try number 1, 2, …: full jitter below 0.1 s, 0.2 s, 0.4 s, …."""
         self._timing.sleep(self._timing.chance() * FIRST_WAIT_S * 2 ** (number - 1))
 
+    def _waited_as_told(self, failure: NetworkError, deadline: float) -> bool:
+        """Wait for a server that named a time; return False, at once, if no time is left for it.
+
+        The jitter spreads nodes that were all told the same.
+        """
+        wait_s = min(failure.retry_after_s, LONGEST_WAIT_S) * (1 + self._timing.chance())
+        if not wait_s or wait_s > min(self._patience_s, deadline - self._timing.clock()):
+            return False
+        self._patience_s -= wait_s
+        self._timing.sleep(wait_s)
+        return True
+
     def pieces(self, path: str, sums: bytes, *, size: int | None = None) -> Iterator[bytes]:
         """Yield an archive's pieces, each after its check.
 
@@ -190,7 +212,8 @@ class Servers:
             size: of the archive in bytes; None if unknown.
 
         Raises:
-            NetworkError: no server gave the rest, after 3 tries at each without a new piece.
+            NetworkError: no server gave the rest, after 3 tries at each without a new piece; or
+                all are too busy for longer than the node waits.
             RefusedError: every server has a piece whose sum is wrong, or the size is wrong.
         """
         count = len(sums) // _SUM_BYTES
@@ -217,6 +240,9 @@ class Servers:
                     given_up[server] = error
                     continue
                 failures = 1 if done > before else failures + 1
+                if failures >= len(able) and self._waited_as_told(error, deadline):
+                    failures = 0
+                    continue
                 if failures >= RETRIES * len(able):
                     raise
                 self._pause(-(-failures // len(able)))

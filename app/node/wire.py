@@ -120,6 +120,7 @@ class Server:
         raise NetworkError(
             f"{self.name} answers {path} with {response.status}: {ascii(line[:200])[1:-1]}",
             response.status,
+            _retry_after_s(response),
         )
 
     def _response(
@@ -140,6 +141,12 @@ class Server:
     def close(self) -> None:
         """End the connection; the next request opens another one."""
         self._connection.close()
+
+
+def _retry_after_s(response: http.client.HTTPResponse) -> int:
+    """Return the seconds of Retry-After; 0 without them, and for a date."""
+    value = response.getheader("Retry-After") or ""
+    return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else 0
 
 
 def _context(ca: str) -> ssl.SSLContext:

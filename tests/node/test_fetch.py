@@ -1,0 +1,107 @@
+"""Servers that are too busy: how long a node waits for them, by a clock of the test's own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from app.node import fetch
+from app.node.errors import NetworkError
+from app.node.fetch import PATIENCE_S, Servers, Timing
+from tests.fakes.faults import Fault
+from tests.fakes.fleet import FakeFleet, chunks_of
+from tests.node.conftest import V1, V2
+
+BUSY = Fault.status(503, b"too many downloads; try again\n", {"Retry-After": "5"})
+
+
+class Clock:
+    """Only sleeping moves it on."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    @contextmanager
+    def servers(self, *fakes: FakeFleet) -> Iterator[Servers]:
+        timing = Timing(lambda: sum(self.slept), self.slept.append, lambda: 0.5)
+        servers = Servers(tuple(fake.base_url for fake in fakes), timing=timing)
+        try:
+            yield servers
+        finally:
+            servers.close()
+
+
+@pytest.fixture
+def other() -> Iterator[FakeFleet]:
+    with FakeFleet() as fake:
+        fake.put_release(V1)
+        yield fake
+
+
+def _pieces(servers: Servers, fleet: FakeFleet, version: str = V1) -> bytes:
+    sums = chunks_of(fleet.answer_bytes(version))
+    return b"".join(servers.pieces(fleet.path(version), sums))
+
+
+def test_a_busy_server_is_asked_again_when_it_says(fleet: FakeFleet) -> None:
+    clock = Clock()
+    fleet.fault(fleet.path(V1), BUSY, times=10)
+    with clock.servers(fleet) as servers:
+        assert _pieces(servers, fleet) == fleet.answer_bytes(V1)
+    assert clock.slept == [7.5] * 10
+
+
+def test_a_small_file_waits_as_long(fleet: FakeFleet) -> None:
+    clock = Clock()
+    fleet.fault(fleet.path(V1, ".tree"), BUSY, times=10)
+    with clock.servers(fleet) as servers:
+        assert servers.get(fleet.path(V1, ".tree")) == fleet.answer_bytes(V1, ".tree")
+    assert clock.slept == [7.5] * 10
+
+
+def test_what_has_come_is_not_fetched_again_after_the_wait(fleet: FakeFleet) -> None:
+    clock = Clock()
+    fleet.put_release(V2, extra_bytes=3 << 20)
+    fleet.fault(fleet.path(V2), Fault.truncate(2_500_000))
+    fleet.fault(fleet.path(V2), BUSY, times=5)
+    with clock.servers(fleet) as servers:
+        assert _pieces(servers, fleet, V2) == fleet.answer_bytes(V2)
+    assert servers.received_bytes < len(fleet.answer_bytes(V2)) + fetch.CHUNK_BYTES
+
+
+def test_another_server_is_asked_before_the_node_waits(fleet: FakeFleet, other: FakeFleet) -> None:
+    clock = Clock()
+    other.fault(fleet.path(V1), BUSY, times=None)
+    with clock.servers(other, fleet) as servers:
+        assert _pieces(servers, fleet) == fleet.answer_bytes(V1)
+    assert sum(clock.slept) < 5
+
+
+@pytest.mark.parametrize("suffix", ["", ".tree"])
+def test_the_waiting_has_an_end(fleet: FakeFleet, suffix: str) -> None:
+    clock = Clock()
+    fleet.fault(fleet.path(V1, suffix), BUSY, times=None)
+    with (
+        clock.servers(fleet) as servers,
+        pytest.raises(NetworkError, match="503: too many downloads"),
+    ):
+        _pieces(servers, fleet) if not suffix else servers.get(fleet.path(V1, suffix))
+    assert PATIENCE_S - 7.5 <= sum(clock.slept) <= PATIENCE_S + 1
+
+
+def test_a_check_in_does_not_wait(fleet: FakeFleet) -> None:
+    """The next one comes in a minute anyway."""
+    clock = Clock()
+    fleet.fault("/fleet/v1/check", BUSY, times=None)
+    with clock.servers(fleet) as servers, pytest.raises(NetworkError):
+        servers.post("/fleet/v1/check", {})
+    assert sum(clock.slept) < 1
+
+
+@pytest.mark.parametrize("value", ["", "Fri, 27 Nov 2026 00:00:00 GMT", "-5", "5.5", "0", "²"])
+def test_without_whole_seconds_there_are_three_tries(fleet: FakeFleet, value: str) -> None:
+    clock = Clock()
+    fleet.fault(fleet.path(V1), Fault.status(503, b"no\n", {"Retry-After": value}), times=None)
+    with clock.servers(fleet) as servers, pytest.raises(NetworkError):
+        _pieces(servers, fleet)
+    assert len(clock.slept) == 2
