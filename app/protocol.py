@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.core.errors import BadInputError
 from app.settings.sections.limits import Limits
-from app.transport import UploadTransport, half_close, reset, sending
+from app.transport import Intake, UploadTransport, half_close, reset, sending
 from app.web.connection import CONNECTION, Connection
 from app.web.connections import Connections, is_health
 from app.web.guard import FRAMING, announces_body, head_fault, is_host
@@ -28,7 +28,6 @@ _HEAD_MAX_BYTES = 512 * 1024  # uvloop reads up to 256 KiB at once, body include
 _PIPELINE_MAX = 4096
 _ONE_WRITE_MAX_BYTES = 64 * 1024
 _BODY_MIN_BYTES_PER_S = 1024
-_TAKE_MIN_BYTES_PER_S = 8 * 1024
 _LINGER_S = 2
 _RETRY_AFTER = b"5"
 _MALFORMED = "this is no valid HTTP/1.1 request"
@@ -104,7 +103,7 @@ class HttpProtocol(HttpToolsProtocol):
     _is_leaving = False  # nothing more is sent; what the client still sends is dropped
     _progress: tuple[Any, ...] = ()  # at the last sweep; see _client_progress
     _since_s = 0.0  # when _progress changed last
-    _due_bytes = 0  # acknowledged bytes at which the client has taken enough; see _bytes_due
+    _intake: Intake | None = None  # while the client has bytes to take
 
     def connection_made(self, transport: Any) -> None:
         """Begin a connection, counted by its address."""
@@ -312,28 +311,33 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
         super().shutdown()
 
-    def sweep(self, now_s: float) -> None:
+    def sweep(self, now_s: float, taking: int) -> bool:
         """Cut the connection if its client stalls for longer than the limits.
 
         A whole head must come within `header_s` seconds. A body must bring 1 KiB for each second,
         counted over `body_s` seconds. Within `send_s` seconds the client must take 8 KiB for each,
-        or everything that is left of the answer.
+        or everything that is left of the answer; less if many take at once: see `Intake`.
 
         Args:
             now_s: the time of a clock that only grows, the same clock in every call.
+            taking: how many connections of the process wait until their clients take bytes.
+
+        Returns:
+            Whether this connection waits until its client takes bytes.
         """
-        progress = self._client_progress()
+        progress = self._client_progress(taking)
         if progress != self._progress:
             self._progress, self._since_s = progress, now_s
         elif progress and now_s - self._since_s >= _patience_s(
             progress[0], self._application.limits
         ):
             self._give_up(progress[0])
+        return progress[:1] == (ConnectionStage.TAKE,)
 
-    def _client_progress(self) -> tuple[Any, ...]:
+    def _client_progress(self, taking: int) -> tuple[Any, ...]:
         """Return the stage and the client's progress in it; () if the client need do nothing.
 
-        Equal values in two sweeps mean that the client did nothing in between.
+        Equal values in two sweeps mean that the client did not do enough in between.
         """
         if self._is_leaving:
             return (ConnectionStage.LEAVE,)
@@ -343,7 +347,11 @@ class HttpProtocol(HttpToolsProtocol):
             in_kernel, acknowledged = sending(self.transport)
             if queued or in_kernel:
                 left = queued + in_kernel if is_idle else None
-                return ConnectionStage.TAKE, self._bytes_due(acknowledged or -queued, left)
+                if self._intake is None or self._progress[:1] != (ConnectionStage.TAKE,):
+                    self._intake = Intake(self._application.limits.send_s)
+                return ConnectionStage.TAKE, self._intake.spans(
+                    acknowledged or -queued, left, taking
+                )
         has_begun = self.cycle is not None and self.cycle.response_started and not is_idle
         if self._is_in_body and not self.pipeline and not has_begun and not self.flow.read_paused:
             steps = self._body_bytes // (self._application.limits.body_s * _BODY_MIN_BYTES_PER_S)
@@ -353,19 +361,6 @@ class HttpProtocol(HttpToolsProtocol):
         if is_idle and (has_no_timer or self.scope is not self._whole_head):
             return ConnectionStage.HEAD, self._heads
         return ()
-
-    def _bytes_due(self, taken: int, left: int | None) -> int:
-        """Return a number that changes as soon as the client has taken enough.
-
-        Args:
-            taken: the bytes that the client has acknowledged, or any number that grows with them.
-            left: the bytes of the answer that the client has still to take; None if more follow.
-        """
-        is_new = self._progress[:1] != (ConnectionStage.TAKE,)
-        if is_new or taken >= self._due_bytes:
-            enough = self._application.limits.send_s * _TAKE_MIN_BYTES_PER_S
-            self._due_bytes = taken + (enough if left is None else min(enough, left))
-        return self._due_bytes
 
     def _give_up(self, stage: ConnectionStage) -> None:
         if stage in (ConnectionStage.TAKE, ConnectionStage.LEAVE):

@@ -69,6 +69,7 @@ class Server(uvicorn.Server):
         self._drain_s = drain_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ends = asyncio.Event()
+        self._taking = 0  # connections that waited for their clients to take bytes, at last sweep
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then accept connections on both listeners.
@@ -137,9 +138,11 @@ class Server(uvicorn.Server):
             now_s: the time of a clock that only grows, the same clock in every call.
         """
         # A copy: a connection that is cut leaves the set.
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, HttpProtocol):
-                connection.sweep(now_s)
+        self._taking = sum(
+            connection.sweep(now_s, self._taking)
+            for connection in list(self.server_state.connections)
+            if isinstance(connection, HttpProtocol)
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept nothing more, and end; at once where no request is under way.

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 _BYTES_ACKED: Final = slice(120, 128)  # tcpi_bytes_acked of Linux's struct tcp_info, since 4.2
+_TAKE_MIN_BYTES_PER_S: Final = 8 * 1024
+_WHOLE_SHARES: Final = 64  # clients up to which each must take the whole minimum
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: closing drops the bytes that are not sent yet
 
 
@@ -47,6 +49,41 @@ class UploadTransport:
     def __getattr__(self, name: str) -> Any:
         """Return everything else from the connection's own transport."""
         return getattr(self._transport, name)
+
+
+class Intake:
+    """What a client takes of an answer, in spans: a span ends when the client has taken enough.
+
+    Enough for a span is 8 KiB for each of its seconds, or what was left of the answer when it
+    began. More than 64 clients that take at once may share one link, or one busy machine: together
+    they must take as much as 64 do. 500 clients must take 1 KiB a second each.
+
+    Args:
+        span_s: seconds of a span.
+    """
+
+    def __init__(self, span_s: int) -> None:
+        self._span_s = span_s
+        self._begin: int | None = None  # bytes taken when the present span began
+        self._left: int | None = None
+        self._spans = 0
+
+    def spans(self, taken: int, left: int | None, taking: int) -> int:
+        """Return how many spans the client has begun; the number grows with what it takes.
+
+        Args:
+            taken: the bytes that the client has acknowledged, or any number that grows with them.
+            left: the bytes of the answer that the client has still to take; None if more follow.
+            taking: how many clients take answers of this process now.
+        """
+        rate = min(_TAKE_MIN_BYTES_PER_S, _TAKE_MIN_BYTES_PER_S * _WHOLE_SHARES // max(taking, 1))
+        enough = self._span_s * max(rate, 1)
+        if self._left is not None:
+            enough = min(enough, self._left)
+        if self._begin is None or taken >= self._begin + enough:
+            self._begin, self._left = taken, left
+            self._spans += 1
+        return self._spans
 
 
 def half_close(transport: Any) -> None:

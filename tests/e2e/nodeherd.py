@@ -12,11 +12,15 @@ are those of `.chunks`, by the SHA-256 of `.chunks`. Nothing is kept: 500 nodes 
 import asyncio
 import hashlib
 import json
+import socket
 import sys
 from collections import Counter
 
 _PIECE_BYTES = 1 << 20
 _READ_BYTES = 1 << 16
+# Real nodes have a kernel each. Full buffers of all would pass what one kernel has for TCP
+# (`net.ipv4.tcp_mem`), which then drops what has come: some connections stand still for a minute.
+_SOCKET_BYTES = 1 << 18
 
 
 class Node:
@@ -27,7 +31,11 @@ class Node:
 
     async def connect(self) -> None:
         """Open the connection."""
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BYTES)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self._port))
+        self._reader, self._writer = await asyncio.open_connection(sock=sock)
 
     async def ask(self, suffix: str) -> None:
         """Send one request."""

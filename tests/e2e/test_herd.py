@@ -67,13 +67,13 @@ def test_F38_500_cold_requests_cause_one_download_and_flat_memory(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_F38_nodes_that_come_at_once_for_a_cold_release_cause_one_download(
     site: Site, fake: FakeGodev, put_release
 ) -> None:
-    """`MOORAGE_TEST_NODES=500` takes as many nodes."""
+    """`MOORAGE_TEST_NODES=500` takes as many nodes, `MOORAGE_TEST_ARCHIVE_BYTES` a larger file."""
     nodes = int(os.environ.get("MOORAGE_TEST_NODES", "60"))
-    data = put_release(extra_bytes=3_000_000)
+    data = put_release(extra_bytes=int(os.environ.get("MOORAGE_TEST_ARCHIVE_BYTES", "3000000")))
     pieces = [data[at : at + MIB] for at in range(0, len(data), MIB)]
     chunks = b"".join(hashlib.sha256(piece).digest() for piece in pieces)
     with soft_limit_of_open_files(1024), site.serve() as server:

@@ -516,6 +516,50 @@ async def test_F33_a_download_below_8_KiB_a_second_is_cut(start_site: StartSite,
         assert passed_s(site) <= 75
 
 
+async def test_F33_a_slow_download_beside_500_others_is_cut_only_when_it_stalls(
+    start_site: StartSite, put: Put
+) -> None:
+    name, data = big(put)
+    site = await start_site()
+    await site.services.releases.reader.refresh()
+    await site.services.releases.ingestion.ensure(name)
+    path = blob_path(site, data).resolve()
+
+    def let_pass(seconds: float) -> None:
+        site.server._taking = 500
+        site.let_pass(seconds)
+
+    async with site.calling(socket_bytes=SLOW) as caller:
+        await stalled_download(caller, name)
+        let_pass(0)
+        for _ in range(20):  # below 8 KiB a second
+            await drip(caller, 70_000)
+            await turn()
+            let_pass(10)
+        assert descriptors(path) == 1
+        for _ in range(12):
+            let_pass(10)
+        await until_cut(site, lambda: descriptors(path) == 0)
+
+
+async def test_the_server_counts_the_clients_that_take_answers(
+    start_site: StartSite, put: Put
+) -> None:
+    name, _ = big(put)
+    site = await start_site()
+    await site.services.releases.reader.refresh()
+    await site.services.releases.ingestion.ensure(name)
+    async with (
+        site.calling(socket_bytes=SLOW) as one,
+        site.calling(socket_bytes=SLOW) as another,
+        site.calling(),
+    ):
+        for caller in (one, another):
+            await stalled_download(caller, name)
+        site.let_pass(0)
+        assert site.server._taking == 2
+
+
 async def test_F33_a_prepared_answer_that_is_taken_too_slowly_is_cut(tmp_path: Path) -> None:
     fat = module("example.com/fat", "v1.0.0", padding_bytes=900_000)
     with FakeGoproxy([fat]) as fake:

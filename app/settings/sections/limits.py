@@ -168,7 +168,8 @@ class Limits(Section):
             ge=1,
             le=3600,
             description="Seconds in which a client must take 8 KiB of its response for each, or all"
-            " that is left of it; slower clients are cut.",
+            " that is left of it; slower clients are cut. More than 64 clients at once must take"
+            " as much as 64 together: 500 clients 1 KiB each.",
         ),
     ] = 60
     admin_body_bytes: Annotated[
