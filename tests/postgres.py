@@ -134,13 +134,13 @@ class Cluster:
         name = f"test{next(self._names)}"
         with closing(self.connect()) as connection:
             # By far the fastest way where nothing is synced.
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")  # type: ignore[arg-type]
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         return name
 
     def drop(self, name: str) -> None:
         """Remove a database, also under open connections."""
         with closing(self.connect()) as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # type: ignore[arg-type]
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     @contextmanager
     def database(self, template: str = "template0") -> Iterator[str]:

@@ -36,15 +36,13 @@ def proxy_settings(folder: Path, **more: Any) -> Settings:
         "tenant_hosts": ["127.0.0.1", "localhost"],
         **more.pop("network", {}),
     }
+    groups: dict[str, Any] = {"releases": releases, "limits": limits, "network": network}
     return Settings(
         data_dir=folder / "data",
         port=0,
         drain_s=0,
         shutdown_s=1,
-        releases=releases,
-        limits=limits,
-        network=network,
-        **{"sumdb": {"upstreams": []}, **place_of(folder), **more},
+        **{**groups, "sumdb": {"upstreams": []}, **place_of(folder), **more},
     )
 
 

@@ -221,7 +221,7 @@ def _wired(
 ) -> Bench:
     db, store = services.shared.db, services.shared.store
     leases, slots, absences = Leases(db, clock, owner), Slots(), Absences(seconds)
-    bounds = {"max_waiters": max_waiters, "max_queue": max_queue}
+    bounds: Any = {"max_waiters": max_waiters, "max_queue": max_queue}
     checks = LogChecks(list(services.publiclog.relays.values()))
     files = ModuleFiles(db, store, leases, slots, checks, clock, **bounds)
     lists = Lists(slots.checks)
@@ -260,7 +260,7 @@ def _wired(
 
 
 def _client(
-    limits: UpstreamLimits, ca_pem: str, _private_hosts: tuple[str, ...] = ()
+    limits: UpstreamLimits, ca_pem: str, _private_hosts: tuple[str, ...] | None = ()
 ) -> HttpClient:
     return HttpClient(
         guard=AddressGuard([AllowedNetwork.parse("127.0.0.0/8")]),

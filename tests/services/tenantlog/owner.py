@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
+from app.core.privatehost import PrivateHosts
 from app.core.record import Sums
 from app.core.tile import Tile
 from app.core.tlog import Tree
@@ -17,8 +18,9 @@ from app.services.sumdb.fsck import LogFsck, LogReport
 from app.services.tenantlog.head import HeadFiles, key_of
 from app.services.tenantlog.log import TenantLogs
 from app.services.tenantlog.recover import LogRecovery
-from app.services.tenants.routes import RouteService
+from app.services.tenants.checks import RouteCheck
 from app.services.tenants.tenants import TenantService
+from app.services.upstreams import HostAccess
 from app.storage.objects import LocalObjects
 from app.upstream.address import AddressGuard
 from tests.nouns import a_tenant, an_upstream
@@ -84,9 +86,9 @@ def process(url: str, folder: Path, pattern: str = PATTERN) -> Iterator[Owner]:
     db, clock = Database(url), WallClock()
     heads = HeadFiles(LocalObjects(folder / "logs"))
     logs = TenantLogs(db, SecretBox(b"k" * 32), heads, clock, pattern)
-    routes = RouteService(db, AddressGuard([]), clock)
+    check = RouteCheck(AddressGuard([]), HostAccess(PrivateHosts(())))
     recovery = LogRecovery(db, logs, heads, clock)
-    tenants = TenantService(db, routes, clock, an_upstream("https://x.example"))
+    tenants = TenantService(db, check, clock, an_upstream("https://x.example"))
     try:
         yield Owner(db, logs, recovery, heads, tenants, folder / "logs")
     finally:
