@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 from helm_python import lint
@@ -101,6 +100,8 @@ def test_lint_has_nothing_to_say(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize("version", ["1.27", "1.37"])
 @in_each_case
 def test_every_object_is_what_kubernetes_takes(values: dict[str, Any], version: str) -> None:
+    import kubernetes_validate  # it takes seconds, which each process of the tests would pay
+
     objects = manifests(values)
     for one in objects:
         if one["kind"] not in OF_OPERATORS:
