@@ -4,7 +4,7 @@
 
 prints "asked" once every client has sent its request, then waits for the answers and prints one
 JSON object: how many got which status, and how many bodies are FILE, byte for byte. Nothing is
-kept: 500 clients of a 70 MB archive need some MB.
+kept: 500 clients of a large archive need some MB.
 """
 
 import json

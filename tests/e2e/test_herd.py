@@ -50,7 +50,7 @@ def _herd(server: Server, fake: FakeGodev, expected: Path, clients: int) -> dict
 def test_F38_500_cold_requests_cause_one_download_and_flat_memory(
     site: Site, fake: FakeGodev, put_release, tmp_path: Path
 ) -> None:
-    data = put_release(extra_bytes=70_000_000)
+    data = put_release(extra_bytes=20_000_000)
     expected = tmp_path / NAME
     expected.write_bytes(data)
     # The usual soft limit, which three descriptors for each stream would pass.
