@@ -323,6 +323,7 @@ async def test_a_killed_restore_goes_on(
     assert not (folder / "restore.tmp").exists()
 
 
+@pytest.mark.only_sqlite  # the database is a file of the data directory
 async def test_a_file_of_the_right_size_with_wrong_bytes_does_not_count_as_restored(
     here: Installation, objects: FailingObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +343,7 @@ async def test_a_file_of_the_right_size_with_wrong_bytes_does_not_count_as_resto
         assert Digest.of((folder / "blobs" / name[:2] / name).read_bytes()).hex == name
 
 
+@pytest.mark.only_sqlite  # the database is a file of the data directory
 async def test_killed_between_the_database_and_the_end_a_restore_goes_on(
     here: Installation, objects: FailingObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,6 +403,7 @@ async def test_what_is_restored_into_s3_is_what_was_there(
     assert not (target[0] / "restore.copied").exists()
 
 
+@pytest.mark.only_sqlite  # the database is a file of the data directory
 async def test_a_killed_restore_into_s3_goes_on_and_reads_nothing_of_its_own_again(
     here: Installation, objects: FailingObjects, tmp_path: Path, s3: FakeS3
 ) -> None:
@@ -428,6 +431,7 @@ async def test_a_killed_restore_into_s3_goes_on_and_reads_nothing_of_its_own_aga
         assert Digest.of(b"".join(data[1])).hex == name
 
 
+@pytest.mark.only_sqlite  # the database is a file of the data directory
 async def test_newer_heads_of_a_store_that_survived_stay(
     here: Installation, objects: FailingObjects, tmp_path: Path, s3: FakeS3
 ) -> None:

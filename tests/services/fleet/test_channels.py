@@ -143,7 +143,7 @@ async def test_a_revision_is_above_all_that_nodes_have_seen(
     )
     values = (
         "'n', 's', 'n', 'stable', 'g', '2026-11-27', '{}', '', '', "
-        f"{seen}, false, 0, 0, '', '', false"
+        f"{seen}, false, 0, 0, '', '', 0"
     )
     await run_sql(fleet.services, f"INSERT INTO nodes ({columns}) VALUES ({values})")
     assert (await set_to(fleet, A)).revision == number

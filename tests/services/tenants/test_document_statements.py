@@ -14,6 +14,7 @@ from tests.statements import watched
 from tests.web.harbour import proxy_settings
 
 # At most 1,000 rows are inserted by one statement, so that many tenants may need a few more.
+# On PostgreSQL a removal takes one statement more.
 _BATCHES = 4
 
 
@@ -47,7 +48,7 @@ async def test_statements_do_not_grow_with_the_document(empty: Services) -> None
     for name in steps:
         (of_few, few_changes), (of_many, many_changes) = counts[FEW][name], counts[MANY][name]
         assert many_changes >= 9 * few_changes, name
-        assert of_many <= of_few + _BATCHES <= 50, (name, of_few, of_many)
+        assert of_many <= of_few + _BATCHES <= 52, (name, of_few, of_many)
     assert counts[MANY]["applied again"][0] == counts[FEW]["applied again"][0] <= 16
     assert counts[MANY]["shown"][0] == counts[MANY]["applied again"][0]
 
