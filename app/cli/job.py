@@ -112,6 +112,9 @@ def _far(job: dict[str, Any]) -> str:
     if _has_report(job):
         count = {key: len(job["result"][key]) for key in ("fetched", "present", "failed")}
         return f"{count['fetched']} fetched, {count['present']} were here, {count['failed']} failed"
+    if job["state"] == "done" and "condemned" in job["result"]:
+        kinds = ("condemned", "deleted", "waiting")
+        return ", ".join(f"{job['result'][kind]['blobs']} {kind}" for kind in kinds)
     progress = job["progress"]
     if progress is None or (job["state"] != "running" and not progress["files"]):
         return ""

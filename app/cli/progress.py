@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from app.core.size import human_bytes
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from rich.progress import Task, TaskID
 
     from app.core.job import JobProgress, Watch
     from app.services.releases.policy import Progress, Report
@@ -100,17 +102,31 @@ def progress_label(kind: str, progress: dict[str, Any]) -> str:
     return f"{progress['files_done']} of {progress['files']} {what}{failed}"
 
 
+def _of_bytes(task: "Task") -> str:
+    return human_bytes(int(task.completed)) if task.completed else ""
+
+
+def _of_count(task: "Task") -> str:
+    return str(int(task.completed)) if task.completed else ""
+
+
 @contextlib.contextmanager
 def _byte_bars() -> "Iterator[Bars]":
     """Return a context with bars for bytes: how many, rate, and the time that remains."""
     from rich import progress as rich_progress
+    from rich.text import Text
 
     from app.cli.output import console
+
+    class Bytes(rich_progress.DownloadColumn):
+        def render(self, task: "Task") -> Text:
+            # Without a total, the column's own text is "0/? bytes".
+            return super().render(task) if task.total is not None else Text(_of_bytes(task))
 
     columns = (
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
-        rich_progress.DownloadColumn(binary_units=True),
+        Bytes(binary_units=True),
         rich_progress.TransferSpeedColumn(),
         rich_progress.TimeRemainingColumn(),
     )
@@ -198,8 +214,14 @@ def _count_bars(
         has_counts: without, only the time that has passed is shown.
     """
     from rich import progress as rich_progress
+    from rich.text import Text
 
     from app.cli.output import console
+
+    class Count(rich_progress.MofNCompleteColumn):
+        def render(self, task: "Task") -> Text:
+            # Without a total, the column's own text is "0/?".
+            return super().render(task) if task.total is not None else Text(_of_count(task))
 
     class CountBars(rich_progress.Progress):
         def get_renderable(self) -> "RenderableType":
@@ -213,6 +235,6 @@ def _count_bars(
         rich_progress.TimeElapsedColumn(),
     ]
     if has_counts:
-        columns[2:] = [rich_progress.MofNCompleteColumn(), rich_progress.TimeRemainingColumn()]
+        columns[2:] = [Count(), rich_progress.TimeRemainingColumn()]
     with CountBars(*columns, console=console(sys.stderr), transient=True) as bars:
         yield bars

@@ -69,7 +69,16 @@ def _prepare(settings: "Settings") -> None:
 
 
 async def _first_start(services: "Services") -> str | None:
-    """Make the first token, and with it the default tenant; return the secret, this once."""
+    """Make the first token, and with it the default tenant; return the secret, this once.
+
+    A key that does not fit what is sealed in the database is told here, not at the first use.
+    """
+    if places := await services.upkeep.rotation.unopened():
+        complain(
+            f"warning: keys/secrets.key does not open {len(places)} of the database's secrets, "
+            f"{places[0]} for one: a lost file is made anew with another key; stop and put the old "
+            "file back, or enter these secrets again (see `moorage doctor`)"
+        )
     secret = await services.tenants.tokens.create_first()
     if secret is not None:
         await services.tenants.tenants.create_default()
