@@ -3,7 +3,8 @@
 Transport errors end here and leave as errors of `core.errors`; nothing here touches the database.
 
     http        the HTTP client: calls, attempts, redirects
-    wire        its connections
+    wire        its connections, guarded
+    stream      the bytes of a connection
     address     URLs, and the addresses that upstreams may have
     attempt     the failure of one attempt
     status      what a status means

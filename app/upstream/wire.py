@@ -1,10 +1,10 @@
 """Connections to upstreams: an httpx transport that connects to checked addresses only.
 
-Everything that knows httpcore (the engine of httpx) is here: the pool, TLS, the connections
-themselves, and the meaning of a broken connection.
+The pool of httpcore (the engine of httpx), TLS, what is measured of each connection, and the
+meaning of a broken one are here.
 
-Not here: requests, redirects and deadlines (`http`), the meaning of a status (`status`), the limits
-of a body (`body`), the check of addresses (`address`).
+Not here: the bytes of a connection (`stream`), requests, redirects and deadlines (`http`), the
+meaning of a status (`status`), the limits of a body (`body`), the check of addresses (`address`).
 """
 
 # ruff: noqa: ASYNC109 - httpcore's interface has timeout parameters
@@ -34,6 +34,7 @@ from app.core.errors import (
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
+from app.upstream import stream
 from app.upstream.address import AddressGuard, Url
 from app.upstream.attempt import FailedAttempt, content_error
 from app.upstream.breaker import Verdict
@@ -256,7 +257,9 @@ class _Wire(httpcore.AsyncNetworkStream):
         # httpcore drops an idle connection that is readable, and asks each idle one at every
         # request: anyio's way to the answer costs three times as much CPU as the system's call.
         if info == "is_readable":
-            return not self._is_clean or _is_readable(self._socket)
+            # What the transport has read already, the system does not know any more.
+            waits = not self._is_clean or self._stream.get_extra_info(info)
+            return waits or _is_readable(self._socket)
         return self._stream.get_extra_info(info)
 
 
@@ -278,7 +281,6 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
     def __init__(self, guard: AddressGuard) -> None:
         self._guard = guard
-        self._backend = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -294,9 +296,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         for address in addresses:
             try:
                 return _Wire(
-                    await self._backend.connect_tcp(
-                        address, port, share_s, local_address, socket_options
-                    )
+                    await stream.connect(address, port, share_s, local_address, socket_options)
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error

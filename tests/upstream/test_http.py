@@ -10,6 +10,7 @@ from random import Random
 from shutil import which
 from urllib.parse import urlsplit
 
+import anyio
 import pytest
 
 from app import metrics
@@ -1026,6 +1027,26 @@ async def test_tls_goes_by_the_name_while_the_connection_goes_to_the_checked_add
         for _ in range(2):
             assert (await made.get(server.url("/x", "up.example")))[1] == BODY
         assert asked == ["up.example"]
+
+
+@pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
+def test_tls_a_body_may_end_with_the_connection_and_may_not_be_cut_short(certificates, uvloop):
+    options = {"names": UP, "ca_file": certificates / "ca.pem"}
+
+    async def ask() -> None:
+        plays = (
+            raw(head(200) + BODY),
+            raw(OK + b"ha"),
+            raw(OK + b"ha", then="reset"),
+            answer(BODY),
+        )
+        tls = server_tls(certificates, "good")
+        async with against(*plays, tls=tls, **options) as (made, server):
+            for _ in range(2):
+                assert (await made.get(server.url("/x", "up.example")))[1] == BODY
+            assert server.connections == 4
+
+    anyio.run(ask, backend_options={"use_uvloop": uvloop})
 
 
 @pytest.mark.parametrize(
