@@ -93,7 +93,15 @@ class Leases:
             now = lease_time(session, self._now)
             return table.acquire(name, self._owner, now, TTL, dead_owner=dead)
 
-        fence = await self._db.write(work, room=room)
+        acquiring = asyncio.ensure_future(self._db.write(work, room=room))
+        try:
+            fence = await asyncio.shield(acquiring)
+        except asyncio.CancelledError:
+            # The transaction goes on, and nobody else would ever release what it takes.
+            with contextlib.suppress(DatabaseBusyError, StorageFullError):
+                if (fence := await acquiring) is not None:
+                    await self._release(LeaseHolder(name, self._owner, fence))
+            raise
         return None if fence is None else LeaseHolder(name, self._owner, fence)
 
     @contextlib.asynccontextmanager
@@ -124,7 +132,10 @@ class Leases:
             await asyncio.gather(renewing, return_exceptions=True)
             # A lease that can't be released expires by itself.
             with contextlib.suppress(DatabaseBusyError, StorageFullError):
-                await self._db.write(lambda s: LeaseTable(s).release(holder), room=Room.BELOW_FLOOR)
+                await self._release(holder)
+
+    async def _release(self, holder: LeaseHolder) -> None:
+        await self._db.write(lambda s: LeaseTable(s).release(holder), room=Room.BELOW_FLOOR)
 
     async def _renew(self, holder: LeaseHolder) -> None:
         while True:

@@ -168,6 +168,20 @@ async def test_a_lease_is_let_go_when_its_task_is_cancelled(
 
 
 @pytest.mark.both_shapes
+async def test_a_lease_is_let_go_when_its_task_is_cancelled_while_it_is_acquired(
+    database: Database, clock: WallClock
+) -> None:
+    """The transaction is not undone by that: it takes the lease for a task that is gone."""
+    first, second = leases(database, clock, 1), leases(database, clock, 2)
+    task = asyncio.ensure_future(first.try_acquire("name"))
+    await asyncio.sleep(0)  # the transaction is on its way
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await second.try_acquire("name") is not None
+
+
+@pytest.mark.both_shapes
 async def test_a_waiter_gets_the_lease_when_it_is_let_go(
     database: Database, clock: WallClock
 ) -> None:
