@@ -16,8 +16,9 @@ from typing import Any, cast
 
 import httpcore
 
-# So much may wait to be read before the transport stops reading: one read of uvloop's is 256 KiB.
-_BUFFER_BYTES = 256 * 1024
+# So much may wait to be read before the transport stops reading. One read of the transport, up to
+# 256 KiB, may exceed it: little is read of a body that is refused.
+_BUFFER_BYTES = 32 * 1024
 
 
 class SocketStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
