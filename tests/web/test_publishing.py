@@ -11,6 +11,7 @@ import pytest
 from app.core.principal import OPERATOR, Scope
 from app.core.published import PUBLISHED
 from app.db.audit import AuditLog
+from app.services.modules import publishing
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import Module, module
 from tests.nouns import an_owner
@@ -120,6 +121,24 @@ async def test_of_two_uploads_at_once_one_counts(acme: Publisher) -> None:
     assert sorted(got.status for got in answers) == [201, 409, 409, 409]
     [winner] = [one for one, got in zip(uploads, answers, strict=True) if got.status == 201]
     assert (await acme.get(f"{X}/@v/v1.0.0.zip")).body == winner.zip
+
+
+async def test_an_upload_without_a_turn_is_503_and_leaves_nothing(
+    acme: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """409 would say that other bytes are published."""
+    monkeypatch.setattr(publishing, "_WAIT_S", 0.0)
+    turns = acme.site.services.sumdb.publishing._turns
+    taken = []
+    while (turn := turns.queue("acme")).done():
+        taken.append(turn)
+    turn.cancel()
+    got = await acme.put(module(X, "v1.0.0"))
+    assert_one_line(got, 503)
+    assert "uploads under way" in got.text
+    for _ in taken:
+        turns.release("acme")
+    assert (await acme.put(module(X, "v1.0.0"))).status == 201
 
 
 async def test_latest_is_the_newest_release_or_else_pre_release(acme: Publisher) -> None:

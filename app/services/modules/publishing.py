@@ -25,6 +25,7 @@ from app.core.errors import (
     ConflictError,
     DeniedError,
     MoorageError,
+    OverloadedError,
     UnknownError,
     UpstreamAbsentError,
     UpstreamContentError,
@@ -144,6 +145,7 @@ class Publishing:
             GoneError: the version was withdrawn.
             UpstreamError: whether the version is taken upstream can't be found out now.
             QuotaError: the tenant has used its quota.
+            OverloadedError: other uploads of the tenant took all turns.
             StorageError: it can't be stored.
         """
         policy = await self._policies.looked_up()  # a prefix may have got its owner just now
@@ -159,7 +161,10 @@ class Publishing:
         try:
             await self._turns.acquire(upload.tenant, _WAIT_S)
         except TimeoutError as error:
-            raise ConflictError("too many uploads are under way; try again") from error
+            raise OverloadedError(
+                f"tenant {upload.tenant} has as many uploads under way as it may, and none ended "
+                f"within {_WAIT_S:g} s; try again"
+            ) from error
         try:
             return await self._receive(policy, of_tenant, upload, known)
         finally:

@@ -127,9 +127,9 @@ def test_a_kill_between_the_blob_and_its_row_publishes_nothing(warm: Warm, tmp_p
             for rest in ("list", "v1.0.0.info", "v1.0.0.mod", "v1.0.0.zip"):
                 assert server.request("GET", f"{AT}/{rest}", reading).status == 404
             assert staged(installed.data_dir) == []
-            found = warm.run(installed, "fsck", "--deep", "--json")
-            assert (found.code, found.json["clean"]) == (0, True)
-            assert [one["problem"] for one in found.json["findings"]] == ["orphan"]
+            checked = warm.run(installed, "fsck", "--deep", "--json")
+            assert (checked.code, checked.json["clean"]) == (0, True)
+            assert [one["problem"] for one in checked.json["findings"]] == ["orphan"]
             assert _put(server, tokens[0], ONE)[0] == 201
             assert _put(server, tokens[0], ONE)[0] == 200
             assert server.request("GET", f"{AT}/v1.0.0.zip", reading).body == ONE.zip
