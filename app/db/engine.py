@@ -517,9 +517,8 @@ def _measured(kind: str, work: Callable[[Session], Any]) -> Iterator[None]:
 
 def _name_of(work: Callable[[Session], Any]) -> str:
     """Return the name of a unit of work, for its span: "ModuleFiles._record"."""
-    if isinstance(work, Lookup):
-        return work.make.__qualname__
-    named = work.func if isinstance(work, partial) else work
+    named = work.make if isinstance(work, Lookup) else work
+    named = named.func if isinstance(named, partial) else named
     return getattr(named, "__qualname__", "").partition(".<locals>")[0]
 
 

@@ -5,13 +5,16 @@ what changed last at which generation: a tenant, what holds for all tenants, or 
 a process reloads and drops only what a change concerns.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Integer, bindparam, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.db.base import Base, chunks, insert_all
+from app.db.lookup import Lookup, LookupQuery
 from app.db.notices import GENERATION, notify
 
 # A scope is a tenant's name or one of these, which no tenant can have as its name.
@@ -71,15 +74,27 @@ def current_generation(session: Session) -> int:
     return session.execute(select(GenerationRow.value)).scalar_one()
 
 
-def changes_since(session: Session, generation: int) -> Changes:
-    """Return the present generation and the scopes that changed after another one; -1 is none."""
-    row = session.execute(select(GenerationRow.value, GenerationRow.scoped)).one()
-    if row.value == generation:
-        return Changes(generation, {})
-    if generation < 0 or row.value != row.scoped:
-        return Changes(row.value, {EVERYTHING: row.value})
-    query = select(ChangeRow.scope, ChangeRow.generation).where(ChangeRow.generation > generation)
-    return Changes(row.value, {row.scope: row.generation for row in session.execute(query)})
+_ASKED: tuple[Any, ...] = (
+    GenerationRow.value,
+    GenerationRow.scoped,
+    ChangeRow.scope,
+    ChangeRow.generation,
+)
+_CHANGES = LookupQuery(
+    select(*_ASKED).outerjoin(ChangeRow, ChangeRow.generation > bindparam("known", type_=Integer))
+)
+
+
+def changes_since(generation: int) -> Lookup[Changes]:
+    """Ask for the present generation and the scopes that changed after another one; -1 is none."""
+    return Lookup(_CHANGES, {"known": generation}, partial(_changes, generation))
+
+
+def _changes(known: int, rows: list[Sequence[Any]]) -> Changes:
+    value, scoped = rows[0][:2]
+    if value != known and (known < 0 or value != scoped):
+        return Changes(value, {EVERYTHING: value})
+    return Changes(value, {scope: at for _, _, scope, at in rows if scope is not None})
 
 
 def bump_generation(session: Session, scopes: Collection[str] = (STORED,)) -> None:

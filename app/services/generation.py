@@ -89,7 +89,7 @@ class GenerationWatch:
         known = self.value
         try:
             async with asyncio.timeout(SILENCE_S):
-                changes = await self._db.read(lambda s: changes_since(s, known))
+                changes = await self._db.read(changes_since(known))
         except DatabaseBusyError:
             self._note_silence()
             raise

@@ -99,7 +99,7 @@ def load_policy(session: Session, before: Policy | None = None) -> Policy:
         session: a read transaction.
         before: an earlier policy; only what has changed since is read. None reads everything.
     """
-    changes = changes_since(session, -1 if before is None else before.generation)
+    changes = changes_since(-1 if before is None else before.generation)(session)
     touched = [scope for scope in changes.scopes if scope not in {PLATFORM, *NO_POLICY}]
     if before is None or EVERYTHING in changes.scopes or len(touched) > _MAX_TOUCHED:
         return _whole(session, changes.generation)

@@ -72,7 +72,7 @@ async def test_everything_is_sealed_under_the_new_key(
     assert (rotated.sealed, rotated.secrets, rotated.is_old_key_needed) == (2, 2, False)
     assert len(source.keys()) == 1
     assert source.keys() != old
-    changes = await database.read(lambda s: changes_since(s, generation))
+    changes = await database.read(changes_since(generation))
     assert EVERYTHING in changes.scopes, "processes hold sealed secrets in memory"
     assert await opened(database, service) == before
     assert len(await unopened(database, GivenKeys(*old))) == 2
