@@ -1,5 +1,6 @@
-"""Statements that work sends to the database: how many, and how SQLite finds the rows."""
+"""Statements that work sends to the database: how many, and how the rows are found."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from app.db.engine import Database, Session
 BEGINNINGS = ("BEGIN", "SET LOCAL", "SELECT pg_advisory_xact_lock")
 """What begins a transaction, as the statements of `app/db/engine.py` and `postgresql.py` do."""
 
+_SCAN = re.compile(r"(?:SCAN|[ >-]*(?:Parallel )?Seq Scan on) (.*)")
+"""A step of a plan, as SQLite and as PostgreSQL write it."""
+
 
 @dataclass
 class Seen:
@@ -25,14 +29,22 @@ class Seen:
         return len(self.sent)
 
     def scans(self, database: Database) -> list[str]:
-        """Return the steps by which SQLite reads a whole table, as EXPLAIN QUERY PLAN has them."""
+        """Return the steps by which a whole table is read, each as "SCAN table: statement".
+
+        SQLite names a pass over a whole index too. PostgreSQL prefers a scan wherever a table is
+        small, so it is asked for the plan that it has without: a scan that stays has no index.
+        """
+        selects = [(sent, given) for sent, given in self.sent if sent.startswith("SELECT")]
         with database.engine.connect() as connection:
+            explain = "EXPLAIN QUERY PLAN"
+            if connection.dialect.name != "sqlite":
+                explain = "EXPLAIN (COSTS OFF)"
+                connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
             return [
-                f"{row[3]}: {statement}"
-                for statement, parameters in self.sent
-                if statement.startswith("SELECT")
-                for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-                if row[3].startswith("SCAN ")
+                f"SCAN {found[1]}: {statement}"
+                for statement, parameters in selects
+                for row in connection.exec_driver_sql(f"{explain} {statement}", parameters)
+                if (found := _SCAN.match(row[-1]))
             ]
 
 

@@ -105,7 +105,6 @@ async def _seen(size: Size, look: Look) -> tuple[Seen, object]:
     return seen, answer
 
 
-@pytest.mark.only_sqlite  # EXPLAIN QUERY PLAN
 @pytest.mark.parametrize("name", LOOKS)
 async def test_a_look_up_costs_the_same_among_many_tenants(
     sizes: tuple[Size, Size], name: str
@@ -117,7 +116,6 @@ async def test_a_look_up_costs_the_same_among_many_tenants(
     assert of_many.scans(many.services.shared.db) == []
 
 
-@pytest.mark.only_sqlite  # EXPLAIN QUERY PLAN
 async def test_the_policy_is_loaded_with_as_many_statements_for_many_tenants(
     sizes: tuple[Size, Size],
 ) -> None:
@@ -131,7 +129,6 @@ async def test_the_policy_is_loaded_with_as_many_statements_for_many_tenants(
     assert [r.tenant for r in loaded.routes] == [TENANT] * ROUTES
 
 
-@pytest.mark.only_sqlite  # EXPLAIN QUERY PLAN
 async def test_a_change_of_one_tenant_is_read_with_as_many_statements_among_many_tenants(
     sizes: tuple[Size, Size],
 ) -> None:

@@ -230,7 +230,6 @@ async def test_a_step_takes_the_nodes_that_are_heard_of(fleet: Fleet) -> None:
     assert [m.current == NEW for m in machines] == [False, False, True, False]
 
 
-@pytest.mark.only_sqlite  # EXPLAIN QUERY PLAN
 async def test_what_is_looked_for_each_second_is_found_by_an_index(fleet: Fleet) -> None:
     await begin(fleet, 1)
     await start(fleet, "100%/0")
