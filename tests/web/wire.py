@@ -279,12 +279,12 @@ async def serving(
         application = Application(services, certificate, leads=leads)
         running = SweptServer(bound, application, sweeps=sweeps)
         # Not serve(): it would take over the signals of the process that runs the tests.
-        task = asyncio.ensure_future(running._serve([sock]))
+        task = asyncio.ensure_future(_served(running, sock))
         up = asyncio.ensure_future(running.is_up.wait())
         try:
             await asyncio.wait([task, up], return_when=asyncio.FIRST_COMPLETED)
             if not running.is_up.is_set():
-                raise RuntimeError("the application did not start")
+                await task  # raises why
             _, secret = await application.services.tenants.tokens.create("tests")
             yield Site(application, port, secret, running)
         finally:
@@ -293,6 +293,14 @@ async def serving(
             await task
             for _ in range(_LAST_TURNS):
                 await asyncio.sleep(0)  # connections that a test left open see the end
+
+
+async def _served(running: SweptServer, sock: socket.socket) -> None:
+    """Serve until the end; a start that fails is no end of the loop, which later tests have too."""
+    try:
+        await running._serve([sock])
+    except SystemExit as error:
+        raise RuntimeError("the application did not start") from error
 
 
 async def until(claim: Any, *, seconds: float = _SECONDS) -> Any:
