@@ -1,15 +1,20 @@
 """Files from S3 over HTTP: through the cache, by a redirect, and from an object that is bad."""
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.core.digest import Digest
 from app.storage.s3client import S3Client
+from app.wiring import migrate
 from tests.fakes.godev import FakeGodev
 from tests.fakes.s3 import FakeS3, storage_of
 from tests.fakes.signer import Signer
+from tests.shapes import Shape
 from tests.web.conftest import Put, StartSite, settings_for
 from tests.web.wire import serving, until
 
@@ -81,7 +86,7 @@ async def test_a_redirect_leads_to_a_link_that_ends_for_large_files_alone(
 
 
 async def test_what_is_on_disk_can_be_copied_into_a_bucket(
-    fake: FakeGodev, signer: Signer, tmp_path: Path, put: Put, s3: FakeS3
+    fake: FakeGodev, signer: Signer, tmp_path: Path, put: Put, s3: FakeS3, shape: Shape
 ) -> None:
     name, data = put()
     on_disk = settings_for(fake, signer, tmp_path)
@@ -95,7 +100,13 @@ async def test_what_is_on_disk_can_be_copied_into_a_bucket(
             client.put_file(f"blobs/{path.relative_to(folder / 'blobs').as_posix()}", path)
     for path in (folder / "keys" / "logs").glob("audit.chain"):
         client.put_file(f"heads/{path.name}", path)
-    async with serving(settings_for(fake, signer, tmp_path, storage=storage_of(place))) as site:
+    in_bucket = settings_for(fake, signer, tmp_path, storage=storage_of(place))
+    if shape is Shape.POSTGRESQL:  # such a database is bound to the directory of its blobs
+        with pytest.raises(RuntimeError, match="did not start"):
+            async with serving(in_bucket):
+                pass
+        await asyncio.to_thread(migrate, in_bucket, bind_store=True)
+    async with serving(in_bucket) as site:
         fake.stop()
         assert (await site.ask(f"/dl/{name}")).body == data
         await site.services.file_heads()
