@@ -87,6 +87,7 @@ async def lock_timeout(site: Site, milliseconds: int) -> None:
     await site.services.shared.db.write(work)
 
 
+@pytest.mark.only_sqlite  # its file is locked; tests/db/test_postgresql.py has the other lock
 async def test_F94_a_locked_database_makes_it_unready_until_the_lock_is_gone(site: Site) -> None:
     await lock_timeout(site, 50)
     path = site.services.shared.settings.data_dir / "moorage.db"
