@@ -217,12 +217,14 @@ async def test_mirrors_that_rested_longest_go_when_all_together_are_too_large(
     await lane.route()
     assert (await lane.ask("team/x/@v/v1.0.0.info")).status == 200
     gits = lane.site.services.modules.gits
+    now = utc_now()
+    gits._mirrors._now = lambda: now
     await gits.step()
     assert len(lane.mirrors()) == 1
     gits._mirrors._mirrors_bytes = 1
     await gits.step()
     assert len(lane.mirrors()) == 1  # it was used a moment ago
-    gits._mirrors._now = lambda: utc_now() + timedelta(days=1)
+    gits._mirrors._now = lambda: now + timedelta(days=1)
     await gits.step()
     assert lane.mirrors() == []
     assert (await lane.ask("team/x/@v/v1.1.0.info")).status == 200
