@@ -21,6 +21,7 @@ from app.core.errors import (
     MoorageError,
     UpstreamAbsentError,
     UpstreamContentError,
+    UpstreamUnavailableError,
 )
 from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.modulefolder import StoredVersion, versions_in
@@ -173,14 +174,21 @@ class ModuleImport:
                 await self._files.ensure(key, source)
                 outcome.imported += 1
             except MoorageError as error:
-                reason = str(error).replace("what upstream sent for ", "")
-                outcome.refused.append((key.name, reason))
+                outcome.refused.append((key.name, _reason(error)))
 
     async def _is_stored(self, key: FileKey) -> bool:
         rows = await self._db.read(
             lambda s: ModuleTable(s).files([key.origin_id], key.module, key.version, key.kind)
         )
         return any(not row.damaged for row in rows)
+
+
+def _reason(error: MoorageError) -> str:
+    """Return why a file is refused, for an operator: also why a log can't be asked."""
+    reason = str(error).replace("what upstream sent for ", "")
+    if isinstance(error, UpstreamUnavailableError) and isinstance(error.__cause__, MoorageError):
+        return f"{reason}: {error.__cause__}"
+    return reason
 
 
 def _first(route: RecordedRoute) -> RecordedUpstream:

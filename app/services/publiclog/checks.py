@@ -152,7 +152,7 @@ def _required_log_error(name: str, module: str, version: str, error: Exception) 
         return VerificationError(f"{name} has no record of {module}@{version}")
     retry = getattr(error, "retry_after_s", 30)
     return UpstreamUnavailableError(
-        f"{module}@{version} waits for {name}, which can't be asked now; its route requires it",
+        f"{module}@{version} waits for {name}, which has to vouch for it and can't be asked now",
         origin="",
         retry_after_s=retry,
     )

@@ -128,6 +128,8 @@ async def test_a_public_module_needs_the_public_log(tmp_path: Path) -> None:
         f"{Y.path}@v1.2.0.mod",
         f"{Y.path}@v1.2.0.zip",
     ]
+    for _, why in outcome.refused:
+        assert "which has to vouch for it and can't be asked now: http://127.0.0.1:9/" in why
 
 
 async def test_a_folder_without_modules_is_said_to_be_one(site: Site, tmp_path: Path) -> None:

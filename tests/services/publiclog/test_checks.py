@@ -84,7 +84,7 @@ async def test_F77_with_the_log_down_require_waits_and_defer_marks(
     checks: LogChecks, log: FakeSumdb
 ) -> None:
     log.stop()
-    with pytest.raises(UpstreamUnavailableError, match=r"its route requires it") as raised:
+    with pytest.raises(UpstreamUnavailableError, match=r"has to vouch for it") as raised:
         await checks.logged_sums(NAME, V1, REQUIRE)
     assert raised.value.retry_after_s > 0
     assert (await checks.logged_sums(NAME, V1, DEFER)).judge(ZIP) is LogState.UNVERIFIED
