@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from app.core.size import human_bytes
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.progress import Progress as Bars
     from rich.progress import Task, TaskID
 
@@ -102,6 +102,16 @@ def progress_label(kind: str, progress: dict[str, Any]) -> str:
     return f"{progress['files_done']} of {progress['files']} {what}{failed}"
 
 
+def _beside_ctrl_c(bars: "RenderableType", terminal: "Console") -> "RenderableType":
+    """Return bars that leave room at the end of a line for the "^C" that a terminal writes there.
+
+    Without it the "^C" begins a line of its own, and the one above it stays when the bars go.
+    """
+    from rich.constrain import Constrain
+
+    return Constrain(bars, max(1, terminal.width - len("^C")))
+
+
 def _of_bytes(task: "Task") -> str:
     return human_bytes(int(task.completed)) if task.completed else ""
 
@@ -124,13 +134,19 @@ def _byte_bars() -> "Iterator[Bars]":
             return super().render(task) if task.total is not None else Text(_of_bytes(task))
 
     columns = (
-        rich_progress.TextColumn("{task.description}"),
+        rich_progress.TextColumn("{task.description}", markup=False),
         rich_progress.BarColumn(),
         Bytes(binary_units=True),
         rich_progress.TransferSpeedColumn(),
         rich_progress.TimeRemainingColumn(),
     )
-    with rich_progress.Progress(*columns, console=console(sys.stderr)) as bars:
+    terminal = console(sys.stderr)
+
+    class ByteBars(rich_progress.Progress):
+        def get_renderable(self) -> "RenderableType":
+            return _beside_ctrl_c(super().get_renderable(), terminal)
+
+    with ByteBars(*columns, console=terminal) as bars:
         yield bars
 
 
@@ -223,11 +239,13 @@ def _count_bars(
             # Without a total, the column's own text is "0/?".
             return super().render(task) if task.total is not None else Text(_of_count(task))
 
+    terminal = console(sys.stderr)
+
     class CountBars(rich_progress.Progress):
         def get_renderable(self) -> "RenderableType":
             if look is not None and self.tasks:
                 look(self)
-            return super().get_renderable()
+            return _beside_ctrl_c(super().get_renderable(), terminal)
 
     columns: list[rich_progress.ProgressColumn] = [
         rich_progress.TextColumn("{task.description}", markup=False),
@@ -236,5 +254,5 @@ def _count_bars(
     ]
     if has_counts:
         columns[2:] = [Count(), rich_progress.TimeRemainingColumn()]
-    with CountBars(*columns, console=console(sys.stderr), transient=True) as bars:
+    with CountBars(*columns, console=terminal, transient=True) as bars:
         yield bars

@@ -3,9 +3,14 @@
 `releases sync` and `job show --wait` are in `test_sync.py`.
 """
 
+import io
+import re
+import sys
+
 import pytest
 
-from tests.cli.test_sync import Screen
+from app.cli import progress
+from tests.cli.test_sync import ESCAPE, Screen
 from tests.e2e.process import Site
 from tests.e2e.warm import Warm, terminal
 
@@ -41,6 +46,32 @@ def test_long_work_shows_that_it_goes_on(site: Site, warm: Warm, name: str) -> N
         screen = Screen(near)
         assert screen.ended(warm.start(shown, *command, tty=tty)) == piped.code
         assert f"{what} {BAR}" in screen.read()
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_bar_leaves_room_for_ctrl_c_and_a_name_is_no_markup(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    name = f"go1[red].{'x' * 60}.tar.gz"
+    drawn = []
+    for bar in (
+        lambda: progress.busy(name),
+        lambda: progress.counted(name),
+        lambda: progress.uploading(name, 9),
+    ):
+        monkeypatch.setattr(sys, "stderr", screen := Terminal())
+        with bar():
+            pass
+        drawn.append(ESCAPE.sub("", screen.getvalue()))
+    lines = [line for text in drawn for line in re.split(r"[\r\n]+", text)]
+    assert max(map(len, lines)) <= columns - len("^C")
+    assert all("go1[red]." in text for text in drawn)
 
 
 def test_findings_fit_on_a_terminal_and_are_a_line_each_on_a_pipe(site: Site, warm: Warm) -> None:
