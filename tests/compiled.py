@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any
 
-from sqlalchemy import Dialect, Engine
+from sqlalchemy import Dialect, Engine, event
 from sqlalchemy.util import LRUCache
 
 from app.db import engine, postgresql
@@ -36,7 +36,10 @@ def _sharing(create: Callable[..., Engine]) -> Callable[..., Engine]:
     def shared(url: str, **more: Any) -> Engine:
         made = create(url, **more)
         kind = (made.dialect.name, more.get("isolation_level"))
-        made.dialect = _dialects.setdefault(kind, made.dialect)
+        if kind in _dialects:
+            made.dialect = _dialects[kind]
+        else:  # the first connection tells a dialect which server it speaks to
+            event.listen(made, "connect", lambda *_: _dialects.setdefault(kind, made.dialect))
         made.update_execution_options(compiled_cache=_compiled())
         return made
 
