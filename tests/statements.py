@@ -34,17 +34,17 @@ class Seen:
         SQLite names a pass over a whole index too. PostgreSQL prefers a scan wherever a table is
         small, so it is asked for the plan that it has without: a scan that stays has no index.
         """
-        selects = [(sent, given) for sent, given in self.sent if sent.startswith("SELECT")]
+        selects = [(sent, values) for sent, values in self.sent if sent.startswith("SELECT")]
         with database.engine.connect() as connection:
             explain = "EXPLAIN QUERY PLAN"
             if connection.dialect.name != "sqlite":
                 explain = "EXPLAIN (COSTS OFF)"
                 connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
             return [
-                f"SCAN {found[1]}: {statement}"
+                f"SCAN {scan[1]}: {statement}"
                 for statement, parameters in selects
                 for row in connection.exec_driver_sql(f"{explain} {statement}", parameters)
-                if (found := _SCAN.match(row[-1]))
+                if (scan := _SCAN.match(row[-1]))
             ]
 
 

@@ -180,7 +180,7 @@ def test_F77_with_the_log_down_require_waits_defer_marks_and_off_does_not_care(
     assert state_of(own, marked) == LogState.UNVERIFIED
     refused = make_go(own.url("strict"), "off").run("get", f"{waiting.path}@{V}")
     assert "503 Service Unavailable" in refused.err
-    assert f"waits for {NAME}, which can't be asked now" in refused.err
+    assert f"waits for {NAME}, which has to vouch for it and can't be asked now" in refused.err
     assert state_of(own, waiting) == "none"
     make_go(own.url("unasked"), "off").out("get", f"{unasked.path}@{V}")
     assert state_of(own, unasked) == LogState.OFF
