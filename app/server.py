@@ -276,7 +276,7 @@ def _serve_here(
 def _end_imports() -> None:
     """Leave nothing to load, and nothing of what is loaded to look through, to a request.
 
-    httpcore's first connection would load its backend on the event loop: 20 ms of CPU time. The
+    httpcore's first request would load anyio's locks on the event loop: 20 ms of CPU time. The
     garbage collector's look through all modules takes 160 ms, in which no thread goes on.
     """
     import_module("anyio._backends._asyncio")

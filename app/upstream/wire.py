@@ -246,18 +246,14 @@ class _Wire(httpcore.AsyncNetworkStream):
     ) -> httpcore.AsyncNetworkStream:
         try:
             return _Wire(await self._stream.start_tls(ssl_context, server_hostname, timeout))
-        except BaseException as error:
-            # After a cancelled handshake httpcore leaves the socket open. It also hides the cause.
+        except BaseException:  # httpcore leaves the connection of a cancelled handshake open
             await self._stream.aclose()
-            if isinstance(error.__cause__, ssl.SSLError):
-                raise error.__cause__ from None
             raise
 
     def get_extra_info(self, info: str) -> Any:
-        # httpcore drops an idle connection that is readable, and asks each idle one at every
-        # request: anyio's way to the answer costs three times as much CPU as the system's call.
+        # httpcore drops an idle connection that is readable. What the transport has read, the
+        # system does not know any more; what came a moment ago, the transport has not read yet.
         if info == "is_readable":
-            # What the transport has read already, the system does not know any more.
             waits = not self._is_clean or self._stream.get_extra_info(info)
             return waits or _is_readable(self._socket)
         return self._stream.get_extra_info(info)

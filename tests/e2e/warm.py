@@ -7,8 +7,8 @@ reads one request a line from stdin and answers it with one line, both JSON:
     {"argv": […], "environ": {…}, "cwd": …, "out": …, "err": …, "tty": …}  →  {"pid": n}
     {"wait": pid, "seconds": s}  →  {"code": n}, negative for a signal, null if it still runs
 
-Each run is a fork of this process, which has imported everything, ran each of a few commands
-once, and started nothing that still runs.
+Each run is a fork of this process, which has imported everything and run a few commands once;
+nothing of them still runs.
 """
 
 import gc
