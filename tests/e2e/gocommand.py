@@ -23,6 +23,7 @@ import pytest
 
 from tests.e2e.process import Ended
 from tests.fakes.modules import goroot
+from tests.gohome import go_home
 
 _ROOT = Path(__file__).parents[2]
 _OLD = _ROOT / ".venv-old-go"
@@ -131,10 +132,9 @@ class Go:
 def _base(folder: Path, goproxy: str, build_cache: Path) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
-        "HOME": str(folder),
+        "HOME": go_home(folder),
         "LC_ALL": "C.UTF-8",
         "GOENV": "off",
-        "GOTELEMETRY": "off",
         "GOTOOLCHAIN": "local",
         "GOFLAGS": "-mod=mod",
         "GOPATH": str(folder / "gp"),

@@ -13,6 +13,7 @@ from tests.e2e.gocommand import need_old_go
 from tests.fakes.goproxy import FakeGoproxy, basic
 from tests.fakes.modules import goroot, module
 from tests.fakes.tls import TlsFront
+from tests.gohome import go_home
 
 TOKEN = "moor_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG000000"
 NAMES = ("GOTOOLCHAIN", "GOPROXY", "GOPRIVATE", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOAUTH")
@@ -31,9 +32,8 @@ class Client:
     ) -> subprocess.CompletedProcess[str]:
         base = {
             "PATH": f"{self.go.parent}:/usr/bin:/bin",
-            "HOME": str(self.home),
+            "HOME": go_home(self.home),
             "GOENV": str(self.home / "goenv"),
-            "GOTELEMETRY": "off",
             "GOFLAGS": "-mod=mod",
             "GOPATH": str(self.home / "gp"),
             "GOCACHE": str(self.home / "cache"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.gitparity.corpus import HOST
+from tests.gohome import go_home
 
 _RANGE = re.compile(r"latest|upgrade|patch|v\d+(\.\d+)?|[<>].*")
 _PATHS = ("Info", "GoMod", "Zip", "Dir", "Reuse", "Error", "Path", "Query", "Replace")
@@ -58,9 +59,8 @@ class GoRuns:
             check=False,
             env={
                 "PATH": f"{self.go.parent}:{os.environ['PATH']}",
-                "HOME": str(cache),
+                "HOME": go_home(cache),
                 "GOENV": "off",
-                "GOTELEMETRY": "off",
                 "GOTOOLCHAIN": "local",
                 "GOFLAGS": "-mod=mod -modcacherw",
                 "GOMODCACHE": str(cache / "mod"),

@@ -34,6 +34,7 @@ from app.services.assembly import Services
 from tests.e2e.modules.served import add_route, add_tenant, arranged
 from tests.e2e.process import ROOT, Site
 from tests.fakes.modules import goroot
+from tests.gohome import go_home
 
 HERE = Path(__file__).parent
 BUILD_CACHE = ROOT / ".pytest_cache" / "d" / "go-build"
@@ -125,7 +126,7 @@ class Distribution:
         """Return the environment of builds and runs."""
         return {
             "PATH": f"{self.root / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "HOME": str(folder),
+            "HOME": go_home(folder),
             "TMPDIR": str(folder),
             "GOCACHE": str(BUILD_CACHE),
             "GOTOOLCHAIN": "local",

@@ -22,6 +22,7 @@ from tests.e2e.process import Site
 from tests.fakes.godev import FakeGodev
 from tests.fakes.modules import goroot
 from tests.fakes.signer import throwaway_signer
+from tests.gohome import go_home
 
 _ZBOOTSTRAP = "src/internal/buildcfg/zbootstrap.go"
 
@@ -64,7 +65,7 @@ def build(folder: Path, version: str, base: Path) -> Path:
         "GOROOT": str(root),
         "GOTOOLCHAIN": "local",
         "GOCACHE": str(folder / "cache"),
-        "HOME": str(folder),
+        "HOME": go_home(folder),
         "GOFLAGS": "-trimpath",
         "CGO_ENABLED": "0",
     }
@@ -160,7 +161,7 @@ def use(
         "GOPROXY": f"{url}/goproxy/acme",
         "GOSUMDB": vkey,
         "GOTOOLCHAIN": version,
-        "HOME": str(folder),
+        "HOME": go_home(folder),
         "GOMODCACHE": str(folder / "modules"),
         "GOCACHE": str(folder / "cache2"),
         "GOFLAGS": "-modcacherw",
@@ -191,9 +192,10 @@ def install(url: str, token: str, version: str, folder: Path) -> None:
     common = ("--root", root)
     secret = folder / "enrol.token"
     secret.write_text(token)
-    run(*node, "enroll", "--server", url, "--token-file", secret, *common, HOME=str(folder))
-    run(*node, "update", *common, HOME=str(folder))
-    said = run(root / "current" / "bin" / "go", "version", HOME=str(folder), GOTOOLCHAIN="local")
+    home = go_home(folder)
+    run(*node, "enroll", "--server", url, "--token-file", secret, *common, HOME=home)
+    run(*node, "update", *common, HOME=home)
+    said = run(root / "current" / "bin" / "go", "version", HOME=home, GOTOOLCHAIN="local")
     check(said.startswith(f"go version {version} "), f"on a node: {said}")
 
 
