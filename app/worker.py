@@ -10,8 +10,8 @@ from datetime import timedelta
 
 from app import logs, metrics
 from app.core.errors import DatabaseBusyError, MoorageError
-from app.db.engine import Room
 from app.db.leases import LeaseHolder, LeaseTable
+from app.db.room import Room
 from app.services.assembly import Services
 from app.services.collection import GC
 from app.services.fleet.checkins import FLUSH_S as CHECK_INS_S

@@ -18,8 +18,9 @@ from pathlib import Path
 from app.core.digest import Digest
 from app.core.errors import ConflictError, DatabaseBusyError, StorageError
 from app.db.blobs import Blobs
-from app.db.engine import Database, Session, sqlite_url
+from app.db.engine import Database, Session
 from app.db.releaseindex import IndexDocumentRow
+from app.db.sqlite import sqlite_url
 from app.services.garbage import BlobMarks, Garbage
 from app.storage.blobstore import BlobCondition
 from app.storage.local import LocalBlobStore

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from alembic import command
 
-from app.db.engine import make_engine, sqlite_url
+from app.db.engine import make_engine
 from app.db.schema import alembic_config, needed_revision, upgrade
+from app.db.sqlite import sqlite_url
 
 
 def main(message: str) -> None:

@@ -12,14 +12,14 @@ from typing import Any
 from sqlalchemy import Dialect, Engine, event
 from sqlalchemy.util import LRUCache
 
-from app.db import engine, postgresql
+from app.db import postgresql, sqlite
 
 _STATEMENTS = 5_000  # several times of what the product has
 
 
 def share() -> None:
     """Let all databases of this process share what is compiled, one for each kind of engine."""
-    for module in (engine, postgresql):
+    for module in (sqlite, postgresql):
         module.create_engine = _sharing(module.create_engine)  # type: ignore[attr-defined]
 
 

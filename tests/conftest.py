@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from app.db.engine import Database, sqlite_url
+from app.db.engine import Database
+from app.db.sqlite import sqlite_url
 from app.services.assembly import Services
 from app.settings import Settings
 from tests import compiled, postgres

@@ -14,8 +14,9 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from pathlib import Path
 
-from app.db.engine import Database, is_sqlite, sqlite_url
+from app.db.engine import Database
 from app.db.schema import upgrade
+from app.db.sqlite import is_sqlite, sqlite_url
 from app.services.assembly import Services
 from app.services.clock import Now, utc_now
 from app.settings import Settings

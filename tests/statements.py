@@ -12,7 +12,7 @@ from app.core.errors import ConflictError
 from app.db.engine import Database, Session
 
 BEGINNINGS = ("BEGIN", "SET LOCAL", "SELECT pg_advisory_xact_lock")
-"""What begins a transaction, as the statements of `app/db/engine.py` and `postgresql.py` do."""
+"""What begins a transaction, as the statements of `app/db/sqlite.py` and `postgresql.py` do."""
 
 _SCAN = re.compile(r"(?:SCAN|[ >-]*(?:Parallel )?Seq Scan on) (.*)")
 """A step of a plan, as SQLite and as PostgreSQL write it."""

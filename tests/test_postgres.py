@@ -3,8 +3,9 @@
 import pytest
 from sqlalchemy import text
 
-from app.db.engine import Database, is_sqlite
+from app.db.engine import Database
 from app.db.generation import bump_generation, current_generation
+from app.db.sqlite import is_sqlite
 from tests.shapes import Shape
 
 pytestmark = pytest.mark.both_shapes

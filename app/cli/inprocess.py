@@ -85,7 +85,7 @@ def command_settings() -> "Settings":
         SettingsError: a setting is wrong, or names a data directory without a database.
     """
     from app import logs
-    from app.db.engine import sqlite_path
+    from app.db.sqlite import sqlite_path
     from app.settings import load_settings
     from app.wiring import migrate
 

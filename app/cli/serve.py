@@ -45,7 +45,7 @@ def serve(_anywhere: Anywhere = None) -> None:
 def _prepare(settings: "Settings") -> None:
     """Migrate SQLite and make the first token; the secret is printed this once."""
     from app.core.errors import DatabaseBusyError, SchemaError, StoreAwayError
-    from app.db.engine import is_sqlite
+    from app.db.sqlite import is_sqlite
     from app.wiring import migrate as bring_up
 
     if is_sqlite(settings.resolved_database_url):

@@ -24,8 +24,9 @@ from app.core.backup import PIECE_BYTES, cut_lines
 from app.core.errors import ConflictError, DatabaseBusyError, DefectError, MoorageError
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs, RecordedBlob
-from app.db.engine import is_sqlite, make_engine, sqlite_path
+from app.db.engine import make_engine
 from app.db.installation import InstallationRow, database_uid
+from app.db.sqlite import is_sqlite, sqlite_path
 from app.db.tenantlogs import TenantLogRow
 from app.storage.durable import storage_errors
 

@@ -48,9 +48,9 @@ import app.db.usage
 import app.db.webhooks
 import app.db.withdrawals
 from app.core.errors import SchemaError
-from app.db.engine import error_of
 from app.db.installation import InstallationRow
 from app.db.postgresql import WITHOUT_LIMITS
+from app.db.transactions import error_of
 
 _PACKAGED = Path(app.__file__).parent / "_migrations"
 _SOURCE_TREE = Path(app.__file__).parents[1] / "migrations"

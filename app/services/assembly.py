@@ -12,9 +12,10 @@ from pathlib import Path
 
 from app import logs
 from app.core.errors import KeyringError, MoorageError, NotYetError, SettingsError
-from app.db.engine import Database, is_sqlite
+from app.db.engine import Database
 from app.db.installation import database_uid
 from app.db.schema import check_schema
+from app.db.sqlite import is_sqlite
 from app.db.sqlitefile import SqliteFile
 from app.services.audit import AuditReader
 from app.services.audithead import AuditHead

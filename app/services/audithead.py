@@ -16,8 +16,9 @@ from app import logs
 from app.core.errors import ConflictError, StorageError
 from app.core.principal import Principal
 from app.db.audit import AuditLog, ChainHead
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.installation import audit_head_was_kept, note_audit_head_kept
+from app.db.room import Room
 from app.services.authorization import require_admin
 from app.services.changes import locked
 from app.services.clock import Now

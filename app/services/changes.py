@@ -11,8 +11,9 @@ from app.core.errors import StaleRevisionError, UnknownError
 from app.core.principal import Principal
 from app.core.tenant import RecordedTenant
 from app.db.audit import AuditLog
-from app.db.engine import Room, Session
+from app.db.engine import Session
 from app.db.generation import bump_generation
+from app.db.room import Room
 from app.db.tenants import TenantTable
 
 T = TypeVar("T")

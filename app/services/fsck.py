@@ -13,9 +13,10 @@ from enum import StrEnum
 from app.core.digest import Digest
 from app.core.errors import MoorageError
 from app.db.blobs import Blobs
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.garbage import GarbageTable
 from app.db.releaseindex import IndexLog
+from app.db.room import Room
 from app.services.clock import Now
 from app.services.garbage import Garbage
 from app.services.releases.derived import DerivedFiles

@@ -16,8 +16,9 @@ from app.core.digest import Digest
 from app.core.errors import StorageError
 from app.core.job import JobProgress, Watch
 from app.db.audit import AuditLog
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.garbage import CondemnedBlob, GarbageTable, is_marked
+from app.db.room import Room
 from app.services.clock import Monotonic, Now
 from app.storage.blobstore import BlobStore
 

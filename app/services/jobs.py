@@ -13,8 +13,9 @@ from app import logs
 from app.core.errors import DatabaseBusyError, MoorageError, StorageFullError, UnknownError
 from app.core.job import Job, JobProgress, JobState, Watch
 from app.db.audit import AuditLog
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.jobs import Jobs
+from app.db.room import Room
 from app.services.clock import Now
 
 SYNC = "releases.sync"

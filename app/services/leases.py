@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Protocol
 
 from app.core.errors import DatabaseBusyError, StorageFullError
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.leases import LeaseHolder, LeaseTable, lease_time, topic_of
+from app.db.room import Room
 from app.services.clock import Now
 
 TTL = timedelta(seconds=15)

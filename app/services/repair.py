@@ -14,8 +14,9 @@ from app.core.digest import Digest
 from app.core.errors import MoorageError
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import bump_generation
+from app.db.room import Room
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.wholeness import Wholeness

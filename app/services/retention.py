@@ -7,9 +7,10 @@ compared with them, as a damaged one is. The bytes themselves are garbage from t
 from app import logs
 from app.core.retention import RetentionPolicy, StoredZip, let_go
 from app.db.audit import AuditLog
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.retention import RetentionTable
+from app.db.room import Room
 from app.services.clock import Now
 
 _BATCH = 1000

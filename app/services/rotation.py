@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from app.db.audit import AuditLog
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import EVERYTHING, bump_generation
+from app.db.room import Room
 from app.db.sealed import SealedSecret, SealedTable
 from app.services.changes import locked
 from app.services.clock import Now

@@ -25,7 +25,8 @@ from app.core.errors import BadInputError, MoorageError, UnknownError
 from app.core.principal import Principal
 from app.db.audit import AuditLog
 from app.db.channels import ChannelTable
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
+from app.db.room import Room
 from app.db.tokens import Tokens
 from app.db.webhooks import AuditTopic, Delivery, Webhook, WebhookTable
 from app.services.authorization import require_admin

@@ -8,8 +8,9 @@ from app import logs
 from app.core.digest import Digest
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import bump_generation
+from app.db.room import Room
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.storage.blobstore import BlobCondition, BlobStore

@@ -3,7 +3,7 @@
 The reserve is a file that occupies its space. On a full disk its space is given back in steps, so
 that what is written next fits. When the disk has room again, the file grows to its full size.
 
-Not here: which writes may use the reserve (`app/db/engine.py`).
+Not here: which writes may use the reserve (`app/db/room.py`).
 """
 
 import os

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from app.core.errors import BadInputError, StorageError
 from app.db import dump
-from app.db.engine import Database, sqlite_path
+from app.db.engine import Database
 from app.db.schema import upgrade
+from app.db.sqlite import sqlite_path
 from app.db.sqlitefile import SqliteFile
 from app.services.backup import restoring
 from app.services.backup.place import BackupPlace

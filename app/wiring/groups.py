@@ -14,7 +14,8 @@ from app.core.notekey import parse_vkey
 from app.core.privatehost import PrivateHosts
 from app.core.retention import RetentionPolicy
 from app.core.selection import Selection
-from app.db.engine import Database, is_sqlite
+from app.db.engine import Database
+from app.db.sqlite import is_sqlite
 from app.services.assembly import (
     FleetServices,
     ModuleServices,

@@ -3,7 +3,9 @@
 from contextlib import suppress
 
 from app.core.errors import BadInputError, SettingsError
-from app.db.engine import Database, WaitLimits, is_sqlite, sqlite_path
+from app.db.engine import Database
+from app.db.postgresql import WaitLimits
+from app.db.sqlite import is_sqlite, sqlite_path
 from app.services.secrets import GivenKeys, KeyFile, KeySource, parse_key
 from app.services.storemark import StoreMark
 from app.settings import Settings

@@ -16,11 +16,12 @@ from app.core.rollout import Rollout
 from app.core.rolloutplan import RolloutPlan
 from app.core.rolloutstate import Outcome
 from app.db.channels import ChannelTable
-from app.db.engine import Database, Session, sqlite_url
+from app.db.engine import Database, Session
 from app.db.generation import FLEET, bump_generation, current_generation
 from app.db.grants import Grant, GrantTable
 from app.db.nodes import NodeEvent, NodeEventTable, NodeTable
 from app.db.rollouts import RolloutTable
+from app.db.sqlite import sqlite_url
 from app.services.clock import utc_now
 from tests.cli.port import Port, Way
 

@@ -19,10 +19,12 @@ from app.core.digest import Digest
 from app.core.errors import ConflictError, DatabaseBusyError, DefectError, StorageFullError
 from app.core.job import Job, JobState
 from app.db.blobs import Blobs
-from app.db.engine import Database, Room, Session, is_sqlite, make_engine, sqlite_url
+from app.db.engine import Database, Session, make_engine
 from app.db.generation import bump_generation, current_generation
 from app.db.jobs import Jobs
 from app.db.releaseindex import IndexLog
+from app.db.room import Room
+from app.db.sqlite import is_sqlite, sqlite_url
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}

@@ -13,9 +13,10 @@ from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from app.core.errors import DatabaseBusyError
-from app.db.engine import Database, Room, Session, WaitLimits
+from app.db.engine import Database, Session
 from app.db.generation import bump_generation, current_generation
-from app.db.postgresql import LOCK, connect_args
+from app.db.postgresql import LOCK, WaitLimits, connect_args
+from app.db.room import Room
 
 pytestmark = pytest.mark.only_postgresql
 

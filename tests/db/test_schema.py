@@ -17,9 +17,10 @@ from sqlalchemy import Engine, inspect, text
 from app.core.errors import DatabaseBusyError, SchemaError
 from app.db import schema
 from app.db.base import Base
-from app.db.engine import Database, make_engine, sqlite_url
+from app.db.engine import Database, make_engine
 from app.db.generation import current_generation
 from app.db.schema import check_schema, needed_revision, present_revision, upgrade
+from app.db.sqlite import sqlite_url
 
 
 @pytest.fixture

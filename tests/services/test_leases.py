@@ -11,8 +11,9 @@ from sqlalchemy import func, select, text
 
 from app.core.errors import VerificationError
 from app.core.releasefile import FileState
-from app.db.engine import Database, is_sqlite
+from app.db.engine import Database
 from app.db.leases import LeaseRow, LeaseTable
+from app.db.sqlite import is_sqlite
 from app.services.leases import TTL, Leases, is_dead, this_owner
 from tests.conftest import MakeServices, MakeSettings, PutRelease
 from tests.fakes.faults import Fault

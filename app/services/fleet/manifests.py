@@ -29,11 +29,12 @@ from app.core.principal import Principal
 from app.core.releasefile import FileRecord
 from app.db.audit import AuditLog
 from app.db.channels import ChannelTable, SignedRevision
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.fleetkeys import FleetKey, FleetKeys
 from app.db.generation import CHANNELS, bump_generation
 from app.db.installation import database_uid
 from app.db.releases import ReleaseTable
+from app.db.room import Room
 from app.services.authorization import require_admin
 from app.services.changes import locked
 from app.services.clock import Now

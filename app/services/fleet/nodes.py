@@ -19,10 +19,11 @@ from app.core.rolloutplan import check_group
 from app.core.rolloutstate import Outcome
 from app.core.token import make_token, token_hash
 from app.db.audit import AuditLog
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import FLEET, bump_generation
 from app.db.grants import Grant, GrantTable
 from app.db.nodes import EnrolToken, EnrolTokenTable, NodeEvent, NodeEventTable, NodeTable
+from app.db.room import Room
 from app.services.authorization import require_admin, secret_hash
 from app.services.changes import denial_room, locked
 from app.services.clock import Now

@@ -11,11 +11,12 @@ from app.core.rollout import Gate, Participant, Rollout, acted, gate_of, present
 from app.core.rolloutplan import RolloutPlan
 from app.core.rolloutstate import RolloutAction
 from app.db.audit import AuditLog
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import FLEET, bump_generation
 from app.db.grants import Grant, GrantTable
 from app.db.nodes import NodeTable
 from app.db.rollouts import RolloutTable
+from app.db.room import Room
 from app.services.authorization import require_admin
 from app.services.changes import check_revision, denial_room, locked
 from app.services.clock import Now

@@ -31,9 +31,10 @@ from app.core.errors import (
 from app.core.goproxy import MAX_LIST_BYTES, GoproxyRequest, RequestKind
 from app.core.moduleinfo import MAX_INFO_BYTES
 from app.core.routing import RecordedRoute
-from app.db.engine import Database, Room
+from app.db.engine import Database
 from app.db.moduleanswers import ModuleAnswer, ModuleAnswerTable
 from app.db.modules import INLINE_BYTES
+from app.db.room import Room
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Turns

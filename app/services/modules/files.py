@@ -25,9 +25,10 @@ from app.core.modzip import DEFAULT_LIMITS
 from app.core.routing import LogPolicy
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.modules import INLINE_BYTES, ModuleFile, ModuleTable, files_and_mark, files_of
+from app.db.room import Room
 from app.db.routes import RouteTable
 from app.services.clock import Now
 from app.services.flight import Flight

@@ -12,11 +12,12 @@ from app.core.releasefile import FileRecord, FileState
 from app.core.routing import LogPolicy, route_for
 from app.core.toolchain import MODULE_PATH
 from app.db.audit import AuditLog
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.modules import ModuleFile, ModuleTable
 from app.db.origins import OriginTable
 from app.db.releases import ReleaseTable
+from app.db.room import Room
 from app.services.clock import Now
 from app.services.modules.files import ModuleFiles
 from app.services.modules.toolchains import ORIGIN

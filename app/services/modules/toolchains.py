@@ -34,10 +34,11 @@ from app.core.toolchain import (
 )
 from app.core.toolchainzip import ToolchainZip
 from app.db.blobs import Blobs
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.modules import ModuleFile, ModuleTable
 from app.db.origins import OriginTable
+from app.db.room import Room
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Leases

@@ -28,8 +28,9 @@ from app.core.gorelease import Release, ReleaseFileKind
 from app.core.ownrelease import is_own
 from app.core.releasefile import FileRecord
 from app.core.withdrawal import Withdrawal
-from app.db.engine import Database, Room
+from app.db.engine import Database
 from app.db.imageindexes import ImageIndexes
+from app.db.room import Room
 from app.services.clock import Now
 from app.services.releases.catalog import Catalog, CatalogReader
 

@@ -13,9 +13,10 @@ from app import logs
 from app.core.errors import ConflictError, KeyringError
 from app.core.keylist import Subkey
 from app.db.audit import AuditLog
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.keyrings import Keyrings, RecordedKeyring
+from app.db.room import Room
 from app.services.clock import Now
 from app.upstream.gpg import KEYRING_MAX_BYTES, Gpg, Keyring, lost_subkeys
 

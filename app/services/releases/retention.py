@@ -12,10 +12,11 @@ from app.core.ownrelease import is_own
 from app.core.releasefile import FileRecord
 from app.db.audit import AuditLog
 from app.db.channels import ChannelTable
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import RELEASES, STORED, bump_generation
 from app.db.imageindexes import ImageIndexes
 from app.db.releases import ReleaseTable
+from app.db.room import Room
 from app.services.clock import Now
 from app.services.releases.catalog import CatalogReader
 from app.services.releases.sync import ReleaseSync

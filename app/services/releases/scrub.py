@@ -7,7 +7,8 @@ from app import logs
 from app.core.digest import Digest
 from app.core.errors import StorageError
 from app.db.blobs import Blobs
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
+from app.db.room import Room
 from app.services.clock import Now
 from app.services.repair import Repair
 from app.storage.blobstore import BlobCondition, BlobStore

@@ -15,10 +15,11 @@ from app.core.toolchain import MODULE_PATH
 from app.core.withdrawal import Withdrawal, WithdrawalState, check_reason
 from app.db.audit import AuditLog
 from app.db.channels import ChannelTable
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import RELEASES, STORED, bump_generation
 from app.db.modules import ModuleTable
 from app.db.releases import ReleaseTable
+from app.db.room import Room
 from app.db.withdrawals import WithdrawalTable
 from app.services.authorization import require_admin
 from app.services.changes import locked

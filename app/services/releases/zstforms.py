@@ -15,9 +15,10 @@ from app.core.errors import BadInputError, StorageError, StorageFullError
 from app.core.goversion import sort_key
 from app.core.releasefile import FileRecord
 from app.db.derived import DerivedTable
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
 from app.db.generation import RELEASES, bump_generation
 from app.db.releases import ReleaseTable
+from app.db.room import Room
 from app.services.clock import Now
 from app.services.releases.recompress import Recompressor
 from app.storage.blobstore import BlobStore

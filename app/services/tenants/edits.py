@@ -19,9 +19,10 @@ from app.core.tenant import RecordedTenant, Tenant, TenantLimits
 from app.db.audit import AuditLog
 from app.db.channels import ChannelTable
 from app.db.credentials import CredentialTable
-from app.db.engine import Room, Session
+from app.db.engine import Session
 from app.db.generation import CHANNELS, PLATFORM, bump_generation
 from app.db.ownership import OwnershipTable
+from app.db.room import Room
 from app.db.routes import RouteTable
 from app.db.rules import RuleTable
 from app.db.tenantlogs import TenantLogTable

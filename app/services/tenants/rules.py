@@ -4,7 +4,8 @@ from app.core.acl import RecordedRule, Rule
 from app.core.effect import Effect
 from app.core.errors import ConflictError, UnknownError
 from app.core.principal import Principal
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
+from app.db.room import Room
 from app.db.rules import RuleTable
 from app.services.authorization import require_admin
 from app.services.changes import check_revision, denial_room, locked, tenant_id_named

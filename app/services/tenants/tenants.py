@@ -10,7 +10,8 @@ from app.core.principal import OPERATOR, Principal
 from app.core.routing import Route, Upstream
 from app.core.tenant import DEFAULT_TENANT, RecordedTenant, Tenant, TenantSettings
 from app.db.channels import ChannelTable
-from app.db.engine import Database, Room, Session
+from app.db.engine import Database, Session
+from app.db.room import Room
 from app.db.tenants import TenantTable
 from app.db.usedspace import TenantSpace, UsedSpace
 from app.services.authorization import require_admin

@@ -12,7 +12,8 @@ import pytest
 from app.core.digest import Digest
 from app.core.errors import BadInputError, ConflictError, StorageError, UnknownError
 from app.db import dump
-from app.db.engine import Database, sqlite_url
+from app.db.engine import Database
+from app.db.sqlite import sqlite_url
 from app.services.backup import restoring
 from app.services.backup.age import BackupAge
 from app.services.backup.making import read_heads

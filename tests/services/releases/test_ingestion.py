@@ -14,9 +14,10 @@ from app.core import errors
 from app.core.digest import Digest
 from app.core.gorelease import ReleaseFileKind
 from app.core.releasefile import FileState
-from app.db.engine import Session, is_sqlite, make_engine
+from app.db.engine import Session, make_engine
 from app.db.leases import LeaseTable
 from app.db.postgresql import WITHOUT_LIMITS
+from app.db.sqlite import is_sqlite
 from app.services.assembly import Services
 from app.services.releases.derive import read_contents
 from app.services.releases.policy import Progress

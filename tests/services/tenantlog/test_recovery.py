@@ -13,7 +13,7 @@ from app.core.errors import (
     StorageError,
 )
 from app.core.principal import OPERATOR
-from app.db.engine import is_sqlite
+from app.db.sqlite import is_sqlite
 from app.services.tenantlog.watch import LogWatch
 from tests import postgres
 from tests.services.publiclog.bench import V1, audited, run_sql, sums
