@@ -9,7 +9,7 @@ import typer
 from app.cli.output import Exit, complain, emit, table
 from app.cli.progress import busy, counted
 from app.cli.session import Here, Json, run_local
-from app.core.errors import BadInputError
+from app.core.errors import BadInputError, UnfitDatabaseError
 from app.core.size import human_bytes
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ def restore(
             place,
             backup_id,
             secrets_key=secrets_key,
+            new_secrets_key=new_secrets_key,
             heads=heads,
             same_store=same_store,
             progress=progress,
@@ -181,7 +182,13 @@ def restore(
             report = await services.upkeep.fsck.run(deep=False, repair=refetch, progress=progress)
         return report, await services.upkeep.rotation.unopened()
 
-    report, sealed = run_local(settings, check)
+    try:
+        report, sealed = run_local(settings, check)
+    except UnfitDatabaseError as error:  # the wrong key: all is there, and no service starts on it
+        raise UnfitDatabaseError(
+            f"backup {restored.backup} is restored, and not checked yet: {error}; then run "
+            "`moorage fsck`"
+        ) from error
     result = {
         "backup": restored.backup,
         "blobs": restored.blobs,

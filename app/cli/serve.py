@@ -71,13 +71,12 @@ def _prepare(settings: "Settings") -> None:
 async def _first_start(services: "Services") -> str | None:
     """Make the first token, and with it the default tenant; return the secret, this once.
 
-    A key that does not fit what is sealed in the database is told here, not at the first use.
+    A secret that the key does not open is told here, not at its first use.
     """
     if places := await services.upkeep.rotation.unopened():
         complain(
-            f"warning: keys/secrets.key does not open {len(places)} of the database's secrets, "
-            f"{places[0]} for one: a lost file is made anew with another key; stop and put the old "
-            "file back, or enter these secrets again (see `moorage doctor`)"
+            f"warning: the key of secrets does not open {len(places)} of the database's secrets, "
+            f"{places[0]} for one: they were sealed under another key; enter them again"
         )
     secret = await services.tenants.tokens.create_first()
     if secret is not None:
@@ -123,6 +122,14 @@ def migrate(
             "from now on, and of no other.",
         ),
     ] = False,
+    new_secrets_key: Annotated[
+        bool,
+        typer.Option(
+            "--new-secrets-key",
+            help="Declare that the key of the database's secrets is lost: the present one, or a "
+            "new one, takes its place, and the secrets are to be entered again.",
+        ),
+    ] = False,
     _here: Here = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -135,7 +142,9 @@ def migrate(
     # stdout has the result alone.
     logs.configure("warning", settings.log_format, sys.stderr)
     with busy("migrating"):
-        before, after = bring_up(settings, bind=bind, bind_store=bind_store)
+        before, after = bring_up(
+            settings, bind=bind, bind_store=bind_store, new_secrets_key=new_secrets_key
+        )
     emit({"before": before, "after": after}, as_json, _migrated)
 
 

@@ -23,7 +23,7 @@ from app.services.backup.age import BackupAge
 from app.services.backup.making import BackupService
 from app.services.clock import ClockWatch, Now, Pause
 from app.services.collection import Collection
-from app.services.datafolder import DataFolder, require_key
+from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
 from app.services.fleet.channels import ChannelService
 from app.services.fleet.checkins import CheckIns
@@ -36,6 +36,7 @@ from app.services.fleet.view import FleetView
 from app.services.fsck import Fsck
 from app.services.generation import GenerationWatch
 from app.services.jobs import JobService
+from app.services.keyproof import require_key
 from app.services.leases import Leases
 from app.services.memory import MemoryBudget
 from app.services.modules.answers import ModuleAnswers
@@ -138,7 +139,7 @@ class SharedServices:
         """Check the database and its schema, and remove what crashes left in the store.
 
         Raises:
-            UnfitDatabaseError: the database is malformed, or not that of the data folder.
+            UnfitDatabaseError: the database is malformed, or not that of the data folder or key.
             SchemaError: the database is at a schema that this program can't serve.
             StoreAwayError: S3 does not answer, and this data directory was not used with it before.
             StorageError: the data directory can't be written.
@@ -151,8 +152,7 @@ class SharedServices:
         self.folder.require(await self.db.read(database_uid))
         if self.mark is not None:
             await self.mark.start(self.db, self.store)
-        if not is_sqlite(self.db.url):
-            await require_key(self.db, self.box)
+        await require_key(self.db, self.keys, is_shared=not is_sqlite(self.db.url))
         await self.store.recover()
 
     async def prove_store(self) -> None:
@@ -357,7 +357,7 @@ class Services:
                 service's, so they take theirs over only where no key is active.
 
         Raises:
-            UnfitDatabaseError: the database is malformed, or not that of the data folder.
+            UnfitDatabaseError: the database is malformed, or not that of the data folder or key.
             SchemaError: the database is at a schema that this program can't serve.
             SettingsError: the configured key can't be read.
             KeyringError: the configured key is unusable.

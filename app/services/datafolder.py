@@ -1,23 +1,20 @@
-"""What belongs together: a data folder, a database, and the key of secrets.
+"""What belongs together: a data folder and a database.
 
 A data folder carries the identity of its database in `database.id`. With another database each blob
-would be missing or an orphan, and a repair would delete them. Where several hosts can use one
-database, the key is proven too: `require_key`. The store of blobs: `storemark.py`.
+would be missing or an orphan, and a repair would delete them. The key of secrets: `keyproof.py`.
+The store of blobs: `storemark.py`.
 """
 
 from pathlib import Path
 
-from app.core.errors import StorageError, UnfitDatabaseError
+from app.core.errors import UnfitDatabaseError
 from app.db.audit import AuditLog
-from app.db.engine import Database, Session
-from app.db.installation import database_uid, first_key_canary
+from app.db.engine import Session
+from app.db.installation import database_uid
 from app.services.clock import Now
-from app.services.secrets import SecretBox
 from app.storage import durable
 
 _NAME = "database.id"
-CANARY_PLACE = "canary"
-_CANARY = "moorage"
 
 
 class DataFolder:
@@ -94,20 +91,3 @@ def _foreign(owner: str, uid: str) -> str:
         f"is {uid!a}): name the folder and the database that belong together; if these do from now "
         "on, run `moorage migrate --bind`"
     )
-
-
-async def require_key(db: Database, box: SecretBox) -> None:
-    """Return if the key is that of the database's secrets; the first one that comes is.
-
-    Raises:
-        UnfitDatabaseError: another replica, or an earlier start, had another key.
-    """
-    sealed = box.seal(_CANARY, CANARY_PLACE)
-    canary = await db.write(lambda s: first_key_canary(s, sealed))
-    try:
-        box.open(canary, CANARY_PLACE)
-    except StorageError as error:
-        raise UnfitDatabaseError(
-            "MOORAGE_SECRETS_KEY is not the key of this database's secrets: give every replica the "
-            "key that the first one had"
-        ) from error

@@ -22,8 +22,8 @@ from app.db.room import Room
 from app.db.sealed import SealedSecret, SealedTable
 from app.services.changes import locked
 from app.services.clock import Now
-from app.services.datafolder import CANARY_PLACE
 from app.services.secrets import (
+    CANARY_PLACE,
     KeySource,
     SecretBox,
     fleet_place,

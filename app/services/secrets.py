@@ -44,6 +44,12 @@ class KeySource(Protocol):
     def keys(self) -> tuple[bytes, ...]:
         """Return the keys as they are now."""
 
+    def is_made(self) -> bool:
+        """Whether there is a key."""
+
+    def make(self) -> None:
+        """Make a key, unless there is one already."""
+
     def begin(self) -> None:
         """Put a new key before the old one, unless there are two already."""
 
@@ -60,6 +66,13 @@ class GivenKeys(KeySource):
     def keys(self) -> tuple[bytes, ...]:
         """Return the keys."""
         return self._keys
+
+    def is_made(self) -> bool:
+        """Return True: an operator has made it."""
+        return True
+
+    def make(self) -> None:
+        """Return: an operator has made it."""
 
     def begin(self) -> None:
         """Return if there are two keys.
@@ -80,19 +93,31 @@ class GivenKeys(KeySource):
 
 
 class KeyFile(KeySource):
-    """A file with one key in base64 on each line; it is made if missing, and read anew if changed.
+    """A file with one key in base64 on each line; it is read anew if changed.
+
+    A missing file is made by `make` alone: a database may have secrets that only the lost key
+    opens.
 
     Raises:
-        StorageError: the file can't be made or read.
+        StorageError: the file can't be read.
         BadInputError: the file does not hold keys.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read: tuple[tuple[int, int], tuple[bytes, ...]] | None = None
+        if self.is_made():
+            self.keys()
+
+    def is_made(self) -> bool:
+        """Whether the file exists."""
+        with durable.storage_errors("read keys/secrets.key"):
+            return self._path.exists()
+
+    def make(self) -> None:
+        """Make the file with a new key, unless it exists."""
         with durable.storage_errors("make keys/secrets.key"):
-            durable.create_once(path, _line(secrets.token_bytes(KEY_BYTES)))
-        self.keys()
+            durable.create_once(self._path, _line(secrets.token_bytes(KEY_BYTES)))
 
     def keys(self) -> tuple[bytes, ...]:
         """Return the keys of the file as it is now."""
@@ -171,6 +196,10 @@ class SecretBox:
             return self.open(sealed, place) == secret
         except StorageError:
             return False
+
+
+CANARY_PLACE = "canary"
+"""The place of the canary, which whoever has the key can open."""
 
 
 def place_of(tenant: str, name: str) -> str:

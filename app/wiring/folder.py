@@ -1,6 +1,7 @@
 """Before services exist: the data folder, migrations, backups and restoring."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.core.errors import BadInputError, StorageError
@@ -14,13 +15,21 @@ from app.services.backup.place import BackupPlace
 from app.services.backup.targets import BlobTarget, LocalTarget, ObjectTarget
 from app.services.clock import utc_now
 from app.services.datafolder import DataFolder
+from app.services.keyproof import accept_key
 from app.services.secrets import parse_key
 from app.settings import Settings
 from app.settings.values import backup_url
 from app.storage import durable
 from app.storage.objects import LocalObjects, S3Objects
 from app.storage.s3client import S3Client
-from app.wiring.stores import heads_of_logs, open_database, s3_client, s3_place, store_mark
+from app.wiring.stores import (
+    heads_of_logs,
+    key_source,
+    open_database,
+    s3_client,
+    s3_place,
+    store_mark,
+)
 
 
 def prepare_data_dir(settings: Settings) -> bool:
@@ -46,7 +55,11 @@ def prepare_data_dir(settings: Settings) -> bool:
 
 
 def migrate(
-    settings: Settings, *, bind: bool = False, bind_store: bool = False
+    settings: Settings,
+    *,
+    bind: bool = False,
+    bind_store: bool = False,
+    new_secrets_key: bool = False,
 ) -> tuple[str | None, str]:
     """Bring the database to this program's schema; return (before, after).
 
@@ -54,6 +67,8 @@ def migrate(
         settings: of this installation.
         bind: the operator says that database, -wal and data folder belong together.
         bind_store: the operator says that the store has the blobs of this database.
+        new_secrets_key: the operator says that the key of the settings is the database's, or that a
+            new one is, and that what was sealed under another one is lost.
 
     Raises:
         UnfitDatabaseError: the database is malformed, beside the -wal of another file, or not that
@@ -61,22 +76,31 @@ def migrate(
         SchemaError: a newer program has migrated the database.
     """
     prepare_data_dir(settings)
-    return _migrate(settings, bind=bind, bind_store=bind_store)
+    return _migrate(settings, _Consent(bind, bind_store, new_secrets_key))
 
 
-def _migrate(settings: Settings, *, bind: bool, bind_store: bool) -> tuple[str | None, str]:
+@dataclass(frozen=True, slots=True)
+class _Consent:
+    """What an operator says belongs to the database: the data folder, the store, the key."""
+
+    folder: bool
+    store: bool
+    key: bool
+
+
+def _migrate(settings: Settings, consent: _Consent) -> tuple[str | None, str]:
     file = _sqlite_file(settings)
     if file is not None:
-        file.open(is_trusted=bind)
+        file.open(is_trusted=consent.folder)
     try:
-        if not bind:
+        if not consent.folder:
             uid = dump.uid_of(settings.resolved_database_url)
             DataFolder(settings.data_dir, utc_now).require_before_migration(uid)
         db = open_database(settings)
         try:
             revisions = upgrade(db.engine)
-            if bind or bind_store:
-                asyncio.run(_bind(settings, db, bind=bind, bind_store=bind_store))
+            if consent.folder or consent.store or consent.key:
+                asyncio.run(_bind(settings, db, consent))
             return revisions
         finally:
             db.close()
@@ -85,13 +109,15 @@ def _migrate(settings: Settings, *, bind: bool, bind_store: bool) -> tuple[str |
             file.close()
 
 
-async def _bind(settings: Settings, db: Database, *, bind: bool, bind_store: bool) -> None:
-    """Say that the database and the data folder, or the store, belong together."""
-    if bind:
+async def _bind(settings: Settings, db: Database, consent: _Consent) -> None:
+    """Say that the database and the data folder, the store, or the key belong together."""
+    if consent.folder:
         await db.write(DataFolder(settings.data_dir, utc_now).bind)
-    mark = store_mark(settings) if bind_store else None
+    mark = store_mark(settings) if consent.store else None
     if mark is not None:
         await mark.bind(db)
+    if consent.key:
+        await accept_key(db, key_source(settings), utc_now())
 
 
 def backup_place(settings: Settings, url: str | None) -> BackupPlace:
@@ -143,6 +169,7 @@ def restore(
     backup_id: str,
     *,
     secrets_key: Path | None,
+    new_secrets_key: bool,
     heads: Path | None,
     same_store: bool,
     progress: restoring.Progress,
@@ -154,6 +181,7 @@ def restore(
         place: where the backup is.
         backup_id: of the backup, or "latest".
         secrets_key: a copy of keys/secrets.key, which is put back too.
+        new_secrets_key: the operator says that the key of the backup is lost.
         heads: a folder with newer heads than the backup's.
         same_store: the operator says that the store of the settings is that of the lost database.
         progress: is called with (blobs put back, blobs in all).
@@ -183,7 +211,7 @@ def restore(
         blobs = ObjectTarget(S3Objects(client, "blobs"), folder / restoring.COPIED)
     target = restoring.Target(folder, url, blobs, heads_of_logs(settings, None))
     restored = restoring.restore(place, backup, target, heads_folder=heads, progress=progress)
-    _migrate(settings, bind=True, bind_store=True)
+    _migrate(settings, _Consent(folder=True, store=True, key=new_secrets_key))
     begun.end()
     return restored
 

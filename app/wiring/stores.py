@@ -103,10 +103,10 @@ def min_free_fraction(settings: Settings) -> float:
 
 
 def key_source(settings: Settings) -> KeySource:
-    """Return what has the keys that seal secrets; a file is made at the first start.
+    """Return what has the keys that seal secrets.
 
     Raises:
-        StorageError: the file can't be made or read.
+        StorageError: the file can't be read.
         SettingsError: the file does not hold a key; the database is one that several hosts can use
             and the key is no setting.
     """

@@ -1,5 +1,6 @@
 """`moorage backup` and `moorage restore` as commands: from disk and from S3, into S3."""
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,17 +36,15 @@ def in_bucket(place: S3Place) -> dict[str, Any]:
     }
 
 
-def site_of(folder: Path, database: str | None, storage: dict[str, Any]) -> Site:
+def site_of(folder: Path, database: str | None, more: dict[str, Any]) -> Site:
     folder.mkdir()
     shape = {} if database is None else {"database_url": database}
     return Site.new(
         folder,
         network__allow=["127.0.0.0/8"],
         network__tenant_hosts=["127.0.0.1"],
-        secrets_key=SECRETS_KEY,
         storage__min_free_percent=0,
-        **shape,
-        **storage,
+        **{"secrets_key": SECRETS_KEY, **shape, **more},
     )
 
 
@@ -135,3 +134,36 @@ def test_a_store_in_use_is_no_target_unless_it_is_said_to_be_the_lost_ones(
     restored = warm.run(same, "restore", *backups, "--same-store", "--json", seconds=120)
     assert (restored.code, restored.json["clean"]) == (0, True), restored
     assert warm.run(same, "fsck", "--deep").code == 0
+
+
+def test_a_restore_without_the_key_needs_an_operators_word(
+    shape: Shape,
+    warm: Warm,
+    tmp_path: Path,
+    two_databases: tuple[str | None, str | None],
+) -> None:
+    here = site_of(tmp_path / "here", two_databases[0], {})
+    for arguments in (
+        ("migrate",),
+        ("tenant", "create", TENANT),
+        ("sumdb", "create", "--tenant", TENANT),
+    ):
+        assert warm.run(here, *arguments).code == 0
+    backups = ("--store", str(tmp_path / "backups"))
+    assert warm.run(here, "backup", "create", *backups).code == 0
+
+    other = {"secrets_key": base64.b64encode(b"K" * 32).decode()}
+    restored_site = site_of(tmp_path / "restored_site", two_databases[1], other)
+    if shape is Shape.SQLITE:  # and the refused one is put right afterwards
+        refused = warm.run(restored_site, "restore", *backups)
+        assert refused.code == 1
+        assert "is restored, and not checked yet" in refused.err
+        assert "opens none of the 1 secret in the database" in refused.err
+        assert warm.run(restored_site, "fsck").code == 1
+        assert warm.run(restored_site, "migrate", "--new-secrets-key").code == 0
+    else:
+        restored = warm.run(restored_site, "restore", *backups, "--new-secrets-key", "--json")
+        assert restored.code == 0, restored
+        assert restored.json["unopened_secrets"] != []
+    assert warm.run(restored_site, "fsck").code == 0
+    assert "does not open 1 secrets" in warm.run(restored_site, "doctor").out

@@ -9,16 +9,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from app.core.errors import SettingsError, UnfitDatabaseError
+from app.core.errors import UnfitDatabaseError
 from app.db.blobs import Blobs
 from app.db.engine import Database
 from app.db.installation import database_uid
 from app.services.clock import utc_now
-from app.services.datafolder import require_key
 from app.services.fsck import FsckProblem
-from app.services.secrets import SecretBox
 from app.settings import Settings
-from app.wiring import build, migrate
+from app.wiring import migrate
 from tests.conftest import MakeSettings
 from tests.installation import running
 
@@ -153,18 +151,3 @@ async def test_a_new_folder_without_the_blobs_of_its_database_is_refused(
     await asyncio.to_thread(migrate, settings, bind=True)
     async with running(settings):
         pass
-
-
-async def test_every_replica_has_the_key_of_the_first(database: Database) -> None:
-    key, another = SecretBox(b"k" * 32), SecretBox(b"K" * 32)
-    await require_key(database, key)
-    await require_key(database, key)
-    with pytest.raises(UnfitDatabaseError, match="not the key of this database"):
-        await require_key(database, another)
-
-
-def test_a_database_of_several_hosts_needs_a_key_from_outside(make_settings: MakeSettings) -> None:
-    settings = make_settings(database_url="postgresql+psycopg://h/x", secrets_key=None)
-    with pytest.raises(SettingsError, match="openssl rand"):
-        build(settings)
-    assert not (settings.data_dir / "keys" / "secrets.key").exists()

@@ -32,7 +32,9 @@ async def no_pause(_seconds: float) -> None:
 
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
-    return tmp_path / "secrets.key"
+    path = tmp_path / "secrets.key"
+    KeyFile(path).make()
+    return path
 
 
 async def filled(database: Database, source: KeySource, tmp_path: Path) -> dict[str, str]:
