@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db.base import Base, chunks
+from app.db.base import Base, chunks, table_of
 from app.db.tokens import TokenRow
 
 
@@ -72,6 +72,9 @@ class Download:
     version: str
 
 
+_DOWNLOADS = table_of(DownloadRow)
+
+
 class Usage:
     """The repository of counts."""
 
@@ -81,32 +84,27 @@ class Usage:
     def _insert(self, row: type[Base]) -> Any:
         """Return an INSERT that may say what to do on a conflict."""
         is_postgresql = self._session.get_bind().dialect.name == "postgresql"
-        return postgresql_insert(row) if is_postgresql else sqlite_insert(row)
+        table = table_of(row)
+        return postgresql_insert(table) if is_postgresql else sqlite_insert(table)
 
     def add(self, counts: Mapping[Download, int]) -> None:
         """Add to the counts of days; missing rows are inserted."""
+        if not counts:
+            return
+        statement = self._insert(DownloadRow)
+        key = ["day", "tenant", "token", "module", "version"]
+        total = {"count": _DOWNLOADS.c.count + statement.excluded.count}
         # In a fixed order, so that two processes never wait for each other's rows.
-        for download, count in sorted(counts.items()):
-            statement = self._insert(DownloadRow).values(
-                day=download.day,
-                tenant=download.tenant,
-                token=download.token,
-                module=download.module,
-                version=download.version,
-                count=count,
-            )
-            self._session.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["day", "tenant", "token", "module", "version"],
-                    set_={"count": DownloadRow.count + statement.excluded.count},
-                )
-            )
+        self._session.connection().execute(
+            statement.on_conflict_do_update(index_elements=key, set_=total),
+            [{**asdict(one), "count": count} for one, count in sorted(counts.items())],
+        )
 
     def add_uses(self, uses: Collection[ModuleUse]) -> None:
         """Record what tenants were answered; what is recorded already stays."""
         if uses:
             # In a fixed order, so that two processes never wait for each other's rows.
-            self._session.execute(
+            self._session.connection().execute(
                 self._insert(ModuleUseRow).on_conflict_do_nothing(),
                 [asdict(use) for use in sorted(uses)],
             )

@@ -4,8 +4,9 @@ from datetime import date
 
 import pytest
 
-from app.db.engine import Session
+from app.db.engine import Database, Session
 from app.db.usage import Download, Usage
+from tests.statements import watched
 
 pytestmark = pytest.mark.both_shapes
 
@@ -30,6 +31,17 @@ def test_counts_of_the_same_key_add_up(session: Session) -> None:
     usage.add({X: 3})
     assert of(session) == [5]
     assert usage.total() == 5
+
+
+def test_counts_go_out_by_one_statement_however_many_there_are(
+    database: Database, session: Session
+) -> None:
+    usage = Usage(session)
+    with watched(database) as one:
+        usage.add({X: 1})
+    with watched(database) as many:
+        usage.add(ALL)
+    assert one.count == many.count == 1
 
 
 def test_nothing_downloaded_is_0(session: Session) -> None:
