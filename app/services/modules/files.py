@@ -12,28 +12,25 @@ from dataclasses import replace
 from app import logs, metrics, tracing
 from app.core.digest import Digest
 from app.core.errors import (
-    ConflictError,
     MoorageError,
     OverloadedError,
     UpstreamAbsentError,
     VerificationError,
 )
 from app.core.goproxy import MAX_GO_MOD_BYTES, RequestKind
-from app.core.logstate import LogState
 from app.core.moduleinfo import MAX_INFO_BYTES
 from app.core.modzip import DEFAULT_LIMITS
 from app.core.routing import LogPolicy
-from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
 from app.db.modules import INLINE_BYTES, ModuleFile, ModuleTable, files_and_mark, files_of
-from app.db.room import Room
 from app.db.routes import RouteTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Turns
 from app.services.modules.checks import FileKey, check_small, check_zip, contradiction
+from app.services.modules.recording import FileRecords
 from app.services.modules.spill import SpillSink
 from app.services.modules.troubles import contradicted
 from app.services.publiclog.checks import LogChecks, LoggedSums
@@ -57,6 +54,7 @@ class ModuleFiles:
 
     Attributes:
         quotas: what is stored for each tenant.
+        records: the rows of the files.
     """
 
     def __init__(
@@ -80,6 +78,7 @@ class ModuleFiles:
         self._wholeness = Wholeness(db, store, now)
         self._now = now
         self.quotas = quotas or Quotas(db)
+        self.records = FileRecords(db, log_checks, now)
         # Two flights: the callers of one tenant share its slot, all tenants share the fetch. So no
         # tenant waits behind the queue of another one.
         self._queue: Flight[tuple[str, _FetchKey], ModuleFile] = Flight(
@@ -197,7 +196,7 @@ class ModuleFiles:
             pending_sums.cancel()
             await asyncio.gather(pending_mod, pending_sums, return_exceptions=True)
         new = [file] if mod is None else [file, mod]
-        settled = await self._record(*new, tenant=source.tenant)
+        settled = await self.records.record(*new, tenant=source.tenant)
         self.quotas.count(source.tenant, sum(one.size_bytes for one in new))
         for stored in (settled, mod):
             if stored is not None:
@@ -240,7 +239,7 @@ class ModuleFiles:
         try:
             return replace(file, log_state=logged.judge(file))
         except VerificationError as error:
-            await self._keep_evidence(file, str(error))
+            await self.records.keep_evidence(file, str(error))
             raise
 
     async def _fetch_small(
@@ -311,51 +310,9 @@ class ModuleFiles:
             )
             why = next((w for o in others if (w := contradiction(o, file))), None)
         if why is not None:
-            await self._keep_evidence(file, why)
+            await self.records.keep_evidence(file, why)
             raise contradicted(why)
         return is_unmarked
-
-    async def _record(self, *new: ModuleFile, tenant: str) -> ModuleFile:
-        """Record checked, durable files of one version in one transaction.
-
-        Return what is recorded of the first file, which may be another's.
-        """
-
-        def work(session: Session) -> ModuleFile | tuple[ModuleFile, str]:
-            first = new[0]
-            table = ModuleTable(session)
-            recorded = table.files([first.origin_id], first.module, first.version)
-            for file in new:
-                for other in recorded:
-                    if (why := contradiction(other, file)) is not None:
-                        return file, why
-            first_recorded, *_ = [_record_one(session, recorded, file, tenant) for file in new]
-            return first_recorded
-
-        size_bytes = sum(len(file.body or b"") for file in new)
-        try:
-            outcome = await self._db.write(work, size_bytes=size_bytes)
-        except ConflictError:  # another process recorded the file between our query and our row
-            outcome = await self._db.write(work, size_bytes=size_bytes)
-        if isinstance(outcome, tuple):
-            await self._keep_evidence(*outcome)
-            raise contradicted(outcome[1])
-        return outcome
-
-    async def _keep_evidence(self, file: ModuleFile, why: str) -> None:
-        """Alarm, and record what was seen, once for each different value."""
-        at = self._now()
-
-        def work(session: Session) -> None:
-            table = ModuleTable(session)
-            files = table.files([file.origin_id], file.module, file.version)
-            recorded = " ".join(f"{f.kind}={f.h1}" for f in files if f.h1)
-            if table.add_conflict(file, recorded=recorded, seen=_seen(file), detail=why, at=at):
-                AuditLog(session).append(at, "system", "module.refuse", file.name, why)
-
-        await self._db.write(work)
-        metrics.count_module_conflict()
-        _log.error("module contradiction", name=file.name, why=why)
 
     async def recheck(self, key: FileKey, source: Source) -> ModuleFile:
         """Fetch a stored file again and compare it with the record; return what is recorded now.
@@ -403,51 +360,6 @@ class ModuleFiles:
         await self._db.write(work, size_bytes=file.size_bytes)
         return file
 
-    async def settle(self, file: ModuleFile, policy: LogPolicy, *, tenant: str = "") -> ModuleFile:
-        """Return a stored file, now that the log was asked about it; see `LogChecks.logged_sums`.
-
-        Content that the log does not vouch for is not served any more.
-
-        Args:
-            file: as it is stored.
-            policy: of the route.
-            tenant: the tenant whose slots at the log are used; "" for background work.
-
-        Raises:
-            VerificationError: the log vouches for other content.
-            UpstreamError: policy requires the log, and it can't be asked.
-        """
-        logged = await self._log_checks.logged_sums(
-            file.module, file.version, policy, tenant=tenant, insist=True
-        )
-        try:
-            state = logged.judge(file)
-        except VerificationError as error:
-            await self._set_log_state(file, LogState.REFUSED)
-            await self._keep_evidence(file, str(error))
-            raise
-        if state is not file.log_state:
-            await self._set_log_state(file, state)
-        return replace(file, log_state=state)
-
-    async def why_refused(self, file: ModuleFile) -> str:
-        """Return what the log vouches for instead of a quarantined file, with both hashes."""
-        evidence = await self._db.read(
-            lambda s: ModuleTable(s).conflicts([file.origin_id], file.module, file.version)
-        )
-        details = (e.detail for e in evidence if e.kind is file.kind and e.seen == _seen(file))
-        return next(details, "the checksum database vouches for other content")
-
-    async def _set_log_state(self, file: ModuleFile, state: LogState) -> None:
-        at = self._now()
-
-        def work(session: Session) -> None:
-            if ModuleTable(session).set_log_state(file, state) and state is LogState.REFUSED:
-                AuditLog(session).append(at, "system", "module.quarantine", file.name)
-                bump_generation(session)
-
-        await self._db.write(work, room=Room.BELOW_FLOOR)
-
     async def read(self, file: ModuleFile) -> bytes:
         """Return the bytes of a .info or .mod.
 
@@ -470,29 +382,6 @@ class ModuleFiles:
         self._closing = True
         await self._queue.drain(drain_s)
         await self._flight.aclose(cancel=True)
-
-
-def _record_one(
-    session: Session, recorded: list[ModuleFile], file: ModuleFile, tenant: str
-) -> ModuleFile:
-    """Record a file that contradicts no recorded one; return what is recorded of it."""
-    table = ModuleTable(session)
-    same = next((other for other in recorded if other.kind is file.kind), None)
-    if same is not None and not same.damaged:
-        return same
-    if file.body is None:
-        Blobs(session).record(file.sha256, file.size_bytes, file.stored_at)
-    if same is None:
-        table.add(file, tenant)
-    else:
-        table.replace_bytes(file)
-        bump_generation(session)
-    return file
-
-
-def _seen(file: ModuleFile) -> str:
-    """Return the hashes of a file as evidence has them."""
-    return f"{file.kind}={file.h1} sha256={file.sha256}"
 
 
 async def _beside_flush(staged: StagedBlob, check: Awaitable[ModuleFile]) -> ModuleFile:

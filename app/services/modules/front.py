@@ -7,19 +7,11 @@ One function per kind of request: `_list`, `_latest`, `_query`, `_version_file`.
 upstreams through `walk.first_answer`.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import replace
-from functools import partial
-
 from app import logs
 from app.core.acl import Decision
 from app.core.errors import (
-    DatabaseBusyError,
     DeniedError,
     MoorageError,
-    StorageFullError,
     UnknownError,
     UpstreamAbsentError,
     UpstreamError,
@@ -33,38 +25,33 @@ from app.core.goproxy import (
 from app.core.logstate import LogState
 from app.core.moduleinfo import parse_info
 from app.core.published import is_published
-from app.core.routing import LogPolicy, RecordedRoute, RecordedUpstream
+from app.core.routing import RecordedRoute
 from app.db.engine import Database
-from app.db.modules import ModuleFile, ModuleTable, files_of
+from app.db.modules import ModuleFile
 from app.db.usage import ModuleUse
 from app.services.authorization import Permission
 from app.services.clock import Now
 from app.services.modules.answers import (
     LATEST,
     LIST,
-    MAX_ABSENT_S,
     Absences,
     CachedAnswer,
     ModuleAnswers,
-    Query,
 )
 from app.services.modules.caller import Caller, Resolved, allowed
-from app.services.modules.checks import FileKey
 from app.services.modules.files import ModuleFiles
 from app.services.modules.lists import Lists
 from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.probes import Probes
 from app.services.modules.published import PublishedModules
+from app.services.modules.routeanswers import RouteAnswers
 from app.services.modules.troubles import for_client
-from app.services.modules.walk import asked_origins, first_answer
+from app.services.modules.versionfiles import VersionFiles, not_used
 from app.services.remembered import Remembered
-from app.services.upstreams import Source, Upstreams
+from app.services.upstreams import Upstreams
 from app.services.usage import UsageCounter
 
-_MAX_AHEAD = 64
 _log = logs.get("modules")
-_SIBLING = {RequestKind.INFO: RequestKind.MOD, RequestKind.MOD: RequestKind.INFO}
-_ANY_ORIGIN = 0  # of a query that `first_answer` puts to each origin of a route in turn
 
 
 class ModuleFront:
@@ -83,19 +70,16 @@ class ModuleFront:
         usage: UsageCounter,
         now: Now,
     ) -> None:
-        self._db = db
-        self._remembered = remembered
-        self._published = PublishedModules(db)
+        published = PublishedModules(db)
         self._files = files
-        self._answers = answers
-        self._absences = absences
         self._upstreams = upstreams
         self._mirrored = mirrored
         self._lists = lists
         self._usage = usage
         self._now = now
-        self._ahead: set[asyncio.Task[None]] = set()
-        self._probes = Probes(db, lambda caller, route, m: self._cached(caller, route, m, LIST))
+        self._versions = VersionFiles(remembered, published, files, answers, absences, upstreams)
+        self._routed = RouteAnswers(db, published, answers, upstreams)
+        self._probes = Probes(db, lambda caller, route, m: self._routed.get(caller, route, m, LIST))
 
     async def answer(self, caller: Caller, request: GoproxyRequest) -> Resolved:
         """Return the answer to a GOPROXY request.
@@ -137,7 +121,7 @@ class ModuleFront:
 
         What is stored because another tenant uses it is answered like what is not stored.
         """
-        not_stored = _not_used(_name(request))
+        not_stored = not_used(_name(request))
         if request.kind is RequestKind.LIST:
             body = await self._list_of_used(caller, route, request)
             if not body:
@@ -165,7 +149,7 @@ class ModuleFront:
         """
         use = _use(caller, request, request.version)
         if caller.is_limited_to_uses and not await self._usage.was_answered(use):
-            raise _not_used(_name(request))
+            raise not_used(_name(request))
 
     async def check_zip_used(self, caller: Caller, module: str, version: str) -> None:
         """Return if uses do not limit the caller, or the tenant was answered the zip before.
@@ -181,7 +165,7 @@ class ModuleFront:
         """Return the last list, if the tenant was ever answered one; else the versions it used."""
         module = request.module
         if await self._usage.was_answered(_use(caller, request, "")):
-            listed = await self._stored_answer(route, module, LIST)
+            listed = await self._routed.stored(route, module, LIST)
             if listed is not None:
                 return listed.body
         return render_list(await self._usage.used_versions(caller.of_tenant.tenant.id, module))
@@ -209,7 +193,7 @@ class ModuleFront:
         self, caller: Caller, route: RecordedRoute, module: str, permission: Permission
     ) -> Resolved:
         """Return the versions that the tenant may see."""
-        listed = await self._cached(caller, route, module, LIST)
+        listed = await self._routed.get(caller, route, module, LIST)
         visible = await self._lists.visible(listed.body, module, permission, caller.tenant)
         return _from_cached("", permission.decide(None), listed, visible)
 
@@ -219,7 +203,7 @@ class ModuleFront:
         """Return upstream's @latest if the tenant may see it, else the newest visible version."""
         denial: Decision | None = None
         try:
-            latest = await self._cached(caller, route, module, LATEST)
+            latest = await self._routed.get(caller, route, module, LATEST)
         except (UpstreamAbsentError, UnknownError, DeniedError):
             latest = None
         if latest is not None:
@@ -228,7 +212,7 @@ class ModuleFront:
             if decision.allowed:
                 return _from_cached(version, decision, latest, latest.body)
             denial = decision
-        listed = await self._cached(caller, route, module, LIST)
+        listed = await self._routed.get(caller, route, module, LIST)
         newest_visible = await self._lists.newest_visible(
             listed.body, module, permission, caller.tenant
         )
@@ -236,7 +220,7 @@ class ModuleFront:
             if denial is not None:
                 raise DeniedError(denial.reason, denial.by)
             raise UnknownError(f"{module} has no version ({route})")
-        info = await self._file(caller, route, module, newest_visible, RequestKind.INFO)
+        info = await self._versions.get(caller, route, module, newest_visible, RequestKind.INFO)
         body = await self._files.read(info)
         return _from_cached(newest_visible, permission.decide(newest_visible), listed, body)
 
@@ -244,7 +228,7 @@ class ModuleFront:
         self, caller: Caller, route: RecordedRoute, request: GoproxyRequest, permission: Permission
     ) -> Resolved:
         """Return the version that a branch, tag or commit resolves to."""
-        resolved = await self._cached(caller, route, request.module, f"={request.version}")
+        resolved = await self._routed.get(caller, route, request.module, f"={request.version}")
         version = self._version_in(resolved.body, request.module)
         return _from_cached(version, allowed(permission.decide(version)), resolved, resolved.body)
 
@@ -252,33 +236,18 @@ class ModuleFront:
         self, caller: Caller, route: RecordedRoute, request: GoproxyRequest, decision: Decision
     ) -> Resolved:
         """Return the .info, .mod or .zip of a version."""
-        file = await self._file(caller, route, request.module, request.version, request.kind)
-        if file.kind in _SIBLING and caller.may_fetch(route):
-            self._fetch_ahead(caller, route, file)
+        file = await self._versions.get(
+            caller, route, request.module, request.version, request.kind
+        )
+        self._versions.fetch_ahead(caller, route, file)
         await self._check_not_refused(file)
         # A blob has no body here: the sender opens it, and has it healed if need be.
         body = b"" if file.body is None else await self._files.read(file)
         return Resolved(version=file.version, decided_by=decision.by, body=body, file=file)
 
-    def _fetch_ahead(self, caller: Caller, route: RecordedRoute, file: ModuleFile) -> None:
-        """Fetch the .mod of an .info that just came in, or the other way round.
-
-        `go` asks for both, one after the other. Never the zip: most modules that are looked at are
-        not downloaded.
-        """
-        is_new = caller.now <= file.stored_at
-        if is_new and len(self._ahead) < _MAX_AHEAD:
-            unasked, kind = replace(caller, is_ahead=True), _SIBLING[file.kind]
-            work = partial(self._file, unasked, route, file.module, file.version, kind)
-            task = asyncio.ensure_future(_quietly(work))
-            self._ahead.add(task)
-            task.add_done_callback(self._ahead.discard)
-
     async def aclose(self) -> None:
         """End what runs in the background."""
-        for task in self._ahead:
-            task.cancel()
-        await asyncio.gather(*self._ahead, return_exceptions=True)
+        await self._versions.aclose()
 
     async def vouched_zip(
         self, caller: Caller, module: str, version: str
@@ -292,17 +261,17 @@ class ModuleFront:
         """
         route = self._route(caller, module)
         try:
-            file = await self._file(caller, route, module, version, RequestKind.ZIP)
+            file = await self._versions.get(caller, route, module, version, RequestKind.ZIP)
         except UpstreamError as error:
             raise for_client(error, route, f"{module}@{version}") from error
         if file.log_state is LogState.UNVERIFIED and not route.private:
-            file = await self._files.settle(file, route.log, tenant=caller.tenant)
+            file = await self._files.records.settle(file, route.log, tenant=caller.tenant)
         await self._check_not_refused(file)
         return file, route
 
     async def _check_not_refused(self, file: ModuleFile) -> None:
         if file.log_state is LogState.REFUSED:
-            why = await self._files.why_refused(file)
+            why = await self._files.records.why_refused(file)
             raise VerificationError(f"{file.name} is quarantined: {why}")
 
     def _route(self, caller: Caller, module: str) -> RecordedRoute:
@@ -319,143 +288,6 @@ class ModuleFront:
 
     def _version_in(self, body: bytes, module: str) -> str:
         return parse_info(body, module, asked=None).version
-
-    async def _cached(
-        self, caller: Caller, route: RecordedRoute, module: str, query: str
-    ) -> CachedAnswer:
-        """Return the answer of the first upstream that has the module."""
-        if not caller.may_fetch(route):
-            return await self._last_answer(caller, route, module, query)
-
-        async def ask(upstream: RecordedUpstream) -> CachedAnswer:
-            if is_published(upstream.url):
-                at_origin = Query(upstream.origin_id, module, query)
-                return await self._published.answer(at_origin, route.ttl_s)
-            source = self._open(caller, route, upstream)
-            return await self._answers.get(Query(upstream.origin_id, module, query), route, source)
-
-        try:
-            return await first_answer(route, Query(_ANY_ORIGIN, module, query), ask, self._answers)
-        except UpstreamAbsentError:
-            stored = await self._list_of_gone(route, module) if query == LIST else None
-            if stored is None:
-                raise
-            return stored
-
-    async def _list_of_gone(self, route: RecordedRoute, module: str) -> CachedAnswer | None:
-        """Return the stored versions of a module that upstream has no more; None if there are none.
-
-        Their files are served for ever, so a list without them would only break what asks for the
-        list first: `go get MODULE@latest`, `go list -m -versions`.
-        """
-        origins = asked_origins(route)
-        versions = await self._db.read(lambda s: ModuleTable(s).versions(origins, module))
-        if not versions:
-            return None
-        with suppress(StorageFullError, DatabaseBusyError):  # for `explain` alone
-            for origin in origins:
-                await self._answers.record_absence(Query(origin, module, LIST), 404)
-        _log.warning(
-            "module gone upstream", name=module, route=str(route), stored_versions=len(versions)
-        )
-        return CachedAnswer(render_list(versions), min(route.ttl_s, MAX_ABSENT_S))
-
-    async def _last_answer(
-        self, caller: Caller, route: RecordedRoute, module: str, query: str
-    ) -> CachedAnswer:
-        """Return the last answer of the first upstream that gave one, however old it is."""
-        answer = await self._stored_answer(route, module, query)
-        if answer is not None:
-            return answer
-        if query == LIST:
-            origins = [u.origin_id for u in route.upstreams]
-            versions = await self._db.read(lambda s: ModuleTable(s).versions(origins, module))
-            if versions:
-                return CachedAnswer(render_list(versions), 0.0)
-        raise _not_stored(f"{module}@{query.removeprefix('=')}", route, caller)
-
-    async def _stored_answer(
-        self, route: RecordedRoute, module: str, query: str
-    ) -> CachedAnswer | None:
-        for upstream in route.upstreams:
-            at_origin = Query(upstream.origin_id, module, query)
-            if is_published(upstream.url):
-                with suppress(UpstreamAbsentError):
-                    return await self._published.answer(at_origin, route.ttl_s)
-                continue
-            answer = await self._answers.stored(at_origin)
-            if answer is not None:
-                return answer
-        return None
-
-    async def _file(
-        self, caller: Caller, route: RecordedRoute, module: str, version: str, kind: RequestKind
-    ) -> ModuleFile:
-        """Return a file of a version from the first upstream that has it.
-
-        Once a later upstream's file is stored, that file is the one that is served: an earlier
-        upstream whose absence is recorded is not asked again.
-        """
-        origins = [u.origin_id for u in route.upstreams]
-        generation, key = self._remembered.generation, ("files", *origins, module, version, kind)
-        rows = await self._remembered.read(
-            key,
-            files_of(origins, module, version, kind),
-            lambda rows: sum(len(row.body or b"") for row in rows),
-        )
-        stored = {file.origin_id: file for file in rows}
-        query = Query(_ANY_ORIGIN, module, f"@{version}.{kind}")
-        if any(is_published(u.url) and u.origin_id not in stored for u in route.upstreams):
-            await self._published.check_not_gone(module, version, kind)
-
-        async def ask(upstream: RecordedUpstream) -> ModuleFile | None:
-            file = stored.get(upstream.origin_id)
-            if file is None and stored:
-                at_origin = query.at(upstream.origin_id)
-                if not caller.may_fetch(route) or await self._answers.is_absent(at_origin):
-                    return None
-            file = None if file is None else await self._files.whole(file)
-            if file is None:
-                key = FileKey.of(route, upstream.origin_id, module, version, kind)
-                file = await self._fetch(caller, route, upstream, key)
-            return file
-
-        file = await first_answer(route, query, ask, self._answers)
-        if not stored:
-            self._remembered.keep(key, [file], len(file.body or b""), generation)
-        return await self._asked_about(file, caller, route)
-
-    async def _fetch(
-        self, caller: Caller, route: RecordedRoute, upstream: RecordedUpstream, key: FileKey
-    ) -> ModuleFile:
-        if not caller.may_fetch(route):
-            raise _not_stored(key.name, route, caller)
-        self._absences.check(key.identity, key.name)
-        source = self._open(caller, route, upstream)
-        try:
-            return await self._files.ensure(key, source, is_ahead=caller.is_ahead)
-        except UpstreamAbsentError as error:
-            self._absences.remember(key.identity, error)
-            raise
-
-    async def _asked_about(
-        self, file: ModuleFile, caller: Caller, route: RecordedRoute
-    ) -> ModuleFile:
-        """Return a stored file, now that the log was asked as far as the route demands.
-
-        The file may have come in while the log was down, or by a route that asks no log.
-        """
-        if route.private or route.log is LogPolicy.OFF or file.kind is RequestKind.INFO:
-            return file
-        was_not_asked = file.log_state in (LogState.OFF, LogState.PRIVATE)
-        is_due = route.log is LogPolicy.REQUIRE and file.log_state is LogState.UNVERIFIED
-        if not was_not_asked and not is_due:
-            return file
-        return await self._files.settle(file, route.log, tenant=caller.tenant)
-
-    def _open(self, caller: Caller, route: RecordedRoute, upstream: RecordedUpstream) -> Source:
-        tenant = caller.of_tenant.tenant
-        return self._upstreams.open(route, upstream, caller.policy, tenant, caller.client)
 
     async def _client_error(
         self, error: UpstreamError, caller: Caller, route: RecordedRoute, request: GoproxyRequest
@@ -501,12 +333,6 @@ def _from_cached(version: str, decision: Decision, cached: CachedAnswer, body: b
     )
 
 
-async def _quietly(work: Callable[[], Awaitable[ModuleFile]]) -> None:
-    """Await work() and ignore its error. The next request for the file gets the error itself."""
-    with suppress(MoorageError):
-        await work()
-
-
 def _use(caller: Caller, request: GoproxyRequest, version: str) -> ModuleUse:
     return ModuleUse(caller.of_tenant.tenant.id, request.module, version, request.kind)
 
@@ -516,15 +342,3 @@ def _name(request: GoproxyRequest) -> str:
     if not request.version:
         return f"{request.module}@{request.kind}"
     return str(request) if request.is_query else f"{request}.{request.kind}"
-
-
-def _not_stored(name: str, route: RecordedRoute, caller: Caller) -> MoorageError:
-    if not caller.fetch:
-        return _not_used(name)
-    return DeniedError(
-        f"{name} is not stored here, and {route} is off: it fetches nothing", "route"
-    )
-
-
-def _not_used(name: str) -> UnknownError:
-    return UnknownError(f"{name} is not stored here, and the client asked not to fetch it")

@@ -69,7 +69,7 @@ class LogPass:
             if file.origin_id != mirror and not _is_asked_about(file, policy):
                 continue
             try:
-                state = (await self._files.settle(file, LogPolicy.DEFER)).log_state
+                state = (await self._files.records.settle(file, LogPolicy.DEFER)).log_state
             except VerificationError:
                 continue  # logged, kept as evidence, and not served any more
             except MoorageError as error:

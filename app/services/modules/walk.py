@@ -14,6 +14,8 @@ from app.core.routing import OnAbsent, RecordedRoute, RecordedUpstream
 from app.services.modules.answers import ModuleAnswers, Query
 
 T = TypeVar("T")
+ANY_ORIGIN = 0
+"""The origin of a query that `first_answer` puts to each origin of a route in turn."""
 
 
 async def first_answer(

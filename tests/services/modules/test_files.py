@@ -51,7 +51,7 @@ async def test_a_small_file_is_fetched_once_and_alone(
         answer = await one.ask(kind, NAME, V)
         assert (answer.body, answer.fresh_s) == (body, None)
     # The other of the two is fetched ahead, once, and the zip never.
-    await asyncio.gather(*one.front._ahead)
+    await asyncio.gather(*one.front._versions.ahead)
     assert fake.hits == {f"/{NAME}/@v/{V}.info": 1, f"/{NAME}/@v/{V}.mod": 1}
     assert stored(one.services) == set()
 
@@ -306,7 +306,7 @@ async def test_a_mod_that_is_not_the_zips_go_mod_is_refused_and_kept_as_evidence
     for _ in range(2):
         with pytest.raises(VerificationError, match=r"is not the go\.mod in"):
             await one.ask(later, NAME, V)
-    await asyncio.gather(*one.front._ahead)
+    await asyncio.gather(*one.front._versions.ahead)
     assert [r.kind for r in await one.rows() if r.kind is not INFO] == [first]
     assert len(stored(one.services)) == (1 if first is ZIP else 0)
     assert staged(one.services) == []
@@ -398,7 +398,7 @@ async def test_F38_many_at_once_are_one_fetch(one: Bench, fake: FakeGoproxy, kin
     fake.latency_s = 0.05
     answers = await asyncio.gather(*(one.ask(kind, NAME, V) for _ in range(500)))
     assert len({(f.body, f.file and f.file.sha256) for f in answers}) == 1
-    await asyncio.gather(*one.front._ahead)
+    await asyncio.gather(*one.front._versions.ahead)
     mod = f"/{NAME}/@v/{V}.mod"
     ahead = {mod} if kind is ZIP else {f"/{NAME}/@v/{V}.info", mod}
     assert fake.hits == dict.fromkeys({f"/{NAME}/@v/{V}.{kind}", *ahead}, 1)
@@ -487,7 +487,7 @@ async def test_the_mod_of_a_new_info_is_fetched_ahead_and_the_zip_is_not(
     fake.put(X)
     await bench.tenant("acme", fake)
     await bench.ask(INFO, NAME, V)
-    await asyncio.gather(*bench.front._ahead)
+    await asyncio.gather(*bench.front._versions.ahead)
     assert fake.hits == {f"/{NAME}/@v/{V}.info": 1, f"/{NAME}/@v/{V}.mod": 1}
     await bench.ask(MOD, NAME, V)
     await bench.ask(INFO, NAME, V)

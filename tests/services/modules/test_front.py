@@ -393,10 +393,10 @@ async def test_an_info_that_was_stored_earlier_has_no_mod_fetched_ahead(
     fake.put(module("example.com/again", "v1.0.0"))
     await bench.tenant("acme", fake)
     await bench.ask(INFO, "example.com/again", "v1.0.0")
-    await asyncio.gather(*bench.front._ahead)
+    await asyncio.gather(*bench.front._versions.ahead)
     await run_sql(bench.services, "delete from module_files where kind = 'mod'")
     fake.forget()
     bench.clock.advance(seconds=1)
     await bench.ask(INFO, "example.com/again", "v1.0.0")
-    assert bench.front._ahead == set()
+    assert bench.front._versions.ahead == set()
     assert fake.hits == {}
