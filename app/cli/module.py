@@ -142,6 +142,7 @@ def import_folder(
     result = {
         "imported": outcome.imported,
         "present": outcome.present,
+        "vouched": outcome.vouched,
         "refused": [{"name": name, "reason": reason} for name, reason in outcome.refused],
     }
     emit(result, as_json, _imported)
@@ -150,10 +151,18 @@ def import_folder(
 
 
 def _imported(result: dict[str, Any]) -> str:
+    taken = result["imported"] + result["present"]
     lines = [f"refused {one['name']}: {one['reason']}" for one in result["refused"]]
-    return "\n".join(
-        [*lines, f"{result['imported']} files imported, {result['present']} were stored already"]
+    if taken:
+        lines.append(
+            f"the public checksum database vouches for {result['vouched']} of {taken} files; "
+            "no log was asked about the others"
+        )
+    lines.append(
+        f"{result['imported']} files imported, {result['present']} were stored already, "
+        f"{len(result['refused'])} refused"
     )
+    return "\n".join(lines)
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -1,20 +1,23 @@
 """Bringing stored modules over from another proxy's folder, verified as if they were fetched.
 
 Each file takes the way of a fetch: the rules of zips and go.mod, the public log where the route has
-one (it must vouch, whatever the route says of waiting), the first value that counts for ever. The
-folder stands for the first upstream of the module's route. Which files a folder has:
-`core/modulefolder.py`.
+one (it must vouch, whatever the route says of waiting), the first value that counts for ever. That
+holds for a file that is stored already, too: another tenant, whose route asks no log, may have
+brought it in. The folder stands for the first upstream of the module's route. Which files a folder
+has: `core/modulefolder.py`.
 """
 
 import asyncio
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
+from app.core.digest import Digest
 from app.core.errors import (
     BadInputError,
     DeniedError,
@@ -22,13 +25,15 @@ from app.core.errors import (
     UpstreamAbsentError,
     UpstreamContentError,
     UpstreamUnavailableError,
+    VerificationError,
 )
 from app.core.goproxy import GoproxyRequest, RequestKind
+from app.core.logstate import LogState
 from app.core.modulefolder import StoredVersion, versions_in
 from app.core.published import is_published
 from app.core.routing import LogPolicy, RecordedRoute, RecordedUpstream, route_for
 from app.db.engine import Database
-from app.db.modules import ModuleTable
+from app.db.modules import ModuleFile, ModuleTable
 from app.services.modules.checks import FileKey
 from app.services.modules.files import ModuleFiles
 from app.services.modules.zipcheck import inspect_file
@@ -47,12 +52,14 @@ class ImportOutcome:
 
     Attributes:
         imported: files that are stored now.
-        present: files that were stored before.
-        refused: name and reason of each that is not stored.
+        present: files that were stored before, with the folder's content.
+        vouched: how many of both the public log vouches for.
+        refused: name and reason of each that is not taken.
     """
 
     imported: int = 0
     present: int = 0
+    vouched: int = 0
     refused: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -168,19 +175,47 @@ class ModuleImport:
             if key.log is not LogPolicy.OFF and self._has_log:
                 key = replace(key, log=LogPolicy.REQUIRE)
             try:
-                if await self._is_stored(key):
-                    outcome.present += 1
-                    continue
-                await self._files.ensure(key, source)
-                outcome.imported += 1
+                await self._take(key, source, folder / version.paths[kind], outcome)
             except MoorageError as error:
                 outcome.refused.append((key.name, _reason(error)))
 
-    async def _is_stored(self, key: FileKey) -> bool:
-        rows = await self._db.read(
-            lambda s: ModuleTable(s).files([key.origin_id], key.module, key.version, key.kind)
+    async def _take(self, key: FileKey, source: Source, path: Path, outcome: ImportOutcome) -> None:
+        """Store a file, or compare it with what is stored; ask the log if nobody has.
+
+        Raises:
+            MoorageError: the file is refused.
+        """
+        stored = await self._db.read(
+            lambda s: ModuleTable(s).file(key.origin_id, key.module, key.version, key.kind)
         )
-        return any(not row.damaged for row in rows)
+        is_new = stored is None or stored.damaged
+        if stored is None or stored.damaged:
+            file = await self._files.ensure(key, source)
+        else:
+            file = stored
+            await self._compare(key, source, path, file)
+        must_ask = key.log is LogPolicy.REQUIRE and key.kind is not RequestKind.INFO
+        if must_ask and file.log_state is not LogState.VERIFIED:
+            file = await self._files.records.settle(file, key.log, tenant=source.tenant)
+        if is_new:
+            outcome.imported += 1
+        else:
+            outcome.present += 1
+        outcome.vouched += file.log_state is LogState.VERIFIED
+
+    async def _compare(self, key: FileKey, source: Source, path: Path, stored: ModuleFile) -> None:
+        """Return if a file has the content that is stored; a .info has no hash that counts.
+
+        Raises:
+            MoorageError: it has not, or the stored content is quarantined.
+        """
+        if stored.log_state is LogState.REFUSED:
+            why = await self._files.records.why_refused(stored)
+            raise VerificationError(f"{stored.name} is quarantined: {why}")
+        if key.kind is RequestKind.INFO:
+            return
+        if await asyncio.to_thread(_digest, path) != stored.sha256:
+            await self._files.recheck(key, source)
 
 
 def _reason(error: MoorageError) -> str:
@@ -225,7 +260,16 @@ async def _check_hash(folder: Path, version: StoredVersion) -> None:
         )
 
 
-def _opened(path: Path) -> BinaryIO:
+def _digest(path: Path) -> Digest | None:
+    """Return the digest of a file; None if it can't be read."""
+    try:
+        with _opened(path) as file:
+            return Digest(hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError:
+        return None
+
+
+def _opened(path: Path) -> BufferedReader:
     """Open a regular file, and nothing behind a link.
 
     Raises:

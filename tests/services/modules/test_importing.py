@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import BadInputError
+from app.core.principal import OPERATOR
+from app.core.routing import LogPolicy
 from app.services.modules.importing import ImportOutcome
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import Module, escape, module
-from tests.web.harbour import add_route, add_tenant, harbour
+from tests.fakes.sumdb import FakeSumdb
+from tests.web.harbour import add_route, add_tenant, harbour, settled
 from tests.web.wire import Site
 
 X, Y = module("example.com/Acme/x", "v1.0.0"), module("example.com/y", "v1.2.0")
@@ -89,7 +92,11 @@ async def test_content_that_contradicts_what_is_stored_is_not_taken(
 ) -> None:
     assert (await imported(site, cache(tmp_path / "one", Y))).imported == 3
     other = module(Y.path, Y.version, {"y.go": b"package y // changed\n"})
-    assert (await imported(site, cache(tmp_path / "two", other))).present == 3
+    outcome = await imported(site, cache(tmp_path / "two", other))
+    assert (outcome.imported, outcome.present) == (0, 2)
+    [(name, why)] = outcome.refused
+    assert name == f"{Y.path}@v1.2.0.zip"
+    assert f"{name} is recorded with {Y.h1}, and upstream sent {other.h1}" in why
     path = f"/goproxy/acme/{Y.path}/@v/v1.2.0.zip"
     assert (await site.ask(path)).body == Y.zip
 
@@ -130,6 +137,67 @@ async def test_a_public_module_needs_the_public_log(tmp_path: Path) -> None:
     ]
     for _, why in outcome.refused:
         assert "which has to vouch for it and can't be asked now: http://127.0.0.1:9/" in why
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[tuple[Site, FakeSumdb]]:
+    """A site whose tenant acme asks no log about what its tenant beta must have vouched for."""
+    with FakeSumdb() as log, FakeGoproxy() as proxy:
+        upstreams = [{"name": log.name, "vkey": log.vkey, "url": log.url}]
+        async with harbour(tmp_path / "site", sumdb={"upstreams": upstreams}) as served:
+            for tenant, policy in (("acme", LogPolicy.OFF), ("beta", LogPolicy.DEFER)):
+                await add_tenant(served.services, tenant)
+                await add_route(served.services, tenant, "*", proxy, log=policy)
+            yield served, log
+
+
+async def for_beta(site: Site, folder: Path) -> ImportOutcome:
+    return await site.services.modules.imports.run("beta", folder, lambda done, total: None)
+
+
+async def test_what_another_tenant_brought_in_is_verified_for_the_next_one(
+    two: tuple[Site, FakeSumdb], tmp_path: Path
+) -> None:
+    site, log = two
+    log.add_module(Y)
+    folder = cache(tmp_path / "old", Y)
+    outcome = await imported(site, folder)
+    assert (outcome.imported, outcome.vouched, log.lookups) == (3, 0, 0)
+    outcome = await for_beta(site, folder)
+    assert (outcome.imported, outcome.present, outcome.vouched) == (0, 3, 2)
+    assert outcome.refused == []
+    log.stop()
+    own = await site.services.sumdb.logs.create("beta", OPERATOR)
+    await settled(site.services)
+    path = f"/goproxy/beta/sumdb/{own.name}/lookup/{Y.path}@{Y.version}"
+    assert Y.h1.encode() in (await site.ask(path)).body
+
+
+async def test_what_another_tenant_brought_in_is_refused_while_the_log_is_away(
+    two: tuple[Site, FakeSumdb], tmp_path: Path
+) -> None:
+    site, log = two
+    folder = cache(tmp_path / "old", Y)
+    await imported(site, folder)
+    log.stop()
+    outcome = await for_beta(site, folder)
+    assert (outcome.imported, outcome.present) == (0, 1)  # the .info
+    assert [name for name, _ in outcome.refused] == [f"{Y.path}@v1.2.0.{k}" for k in ("mod", "zip")]
+
+
+async def test_what_the_log_contradicts_is_quarantined_by_the_next_import(
+    two: tuple[Site, FakeSumdb], tmp_path: Path
+) -> None:
+    site, log = two
+    log.add_module(Y)
+    forged = cache(tmp_path / "old", module(Y.path, Y.version, {"y.go": b"package y // forged\n"}))
+    await imported(site, forged)
+    for _ in range(2):  # the second import finds the quarantine
+        outcome = await for_beta(site, forged)
+        assert (outcome.imported, outcome.present) == (0, 2)
+        [(name, why)] = outcome.refused
+        assert name == f"{Y.path}@v1.2.0.zip"
+        assert f"vouches for {Y.h1}" in why
 
 
 async def test_a_folder_without_modules_is_said_to_be_one(site: Site, tmp_path: Path) -> None:
