@@ -49,6 +49,16 @@ def put(
     as_json: Json = False,
 ) -> None:
     """Record a credential, or give it another secret; a terminal is asked without echo."""
+    _check_exclusive(
+        {
+            "--username": bool(username),
+            "--ssh-key-file": ssh_key_file is not None,
+            "--github-app": bool(github_app),
+        }
+    )
+    _check_exclusive(
+        {"--secret-file": secret_file is not None, "--ssh-key-file": ssh_key_file is not None}
+    )
     kind = "basic" if username else "bearer"
     if ssh_key_file is not None:
         kind, secret_file = "ssh_key", ssh_key_file
@@ -57,6 +67,17 @@ def put(
     body = {"kind": kind, "username": username, "secret": _secret(name, secret_file)}
     result = ask(server_url, "PUT", path_of("tenants", tenant, "credentials", name), body)
     emit(result, as_json, lambda r: _recorded(r, tenant))
+
+
+def _check_exclusive(options: dict[str, bool]) -> None:
+    """Return if at most one of the options was given.
+
+    Raises:
+        BadInputError: several were; one of them would have no effect.
+    """
+    names = [name for name, is_there in options.items() if is_there]
+    if len(names) > 1:
+        raise BadInputError(f"{' and '.join(names)} exclude each other")
 
 
 def _recorded(result: dict[str, object], tenant: str) -> str:

@@ -33,14 +33,14 @@ class UpstreamCredential(Noun):
 
     @model_validator(mode="after")
     def _has_its_username(self) -> "UpstreamCredential":
-        if self.kind == "basic" and (not self.username or ":" in self.username):
-            raise refuse("a basic credential has a username, without a colon")
-        if self.kind == "github_app":
-            if not _INSTALLATION.fullmatch(self.username):
-                raise refuse("a github_app's username is its app id, a slash, its installation id")
-            return self
-        if self.kind != "basic" and self.username:
-            raise refuse(f"a {self.kind} credential has no username")
+        if self.kind == "basic" and not self.username:
+            raise refuse("a basic credential needs a username")
+        if self.kind == "basic" and ":" in self.username:
+            raise refuse("the username has a colon, where Basic ends a username")
+        if self.kind == "github_app" and not _INSTALLATION.fullmatch(self.username):
+            raise refuse(_wrong_installation(self.username))
+        if self.kind in ("bearer", "ssh_key") and self.username:
+            raise refuse(f"a {self.kind} credential has no username, and one was given")
         return self
 
 
@@ -53,6 +53,8 @@ class SecretCredential(UpstreamCredential):
     def _has_a_secret(self) -> "SecretCredential":
         secret = self.secret.get_secret_value()
         if self.kind in ("ssh_key", "github_app"):
+            if not secret:
+                raise refuse(f"the secret is empty; that of a {self.kind} is a private key")
             if not _PRIVATE_KEY.fullmatch(secret):
                 raise refuse("the secret is no private key as OpenSSH or OpenSSL writes it")
         elif not _VISIBLE.fullmatch(secret):
@@ -69,6 +71,20 @@ class RecordedCredential(UpstreamCredential, Recorded):
     sealed: bytes = Field(exclude=True, repr=False)  # the secret, encrypted
     name: str
     changed_at: datetime
+
+
+def _wrong_installation(text: str) -> str:
+    """Return what an "<app id>/<installation id>" lacks; only numbers are shown."""
+    app_id, _, installation_id = text.partition("/")
+    words = "a GitHub App is named as APP/INSTALLATION, such as 12345/678901; "
+    if not re.fullmatch(r"[0-9]{0,20}(?:/[0-9]{0,20})?", text, re.ASCII):
+        return words + "what was given is not two numbers of at most 20 digits"
+    if app_id:
+        return (
+            f"{words}{text!a} has no installation id, which is the number at the end of the "
+            "installation's page"
+        )
+    return f"{words}{text!a} has {'no app id' if installation_id else 'neither id'}"
 
 
 def check_credential_name(name: str) -> None:

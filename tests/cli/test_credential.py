@@ -68,3 +68,18 @@ def test_a_terminal_is_asked_for_a_secret_without_echo(port: Port) -> None:
     assert SECRET.encode() not in shown
     assert b"is recorded" in shown
     assert port.here("tenant", "remove", "asked", "--yes").code == 0
+
+
+def test_what_contradicts_or_is_missing_is_named(way: Way, tenant: str) -> None:
+    path = secret_file(way.port)
+    set_app = ("credential", "set", "app", "--tenant", tenant, "--secret-file", path)
+    refusal = way(*set_app, "--github-app", "12345")
+    assert refusal.code == 2
+    assert "named as APP/INSTALLATION, such as 12345/678901; '12345' has no installation id" in (
+        refusal.err
+    )
+    for options, named in (
+        (("--github-app", "1/2", "--username", "bob"), "--username and --github-app"),
+        (("--ssh-key-file", path), "--secret-file and --ssh-key-file"),
+    ):
+        assert f"{named} exclude each other" in way(*set_app, *options).err

@@ -15,6 +15,7 @@ from app.core.tenant import RecordedTenant, Tenant
 from tests.nouns import AT, a_route, a_rule, recorded_route, recorded_rule, recorded_upstream
 
 RULE: dict[str, Any] = {"effect": "deny", "pattern": "a.b"}
+APP: dict[str, Any] = {"kind": "github_app", "secret": "s"}
 PROXY = "https://proxy.example"
 
 CONTENTS: list[tuple[type[Noun], dict[str, Any], str]] = [
@@ -32,6 +33,15 @@ CONTENTS: list[tuple[type[Noun], dict[str, Any], str]] = [
     ),
     (SecretCredential, {"kind": "bearer", "secret": "s", "username": "u"}, "has no username"),
     (SecretCredential, {"kind": "bearer", "secret": "é"}, "outside visible ASCII"),
+    (SecretCredential, {"kind": "basic", "secret": "s"}, "needs a username"),
+    (SecretCredential, {"kind": "basic", "secret": "s", "username": "u:s"}, "has a colon"),
+    (SecretCredential, {**APP, "username": ""}, "'' has neither id"),
+    (SecretCredential, {**APP, "username": "/"}, "'/' has neither id"),
+    (SecretCredential, {**APP, "username": "12345"}, "'12345' has no installation id"),
+    (SecretCredential, {**APP, "username": "12345/"}, "'12345/' has no installation id"),
+    (SecretCredential, {**APP, "username": "/678"}, "'/678' has no app id"),
+    (SecretCredential, {**APP, "username": "ghs_Zo2/678"}, "what was given is not two numbers"),
+    (SecretCredential, {**APP, "username": "1/2", "secret": ""}, "the secret is empty"),
 ]
 
 
