@@ -27,6 +27,8 @@
     ├── DefectError              a fault of this program; see the log                500
     └── UpstreamError            an upstream's answer can't be used                  502
         ├── UpstreamAbsentError       it answered 404 or 410
+        ├── UpstreamRefusedError      it does not let us in: 401, 403, 407           502
+        │   └── UpstreamCredentialError  the credential is worth nothing there       502
         ├── UpstreamUnavailableError  5xx, 429, refused, breaker open                503
         ├── UpstreamTimeoutError      a deadline passed                              504
         └── UpstreamContentError      short, long, or not what was asked for         502
@@ -184,6 +186,31 @@ class UpstreamError(MoorageError):
 
 class UpstreamAbsentError(UpstreamError):
     """The upstream answered 404 or 410."""
+
+
+class UpstreamRefusedError(UpstreamError):
+    """The upstream answered 401, 403 or 407 for what was asked.
+
+    Attributes:
+        had_credential: whether the request had one.
+    """
+
+    had_credential: bool = False
+
+
+class UpstreamCredentialError(UpstreamRefusedError):
+    """The upstream does not take the credential, whatever is asked for.
+
+    Attributes:
+        kind: of the credential, in words: "ssh key".
+    """
+
+    def __init__(
+        self, message: str, *, origin: str, status: int | None = None, kind: str = "credential"
+    ) -> None:
+        super().__init__(message, origin=origin, status=status)
+        self.had_credential = True
+        self.kind = kind
 
 
 class UpstreamUnavailableError(UpstreamError):

@@ -17,9 +17,15 @@ from cachetools import LRUCache
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from app.core.errors import BadInputError, UpstreamContentError, UpstreamError
+from app.core.errors import (
+    BadInputError,
+    UpstreamContentError,
+    UpstreamCredentialError,
+    UpstreamError,
+    UpstreamUnavailableError,
+)
 from app.upstream.address import Credential
-from app.upstream.http import HttpClient
+from app.upstream.http import HttpClient, Response
 
 _GITHUB, _GITHUB_API = "https://github.com", "https://api.github.com"
 _EARLY = timedelta(minutes=5)
@@ -87,9 +93,7 @@ class GithubTokens:
             accept="application/vnd.github+json",
         )
         if response.status != 201:
-            # 401 and 404 are our trouble: they must not become "there is no such repository".
-            message = f"{api_origin} gives the app no token: it answered {response.status}"
-            raise UpstreamError(message, origin=api_origin, status=403)
+            raise _no_token(app, api_origin, response)
         try:
             document = json.loads(body)
             ends = datetime.fromisoformat(document["expires_at"].replace("Z", "+00:00"))
@@ -99,6 +103,24 @@ class GithubTokens:
             message = f"{api_origin} answered something else than a token"
             raise UpstreamContentError(message, origin="") from error
         return token, ends
+
+
+def _no_token(app: GithubApp, api_origin: str, response: Response) -> UpstreamError:
+    """Return the error for another status than 201: also 404 is no absence of a repository."""
+    status = response.status
+    message = (
+        f"{api_origin} answered {status} to the request for a token of app {app.app_id}, "
+        f"installation {app.installation_id}"
+    )
+    wait = response.headers.get("retry-after", "")
+    # GitHub's secondary limits are a 403 with Retry-After.
+    if status in (408, 429) or status >= 500 or (status == 403 and wait):
+        seconds = int(wait) if wait.isdecimal() and len(wait) < 6 else 60
+        return UpstreamUnavailableError(
+            message, origin=api_origin, status=status, retry_after_s=seconds
+        )
+    message += ": it refuses the credential"
+    return UpstreamCredentialError(message, origin=api_origin, status=status, kind="GitHub App")
 
 
 def signed_request(app: GithubApp, now: datetime) -> str:

@@ -20,6 +20,7 @@ from app.core.errors import (
     DeniedError,
     UpstreamAbsentError,
     UpstreamContentError,
+    UpstreamCredentialError,
     UpstreamError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
@@ -265,7 +266,9 @@ class _Wire:
                 f"{shown}: the host's key is none of those that the route pins", origin=origin
             )
         if b"permission denied" in words:
-            return UpstreamError(f"{shown} refuses our key", origin=origin, status=403)
+            return UpstreamCredentialError(
+                f"{shown} refuses the ssh key", origin=origin, kind="ssh key"
+            )
         message = f"{shown}: the connection ended early, exit code {code}"
         return UpstreamUnavailableError(message, origin=origin)
 

@@ -418,7 +418,8 @@ class HttpClient:
             body = await drop_body(answer, self._limits.drop_s, keep_bytes=keep_bytes)
             if status in _REDIRECTS and "location" in headers:
                 return _redirected(call, url, headers["location"])
-            failed = refusal(url, status, headers, self._wall_clock())
+            sent_secret = call.credential is not None and bool(call.credential.headers_for(url))
+            failed = refusal(url, status, headers, self._wall_clock(), had_credential=sent_secret)
             failed.error.upstream_text = reason_of(body, headers)
             raise failed
 

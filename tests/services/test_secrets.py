@@ -139,6 +139,6 @@ async def test_a_secret_that_is_changed_is_used_at_once(tmp_path: Path) -> None:
                     assert (await bench.ask(LIST, X.path)).body == b"v1.0.0\n"
                     continue
                 with pytest.raises(
-                    Exception, match=r"does not let this server in|refuses our credential"
+                    Exception, match=r"does not let this server in|refuses the credential"
                 ):
                     await bench.ask(LIST, X.path)

@@ -24,6 +24,7 @@ from app.core.errors import (
     UpstreamContentError,
     UpstreamError,
     UpstreamRedirectError,
+    UpstreamRefusedError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
@@ -641,8 +642,10 @@ async def test_F48_a_refused_credential_is_our_problem_and_the_body_stays_out(st
     async with against(answer(b"internal", challenge, status=status)) as (made, server):
         credential = Credential.bearer("repo", server.origin(), SECRET)
         error = await made.failing(server.url(), credential=credential)
-        assert (type(error), error.status) == (UpstreamError, status)
-        assert "refuses our credential" in str(error)
+        assert (type(error), error.status) == (UpstreamRefusedError, status)
+        assert error.had_credential
+        why = {401: "it refuses the credential", 403: "the credential may not have this"}
+        assert str(error).endswith(f"answered {status}: {why[status]}")
         assert "internal" not in str(error)
         assert SECRET not in str(error)
         assert len(server.requests) == 1

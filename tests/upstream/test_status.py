@@ -6,6 +6,7 @@ from app.core.errors import (
     UpstreamAbsentError,
     UpstreamContentError,
     UpstreamError,
+    UpstreamRefusedError,
     UpstreamUnavailableError,
 )
 from app.upstream.address import Url
@@ -22,8 +23,9 @@ URL = Url.parse("https://up.example/a?token=s3cret")
         (404, UpstreamAbsentError, Verdict.SUCCESS, False),
         (410, UpstreamAbsentError, Verdict.SUCCESS, False),
         (400, UpstreamError, Verdict.SUCCESS, False),
-        (401, UpstreamError, Verdict.SUCCESS, False),
-        (403, UpstreamError, Verdict.SUCCESS, False),
+        (401, UpstreamRefusedError, Verdict.SUCCESS, False),
+        (403, UpstreamRefusedError, Verdict.SUCCESS, False),
+        (407, UpstreamRefusedError, Verdict.SUCCESS, False),
         (451, UpstreamError, Verdict.SUCCESS, False),
         (408, UpstreamUnavailableError, Verdict.FAILURE, True),
         (429, UpstreamUnavailableError, Verdict.THROTTLE, True),
@@ -37,7 +39,7 @@ URL = Url.parse("https://up.example/a?token=s3cret")
     ],
 )
 def test_every_status_has_one_meaning(status, error, verdict, is_tried_again):
-    failed = refusal(URL, status, {}, NOW)
+    failed = refusal(URL, status, {}, NOW, had_credential=False)
     assert type(failed.error) is error
     assert (failed.verdict, failed.again) == (verdict, is_tried_again)
     assert isinstance(failed.error, UpstreamError)
@@ -46,6 +48,6 @@ def test_every_status_has_one_meaning(status, error, verdict, is_tried_again):
 
 
 def test_F49_the_upstreams_wait_is_passed_on():
-    failed = refusal(URL, 503, {"retry-after": "3600"}, NOW)
+    failed = refusal(URL, 503, {"retry-after": "3600"}, NOW, had_credential=False)
     assert isinstance(failed.error, UpstreamUnavailableError)
     assert (failed.wait_s, failed.error.retry_after_s) == (3600.0, 3600)

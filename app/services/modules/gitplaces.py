@@ -13,7 +13,9 @@ from app.core.errors import (
     UnknownError,
     UpstreamAbsentError,
     UpstreamContentError,
+    UpstreamCredentialError,
     UpstreamError,
+    UpstreamRefusedError,
 )
 from app.core.gitmodule import GitModule
 from app.core.gitrefs import GitRefs
@@ -24,7 +26,6 @@ from app.db.gits import RecordedListing
 from app.services.modules.answers import MAX_ABSENT_S
 from app.services.modules.gitlistings import GitListings
 from app.services.modules.gitsources import GitSource, absent
-from app.services.modules.troubles import REFUSALS
 
 _MAX_ABSENT = 65_536
 _MAX_IMPORTS = 16_384
@@ -95,7 +96,8 @@ class GitPlaces:
                 self._absent[source.origin_id, below] = self._clock() + seconds
                 continue
             except UpstreamError as error:
-                if error.status not in REFUSALS and not isinstance(error, UpstreamContentError):
+                is_of_path = isinstance(error, UpstreamContentError | UpstreamRefusedError)
+                if not is_of_path or isinstance(error, UpstreamCredentialError):
                     raise
                 refusal = refusal or error
                 continue

@@ -16,6 +16,7 @@ from app.core.errors import (
     UpstreamAbsentError,
     UpstreamContentError,
     UpstreamError,
+    UpstreamRefusedError,
 )
 from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.module import check_path
@@ -23,7 +24,6 @@ from app.core.routing import RecordedRoute
 from app.db.engine import Database
 from app.db.modules import ModuleTable
 from app.services.modules.caller import Caller, allowed
-from app.services.modules.troubles import REFUSALS
 
 _PROBED = frozenset({RequestKind.LIST, RequestKind.LATEST, RequestKind.INFO})
 
@@ -63,14 +63,15 @@ class Probes:
         origins, parents = [u.origin_id for u in route.upstreams], _parents(request.module)
         if await self._db.read(lambda s: ModuleTable(s).is_known(origins, [request.module])):
             return False
-        if request.kind is RequestKind.INFO and error.status not in REFUSALS:
+        is_refused = isinstance(error, UpstreamRefusedError)
+        if request.kind is RequestKind.INFO and not is_refused:
             version = request.version
             return await self._db.read(
                 lambda s: ModuleTable(s).is_version_known(origins, parents, version)
             )
         if await self._db.read(lambda s: ModuleTable(s).is_known(origins, parents)):
             return True
-        if error.status is None and not isinstance(error, UpstreamContentError):
+        if error.status is None and not is_refused and not isinstance(error, UpstreamContentError):
             return False  # it gives no answer at all, and each question may take its whole deadline
         return await self._has_parent(caller, route, parents[1:])  # a host is hardly ever a module
 

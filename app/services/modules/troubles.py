@@ -9,16 +9,15 @@ from app.core.errors import (
     UnknownError,
     UpstreamAbsentError,
     UpstreamContentError,
+    UpstreamCredentialError,
     UpstreamError,
     UpstreamRedirectError,
+    UpstreamRefusedError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
     VerificationError,
 )
 from app.core.routing import RecordedRoute
-
-REFUSALS = (401, 403, 407)
-"""Statuses by which an upstream does not let us in."""
 
 
 def for_client(error: MoorageError, route: RecordedRoute | str, name: str) -> MoorageError:
@@ -76,11 +75,28 @@ def _answered(error: UpstreamError) -> str:
         )
     if isinstance(error, UpstreamContentError):
         return _without_url(error)
-    if error.status in REFUSALS:
-        return f"upstream answered {error.status}, it does not let this server in; tell an admin"
+    if isinstance(error, UpstreamRefusedError):
+        return f"{refusal_in_words(error)}; tell an admin"
     if error.status:
         return f"upstream answered {error.status}; the service's log says more"
     return "upstream can't be used; the service's log says why"
+
+
+def refusal_in_words(error: UpstreamRefusedError) -> str:
+    """Return what an upstream refuses: "upstream answered 401, it does not let …"."""
+    said = f"upstream answered {error.status}, it" if error.status else "upstream"
+    why = ""
+    if isinstance(error, UpstreamCredentialError):
+        why = f": it refuses the {error.kind} of the route"
+    elif error.status == 401:
+        why = (
+            ": it refuses the credential of the route"
+            if error.had_credential
+            else ": it wants a credential, and gets none"
+        )
+    elif error.status == 403 and error.had_credential:
+        why = ": the credential of the route may not have this"
+    return f"{said} does not let this server in{why}"
 
 
 def _without_url(error: UpstreamContentError) -> str:

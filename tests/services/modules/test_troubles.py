@@ -9,8 +9,10 @@ from app.core.errors import (
     UnknownError,
     UpstreamAbsentError,
     UpstreamContentError,
+    UpstreamCredentialError,
     UpstreamError,
     UpstreamRedirectError,
+    UpstreamRefusedError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
     VerificationError,
@@ -42,7 +44,18 @@ TROUBLES: list[tuple[UpstreamError, type[MoorageError], int, str]] = [
         502,
         "declares none",
     ),
-    (UpstreamError(f"{URL}: 401", **FROM, status=401), UpstreamError, 502, "tell an admin"),
+    (
+        UpstreamRefusedError(f"{URL}: 401", **FROM, status=401),
+        UpstreamRefusedError,
+        502,
+        "answered 401, it does not let this server in: it wants a credential, and gets none; tell",
+    ),
+    (
+        UpstreamCredentialError(f"{URL}: 404", **FROM, status=404, kind="GitHub App"),
+        UpstreamCredentialError,
+        502,
+        "answered 404, it does not let this server in: it refuses the GitHub App of the route",
+    ),
     (UpstreamError(f"{URL}: TLS", **FROM), UpstreamError, 502, "log says why"),
 ]
 

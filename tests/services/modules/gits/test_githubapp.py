@@ -68,16 +68,31 @@ async def test_a_token_that_ends_soon_is_renewed(lane: GitLane) -> None:
     assert len(asked) == 2
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
 async def test_F87_an_app_that_gets_no_token_is_our_trouble_and_no_absence(
-    lane: GitLane, capfd: pytest.CaptureFixture[str]
+    lane: GitLane, capfd: pytest.CaptureFixture[str], status: int
 ) -> None:
-    tokens(lane, status=404)
+    asked = tokens(lane, status=status)
     await credential(lane)
     got = await lane.ask("team/x/@v/list")
     assert got.status == 502
+    assert (
+        f"upstream answered {status}, it does not let this server in: it refuses the GitHub App "
+        "of the route; tell an admin" in got.text
+    )
+    assert len(asked) == 1  # no other path of the module would be let in
     printed = "".join(capfd.readouterr())
+    assert f"answered {status} to the request for a token of app 12345, installation 678" in printed
     assert "PRIVATE KEY" not in printed
     assert PEM.splitlines()[1] not in printed
+
+
+async def test_githubs_own_trouble_is_not_taken_for_a_refusal(lane: GitLane) -> None:
+    tokens(lane, status=500)
+    await credential(lane)
+    got = await lane.ask("team/x/@v/list")
+    assert got.status == 503
+    assert "upstream answered 500; try again in 60 s" in got.text
 
 
 def test_an_apps_secret_is_in_no_repr() -> None:

@@ -224,6 +224,7 @@ async def test_F48_F87_a_server_that_wants_another_credential_gives_502_and_no_p
     await lane.route(password=password)
     got = await lane.ask("team/x/@v/list")
     assert got.status == 502
-    assert b"does not let this server in" in got.body
+    why = "refuses the credential of the route" if password else "wants a credential, and gets none"
+    assert f"answered 401, it does not let this server in: it {why}; tell an admin" in got.text
     printed = "".join(capfd.readouterr())
     assert password == "" or (password not in printed and "Basic " not in printed)
