@@ -1,7 +1,9 @@
-"""Rows of stored modules: files, and evidence of contradictions; answers are in `moduleanswers`.
+"""Rows of stored module files.
 
 Each row belongs to an origin. A body of up to INLINE_BYTES is in its row, so that one commit writes
 a `.info` or `.mod`, and one query reads it. A larger body and every zip is a blob.
+
+Not here: answers that change (`moduleanswers`), evidence of contradictions (`moduleconflicts`).
 """
 
 from collections.abc import Sequence
@@ -70,23 +72,6 @@ class ModuleFileRow(Base):
     blob: Mapped[BlobRow | None] = relationship(lazy="raise")
 
 
-class ModuleConflictRow(Base):
-    """Evidence: refused bytes that contradict a recorded file."""
-
-    __tablename__ = "module_conflicts"
-    __table_args__ = (UniqueConstraint("origin_id", "module", "version", "kind", "seen"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    origin_id: Mapped[int] = mapped_column(ForeignKey("origins.id"))
-    module: Mapped[str]
-    version: Mapped[str]
-    kind: Mapped[str]
-    recorded: Mapped[str]
-    seen: Mapped[str]
-    detail: Mapped[str]
-    seen_at: Mapped[datetime]
-
-
 @dataclass(frozen=True, slots=True)
 class ModuleFile:
     """A stored file of a module version.
@@ -119,26 +104,6 @@ class ModuleFile:
     def name(self) -> str:
         """The name for messages: "example.com/x@v1.0.0.zip"."""
         return f"{self.module}@{self.version}.{self.kind}"
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleConflict:
-    """Evidence: refused bytes that contradict a recorded file.
-
-    Attributes:
-        recorded: the recorded hashes: "mod=h1:… zip=h1:…".
-        seen: the hashes of upstream's bytes: "zip=h1:… sha256=…".
-        detail: the contradiction in words.
-    """
-
-    origin_id: int
-    module: str
-    version: str
-    kind: RequestKind
-    recorded: str
-    seen: str
-    detail: str
-    seen_at: datetime
 
 
 _TABLE, _BLOBS = table_of(ModuleFileRow), table_of(BlobRow)
@@ -279,14 +244,7 @@ class ModuleTable:
 
     def replace_bytes(self, file: ModuleFile) -> None:
         """Record other bytes of a file: a zip with the same h1, or a .info, which no hash pins."""
-        row = self._session.execute(
-            select(ModuleFileRow).where(
-                ModuleFileRow.origin_id == file.origin_id,
-                ModuleFileRow.module == file.module,
-                ModuleFileRow.version == file.version,
-                ModuleFileRow.kind == file.kind,
-            )
-        ).scalar_one()
+        row = self._row(file)
         row.sha256, row.body = file.sha256.hex, file.body
         row.blob_sha256 = None if file.body is not None else file.sha256.hex
         row.size_bytes, row.stored_at = file.size_bytes, file.stored_at
@@ -304,7 +262,15 @@ class ModuleTable:
 
     def set_log_state(self, file: ModuleFile, state: LogState) -> bool:
         """Record the log's answer; return False if the row does not change. A refusal stays."""
-        row = self._session.execute(
+        row = self._row(file)
+        if row.log_state in (state, LogState.REFUSED):
+            return False
+        row.log_state = state
+        self._session.flush()
+        return True
+
+    def _row(self, file: ModuleFile) -> ModuleFileRow:
+        return self._session.execute(
             select(ModuleFileRow).where(
                 ModuleFileRow.origin_id == file.origin_id,
                 ModuleFileRow.module == file.module,
@@ -312,11 +278,6 @@ class ModuleTable:
                 ModuleFileRow.kind == file.kind,
             )
         ).scalar_one()
-        if row.log_state in (state, LogState.REFUSED):
-            return False
-        row.log_state = state
-        self._session.flush()
-        return True
 
     def of_blob(self, digest: Digest) -> list[ModuleFile]:
         """Return the files that have this blob."""
@@ -327,61 +288,6 @@ class ModuleTable:
             .order_by(ModuleFileRow.id)
         )
         return [_file(row, damaged) for row, damaged in rows]
-
-    def add_conflict(
-        self, file: ModuleFile, *, recorded: str, seen: str, detail: str, at: datetime
-    ) -> bool:
-        """Keep evidence of a contradiction; return False if the same evidence exists."""
-        recorded_already = self._session.execute(
-            select(ModuleConflictRow.id).where(
-                ModuleConflictRow.origin_id == file.origin_id,
-                ModuleConflictRow.module == file.module,
-                ModuleConflictRow.version == file.version,
-                ModuleConflictRow.kind == file.kind,
-                ModuleConflictRow.seen == seen,
-            )
-        ).first()
-        if recorded_already:
-            return False
-        self._session.add(
-            ModuleConflictRow(
-                origin_id=file.origin_id,
-                module=file.module,
-                version=file.version,
-                kind=file.kind,
-                recorded=recorded,
-                seen=seen,
-                detail=detail,
-                seen_at=at,
-            )
-        )
-        self._session.flush()
-        return True
-
-    def conflicts(self, origins: Sequence[int], module: str, version: str) -> list[ModuleConflict]:
-        """Return the evidence about one version under some origins, oldest first."""
-        rows = self._session.execute(
-            select(ModuleConflictRow)
-            .where(
-                ModuleConflictRow.origin_id.in_(origins),
-                ModuleConflictRow.module == module,
-                ModuleConflictRow.version == version,
-            )
-            .order_by(ModuleConflictRow.id)
-        ).scalars()
-        return [
-            ModuleConflict(
-                row.origin_id,
-                row.module,
-                row.version,
-                RequestKind(row.kind),
-                row.recorded,
-                row.seen,
-                row.detail,
-                row.seen_at,
-            )
-            for row in rows
-        ]
 
 
 def files_of(

@@ -30,6 +30,7 @@ import app.db.jobs
 import app.db.keyrings
 import app.db.leases
 import app.db.moduleanswers
+import app.db.moduleconflicts
 import app.db.modules
 import app.db.nodes
 import app.db.origins

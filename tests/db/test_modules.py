@@ -11,6 +11,7 @@ from app.core.logstate import LogState
 from app.db.blobs import Blobs
 from app.db.engine import Session
 from app.db.moduleanswers import ModuleAnswer, ModuleAnswerTable
+from app.db.moduleconflicts import ModuleConflict, ModuleConflictTable
 from app.db.modules import ModuleFile, ModuleTable
 from app.db.origins import OriginTable
 from tests.db.moments import T0, blob, later
@@ -159,20 +160,17 @@ def test_files_that_wait_for_the_log_are_pages_by_their_number(session: Session,
     assert pages == [["v1.0.0", "v1.1.0", "v1.2.0"], ["v1.3.0"]]
 
 
-def test_evidence_of_the_same_bytes_is_kept_once(session: Session, one: int, two: int) -> None:
-    table, file = ModuleTable(session), archive(session, one)
-    assert table.add_conflict(file, recorded="zip=h1:a", seen="zip=h1:x", detail="differs", at=T0)
-    assert not table.add_conflict(
-        file, recorded="zip=h1:a", seen="zip=h1:x", detail="again", at=later(hours=1)
+def test_evidence_of_the_same_content_is_kept_once(session: Session, one: int, two: int) -> None:
+    table = ModuleConflictTable(session)
+    first = ModuleConflict(
+        one, NAME, V, RequestKind.ZIP, "zip=h1:a", seen="zip=h1:x", detail="differs", seen_at=T0
     )
-    assert table.add_conflict(
-        file, recorded="zip=h1:a", seen="zip=h1:y", detail="differs", at=later(hours=2)
-    )
-    assert table.add_conflict(
-        replace(file, origin_id=two), recorded="", seen="zip=h1:x", detail="", at=T0
-    )
-    seen = [(c.seen, c.detail, c.seen_at) for c in table.conflicts([one], NAME, V)]
-    assert seen == [("zip=h1:x", "differs", T0), ("zip=h1:y", "differs", later(hours=2))]
+    other = replace(first, seen="zip=h1:y", seen_at=later(hours=2))
+    assert table.add(first)
+    assert not table.add(replace(first, detail="again", seen_at=later(hours=1)))
+    assert table.add(other)
+    assert table.add(replace(first, origin_id=two, recorded="", detail=""))
+    assert table.of_version([one], NAME, V) == [first, other]
 
 
 def test_a_module_is_known_by_its_files_or_by_a_good_answer_alone(

@@ -4,14 +4,13 @@ A tag that names another commit later is refused and kept as evidence.
 """
 
 from app import logs, metrics
-from app.core.digest import Digest
 from app.core.errors import ConflictError
 from app.core.gitrefs import GitRefs
 from app.core.goproxy import GoproxyRequest, RequestKind
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
 from app.db.gits import GitPin, GitTable
-from app.db.modules import ModuleFile, ModuleTable
+from app.db.moduleconflicts import ModuleConflict, ModuleConflictTable
 from app.services.clock import Now
 from app.services.modules.gitsources import GitSource
 from app.services.modules.troubles import contradicted, first_counts
@@ -79,21 +78,19 @@ class GitPins:
 
     async def _keep_evidence(self, pin: GitPin, commit: str) -> None:
         at, why = self._now(), _moved(pin, commit)
-        file = ModuleFile(
+        conflict = ModuleConflict(
             pin.origin_id,
             pin.module,
             pin.version,
             RequestKind.INFO,
-            Digest.of(commit.encode()),
-            0,
-            at,
-            b"",
+            recorded=f"commit {pin.commit}",
+            seen=f"commit {commit}",
+            detail=why,
+            seen_at=at,
         )
 
         def work(session: Session) -> bool:
-            is_new = ModuleTable(session).add_conflict(
-                file, recorded=f"commit {pin.commit}", seen=f"commit {commit}", detail=why, at=at
-            )
+            is_new = ModuleConflictTable(session).add(conflict)
             if is_new:
                 name = f"{pin.module}@{pin.version}"
                 AuditLog(session).append(at, "system", "module.refuse", name, why)

@@ -14,6 +14,7 @@ from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
+from app.db.moduleconflicts import ModuleConflict, ModuleConflictTable
 from app.db.modules import ModuleFile, ModuleTable
 from app.db.room import Room
 from app.services.clock import Now
@@ -67,10 +68,19 @@ class FileRecords:
         at = self._now()
 
         def work(session: Session) -> None:
-            table = ModuleTable(session)
-            files = table.files([file.origin_id], file.module, file.version)
+            files = ModuleTable(session).files([file.origin_id], file.module, file.version)
             recorded = " ".join(f"{f.kind}={f.h1}" for f in files if f.h1)
-            if table.add_conflict(file, recorded=recorded, seen=_seen(file), detail=why, at=at):
+            conflict = ModuleConflict(
+                file.origin_id,
+                file.module,
+                file.version,
+                file.kind,
+                recorded=recorded,
+                seen=_seen(file),
+                detail=why,
+                seen_at=at,
+            )
+            if ModuleConflictTable(session).add(conflict):
                 AuditLog(session).append(at, "system", "module.refuse", file.name, why)
 
         await self._db.write(work)
@@ -107,7 +117,7 @@ class FileRecords:
     async def why_refused(self, file: ModuleFile) -> str:
         """Return what the log vouches for instead of a quarantined file, with both hashes."""
         evidence = await self._db.read(
-            lambda s: ModuleTable(s).conflicts([file.origin_id], file.module, file.version)
+            lambda s: ModuleConflictTable(s).of_version([file.origin_id], file.module, file.version)
         )
         details = (e.detail for e in evidence if e.kind is file.kind and e.seen == _seen(file))
         return next(details, "the checksum database vouches for other content")

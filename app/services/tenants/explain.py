@@ -19,7 +19,8 @@ from app.core.routing import RecordedRoute, RecordedUpstream, matching, route_fo
 from app.core.toolchain import MODULE_PATH
 from app.db.engine import Database, Session
 from app.db.moduleanswers import ModuleAnswerTable
-from app.db.modules import ModuleConflict, ModuleFile, ModuleTable
+from app.db.moduleconflicts import ModuleConflict, ModuleConflictTable
+from app.db.modules import ModuleFile, ModuleTable
 from app.db.origins import OriginTable
 from app.services.authorization import permission, require_admin
 from app.services.clock import Now
@@ -188,10 +189,9 @@ class ExplainService:
         origins = [upstream.origin_id for upstream in upstreams]
 
         def work(session: Session) -> tuple[list[ModuleFile], list[ModuleConflict]]:
-            table = ModuleTable(session)
-            files = table.files(origins, module, version)
+            files = ModuleTable(session).files(origins, module, version)
             files.sort(key=lambda f: (origins.index(f.origin_id), f.kind))
-            return files, table.conflicts(origins, module, version)
+            return files, ModuleConflictTable(session).of_version(origins, module, version)
 
         return await self._db.read(work)
 

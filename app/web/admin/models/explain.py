@@ -4,7 +4,8 @@ from datetime import datetime
 
 from app.core.explain import ExplainedStep
 from app.core.routing import RecordedRoute, RecordedUpstream
-from app.db.modules import ModuleConflict, ModuleFile
+from app.db.moduleconflicts import ModuleConflict
+from app.db.modules import ModuleFile
 from app.services.modules.toolchains import ORIGIN
 from app.services.tenants.explain import Cause, Explanation
 from app.web.admin.models.base import Out

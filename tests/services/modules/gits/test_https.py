@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from app.core.errors import VerificationError
 from app.core.gitmodule import GitModule
 from app.core.principal import OPERATOR
-from app.db.modules import ModuleTable
+from app.db.moduleconflicts import ModuleConflictTable
 from app.services.clock import utc_now
 from tests.fakes.git import GitUser
 from tests.fakes.gitrepos import GitRepo, run_git
@@ -134,7 +134,7 @@ async def test_F85_a_moved_tag_is_refused_alarmed_and_kept_as_evidence(lane: Git
     policy = await lane.site.services.shared.policies.current()
     origin = policy.tenants["acme"].routes[0].upstreams[0].origin_id
     [evidence] = await lane.site.services.shared.db.read(
-        lambda s: ModuleTable(s).conflicts([origin], X, "v1.0.0")
+        lambda s: ModuleConflictTable(s).of_version([origin], X, "v1.0.0")
     )
     assert evidence.seen == f"commit {other}"
     got = await lane.ask("team/x/@v/v1.0.0.zip")  # was never stored
