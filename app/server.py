@@ -29,6 +29,7 @@ import uvicorn
 from app import logs, metrics
 from app.core.errors import SettingsError
 from app.main import Application, create_app
+from app.metrics import scrape
 from app.protocol import HttpProtocol, protocol_for
 from app.settings import Settings
 from app.tls import TlsListener
@@ -249,7 +250,7 @@ def serve(
     if settings.workers == 1:
         return _serve_here(settings, sock, metrics_socket)
     with TemporaryDirectory(prefix="moorage-metrics-") as folder:
-        metrics.prepare_multiprocess(Path(folder))
+        scrape.prepare_multiprocess(Path(folder))
         return Supervisor(settings, sock, metrics_socket).run()
 
 
@@ -370,7 +371,7 @@ class Supervisor:
             if process.exitcode is None:
                 continue
             _log.error("process died; starting another", pid=process.pid, exit=process.exitcode)
-            metrics.forget_process(process.pid or 0)
+            scrape.forget_process(process.pid or 0)
             time.sleep(_RESTART_PAUSE_S)
             if self._stopping:
                 return

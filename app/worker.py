@@ -12,6 +12,7 @@ from app import logs, metrics
 from app.core.errors import DatabaseBusyError, MoorageError
 from app.db.leases import LeaseHolder, LeaseTable
 from app.db.room import Room
+from app.metrics import hotpath
 from app.services.assembly import Services
 from app.services.collection import GC
 from app.services.fleet.checkins import FLUSH_S as CHECK_INS_S
@@ -83,7 +84,7 @@ class Worker:
             await self._services.shared.policies.current()
 
     async def _flush(self) -> None:
-        metrics.flush()
+        hotpath.flush()
         self._flush_log()
 
     async def _look_at_clock(self) -> None:

@@ -17,7 +17,7 @@ PLANTED = [
     ("app/upstream/sumdb.py", "import httpx"),
     ("app/upstream/http.py", "import httpcore"),
     ("app/upstream/gpg.py", "import gnupg"),
-    ("app/metrics.py", "import opentelemetry"),
+    ("app/metrics/hotpath.py", "import opentelemetry"),
     ("app/worker.py", "import sqlalchemy"),
     ("app/services/newmechanism.py", "import sqlalchemy"),
     ("app/services/modules/newfile.py", "import sqlalchemy"),

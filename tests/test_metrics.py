@@ -11,6 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import __version__, metrics
+from app.metrics import hotpath, scrape
+from app.metrics.meters import meters
 
 CONTRACT = {
     "moorage_build_info": ("gauge", {"version"}),
@@ -59,12 +61,12 @@ CONTRACT = {
 
 
 def value(name: str, **labels: str) -> float:
-    metrics.flush()
-    return metrics.registry().get_sample_value(name, labels) or 0.0
+    hotpath.flush()
+    return meters().registry.get_sample_value(name, labels) or 0.0
 
 
 def test_a_hit_is_counted_in_all_its_metrics_and_its_bucket() -> None:
-    metrics.flush()
+    hotpath.flush()
     label = {"surface": "downloads"}
     names = (
         ("moorage_http_requests_total", {**label, "method": "GET", "status": "200"}),
@@ -77,38 +79,38 @@ def test_a_hit_is_counted_in_all_its_metrics_and_its_bucket() -> None:
     )
     before = [value(name, **labels) for name, labels in names]
     for age_s in (0.0, 0.0, 0.04, 0.3):
-        metrics.count_instant("downloads", "", 10, time.monotonic() - age_s)
-    metrics.observe_hit("downloads", 100.0)
+        hotpath.count_instant("downloads", "", 10, time.monotonic() - age_s)
+    hotpath.observe_hit("downloads", 100.0)
     after = [value(name, **labels) for name, labels in names]
     assert [round(b - a) for a, b in zip(before, after, strict=True)] == [4, 40, 4, 5, 2, 3, 5]
     assert value("moorage_hit_seconds_sum", **label) >= 100.34
 
 
 def test_times_of_the_database_wait_for_the_flush_and_land_in_their_buckets() -> None:
-    metrics.flush()
+    hotpath.flush()
     names = [("_count", {}), *(("_bucket", {"le": le}) for le in ("0.001", "0.05", "15.0", "+Inf"))]
 
     def values() -> list[float]:
-        get = metrics.registry().get_sample_value
+        get = meters().registry.get_sample_value
         named = [f"moorage_database_seconds{suffix}" for suffix, _ in names]
         labels = [{"kind": "read", **more} for _, more in names]
         return [get(n, of) or 0.0 for n, of in zip(named, labels, strict=True)]
 
     before = values()
     for seconds in (0.0, 0.001, 0.0011, 0.05, 15.0, 15.1):
-        metrics.observe_database("read", seconds)
+        hotpath.observe_database("read", seconds)
     assert values() == before
-    metrics.flush()
+    hotpath.flush()
     assert [a - b for a, b in zip(values(), before, strict=True)] == [6, 2, 4, 5, 6]
 
 
 def use_every_metric() -> None:
-    metrics.count_request("downloads", "GET", 200, 10)
+    hotpath.count_request("downloads", "GET", 200, 10)
     metrics.set_streams(2)
-    metrics.count_hot(hit=True)
-    metrics.count_instant("downloads", "", 10, time.monotonic())
+    hotpath.count_hot(hit=True)
+    hotpath.count_instant("downloads", "", 10, time.monotonic())
     metrics.observe_loop_lag(0.002)
-    metrics.observe_database("read", 0.002)
+    hotpath.observe_database("read", 0.002)
     metrics.set_refresh_interval(3600)
     metrics.observe_upstream("https://go.dev", "ok", 0.2)
     metrics.set_breaker("https://go.dev", is_open=True)
@@ -127,18 +129,18 @@ def use_every_metric() -> None:
     metrics.count_garbage(condemned=2, deleted=1, freed_bytes=10)
     metrics.set_refusing_logs(0)
     metrics.set_nodes({("stable", "current"): 3})
-    metrics.count_check_in("stay")
+    hotpath.count_check_in("stay")
     metrics.count_node_event("stable", "failed")
     metrics.count_grant("stable", "out")
     metrics.count_rollout_change("stable", "rollout.halt")
     metrics.count_webhook(delivered=True)
     metrics.count_spans(2, sent=True)
-    metrics.flush()
+    hotpath.flush()
 
 
 def test_the_exposition_has_the_names_types_and_labels_of_the_contract():
     use_every_metric()
-    text = metrics.render(lambda: 1060.0).decode()
+    text = scrape.render(lambda: 1060.0).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert set(families) == set(CONTRACT)
     for name, (kind, labels) in CONTRACT.items():
@@ -153,25 +155,25 @@ def test_the_exposition_has_the_names_types_and_labels_of_the_contract():
 def test_the_content_type_is_that_of_the_library():
     from prometheus_client import CONTENT_TYPE_LATEST
 
-    assert metrics.CONTENT_TYPE == CONTENT_TYPE_LATEST
+    assert scrape.CONTENT_TYPE == CONTENT_TYPE_LATEST
 
 
 def test_a_request_counts_once_with_its_body_bytes():
     labels = {"surface": "goproxy", "method": "GET", "status": "206"}
     before = value("moorage_http_requests_total", **labels)
     bytes_before = value("moorage_http_response_bytes_total", surface="goproxy")
-    metrics.count_request("goproxy", "GET", 206, 1000)
-    metrics.count_request("goproxy", "GET", 206, 24)
+    hotpath.count_request("goproxy", "GET", 206, 1000)
+    hotpath.count_request("goproxy", "GET", 206, 24)
     assert value("moorage_http_requests_total", **labels) == before + 2
     assert value("moorage_http_response_bytes_total", surface="goproxy") == bytes_before + 1024
 
 
 def test_methods_that_a_client_invents_share_one_label():
     for method in ("BREW", "get", "\x1b[2J"):
-        metrics.count_request("invented", method, 405, 0)
+        hotpath.count_request("invented", method, 405, 0)
     labels = {"surface": "invented", "method": "other", "status": "405"}
     assert value("moorage_http_requests_total", **labels) == 3
-    assert b"BREW" not in metrics.render()
+    assert b"BREW" not in scrape.render()
 
 
 def test_a_refusal_of_the_breaker_is_an_outcome_without_length():
@@ -183,21 +185,21 @@ def test_a_refusal_of_the_breaker_is_an_outcome_without_length():
 
 def test_an_index_that_was_never_read_has_no_age_and_no_age_is_negative():
     metrics.set_index_refreshed(0.0)
-    assert b"\nmoorage_index_age_seconds " not in metrics.render()
+    assert b"\nmoorage_index_age_seconds " not in scrape.render()
     metrics.set_index_refreshed(2000.0)
-    assert b"\nmoorage_index_age_seconds 0.0\n" in metrics.render(lambda: 1000.0)
+    assert b"\nmoorage_index_age_seconds 0.0\n" in scrape.render(lambda: 1000.0)
 
 
 def test_metrics_of_one_process_are_forgotten_nowhere():
     metrics.set_streams(2)
-    metrics.forget_process(os.getpid())
+    scrape.forget_process(os.getpid())
     assert value("moorage_http_streams") == 2
 
 
 def test_sharing_is_refused_once_metrics_were_used(tmp_path):
-    metrics.registry()
+    meters()
     with pytest.raises(RuntimeError, match="before prepare_multiprocess"):
-        metrics.prepare_multiprocess(tmp_path)
+        scrape.prepare_multiprocess(tmp_path)
 
 
 def test_importing_the_module_does_not_import_prometheus():
@@ -206,7 +208,7 @@ def test_importing_the_module_does_not_import_prometheus():
 
 def test_a_database_that_is_used_before_the_workers_start_does_not_import_prometheus():
     run(
-        "import sys; from app import metrics; metrics.observe_database('read', 0.1);"
+        "import sys; from app.metrics import hotpath; hotpath.observe_database('read', 0.1);"
         "assert 'prometheus_client' not in sys.modules"
     )
 
@@ -216,7 +218,7 @@ def test_preparing_removes_values_of_an_earlier_run_and_nothing_else(tmp_path):
     kept = ["moorage.db", "counter_x.db", "counter_17.db.bak"]
     for name in stale + kept:
         (tmp_path / name).touch()
-    run(f"from app import metrics; metrics.prepare_multiprocess({PATH})", tmp_path)
+    run(f"from app.metrics import scrape; scrape.prepare_multiprocess({PATH})", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
@@ -224,14 +226,15 @@ def test_processes_share_their_metrics_and_a_dead_one_leaves_its_counts_alone(tm
     output = run(
         f"""
         import subprocess, sys
-        from app import metrics
-        metrics.prepare_multiprocess({PATH} / "new")
+        from app.metrics import scrape
+        scrape.prepare_multiprocess({PATH} / "new")
         worker = '''
         import os
         from app import metrics
-        metrics.count_request("downloads", "GET", 200, 10)
+        from app.metrics import hotpath
+        hotpath.count_request("downloads", "GET", 200, 10)
         metrics.set_streams(2)
-        metrics.flush()
+        hotpath.flush()
         metrics.set_breaker("https://go.dev", is_open=True)
         metrics.set_storage_free(7)
         metrics.set_index_refreshed(1000.0)
@@ -244,12 +247,12 @@ def test_processes_share_their_metrics_and_a_dead_one_leaves_its_counts_alone(tm
             int(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(2)
         ]
         def show():
-            for line in metrics.render(lambda: 1060.0).decode().splitlines():
+            for line in scrape.render(lambda: 1060.0).decode().splitlines():
                 if not line.startswith("#") and not line.endswith(" 0.0"):
                     print(line)
         show()
         for pid in pids:
-            metrics.forget_process(pid)
+            scrape.forget_process(pid)
         print("--")
         show()
         """,

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from app import logs, metrics, tracing
+from app import logs, tracing
 from app.core.errors import SettingsError, UnknownError
+from app.metrics.meters import meters
 from app.tracing import Hits, Span, _Exporter, _Tracer
 from tests.fakes.collector import Collector
 
@@ -42,7 +43,7 @@ def always(monkeypatch: pytest.MonkeyPatch, sent: Sent) -> Sent:
 
 
 def lost() -> float:
-    return metrics.registry().get_sample_value("moorage_trace_spans_total", {"result": "lost"}) or 0
+    return meters().registry.get_sample_value("moorage_trace_spans_total", {"result": "lost"}) or 0
 
 
 def test_off_a_span_is_one_shared_object_and_no_context_is_looked_at(

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from app import metrics, tracing
+from app import tracing
 from app.db import postgresql, sqlite
 from app.db.lookup import Lookup
 from app.db.notices import Notices
@@ -26,6 +26,7 @@ from app.db.postgresql import WaitLimits
 from app.db.room import Disk, Room
 from app.db.transactions import ask, transact
 from app.db.writequeue import TRANSACTION_BYTES, UnitOfWork, WriteQueue
+from app.metrics import hotpath
 
 # Services name the session type without knowing SQLAlchemy.
 __all__ = ["Database", "Session", "make_engine"]
@@ -217,7 +218,7 @@ def _measured(kind: str, work: Callable[[Session], Any]) -> Iterator[None]:
         with tracing.span(f"db {kind}", "client", moorage__work=_name_of(work)):
             yield
     finally:
-        metrics.observe_database(kind, time.monotonic() - began_s)
+        hotpath.observe_database(kind, time.monotonic() - began_s)
 
 
 def _name_of(work: Callable[[Session], Any]) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 from secrets import token_hex
 from urllib.parse import parse_qs, urlencode
 
-from app import logs, metrics
+from app import logs
 from app.core.containerimage import VERDICT_TYPE, ImageDocument, referrers_index
 from app.core.containertag import (
     NAME,
@@ -33,6 +33,7 @@ from app.core.errors import (
 )
 from app.core.urlpath import decode
 from app.core.withdrawal import gone
+from app.metrics import hotpath
 from app.services.releases.images import ImageSet, ReleaseImages
 from app.web.hotcache import HotCache
 from app.web.judging import Judge
@@ -120,20 +121,20 @@ class ContainerRegistry:
         answer = self._hot.get(url)
         if answer is None or not answer.wire or is_conditional(headers):
             return None
-        metrics.count_hot(hit=True)
-        metrics.count_request("containers", "GET", 200, answer.size_bytes)
+        hotpath.count_hot(hit=True)
+        hotpath.count_request("containers", "GET", 200, answer.size_bytes)
         return answer.wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         key = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         answer = self._hot.get(key) if scope["method"] in _METHODS else None
-        metrics.count_hot(hit=answer is not None)
+        hotpath.count_hot(hit=answer is not None)
         if answer is not None and answer.blob is None:
             status, sent = await self._sender.send(answer, scope, receive, send)
         else:
             status, sent = await self._send_logged(answer, key, scope, receive, send)
-        metrics.count_request("containers", scope["method"], status, sent)
+        hotpath.count_request("containers", scope["method"], status, sent)
 
     async def _send_logged(
         self, answer: Answer | None, key: bytes, scope: Scope, receive: Receive, send: Send

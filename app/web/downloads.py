@@ -14,7 +14,7 @@ from functools import partial
 from secrets import token_hex
 from urllib.parse import parse_qs
 
-from app import logs, metrics
+from app import logs
 from app.core.channel import Revision
 from app.core.errors import BadInputError, MoorageError, UnknownError
 from app.core.gorelease import newest_supported, parse_filename
@@ -24,6 +24,7 @@ from app.core.releaseindex import render_index
 from app.core.releaselist import render_history, render_refs, render_version
 from app.core.releasename import near_names
 from app.core.urlpath import decode
+from app.metrics import hotpath
 from app.services.fleet.offered import OfferedChannel
 from app.services.flight import Flight
 from app.services.releases.catalog import Catalog, CatalogReader
@@ -164,7 +165,7 @@ class Downloads:
         answer = in_coding(answer, headers)
         if not answer.wire or is_conditional(headers):
             return None
-        metrics.count_instant("downloads", "", answer.size_bytes, began)
+        hotpath.count_instant("downloads", "", answer.size_bytes, began)
         return answer.wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,14 +176,14 @@ class Downloads:
         key = path + b"?" + query if query and path.endswith((b"/", b"/info/refs")) else path
         answer = self._hot.get(key)
         is_hit = answer is not None and scope["method"] in _METHODS
-        metrics.count_hot(hit=is_hit)
+        hotpath.count_hot(hit=is_hit)
         if answer is not None and is_hit and answer.blob is None:
-            metrics.observe_hit("downloads", 0.0)
+            hotpath.observe_hit("downloads", 0.0)
             status, sent = await self._sender.send(answer, scope, receive, send)
         else:
             hit = answer if is_hit else None
             status, sent = await self._send_logged(hit, key, scope, receive, send)
-        metrics.count_request("downloads", scope["method"], status, sent)
+        hotpath.count_request("downloads", scope["method"], status, sent)
 
     async def _send_logged(
         self, answer: Answer | None, key: bytes, scope: Scope, receive: Receive, send: Send
@@ -202,7 +203,7 @@ class Downloads:
                 except MoorageError as error:
                     answer = error_answer(error)
                 if is_hit and is_stream(answer, scope):
-                    metrics.observe_hit("downloads", time.monotonic() - started)
+                    hotpath.observe_hit("downloads", time.monotonic() - started)
                 status, sent = await self._sender.send(answer, scope, receive, send, blob)
             _log.info(
                 "request",

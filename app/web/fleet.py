@@ -12,7 +12,7 @@ from datetime import datetime
 from secrets import token_hex
 from typing import Any, TypeVar
 
-from app import logs, metrics
+from app import logs
 from app.core.bodylimit import BodyLimit
 from app.core.errors import (
     BadInputError,
@@ -23,6 +23,7 @@ from app.core.errors import (
 )
 from app.core.fleetmessages import MAX_BODY_BYTES, CheckIn, Enrolment, Report
 from app.core.noun import Noun, checked
+from app.metrics import hotpath
 from app.services.fleet.checkins import Action, CheckAnswer, CheckIns
 from app.services.fleet.installscript import install_script
 from app.services.fleet.nodeprogram import FILENAME, node_program
@@ -93,7 +94,7 @@ class FleetApp:
         try:
             answer, is_logged = await self._answer(scope, receive)
             status, sent = await self._sender.send(answer, scope, receive, send)
-            metrics.count_request("fleet", scope["method"], status, sent)
+            hotpath.count_request("fleet", scope["method"], status, sent)
             if is_logged:
                 _log.info(
                     "request",
@@ -131,7 +132,7 @@ class FleetApp:
             await self._check_ins.report(node, _parsed(Report, body), traceparent)
             return Answer(204, ((b"cache-control", NO_STORE),), 0), False
         check = await self._check_ins.check(node, _parsed(CheckIn, body), traceparent)
-        metrics.count_check_in(check.action)
+        hotpath.count_check_in(check.action)
         return self._check_answer(check), check.action is Action.UPDATE
 
     def _check_answer(self, check: CheckAnswer) -> Answer:

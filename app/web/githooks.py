@@ -7,9 +7,10 @@ is right, and is never longer than `LIMIT`.
 import re
 from secrets import token_hex
 
-from app import logs, metrics
+from app import logs
 from app.core.errors import MoorageError, OverloadedError, UnauthenticatedError, UnknownError
 from app.core.githook import LIMIT
+from app.metrics import hotpath
 from app.services.memory import MemoryBudget
 from app.services.modules.githooks import GitHooks
 from app.web.limits import WrongTokens
@@ -43,7 +44,7 @@ class GitHooksApp:
                 {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
             )
             await send({"type": "http.response.body", "body": answer.body})
-            metrics.count_request("hooks", scope["method"], answer.status, len(answer.body))
+            hotpath.count_request("hooks", scope["method"], answer.status, len(answer.body))
         finally:
             logs.request_id.reset(reset)
 

@@ -13,7 +13,7 @@ from secrets import token_hex
 
 from cachetools import TTLCache
 
-from app import logs, metrics, tracing
+from app import logs, tracing
 from app.core.errors import (
     DeniedError,
     MoorageError,
@@ -24,6 +24,7 @@ from app.core.errors import (
 from app.core.goproxy import GoproxyRequest, RequestKind, parse_path
 from app.db.denials import Denial
 from app.db.modules import ModuleFile
+from app.metrics import hotpath
 from app.services.clock import ClockWatch, Now
 from app.services.denials import DenialCounter
 from app.services.modules.caller import Caller, allowed
@@ -176,7 +177,7 @@ class GoproxyApp:
         size_bytes = prepared.answer.size_bytes
         sender = self._gateways.client_behind(client, headers)
         self._account(prepared, sender, trace, status=200, sent=size_bytes, is_sent=True)
-        metrics.count_instant("goproxy", prepared.tenant, size_bytes, began)
+        hotpath.count_instant("goproxy", prepared.tenant, size_bytes, began)
         return prepared.answer.wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -190,7 +191,7 @@ class GoproxyApp:
             key = self._key(scope, peer)
             prepared = self._look_up(key) if key and method in _METHODS else None
             is_hit = prepared is not None
-            metrics.count_hot(hit=is_hit)
+            hotpath.count_hot(hit=is_hit)
             async with AsyncExitStack() as turns:
                 has_turn = False
                 for _ in range(_DECISIONS):
@@ -208,7 +209,7 @@ class GoproxyApp:
                     prepared = blob = None
                 prepared = prepared or _overtaken(scope["raw_path"])
                 if is_hit:
-                    metrics.observe_hit("goproxy", time.monotonic() - began)
+                    hotpath.observe_hit("goproxy", time.monotonic() - began)
                 sending = self._sender.send(prepared.answer, scope, receive, send, blob)
                 status, sent = await sending
             is_sent = method == "GET" and status != 304
@@ -216,8 +217,8 @@ class GoproxyApp:
             self._account(prepared, client, trace, status=status, sent=sent, is_sent=is_sent)
             # Both name existing tenants alone: strangers must not make labels.
             tenant = prepared.record.tenant or (prepared.denial.tenant if prepared.denial else "")
-            metrics.count_decision(tenant, sent, allowed=prepared.record.is_allowed)
-            metrics.count_request("goproxy", method, status, sent)
+            hotpath.count_decision(tenant, sent, allowed=prepared.record.is_allowed)
+            hotpath.count_request("goproxy", method, status, sent)
         finally:
             if blob is not None:
                 blob.close()

@@ -10,8 +10,8 @@ from functools import partial
 
 from cachetools import LRUCache
 
-from app import metrics
 from app.core.errors import BadInputError, MoorageError
+from app.metrics import hotpath
 from app.services.flight import Flight
 from app.services.policy import Policy, PolicyReader
 from app.services.publiclog.relay import LogRelay
@@ -68,7 +68,7 @@ class Home:
         except MoorageError as error:
             answer = error_answer(error)
         status, sent = await self._sender.send(answer, scope, receive, send)
-        metrics.count_request("home", method, status, sent)
+        hotpath.count_request("home", method, status, sent)
 
     async def _page(self, scope: Scope) -> Answer:
         catalog, policy = await self._catalog.current(), await self._policies.current()

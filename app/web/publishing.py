@@ -10,6 +10,7 @@ from app import logs, metrics
 from app.core.errors import BadInputError, MoorageError
 from app.core.goproxy import RequestKind, parse_path
 from app.core.principal import ANONYMOUS
+from app.metrics import hotpath
 from app.services.authorization import token_wanted
 from app.services.modules.publishing import LIMIT, Published, Publishing, Upload
 from app.web.admission import Admission
@@ -52,7 +53,7 @@ class PublishingApp:
             headers = (*answer.headers, (b"x-request-id", request_id.encode()))
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             await send({"type": "http.response.body", "body": answer.body})
-            metrics.count_request("goproxy", METHOD, answer.status, len(answer.body))
+            hotpath.count_request("goproxy", METHOD, answer.status, len(answer.body))
         finally:
             logs.request_id.reset(reset)
 

@@ -6,9 +6,9 @@ status is 400: after a 404 `go` asks the next proxy of its list, or the reposito
 
 import re
 
-from app import metrics
 from app.core import urlpath
 from app.core.errors import BadInputError, MoorageError
+from app.metrics import hotpath
 from app.services.policy import Policy, PolicyReader
 from app.web.responses import Answer, Header, error_answer, plain
 from app.web.streaming import Scope, Send
@@ -56,7 +56,7 @@ class WrongAddress:
         start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
         await send(start)
         await send({"type": "http.response.body", "body": body})
-        metrics.count_request("goproxy", scope["method"], answer.status, len(body))
+        hotpath.count_request("goproxy", scope["method"], answer.status, len(body))
 
     async def _answer(self, scope: Scope) -> Answer:
         try:

@@ -12,12 +12,12 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app import metrics
 from app.core.audit import AuditRecord
 from app.core.digest import Digest
 from app.core.releasefile import FileRecord
 from app.db.engine import Session
 from app.db.releases import ReleaseTable
+from app.metrics.meters import meters
 from app.services.assembly import Services
 from app.services.releases.derived import DerivedFiles
 from app.services.releases.healing import DerivedHealing, ReleaseHealing
@@ -238,7 +238,7 @@ def _execute(session: Session, statement: str) -> None:
 
 
 def count_of(metric: str, **labels: str) -> float:
-    return metrics.registry().get_sample_value(metric, labels) or 0.0
+    return meters().registry.get_sample_value(metric, labels) or 0.0
 
 
 def sha256(data: bytes) -> str:

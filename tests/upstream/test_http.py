@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 
-from app import metrics
 from app.core.errors import (
     BadInputError,
     MoorageError,
@@ -28,6 +27,7 @@ from app.core.errors import (
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
+from app.metrics import scrape
 from app.upstream.address import AddressGuard, AllowedNetwork, Credential
 from app.upstream.breaker import BreakerState
 from app.upstream.godev import GoDev
@@ -767,10 +767,10 @@ async def test_an_open_breaker_is_seen_in_the_metrics(services):
     async with serving(failing_times(10**6, 501)) as server:
         gauge = f'moorage_upstream_breaker_open{{origin="{server.origin()}"}}'
         for _ in range(20):
-            assert f"{gauge} 1.0" not in metrics.render().decode()
+            assert f"{gauge} 1.0" not in scrape.render().decode()
             with pytest.raises(UpstreamUnavailableError):
                 await services.shared.client.get(server.url(), max_bytes=9, deadline_s=10.0)
-        assert f"{gauge} 1.0" in metrics.render().decode()
+        assert f"{gauge} 1.0" in scrape.render().decode()
 
 
 async def test_a_cancelled_trial_gives_its_place_back():

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from app import metrics
 from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.db.denials import Denial
+from app.metrics import hotpath
+from app.metrics.meters import meters
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
@@ -250,8 +251,8 @@ async def test_what_is_absent_upstream_is_no_failure(logged: Logged) -> None:
 
 async def test_requests_are_counted_by_existing_tenants_alone(logged: Logged) -> None:
     def counts() -> dict[tuple[str, str], float]:
-        metrics.flush()
-        families = metrics.registry().collect()
+        hotpath.flush()
+        families = meters().registry.collect()
         return {
             (sample.labels["tenant"], sample.labels["outcome"]): sample.value
             for family in families

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from app import __version__, logs, metrics
+from app import __version__, logs
 from app.core.bodylimit import BodyLimit
 from app.core.errors import (
     BadInputError,
@@ -20,6 +20,7 @@ from app.core.errors import (
     TooLargeError,
 )
 from app.core.noun import CONTENT
+from app.metrics import hotpath
 from app.services.memory import MemoryBudget
 from app.services.refusals import Refusal
 from app.web.admin.answers import content_line
@@ -204,7 +205,7 @@ class _Outer:
                 with _Body(receive, self._limit, self._memory, who) as body:
                     await self._api(scope, body.receive, sending)
         finally:
-            metrics.count_request("admin", scope["method"], status, sent)
+            hotpath.count_request("admin", scope["method"], status, sent)
             if is_api:
                 _log.info("request", method=scope["method"], path=scope["path"], status=status)
             logs.request_id.reset(reset)

@@ -6,7 +6,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from app import __version__, metrics
+from app import __version__
+from app.metrics import hotpath, scrape
 from app.web.admin.context import backend_of
 
 router = APIRouter(tags=["health"])
@@ -54,13 +55,13 @@ async def version() -> dict[str, str]:
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
-    responses={200: {"content": {metrics.CONTENT_TYPE: {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {scrape.CONTENT_TYPE: {"schema": {"type": "string"}}}}},
 )
 async def exposition(request: Request) -> Response:
     """Return the metrics in Prometheus' text format."""
     health = backend_of(request).health
     health.notes()
-    metrics.flush()
+    hotpath.flush()
     origins = await health.origins()
-    body = await asyncio.to_thread(lambda: metrics.render(origins=origins))
-    return Response(body, media_type=metrics.CONTENT_TYPE)
+    body = await asyncio.to_thread(lambda: scrape.render(origins=origins))
+    return Response(body, media_type=scrape.CONTENT_TYPE)
