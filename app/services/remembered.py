@@ -62,6 +62,15 @@ class Remembered:
             self.keep(key, value, size_of(value), generation)
         return value
 
+    def known(self, key: Hashable, tenant: str) -> Any | None:
+        """Return what a question got last, while nothing that concerns a tenant has changed since.
+
+        None otherwise. As old as a prepared answer may be: a change is known half a second later.
+        """
+        entry = self._values.get(key)
+        is_current = entry is not None and entry[0] >= self._watch.since(tenant)
+        return entry[2] if entry is not None and is_current else None
+
     @property
     def generation(self) -> int:
         """The generation of what is read from now on, for `keep`."""

@@ -122,6 +122,21 @@ async def test_a_change_of_stored_content_ends_what_is_remembered(
         await rows(remembered)
 
 
+async def test_what_is_known_ends_with_a_change_that_concerns_the_tenant(
+    remembered: Remembered, watch: GenerationWatch, database: Database
+) -> None:
+    await database.write(bump_generation)  # the first change of a database concerns everything
+    await watch.poll()
+    await rows(remembered)
+    assert (remembered.known("k", "acme"), remembered.known("other", "acme")) == ((1, 2), None)
+    await database.write(lambda s: bump_generation(s, ["acme"]))
+    await watch.poll()
+    assert (remembered.known("k", "acme"), remembered.known("k", "globex")) == (None, (1, 2))
+    await database.write(bump_generation)
+    await watch.poll()
+    assert remembered.known("k", "globex") is None
+
+
 async def test_a_change_of_one_tenant_s_policy_does_not(
     remembered: Remembered, silent: Silent, watch: GenerationWatch, database: Database
 ) -> None:

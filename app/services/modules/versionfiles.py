@@ -9,12 +9,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
+
+from cachetools import TTLCache
 
 from app.core.errors import DeniedError, MoorageError, UnknownError, UpstreamAbsentError
 from app.core.goproxy import RequestKind
 from app.core.logstate import LogState
 from app.core.published import is_published
 from app.core.routing import LogPolicy, RecordedRoute, RecordedUpstream
+from app.db.lookup import Lookup
 from app.db.modules import ModuleFile, files_of
 from app.services.modules.answers import Absences, ModuleAnswers, Query
 from app.services.modules.caller import Caller
@@ -26,6 +30,9 @@ from app.services.remembered import Remembered
 from app.services.upstreams import Source, Upstreams
 
 _MAX_AHEAD = 64
+_MAX_AWAITED = 4096  # versions
+_AWAITED_S = 10.0
+_Rows = list[ModuleFile]
 _SIBLING = {RequestKind.INFO: RequestKind.MOD, RequestKind.MOD: RequestKind.INFO}
 
 
@@ -51,6 +58,9 @@ class VersionFiles:
         self._answers = answers
         self._absences = absences
         self._upstreams = upstreams
+        self._awaited: TTLCache[tuple[int, str, str], set[RequestKind]] = TTLCache(
+            _MAX_AWAITED, _AWAITED_S
+        )
         self.ahead: set[asyncio.Task[None]] = set()
 
     async def get(
@@ -70,11 +80,7 @@ class VersionFiles:
         """
         origins = [u.origin_id for u in route.upstreams]
         generation, key = self._remembered.generation, ("files", *origins, module, version, kind)
-        rows = await self._remembered.read(
-            key,
-            files_of(origins, module, version, kind),
-            lambda rows: sum(len(row.body or b"") for row in rows),
-        )
+        rows = await self._rows(caller, route, key, files_of(origins, module, version, kind))
         stored = {file.origin_id: file for file in rows}
         query = Query(ANY_ORIGIN, module, f"@{version}.{kind}")
         if any(is_published(u.url) and u.origin_id not in stored for u in route.upstreams):
@@ -95,7 +101,35 @@ class VersionFiles:
         file = await first_answer(route, query, ask, self._answers)
         if not stored:
             self._remembered.keep(key, [file], len(file.body or b""), generation)
+            self._note_new(caller, file)
         return await self._asked_about(file, caller, route)
+
+    async def _rows(
+        self, caller: Caller, route: RecordedRoute, key: tuple[Any, ...], lookup: Lookup[_Rows]
+    ) -> _Rows:
+        """Return what is stored of a file, one row for each origin that has it.
+
+        The database is not asked about what this process has just recorded, nor about the other
+        files of a version of which the first one has just come in. If another process has stored
+        them since, `ModuleFiles` finds them in its turn, before it fetches.
+        """
+        known: _Rows | None = self._remembered.known(key, caller.tenant)
+        if known is not None and all(file.body is not None for file in known):
+            return known
+        if len(route.upstreams) == 1 and caller.may_fetch(route):
+            _, origin, module, version, kind = key
+            if kind in self._awaited.get((origin, module, version), ()):
+                self._awaited[origin, module, version].discard(kind)
+                return []
+        return await self._remembered.read(
+            key, lookup, lambda rows: sum(len(row.body or b"") for row in rows)
+        )
+
+    def _note_new(self, caller: Caller, file: ModuleFile) -> None:
+        """Expect the other files of a version, where the first one has just come in."""
+        version = (file.origin_id, file.module, file.version)
+        if file.kind in _SIBLING and _is_new(caller, file) and version not in self._awaited:
+            self._awaited[version] = {_SIBLING[file.kind], RequestKind.ZIP}
 
     async def _fetch(
         self, caller: Caller, route: RecordedRoute, upstream: RecordedUpstream, key: FileKey
@@ -131,8 +165,8 @@ class VersionFiles:
         `go` asks for both, one after the other. Never the zip: most modules that are looked at are
         not downloaded.
         """
-        is_new = file.kind in _SIBLING and caller.now <= file.stored_at
-        if is_new and caller.may_fetch(route) and len(self.ahead) < _MAX_AHEAD:
+        is_due = file.kind in _SIBLING and _is_new(caller, file) and caller.may_fetch(route)
+        if is_due and len(self.ahead) < _MAX_AHEAD:
             unasked, kind = replace(caller, is_ahead=True), _SIBLING[file.kind]
             work = partial(self.get, unasked, route, file.module, file.version, kind)
             task = asyncio.ensure_future(_quietly(work))
@@ -144,6 +178,11 @@ class VersionFiles:
         for task in self.ahead:
             task.cancel()
         await asyncio.gather(*self.ahead, return_exceptions=True)
+
+
+def _is_new(caller: Caller, file: ModuleFile) -> bool:
+    """Whether a file came in for this request, or while it was under way."""
+    return caller.now <= file.stored_at
 
 
 def source_of(

@@ -21,13 +21,14 @@ from app.core.errors import (
 from app.core.logstate import LogState
 from app.db.engine import Session
 from app.db.garbage import GarbageTable, is_marked
+from app.db.generation import bump_generation
 from app.db.modules import ModuleTable
 from app.services.modules.checks import FileKey
 from app.services.slots import Slots
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import Entry, Module, info_of, module, module_zip
-from tests.services.bench import audited, count_of, staged, stored
+from tests.services.bench import audited, count_of, run_sql, staged, stored
 from tests.services.modules.bench import INFO, LIST, MOD, ZIP, Bench, process
 
 NAME, V = "example.com/x", "v1.0.0"
@@ -479,6 +480,35 @@ async def test_F38_two_processes_bring_one_file_in_once(
         # A .mod is fetched ahead by each process that an .info came to, and by one of them in fact.
         assert set(hits) <= {f"/{NAME}/@v/{V}.{kind}", f"/{NAME}/@v/{V}.mod"}
         assert max(hits.values()) == 1
+
+
+async def test_what_another_process_stored_of_a_new_version_is_not_fetched_again(
+    tmp_path: Path, fake: FakeGoproxy
+) -> None:
+    """The process that brought the .info in expects that nobody has the other files, either."""
+    fake.put(X)
+    async with process(tmp_path) as one, process(tmp_path, owner="two/2/2") as two:
+        await one.tenant("acme", fake)
+        await one.ask(INFO, NAME, V)
+        await asyncio.gather(*one.front._versions.ahead)
+        archive = await two.zip_of(NAME, V)
+        assert await one.zip_of(NAME, V) == archive
+        assert max(fake.hits.values()) == 1
+
+
+async def test_a_file_that_was_recorded_here_is_answered_until_stored_content_changes(
+    bench: Bench, fake: FakeGoproxy
+) -> None:
+    fake.put(X)
+    await bench.tenant("acme", fake)
+    await bench.ask(MOD, NAME, V)
+    await asyncio.gather(*bench.front._versions.ahead)
+    changed = "update module_files set log_state = 'refused' where kind = 'mod'"
+    await run_sql(bench.services, changed)
+    assert (await bench.ask(MOD, NAME, V)).body
+    await bench.services.shared.db.write(bump_generation)
+    with pytest.raises(VerificationError, match="quarantined"):
+        await bench.ask(MOD, NAME, V)
 
 
 async def test_the_mod_of_a_new_info_is_fetched_ahead_and_the_zip_is_not(
