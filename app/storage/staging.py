@@ -29,7 +29,9 @@ _NOT_SUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 class StagedFile(StagedBlob):
     """A staged blob in a file of this process's folder; one task writes it.
 
-    Every restart makes a new file: after a failed commit the old file may already be a blob.
+    Every restart makes a new file: after a failed commit the old file may already be a blob. The
+    file is made together with its first bytes, unless its size is known: then its room is reserved
+    at once.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class StagedFile(StagedBlob):
         self._hint = size_hint_bytes or 0
         self._path: Path | None = None
         self._descriptor = -1
+        self._is_new = False  # the next bytes make the file
+        self._is_dropped = True  # there is no file, and no thread may be about to make one
         # A thread must not drop the file while another thread writes or syncs: the descriptor's
         # number may soon be another file's.
         self._using = threading.RLock()
@@ -95,6 +99,7 @@ class StagedFile(StagedBlob):
     async def _begin_append(self, content: bytes | bytearray) -> None:
         """Have content written and hashed after what came before, and wait for that only."""
         await self._settle()
+        self._is_dropped = False
         appending = asyncio.ensure_future(self._threads.run(partial(self._append, content)))
         appending.add_done_callback(_retrieve_error)
         self._appending = appending
@@ -113,12 +118,16 @@ class StagedFile(StagedBlob):
         """Begin again with an empty file; see `StagedBlob.restart`."""
         with suppress(StorageError):
             await self._settle()
-        await self._threads.run(self._create)
+        if self._hint or not self._is_dropped:
+            await self._threads.run(self._begin)
+        else:
+            self._begin()
 
     async def seal(self) -> Digest:
         """Write what is buffered and return the digest; see `StagedBlob.seal`."""
         if self._digest is None:
             await self._settle()
+            self._is_dropped = False
             await self._threads.run(self._finish)
         return self.digest
 
@@ -156,8 +165,8 @@ class StagedFile(StagedBlob):
 
     @property
     def is_dropped(self) -> bool:
-        """Whether there is no file to remove and no descriptor to close."""
-        return self._path is None and self._descriptor < 0
+        """Whether there is no file to remove and no descriptor to close, nor will be."""
+        return self._is_dropped
 
     def drop(self) -> None:
         """Remove the file, if it still exists. Blocks; may be called twice; never fails.
@@ -166,6 +175,7 @@ class StagedFile(StagedBlob):
         removed stays, and `recover` removes it after the end of this process.
         """
         with self._using:
+            self._is_new, self._is_dropped = False, True
             descriptor, self._descriptor = self._descriptor, -1
             path, self._path = self._path, None
             if path is not None:
@@ -176,12 +186,20 @@ class StagedFile(StagedBlob):
                     os.close(descriptor)
 
     def _require_file(self) -> None:
+        if self._is_new:
+            self._create()
         if self._descriptor < 0:
             raise StorageError("use a staged blob: it was committed or dropped")
 
-    def _create(self) -> None:
+    def _begin(self) -> None:
         self.drop()
         self._reset()
+        self._is_new = True
+        if self._hint:
+            self._create()
+
+    def _create(self) -> None:
+        self._is_new, self._is_dropped = False, False
         with durable.storage_errors("stage a blob"):
             self._room.require(self._hint)
             self._path = self._area.folder() / secrets.token_hex(8)

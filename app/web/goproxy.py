@@ -387,7 +387,8 @@ class GoproxyApp:
         try:
             if file.size_bytes > IN_MEMORY_BYTES:
                 return blob_answer(caller, kind, file, None, self._max_age_s), blob
-            body = bytes(await blob.read(0, file.size_bytes))
+            cached = blob.read_cached(0, file.size_bytes)
+            body = bytes(await blob.read(0, file.size_bytes) if cached is None else cached)
         except BaseException:
             blob.close()
             raise

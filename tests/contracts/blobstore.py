@@ -325,6 +325,7 @@ class BlobStoreContract:
         with pytest.raises(ZeroDivisionError):
             async with store.stage() as staged:
                 await staged.write(LARGE)
+                await staged.seal()
                 path = staged.path
                 raise ZeroDivisionError
         assert not path.exists()

@@ -464,7 +464,7 @@ from app.storage.local import LocalBlobStore
 
 async def main():
     store = LocalBlobStore(Path(sys.argv[1]), min_free_fraction=0.0)
-    async with store.stage() as staged:
+    async with store.stage(size_hint_bytes=2 << 20) as staged:
         await staged.write(b"x" * (2 << 20))
         print("staged", flush=True)
         await asyncio.Event().wait()
@@ -484,6 +484,14 @@ def start_stager(root: Path) -> subprocess.Popen:
 def kill(child: subprocess.Popen) -> None:
     child.kill()
     child.wait()
+
+
+async def test_leaving_a_stage_at_its_first_bytes_leaves_nothing(store, root):
+    with pytest.raises(ZeroDivisionError):
+        async with store.stage() as staged:
+            await staged.write(bytes(1 << 20))  # a thread is about to make the file
+            raise ZeroDivisionError
+    assert [path for path in (root / "tmp").glob("*/*") if path.is_file()] == []
 
 
 async def test_F91_leftovers_are_those_of_dead_processes_only(store, root):

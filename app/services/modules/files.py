@@ -29,7 +29,7 @@ from app.db.routes import RouteTable
 from app.services.clock import Now
 from app.services.flight import Flight
 from app.services.leases import Turns
-from app.services.modules.checks import FileKey, check_small, check_zip, contradiction
+from app.services.modules.checks import SHORT_BYTES, FileKey, check_small, check_zip, contradiction
 from app.services.modules.recording import FileRecords
 from app.services.modules.spill import SpillSink
 from app.services.modules.troubles import contradicted
@@ -43,7 +43,6 @@ from app.storage.blobstore import BlobCondition, BlobStore, StagedBlob
 _MAX_BYTES = {RequestKind.INFO: MAX_INFO_BYTES, RequestKind.MOD: MAX_GO_MOD_BYTES}
 _LARGE_BYTES = 1024 * 1024  # below it a thread hop costs more than it saves
 _WITH_MOD = (RequestKind.MOD, RequestKind.ZIP)
-_SHORT_BYTES = 16 * 1024  # checked within a millisecond or two
 _FetchKey = tuple[int, str, str, str, LogPolicy]
 PendingSums = asyncio.Future[LoggedSums | None]
 _log = logs.get("modules")
@@ -262,7 +261,7 @@ class ModuleFiles:
         await sink.seal()
         at = self._now()
         with tracing.span("verify"):
-            if sink.size_bytes <= _SHORT_BYTES:
+            if sink.size_bytes <= SHORT_BYTES:
                 return check_small(key, sink.read(), at)
             async with self._slots.checks.hold(source.tenant):
                 return await asyncio.to_thread(lambda: check_small(key, sink.read(), at))

@@ -1,4 +1,4 @@
-"""A cold module costs few hops to threads: each is a wake-up, and a queue for a busy interpreter."""
+"""A cold module costs few hops to threads: each is a wake-up, and competes for the interpreter."""
 
 import asyncio
 from collections import Counter
@@ -41,4 +41,6 @@ async def test_the_three_files_of_a_cold_module_take_few_look_ups(
         await asyncio.gather(*bench.front._versions.ahead)
     # A look-up for the .info, and one for each file in its turn; what a zip must not contradict.
     assert hops["db-read"] == 5
+    # The zip is written and hashed; it becomes a blob.
+    assert hops["blobs"] == 2
     assert fake.hits == {f"/{NAME}/@v/{V}.{kind}": 1 for kind in (INFO, MOD, ZIP)}
