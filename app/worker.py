@@ -165,7 +165,8 @@ class Worker:
             await self._services.releases.ingestion.judge_again()
 
     async def _count_nodes(self) -> None:
-        metrics.set_nodes(await self._services.fleet.nodes.count())
+        counts = await self._services.fleet.nodes.count()
+        metrics.set_nodes(counts.by_state, counts.declining)
 
     async def _run_jobs(self) -> None:
         while await self._services.upkeep.jobs.run_next():

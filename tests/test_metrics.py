@@ -51,6 +51,7 @@ CONTRACT = {
     "moorage_notes": ("gauge", {"about"}),
     "moorage_sumdb_logs_refusing": ("gauge", set()),
     "moorage_fleet_nodes": ("gauge", {"channel", "state"}),
+    "moorage_fleet_declining_nodes": ("gauge", {"channel"}),
     "moorage_fleet_check_ins": ("counter", {"action"}),
     "moorage_fleet_reports": ("counter", {"channel", "event"}),
     "moorage_fleet_grants": ("counter", {"channel", "outcome"}),
@@ -128,7 +129,7 @@ def use_every_metric() -> None:
     metrics.set_notes({"clock": False})
     metrics.count_garbage(condemned=2, deleted=1, freed_bytes=10)
     metrics.set_refusing_logs(0)
-    metrics.set_nodes({("stable", "current"): 3})
+    metrics.set_nodes({("stable", "current"): 3}, {"stable": 1})
     hotpath.count_check_in("stay")
     metrics.count_node_event("stable", "failed")
     metrics.count_grant("stable", "out")

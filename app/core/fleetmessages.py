@@ -93,6 +93,13 @@ class LastResult(Message):
     reason: _Line = ""
 
 
+class Declined(Message):
+    """A release that was rolled back by hand on a node, and the revision that had brought it."""
+
+    version: _Release
+    revision: _Revision
+
+
 class CheckIn(Message):
     """What is on a node: its question whether to change."""
 
@@ -105,6 +112,7 @@ class CheckIn(Message):
     drift: StrictBool = False
     facts: _Facts = Field(default_factory=dict)
     last: LastResult | None = None
+    declined: Declined | None = None
     clock: datetime | None = None
 
 

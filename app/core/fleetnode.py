@@ -8,6 +8,7 @@ enrolment; its name is what people call it. Not here: rollouts (`rollout`), mess
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 MAX_FAILURES = 3
 """Failures in a row that hold a node."""
@@ -31,6 +32,20 @@ class NodeState(StrEnum):
     RETIRED = "retired"
 
 
+class Target(NamedTuple):
+    """What a node is to run: a release, and the number of the revision that says so.
+
+    Attributes:
+        version: "go1.27.1"; "" where the channel has none.
+    """
+
+    version: str
+    revision: int
+
+
+NOTHING = Target("", 0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One enrolled machine.
@@ -43,6 +58,10 @@ class Node:
         installed: releases that it has.
         seen_revision: the newest revision of whose manifest it knows; 0 before the first.
         is_drifted: its last check of the files found a difference.
+        declined_version: the release that was rolled back by hand on it; "" for none.
+        declined_revision: the revision that had brought that release; 0 for none.
+        released_revision: the declined revision that an operator has the node take again; 0 for
+            none.
         seen_at: UTC; the last check-in.
         clock_off_s: seconds by which the node's clock was ahead of the server's at the last
             check-in.
@@ -64,6 +83,9 @@ class Node:
     installed: tuple[str, ...] = ()
     seen_revision: int = 0
     is_drifted: bool = False
+    declined_version: str = ""
+    declined_revision: int = 0
+    released_revision: int = 0
     seen_at: datetime | None = None
     clock_off_s: float = 0.0
     failures: int = 0
@@ -86,18 +108,49 @@ def live_after(now: datetime, interval_s: float) -> datetime:
     return now - timedelta(seconds=SILENT_INTERVALS * interval_s)
 
 
-def state_of(node: Node, offered: str, now: datetime, interval_s: float) -> NodeState:
+def declines(node: Node, target: Target) -> bool:
+    """Whether a node does not take its target: it was rolled back by hand on the node.
+
+    A newer revision is another target, and so is one that an operator released the node for.
+    """
+    return (
+        target.version not in ("", node.current)
+        and target == (node.declined_version, node.declined_revision)
+        and target.revision != node.released_revision
+    )
+
+
+def hold_reason(node: Node, target: Target) -> str:
+    """Return why a node gets no grant until something else is done; "" if it may get one.
+
+    Either what the node is held for, or that it declines its target.
+    """
+    if node.held or not declines(node, target):
+        return node.held
+    return decline_reason(node, target)
+
+
+def decline_reason(node: Node, target: Target) -> str:
+    """Return why a node that declines its target gets no grant of it, and what ends that."""
+    return (
+        f"{target.version} was rolled back by hand on this node: it waits for a revision of "
+        f"channel {node.channel} after {target.revision}, for `moorage node release {node.id}`, "
+        f"or for `moorage-node install {target.version}` on the machine"
+    )
+
+
+def state_of(node: Node, offered: Target, now: datetime, interval_s: float) -> NodeState:
     """Return a node's state.
 
     Args:
         node: as recorded.
-        offered: the release that it should run, "go1.27.1"; "" where its channel has none.
+        offered: what it should run.
         now: UTC.
         interval_s: seconds between two check-ins of a node.
     """
     if node.retired_at is not None:
         return NodeState.RETIRED
-    if node.held:
+    if hold_reason(node, offered):
         return NodeState.HELD
     if is_silent(node.seen_at, node.enrolled_at, now, interval_s):
         return NodeState.SILENT
@@ -107,41 +160,60 @@ def state_of(node: Node, offered: str, now: datetime, interval_s: float) -> Node
         return NodeState.UPDATING
     if node.failures:
         return NodeState.FAILED
-    return NodeState.CURRENT if offered in ("", node.current) else NodeState.BEHIND
+    return NodeState.CURRENT if offered.version in ("", node.current) else NodeState.BEHIND
 
 
 def succeeded(node: Node) -> Node:
     """Return a node after a grant that succeeded."""
-    return replace(node, failures=0, failed_at=None, failure="", grant="")
+    return replace(node, failures=0, failed_at=None, failure="", grant="", released_revision=0)
 
 
-def failed(node: Node, at: datetime, failure: str) -> Node:
+def failed(node: Node, at: datetime, failure: str, *, is_rolled_back: bool = False) -> Node:
     """Return a node after a grant that failed; the third failure in a row holds the node.
 
     Args:
         node: before.
         at: UTC.
         failure: release, stage and reason, one line.
+        is_rolled_back: the release was current and was taken back. An operator who released the
+            node before that did not know it.
     """
     failures = node.failures + 1
     held = node.held
     if failures >= MAX_FAILURES and not held:
         held = f"{failures} failures in a row; the last: {failure}"
-    return replace(node, failures=failures, failed_at=at, failure=failure, grant="", held=held)
+    return replace(
+        node,
+        failures=failures,
+        failed_at=at,
+        failure=failure,
+        grant="",
+        held=held,
+        released_revision=0 if is_rolled_back else node.released_revision,
+    )
 
 
 def released(node: Node) -> Node:
-    """Return a node that may get grants again; its failures are forgotten."""
-    return replace(node, held="", failures=0, failed_at=None, failure="")
+    """Return a node that may get grants again, of what it declines, too; failures are forgotten."""
+    return replace(
+        node,
+        held="",
+        failures=0,
+        failed_at=None,
+        failure="",
+        released_revision=node.declined_revision,
+    )
 
 
-def refusal(node: Node, at: datetime) -> str | None:
-    """Return why a node gets no grant now, whatever its channel offers; None: it may get one.
+def refusal(node: Node, target: Target, at: datetime) -> str | None:
+    """Return why a node gets no grant of its target now; None: it may get one.
 
     A line for whoever reads it on the machine: the node, what failed and when, what to do.
     """
     if node.held:
         return f"this node is held: {node.held}"
+    if declines(node, target):
+        return decline_reason(node, target)
     until = retry_at(node)
     if node.failed_at is None or until is None or at >= until:
         return None

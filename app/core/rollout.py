@@ -70,6 +70,8 @@ class Participant(NamedTuple):
         needs_change: it does not run what the rollout brings.
         outcome: of its latest grant of this rollout; None without a grant.
         outcome_at: UTC; when the outcome became known, or the grant was given.
+        is_declining: the release was rolled back by hand on it, and nobody released it since. It
+            gets no grant and is waited for as a held node is; its outcomes count.
     """
 
     node: str
@@ -79,6 +81,12 @@ class Participant(NamedTuple):
     needs_change: bool = True
     outcome: Outcome | None = None
     outcome_at: datetime | None = None
+    is_declining: bool = False
+
+    @property
+    def is_able(self) -> bool:
+        """Whether it needs the change and may get a grant."""
+        return self.needs_change and not self.is_held and not self.is_declining
 
 
 class Verdict(StrEnum):
@@ -127,9 +135,10 @@ def members(
 
     A node that has had a grant of the rollout is always a member. The others follow in the order of
     sha256(rollout id, node id); silent nodes come last, so that a step waits for a silent node only
-    where no other is left. Held nodes, and those that need no change, are no members.
+    where no other is left. Without a grant, held nodes, nodes that decline the release and those
+    that need no change are no members.
     """
-    able = [p for p in participants if p.outcome is not None or (p.needs_change and not p.is_held)]
+    able = [p for p in participants if p.outcome is not None or p.is_able]
     chosen = {p.node for p in able if p.outcome is not None}
     for step in steps:
         if step.group is not None:
@@ -151,7 +160,8 @@ def present_members(rollout: Rollout, participants: Collection[Participant]) -> 
 def gate_of(rollout: Rollout, participants: Collection[Participant]) -> Gate:
     """Return the gate of the present step.
 
-    A step without nodes passes only if no node needs the change: held nodes keep it waiting.
+    A step without nodes passes only if no node needs the change: held nodes, and those that decline
+    the release, keep it waiting.
     """
     plan = rollout.plan
     inside = present_members(rollout, participants)
@@ -252,6 +262,8 @@ def _refusal(rollout: Rollout, participant: Participant | None, *, is_inside: bo
         return "this node has the release"
     if participant.outcome is Outcome.OUT:
         return "this node has a grant"
+    if participant.is_declining:
+        return "this node declines the release: it was rolled back by hand there"
     if not is_inside:
         step = rollout.plan.steps[rollout.step]
         return f"rollout {rollout.id} is at step {rollout.step + 1} ({step}), without this node"

@@ -10,10 +10,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import ForeignKey, Index, Select, bindparam, delete, func, select, tuple_, update
+from sqlalchemy import (
+    ForeignKey,
+    Index,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.core.fleetnode import Node
+from app.core.fleetnode import Node, Target
 from app.core.rolloutstate import Outcome
 from app.db.base import Base, insert_all, table_of
 from app.db.grants import GrantRow
@@ -40,6 +51,9 @@ class NodeRow(Base):
     installed: Mapped[str]
     seen_revision: Mapped[int]
     is_drifted: Mapped[bool]
+    declined_version: Mapped[str] = mapped_column(server_default="")
+    declined_revision: Mapped[int] = mapped_column(server_default="0")
+    released_revision: Mapped[int] = mapped_column(server_default="0")
     seen_at: Mapped[datetime | None]
     clock_off_s: Mapped[float]
     failures: Mapped[int]
@@ -122,7 +136,11 @@ class NodeEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenNode:
-    """What a check-in says, as it is recorded; see `Node`."""
+    """What a check-in says, as it is recorded; see `Node`.
+
+    Attributes:
+        declined_version, declined_revision: as the node says; recorded by `NodeTable.decline`.
+    """
 
     id: str
     facts: dict[str, str]
@@ -130,12 +148,14 @@ class SeenNode:
     installed: tuple[str, ...]
     seen_revision: int
     is_drifted: bool
+    declined_version: str
+    declined_revision: int
     seen_at: datetime
     clock_off_s: float
 
 
-Standing: TypeAlias = tuple[str, str, str, bool, bool]
-"""What a rollout counts of a node: id, group, present release, held, live.
+Standing: TypeAlias = tuple[str, str, str, bool, bool, bool]
+"""What a rollout counts of a node: id, group, present release, held, live, declining.
 
 Live is a node that checked in after the moment that was asked for, or enrolled after it.
 """
@@ -202,17 +222,25 @@ class NodeTable:
             query = query.where(tuple_(NodeRow.name, NodeRow.id) > after)
         return self._nodes(query)
 
-    def standings(self, channel: str, live_after: datetime) -> list[Standing]:
+    def standings(self, channel: str, live_after: datetime, target: Target) -> list[Standing]:
         """Return the nodes of a channel that are not retired, as a rollout counts them.
 
         Args:
             channel: the channel's name.
             live_after: a node that was not heard of since is not live.
+            target: what the rollout brings; a node may decline it (`fleetnode.declines`).
         """
         # Each transaction that gives a grant reads all of them: no times, no objects of the ORM.
         nodes = table_of(NodeRow)
         is_live = func.coalesce(nodes.c.seen_at, nodes.c.enrolled_at) >= live_after
-        columns = (nodes.c.id, nodes.c.group, nodes.c.current, nodes.c.held != "", is_live)
+        declines = (
+            (nodes.c.declined_version == target.version)
+            & (nodes.c.declined_revision == target.revision)
+            & (nodes.c.released_revision != target.revision)
+            & (nodes.c.current != target.version)
+        )
+        is_held = nodes.c.held != ""
+        columns = (nodes.c.id, nodes.c.group, nodes.c.current, is_held, is_live, declines)
         query = select(*columns).where(nodes.c.channel == channel, nodes.c.retired_at.is_(None))
         return [tuple(row) for row in self._session.execute(query).all()]
 
@@ -246,14 +274,25 @@ class NodeTable:
         return self._session.execute(query).scalar() or 0
 
     def see(self, seen: Collection[SeenNode]) -> None:
-        """Record check-ins; a node that is not recorded or retired is passed over."""
+        """Record check-ins; a node that is not recorded or retired is passed over.
+
+        A node that says that it declines nothing does so no more. What it says that it declines is
+        not recorded here.
+        """
         if not seen:
             return
         nodes = table_of(NodeRow)
+        declines = bindparam("new_declined_version") != ""
         statement = (
             update(nodes)
             .where(nodes.c.id == bindparam("node"))
-            .values({name: bindparam(f"new_{name}") for name in _SEEN})
+            .values(
+                {name: bindparam(f"new_{name}") for name in _SEEN}
+                | {
+                    "declined_version": case((declines, nodes.c.declined_version), else_=""),
+                    "declined_revision": case((declines, nodes.c.declined_revision), else_=0),
+                }
+            )
         )
         # In a fixed order, so that two processes never wait for each other's rows.
         self._session.connection().execute(
@@ -266,6 +305,7 @@ class NodeTable:
                     "new_installed": " ".join(one.installed),
                     "new_seen_revision": one.seen_revision,
                     "new_is_drifted": one.is_drifted,
+                    "new_declined_version": one.declined_version,
                     "new_seen_at": one.seen_at,
                     "new_clock_off_s": one.clock_off_s,
                 }
@@ -278,6 +318,15 @@ class NodeTable:
         values = {name: getattr(node, name) for name in _DECIDED}
         self._session.execute(
             update(NodeRow).where(NodeRow.id == node.id).values(**values, changed=changed)
+        )
+
+    def decline(self, node_id: str, target: Target) -> None:
+        """Record what a node declines."""
+        version, revision = target
+        self._session.execute(
+            update(NodeRow)
+            .where(NodeRow.id == node_id)
+            .values(declined_version=version, declined_revision=revision)
         )
 
     def touch(self, node_ids: Collection[str], changed: int) -> None:
@@ -304,6 +353,7 @@ _DECIDED = (
     "failed_at",
     "failure",
     "held",
+    "released_revision",
     "retired_at",
 )
 

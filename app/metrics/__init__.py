@@ -146,10 +146,15 @@ def set_notes(notes: Mapping[str, bool]) -> None:
         meters().notes.labels(about).set(is_noted)
 
 
-def set_nodes(counts: Mapping[tuple[str, str], int]) -> None:
-    """Set the number of nodes by channel and state; counts must name every pair, even with 0."""
-    for (channel, state), count in counts.items():
+def set_nodes(by_state: Mapping[tuple[str, str], int], declining: Mapping[str, int]) -> None:
+    """Set the number of nodes by channel and state, and of nodes that decline a release.
+
+    Both must name every channel, even with 0.
+    """
+    for (channel, state), count in by_state.items():
         meters().nodes.labels(channel, state).set(count)
+    for channel, count in declining.items():
+        meters().declining_nodes.labels(channel).set(count)
 
 
 def count_node_event(channel: str, event: str) -> None:

@@ -62,6 +62,7 @@ class Meters:
     refusing_logs: "Gauge"
     manifests_expire_at: "Gauge"
     nodes: "Gauge"
+    declining_nodes: "Gauge"
     node_events: "Counter"
     grants: "Counter"
     rollout_changes: "Counter"
@@ -207,6 +208,11 @@ def meters() -> Meters:
             "moorage_sumdb_logs_refusing", "Tenants' logs that are not written to."
         ),
         nodes=gauge("moorage_fleet_nodes", "Nodes by channel and state.", "channel", "state"),
+        declining_nodes=gauge(
+            "moorage_fleet_declining_nodes",
+            "Held nodes that decline what they are offered: it was rolled back by hand on them.",
+            "channel",
+        ),
         node_events=counter(
             "moorage_fleet_reports", "Events that nodes reported.", "channel", "event"
         ),

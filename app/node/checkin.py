@@ -39,6 +39,7 @@ class Order:
         next_check_s: when to ask next.
         reason: a line for people.
         channel: that the node follows from now on.
+        is_released: an operator has the node take what was rolled back by hand on it.
         trace: trace id of check-in and reports, 32 hex digits.
     """
 
@@ -51,6 +52,7 @@ class Order:
     reason: str
     channel: str
     trace: str
+    is_released: bool = False
 
 
 def facts() -> dict[str, str]:
@@ -108,16 +110,18 @@ def check_in(servers: Servers, layout: Layout, identity: Identity, state: State)
         RefusedError: the answer is of another form.
     """
     trace = secrets.token_hex(16)
+    current = layout.current_version()
     document = {
         "node": identity.node,
         "program": VERSION,
         "channel": identity.channel,
-        "current": layout.current_version() or "",
+        "current": current or "",
         "installed": [record.version for record in records(layout)],
         "seen_revision": state.seen.get(identity.channel, 0),
         "drift": state.drift,
         "facts": facts(),
         "last": state.last,
+        "declined": state.declined_of(identity.channel, current),
         "clock": show_instant(time.time()),
     }
     headers = {"traceparent": traceparent(trace)}
@@ -136,6 +140,7 @@ def check_in(servers: Servers, layout: Layout, identity: Identity, state: State)
         reason=str(answer.get("reason") or "")[:500],
         channel=str(answer.get("channel") or identity.channel),
         trace=_trace_of(answer.get("traceparent")) or trace,
+        is_released=answer.get("released") is True,
     )
 
 
@@ -185,9 +190,10 @@ class Reporter:
             self.lost += 1
 
 
-def result_of(order: Order, *, failure: NodeError | None) -> dict[str, str]:
-    """Return the `last` of the next check-ins."""
+def result_of(order: Order, version: str, *, failure: NodeError | None) -> dict[str, str]:
+    """Return the `last` of the next check-ins; version is "" if no manifest was accepted."""
     return {
+        "version": version,
         "grant": order.grant,
         "result": "succeeded" if failure is None else "failed",
         "stage": "switched" if failure is None else failure.stage,

@@ -31,7 +31,7 @@ from .service import service_command, uninstall_service
 from .snapshot import KEPT, Record, point_link, prune, read_record, records, remove_snapshot
 from .state import Identity, read_identity, read_state, write_identity, write_state
 from .transfer import Seconds
-from .update import accept_manifest, update
+from .update import accept_manifest, declined_line, update
 from .verify import Drift, verify
 from .wire import is_private_way
 
@@ -153,8 +153,8 @@ class Run:
             if identity != read_identity(self._layout):
                 write_identity(self._layout, identity)
             state = read_state(self._layout)
-            if state.declined:
-                write_state(self._layout, replace(state, declined=None))
+            if state != (after := state.taken_back(version)):
+                write_state(self._layout, after)
             self._link(identity)
         return self._installed(done, {})
 
@@ -206,6 +206,7 @@ class Run:
     def status(self) -> int:
         """Show what this node knows."""
         identity, state = read_identity(self._layout), read_state(self._layout)
+        declined = state.declined_of(identity.channel, self._layout.current_version())
         key = parse_vkey(identity.vkey).key_id if identity.vkey else ""
         value = {
             "program": VERSION,
@@ -219,7 +220,7 @@ class Run:
             "seen_revision": state.seen.get(identity.channel, 0),
             "drift": state.drift,
             "last": state.last,
-            "declined": state.declined,
+            "declined": declined,
             "snapshots": self._snapshots(),
         }
         lines = [
@@ -233,6 +234,8 @@ class Run:
             )
         if state.last:
             lines.append(f"last       {state.last['result']} {state.last['reason']}".rstrip())
+        if declined:
+            lines.append(f"declined   {declined_line(declined['version'], identity.channel)}")
         self._output.result(value, lines)
         return DONE
 
@@ -401,17 +404,8 @@ class Run:
         identity = read_identity(self._layout)
         if done.previous is None or not identity.node:
             return
-        declined = {
-            "version": done.previous,
-            "revision": state.seen.get(identity.channel, 0),
-        }
-        last = state.last and {
-            **state.last,
-            "result": "failed",
-            "stage": "rolled-back",
-            "reason": f"rolled back by hand on this node, to {done.version}",
-        }
-        write_state(self._layout, replace(state, declined=declined, last=last))
+        after = state.rolled_back(identity.channel, done.previous, done.version)
+        write_state(self._layout, after)
 
     def _remember_drift(self, record: Record, *, is_drifted: bool) -> None:
         state = read_state(self._layout)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .layout import Layout
 
 
+_ROLLED_BACK = "rolled-back"
+
+
 @dataclass(frozen=True)
 class Identity:
     """How this node talks to whom. In `node.json`, which only its owner reads.
@@ -43,9 +46,11 @@ class State:
     Attributes:
         seen: newest revision seen, by channel.
         newest_signed: newest `issued_at` seen, seconds since 1970.
-        last: the last grant's result, repeated at each check-in; None before the first.
-        declined: release that was taken back here, and the revision that had brought it; an
-            update leaves it alone until the channel has a newer revision.
+        last: the last grant's result, repeated at each check-in; None before the first. With the
+            `version` that the grant brought, since 0.1.0.
+        declined: release that was rolled back by hand here, the newest revision of which this node
+            knew then, and their channel. An update leaves the release alone until the channel has
+            a newer revision, or an operator of the server releases the node.
         drift: whether the last verification found a difference.
     """
 
@@ -63,6 +68,44 @@ class State:
             seen={**self.seen, channel: newest},
             newest_signed=max(issued_at, self.newest_signed),
         )
+
+    def declined_of(self, channel: str, current: str | None) -> dict[str, Any] | None:
+        """Return version and revision of what this node declines of a channel; None for nothing.
+
+        A newer revision that was seen since ends it, and so does the release if it is current.
+        """
+        declined = self.declined
+        if (
+            declined is None
+            or declined["version"] == current
+            or declined.get("channel", channel) != channel
+            or declined["revision"] < self.seen.get(channel, 0)
+        ):
+            return None
+        return {"version": declined["version"], "revision": declined["revision"]}
+
+    def rolled_back(self, channel: str, version: str, to: str) -> State:
+        """Return the state after a rollback by hand from one release to another.
+
+        The grant that brought the release has failed after all; its next report says so.
+        """
+        state = self.taken_back(to)
+        declined = {"version": version, "revision": self.seen.get(channel, 0), "channel": channel}
+        last = state.last
+        if last and last.get("version", version) == version:
+            reason = f"rolled back by hand on this node, to {to}"
+            last = {**last, "result": "failed", "stage": _ROLLED_BACK, "reason": reason}
+        return replace(state, declined=declined, last=last)
+
+    def taken_back(self, version: str) -> State:
+        """Return the state after a release became current by hand: it is declined no more.
+
+        If it had been rolled back by hand, its grant has succeeded after all.
+        """
+        last = self.last
+        if last and last.get("version") == version and last["stage"] == _ROLLED_BACK:
+            last = {**last, "result": "succeeded", "stage": "switched", "reason": ""}
+        return replace(self, declined=None, last=last)
 
 
 def read_identity(layout: Layout) -> Identity:

@@ -66,9 +66,9 @@ def update(
         if order.channel != identity.channel:
             identity = replace(identity, channel=order.channel)
             write_identity(layout, identity)
-        if order.action == HOLD:
-            raise NotNowError(_held(identity, state, order))
         current = layout.current_version()
+        if order.action == HOLD:
+            raise NotNowError(_held(identity, state, order, current))
         if order.action == STAY:
             stayed = Installation(current or "", current, UNCHANGED)
             return Update(stayed, order.reason, order.next_check_s, order.trace, warning)
@@ -77,10 +77,10 @@ def update(
             done = _obey(layout, make_servers, identity, state, seconds, wishes, order, reporter)
         except NodeError as error:
             error.trace = order.trace
-            _remember(layout, order, failure=error)
+            _remember(layout, order, reporter.version, failure=error)
             reporter.tell("failed", error.stage, str(error))
             raise
-        _remember(layout, order, failure=None)
+        _remember(layout, order, reporter.version, failure=None)
         return Update(done, order.reason, order.next_check_s, order.trace, warning)
     finally:
         servers.close()
@@ -97,28 +97,36 @@ def _obey(
     reporter: Reporter,
 ) -> Installation:
     manifest = accept_manifest(layout, identity, state, order.manifest)
-    if state.declined == {"version": manifest.current, "revision": manifest.revision}:
-        raise NotNowError(_declined(manifest.current, manifest.channel))
     reporter.version = manifest.current
+    offered = {"version": manifest.current, "revision": manifest.revision}
+    current = layout.current_version()
+    if not order.is_released and state.declined_of(manifest.channel, current) == offered:
+        raise NotNowError(declined_line(manifest.current, manifest.channel))
     key = parse_vkey(identity.vkey).key_id
     offer = offer_of_manifest(manifest, manifest.current, this_platform(), key)
     return install(layout, make_servers, offer, seconds, replace(wishes, tell=reporter.tell))
 
 
-def _held(identity: Identity, state: State, order: Order) -> str:
+def _held(identity: Identity, state: State, order: Order, current: str | None) -> str:
     """Return why the server holds this node, and what this node itself has against an update."""
     line = f"the server holds this node: {order.reason or 'no reason given'}"
-    declined = state.declined
-    if declined and declined["revision"] >= state.seen.get(identity.channel, 0):
-        line += f"; {_declined(declined['version'], identity.channel)}"
+    declined = state.declined_of(identity.channel, current)
+    if declined and _rolled_back(declined["version"]) not in order.reason:
+        line += f"; {declined_line(declined['version'], identity.channel)}"
     return line
 
 
-def _declined(version: str, channel: str) -> str:
+def declined_line(version: str, channel: str) -> str:
+    """Return why this node leaves a release alone, and what changes that."""
     return (
-        f"{version} was rolled back by hand on this node; a newer revision of channel {channel} "
-        f"or `moorage-node install {version}` changes that"
+        f"{_rolled_back(version)}; a newer revision of channel {channel}, `moorage node release` "
+        f"on the server or `moorage-node install {version}` here changes that"
     )
+
+
+def _rolled_back(version: str) -> str:
+    # Servers begin their line with these words, too.
+    return f"{version} was rolled back by hand on this node"
 
 
 def accept_manifest(layout: Layout, identity: Identity, state: State, raw: bytes) -> Manifest:
@@ -142,7 +150,9 @@ def accept_manifest(layout: Layout, identity: Identity, state: State, raw: bytes
     return manifest
 
 
-def _remember(layout: Layout, order: Order, *, failure: NodeError | None) -> None:
+def _remember(layout: Layout, order: Order, version: str, *, failure: NodeError | None) -> None:
     # Read anew: the manifest's revision was remembered meanwhile.
     state = read_state(layout)
-    write_state(layout, replace(state, last=result_of(order, failure=failure)))
+    declined = state.declined if failure else None  # the channel's release is current now
+    last = result_of(order, version, failure=failure)
+    write_state(layout, replace(state, declined=declined, last=last))

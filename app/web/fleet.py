@@ -145,6 +145,7 @@ class FleetApp:
         if check.action is Action.UPDATE:
             shown |= {"grant": check.grant, "manifest": check.manifest}
             shown |= {"rollout": check.rollout} if check.rollout else {}
+            shown |= {"released": True} if check.is_released else {}
         if check.channel:
             shown |= {"channel": check.channel}
         return _json_answer(200, shown)

@@ -18,6 +18,7 @@ CHECK: dict[str, Any] = {
     "drift": False,
     "facts": {"os": "linux", "arch": "amd64", "hostname": "web-1", "python": "3.11.7"},
     "last": {"grant": "ab", "result": "failed", "stage": "tested", "reason": "exit\x1b[31m 1"},
+    "declined": {"version": "go1.23.2", "revision": 6},
     "clock": "2026-11-27T12:00:00Z",
 }
 
@@ -29,7 +30,7 @@ def test_a_check_in_is_read_and_a_later_programs_fields_are_ignored() -> None:
     assert check.last.reason == "exit [31m 1"  # nothing that a terminal acts on
 
 
-@pytest.mark.parametrize("field", ["current", "last", "clock"])
+@pytest.mark.parametrize("field", ["current", "last", "declined", "clock"])
 def test_what_a_new_node_lacks_may_be_null(field: str) -> None:
     checked(CheckIn, CHECK | {field: None})
 
@@ -47,6 +48,10 @@ def test_what_a_new_node_lacks_may_be_null(field: str) -> None:
         ("seen_revision", 2**31),
         ("seen_revision", True),
         ("drift", "no"),
+        ("declined", "go1.23.2"),
+        ("declined", {"version": "go1.23.2"}),
+        ("declined", {"version": "1.23.2", "revision": 6}),
+        ("declined", {"version": "go1.23.2", "revision": -1}),
         ("facts", {f"f{n}": "" for n in range(17)}),
         ("facts", {"os": "x" * 201}),
         ("facts", {"OS": "x"}),

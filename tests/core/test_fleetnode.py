@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from app.core import fleetnode
-from app.core.fleetnode import Node, NodeState, state_of
+from app.core.fleetnode import NOTHING, Node, NodeState, Target, state_of
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 INTERVAL_S = 60.0
+TARGET = Target("go1.23.1", 7)
 NODE = Node(
     id="ab",
     name="web-1",
@@ -19,6 +20,9 @@ NODE = Node(
     seen_at=NOW,
     current="go1.23.1",
 )
+
+
+DECLINING = {"current": "go1.22.0", "declined_version": "go1.23.1", "declined_revision": 7}
 
 
 @pytest.mark.parametrize(
@@ -35,15 +39,21 @@ NODE = Node(
         ({"seen_at": None}, NodeState.SILENT),
         ({"seen_at": None, "enrolled_at": NOW}, NodeState.CURRENT),
         ({"held": "by an admin", "seen_at": None}, NodeState.HELD),
+        (DECLINING, NodeState.HELD),
+        (DECLINING | {"failures": 1, "grant": "1", "is_drifted": True}, NodeState.HELD),
+        (DECLINING | {"current": "go1.23.1"}, NodeState.CURRENT),
+        (DECLINING | {"declined_revision": 6}, NodeState.BEHIND),
+        (DECLINING | {"declined_version": "go1.23.0"}, NodeState.BEHIND),
+        (DECLINING | {"released_revision": 7}, NodeState.BEHIND),
         ({"held": "by an admin", "retired_at": NOW}, NodeState.RETIRED),
     ],
 )
 def test_a_node_has_one_state(change: dict[str, Any], state: NodeState) -> None:
-    assert state_of(replace(NODE, **change), "go1.23.1", NOW, INTERVAL_S) is state
+    assert state_of(replace(NODE, **change), TARGET, NOW, INTERVAL_S) is state
 
 
 def test_a_channel_without_a_release_leaves_nodes_current() -> None:
-    assert state_of(replace(NODE, current=""), "", NOW, INTERVAL_S) is NodeState.CURRENT
+    assert state_of(replace(NODE, current=""), NOTHING, NOW, INTERVAL_S) is NodeState.CURRENT
 
 
 def test_three_failures_in_a_row_hold_a_node_until_it_is_released() -> None:
@@ -74,3 +84,33 @@ def test_an_admins_hold_keeps_its_reason() -> None:
     for _ in range(3):
         node = fleetnode.failed(node, NOW, "x")
     assert node.held == "by an admin"
+
+
+def test_a_node_that_declines_waits_and_says_for_what() -> None:
+    node = fleetnode.failed(replace(NODE, **DECLINING), NOW, "x")
+    said = fleetnode.refusal(node, TARGET, NOW)
+    assert said == (
+        "go1.23.1 was rolled back by hand on this node: it waits for a revision of channel stable "
+        "after 7, for `moorage node release ab`, or for `moorage-node install go1.23.1` on the "
+        "machine"
+    )
+    assert fleetnode.hold_reason(node, TARGET) == said
+    held = replace(node, held="by an admin")
+    assert fleetnode.refusal(held, TARGET, NOW) == "this node is held: by an admin"
+    # The next revision waits for nothing but the pause after a failure.
+    newer = TARGET._replace(revision=8)
+    assert fleetnode.hold_reason(node, newer) == ""
+    assert "failed at" in (fleetnode.refusal(node, newer, NOW) or "")
+    assert fleetnode.refusal(node, newer, NOW + timedelta(minutes=5)) is None
+
+
+def test_a_release_of_a_node_holds_until_it_took_the_release_or_took_it_back_again() -> None:
+    node = fleetnode.released(replace(NODE, **DECLINING))
+    assert fleetnode.refusal(node, TARGET, NOW) is None
+    failed = fleetnode.failed(node, NOW, "unpacked: disk full")
+    assert not fleetnode.declines(failed, TARGET)
+    again = fleetnode.failed(node, NOW, "rolled-back", is_rolled_back=True)
+    assert fleetnode.declines(again, TARGET)
+    taken = replace(fleetnode.succeeded(node), current="go1.23.1")
+    assert not fleetnode.declines(taken, TARGET)
+    assert fleetnode.declines(replace(taken, current="go1.22.0"), TARGET)

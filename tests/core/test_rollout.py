@@ -197,6 +197,8 @@ def test_a_stranger_and_a_held_node_get_no_grant() -> None:
     assert refusal(rollout("100%"), nodes(), "ffffffffffffffff")
     held = [p._replace(is_held=True) for p in nodes("f")]
     assert refusal(rollout("100%"), held, IDS[0])
+    declining = [p._replace(is_declining=True) for p in nodes()]
+    assert "declines the release" in (refusal(rollout("100%"), declining, IDS[0]) or "")
 
 
 _STATES = list(RolloutState)
@@ -252,10 +254,13 @@ class Machine:
     id: str
     group: str
     current: str = _CONTENT[0]
+    before: str = _CONTENT[0]
     seen: int = 1
     work: tuple[int, int] | None = None  # grant, revision
     last: tuple[int, Outcome] | None = None
     is_held: bool = False
+    declined: int = 0  # the revision that was rolled back by hand; 0 for none
+    released: int = 0  # the declined revision that an operator released it for
     history: list[int] = field(default_factory=list)
 
 
@@ -301,9 +306,14 @@ class FleetMachine(RuleBasedStateMachine):
                 needs_change=m.current != target,
                 outcome=latest[m.id].outcome if m.id in latest else None,
                 outcome_at=latest[m.id].outcome_at if m.id in latest else None,
+                is_declining=self.declines(m, self.rollout.to_revision),
             )
             for m in self.machines.values()
         ]
+
+    def declines(self, machine: Machine, revision: int) -> bool:
+        is_wanted = machine.current != self.content[revision]
+        return is_wanted and machine.declined == revision != machine.released
 
     def commit(self, after: Rollout) -> None:
         before, self.rollout = self.rollout, after
@@ -367,6 +377,7 @@ class FleetMachine(RuleBasedStateMachine):
         )[machine.id]
         if reason is not None:
             return
+        assert not self.declines(machine, self.rollout.to_revision)
         inside = present_members(self.rollout, participants)
         assert machine.id in inside
         grant = Grant(
@@ -406,7 +417,24 @@ class FleetMachine(RuleBasedStateMachine):
         machine.history.append(revision)
         machine.last = (number, outcome)
         if outcome is Outcome.SUCCEEDED:
-            machine.current = self.content[revision]
+            machine.before, machine.current = machine.current, self.content[revision]
+            machine.declined = machine.released = 0
+
+    @rule(data=st.data())
+    def roll_back_by_hand(self, data: st.DataObject) -> None:
+        """On a machine: no server is asked, and the next check-in says that its grant failed."""
+        machine = data.draw(st.sampled_from(list(self.machines.values())))
+        if machine.work is not None or machine.before == machine.current:
+            return
+        if machine.last is not None:
+            machine.last = (machine.last[0], Outcome.FAILED)
+        machine.declined, machine.released = machine.seen, 0
+        machine.current = machine.before
+
+    @rule(data=st.data())
+    def release_for_what_it_declines(self, data: st.DataObject) -> None:
+        machine = data.draw(st.sampled_from(list(self.machines.values())))
+        machine.released = machine.declined
 
     @rule(process=processes)
     def write_what_is_gathered(self, process: int) -> None:
@@ -457,6 +485,16 @@ class FleetMachine(RuleBasedStateMachine):
     @invariant()
     def each_grant_is_of_a_rollout_that_was_running(self) -> None:
         assert all(g.rollout.state is RolloutState.RUNNING for g in self.grants)
+
+    @invariant()
+    def what_is_declined_is_not_granted_again(self) -> None:
+        """What was rolled back by hand comes back by a release of the node alone."""
+        if self.rollout is None:
+            return
+        participants = self.participants()
+        declining = [p.node for p in participants if p.is_declining]
+        reasons = refusals(self.rollout, participants, declining, out=0, now=self.now)
+        assert all(reasons.values())
 
     @invariant()
     def no_more_grants_are_out_than_the_plan_allows(self) -> None:

@@ -32,6 +32,10 @@ class Machine:
         assert ended == code, err
         return json.loads(out)
 
+    def run_any(self, *argv: str) -> int:
+        """Run a command, and return its exit code."""
+        return main([*argv, "--root", str(self.root), "--json"])
+
     @property
     def current(self) -> str:
         return (self.root / "current").readlink().name
@@ -89,6 +93,20 @@ def test_a_node_lives_with_a_real_server(
             return [(node["current"], node["group"]) for node in nodes]
 
         wait_until(lambda: states() == [(NEW, "canary")], "the node's state")
+
+        # Rolled back by hand: held until an operator releases the node.
+        machine.run("rollback")
+        machine.run("update", code=4)
+
+        def held() -> str:
+            return str(admin(server, "GET", f"/nodes/{node}")["held"])
+
+        node = admin(server, "GET", "/nodes")["items"][0]["id"]
+        wait_until(lambda: "rolled back by hand on this node" in held(), "the node's reason")
+        admin(server, "POST", f"/nodes/{node}/release")
+        wait_until(lambda: held() == "", "the release")
+        wait_until(lambda: machine.run_any("update") == 0, "the order")
+        assert machine.current == NEW
 
         # Drift is found and mended, from the server's archive.
         (machine.root / NEW / "VERSION").write_text("something else")

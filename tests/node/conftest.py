@@ -83,3 +83,15 @@ def fleet() -> Iterator[FakeFleet]:
 @pytest.fixture
 def node(tmp_path: Path, fleet: FakeFleet, capsys: pytest.CaptureFixture[str]) -> Node:
     return Node(tmp_path / "root", fleet, capsys)
+
+
+@pytest.fixture
+def enrolled(node: Node) -> Node:
+    """A node of the fake's fleet, on the first release."""
+    assert node.enroll().code == 0
+    node.fleet.order_update()
+    assert node.run("update").value["version"] == V1
+    node.fleet.forget()
+    node.fleet.reports.clear()
+    node.fleet.check_ins.clear()
+    return node

@@ -9,7 +9,7 @@ process; the node says it again. Not here: HTTP (`web/fleet`), what a transactio
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -23,7 +23,7 @@ from app.core.errors import (
     UnauthenticatedError,
 )
 from app.core.fleetmessages import CheckIn, Event, GrantResult, Report
-from app.core.fleetnode import Node
+from app.core.fleetnode import NOTHING, Node, Target
 from app.core.rollout import is_open
 from app.core.rolloutstate import Outcome, RolloutState
 from app.core.traceparent import trace_id
@@ -33,7 +33,8 @@ from app.services.authorization import secret_hash
 from app.services.changes import locked
 from app.services.clock import Now, Pause
 from app.services.fleet.giving import Answered, Asking, Written, is_halted
-from app.services.fleet.progress import Gathered, Progress, Result
+from app.services.fleet.progress import Progress
+from app.services.fleet.said import Gathered, Result, knows_decline
 from app.services.fleet.view import NO_CHANNEL, ChannelView, FleetView
 
 FLUSH_S = 1.0
@@ -62,6 +63,7 @@ class CheckAnswer:
 
     Attributes:
         grant: "" unless the node is to update; so are `rollout` and `manifest`.
+        is_released: the grant brings what the node declines, since an operator released the node.
         channel: what the node follows, if it said otherwise; else "".
     """
 
@@ -72,6 +74,7 @@ class CheckAnswer:
     rollout: str = ""
     manifest: str = ""
     channel: str = ""
+    is_released: bool = False
 
 
 @dataclass(slots=True)
@@ -146,6 +149,7 @@ class CheckIns:
                 current=check.current or "",
                 seen_revision=check.seen_revision,
                 is_drifted=check.drift,
+                declined=_declined(check),
             )
         )
         return _answer(granted, at)
@@ -306,9 +310,26 @@ def _seen(node: Node, check: CheckIn, at: datetime) -> SeenNode:
         installed=check.installed,
         seen_revision=check.seen_revision,
         is_drifted=check.drift,
+        declined_version=_declined(check).version,
+        declined_revision=_declined(check).revision,
         seen_at=at,
         clock_off_s=off_s,
     )
+
+
+def _declined(check: CheckIn) -> Target:
+    """Return what a node declines, as it says; without a release for nothing."""
+    declined = check.declined
+    return Target(declined.version or "", declined.revision) if declined else NOTHING
+
+
+def _as_it_says(node: Node, check: CheckIn) -> Node:
+    """Return a node of the view with what its check-in says and the view does not follow."""
+    said = _declined(check)
+    node = replace(node, current=check.current or "")
+    if said.version and knows_decline(node, said):
+        return node
+    return replace(node, declined_version=said.version, declined_revision=said.revision)
 
 
 def _from_view(
@@ -318,9 +339,9 @@ def _from_view(
     if node.grant and not node.held and not has_ended:
         return None  # the same grant again, or its success
     current = check.current or ""
-    refusal = fleetnode.refusal(node, at)
     due = channel.due_for(node.id)
-    if refusal is not None and (node.held or current != due != ""):
+    refusal = fleetnode.refusal(_as_it_says(node, check), due, at)
+    if refusal is not None and (node.held or current != due.version != ""):
         return CheckAnswer(Action.HOLD, refusal, at)
     reason = _no_rollout(node, current, channel, at)
     if reason is None:
@@ -379,4 +400,5 @@ def _answer(answered: Answered, at: datetime) -> CheckAnswer:
         grant=grant.id,
         rollout=grant.rollout or "",
         manifest=answered.manifest.decode(),
+        is_released=answered.is_released,
     )

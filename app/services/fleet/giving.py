@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from app.core import fleetnode
 from app.core.channel import RecordedChannel, RevisionState
-from app.core.fleetnode import Node
+from app.core.fleetnode import NOTHING, Node, Target
 from app.core.rollout import Participant, Rollout, refusals
 from app.core.rolloutplan import RolloutPlan
 from app.core.rolloutstate import Outcome, RolloutState
@@ -31,6 +31,7 @@ class Asking:
     current: str
     seen_revision: int
     is_drifted: bool
+    declined: Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,14 @@ class Answered:
         is_hold: without a grant: the node may not have what its channel offers, because of what
             happened to the node or to its rollout.
         manifest: the signed note of the grant's revision; b"" without a grant.
+        is_released: the grant brings what the node declines, since an operator released the node.
     """
 
     reason: str
     is_hold: bool = False
     grant: Grant | None = None
     manifest: bytes = b""
+    is_released: bool = False
 
 
 @dataclass(slots=True)
@@ -58,7 +61,7 @@ class Written:
         results: channel and outcome of each grant that ended.
         granted: channel of each new grant.
         participants: of each rollout that is still open, by its id, as its gates saw them.
-        touched: nodes whose grants changed.
+        touched: nodes of which something changed that the view of check-ins shows.
     """
 
     rollouts: list[tuple[str, str]] = field(default_factory=list)
@@ -71,7 +74,7 @@ class Written:
     @property
     def is_empty(self) -> bool:
         """Whether nothing of a rollout, a grant or a node was changed."""
-        return not (self.rollouts or self.results or self.granted)
+        return not (self.rollouts or self.touched)
 
 
 @dataclass(slots=True)
@@ -96,12 +99,13 @@ class Giving:
         grants = GrantTable(self.session)
         rollout = RolloutTable(self.session).open_of(self.channel.name)
         outs = grants.out_of([node.id for _, node in askers])
+        newest = self._target(rollout)
         others: list[tuple[Asking, Node]] = []
         for one, node in askers:
             grant = outs.get(node.id)
-            if not node.held and grant is not None and self._settles(one, grant, rollout):
+            if not node.held and grant is not None and self._settles(one, node, grant, rollout):
                 continue
-            if (refusal := fleetnode.refusal(node, self.at)) is not None:
+            if (refusal := fleetnode.refusal(node, newest, self.at)) is not None:
                 self._say(node, refusal, is_hold=True)
             else:
                 others.append((one, node))
@@ -109,7 +113,19 @@ class Giving:
         others = self._by_rollout(rollout, others, out)
         self._by_following(others)
 
-    def _settles(self, one: Asking, grant: Grant, rollout: Rollout | None) -> bool:
+    def _target(self, rollout: Rollout | None) -> Target:
+        """Return what the newest revision on offer brings: an open rollout's, or the current one's.
+
+        A node that declines it waits. A node that declines only the current one may get that of
+        a rollout.
+        """
+        if rollout is None:
+            signed = next((r for r in self.revisions if _is_current(r)), None)
+        else:
+            signed = self._signed(rollout.to_revision)
+        return NOTHING if signed is None else _target_of(signed)
+
+    def _settles(self, one: Asking, node: Node, grant: Grant, rollout: Rollout | None) -> bool:
         """Answer a node that has a grant without a result; False if it may ask for another."""
         grants = GrantTable(self.session)
         signed = self._signed(grant.revision)
@@ -125,7 +141,10 @@ class Giving:
             self.written.answers[one.node] = Answered(reason, is_hold=is_halted(rollout))
         else:
             self.written.answers[one.node] = Answered(
-                "as granted before", grant=grant, manifest=signed.manifest
+                "as granted before",
+                grant=grant,
+                manifest=signed.manifest,
+                is_released=_is_released(node, signed),
             )
         return True
 
@@ -164,6 +183,8 @@ class Giving:
                 self._say(node, f"channel {self.channel.name} offers nothing yet")
             elif one.current == signed.revision.current:
                 self.written.answers.setdefault(node.id, Answered("this node has the release"))
+            elif fleetnode.declines(node, _target_of(signed)):
+                self._say(node, fleetnode.decline_reason(node, _target_of(signed)), is_hold=True)
             elif one.seen_revision > signed.revision.revision:
                 self._say(
                     node,
@@ -195,7 +216,12 @@ class Giving:
         self.written.touched.add(node.id)
         step = f"step {rollout.step + 1} of rollout {rollout.id}" if rollout else "the channel"
         reason = f"{step} brings revision {grant.revision} ({grant.version})"
-        self.written.answers[node.id] = Answered(reason, grant=grant, manifest=signed.manifest)
+        self.written.answers[node.id] = Answered(
+            reason,
+            grant=grant,
+            manifest=signed.manifest,
+            is_released=_is_released(node, signed),
+        )
         self.written.granted.append(self.channel.name)
 
     def _signed(self, number: int) -> SignedRevision | None:
@@ -208,6 +234,15 @@ class Giving:
 def is_halted(rollout: Rollout | None) -> bool:
     """Whether a rollout is halted; its nodes are told to hold, not to stay."""
     return rollout is not None and rollout.state is RolloutState.HALTED
+
+
+def _target_of(signed: SignedRevision) -> Target:
+    return Target(signed.revision.current, signed.revision.revision)
+
+
+def _is_released(node: Node, signed: SignedRevision) -> bool:
+    """Whether an operator has the node take a revision that it declines."""
+    return node.declined_revision == node.released_revision == signed.revision.revision
 
 
 def _is_current(signed: SignedRevision) -> bool:

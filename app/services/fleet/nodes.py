@@ -13,7 +13,7 @@ from functools import partial
 from app.core import fleetnode
 from app.core.errors import BadInputError, ConflictError, UnauthenticatedError, UnknownError
 from app.core.fleetmessages import Enrolment
-from app.core.fleetnode import DEFAULT_GROUP, Node, NodeState, state_of
+from app.core.fleetnode import DEFAULT_GROUP, Node, NodeState, hold_reason, state_of
 from app.core.principal import Principal
 from app.core.rolloutplan import check_group
 from app.core.rolloutstate import Outcome
@@ -54,11 +54,26 @@ class SeenState:
 
     Attributes:
         offered: the release that it should run; "" where its channel has none.
+        held: why it gets no grants, or none of that release; "" if it may get some.
     """
 
     node: Node
     state: NodeState
     offered: str
+    held: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCounts:
+    """How many nodes there are.
+
+    Attributes:
+        by_state: by channel and state.
+        declining: by channel; nodes that decline what they are offered, and nothing else holds.
+    """
+
+    by_state: dict[tuple[str, str], int]
+    declining: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +332,8 @@ class NodeService:
         def change(session: Session, node: Node, _: datetime) -> Node:
             if channel is not None:
                 channel_named(session, channel)
+            if channel not in (None, node.channel):  # its revisions have numbers of their own
+                node = replace(node, released_revision=0)
             return replace(node, group=group or node.group, channel=channel or node.channel)
 
         return await self._change(node_id, who, "node.move", detail, change)
@@ -342,28 +359,33 @@ class NodeService:
 
         await self._db.write(work, room=Room.BELOW_FLOOR)
 
-    async def count(self) -> dict[tuple[str, str], int]:
-        """Return the number of nodes by channel and state, of those that are not retired."""
+    async def count(self) -> NodeCounts:
+        """Return how many nodes there are, of those that are not retired."""
         loaded = await self._view.load()
         at = self._now()
         states = [state for state in NodeState if state is not NodeState.RETIRED]
         counts = {(channel, state.value): 0 for channel in loaded.channels for state in states}
+        declining = dict.fromkeys(loaded.channels, 0)
         after = ""
         while True:
             # In pieces: between two of them other threads get their turn.
             page = await self._db.read(partial(_brief_page, after=after))
             for node in page:
-                state = self._state(node, loaded.channels.get(node.channel), at).state
-                if state is not NodeState.RETIRED:
-                    key = (node.channel, state.value)
-                    counts[key] = counts.get(key, 0) + 1
+                seen = self._state(node, loaded.channels.get(node.channel), at)
+                if seen.state is NodeState.RETIRED:
+                    continue
+                key = (node.channel, seen.state.value)
+                counts[key] = counts.get(key, 0) + 1
+                if seen.held and not node.held:
+                    declining[node.channel] = declining.get(node.channel, 0) + 1
             if len(page) < _COUNTED_AT_ONCE:
-                return counts
+                return NodeCounts(counts, declining)
             after = page[-1].id
 
     def _state(self, node: Node, channel: ChannelView | None, at: datetime) -> SeenState:
         offered = (channel or NO_CHANNEL).offered_to(node.id)
-        return SeenState(node, state_of(node, offered, at, self._interval_s), offered)
+        state = state_of(node, offered, at, self._interval_s)
+        return SeenState(node, state, offered.version, hold_reason(node, offered))
 
     async def _change(
         self,

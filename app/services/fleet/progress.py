@@ -7,15 +7,14 @@ halted gives no grant from the commit on, in whatever process.
 Not here: what is gathered in memory (`checkins`), operators' use cases (`rollouts`, `nodes`).
 """
 
-import json
-import secrets
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 
 from app.core import fleetnode
 from app.core.channel import MAX_REASON_CHARS, Choice
-from app.core.fleetnode import Node
+from app.core.fleetmessages import Event
+from app.core.fleetnode import Node, Target
 from app.core.principal import Principal
 from app.core.rollout import Participant, Rollout, advanced, gate_of
 from app.core.rolloutstate import Outcome, RolloutState
@@ -24,11 +23,12 @@ from app.db.channels import ChannelTable
 from app.db.engine import Session
 from app.db.generation import FLEET, bump_generation, current_generation
 from app.db.grants import GrantTable
-from app.db.nodes import NodeEvent, NodeEventTable, NodeTable, SeenNode
+from app.db.nodes import NodeEventTable, NodeTable
 from app.db.rollouts import RolloutTable
-from app.db.webhooks import WebhookTable
 from app.services.fleet.giving import Answered, Asking, Giving, Written
+from app.services.fleet.messages import about_node, describe, tell
 from app.services.fleet.revisions import Revisions
+from app.services.fleet.said import Gathered, Result, record_seen, say_declined, unsaid
 
 SYSTEM = Principal("system")
 
@@ -42,40 +42,6 @@ _ACTIONS = {
     RolloutState.ROLLED_BACK: "rollout.roll-back",
     RolloutState.ABANDONED: "rollout.abandon",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What became of a grant.
-
-    Attributes:
-        node: id of the node that says so; "" where the server does.
-        trace: trace id of the request that said so; "" without one.
-    """
-
-    grant: str
-    node: str
-    outcome: Outcome
-    stage: str = ""
-    reason: str = ""
-    trace: str = ""
-
-    def __str__(self) -> str:
-        return ": ".join(part for part in (self.stage, self.reason) if part) or "no reason"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
-    """What came in since the last transaction.
-
-    Attributes:
-        seen: the last check-in of each node.
-        results: in the order in which they came.
-    """
-
-    seen: Collection[SeenNode] = ()
-    events: Collection[NodeEvent] = ()
-    results: Collection[Result] = ()
 
 
 class Progress:
@@ -99,9 +65,9 @@ class Progress:
     ) -> Written:
         """Write what came in, move rollouts on, then answer the nodes that may get a grant."""
         written = Written()
-        NodeTable(session).see(gathered.seen)
+        written.touched.update(record_seen(session, gathered.seen, at, SYSTEM.actor))
         NodeEventTable(session).add(gathered.events)
-        results = [*gathered.results, *_arrived(session, asking)]
+        results = [*gathered.results, *unsaid(session, asking)]
         self._end_grants(session, results, at, written)
         if asking or written.results:
             self._move_on(session, at, written)
@@ -151,14 +117,23 @@ class Progress:
 
     def participants(self, session: Session, rollout: Rollout, at: datetime) -> list[Participant]:
         """Return the nodes of a rollout's channel as the rollout counts them."""
-        target = self.version_of(session, rollout)
+        target = Target(self.version_of(session, rollout), rollout.to_revision)
         outcomes = GrantTable(session).outcomes(rollout.id)
         live_after = fleetnode.live_after(at, self._interval_s)
-        standings = NodeTable(session).standings(rollout.channel, live_after)
+        standings = NodeTable(session).standings(rollout.channel, live_after, target)
         return [
-            Participant(node, group, bool(is_live), bool(is_held), current != target, *outcome)
-            for node, group, current, is_held, is_live in standings
-            for outcome in (outcomes.get(node, _NO_OUTCOME),)
+            Participant(
+                node,
+                group,
+                bool(is_live),
+                bool(is_held),
+                current != target.version,
+                outcome,
+                outcome_at,
+                bool(is_declining),
+            )
+            for node, group, current, is_held, is_live, is_declining in standings
+            for outcome, outcome_at in (outcomes.get(node, _NO_OUTCOME),)
         ]
 
     def version_of(self, session: Session, rollout: Rollout) -> str:
@@ -214,14 +189,25 @@ class Progress:
             if succeeded != node:
                 NodeTable(session).save(succeeded, next_generation(session))
             return succeeded
-        failed = fleetnode.failed(node, at, f"{version}: {result}")
+        is_rolled_back = result.stage == Event.ROLLED_BACK
+        failed = fleetnode.failed(node, at, f"{version}: {result}", is_rolled_back=is_rolled_back)
         NodeTable(session).save(failed, next_generation(session))
         audit = AuditLog(session)
         detail = f"{node.name}: grant {result.grant}: {result}{_traced(result.trace)}"
         audit.append(at, SYSTEM.actor, "node.fail", f"node:{node.id}", detail)
+        if node.released_revision and is_rolled_back:  # once more, after an operator's release
+            target = Target(node.declined_version, node.declined_revision)
+            say_declined(session, node, target, at, SYSTEM.actor)
         if failed.held and not node.held:
             audit.append(at, SYSTEM.actor, "node.hold", f"node:{node.id}", failed.held)
-            tell(session, node.channel, "node.held", at, _about(failed), trace=result.trace)
+            tell(
+                session,
+                node.channel,
+                "node.held",
+                at,
+                about_node(failed, failed.held),
+                trace=result.trace,
+            )
         return failed
 
     def _move_on(self, session: Session, at: datetime, written: Written) -> None:
@@ -317,51 +303,12 @@ class Progress:
             Giving(session, channel, revisions, at, written, participants).answer(askers)
 
 
-def _arrived(session: Session, asking: Collection[Asking]) -> list[Result]:
-    """Return the results of nodes that run what their grant brings, and have not said so."""
-    results = []
-    grants = GrantTable(session).out_of([one.node for one in asking])
-    for one in asking:
-        grant = grants.get(one.node)
-        if grant is not None and one.current == grant.version and not one.is_drifted:
-            results.append(Result(grant=grant.id, node=one.node, outcome=Outcome.SUCCEEDED))
-    return results
-
-
 def next_generation(session: Session) -> int:
     """Return the generation that the transaction will have after its bump; see `NodeRow.changed`.
 
     The transaction holds the lock of all changes, so nobody else takes the number.
     """
     return current_generation(session) + 1
-
-
-def tell(
-    session: Session,
-    channel: str,
-    event: str,
-    at: datetime,
-    about: Mapping[str, object],
-    *,
-    trace: str = "",
-) -> None:
-    """Record a message to the webhooks of a channel, in the transaction of what it is about."""
-    message = {"id": secrets.token_hex(8), "event": event, "channel": channel, "trace": trace}
-    body = json.dumps(message | {"at": at.isoformat(timespec="seconds"), **about})
-    WebhookTable(session).enqueue(channel, body, at)
-
-
-def describe(rollout: Rollout) -> dict[str, object]:
-    """Return a rollout as messages show it."""
-    return {
-        "id": rollout.id,
-        "state": rollout.state,
-        "step": rollout.step + 1,
-        "steps": len(rollout.plan.steps),
-        "from_revision": rollout.from_revision,
-        "to_revision": rollout.to_revision,
-        "reason": rollout.reason,
-    }
 
 
 def action_of(before: Rollout, after: Rollout) -> str | None:
@@ -379,10 +326,6 @@ def _where(rollout: Rollout) -> str:
 
 def _traced(trace: str) -> str:
     return f"; trace {trace}" if trace else ""
-
-
-def _about(node: Node) -> dict[str, object]:
-    return {"node": {"id": node.id, "name": node.name, "group": node.group, "held": node.held}}
 
 
 def _last_trace(session: Session, rollout: Rollout) -> str:

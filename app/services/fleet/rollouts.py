@@ -23,7 +23,8 @@ from app.services.clock import Now
 from app.services.fleet.channels import channel_named
 from app.services.fleet.checkins import count
 from app.services.fleet.giving import Written
-from app.services.fleet.progress import Progress, describe, tell
+from app.services.fleet.messages import describe, tell
+from app.services.fleet.progress import Progress
 from app.services.fleet.revisions import Revisions
 from app.services.generation import GenerationWatch
 

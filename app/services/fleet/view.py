@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from app.core.fleetnode import Node
+from app.core.fleetnode import Node, Target
 from app.core.rollout import Rollout, present_members
 from app.core.rolloutplan import RolloutPlan
 from app.core.rolloutstate import Outcome
@@ -55,13 +55,18 @@ class ChannelView:
         """How many grants may be out at once."""
         return self.rollout.plan.max_parallel if self.rollout else RolloutPlan().max_parallel
 
-    def offered_to(self, node: str) -> str:
+    def offered_to(self, node: str) -> Target:
         """Return what a node should run."""
-        return self.candidate if node in self.tried else self.version
+        return self._target(is_candidate=node in self.tried)
 
-    def due_for(self, node: str) -> str:
+    def due_for(self, node: str) -> Target:
         """Return what a node gets next, or has: that of the rollout whose step it is in."""
-        return self.candidate if node in self.inside | self.tried else self.version
+        return self._target(is_candidate=node in self.inside or node in self.tried)
+
+    def _target(self, *, is_candidate: bool) -> Target:
+        if is_candidate and self.rollout is not None:
+            return Target(self.candidate, self.rollout.to_revision)
+        return Target(self.version, self.revision)
 
 
 NO_CHANNEL = ChannelView()

@@ -27,6 +27,7 @@ class Machine:
     current: str = ""
     seen: int = 0
     last: dict[str, str] | None = None
+    declined: dict[str, Any] | None = None
     grants: list[str] = field(default_factory=list)
 
     @property
@@ -41,6 +42,7 @@ class Machine:
             "current": self.current,
             "seen_revision": self.seen,
             "last": self.last,
+            "declined": self.declined,
             "facts": {"os": "linux"},
         }
         return checked(CheckIn, values | more)

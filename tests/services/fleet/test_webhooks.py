@@ -18,6 +18,7 @@ from tests.fakes.faults import Reply
 from tests.fakes.server import FakeServer
 from tests.fakes.wire import RecordedRequest
 from tests.services.fleet.conftest import VERIFIED, Fleet
+from tests.services.fleet.herd import enrol, settle
 
 
 class Receiver(FakeServer):
@@ -160,3 +161,23 @@ async def test_a_webhook_of_a_channel_gets_its_rollouts_alone_and_can_be_tried_a
     assert len(receiver.requests) == 1
     with pytest.raises(UnknownError):
         await webhooks.test(webhook.id, OPERATOR)
+
+
+async def test_a_node_that_declines_a_release_is_told_of_once(
+    fleet: Fleet, receiver: Receiver
+) -> None:
+    webhooks = fleet.services.upkeep.webhooks
+    await webhooks.add(f"{receiver.base_url}/hook", OPERATOR)
+    await fleet.channel("stable", VERIFIED[0])
+    [machine] = await enrol(fleet.services, ["web-1"])
+    await machine.update()
+    machine.current = ""
+    machine.declined = {"version": VERIFIED[0], "revision": 1}
+    for _ in range(2):
+        await machine.check()
+        await settle(fleet.services)
+    await webhooks.step()
+    assert receiver.events == [("stable", "node.decline")]
+    node = json.loads(receiver.requests[0].body)["node"]
+    assert (node["id"], node["name"], node["group"]) == (machine.id, "web-1", "web")
+    assert node["held"].startswith(f"{VERIFIED[0]} was rolled back by hand on this node")

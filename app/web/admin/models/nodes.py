@@ -60,7 +60,7 @@ class NodeOut(Out):
     offered: the release that it should run; "" where its channel has none.
     current: the release that it runs; "" before the first.
     clock_off_s: seconds by which its clock was ahead of the server's.
-    held: why it gets no grants; "" if it may get some.
+    held: why it gets no grants, or none of that release; "" if it may get some.
     grant: id of its grant without a result; "" for none.
     """
 
@@ -122,7 +122,7 @@ class NodeHistoryOut(NodeOut):
 
 def node_out(seen: SeenState) -> NodeOut:
     """Return one node for people and programs."""
-    return NodeOut.of(seen.node, state=seen.state, offered=seen.offered)
+    return NodeOut.of(seen.node, state=seen.state, offered=seen.offered, held=seen.held)
 
 
 def history_out(history: NodeHistory) -> NodeHistoryOut:
@@ -131,6 +131,7 @@ def history_out(history: NodeHistory) -> NodeHistoryOut:
         history.seen.node,
         state=history.seen.state,
         offered=history.seen.offered,
+        held=history.seen.held,
         grants=history.grants,
         events=history.events,
     )
