@@ -9,7 +9,9 @@ import pytest
 from app import logs, tracing
 from app.core.errors import SettingsError, UnknownError
 from app.metrics.meters import meters
-from app.tracing import Hits, Span, _Exporter, _Tracer
+from app.tracing import Hits, Span, _Tracer, otlp
+from app.tracing.exporter import BATCH_SPANS, QUEUE_SPANS, Exporter
+from app.tracing.otlp import OtlpSender
 from tests.fakes.collector import Collector
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -132,29 +134,29 @@ def test_the_share_of_requests_is_sampled(share: float, least: int, most: int) -
 
 
 @pytest.fixture
-def stalled() -> Iterator[tuple[_Exporter, threading.Event]]:
+def stalled() -> Iterator[tuple[Exporter, threading.Event]]:
     """An exporter whose collector does not answer until the event is set."""
     answers = threading.Event()
-    exporter = _Exporter(lambda _batch: 0 if answers.wait(60) else 1)
+    exporter = Exporter(lambda _batch: 0 if answers.wait(60) else 1)
     yield exporter, answers
     answers.set()
     exporter.close()
 
 
 def test_a_collector_that_stalls_costs_spans_and_no_time(
-    stalled: tuple[_Exporter, threading.Event], sent: Sent
+    stalled: tuple[Exporter, threading.Event], sent: Sent
 ) -> None:
     exporter, _ = stalled
     with tracing.request(SAMPLED, "GET"):
         pass
     before = lost()
-    for _ in range(tracing._QUEUE_SPANS + tracing._BATCH_SPANS + 100):
+    for _ in range(QUEUE_SPANS + BATCH_SPANS + 100):
         exporter.put(sent[0])
-    assert 100 <= lost() - before <= 100 + tracing._BATCH_SPANS
+    assert 100 <= lost() - before <= 100 + BATCH_SPANS
 
 
 def test_a_collector_that_refuses_costs_its_spans_and_an_error_ends_nothing(sent: Sent) -> None:
-    outcomes: list[int | Exception] = [tracing._BATCH_SPANS, ValueError("broken"), 0]
+    outcomes: list[int | Exception] = [BATCH_SPANS, ValueError("broken"), 0]
     done = threading.Event()
 
     def send(_batch: list[Span]) -> int:
@@ -167,12 +169,12 @@ def test_a_collector_that_refuses_costs_its_spans_and_an_error_ends_nothing(sent
 
     with tracing.request(SAMPLED, "GET"):
         pass
-    exporter, before = _Exporter(send), lost()
-    for _ in range(3 * tracing._BATCH_SPANS):
+    exporter, before = Exporter(send), lost()
+    for _ in range(3 * BATCH_SPANS):
         exporter.put(sent[0])
     assert done.wait(60)
     exporter.close()
-    assert lost() - before == 2 * tracing._BATCH_SPANS
+    assert lost() - before == 2 * BATCH_SPANS
 
 
 def test_what_waits_is_sent_at_the_end_and_names_the_process() -> None:
@@ -194,12 +196,12 @@ def test_what_waits_is_sent_at_the_end_and_names_the_process() -> None:
 def test_a_batch_is_tried_again_where_the_collector_says_so(
     monkeypatch: pytest.MonkeyPatch, sent: Sent, status: int, tries: int
 ) -> None:
-    monkeypatch.setattr(tracing, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(otlp, "_PAUSES_S", (0.0, 0.0))
     with tracing.request(SAMPLED, "GET"):
         pass
     with Collector() as collector:
         collector.status = status
-        send = tracing._sender(collector.url, "")
+        send = OtlpSender(collector.url, "").send
         assert (send(list(sent)), collector.requests) == (1, tries)
     assert send(list(sent)) == 1  # gone
 
@@ -213,7 +215,7 @@ def test_the_collector_gets_opentelemetrys_own_headers(
     with tracing.request(SAMPLED, "GET"), tracing.span("a", n=1, f=0.5, s="x", b=True):
         pass
     with Collector() as collector:
-        assert tracing._sender(collector.url, "")(list(sent)) == 0
+        assert OtlpSender(collector.url, "").send(list(sent)) == 0
         assert collector.headers["x-token"] == "secret"
         assert collector.spans[0].attributes == {"n": 1, "f": 0.5, "s": "x", "b": True}
 
@@ -221,6 +223,7 @@ def test_the_collector_gets_opentelemetrys_own_headers(
 def test_missing_packages_stop_the_start_with_the_line_that_installs_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delitem(sys.modules, "app.tracing.otlp")
     monkeypatch.setitem(sys.modules, "opentelemetry.util.re", None)
     with pytest.raises(SettingsError, match=r"pip install 'moorage\[otel\]'"):
         tracing.require("http://127.0.0.1:1")

@@ -1,7 +1,7 @@
 """The header `traceparent`: which trace a request belongs to. Follows W3C Trace Context, level 1.
 
 Nodes send it with their check-ins and reports, clients may send it with any request, and this
-service sends it to upstreams. Not here: spans and new ids, which are `app/tracing.py`'s.
+service sends it to upstreams. Not here: spans and new ids, which are `app/tracing/`'s.
 """
 
 import re

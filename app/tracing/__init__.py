@@ -5,46 +5,34 @@ that is not answered from memory gets a trace id, its own or that of its `tracep
 Trace Context). The id is in the request's log lines, in its error line and in what is asked of
 upstreams. Only the spans of sampled requests are kept.
 
-A span that ends goes into a bounded queue; a thread encodes what is in the queue and sends it.
-Nothing waits for the thread, and no error of the collector reaches a request: spans that can't be
-queued or sent are counted. Work that no request began has no spans.
+A span that ends goes into a queue (`exporter.py`), from which a thread sends it (`otlp.py`). Work
+that no request began has no spans.
 
-Not here: where spans are; the form of `traceparent`, which is `core/traceparent.py`'s.
+Not here: where spans are; the form of `traceparent` (`app/core/traceparent.py`).
 """
 
 import math
-import os
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
-from app import __version__, logs, metrics
+from app import logs
 from app.core.errors import MoorageError, SettingsError
 from app.core.traceparent import TraceParent
+from app.tracing.exporter import Exporter, Send
 
 Kind = Literal["internal", "server", "client"]
 Value = str | int | float | bool
 
-_QUEUE_SPANS = 8192  # some 10 MiB
-_BATCH_SPANS = 512
-_FLUSH_S = 1.0
-_SEND_S = 5.0  # for one batch, all tries included
-_ANSWER_S = 2.0
-_PAUSES_S = (0.5, 1.0)  # between tries
-_AGAIN = (429, 502, 503, 504)  # OTLP's statuses after which to try again
 _TEXT_CHARS = 500
 _HEADER = b"traceparent"
-_log = logs.get("tracing")
 _random = Random()  # noqa: S311 (ids and samples are no secrets)
 
 Headers = Iterable[tuple[bytes, bytes]]
-Send = Callable[[list["Span"]], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +40,7 @@ class _Tracer:
     """What exists while tracing is on."""
 
     share: float
-    exporter: "_Exporter"
+    exporter: Exporter
 
 
 _tracer: _Tracer | None = None
@@ -293,66 +281,6 @@ def _gap(share: float) -> int:
     return 1 + int(math.log(1 - _random.random()) / math.log(1 - share))
 
 
-class _Exporter:
-    """The bounded queue of spans that ended, and the thread that sends them.
-
-    Args:
-        send: sends a batch; returns how many of its spans were lost.
-    """
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._queue: deque[Span] = deque()
-        self._wake = threading.Event()
-        self._ends = threading.Event()
-        self._loses = False
-        self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
-        self._thread.start()
-
-    def put(self, ended: Span) -> None:
-        """Take a span, from any thread; drop it where the queue is full."""
-        if len(self._queue) >= _QUEUE_SPANS:
-            metrics.count_spans(1, sent=False)
-            return
-        self._queue.append(ended)
-        if len(self._queue) >= _BATCH_SPANS:
-            self._wake.set()
-
-    def close(self) -> None:
-        """Send what waits, for as long as one batch may take, and end the thread."""
-        self._ends.set()
-        self._wake.set()
-        self._thread.join(_SEND_S)
-        if left := len(self._queue):
-            metrics.count_spans(left, sent=False)
-
-    def _run(self) -> None:
-        while not self._ends.is_set():
-            self._wake.wait(_FLUSH_S)
-            self._wake.clear()
-            while self._queue:
-                size = min(len(self._queue), _BATCH_SPANS)
-                self._send_counted([self._queue.popleft() for _ in range(size)])
-                if self._loses and self._ends.is_set():
-                    return
-
-    def _send_counted(self, batch: list[Span]) -> None:
-        try:
-            lost = self._send(batch)
-        except Exception:
-            # A defect here must cost spans, and not the thread.
-            _log.exception("sending traces broke")
-            lost = len(batch)
-        metrics.count_spans(lost, sent=False)
-        metrics.count_spans(len(batch) - lost, sent=True)
-        if self._loses != bool(lost):
-            self._loses = bool(lost)
-            if lost:
-                _log.warning("traces are not sent", lost=lost)
-            else:
-                _log.info("traces are sent again")
-
-
 def start(endpoint: str, share: float, instance: str) -> None:
     """Begin to trace in this process; without an endpoint, do nothing.
 
@@ -368,7 +296,7 @@ def start(endpoint: str, share: float, instance: str) -> None:
     global _tracer  # noqa: PLW0603 (set up once for the process, as logs are)
     if endpoint:
         stop()
-        exporter = _Exporter(_sender(endpoint, instance))
+        exporter = Exporter(_sender(endpoint, instance))
         _tracer = _Tracer(share, exporter)
 
 
@@ -391,109 +319,16 @@ def require(endpoint: str) -> None:
 
 
 def _sender(endpoint: str, instance: str) -> Send:
-    """Return what sends spans by OTLP over HTTP; it blocks.
-
-    The SDK's own encoder takes 16 µs for a span, five times as long as this one; at 1 % of all
-    hits, that alone would be 1 % of the server's CPU.
+    """Return what sends spans; it blocks.
 
     Raises:
         SettingsError: the packages for it are missing.
     """
     try:
-        import requests
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-            ExportTraceServiceRequest,
-            ExportTraceServiceResponse,
-        )
-        from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
-        from opentelemetry.proto.trace.v1.trace_pb2 import Status
-        from opentelemetry.util.re import parse_env_headers
+        from app.tracing.otlp import OtlpSender
     except ImportError as error:
         raise SettingsError(
             "MOORAGE_OTEL__ENDPOINT is set, and the packages that send traces are missing: "
             "pip install 'moorage[otel]'"
         ) from error
-    kinds = {
-        "internal": ProtoSpan.SPAN_KIND_INTERNAL,
-        "server": ProtoSpan.SPAN_KIND_SERVER,
-        "client": ProtoSpan.SPAN_KIND_CLIENT,
-    }
-    session = requests.Session()
-    session.trust_env = False  # neither proxies from the environment nor ~/.netrc
-    session.headers.update(parse_env_headers(_variable("HEADERS"), liberal=True))
-    session.headers["Content-Type"] = "application/x-protobuf"
-    session.verify = _variable("CERTIFICATE") or True
-    if certificate := _variable("CLIENT_CERTIFICATE"):
-        session.cert = (certificate, _variable("CLIENT_KEY"))
-
-    def encoded(batch: list[Span]) -> bytes:
-        request = ExportTraceServiceRequest()
-        of_service = request.resource_spans.add()
-        _encode(
-            of_service.resource.attributes,
-            {
-                "service.name": "moorage",
-                "service.version": __version__,
-                "service.instance.id": instance,
-            },
-        )
-        scope = of_service.scope_spans.add()
-        scope.scope.name = __name__
-        for ended in batch:
-            made = scope.spans.add(
-                trace_id=bytes.fromhex(ended.own.trace_id),
-                span_id=bytes.fromhex(ended.own.span_id),
-                parent_span_id=bytes.fromhex(ended.parent),
-                name=ended.name,
-                kind=kinds[ended.kind],
-                start_time_unix_nano=ended.began_ns,
-                end_time_unix_nano=max(ended.began_ns, ended.ended_ns),
-            )
-            _encode(made.attributes, ended.attributes)
-            if ended.error:
-                made.status.code = Status.STATUS_CODE_ERROR
-                made.status.message = ended.error
-        body: bytes = request.SerializeToString()
-        return body
-
-    def send(batch: list[Span]) -> int:
-        body, ends_s = encoded(batch), time.monotonic() + _SEND_S
-        for pause_s in (*_PAUSES_S, None):
-            is_over = pause_s is None or time.monotonic() + pause_s >= ends_s
-            try:
-                answer = session.post(
-                    f"{endpoint}/v1/traces", body, timeout=_ANSWER_S, allow_redirects=False
-                )
-            except requests.RequestException:
-                if is_over:
-                    return len(batch)
-            else:
-                if answer.status_code == 200:
-                    taken = ExportTraceServiceResponse.FromString(answer.content)
-                    return min(len(batch), int(taken.partial_success.rejected_spans))
-                if is_over or answer.status_code not in _AGAIN:
-                    return len(batch)
-            time.sleep(pause_s or 0.0)
-        return len(batch)
-
-    return send
-
-
-def _variable(name: str) -> str:
-    """Return one of OpenTelemetry's own variables: its value for traces, else that for all."""
-    everything = os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "")
-    return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}", "") or everything
-
-
-def _encode(target: Any, attributes: Mapping[str, Value]) -> None:
-    """Add attributes to a list of OpenTelemetry's KeyValue."""
-    for key, value in attributes.items():
-        made = target.add(key=key).value
-        if isinstance(value, bool):
-            made.bool_value = value
-        elif isinstance(value, str):
-            made.string_value = value
-        elif isinstance(value, int):
-            made.int_value = value
-        else:
-            made.double_value = value
+    return OtlpSender(endpoint, instance).send
