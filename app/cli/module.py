@@ -288,7 +288,7 @@ def _publish_here(
 
     from app.cli.session import local
     from app.core.principal import OPERATOR
-    from app.services.modules.publishing import Upload
+    from app.services.modules.uploads import Upload
 
     async def pieces() -> AsyncIterator[bytes]:
         while piece := archive.read(_CHUNK_BYTES):

@@ -50,6 +50,7 @@ from app.services.modules.logpass import LogPass
 from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.publishing import Publishing
 from app.services.modules.refresh import ModuleRefresh
+from app.services.modules.retiring import PublishedVersions
 from app.services.modules.toolchains import Toolchains
 from app.services.policy import PolicyReader
 from app.services.publiclog.checks import LogChecks
@@ -311,6 +312,7 @@ class SumdbServices:
     status: LogStatus
     prefetch: Prefetch
     publishing: Publishing
+    published_versions: PublishedVersions
 
     async def close(self) -> None:
         """End what runs in the background."""

@@ -12,7 +12,8 @@ from app.core.goproxy import RequestKind, parse_path
 from app.core.principal import ANONYMOUS
 from app.metrics import hotpath
 from app.services.authorization import token_wanted
-from app.services.modules.publishing import LIMIT, Published, Publishing, Upload
+from app.services.modules.publishing import LIMIT, Published, Publishing
+from app.services.modules.uploads import Upload
 from app.web.admission import Admission
 from app.web.requestbody import declared_bytes, pieces_of
 from app.web.responses import Answer, Header, error_answer, plain

@@ -61,6 +61,7 @@ from app.services.modules.logpass import LogPass
 from app.services.modules.mirrored import MirroredToolchains
 from app.services.modules.publishing import Publishing
 from app.services.modules.refresh import ModuleRefresh
+from app.services.modules.retiring import PublishedVersions
 from app.services.modules.toolchains import Toolchains
 from app.services.policy import PolicyReader
 from app.services.publiclog.checks import LogChecks
@@ -380,6 +381,7 @@ def build_sumdb(
         publishing=Publishing(
             db, shared.store, shared.policies, modules.files, modules.upstreams, logs, now
         ),
+        published_versions=PublishedVersions(shared.db, shared.policies, shared.now),
     )
 
 

@@ -307,8 +307,8 @@ async def test_a_retired_version_is_served_but_not_listed(acme: Publisher) -> No
     for version in ("v1.0.0", "v1.1.0"):
         assert (await acme.put(module(X, version))).status == 201
     assert (await acme.get(f"{X}/@v/v1.1.0.info")).status == 200
-    publishing = acme.site.services.sumdb.publishing
-    await publishing.retire("acme", X, "v1.1.0", "it is slow", OPERATOR, is_gone=False)
+    versions = acme.site.services.sumdb.published_versions
+    await versions.retire("acme", X, "v1.1.0", "it is slow", OPERATOR, is_gone=False)
     assert await acme.list() == ["v1.0.0"]
     assert json.loads((await acme.get(f"{X}/@latest")).body)["Version"] == "v1.0.0"
     assert (await acme.get(f"{X}/@v/v1.1.0.zip")).status == 200
@@ -322,7 +322,7 @@ async def test_a_version_that_is_gone_is_410_for_ever_wherever_it_is_asked_for(
     assert (await acme.put(ONE)).status == 201
     assert (await acme.get(f"{X}/@v/v1.0.0.zip")).status == 200
     services = acme.site.services
-    await services.sumdb.publishing.retire(
+    await services.sumdb.published_versions.retire(
         "acme", X, "v1.0.0", "a key was in it", OPERATOR, is_gone=True
     )
     await settled(services)

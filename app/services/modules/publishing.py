@@ -6,27 +6,24 @@
     one transaction  the three files, who published them, the audit row, a new generation
     the log        the tenant's own; a crash before it is made good by the first request
 
-Reading is `published.py`. Who owns which prefix is `core/acl.py`.
+Not here: who may publish what (`uploads.py`), taking versions back (`retiring.py`), reading them
+(`published.py`).
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from app import logs, metrics
-from app.core import gomod, pseudo
-from app.core import module as modules
+from app.core import gomod
 from app.core import record as records
 from app.core.bodylimit import BodyLimit
 from app.core.digest import Digest
 from app.core.errors import (
     BadInputError,
     ConflictError,
-    DeniedError,
     MoorageError,
     OverloadedError,
-    UnknownError,
     UpstreamAbsentError,
     UpstreamContentError,
     UpstreamError,
@@ -34,11 +31,9 @@ from app.core.errors import (
 from app.core.goproxy import RequestKind
 from app.core.logstate import LogState
 from app.core.modzip import DEFAULT_LIMITS
-from app.core.principal import Principal, Scope
 from app.core.published import PUBLISHED, PublishedState, PublishedVersion, info_of, is_published
 from app.core.record import Sums
-from app.core.routing import RecordedRoute, matching
-from app.core.withdrawal import check_reason
+from app.core.routing import RecordedRoute
 from app.db.audit import AuditLog
 from app.db.blobs import Blobs
 from app.db.engine import Database, Session
@@ -48,14 +43,14 @@ from app.db.origins import OriginTable
 from app.db.published import PublishedTable
 from app.db.routes import RouteTable
 from app.db.tenantlogs import TenantLogTable
-from app.services.authorization import require_admin
-from app.services.changes import locked, tenant_named
+from app.services.changes import locked
 from app.services.clock import Now
 from app.services.modules.checks import FileKey, check_zip
 from app.services.modules.files import ModuleFiles
 from app.services.modules.published import gone
 from app.services.modules.troubles import for_client
-from app.services.policy import Policy, PolicyReader, TenantPolicy, tenant_in
+from app.services.modules.uploads import Upload, check_caller, check_version, route_of
+from app.services.policy import Policy, PolicyReader, TenantPolicy
 from app.services.slots import FairSemaphore
 from app.services.tenantlog.log import TenantLogs
 from app.services.upstreams import Upstreams
@@ -65,30 +60,6 @@ LIMIT = BodyLimit("the zip", DEFAULT_LIMITS.zip_bytes, "a limit of `go`")
 _UPLOADS = 8  # at once in a process; one tenant has at most half of them
 _WAIT_S = 30.0
 _log = logs.get("publishing")
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A version that somebody wants to publish.
-
-    Attributes:
-        who: who publishes.
-        tenant: of the token.
-        pieces: the zip.
-        declared_bytes: the size that the client announced; None for none.
-    """
-
-    who: Principal
-    tenant: str
-    module: str
-    version: str
-    pieces: AsyncIterator[bytes]
-    declared_bytes: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The name for messages: "corp.example/x@v1.0.0"."""
-        return f"{self.module}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +120,9 @@ class Publishing:
             StorageError: it can't be stored.
         """
         policy = await self._policies.looked_up()  # a prefix may have got its owner just now
-        of_tenant = self._check_caller(policy, upload)
-        _check_version(upload.module, upload.version)
-        route = _route_of(policy, of_tenant, upload)
+        of_tenant = check_caller(policy, upload)
+        check_version(upload.module, upload.version)
+        route = route_of(policy, of_tenant, upload)
         LIMIT.check(upload.declared_bytes)
         known = await self._known(upload)
         if known is None:
@@ -169,20 +140,6 @@ class Publishing:
             return await self._receive(policy, of_tenant, upload, known)
         finally:
             self._turns.release(upload.tenant)
-
-    def _check_caller(self, policy: Policy, upload: Upload) -> TenantPolicy:
-        who, of_tenant = upload.who, tenant_in(policy, upload.tenant)
-        if not who.has(Scope.PUBLISH):
-            raise DeniedError(
-                "publishing needs a token with the scope `publish`: moorage token create --tenant"
-                f" {upload.tenant} --scope publish",
-                "token",
-            )
-        if who.tenant not in (None, upload.tenant):
-            raise DeniedError(f"this token is not one for tenant {upload.tenant}", "token")
-        if not of_tenant.tenant.enabled:
-            raise DeniedError(f"tenant {upload.tenant} is switched off; ask an admin", "tenant")
-        return of_tenant
 
     async def _known(self, upload: Upload) -> PublishedVersion | None:
         known = await self._db.read(lambda s: PublishedTable(s).get(upload.module, upload.version))
@@ -303,7 +260,8 @@ class Publishing:
             detail = f"{file.h1} sha256={file.sha256.hex} bytes={file.size_bytes}"
             obj = f"module:{upload.tenant}/{upload.name}"
             AuditLog(session).append(at, upload.who.actor, "module.publish", obj, detail)
-            bump_generation(session, _readers(session, file.origin_id, upload.tenant))
+            readers = {*RouteTable(session).tenants_asking(file.origin_id), upload.tenant}
+            bump_generation(session, readers)
             return Published(new, is_new=True)
 
         outcome = await self._db.write(locked(work), size_bytes=len(go_mod) + len(info))
@@ -332,73 +290,6 @@ class Publishing:
         except MoorageError as error:
             _log.warning("not recorded", log=of_tenant.log.name, error=str(error))
 
-    async def page(
-        self,
-        tenant: str,
-        who: Principal,
-        *,
-        module: str | None = None,
-        after: tuple[str, str] = ("", ""),
-        limit: int = 50,
-    ) -> list[PublishedVersion]:
-        """Return versions that a tenant published, by module and version.
-
-        Args:
-            tenant: whose token published them.
-            who: an admin of the tenant.
-            module: only those of this path.
-            after: module and version of the last one of the page before.
-            limit: how many at most.
-
-        Raises:
-            UnknownError: there is no such tenant.
-        """
-        require_admin(who, tenant)
-        if not all(text.isprintable() for text in (module or "", *after)):
-            return []
-
-        def work(session: Session) -> list[PublishedVersion]:
-            tenant_named(session, tenant)
-            return PublishedTable(session).of_tenant(tenant, module, after, limit)
-
-        return await self._db.read(work)
-
-    async def retire(
-        self, tenant: str, module: str, version: str, reason: str, who: Principal, *, is_gone: bool
-    ) -> PublishedVersion:
-        """Take a version out of lists and @latest; with is_gone, answer 410 for ever.
-
-        Retired, its files are served to those that have it in go.sum. Gone, the rows of its files
-        are removed; the record in the tenant's log stays, and the version is never free again.
-
-        Raises:
-            BadInputError: the reason is too long, or has more than one line.
-            UnknownError: the tenant has published no such version.
-        """
-        require_admin(who, tenant)
-        check_reason(reason)
-        at = self._now()
-        state = PublishedState.GONE if is_gone else PublishedState.RETIRED
-
-        def work(session: Session) -> PublishedVersion:
-            table = PublishedTable(session)
-            known = _of_tenant(session, tenant, module, version)
-            if known.state in (state, PublishedState.GONE):
-                return known
-            origin_id = OriginTable(session).origin(PUBLISHED)
-            table.set_state(module, version, state, reason, at)
-            if is_gone:
-                ModuleTable(session).remove(module, version, origin=origin_id)
-            action = "module.withdraw" if is_gone else "module.retire"
-            obj = f"module:{tenant}/{known.name}"
-            AuditLog(session).append(at, who.actor, action, obj, reason)
-            bump_generation(session, _readers(session, origin_id, tenant))
-            return replace(known, state=state, reason=reason, changed_at=at)
-
-        changed = await self._db.write(locked(work))
-        await self._policies.looked_up()
-        return changed
-
 
 def read_go_mod(path: object, module: str, version: str) -> bytes:
     """Return the go.mod of a checked zip, or the one that `go` makes up. Blocks."""
@@ -425,57 +316,6 @@ def _small(file: ModuleFile, kind: RequestKind, body: bytes, at: datetime) -> Mo
         gomod.h1(body) if is_mod else "",
         log_state=LogState.PRIVATE if is_mod else LogState.NONE,
     )
-
-
-def _readers(session: Session, origin_id: int, tenant: str) -> set[str]:
-    return {*RouteTable(session).tenants_asking(origin_id), tenant}
-
-
-def _of_tenant(session: Session, tenant: str, module: str, version: str) -> PublishedVersion:
-    is_printable = module.isprintable() and version.isprintable()
-    known = PublishedTable(session).get(module, version) if is_printable else None
-    if known is None or known.tenant != tenant:
-        raise UnknownError(
-            f"tenant {tenant} has not published {module[:200]}@{version[:80]}; see `moorage module"
-            f" list --tenant {tenant}`"
-        )
-    return known
-
-
-def _check_version(module: str, version: str) -> None:
-    modules.check(module, version)
-    if not modules.is_canonical_for(module, version):
-        raise BadInputError(f"{version[:80]!a} is not a canonical version of {module[:200]}")
-    if pseudo.is_pseudo(version):
-        raise BadInputError(
-            f"{version} names a commit, and what is published has none; a pre-release such as"
-            " v1.2.3-dev.1 does it"
-        )
-
-
-def _route_of(policy: Policy, of_tenant: TenantPolicy, upload: Upload) -> RecordedRoute:
-    """Return the private route by which the module will be read.
-
-    Raises:
-        DeniedError: the tenant does not own the prefix, or no such route leads to the module.
-    """
-    tenant = of_tenant.tenant.name
-    ownership = policy.platform.owners.of(upload.module)
-    if ownership is None or ownership.tenant != tenant:
-        raise DeniedError(
-            f"tenant {tenant} does not own a prefix of {upload.module}, and publishes only below"
-            " its own; a platform admin can give it one: moorage owner set",
-            "ownership",
-        )
-    route = next(iter(matching(of_tenant.routes, upload.module)), None)
-    is_there = route is not None and route.private
-    if route is None or not is_there or not any(is_published(u.url) for u in route.upstreams):
-        raise DeniedError(
-            f"tenant {tenant} has no private route that leads {upload.module} to published modules:"
-            f" moorage route add --tenant {tenant} {ownership.prefix} {PUBLISHED} --private",
-            "route",
-        )
-    return route
 
 
 def _same_or_conflict(known: PublishedVersion, digest: Digest) -> Published:

@@ -27,7 +27,7 @@ async def list_published(
 ) -> Page[PublishedOut]:
     """List the published versions, retired ones too, by module and version."""
     after = ("", "") if cursor is None else key_of(cursor, str, str)
-    rows = await services.sumdb.publishing.page(
+    rows = await services.sumdb.published_versions.page(
         tenant, caller, module=module, after=(str(after[0]), str(after[1])), limit=limit + 1
     )
     page = [published_out(row) for row in rows]
@@ -40,7 +40,7 @@ async def retire(
 ) -> PublishedOut:
     """Take a version out of lists and @latest; with `gone`, answer 410 for ever."""
     return published_out(
-        await services.sumdb.publishing.retire(
+        await services.sumdb.published_versions.retire(
             tenant, body.module, body.version, body.reason, caller, is_gone=body.gone
         )
     )
