@@ -27,10 +27,12 @@ CHANNELS = "*channels"
 """Channels: their settings, revisions and manifests."""
 FLEET = "*fleet"
 """Nodes, rollouts and grants: what check-ins are answered from."""
+NODES = "*nodes"
+"""Nodes that were retired or moved to another channel: what their tokens open."""
 PLATFORM = "*platform"
 """What holds for all tenants: platform rules and tokens, owned prefixes, private names."""
 EVERYTHING = "*"
-NO_POLICY = frozenset({STORED, RELEASES, CHANNELS, FLEET})
+NO_POLICY = frozenset({STORED, RELEASES, CHANNELS, FLEET, NODES})
 """Scopes that say nothing of tenants and their rules."""
 
 
@@ -103,7 +105,7 @@ def bump_generation(session: Session, scopes: Collection[str] = (STORED,)) -> No
     Args:
         session: the transaction of the change.
         scopes: what the change concerns: tenants' names, PLATFORM, STORED, RELEASES,
-            CHANNELS, FLEET.
+            CHANNELS, FLEET, NODES.
     """
     bumped = update(GenerationRow).values(value=GenerationRow.value + 1)
     row = session.execute(bumped.returning(GenerationRow.value, GenerationRow.scoped)).one()

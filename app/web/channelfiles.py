@@ -117,8 +117,8 @@ class ChannelDoor:
 
     @property
     def admits_since(self) -> int:
-        """The generation of the last change of tenants or tokens: who may enter is judged anew."""
-        return self._policies.changed_at
+        """The generation of the last change of tenants, tokens or nodes, so of who may enter."""
+        return max(self._policies.changed_at, self._nodes.tokens_since)
 
     async def enter(
         self, name: str, headers: list[Header], client: str

@@ -1,5 +1,6 @@
 """`/fleet/`: enrolment, check-ins and reports over HTTP, and what a node's token opens."""
 
+import asyncio
 import hashlib
 import io
 import json
@@ -11,6 +12,7 @@ import pytest
 from tests.fakes.archives import archive_name
 from tests.web.api import ok
 from tests.web.conftest import Put, StartSite
+from tests.web.held import held_opening
 from tests.web.wire import Got, Site
 
 OLD, NEW = "go1.99.1", "go1.99.2"
@@ -133,6 +135,34 @@ async def test_nodes_get_a_candidates_files_and_everybody_else_does_not(site: Si
     await ok(site, "POST", f"/rollouts/{answer['rollout']}/promote", {})
     await settle(site)
     assert (await site.ask(path)).status == 200
+
+
+@pytest.mark.both_shapes
+@pytest.mark.parametrize(
+    ("action", "change", "status"),
+    [("retire", None, 401), ("move", {"channel": "other"}, 403), ("move", {"group": "b"}, 200)],
+)
+async def test_a_download_is_judged_again_if_its_node_was_changed_meanwhile(
+    site: Site, action: str, change: Any, status: int
+) -> None:
+    await ok(site, "POST", "/tenants", {"name": "acme"})
+    await ok(site, "POST", "/channels", {"name": "other"})
+    await ok(site, "PATCH", "/channels/stable", {"tenants": ["acme"]})
+    node = await enrolled(site)
+    await settle(site)
+    bearer = {"Authorization": f"Bearer {node['token']}"}
+    path = f"/dl/channels/stable/{archive_name(OLD)}"
+    for _ in range(2):  # one that is made, then a prepared one
+        with held_opening(site) as held:
+            asking = asyncio.ensure_future(site.ask(path, "GET", bearer))
+            await held.opening.wait()
+            await ok(site, "POST", f"/nodes/web-1/{action}", change)
+            # What the leader's loops do besides is not waited for.
+            await site.services.shared.watch.poll()
+            held.released.set()
+            assert (await asking).status == status
+        if status != 200:
+            break
 
 
 MALFORMED: list[tuple[str, Any, int]] = [

@@ -104,6 +104,11 @@ class CheckIns:
         self._serving: asyncio.Task[None] | None = None
         self._one_write = asyncio.Lock()
 
+    @property
+    def tokens_since(self) -> int:
+        """The generation of the last change of what a node's token opens."""
+        return self._view.tokens_since
+
     async def node_of(self, presented: str | None) -> Node:
         """Return the node whose token was presented.
 

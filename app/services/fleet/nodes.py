@@ -20,7 +20,7 @@ from app.core.rolloutstate import Outcome
 from app.core.token import make_token, token_hash
 from app.db.audit import AuditLog
 from app.db.engine import Database, Session
-from app.db.generation import FLEET, bump_generation
+from app.db.generation import FLEET, NODES, bump_generation
 from app.db.grants import Grant, GrantTable
 from app.db.nodes import EnrolToken, EnrolTokenTable, NodeEvent, NodeEventTable, NodeTable
 from app.db.room import Room
@@ -403,12 +403,14 @@ class NodeService:
             if node.retired_at is not None:
                 raise ConflictError(f"node {node.name} ({node.id}) is retired")
             after = change(session, node, at)
+            scopes = [FLEET]
             if after.channel != node.channel or after.retired_at is not None:
                 _withdraw_grant(session, node, at)
+                scopes.append(NODES)
             NodeTable(session).save(after, next_generation(session))
             text = f"{node.name}: {detail}" if detail else node.name
             AuditLog(session).append(at, who.actor, action, f"node:{node.id}", text)
-            bump_generation(session, [FLEET])
+            bump_generation(session, scopes)
             return after
 
         # Holding and retiring are denials: they work on a full disk.

@@ -1,9 +1,11 @@
 """What check-ins read without the database: nodes by token, and what each channel has for them.
 
-The view is as old as a second. That is enough for `stay`, which is always safe; whatever gives a
-grant asks the database (`progress`). Only a token that the view does not know is looked up.
+The view is as old as a second, but for nodes that were retired or moved. That is enough for `stay`,
+which is always safe; whatever gives a grant asks the database (`progress`). Only a token that the
+view does not know is looked up.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,7 +16,7 @@ from app.core.rolloutplan import RolloutPlan
 from app.core.rolloutstate import Outcome
 from app.db.channels import ChannelTable
 from app.db.engine import Database, Session
-from app.db.generation import FLEET, current_generation
+from app.db.generation import FLEET, NODES, current_generation
 from app.db.grants import GrantTable
 from app.db.nodes import NodeTable
 from app.db.rollouts import RolloutTable
@@ -98,10 +100,27 @@ class FleetView:
         self._progress = progress
         self._now = now
         self._loaded: Loaded | None = None
+        self._one_load = asyncio.Lock()
+
+    @property
+    def tokens_since(self) -> int:
+        """The generation of the last change of what a node's token opens."""
+        return self._watch.since(NODES)
 
     async def current(self) -> Loaded:
-        """Return the view as it was loaded last."""
-        return self._loaded or await self.load()
+        """Return the view as it was loaded last; no token in it is known to open less since."""
+        loaded = self._fresh()
+        if loaded is not None:
+            return loaded
+        async with self._one_load:
+            return self._fresh() or await self.load()
+
+    def _fresh(self) -> Loaded | None:
+        """Return the view if it knows of every token's last change that this process knows of."""
+        # Where the database is lost, everything has changed, and the view is what there is.
+        since = min(self.tokens_since, self._watch.value)
+        loaded = self._loaded
+        return loaded if loaded is not None and loaded.generation >= since else None
 
     async def step(self) -> None:
         """Load the view again if something changed, or if it is old; called every second."""
