@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.interrupt import interruptible
 from app.cli.output import Exit, complain, emit, table
 from app.cli.progress import busy, counted
 from app.cli.session import Here, Json, run_local
@@ -31,6 +32,9 @@ Store = Annotated[
         help='A directory or "s3://bucket/prefix"; else MOORAGE_BACKUP__URL.',
     ),
 ]
+_RESUMED = (
+    "no service starts on what is there; the same `moorage restore` goes on where this one stopped"
+)
 _BackupId = Annotated[
     str, typer.Argument(metavar="[ID]", help="As `moorage backup list` shows it.")
 ]
@@ -48,7 +52,12 @@ def create(store: Store = None, _here: Here = None, as_json: Json = False) -> No
     settings = command_settings()
     place = backup_place(settings, store)
     with counted("blobs") as progress:
-        made = run_local(settings, lambda services: services.upkeep.backups.create(place, progress))
+        made = run_local(
+            settings,
+            lambda services: services.upkeep.backups.create(place, progress),
+            interrupted="there is no such backup; the next `moorage backup create` uses what was "
+            "copied",
+        )
     emit(_shape(made), as_json, _created)
     for name in made.manifest.behind:
         complain(f"{name} grew during the backup: restored, that log has to be recovered")
@@ -109,6 +118,7 @@ def prune(
         pruned = run_local(
             settings,
             lambda services: services.upkeep.backups.prune(place, keep=keep, dry_run=dry_run),
+            interrupted="the backups that stay are whole; the next `moorage backup prune` goes on",
         )
     emit(_pruned_shape(pruned, dry_run=dry_run), as_json, _pruned)
 
@@ -165,7 +175,7 @@ def restore(
             "MOORAGE_SECRETS_KEY, or go on without it by --new-secrets-key"
         )
     place = wiring.backup_place(settings, store)
-    with counted("blobs") as progress:
+    with interruptible(_RESUMED), counted("blobs") as progress:
         restored = wiring.restore(
             settings,
             place,
@@ -183,7 +193,9 @@ def restore(
         return report, await services.upkeep.rotation.unopened()
 
     try:
-        report, sealed = run_local(settings, check)
+        report, sealed = run_local(
+            settings, check, interrupted=f"backup {restored.backup} is restored; run `moorage fsck`"
+        )
     except UnfitDatabaseError as error:  # the wrong key: all is there, and no service starts on it
         raise UnfitDatabaseError(
             f"backup {restored.backup} is restored, and not checked yet: {error}; then run "

@@ -34,7 +34,10 @@ def gc(
         result = _run_there(server_url)
     else:
         with watched("blobs") as watch:
-            result = local(lambda services: services.upkeep.collection.run("cli", watch))
+            result = local(
+                lambda services: services.upkeep.collection.run("cli", watch),
+                interrupted="the next `moorage gc --run` goes on",
+            )
     emit(result, as_json, _shown)
 
 

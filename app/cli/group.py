@@ -6,7 +6,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli.output import Exit, complain
+from app.cli.interrupt import exit_code
+from app.cli.output import complain
 
 # What people write who know other programs, and what it may be called here.
 _OTHER_WORDS = {
@@ -60,7 +61,7 @@ class Group(TyperGroup):
             raise
         except KeyboardInterrupt:
             complain("interrupted")
-            raise typer.Exit(Exit.INTERRUPTED) from None
+            raise typer.Exit(exit_code()) from None
 
 
 def _without_types_of_flags(params: list[Any]) -> list[Any]:

@@ -83,16 +83,18 @@ def command_settings() -> "Settings":
 
     Raises:
         SettingsError: a setting is wrong, or names a data directory without a database.
+        StorageError: the data directory has half of a backup.
     """
     from app import logs
     from app.db.sqlite import sqlite_path
     from app.settings import load_settings
-    from app.wiring import migrate
+    from app.wiring import migrate, require_restored
 
     settings = load_settings()
     # The result and its exit code say what went wrong; a log would say it twice.
     logs.configure("critical", settings.log_format, sys.stderr)
     path = sqlite_path(settings.resolved_database_url)
+    require_restored(settings)
     if not settings.data_dir.is_dir() or (path is not None and not _has_database(settings, path)):
         raise SettingsError(
             f"MOORAGE_DATA_DIR: there is no Moorage database in {settings.data_dir.absolute()}; "

@@ -7,7 +7,8 @@ import typer
 
 from app.cli import releases_text
 from app.cli.api import path_of
-from app.cli.output import Exit, complain, emit, table
+from app.cli.interrupt import interruptible
+from app.cli.output import Exit, emit, table
 from app.cli.progress import of_job, progress_label
 from app.cli.session import Json, ServerUrl, admin_api, ask_all
 from app.core.size import human_bytes
@@ -54,20 +55,19 @@ def show(
 def followed(api: "Api", job: Any) -> Any:
     """Return a job when it has ended; show its progress meanwhile.
 
-    Ctrl-C ends the program with 130, and leaves the job running.
+    Ctrl-C or SIGTERM end the program, and leave the job running.
     """
     if job["state"] not in _UNFINISHED:
         return job
-    try:
-        with of_job(job["kind"]) as report:
-            while job["state"] in _UNFINISHED:
-                report(job["progress"])
-                time.sleep(_POLL_S)
-                job = api.ask("GET", path_of("jobs", job["id"]))
+    with (
+        interruptible(f"the job goes on there, see `moorage job show {job['id']}`"),
+        of_job(job["kind"]) as report,
+    ):
+        while job["state"] in _UNFINISHED:
             report(job["progress"])
-    except KeyboardInterrupt:
-        complain(f"interrupted; the job goes on there, see `moorage job show {job['id']}`")
-        raise typer.Exit(Exit.INTERRUPTED) from None
+            time.sleep(_POLL_S)
+            job = api.ask("GET", path_of("jobs", job["id"]))
+        report(job["progress"])
     return job
 
 

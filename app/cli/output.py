@@ -37,6 +37,7 @@ class Exit(IntEnum):
     FAILED = 1
     BAD_USAGE = 2
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 def emit(data: _T, as_json: bool, render: "Callable[[_T], Shown]") -> None:

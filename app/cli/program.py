@@ -24,6 +24,7 @@ from app.cli.gc import gc as collect
 from app.cli.group import Group
 from app.cli.health import health
 from app.cli.hook import hook
+from app.cli.interrupt import take_signals
 from app.cli.job import job
 from app.cli.module import module
 from app.cli.node import node
@@ -120,6 +121,7 @@ def main() -> None:
     # quarter of a command's CPU time. What runs longer ends the pause: `end_start`.
     gc.disable()
     prepare()
+    take_signals()
     try:
         commands()(prog_name="moorage")
     except MoorageError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from app.cli.api import Api
-from app.cli.output import Exit, complain
+from app.cli.interrupt import NOTHING_HALF_DONE, interruptible
 from app.core.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -127,33 +127,34 @@ def admin_api(
         return
     from app.cli.inprocess import InProcess, command_settings, end_start, started
 
-    with _interruptible(), started(command_settings()) as services:
+    with interruptible(), started(command_settings()) as services:
         api = Api(InProcess(services, progress))
         end_start()
         yield api
 
 
-def local(work: "Callable[[Services], Awaitable[T]]") -> T:
-    """Return what work makes of the local services."""
+def local(work: "Callable[[Services], Awaitable[T]]", *, interrupted: str = NOTHING_HALF_DONE) -> T:
+    """Return what work makes of the local services; see `run_local`."""
     from app.cli.inprocess import command_settings
 
-    return run_local(command_settings(), work)
+    return run_local(command_settings(), work, interrupted=interrupted)
 
 
-def run_local(settings: "Settings", work: "Callable[[Services], Awaitable[T]]") -> T:
-    """Return what work makes of the services that these settings make."""
+def run_local(
+    settings: "Settings",
+    work: "Callable[[Services], Awaitable[T]]",
+    *,
+    interrupted: str = NOTHING_HALF_DONE,
+) -> T:
+    """Return what work makes of the services that these settings make.
+
+    Args:
+        settings: of the installation.
+        work: is given the services.
+        interrupted: what Ctrl-C leaves, and how it goes on.
+    """
     from app.cli.inprocess import end_start, started
 
-    with _interruptible(), started(settings) as services:
+    with interruptible(interrupted), started(settings) as services:
         end_start()
         return services.run(work)
-
-
-@contextlib.contextmanager
-def _interruptible() -> "Iterator[None]":
-    """Return a context in which Ctrl-C ends the program with 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        complain("interrupted; nothing is left half done")
-        raise typer.Exit(Exit.INTERRUPTED) from None

@@ -6,7 +6,13 @@ upstreams   clients of upstreams, and which addresses they may reach
 groups      the groups of services; `build` makes all of them
 """
 
-from app.wiring.folder import backup_place, migrate, prepare_data_dir, restore
+from app.wiring.folder import (
+    backup_place,
+    migrate,
+    prepare_data_dir,
+    require_restored,
+    restore,
+)
 from app.wiring.groups import build
 
-__all__ = ["backup_place", "build", "migrate", "prepare_data_dir", "restore"]
+__all__ = ["backup_place", "build", "migrate", "prepare_data_dir", "require_restored", "restore"]

@@ -36,14 +36,10 @@ def prepare_data_dir(settings: Settings) -> bool:
     """Create the data directory (0700); return whether it is new.
 
     Raises:
-        StorageError: it can't be created.
+        StorageError: it can't be created, or has half of a backup.
     """
     new = not settings.data_dir.exists()
-    if (settings.data_dir / restoring.MARK).exists():
-        raise StorageError(
-            "MOORAGE_DATA_DIR: a restore has begun there and did not end; run `moorage restore` "
-            "again with the same backup, it goes on where it stopped"
-        )
+    require_restored(settings)
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (settings.data_dir / "keys").mkdir(mode=0o700, exist_ok=True)
@@ -52,6 +48,19 @@ def prepare_data_dir(settings: Settings) -> bool:
             f"MOORAGE_DATA_DIR: {settings.data_dir} can't be created: {error.strerror}"
         ) from error
     return new
+
+
+def require_restored(settings: Settings) -> None:
+    """Return unless a restore has begun in the data directory and did not end.
+
+    Raises:
+        StorageError: one has.
+    """
+    if (settings.data_dir / restoring.MARK).exists():
+        raise StorageError(
+            "MOORAGE_DATA_DIR: a restore has begun there and did not end; run `moorage restore` "
+            "again with the same backup, it goes on where it stopped"
+        )
 
 
 def migrate(

@@ -106,7 +106,7 @@ def test_without_a_terminal_nothing_but_the_result_is_shown(
     assert again.out == "0 fetched, 1 were here, 0 failed\n"
 
 
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGINT"])
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGINT", "SIGTERM"])
 def test_F97_an_interrupted_sync_leaves_nothing_and_the_next_one_completes(
     site: Site, warm: Warm, fake: FakeGodev, put_release, how: str
 ) -> None:
@@ -122,10 +122,10 @@ def test_F97_an_interrupted_sync_leaves_nothing_and_the_next_one_completes(
             screen.press_ctrl_c()
             code, output = screen.ended(run), screen.read()
         else:
-            run.send(signal.SIGINT)
+            run.send(signal.Signals[how])
             ended = run.wait()
             code, output = ended.code, ended.err
-    assert code == 130
+    assert code == (143 if how == "SIGTERM" else 130)
     assert "interrupted; nothing is left half done" in output
     assert "Traceback" not in output
     assert staged(site.data_dir) == []

@@ -13,8 +13,9 @@ to clients is not written to, until an admin decides (`services/tenantlog/recove
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,10 +190,11 @@ def restore(
     blobs = place.blobs(manifest)
     newer = _write_heads(place, backup, target.heads, heads_folder)
     missing = []
-    for index, (digest, is_there) in enumerate(_put_blobs(place, blobs, target)):
-        if not is_there:
-            missing.append(digest)
-        progress(index + 1, len(blobs))
+    with closing(_put_blobs(place, blobs, target)) as put_back:
+        for index, (digest, is_there) in enumerate(put_back):
+            if not is_there:
+                missing.append(digest)
+            progress(index + 1, len(blobs))
     os.sync()  # once for all blobs, before the database names them
     if dump.uid_of(target.url) is None:
         dump.put_back(manifest.kind, target.url, place.parts(manifest.database))
@@ -202,7 +204,7 @@ def restore(
 
 def _put_blobs(
     place: BackupPlace, blobs: list[tuple[Digest, int]], target: Target
-) -> Iterator[tuple[Digest, bool]]:
+) -> Generator[tuple[Digest, bool], None, None]:
     """Put all blobs back, some at once; yield each, in order, and whether it is there now."""
     folder = target.folder / _TEMP
     with storage_errors("make a folder for blobs on their way"):
@@ -221,9 +223,12 @@ def _put_blobs(
             temp.unlink(missing_ok=True)
         return digest, is_whole
 
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="restore") as threads:
+    threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="restore")
+    try:
         yield from threads.map(put_one, blobs)
-    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        threads.shutdown(cancel_futures=True)  # Ctrl-C waits for those alone that have begun
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_heads(
