@@ -413,6 +413,32 @@ def test_the_guide_makes_the_secret_that_the_chart_reads() -> None:
     )
 
 
+def names_of(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield every name of a value: "storage", "storage.s3", "storage.s3.endpoint"."""
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from names_of(value, f"{prefix}{key}.")
+
+
+def test_every_value_that_the_guides_prose_names_exists() -> None:
+    known = set(names_of(yaml.safe_load((CHART / "values.yaml").read_text())))
+    spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", GUIDE)
+    dotted = {n for n in spans if re.fullmatch(r"[a-z][A-Za-z]*(\.[A-Za-z0-9]+)+(: .*)?", n)}
+    dotted = {name.partition(":")[0] for name in dotted} - {"values.yaml"}
+    assert len(dotted) >= 8
+    assert dotted - known == set()
+    humped = {name for name in spans if re.fullmatch(r"[a-z]+[A-Z][A-Za-z]*", name)} - {"emptyDir"}
+    assert {"extraVolumes", "metricsFrom"} <= humped
+    assert humped - {name.rpartition(".")[2] for name in known} == set()
+
+
+@pytest.mark.parametrize("text", re.findall(r"`([a-zA-Z]+: \{[^`]*\})`", GUIDE))
+def test_the_values_of_the_guides_prose_are_taken(text: str) -> None:
+    values = REPLICATED | yaml.safe_load(" ".join(text.split()))
+    assert manifests(values)
+
+
 @in_each_case
 def test_notes_say_the_next_step(values: dict[str, Any]) -> None:
     notes = texts(values)["NOTES.txt"]
