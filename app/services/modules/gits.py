@@ -34,16 +34,17 @@ from app.core.tenant import Tenant
 from app.db.engine import Database
 from app.services.clock import Now
 from app.services.leases import Turns
-from app.services.modules import gitzips
 from app.services.modules.gitlistings import GitListings
 from app.services.modules.gitmirrors import GitMirrors
 from app.services.modules.gitpins import GitPins
 from app.services.modules.gitplaces import GitPlace, GitPlaces
 from app.services.modules.gitsources import GitSource, GitSources, absent
+from app.services.modules.gitzips import ZipPlace, write_zip
 from app.services.upstreams import AnyCredential
 from app.storage.blobstore import BlobStore
 from app.upstream.address import AddressGuard
 from app.upstream.gitprogram import GitLimits, GitRuns
+from app.upstream.gitreader import MirrorReader
 from app.upstream.goproxy import Goproxies
 from app.upstream.http import Sink
 
@@ -211,10 +212,12 @@ class GitModules:
         sink: Sink,
         max_bytes: int,
     ) -> None:
-        commit, directory = await self._with_module(
-            source, place, request.module, lambda module: module.place(request.version)
-        )
-        await self._pin(source, place, request, commit)
+        def of_repository(repository: MirrorReader) -> ZipPlace:
+            module = place.module(repository, request.module)
+            return ZipPlace.of(repository, *module.place(request.version))
+
+        zip_place = await self._with_repository(source, place, of_repository)
+        await self._pin(source, place, request, zip_place.commit)
         loop, sent_bytes = asyncio.get_running_loop(), 0
         await sink.restart()
 
@@ -227,15 +230,7 @@ class GitModules:
 
         def work(runs: GitRuns) -> None:
             mirror = self._mirrors.of(source, place.below, runs)
-            with mirror.reading(place.refs) as repository:
-                gitzips.write_zip(
-                    mirror,
-                    repository,
-                    commit,
-                    directory,
-                    f"{request.module}@{request.version}",
-                    write,
-                )
+            write_zip(mirror, zip_place, f"{request.module}@{request.version}", write)
 
         await self._mirrors.run(source.tenant, work)
 
@@ -243,13 +238,21 @@ class GitModules:
         self, source: GitSource, place: GitPlace, path: str, ask: Callable[[GitModule], T]
     ) -> T:
         """Return what is asked of a module, whose repository is here as the listing says."""
+        return await self._with_repository(
+            source, place, lambda repository: ask(place.module(repository, path))
+        )
+
+    async def _with_repository(
+        self, source: GitSource, place: GitPlace, ask: Callable[[MirrorReader], T]
+    ) -> T:
+        """Return what is asked of a repository, which is here as the listing says."""
         await self._mirrors.bring_up(source, place)
 
         def work(runs: GitRuns) -> T:
             mirror = self._mirrors.of(source, place.below, runs)
             mirror.touch()
             with mirror.reading(place.refs) as repository:
-                return ask(place.module(repository, path))
+                return ask(repository)
 
         return await self._mirrors.run(source.tenant, work)
 

@@ -8,6 +8,7 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import IO
 
 from app.core import gitzip
@@ -24,11 +25,35 @@ _LICENSE = "LICENSE"
 _PREFIX = "prefix/"
 
 
+@dataclass(frozen=True, slots=True)
+class ZipPlace:
+    """A module in a commit, with the files that decide what its zip has.
+
+    Attributes:
+        commit: its full name.
+        directory: of the module; "" for the root.
+        go_mod: of the directory; b"" without one.
+        license_text: of the root, which a directory without a LICENSE of its own takes over.
+    """
+
+    commit: str
+    directory: str
+    go_mod: bytes
+    license_text: bytes | None
+
+    @classmethod
+    def of(cls, repository: Repository, commit: str, directory: str) -> "ZipPlace":
+        """Return the module in a directory of a commit."""
+        start = f"{directory}/" if directory else ""
+        go_mod, license_text = repository.read(commit, f"{start}go.mod"), None
+        if directory and repository.read(commit, start + _LICENSE) is None:
+            license_text = repository.read(commit, _LICENSE)
+        return cls(commit, directory, go_mod or b"", license_text)
+
+
 def write_zip(
     mirror: GitMirror,
-    repository: Repository,
-    commit: str,
-    directory: str,
+    place: ZipPlace,
     name: str,
     write: Callable[[bytes], None],
 ) -> None:
@@ -36,9 +61,7 @@ def write_zip(
 
     Args:
         mirror: has the commit.
-        repository: the same, for reading single files.
-        commit: its full name.
-        directory: of the module; "" for the root.
+        place: the module in it.
         name: of the version: "example.com/x@v1.0.0".
         write: takes the next bytes of the zip.
 
@@ -46,17 +69,15 @@ def write_zip(
         BadInputError: the tree can't be a module zip.
         UpstreamContentError: the mirror is damaged.
     """
-    files = mirror.files(commit, directory)
-    license_text = None
-    if directory and not any(file.path == _LICENSE for file in files):
-        license_text = repository.read(commit, _LICENSE)
-        if license_text is not None:
-            files.append(TreeFile(_LICENSE, is_regular=True, size_bytes=len(license_text)))
-    go_mod = repository.read(commit, f"{directory}/go.mod" if directory else "go.mod")
-    kept = {file.path for file in gitzip.chosen(files, go_version(go_mod or b""))}
+    files, license_text = mirror.files(place.commit, place.directory), place.license_text
+    if any(file.path == _LICENSE for file in files):
+        license_text = None
+    if license_text is not None:
+        files.append(TreeFile(_LICENSE, is_regular=True, size_bytes=len(license_text)))
+    kept = {file.path for file in gitzip.chosen(files, go_version(place.go_mod))}
     sink = _Stream(write)
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-        _copy(mirror, commit, directory, name, kept, archive)
+        _copy(mirror, place, name, kept, archive)
         if license_text is not None:
             _add(archive, f"{name}/{_LICENSE}", io.BytesIO(license_text), len(license_text))
             kept.discard(_LICENSE)
@@ -67,16 +88,15 @@ def write_zip(
 
 def _copy(
     mirror: GitMirror,
-    commit: str,
-    directory: str,
+    place: ZipPlace,
     name: str,
     kept: set[str],
     archive: zipfile.ZipFile,
 ) -> None:
     """Write the files whose paths are kept, and take their paths out of the set."""
-    start = f"{_PREFIX}{directory}/" if directory else _PREFIX
+    start = f"{_PREFIX}{place.directory}/" if place.directory else _PREFIX
     left_bytes = DEFAULT_LIMITS.unpacked_bytes
-    with mirror.archive(commit, directory) as stream:
+    with mirror.archive(place.commit, place.directory) as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape") as tar:
                 for member in tar:

@@ -2,8 +2,10 @@
 
 import asyncio
 import shutil
+import subprocess
 import threading
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,6 +15,7 @@ from app.core.gitmodule import GitModule
 from app.core.principal import OPERATOR
 from app.db.moduleconflicts import ModuleConflictTable
 from app.services.clock import utc_now
+from app.upstream.gitprogram import GitRuns
 from tests.fakes.git import GitUser
 from tests.fakes.gitrepos import GitRepo, run_git
 from tests.services.modules.gits.conftest import FILES
@@ -48,6 +51,25 @@ async def test_no_list_is_made_on_the_event_loop(
     assert (await lane.ask("team/x/@v/list")).body == b"v1.0.0\nv1.1.0\n"
     assert threads
     assert threading.get_ident() not in threads
+
+
+async def test_a_cold_zip_costs_four_runs_of_git(
+    lane: GitLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter stands still while a program starts, so other tenants' hits wait for it."""
+    await lane.route()
+    assert (await lane.ask("team/x/@v/v1.1.0.mod")).status == 200
+    assert (await lane.ask("team/x/@v/v1.1.0.info")).status == 200  # no work runs ahead any more
+    started: list[str] = []
+
+    def add(runs: GitRuns, process: "subprocess.Popen[bytes]") -> None:
+        words = cast(list[str], process.args)
+        started.append(next(word for word in words if word in ("cat-file", "ls-tree", "archive")))
+
+    monkeypatch.setattr(GitRuns, "add", add)
+    assert (await lane.ask("team/x/@v/v1.0.0.zip")).status == 200
+    # The first of the two reads for the .mod that is stored beside the zip.
+    assert sorted(started) == ["archive", "cat-file", "cat-file", "ls-tree"]
 
 
 async def test_a_tag_is_seen_once_the_listing_is_stale_and_fetched_by_itself(
@@ -227,4 +249,5 @@ async def test_mirrors_that_rested_longest_go_when_all_together_are_too_large(
     gits._mirrors._now = lambda: now + timedelta(days=1)
     await gits.step()
     assert lane.mirrors() == []
+    gits._mirrors._mirrors_bytes = 1 << 30  # the background's next step lets the new one alone
     assert (await lane.ask("team/x/@v/v1.1.0.info")).status == 200
