@@ -1,16 +1,20 @@
 """A mirror on disk: every run of git is bounded, isolated, and ends with whoever waits."""
 
 import os
+import signal
 import subprocess
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from app.core.errors import BadInputError, UpstreamContentError
 from app.core.gitrefs import GitRefs
 from app.upstream.gitmirror import GitMirror
-from app.upstream.gitprogram import GitLimits, GitRuns, environment
+from app.upstream.gitprogram import GitLimits, GitRuns, environment, in_of
 from tests.fakes import git
 from tests.fakes.gitrepos import GitRepo
 from tests.services.modules.gits.lane import children
@@ -90,16 +94,34 @@ def test_F86_a_mirror_is_not_at_refs_whose_objects_did_not_come(mirror: GitMirro
     assert not mirror.is_at(refs)
 
 
-def test_F86_a_run_that_takes_too_long_is_killed(tmp_path: Path) -> None:
-    mirror = GitMirror(tmp_path / "mirror", GitLimits(run_s=0.2), GitRuns())
-    mirror.prepare(is_sha256=False)
-    os.mkfifo(tmp_path / "endless")
-    writer = os.open(tmp_path / "endless", os.O_RDWR)
-    try:
-        with pytest.raises(UpstreamContentError), open(writer, "rb", closefd=False) as stdin:
-            mirror._git.run("index-pack", "--stdin", stdin=stdin)
-    finally:
-        os.close(writer)
+class ElapsedTimer:
+    """A timer whose time is over at once."""
+
+    waits: ClassVar[list[float]] = []
+
+    def __init__(self, seconds: float, work: Callable[..., None], arguments: list[Any]) -> None:
+        self.waits.append(seconds)
+        self._work = partial(work, *arguments)
+
+    def start(self) -> None:
+        """Do the work."""
+        self._work()
+
+    def cancel(self) -> None:
+        """Do nothing."""
+
+
+# Each run reads what the test sends. It ends well at the end of that, if nothing has killed it.
+
+
+def test_F86_a_run_that_takes_too_long_is_killed(
+    mirror: GitMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "Timer", ElapsedTimer)
+    with mirror._git.started("cat-file", "--batch", stdin=subprocess.PIPE, run_s=7.5) as process:
+        in_of(process).close()
+        assert process.wait() == -signal.SIGKILL
+    assert ElapsedTimer.waits == [7.5]
     assert children() == []
 
 
@@ -107,15 +129,21 @@ def test_F86_runs_end_when_their_work_is_given_up(tmp_path: Path) -> None:
     runs = GitRuns()
     mirror = GitMirror(tmp_path / "mirror", GitLimits(), runs)
     mirror.prepare(is_sha256=False)
-    threading.Timer(0.1, runs.end).start()
-    os.mkfifo(tmp_path / "endless")
-    writer = os.open(tmp_path / "endless", os.O_RDWR)
-    try:
-        with pytest.raises(UpstreamContentError), open(writer, "rb", closefd=False) as stdin:
-            mirror._git.run("index-pack", "--stdin", stdin=stdin)
-    finally:
-        os.close(writer)
+    with mirror._git.started("cat-file", "--batch", stdin=subprocess.PIPE) as process:
+        runs.end()
+        in_of(process).close()
+        assert process.wait() == -signal.SIGKILL
     assert children() == []
+
+
+def test_F86_a_pack_that_is_too_large_is_not_taken_in(tmp_path: Path) -> None:
+    pack = pack_of(tmp_path)
+    limits = GitLimits(repository_bytes=pack.stat().st_size - 1)
+    mirror = GitMirror(tmp_path / "mirror", limits, GitRuns())
+    mirror.prepare(is_sha256=False)
+    with pytest.raises(UpstreamContentError, match="exceeds maximum allowed size"):
+        mirror.take_in(pack)
+    assert list(mirror.folder.glob("objects/pack/*")) == []
 
 
 def test_F86_memory_is_limited(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Modules from git, through the front: servers over HTTP and ssh, good ones and hostile ones.
 
-Each check below was taken out of the product, alone, and the test named beside it failed (or hung,
-where the check is what ends the work). Tests without a folder are here.
+Each check below was taken out of the product, alone, and the test named beside it failed, by what
+it asserts: no row rests on a test that only ran out of time. Tests without a folder are here.
 
     F48   gitplaces.of: a refusal is raised, not passed over     test_hostile, F48_F87
     F53   address.Credential.headers_for: its own origin alone   test_hostile, F53
@@ -19,12 +19,13 @@ where the check is what ends the work). Tests without a folder are here.
           gitzip.chosen: links and submodules                    gitparity/test_parity, F84
     F85   gitpins: check, alarm_moved                            test_https, F85
           gitmodule._check_pseudo: time, base                    core/test_gitmodule, F85
-    F86   git._post: bytes of refs                               test_hostile, endless_refs
+    F86   git._post: bytes of refs                               test_hostile, too_many_refs
           git.fetch: the route's deadline                        test_hostile, stalled[fetch]
-          gitmirrors._fetch: bytes of a pack                     test_hostile, endless pack (hangs)
+          gitmirrors._fetch: bytes of a pack                     test_hostile, F86[too-large]
           gitmirror.take_in: leftovers                           test_hostile, F86
-          gitprogram: memory; time of a run (hangs)              upstream/test_gitmirror, F86
-          gitprotocol: cut packs and lines (hang)                test_hostile, F86
+          gitmirror.take_in: --max-input-size                    upstream/test_gitmirror, too_large
+          gitprogram: memory; time of a run; runs given up       upstream/test_gitmirror, F86
+          gitprotocol: cut packs and lines                       test_hostile, F86[cut]
     F87   gitssh: pinned host keys, argv and environment, 403    test_ssh, F87
           githubapp._ask: a 404 is no absence                    test_githubapp, F87
     F102  gitprogram.finish: one printable line                  upstream/test_gitmirror, F102

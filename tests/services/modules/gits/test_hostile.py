@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.core.gitprotocol import line
+from app.core.gitprotocol import MAX_REFS_BYTES, line
 from tests.fakes.git import FakeGit, GitUser, say
 from tests.services.modules.gits.lane import GitLane
 
@@ -46,16 +46,17 @@ def answers(lane: GitLane, *bodies: bytes | Callable[[BaseHTTPRequestHandler], A
     lane.fake.answers |= {REFS: advertise, POST: post}
 
 
-def endless(piece: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Return an answer that never ends."""
+def long(head: bytes, piece: bytes, total_bytes: int) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Return an answer of many pieces, which ends so that a missing limit is no endless wait."""
 
     def send(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Transfer-Encoding", "chunked")
         request.end_headers()
         try:
-            while True:
-                request.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            for chunk in [head, *[piece] * (total_bytes // len(piece))]:
+                request.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            request.wfile.write(b"0\r\n\r\n")
         except OSError:
             request.close_connection = True
 
@@ -76,54 +77,69 @@ async def test_F82_F83_refs_that_look_like_options_and_paths_are_passed_over(
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "why"),
     [
-        b"<html>log in</html>",
-        listing("refs/tags/v1.0.0", "refs/tags/v1.0.0"),
-        line("xyz refs/tags/v1.0.0\n") + b"0000",
-        line(f"{OID} refs/heads/a\n") + line(f"{'2' * 64} refs/heads/b\n") + b"0000",
-        line("ERR no\n") + b"0000",
-        b"00",
-        b"ffff",
-        line(f"{OID} refs/tags/v1.0.0\n")[:-4],
+        (b"<html>log in</html>", "what answers is no git server"),
+        (listing("refs/tags/v1.0.0", "refs/tags/v1.0.0"), "the server lists a ref twice"),
+        (line("xyz refs/tags/v1.0.0\n") + b"0000", "'xyz' is not the name of a git object"),
+        (
+            line(f"{OID} refs/heads/a\n") + line(f"{'2' * 64} refs/heads/b\n") + b"0000",
+            "the server mixes SHA-1 and SHA-256 names",
+        ),
+        (line("ERR no\n") + b"0000", "the git server refuses to list refs"),
+        (b"00", "answer is cut short"),
+        (b"ffff", "what answers is no git server"),
+        (line(f"{OID} refs/tags/v1.0.0\n")[:-4], "answer is cut short"),
     ],
     ids=["page", "twice", "no-oid", "mixed", "error", "short", "long", "cut"],
 )
 async def test_F86_a_listing_that_is_none_gives_502_and_never_404(
-    lane: GitLane, body: bytes
+    lane: GitLane, body: bytes, why: str
 ) -> None:
     await lane.route()
     answers(lane, body)
-    assert (await lane.ask("team/x/@v/list")).status == 502
+    with capture_logs() as logged:
+        assert (await lane.ask("team/x/@v/list")).status == 502
+    assert any(why in str(entry.get("error")) for entry in logged), logged
     assert lane.left_behind() == []
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "why"),
     [
-        endless(line(b"\x01" + b"x" * 60000)),
-        line("packfile\n") + b"0000",
-        line("packfile\n") + line(b"\x03cannot\n") + b"0000",
-        line("packfile\n") + line(b"\x01PACK\0\0\0\2\0\0\0\1") + b"0000",
-        line("packfile\n") + line(b"\x01PACK"),
-        line("ERR upload-pack: not our ref\n"),
+        (
+            long(line("packfile\n"), line(b"\x01" + b"x" * 60000), 64 << 20),
+            "sent more than 1048576 bytes",
+        ),
+        (line("packfile\n") + b"0000", "fatal: early EOF"),
+        (
+            line("packfile\n") + line(b"\x03cannot\n") + b"0000",
+            "gave up in the middle of the fetch",
+        ),
+        (line("packfile\n") + line(b"\x01PACK\0\0\0\2\0\0\0\1") + b"0000", "fatal: early EOF"),
+        (line("packfile\n") + line(b"\x01PACK"), "pack is cut short"),
+        (line("ERR upload-pack: not our ref\n"), "the git server refuses the fetch"),
     ],
-    ids=["endless", "empty", "fatal", "broken", "cut", "refused"],
+    ids=["too-large", "empty", "fatal", "broken", "cut", "refused"],
 )
 async def test_F86_a_pack_that_is_none_or_too_large_leaves_nothing(
-    lane: GitLane, body: Any
+    lane: GitLane, body: Any, why: str
 ) -> None:
     await lane.route()
     answers(lane, listing("HEAD", "refs/tags/v1.0.0"), body)
-    assert (await lane.ask("team/x/@v/v1.0.0.info")).status == 502
+    with capture_logs() as logged:
+        assert (await lane.ask("team/x/@v/v1.0.0.info")).status == 502
+    assert any(why in str(entry.get("error")) for entry in logged), logged
     assert lane.left_behind() == []
 
 
-async def test_F86_endless_refs_are_cut(lane: GitLane) -> None:
+async def test_F86_too_many_refs_are_cut(lane: GitLane) -> None:
     await lane.route()
     many = b"".join(line(f"{OID} refs/pull/{number}/head\n") for number in range(20_000))
-    answers(lane, endless(many))
-    assert (await lane.ask("team/x/@v/list")).status == 502
+    answers(lane, long(many, many, MAX_REFS_BYTES + (8 << 20)))
+    with capture_logs() as logged:
+        assert (await lane.ask("team/x/@v/list")).status == 502
+    assert any(f"more than {MAX_REFS_BYTES} bytes" in str(entry) for entry in logged), logged
     assert lane.left_behind() == []
 
 
