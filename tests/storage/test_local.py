@@ -487,10 +487,12 @@ def kill(child: subprocess.Popen) -> None:
 
 
 async def test_leaving_a_stage_at_its_first_bytes_leaves_nothing(store, root):
+    before = asyncio.all_tasks()
     with pytest.raises(ZeroDivisionError):
         async with store.stage() as staged:
-            await staged.write(bytes(1 << 20))  # a thread is about to make the file
+            await staged.write(bytes(1 << 20))  # a task is about to make the file
             raise ZeroDivisionError
+    await asyncio.gather(*asyncio.all_tasks() - before, return_exceptions=True)
     assert [path for path in (root / "tmp").glob("*/*") if path.is_file()] == []
 
 
