@@ -1,7 +1,8 @@
 """Requests to the servers, in order of preference, with retries, deadlines and a rate limit.
 
 An archive comes as pieces of 1 MiB, each checked against its sum before anybody sees it. After a
-break the next try, at the same server or the next one, asks for the rest by Range. Servers that are
+break the next try, at the same server or the next one, asks for the rest by Range, also in the
+middle of a piece: a slow link may break more often than a piece takes. Servers that are
 all too busy are asked again when they say, for some minutes: many nodes may come at once.
 
 Not here: connections (`wire`); what the answers mean (`manifest`, `checkin`).
@@ -30,11 +31,14 @@ LONGEST_WAIT_S = 60.0
 PATIENCE_S = 300.0
 """Seconds that a run waits in all because servers say so; a rollout's grant outlasts that."""
 MAX_SMALL_BYTES = 64 << 20
+PROGRESS_BYTES = 64 << 10
+"""Bytes that a try has to bring, so that the tries before it count no more."""
 _READ_BYTES = 512 << 10
 _SUM_BYTES = 32
 _MAX_ANSWER_BYTES = 8 << 20
 _RETRIED = (0, 408, 425, 429, 500, 502, 503, 504)
 """Statuses after which the same server is asked again; 0 is no answer."""
+_NO_SUCH_RANGE = 416
 _RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.ASCII)
 
 
@@ -47,9 +51,18 @@ class Timing(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Seconds without a byte, seconds for one file, bytes a second (None: as fast as it goes)."""
+    """What a transfer may take.
+
+    Attributes:
+        idle_s: seconds without a byte.
+        head_s: seconds until a file's first byte: a full server has a download wait for its turn
+            (90 s, if its settings say nothing else) before it answers 503.
+        total_s: seconds for one file.
+        rate_bytes: bytes a second; None is as fast as it goes.
+    """
 
     idle_s: float = 30.0
+    head_s: float = 120.0
     total_s: float = 1800.0
     rate_bytes: float | None = None
 
@@ -65,6 +78,10 @@ def parse_rate(text: str) -> float:
     if rate <= 0:
         raise UsageError(f"{text[:40]!a} is no rate; write bytes a second, such as 500K or 20M")
     return rate
+
+
+class _UnfitError(NetworkError):
+    """A piece whose bytes came in several answers is wrong: it has to come again, from one."""
 
 
 class Servers:
@@ -99,6 +116,10 @@ class Servers:
         self.waited_s = 0.0
         self.checked_s = 0.0
         self.received_bytes = 0
+
+    @property
+    def _head_s(self) -> float:
+        return min(max(self._limits.head_s, self._limits.idle_s), self._limits.total_s)
 
     def close(self) -> None:
         """Close every connection."""
@@ -151,13 +172,14 @@ class Servers:
         failure = NetworkError(f"no server answered {path}")
         deadline = self._timing.clock() + self._limits.total_s
         number = 0
+        head_s = self._head_s if method == "GET" else None  # a check-in has no turn to wait for
         while number < tries:
             if number:
                 self._pause(number)
             refusals = 0
             for server in self._servers:
                 try:
-                    answer = server.ask(method, path, body, {**self._headers, **headers})
+                    answer = server.ask(method, path, body, {**self._headers, **headers}, head_s)
                     return self._read_all(server, answer, max_bytes, deadline)
                 except NetworkError as error:
                     failure = error
@@ -212,8 +234,8 @@ class Servers:
             size: of the archive in bytes; None if unknown.
 
         Raises:
-            NetworkError: no server gave the rest, after 3 tries at each without a new piece; or
-                all are too busy for longer than the node waits.
+            NetworkError: no server gave the rest, after 3 tries at each that brought next to
+                nothing; or all are too busy for longer than the node waits.
             RefusedError: every server has a piece whose sum is wrong, or the size is wrong.
         """
         count = len(sums) // _SUM_BYTES
@@ -221,25 +243,34 @@ class Servers:
             raise RefusedError(f"the sums of {path} are not those of a file of {size} bytes")
         deadline = self._timing.clock() + self._limits.total_s
         done, failures = 0, 0
+        part = bytearray()  # of the next piece: what has come of it
+        is_fit = True  # no piece was wrong whose bytes came in several answers
         given_up: dict[Server, Exception] = {}
         while done < count:
             able = [server for server in self._servers if server not in given_up]
             if not able:
                 raise next(iter(given_up.values()))
             server = able[failures % len(able)]
-            before = done
+            before, is_resumed = done * CHUNK_BYTES + len(part), bool(part)
             try:
-                for piece in self._stream(server, path, done, sums, size, deadline):
+                for piece in self._stream(server, path, done, part, sums, size, deadline):
                     done += 1
                     yield piece
             except RefusedError as error:
                 given_up[server] = error
             except NetworkError as error:
+                is_unfit = isinstance(error, _UnfitError) or (
+                    is_resumed and error.status == _NO_SUCH_RANGE
+                )
+                is_fit = is_fit and not is_unfit
+                if not is_fit:
+                    part.clear()  # from now on each piece comes in one answer
                 self._check_deadline(server, deadline)
-                if error.status not in _RETRIED:
+                if error.status not in _RETRIED and not is_unfit:
                     given_up[server] = error
                     continue
-                failures = 1 if done > before else failures + 1
+                brought = done * CHUNK_BYTES + len(part) - before
+                failures = 1 if brought >= PROGRESS_BYTES else failures + 1
                 if failures >= len(able) and self._waited_as_told(error, deadline):
                     failures = 0
                     continue
@@ -252,45 +283,66 @@ class Servers:
         server: Server,
         path: str,
         first: int,
+        part: bytearray,
         sums: bytes,
         size: int | None,
         deadline: float,
     ) -> Iterator[bytes]:
-        """Yield the checked pieces from number `first` to the last, from one server."""
-        skip = first * CHUNK_BYTES
+        """Yield the checked pieces from number `first` to the last, from one server.
+
+        Args:
+            server: asked for what is missing.
+            path: of the archive.
+            first: number of the first piece.
+            part: what has come of it; after a break, what has come of the next piece.
+            sums: as for `pieces`; so are `size` and `deadline`.
+            size: in bytes.
+            deadline: by the clock.
+        """
+        skip, is_resumed = first * CHUNK_BYTES + len(part), bool(part)
         more = {"Range": f"bytes={skip}-"} if skip else {}
-        body = server.ask("GET", path, None, {**self._headers, **more})
+        body = server.ask("GET", path, None, {**self._headers, **more}, self._head_s)
         is_complete = False
         try:
             if skip and body.status == 206:
                 if not body.content_range.startswith(f"bytes {skip}-"):
                     raise NetworkError(f"{server.name} sends another part of {path} than asked for")
                 skip = 0
-            for _ in range(skip // CHUNK_BYTES):  # the whole file comes: pass over what is here
-                self._read(server, body, CHUNK_BYTES, deadline)
+            while skip:  # the whole file comes: pass over what is here
+                passed = bytearray()
+                self._read(server, body, passed, min(skip, CHUNK_BYTES), deadline)
+                skip = skip - len(passed) if passed else 0
             for number in range(first, len(sums) // _SUM_BYTES):
-                piece = self._read(server, body, _length_of(number, size), deadline)
+                self._read(server, body, part, _length_of(number, size), deadline)
+                piece = bytes(part)
+                part.clear()
                 started = self._timing.clock()
                 digest = hashlib.sha256(piece).digest()
                 self.checked_s += self._timing.clock() - started
                 if digest != sums[number * _SUM_BYTES : (number + 1) * _SUM_BYTES]:
+                    if is_resumed:  # whose bytes are wrong can't be known
+                        raise _UnfitError(f"{server.name}: the rest of a piece does not fit")
                     raise RefusedError(
                         f"{server.name}: piece {number} of {path} is not what was promised: "
                         "its SHA-256 is another one"
                     )
+                is_resumed = False
                 yield piece
             # What follows was not promised, and is not read.
-            is_complete = not self._read(server, body, 1, deadline)
+            more_bytes = bytearray()
+            self._read(server, body, more_bytes, 1, deadline)
+            is_complete = not more_bytes
         finally:
             if not is_complete:
                 server.close()
 
-    def _read(self, server: Server, body: Body, length: int, deadline: float) -> bytes:
-        """Return length bytes; fewer only at the end of the body."""
-        parts: list[bytes] = []
-        while length:
+    def _read(
+        self, server: Server, body: Body, into: bytearray, length: int, deadline: float
+    ) -> None:
+        """Fill up `into` to length bytes, to fewer only at the end of the body."""
+        while len(into) < length:
             started = self._timing.clock()
-            part = body.read_some(min(length, _READ_BYTES))
+            part = body.read_some(min(length - len(into), _READ_BYTES))
             if self._limits.rate_bytes:
                 spent = self._timing.clock() - started
                 self._timing.sleep(max(0.0, len(part) / self._limits.rate_bytes - spent))
@@ -298,11 +350,8 @@ class Servers:
             self.waited_s += self._timing.clock() - started
             if not part:
                 break
-            parts.append(part)
-            length -= len(part)
-        piece = b"".join(parts)
-        self.received_bytes += len(piece)
-        return piece
+            into += part
+            self.received_bytes += len(part)
 
 
 def _length_of(number: int, size: int | None) -> int:

@@ -99,6 +99,7 @@ class Server:
             raise UsageError("a server's URL has neither user nor query; tokens come by enrolment")
         self.name = f"{parts.scheme}://{parts.netloc}"
         self._base = parts.path.rstrip("/")
+        self._idle_s = idle_s
         if parts.scheme == "https":
             self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
                 parts.hostname, port, timeout=idle_s, context=_context(ca)
@@ -106,10 +107,25 @@ class Server:
         else:
             self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=idle_s)
 
-    def ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Body:
-        """Return the body of a 2xx answer; every other answer is a NetworkError with its status."""
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        head_s: float | None = None,
+    ) -> Body:
+        """Return the body of a 2xx answer; every other answer is a NetworkError with its status.
+
+        Args:
+            method: "GET", "POST".
+            path: below the server's URL.
+            body: of the request, or None.
+            headers: of the request.
+            head_s: seconds until the answer begins; None is as for each later byte.
+        """
         try:
-            response = self._response(method, path, body, headers)
+            response = self._response(method, path, body, headers, head_s or self._idle_s)
             if response.status // 100 == 2:
                 return Body(self, response)
             line = response.read(1 << 10).decode("utf-8", "replace").strip().partition("\n")[0]
@@ -124,19 +140,38 @@ class Server:
         )
 
     def _response(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        head_s: float,
     ) -> http.client.HTTPResponse:
         was_open = self._connection.sock is not None
         try:
-            self._connection.request(method, self._base + path, body, dict(headers))
-            return self._connection.getresponse()
+            return self._one_response(method, path, body, headers, head_s)
         except (http.client.RemoteDisconnected, ConnectionError):
             self.close()
             if not was_open:
                 raise
         # The server has ended a kept connection: that is no failure.
+        return self._one_response(method, path, body, headers, head_s)
+
+    def _one_response(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        head_s: float,
+    ) -> http.client.HTTPResponse:
         self._connection.request(method, self._base + path, body, dict(headers))
-        return self._connection.getresponse()
+        connection = self._connection.sock  # the answer may take it over
+        connection.settimeout(head_s)
+        response = self._connection.getresponse()
+        if connection.fileno() >= 0:  # an answer without a body may have closed it
+            connection.settimeout(self._idle_s)
+        return response
 
     def close(self) -> None:
         """End the connection; the next request opens another one."""

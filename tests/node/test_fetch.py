@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 
 from app.node import fetch
 from app.node.errors import NetworkError
-from app.node.fetch import PATIENCE_S, Servers, Timing
+from app.node.fetch import PATIENCE_S, Limits, Servers, Timing
+from app.settings.sections.limits import Limits as ServerLimits
 from tests.fakes.faults import Fault
 from tests.fakes.fleet import FakeFleet, chunks_of
 from tests.node.conftest import V1, V2
@@ -105,3 +107,59 @@ def test_without_whole_seconds_there_are_three_tries(fleet: FakeFleet, value: st
     with clock.servers(fleet) as servers, pytest.raises(NetworkError):
         _pieces(servers, fleet)
     assert len(clock.slept) == 2
+
+
+@pytest.mark.parametrize("after", [700_000, 200_000])
+def test_a_link_that_breaks_within_each_piece_comes_to_an_end(fleet: FakeFleet, after: int) -> None:
+    clock = Clock()
+    fleet.put_release(V2, extra_bytes=3 << 20)
+    fleet.fault(fleet.path(V2), Fault.truncate(after), times=None)
+    with clock.servers(fleet) as servers:
+        assert _pieces(servers, fleet, V2) == fleet.answer_bytes(V2)
+    assert servers.received_bytes == len(fleet.answer_bytes(V2))
+
+
+def test_tries_that_bring_next_to_nothing_have_an_end(fleet: FakeFleet) -> None:
+    clock = Clock()
+    fleet.put_release(V2, extra_bytes=3 << 20)
+    fleet.fault(fleet.path(V2), Fault.truncate(1000), times=None)
+    with clock.servers(fleet) as servers, pytest.raises(NetworkError, match="cut off"):
+        _pieces(servers, fleet, V2)
+    assert fleet.hits[fleet.path(V2)] == 3
+
+
+def test_a_server_that_completes_anothers_wrong_piece_is_not_the_one_to_blame(
+    fleet: FakeFleet, other: FakeFleet
+) -> None:
+    clock = Clock()
+    for fake in (fleet, other):
+        fake.put_release(V2, extra_bytes=3 << 20)
+    flip, cut = Fault.flip_byte(10), Fault.truncate(700_000)
+    wrong = Fault(cut.kind, lambda reply, to: cut.spoil(flip.spoil(reply, to), to))
+    other.fault(fleet.path(V2), wrong, times=None)
+    with clock.servers(other, fleet) as servers:
+        assert _pieces(servers, fleet, V2) == fleet.answer_bytes(V2)
+
+
+def test_a_full_server_has_time_to_give_a_file_its_turn(
+    fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default it has a download wait for 90 s, three times as long as between two bytes."""
+    seconds: list[float | None] = []
+    getresponse = HTTPConnection.getresponse
+
+    def spied(connection: HTTPConnection) -> HTTPResponse:
+        seconds.append(connection.sock.gettimeout())
+        return getresponse(connection)
+
+    monkeypatch.setattr(HTTPConnection, "getresponse", spied)
+    with Clock().servers(fleet) as servers:
+        _pieces(servers, fleet)
+        servers.get(fleet.path(V1, ".tree"))
+        with pytest.raises(NetworkError):
+            servers.post("/fleet/v1/check", {}, tries=1)
+        [server] = servers._servers
+        servers.get(fleet.path(V1, ".tree"))
+        assert server._connection.sock.gettimeout() == Limits().idle_s
+    assert seconds == [120.0, 120.0, 30.0, 120.0]
+    assert Limits().head_s > ServerLimits().stream_wait_s

@@ -97,7 +97,9 @@ options:
     description: Bytes a second at most, as V(20M).
     type: str
   idle:
-    description: Seconds without a byte after which a server is given up.
+    description:
+      - Seconds without a byte after which a server is given up.
+      - A file's first byte may take 120 seconds, since a full server has downloads wait.
     type: float
     default: 30
   deadline:
