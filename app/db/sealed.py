@@ -46,12 +46,14 @@ class SealedTable:
         self._session = session
 
     def all(self) -> list[SealedSecret]:
-        """Return every sealed secret."""
+        """Return every sealed secret that is of use; a retired log never signs again."""
         queries: dict[str, Any] = {
             "credential": select(
                 CredentialRow.id, CredentialRow.sealed, TenantRow.name, CredentialRow.name
             ).join(TenantRow, TenantRow.id == CredentialRow.tenant_id),
-            "log": select(TenantLogRow.id, TenantLogRow.seed, TenantLogRow.name),
+            "log": select(TenantLogRow.id, TenantLogRow.seed, TenantLogRow.name).where(
+                TenantLogRow.retired.is_(False)
+            ),
             "fleet": select(FleetKeyRow.id, FleetKeyRow.seed, FleetKeyRow.vkey),
             "webhook": select(WebhookRow.id, WebhookRow.secret, WebhookRow.id),
             "canary": select(InstallationRow.id, InstallationRow.key_canary).where(

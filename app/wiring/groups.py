@@ -373,7 +373,7 @@ def build_sumdb(
     return SumdbServices(
         logs=logs,
         recovery=LogRecovery(db, logs, heads, now),
-        watch=LogWatch(db, heads),
+        watch=LogWatch(db, logs, heads),
         fsck=LogFsck(db, heads),
         front=front,
         status=LogStatus(db, relays),

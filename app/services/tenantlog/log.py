@@ -177,6 +177,10 @@ class TenantLogs:
         _log.error("log record contradicted", log=log.name, module=known.module, why=why)
         return VerificationError(why)
 
+    def can_sign(self, log: TenantLog) -> bool:
+        """Whether the log's private key can be opened; without it the log never grows again."""
+        return self._box.opens(log.seed, log_place(log.name))
+
     def _signer(self, log: TenantLog) -> Signer:
         return parse_skey(self._box.open(log.seed, log_place(log.name)))
 

@@ -1,6 +1,7 @@
-"""Repairing a tenant's log whose database is older than its head, or whose head file is lost.
+"""Repairing a tenant's log: an older database, a lost head file, or a lost key of secrets.
 
-An older database comes from a backup. Clients have seen a newer head and refuse the log until one
+Without the key that sealed its private key a log never grows again: the tenant gets a new one. An
+older database comes from a backup. Clients have seen a newer head and refuse the log until one
 of two things happens: they forget that head, or the tenant gets a new log.
 """
 
@@ -40,7 +41,7 @@ class LogRecovery:
 
         Raises:
             UnknownError: the tenant has no log.
-            ConflictError: nothing is wrong with the log.
+            ConflictError: nothing is wrong with the log, or accepting it does not help.
         """
         require_admin(who, tenant)
         random = secrets.token_bytes(SEED_BYTES)
@@ -53,11 +54,13 @@ class LogRecovery:
                 raise UnknownError(f"tenant {tenant} has no log; see `moorage sumdb create`")
             # Lock the row: without the lock, an append of another process could look like a gap.
             log = table.locked(log.id)
-            try:
-                check_may_sign(session, log, self._heads)
-            except (ConflictError, StorageError):
-                pass
-            else:
+            can_sign = self._logs.can_sign(log)
+            if accept and not can_sign:
+                raise ConflictError(
+                    f"the private key of the log {log.name} can't be opened: it was sealed under "
+                    "another key of secrets; only --new-log helps"
+                )
+            if can_sign and self._may_sign(session, log):
                 raise ConflictError(f"nothing is wrong with the log {log.name}")
             detail = "accepted as it is" if accept else "retired"
             record(
@@ -72,3 +75,10 @@ class LogRecovery:
         if accept:
             await asyncio.to_thread(self._heads.replace, old.name, old.head)
         return new
+
+    def _may_sign(self, session: Session, log: TenantLog) -> bool:
+        try:
+            check_may_sign(session, log, self._heads)
+        except (ConflictError, StorageError):
+            return False
+        return True

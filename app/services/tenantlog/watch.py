@@ -12,6 +12,7 @@ from app.db.engine import Database, Session
 from app.db.tenantlogs import TenantLog, TenantLogTable
 from app.services.tenantlog.growth import why_not_to_sign
 from app.services.tenantlog.head import HeadFiles
+from app.services.tenantlog.log import TenantLogs
 
 _log = logs.get("sumdb")
 
@@ -23,8 +24,9 @@ class LogWatch:
         refusals: by log, why it is not written to, as the last look saw it.
     """
 
-    def __init__(self, db: Database, heads: HeadFiles) -> None:
+    def __init__(self, db: Database, logs: TenantLogs, heads: HeadFiles) -> None:
         self._db = db
+        self._logs = logs
         self._heads = heads
         self.refusals: Mapping[str, str] = {}
 
@@ -36,7 +38,7 @@ class LogWatch:
 
         def work(session: Session) -> dict[str, str]:
             seen = [log for log in _open_logs(session) if log.name in filed]
-            whys = {log.name: _why_not(session, log, filed[log.name]) for log in seen}
+            whys = {log.name: self._why_not(session, log, filed[log.name]) for log in seen}
             return {name: why for name, why in whys.items() if why is not None}
 
         refusals = await self._db.read(work)
@@ -51,6 +53,16 @@ class LogWatch:
         if not count:
             return None
         return f"{count} tenants' logs are not written to; see `moorage sumdb verify --all`"
+
+    def _why_not(
+        self, session: Session, log: TenantLog, filed: Tree | StorageError | None
+    ) -> str | None:
+        if not self._logs.can_sign(log):
+            return (
+                f"the private key of the log {log.name} can't be opened; put the old key of "
+                "secrets back, or run `moorage sumdb recover --new-log`"
+            )
+        return _why_not(session, log, filed)
 
     def _read(self, name: str) -> Tree | StorageError | None:
         try:

@@ -13,7 +13,9 @@ from app.core.errors import (
     StorageError,
 )
 from app.core.principal import OPERATOR
+from app.db.sealed import SealedTable
 from app.db.sqlite import is_sqlite
+from app.services.secrets import SecretBox
 from app.services.tenantlog.watch import LogWatch
 from tests import postgres
 from tests.services.publiclog.bench import V1, audited, run_sql, sums
@@ -34,6 +36,31 @@ async def backed_up(owner: Owner, tmp_path: Path) -> str:
     with contextlib.closing(sqlite3.connect(owner.db.engine.url.database or "")) as connection:
         connection.execute("VACUUM INTO ?", (str(path),))
     return f"sqlite:///{path}"
+
+
+@pytest.mark.both_shapes
+async def test_a_log_whose_key_is_lost_is_replaced_by_a_new_one(owner: Owner) -> None:
+    log = await owner.log()
+    await owner.put_up_to(log, 3)
+    watch = LogWatch(owner.db, owner.logs, owner.heads)
+    await watch.step()
+    assert watch.refusals == {}
+    owner.logs._box = SecretBox(b"L" * 32)  # the key that sealed the log's own is lost
+    await watch.step()
+    assert "moorage sumdb recover --new-log" in watch.refusals[log.name]
+    with pytest.raises(StorageError, match="can't be opened with this key"):
+        await owner.put(log, 3)
+    with pytest.raises(ConflictError, match="only --new-log helps"):
+        await owner.recovery.recover("acme", OPERATOR, accept=True)
+    new = await owner.recovery.recover("acme", OPERATOR, accept=False)
+    assert (new.name, (await owner.put(new, 3)).record) == ("sum.corp.example/acme-2", 0)
+    assert await owner.client(log).lookup("example.com/m2", V1) == sums(2)
+    with pytest.raises(ConflictError, match="nothing is wrong"):
+        await owner.recovery.recover("acme", OPERATOR, accept=False)
+    await watch.step()
+    assert watch.refusals == {}
+    sealed = await owner.db.read(lambda s: SealedTable(s).all())
+    assert [one.names for one in sealed if one.kind == "log"] == [(new.name,)]
 
 
 @pytest.mark.both_shapes
@@ -204,7 +231,7 @@ async def test_F80_a_crash_before_the_first_head_is_filed_stops_no_log(owner: Ow
 
 
 async def test_F80_logs_that_refuse_are_noticed_until_they_grow_again(owner: Owner) -> None:
-    watch = LogWatch(owner.db, owner.heads)
+    watch = LogWatch(owner.db, owner.logs, owner.heads)
     logs = {tenant: await owner.log(tenant) for tenant in ("acme", "globex", "initech", "quiet")}
     for log in logs.values():
         if log.name != logs["quiet"].name:
@@ -232,6 +259,6 @@ async def test_a_log_that_is_a_record_ahead_of_its_file_refuses_nothing(owner: O
     head = (await owner.fresh(log)).head
     await owner.put(log, 3)
     owner.heads.replace(log.name, head)
-    watch = LogWatch(owner.db, owner.heads)
+    watch = LogWatch(owner.db, owner.logs, owner.heads)
     await watch.step()
     assert watch.refusals == {}
