@@ -165,7 +165,7 @@ class Application:
             settings.public_url,
         )
         self._fleet = FleetApp(
-            services.fleet.nodes,
+            services.fleet.enrolment,
             services.fleet.check_ins,
             sender,
             gateways,

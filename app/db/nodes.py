@@ -1,22 +1,22 @@
-"""Rows of nodes, of their events, and of the tokens by which machines enrol.
+"""Rows of nodes.
 
 A node's own token is a column of its row, and no row of `tokens`: whoever looks for tokens of
 people and tenants never meets one. Only SHA-256 sums of tokens are kept.
+
+Not here: what nodes reported (`nodeevents`), the tokens by which machines enrol (`enroltokens`).
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
-    ForeignKey,
     Index,
     Select,
     bindparam,
     case,
-    delete,
     func,
     select,
     tuple_,
@@ -26,7 +26,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.fleetnode import Node, Target
 from app.core.rolloutstate import Outcome
-from app.db.base import Base, insert_all, table_of
+from app.db.base import Base, table_of
 from app.db.grants import GrantRow
 
 
@@ -62,76 +62,6 @@ class NodeRow(Base):
     held: Mapped[str]
     retired_at: Mapped[datetime | None]
     changed: Mapped[int] = mapped_column(index=True)
-
-
-class NodeEventRow(Base):
-    """One event that a node reported; `seconds` is a JSON object."""
-
-    __tablename__ = "node_events"
-    __table_args__ = (
-        Index("ix_node_events_node_id_number", "node_id", "number"),
-        {"sqlite_autoincrement": True},
-    )
-
-    number: Mapped[int] = mapped_column(primary_key=True)
-    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
-    grant: Mapped[str]
-    at: Mapped[datetime] = mapped_column(index=True)
-    event: Mapped[str]
-    stage: Mapped[str]
-    reason: Mapped[str]
-    version: Mapped[str]
-    seconds: Mapped[str]
-    traceparent: Mapped[str]
-
-
-class EnrolTokenRow(Base):
-    """A token by which machines enrol into a channel and a group."""
-
-    __tablename__ = "enrol_tokens"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    sha256: Mapped[str] = mapped_column(unique=True)
-    channel: Mapped[str]
-    group: Mapped[str]
-    uses_left: Mapped[int]
-    created_at: Mapped[datetime]
-    expires_at: Mapped[datetime]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnrolToken:
-    """A token by which machines enrol, without its secret."""
-
-    id: str
-    channel: str
-    group: str
-    uses_left: int
-    created_at: datetime
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeEvent:
-    """One event that a node reported.
-
-    Attributes:
-        number: grows; 0 before it is recorded.
-        grant: id of the grant; "" for an event of none.
-        seconds: by stage.
-        traceparent: the header of the report; "" without one.
-    """
-
-    number: int = 0
-    node: str
-    grant: str
-    at: datetime
-    event: str
-    stage: str
-    reason: str
-    version: str
-    seconds: Mapping[str, float]
-    traceparent: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,120 +302,3 @@ def _node(row: Any) -> Node:
     values["facts"] = json.loads(values["facts"])
     values["installed"] = tuple(values["installed"].split())
     return Node(**values)
-
-
-class NodeEventTable:
-    """The repository of events."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def add(self, events: Collection[NodeEvent]) -> None:
-        """Record events."""
-        insert_all(
-            self._session,
-            NodeEventRow,
-            [
-                {
-                    "node_id": one.node,
-                    "grant": one.grant,
-                    "at": one.at,
-                    "event": one.event,
-                    "stage": one.stage,
-                    "reason": one.reason,
-                    "version": one.version,
-                    "seconds": json.dumps(dict(one.seconds)),
-                    "traceparent": one.traceparent,
-                }
-                for one in events
-            ],
-        )
-
-    def of(self, node_id: str, limit: int) -> list[NodeEvent]:
-        """Return a node's events, the newest first."""
-        query = (
-            select(NodeEventRow)
-            .where(NodeEventRow.node_id == node_id)
-            .order_by(NodeEventRow.number.desc())
-            .limit(limit)
-        )
-        return [
-            NodeEvent(
-                number=row.number,
-                node=row.node_id,
-                grant=row.grant,
-                at=row.at,
-                event=row.event,
-                stage=row.stage,
-                reason=row.reason,
-                version=row.version,
-                seconds=json.loads(row.seconds),
-                traceparent=row.traceparent,
-            )
-            for row in self._session.execute(query).scalars()
-        ]
-
-    def forget_before(self, at: datetime) -> None:
-        """Remove the events that are older than a moment."""
-        self._session.execute(delete(NodeEventRow).where(NodeEventRow.at < at))
-
-
-class EnrolTokenTable:
-    """The repository of tokens by which machines enrol."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def add(self, token: EnrolToken, sha256_hex: str) -> None:
-        """Record a new token under the SHA-256 of its secret."""
-        self._session.add(
-            EnrolTokenRow(
-                id=token.id,
-                sha256=sha256_hex,
-                channel=token.channel,
-                group=token.group,
-                uses_left=token.uses_left,
-                created_at=token.created_at,
-                expires_at=token.expires_at,
-            )
-        )
-        self._session.flush()
-
-    def by_secret(self, sha256_hex: str) -> EnrolToken | None:
-        """Return the token whose secret has this SHA-256."""
-        query = select(EnrolTokenRow).where(EnrolTokenRow.sha256 == sha256_hex)
-        row = self._session.execute(query).scalar_one_or_none()
-        return None if row is None else _enrol_token(row)
-
-    def use(self, token_id: str) -> None:
-        """Take one use of a token."""
-        self._session.execute(
-            update(EnrolTokenRow)
-            .where(EnrolTokenRow.id == token_id)
-            .values(uses_left=EnrolTokenRow.uses_left - 1)
-        )
-
-    def all(self) -> list[EnrolToken]:
-        """Return every token, oldest first."""
-        query = select(EnrolTokenRow).order_by(EnrolTokenRow.created_at, EnrolTokenRow.id)
-        return [_enrol_token(row) for row in self._session.execute(query).scalars()]
-
-    def remove(self, token_id: str) -> bool:
-        """Remove a token; return False if there is none."""
-        gone = delete(EnrolTokenRow).where(EnrolTokenRow.id == token_id)
-        return bool(self._session.execute(gone.returning(EnrolTokenRow.id)).scalars().all())
-
-    def forget_before(self, at: datetime) -> None:
-        """Remove tokens that expired before a moment."""
-        self._session.execute(delete(EnrolTokenRow).where(EnrolTokenRow.expires_at < at))
-
-
-def _enrol_token(row: EnrolTokenRow) -> EnrolToken:
-    return EnrolToken(
-        id=row.id,
-        channel=row.channel,
-        group=row.group,
-        uses_left=row.uses_left,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-    )

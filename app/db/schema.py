@@ -19,6 +19,7 @@ import app.db.channels
 import app.db.credentials
 import app.db.denials
 import app.db.derived
+import app.db.enroltokens
 import app.db.fleetkeys
 import app.db.generation
 import app.db.githooks
@@ -32,6 +33,7 @@ import app.db.leases
 import app.db.moduleanswers
 import app.db.moduleconflicts
 import app.db.modules
+import app.db.nodeevents
 import app.db.nodes
 import app.db.origins
 import app.db.ownership

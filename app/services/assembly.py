@@ -27,6 +27,7 @@ from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
 from app.services.fleet.channels import ChannelService
 from app.services.fleet.checkins import CheckIns
+from app.services.fleet.enrolment import EnrolmentService
 from app.services.fleet.manifests import Manifests
 from app.services.fleet.nodes import NodeService
 from app.services.fleet.offered import ChannelReader
@@ -234,6 +235,7 @@ class FleetServices:
     manifests: Manifests
     offered: ChannelReader
     view: FleetView
+    enrolment: EnrolmentService
     nodes: NodeService
     check_ins: CheckIns
     rollouts: RolloutService

@@ -25,9 +25,9 @@ from app.core.fleetmessages import MAX_BODY_BYTES, CheckIn, Enrolment, Report
 from app.core.noun import Noun, checked
 from app.metrics import hotpath
 from app.services.fleet.checkins import Action, CheckAnswer, CheckIns
+from app.services.fleet.enrolment import EnrolmentService
 from app.services.fleet.installscript import install_script
 from app.services.fleet.nodeprogram import FILENAME, node_program
-from app.services.fleet.nodes import NodeService
 from app.web.credentials import presented_token
 from app.web.limits import WrongTokens
 from app.web.requestbody import declared_bytes, pieces_of
@@ -68,7 +68,7 @@ class FleetApp:
 
     def __init__(
         self,
-        nodes: NodeService,
+        enrolment: EnrolmentService,
         check_ins: CheckIns,
         sender: Sender,
         gateways: Gateways,
@@ -78,7 +78,7 @@ class FleetApp:
         random: Callable[[], float],
         public_url: str | None,
     ) -> None:
-        self._nodes = nodes
+        self._enrolment = enrolment
         self._check_ins = check_ins
         self._sender = sender
         self._gateways = gateways
@@ -156,7 +156,7 @@ class FleetApp:
         return max(1, round(self._check_s * spread))
 
     async def _enrol(self, body: bytes) -> Answer:
-        enrolled = await self._nodes.enrol(_parsed(Enrolment, body))
+        enrolled = await self._enrolment.enrol(_parsed(Enrolment, body))
         node = enrolled.node
         return _json_answer(
             201,

@@ -37,6 +37,7 @@ from app.services.datafolder import DataFolder
 from app.services.denials import DenialCounter
 from app.services.fleet.channels import ChannelService
 from app.services.fleet.checkins import CheckIns
+from app.services.fleet.enrolment import EnrolmentService
 from app.services.fleet.manifests import Manifests
 from app.services.fleet.nodes import NodeService
 from app.services.fleet.offered import ChannelReader
@@ -259,7 +260,8 @@ def build_fleet(shared: SharedServices, releases: ReleaseServices) -> FleetServi
         manifests=manifests,
         offered=ChannelReader(db, shared.watch),
         view=view,
-        nodes=NodeService(db, view, manifests, now, check_s),
+        enrolment=EnrolmentService(db, manifests, now),
+        nodes=NodeService(db, view, now, check_s),
         check_ins=CheckIns(db, view, progress, now, shared.pause),
         rollouts=rollouts,
     )

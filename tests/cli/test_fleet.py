@@ -19,7 +19,8 @@ from app.db.channels import ChannelTable
 from app.db.engine import Database, Session
 from app.db.generation import FLEET, bump_generation, current_generation
 from app.db.grants import Grant, GrantTable
-from app.db.nodes import NodeEvent, NodeEventTable, NodeTable
+from app.db.nodeevents import NodeEvent, NodeEventTable
+from app.db.nodes import NodeTable
 from app.db.rollouts import RolloutTable
 from app.db.sqlite import sqlite_url
 from app.services.clock import utc_now

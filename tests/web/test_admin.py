@@ -371,8 +371,8 @@ async def prepared_fleet(services: Services, path: str) -> dict[str, str]:
         status = await fleet.rollouts.start(channel, choice, RolloutPlan(), OPERATOR)
         filled["{rollout}"] = status.rollout.id
     if "{node}" in path or "{token_id}" in path:
-        token, secret = await fleet.nodes.create_token(OPERATOR, channel)
-        enrolled = await fleet.nodes.enrol(Enrolment(token=secret, name=channel))
+        token, secret = await fleet.enrolment.create_token(OPERATOR, channel)
+        enrolled = await fleet.enrolment.enrol(Enrolment(token=secret, name=channel))
         filled |= {"{node}": enrolled.node.id, "{token_id}": token.id}
     if "{webhook_id}" in path:
         webhook, _ = await services.upkeep.webhooks.add("https://hooks.example/", OPERATOR)

@@ -28,7 +28,8 @@ from app.core.rollout import is_open
 from app.core.rolloutstate import Outcome, RolloutState
 from app.core.traceparent import trace_id
 from app.db.engine import Database
-from app.db.nodes import NodeEvent, SeenNode
+from app.db.nodeevents import NodeEvent
+from app.db.nodes import SeenNode
 from app.services.authorization import secret_hash
 from app.services.changes import locked
 from app.services.clock import Now, Pause

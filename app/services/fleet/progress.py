@@ -23,7 +23,8 @@ from app.db.channels import ChannelTable
 from app.db.engine import Session
 from app.db.generation import FLEET, bump_generation, current_generation
 from app.db.grants import GrantTable
-from app.db.nodes import NodeEventTable, NodeTable
+from app.db.nodeevents import NodeEventTable
+from app.db.nodes import NodeTable
 from app.db.rollouts import RolloutTable
 from app.services.fleet.giving import Answered, Asking, Giving, Written
 from app.services.fleet.messages import about_node, describe, tell

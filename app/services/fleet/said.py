@@ -14,7 +14,8 @@ from app.db.audit import AuditLog
 from app.db.channels import ChannelTable
 from app.db.engine import Session
 from app.db.grants import GrantTable
-from app.db.nodes import NodeEvent, NodeTable, SeenNode
+from app.db.nodeevents import NodeEvent
+from app.db.nodes import NodeTable, SeenNode
 from app.services.fleet.giving import Asking
 from app.services.fleet.messages import about_node, tell
 

@@ -92,7 +92,7 @@ async def list_enrolment_tokens(
 ) -> Page[EnrolTokenOut]:
     """List the tokens by which machines enrol, oldest first."""
     return page_of(
-        await services.fleet.nodes.tokens(admin),
+        await services.fleet.enrolment.tokens(admin),
         lambda t: (t.created_at.isoformat(), t.id),
         EnrolTokenOut.of,
         kinds=(str, str),
@@ -106,7 +106,7 @@ async def create_enrolment_token(
     services: Site, admin: PlatformAdmin, body: EnrolTokenIn
 ) -> EnrolTokenMadeOut:
     """Make a token by which machines enrol; its secret is in this answer and nowhere else."""
-    token, secret = await services.fleet.nodes.create_token(
+    token, secret = await services.fleet.enrolment.create_token(
         admin, body.channel, group=body.group, uses=body.uses, hours=body.hours
     )
     return EnrolTokenMadeOut.of(token, token=secret)
@@ -115,4 +115,4 @@ async def create_enrolment_token(
 @router.delete("/enroll-tokens/{token_id}", status_code=204, responses={**REFUSED, **UNKNOWN})
 async def remove_enrolment_token(services: Site, admin: PlatformAdmin, token_id: str) -> None:
     """Remove a token by which machines enrol; nodes that used it stay."""
-    await services.fleet.nodes.remove_token(token_id, admin)
+    await services.fleet.enrolment.remove_token(token_id, admin)

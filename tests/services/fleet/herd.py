@@ -87,12 +87,12 @@ async def enrol(
     services: Services, names: list[str], channel: str = "stable", group: str = "web"
 ) -> list[Machine]:
     """Return machines that enrolled with one token."""
-    _, token = await services.fleet.nodes.create_token(
+    _, token = await services.fleet.enrolment.create_token(
         OPERATOR, channel, group=group, uses=len(names)
     )
     machines = []
     for name in names:
-        enrolled = await services.fleet.nodes.enrol(Enrolment(token=token, name=name))
+        enrolled = await services.fleet.enrolment.enrol(Enrolment(token=token, name=name))
         machines.append(Machine(services, enrolled.node, enrolled.token))
     return machines
 

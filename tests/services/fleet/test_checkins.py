@@ -204,20 +204,22 @@ async def test_a_node_that_saw_a_newer_revision_waits_for_the_next(fleet: Fleet)
 
 async def test_an_enrolment_token_has_uses_and_hours(fleet: Fleet) -> None:
     await fleet.channel("stable", RELEASE)
-    nodes = fleet.services.fleet.nodes
-    token, secret = await nodes.create_token(OPERATOR, "stable", group="canary", uses=2, hours=1)
-    machines = [await nodes.enrol(_enrolment(secret, name)) for name in ("a", "b")]
+    enrolment = fleet.services.fleet.enrolment
+    token, secret = await enrolment.create_token(
+        OPERATOR, "stable", group="canary", uses=2, hours=1
+    )
+    machines = [await enrolment.enrol(_enrolment(secret, name)) for name in ("a", "b")]
     assert {m.node.group for m in machines} == {"canary"}
     key = await fleet.services.fleet.manifests.key()
     assert {m.vkey for m in machines} == {key.vkey}
     with pytest.raises(UnauthenticatedError):
-        await nodes.enrol(_enrolment(secret, "c"))
-    _, late = await nodes.create_token(OPERATOR, "stable", hours=1)
+        await enrolment.enrol(_enrolment(secret, "c"))
+    _, late = await enrolment.create_token(OPERATOR, "stable", hours=1)
     fleet.clock.advance(hours=1)
     with pytest.raises(UnauthenticatedError):
-        await nodes.enrol(_enrolment(late, "d"))
-    await nodes.remove_token(token.id, OPERATOR)
-    assert [t.id for t in await nodes.tokens(OPERATOR)] != [token.id]
+        await enrolment.enrol(_enrolment(late, "d"))
+    await enrolment.remove_token(token.id, OPERATOR)
+    assert [t.id for t in await enrolment.tokens(OPERATOR)] != [token.id]
 
 
 async def test_memory_is_bounded(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

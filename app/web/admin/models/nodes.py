@@ -7,7 +7,8 @@ from pydantic import Field, StrictInt
 
 from app.core.fleetnode import DEFAULT_GROUP, NodeState
 from app.core.noun import line
-from app.services.fleet.nodes import MAX_HOURS, MAX_USES, NodeHistory, SeenState
+from app.services.fleet.enrolment import MAX_HOURS, MAX_USES
+from app.services.fleet.nodes import NodeHistory, SeenState
 from app.web.admin.models.base import In, Out
 
 
