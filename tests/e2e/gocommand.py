@@ -172,7 +172,8 @@ def shared_build_cache(config: pytest.Config) -> Path:
 
     Go locks what it writes there and removes by itself what was not used for days.
     """
-    return config.cache.mkdir("go-build") if config.cache else _ROOT / ".pytest_cache" / "go-build"
+    cache = getattr(config, "cache", None)  # pytest can run without its cache
+    return cache.mkdir("go-build") if cache else _ROOT / ".pytest_cache" / "go-build"
 
 
 def need_old_go() -> Path:
