@@ -8,6 +8,10 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.db.base import Base
 
+SIGNERS = 2
+"""The newest key, and the one before it: nodes change over while both sign. No older one is used
+again."""
+
 
 class FleetKeyRow(Base):
     """One key; `seed` is sealed. The newest one signs, and the one before it signs along."""

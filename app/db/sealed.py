@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.db.credentials import CredentialRow
-from app.db.fleetkeys import FleetKeyRow
+from app.db.fleetkeys import SIGNERS, FleetKeyRow
 from app.db.installation import InstallationRow
 from app.db.tenantlogs import TenantLogRow
 from app.db.tenants import TenantRow
@@ -46,7 +46,8 @@ class SealedTable:
         self._session = session
 
     def all(self) -> list[SealedSecret]:
-        """Return every sealed secret that is of use; a retired log never signs again."""
+        """Return every sealed secret that is of use: no retired log's, no former fleet key's."""
+        signers = select(FleetKeyRow.id).order_by(FleetKeyRow.id.desc()).limit(SIGNERS)
         queries: dict[str, Any] = {
             "credential": select(
                 CredentialRow.id, CredentialRow.sealed, TenantRow.name, CredentialRow.name
@@ -54,7 +55,9 @@ class SealedTable:
             "log": select(TenantLogRow.id, TenantLogRow.seed, TenantLogRow.name).where(
                 TenantLogRow.retired.is_(False)
             ),
-            "fleet": select(FleetKeyRow.id, FleetKeyRow.seed, FleetKeyRow.vkey),
+            "fleet": select(FleetKeyRow.id, FleetKeyRow.seed, FleetKeyRow.vkey).where(
+                FleetKeyRow.id.in_(signers)
+            ),
             "webhook": select(WebhookRow.id, WebhookRow.secret, WebhookRow.id),
             "canary": select(InstallationRow.id, InstallationRow.key_canary).where(
                 InstallationRow.key_canary.is_not(None)

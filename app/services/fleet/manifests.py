@@ -30,7 +30,7 @@ from app.core.releasefile import FileRecord
 from app.db.audit import AuditLog
 from app.db.channels import ChannelTable, SignedRevision
 from app.db.engine import Database, Session
-from app.db.fleetkeys import FleetKey, FleetKeys
+from app.db.fleetkeys import SIGNERS, FleetKey, FleetKeys
 from app.db.generation import CHANNELS, bump_generation
 from app.db.installation import database_uid
 from app.db.releases import ReleaseTable
@@ -41,7 +41,6 @@ from app.services.clock import Now
 from app.services.releases.policy import IngestionPolicy
 from app.services.secrets import SecretBox, fleet_place
 
-_SIGNERS = 2  # the newest key, and the one before it: nodes change over while both sign
 _log = logs.get("channels")
 
 
@@ -153,7 +152,7 @@ class Manifests:
         )
 
     def _signers(self, session: Session) -> list[Signer]:
-        newest, *earlier = FleetKeys(session).newest(_SIGNERS)
+        newest, *earlier = FleetKeys(session).newest(SIGNERS)
         signers = [self._signer(newest)]
         for key in earlier:
             try:

@@ -272,6 +272,10 @@ async def test_a_new_key_signs_where_the_one_before_cannot_be_opened_any_more(fl
         await fleet.services.fleet.channels.set("stable", Choice(current=B), OPERATOR)
     await fleet.services.fleet.manifests.new_key(OPERATOR)
     assert (await fleet.manifest()).current == A
+    rotation = fleet.services.upkeep.rotation
+    assert len(await rotation.unopened()) == 1  # it would sign along
+    await fleet.services.fleet.manifests.new_key(OPERATOR)
+    assert await rotation.unopened() == []
 
 
 async def test_a_clock_that_was_set_back_gets_a_manifest_of_its_time(fleet: Fleet) -> None:
