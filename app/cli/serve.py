@@ -146,6 +146,11 @@ def migrate(
             settings, bind=bind, bind_store=bind_store, new_secrets_key=new_secrets_key
         )
     emit({"before": before, "after": after}, as_json, _migrated)
+    if new_secrets_key:
+        complain(
+            "the key of secrets is the present one from now on; `moorage doctor` and each start "
+            "name what it does not open"
+        )
 
 
 def _migrated(result: dict[str, str | None]) -> str:
