@@ -14,6 +14,7 @@ from app.db.leases import LeaseHolder, LeaseTable
 from app.db.room import Room
 from app.metrics import hotpath
 from app.services.assembly import Services
+from app.services.clock import Pause
 from app.services.collection import GC
 from app.services.fleet.checkins import FLUSH_S as CHECK_INS_S
 from app.services.generation import POLL_S
@@ -49,32 +50,39 @@ class Worker:
         services: of this process.
         flush_log: writes the decision records that are still in memory.
         leads: whether the process may become the leader, which polls, syncs and scrubs.
+        pause: waits between two turns of a loop.
     """
 
     def __init__(
-        self, services: Services, flush_log: Callable[[], None], *, leads: bool = True
+        self,
+        services: Services,
+        flush_log: Callable[[], None],
+        *,
+        leads: bool = True,
+        pause: Pause = asyncio.sleep,
     ) -> None:
         self._services = services
         self._flush_log = flush_log
         self._leads = leads
+        self._pause = pause
 
     async def run(self) -> None:
         """Watch the generation, and lead when this process gets the lease; ends by cancellation."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._services.shared.watch.run())
-            group.create_task(_every(POLL_S, self._keep_policy))
-            group.create_task(_every(_FLUSH_S, self._flush))
-            group.create_task(_every(_CLOCK_S, self._look_at_clock))
-            group.create_task(_every(_AUDIT_S, self._services.shared.audit_head.step))
-            group.create_task(_every(_STORE_S, self._services.shared.prove_store))
-            group.create_task(_every(_HEADS_S, self._services.sumdb.watch.step))
-            group.create_task(_every(FLUSH_S, self._services.shared.usage.flush))
-            group.create_task(_every(FLUSH_S, self._services.shared.denials.flush))
-            group.create_task(_every(FLUSH_S, self._services.shared.refusals.flush))
-            group.create_task(_every(_FLUSH_S, self._services.modules.upstreams.step))
-            group.create_task(_every(_TIDY_S, self._services.modules.gits.step))
-            group.create_task(_every(CHECK_INS_S, self._services.fleet.check_ins.flush))
-            group.create_task(_every(_VIEW_S, self._services.fleet.view.step))
+            group.create_task(self._every(POLL_S, self._keep_policy))
+            group.create_task(self._every(_FLUSH_S, self._flush))
+            group.create_task(self._every(_CLOCK_S, self._look_at_clock))
+            group.create_task(self._every(_AUDIT_S, self._services.shared.audit_head.step))
+            group.create_task(self._every(_STORE_S, self._services.shared.prove_store))
+            group.create_task(self._every(_HEADS_S, self._services.sumdb.watch.step))
+            group.create_task(self._every(FLUSH_S, self._services.shared.usage.flush))
+            group.create_task(self._every(FLUSH_S, self._services.shared.denials.flush))
+            group.create_task(self._every(FLUSH_S, self._services.shared.refusals.flush))
+            group.create_task(self._every(_FLUSH_S, self._services.modules.upstreams.step))
+            group.create_task(self._every(_TIDY_S, self._services.modules.gits.step))
+            group.create_task(self._every(CHECK_INS_S, self._services.fleet.check_ins.flush))
+            group.create_task(self._every(_VIEW_S, self._services.fleet.view.step))
             if self._leads:
                 group.create_task(self._try_to_lead())
 
@@ -103,7 +111,7 @@ class Worker:
                 _log.exception("leading broke")
                 if _is_cancelled():  # the error came from the clean-up after a cancellation
                     raise
-            await asyncio.sleep(_TRY_S)
+            await self._pause(_TRY_S)
 
     async def _lead(self, lease: LeaseHolder) -> None:
         """Run the loops until the lease is lost."""
@@ -113,7 +121,7 @@ class Worker:
             loops = [asyncio.ensure_future(loop) for loop in self._loops()]
             try:
                 while await self._still_leading(lease):
-                    await asyncio.sleep(_TRY_S)
+                    await self._pause(_TRY_S)
                 _log.warning("leadership lost")
             finally:
                 for loop in loops:
@@ -131,28 +139,28 @@ class Worker:
         releases = services.shared.settings.releases
         metrics.set_refresh_interval(releases.refresh_s)
         loops: list[Awaitable[None]] = [
-            _every(releases.refresh_s, self._refresh),
-            _every(_JOBS_S, self._run_jobs),
-            _every(_SCRUB_S, self._scrub),
-            _every(_TIDY_S, self._tidy),
-            _every(_LOG_S, services.modules.log_pass.step),
-            _every(_MANIFESTS_S, services.fleet.manifests.step),
-            _every(_DERIVED_S, services.releases.derived.step),
-            _every(_DERIVED_S, services.releases.zst.step),
-            _every(_ROLLOUTS_S, services.fleet.rollouts.step),
-            _every(_WEBHOOKS_S, services.upkeep.webhooks.step),
-            _every(_BACKUP_S, services.upkeep.backup_age.step),
-            _every(_NODES_S, self._count_nodes),
-            _every(_TIDY_S, services.fleet.nodes.tidy),
+            self._every(releases.refresh_s, self._refresh),
+            self._every(_JOBS_S, self._run_jobs),
+            self._every(_SCRUB_S, self._scrub),
+            self._every(_TIDY_S, self._tidy),
+            self._every(_LOG_S, services.modules.log_pass.step),
+            self._every(_MANIFESTS_S, services.fleet.manifests.step),
+            self._every(_DERIVED_S, services.releases.derived.step),
+            self._every(_DERIVED_S, services.releases.zst.step),
+            self._every(_ROLLOUTS_S, services.fleet.rollouts.step),
+            self._every(_WEBHOOKS_S, services.upkeep.webhooks.step),
+            self._every(_BACKUP_S, services.upkeep.backup_age.step),
+            self._every(_NODES_S, self._count_nodes),
+            self._every(_TIDY_S, services.fleet.nodes.tidy),
             # Loading the catalog and the channels sets the gauges.
-            _every(_METRICS_S, services.releases.catalog.current),
-            _every(_METRICS_S, services.fleet.offered.current),
+            self._every(_METRICS_S, services.releases.catalog.current),
+            self._every(_METRICS_S, services.fleet.offered.current),
         ]
         if releases.sync_s:
             jobs = services.upkeep.jobs
-            loops.append(_every(releases.sync_s, lambda: jobs.ask_for(SYNC, "system")))
+            loops.append(self._every(releases.sync_s, lambda: jobs.ask_for(SYNC, "system")))
         if hours := services.shared.settings.retention.gc_hours:
-            loops.append(_every(3600.0 * hours, self._ask_for_gc))
+            loops.append(self._every(3600.0 * hours, self._ask_for_gc))
         return loops
 
     async def _ask_for_gc(self) -> None:
@@ -181,22 +189,21 @@ class Worker:
         before = shared.now() - timedelta(days=1)
         await shared.db.write(lambda s: LeaseTable(s).forget_expired(before), room=Room.BELOW_FLOOR)
 
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+        """Do work now, then after every pause of `seconds`; after a failure within a minute."""
+        while True:
+            pause_s = seconds
+            try:
+                await work()
+            except MoorageError as error:
+                pause_s = min(seconds, _RETRY_S)
+                _log.warning("background work failed", work=work.__qualname__, error=str(error))
+            except Exception:
+                # A defect in one loop must not end the others; it is logged with its traceback.
+                _log.exception("background work broke", work=work.__qualname__)
+            await self._pause(pause_s)
+
 
 def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Do work now, then after every pause of `seconds`; after a failure within a minute."""
-    while True:
-        pause_s = seconds
-        try:
-            await work()
-        except MoorageError as error:
-            pause_s = min(seconds, _RETRY_S)
-            _log.warning("background work failed", work=work.__qualname__, error=str(error))
-        except Exception:
-            # A defect in one loop must not end the others; it is logged with its traceback.
-            _log.exception("background work broke", work=work.__qualname__)
-        await asyncio.sleep(pause_s)

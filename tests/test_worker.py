@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 import anyio
-import pytest
 
 from app import worker
 from app.core.job import Job, JobState
@@ -17,7 +16,7 @@ from app.db.blobs import Blobs
 from app.db.jobs import Jobs
 from app.db.leases import LeaseTable
 from app.services.assembly import Services
-from app.services.clock import utc_now
+from app.services.clock import Pause, utc_now
 from app.services.jobs import SYNC
 from app.services.leases import TTL
 from app.worker import Worker
@@ -28,9 +27,42 @@ from tests.fakes.godev import FakeGodev
 NAME = archive_name("go1.99.1")
 
 
+class Pauses:
+    """The pauses of the loops: each lasts until the test ends it.
+
+    Attributes:
+        waiting: the length in seconds of every pause that lasts, and what ends it.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[float, asyncio.Event]] = []
+
+    async def __call__(self, seconds: float) -> None:
+        pause = (seconds, asyncio.Event())
+        self.waiting.append(pause)
+        try:
+            await pause[1].wait()
+        finally:
+            self.waiting.remove(pause)
+
+    def count(self, seconds: float) -> int:
+        return sum(length == seconds for length, _ in self.waiting)
+
+    def end(self, seconds: float) -> None:
+        for length, over in self.waiting:
+            if length == seconds:
+                over.set()
+
+    def all_wait(self, others: int) -> bool:
+        """Whether each loop but those of other sites pauses, and the one that keeps the lead."""
+        return len(self.waiting) == len(loops()) - others + 1
+
+
 @contextlib.asynccontextmanager
-async def working(services: Services) -> AsyncIterator["asyncio.Task[None]"]:
-    task = asyncio.ensure_future(Worker(services, lambda: None).run())
+async def working(
+    services: Services, pause: Pause = asyncio.sleep
+) -> AsyncIterator["asyncio.Task[None]"]:
+    task = asyncio.ensure_future(Worker(services, lambda: None, pause=pause).run())
     try:
         yield task
     finally:
@@ -54,7 +86,7 @@ async def seen(claim: Callable[[], object], timeout_s: float = 120) -> None:
 def loops() -> list["asyncio.Task[None]"]:
     """Return the loops that run now."""
     tasks = asyncio.all_tasks()
-    return [t for t in tasks if getattr(t.get_coro(), "__qualname__", "") == "_every"]
+    return [t for t in tasks if getattr(t.get_coro(), "__qualname__", "") == "Worker._every"]
 
 
 async def loops_of_a_follower(services: Services) -> int:
@@ -95,24 +127,23 @@ async def test_it_lets_go_of_the_lead_when_it_is_cancelled(services) -> None:
 
 
 async def test_nobody_leads_beside_a_living_leader(services, fake: FakeGodev) -> None:
-    async with services.shared.leases.hold("leader"), working(services):
-        # Whoever leads reads the index at once; what doesn't happen has no event to wait for.
-        await anyio.sleep(0.2)
+    of_a_follower, pauses = await loops_of_a_follower(services), Pauses()
+    async with services.shared.leases.hold("leader"), working(services, pauses):
+        await seen(lambda: pauses.count(worker._TRY_S))  # it has tried to lead
+        assert len(loops()) == of_a_follower
         assert fake.hits["/dl/"] == 0
     async with working(services):
         await seen(lambda: fake.hits["/dl/"] == 1)
 
 
-@pytest.mark.slow
 async def test_F93_whoever_lost_the_lease_stops_working(
-    start_services, fake: FakeGodev, put_release, monkeypatch
+    start_services, fake: FakeGodev, put_release
 ) -> None:
     put_release()
-    monkeypatch.setattr(worker, "_TRY_S", 0.05)
-    services = await start_services(releases={"refresh_s": 1})
-    of_a_follower = await loops_of_a_follower(services)
-    async with working(services):
-        await seen(lambda: fake.hits["/dl/"] >= 1)
+    services = await start_services(releases={"refresh_s": 77})
+    of_a_follower, pauses = await loops_of_a_follower(services), Pauses()
+    async with working(services, pauses):
+        await seen(lambda: pauses.count(77))  # it has read the index
         assert len(loops()) > of_a_follower
         # Another process takes over, as after a long pause of this one.
         last = await services.shared.db.read(lambda s: LeaseTable(s).holder("leader"))
@@ -122,10 +153,13 @@ async def test_F93_whoever_lost_the_lease_stops_working(
                 "leader", "host/1/1", utc_now(), TTL, dead_owner=last.owner
             )
         )
-        await seen(lambda: len(loops()) == of_a_follower)  # those of a process that does not lead
-        hits = fake.hits["/dl/"]
-        await anyio.sleep(1.2)  # and would have read the index within 1 s
-        assert fake.hits["/dl/"] == hits
+
+        def stopped() -> bool:
+            pauses.end(worker._TRY_S)  # it looks whether it still leads
+            return len(loops()) == of_a_follower
+
+        await seen(stopped)
+        assert not pauses.count(77)  # nobody reads the index again
     live = await services.shared.db.read(lambda s: LeaseTable(s).live("leader", utc_now(), TTL))
     assert live == {"leader": "host/1/1"}
 
@@ -174,9 +208,12 @@ async def test_without_sync_s_nothing_is_fetched_unasked(
     services, fake: FakeGodev, put_release
 ) -> None:
     put_release()
-    async with working(services):
-        await seen(lambda: state_of(services))
-        await anyio.sleep(0.2)
+    others, pauses = len(loops()), Pauses()
+    async with working(services, pauses):
+        await seen(lambda: pauses.all_wait(others))
+        pauses.end(worker._JOBS_S)  # what a loop may have asked for is done now
+        await seen(lambda: pauses.all_wait(others))
+        assert await state_of(services) == "known"
     assert f"/go/{NAME}" not in fake.hits
 
 

@@ -12,7 +12,8 @@ from sqlalchemy import func, select, text
 from app.core.errors import VerificationError
 from app.core.releasefile import FileState
 from app.db.engine import Database
-from app.db.leases import LeaseRow, LeaseTable
+from app.db.leases import LeaseHolder, LeaseRow, LeaseTable
+from app.db.room import Room
 from app.db.sqlite import is_sqlite
 from app.services.leases import TTL, Leases, is_dead, this_owner
 from tests.conftest import MakeServices, MakeSettings, PutRelease
@@ -184,10 +185,18 @@ async def test_a_lease_is_let_go_when_its_task_is_cancelled_while_it_is_acquired
 
 @pytest.mark.both_shapes
 async def test_a_waiter_gets_the_lease_when_it_is_let_go(
-    database: Database, clock: WallClock
+    database: Database, clock: WallClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = leases(database, clock, 1), leases(database, clock, 2)
     order = []
+    has_tried, try_acquire = asyncio.Event(), second.try_acquire
+
+    async def watched(name: str, *, room: Room) -> LeaseHolder | None:
+        holder = await try_acquire(name, room=room)
+        has_tried.set()
+        return holder
+
+    monkeypatch.setattr(second, "try_acquire", watched)
 
     async def follow() -> None:
         async with second.hold("name"):
@@ -195,7 +204,7 @@ async def test_a_waiter_gets_the_lease_when_it_is_let_go(
 
     async with first.hold("name"):
         waiting = asyncio.ensure_future(follow())
-        await asyncio.sleep(0.05)
+        await has_tried.wait()
         order.append("first")
     await waiting
     assert order == ["first", "second"]

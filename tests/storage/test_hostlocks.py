@@ -29,18 +29,37 @@ asyncio.run(main())
 """
 
 
-async def _held_by(locks: HostLocks, log: list[str], who: str) -> None:
+class Waiting(HostLocks):
+    """Turns that say when they have found a name held.
+
+    Attributes:
+        has_tried: another process holds the name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.has_tried = asyncio.Event()
+
+    def _set_lock(self, kind: int, offset: int) -> bool:
+        is_set = super()._set_lock(kind, offset)
+        if not is_set:
+            self.has_tried.set()
+        return is_set
+
+
+async def _hold(locks: HostLocks) -> None:
     async with locks.hold(NAME):
-        log.append(f"{who} begins")
-        await asyncio.sleep(0.02)
-        log.append(f"{who} ends")
+        pass
 
 
 async def test_two_processes_never_have_the_same_turn_at_once(tmp_path):
-    one, other = HostLocks(tmp_path / "turns.lock"), HostLocks(tmp_path / "turns.lock")
-    log: list[str] = []
-    await asyncio.gather(_held_by(one, log, "one"), _held_by(other, log, "other"))
-    assert log == ["one begins", "one ends", "other begins", "other ends"]
+    one, other = HostLocks(tmp_path / "turns.lock"), Waiting(tmp_path / "turns.lock")
+    async with one.hold(NAME):
+        waiting = asyncio.ensure_future(_hold(other))
+        await other.has_tried.wait()
+        assert not waiting.done()
+    async with asyncio.timeout(120):
+        await waiting
     one.close()
     other.close()
 
@@ -70,8 +89,9 @@ async def test_the_turn_of_a_killed_process_is_free(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        waiting = asyncio.ensure_future(_held_by(HostLocks(path), [], "other"))
-        await asyncio.sleep(0.05)
+        other = Waiting(path)
+        waiting = asyncio.ensure_future(_hold(other))
+        await other.has_tried.wait()
         assert not waiting.done()
         process.kill()
         async with asyncio.timeout(120):
@@ -79,11 +99,13 @@ async def test_the_turn_of_a_killed_process_is_free(tmp_path):
 
 
 async def test_a_waiting_turn_can_be_cancelled(tmp_path):
-    one, other = HostLocks(tmp_path / "turns.lock"), HostLocks(tmp_path / "turns.lock")
+    one, other = HostLocks(tmp_path / "turns.lock"), Waiting(tmp_path / "turns.lock")
     async with one.hold(NAME):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05), other.hold(NAME):
-                pass
+        waiting = asyncio.ensure_future(_hold(other))
+        await other.has_tried.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
     one.close()
     other.close()
 
