@@ -4,6 +4,8 @@ folder      before services exist: the data folder, migrations, backups
 stores      the database, blobs, heads of logs, the key of secrets
 upstreams   clients of upstreams, and which addresses they may reach
 groups      the groups of services; `build` makes all of them
+releases    the groups of Go releases
+modules     the groups of modules
 """
 
 from app.wiring.folder import (
