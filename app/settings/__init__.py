@@ -2,7 +2,8 @@
 
 load               `load_settings`, the way in
 model, sections    the models
-values, files      checkers of single values and of files
+values, urls       checkers of single values
+files              checkers of files
 rules              contradictions between settings
 sources            environment, files, TOML
 reference          the table of all settings, and docs/settings.md

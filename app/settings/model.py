@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from app.settings import files, values
+from app.settings import files, urls, values
 from app.settings.rules import Contradiction, contradictions
 from app.settings.sections.fields import AnyPath, Section, Whole
 from app.settings.sections.limits import Limits
@@ -33,7 +33,7 @@ class Settings(Section):
         Field(description="Blobs, database, keys and staged files; one local file system."),
     ] = Path("data")
     database_url: Annotated[
-        Annotated[str, AfterValidator(values.database_url)] | None,
+        Annotated[str, AfterValidator(urls.database_url)] | None,
         Secret(),
         Form("sqlite:////absolute/path.db or postgresql+psycopg://user:password@host/name"),
         Field(repr=False, description="The database. None: SQLite, moorage.db in the data dir."),
@@ -59,7 +59,7 @@ class Settings(Section):
         ),
     ] = None
     public_url: Annotated[
-        Annotated[str, AfterValidator(values.public_url)] | None,
+        Annotated[str, AfterValidator(urls.public_url)] | None,
         BeforeValidator(values.none_if_empty),
         Form('an https:// URL without path: "https://moorage.example"'),
         Field(

@@ -10,7 +10,8 @@ from app.settings.sections.modules import Modules, Sumdb
 from app.settings.sections.network import Metrics, Network, Tls
 from app.settings.sections.releases import Releases
 from app.settings.sections.storage import Backup, Storage
-from app.settings.values import DEFAULT_PORTS, parse_network
+from app.settings.urls import DEFAULT_PORTS
+from app.settings.values import parse_network
 
 Path = tuple[str | int, ...]
 

@@ -1,9 +1,9 @@
 """The kinds of values of settings: one checker for each.
 
 A checker takes a value and returns its canonical form, or raises ValueError. No message repeats a
-value that could hold a credential (a URL), because messages end in logs.
+value that could hold a credential, because messages end in logs.
 
-Not here: files (`files.py`), and rules between settings (`rules.py`).
+Not here: URLs (`urls.py`), files (`files.py`), and rules between settings (`rules.py`).
 """
 
 import base64
@@ -13,7 +13,6 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Protocol, TypeVar
-from urllib.parse import SplitResult, urlsplit
 
 from app.core.errors import BadInputError
 from app.core.notekey import check_log_name, parse_vkey
@@ -35,27 +34,17 @@ class _HasKey(Protocol):
 _Named = TypeVar("_Named", bound=_HasKey)
 
 SECRETS_KEY_BYTES = 32
-DEFAULT_PORTS = {"http": 80, "https": 443}
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}", re.ASCII)
 _PLATFORM_WORD = re.compile(r"[a-z0-9]{1,20}", re.ASCII)
 _HOST_NAME = re.compile(r"[0-9A-Za-z]([0-9A-Za-z.-]{0,252})", re.ASCII)
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_URL_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|[0-9a-f:]+:[0-9a-f:.]*", re.ASCII)
 _NETWORK = re.compile(
     r"(?P<open>\[)?(?P<address>[0-9A-Fa-f:.]+)(?(open)\])/(?P<prefix>[0-9]{1,3})"
     r"(?::(?P<port>[0-9]{1,5}))?",
     re.ASCII,
 )
-_BACKUP_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?", re.ASCII)
-_S3_URL = re.compile(
-    r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])"
-    r"(?:/(?P<prefix>[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}){0,9}))?",
-    re.ASCII,
-)
 _S3_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _S3_CREDENTIAL = re.compile(r"[!-~]{1,256}", re.ASCII)
-_NOT_IN_A_URL = re.compile(r'[\s\\<>"]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,100 +111,6 @@ def at_least_one(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
     return items
 
 
-def http_url(url: str) -> str:
-    """Return an absolute http(s) URL in its canonical form (RFC 3986 section 6.2.2, 6.2.3).
-
-    Scheme and host become lower-case, a default port is dropped, an empty path becomes "/":
-    "HTTPS://Go.dev:443/dl/" gives "https://go.dev/dl/".
-
-    Raises:
-        ValueError: another scheme, no host, a user name or password, a query, a fragment, or
-            characters that no URL has. The message never repeats the URL.
-    """
-    if not url.isascii() or not url.isprintable() or _NOT_IN_A_URL.search(url):
-        raise ValueError("it has a character that a URL cannot have")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError("its host or port is malformed") from None
-    _refuse_extras(url, parts)
-    host = parts.hostname or ""
-    bracketed = f"[{host}]" if ":" in host else host
-    suffix = "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
-    return f"{parts.scheme}://{bracketed}{suffix}{parts.path or '/'}"
-
-
-def _refuse_extras(url: str, parts: SplitResult) -> None:
-    if parts.scheme not in DEFAULT_PORTS:
-        raise ValueError("its scheme is neither https:// nor http://")
-    if "@" in parts.netloc:
-        raise ValueError("it has a user name or password in it")
-    if "?" in url:
-        raise ValueError("it has a query (?...)")
-    if "#" in url:
-        raise ValueError("it has a fragment (#...)")
-    host = parts.hostname or ""
-    if not _URL_HOST.fullmatch(host) or len(host) > 253:
-        raise ValueError("it has no host, or a malformed one")
-    if parts.port == 0:
-        raise ValueError("its port is 0")
-
-
-def base_url(url: str) -> str:
-    """Return an `http_url` that ends in "/", so that names can be appended.
-
-    Raises:
-        ValueError: as in `http_url`.
-    """
-    canonical = http_url(url)
-    return canonical if canonical.endswith("/") else canonical + "/"
-
-
-def upstream_url(url: str) -> str:
-    """Return an `http_url` that does not end in "/", as GOPROXY URLs are written.
-
-    Raises:
-        ValueError: as in `http_url`.
-    """
-    return http_url(url).rstrip("/")
-
-
-def redirect_target(text: str) -> str:
-    """Return a host, or an origin with its scheme, in canonical form: "cdn.example".
-
-    Raises:
-        ValueError: as in `http_url`, or there is a path.
-    """
-    origin = public_url(text if "://" in text else f"https://{text}")
-    return origin if "://" in text else origin.removeprefix("https://")
-
-
-def public_url(url: str) -> str:
-    """Return scheme, host and port of an `http_url` without a path.
-
-    Raises:
-        ValueError: as in `http_url`, or there is a path.
-    """
-    canonical = http_url(url).rstrip("/")
-    if canonical.count("/") > 2:
-        raise ValueError("it has a path; clients find this service at the root of its host")
-    return canonical
-
-
-def backup_url(url: str) -> str:
-    """Return the place of backups: an absolute path, or "s3://bucket" with or without a prefix.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if url.startswith("/") and url.isprintable():
-        return url.rstrip("/") or "/"
-    if _BACKUP_URL.fullmatch(url):
-        return url.rstrip("/")
-    raise ValueError('it is neither an absolute path nor "s3://bucket/prefix"')
-
-
 def log_name(name: str) -> str:
     """Return the name of a checksum database: "host[:port][/path]", as in a vkey.
 
@@ -275,28 +170,6 @@ def secrets_key(text: str) -> str:
     return text.strip()
 
 
-def database_url(url: str) -> str:
-    """Return url, unchanged, if Moorage can use its kind of database.
-
-    Raises:
-        ValueError: another scheme, or an SQLite database without a file. The message does not
-            repeat the URL, which may hold a password.
-    """
-    if not url:
-        raise ValueError("it is empty")
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in ("sqlite", "postgresql+psycopg"):
-        raise ValueError("its scheme is not one that is supported")
-    if not url.isprintable() or " " in url:
-        raise ValueError("it has a space or a control character")
-    target = rest.partition("?")[0]
-    if not target:
-        raise ValueError("it names no database")
-    if scheme == "sqlite" and (target[0] != "/" or target in ("/", "/:memory:")):
-        raise ValueError("it names no file (a database in memory would be lost)")
-    return url
-
-
 def s3_region(text: str) -> str:
     """Return the name of a region, such as "eu-central-1" or "default".
 
@@ -317,23 +190,6 @@ def s3_credential(text: str) -> str:
     if not _S3_CREDENTIAL.fullmatch(text.strip()):
         raise ValueError("it is no key")
     return text.strip()
-
-
-def storage_url(url: str) -> str:
-    """Return url if it is "s3://bucket" or "s3://bucket/prefix"; "file:" for the data directory.
-
-    Raises:
-        ValueError: it is neither, or a name in it has a character that not every server takes.
-    """
-    if url == "file:" or _S3_URL.fullmatch(url):
-        return url
-    raise ValueError("it names no bucket and no prefix of one")
-
-
-def parse_storage_url(url: str) -> tuple[str, str] | None:
-    """Return bucket and prefix of a checked `storage_url`; None for the data directory."""
-    match = _S3_URL.fullmatch(url)
-    return None if match is None else (match["bucket"], match["prefix"] or "")
 
 
 def network(text: str) -> str:

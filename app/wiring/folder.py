@@ -18,7 +18,7 @@ from app.services.datafolder import DataFolder
 from app.services.keyproof import accept_key
 from app.services.secrets import parse_key
 from app.settings import Settings
-from app.settings.values import backup_url
+from app.settings.urls import backup_url
 from app.storage import durable
 from app.storage.objects import LocalObjects, S3Objects
 from app.storage.s3client import S3Client

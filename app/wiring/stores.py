@@ -9,7 +9,7 @@ from app.db.sqlite import is_sqlite, sqlite_path
 from app.services.secrets import GivenKeys, KeyFile, KeySource, parse_key
 from app.services.storemark import StoreMark
 from app.settings import Settings
-from app.settings.values import parse_storage_url
+from app.settings.urls import parse_storage_url
 from app.storage.blobstore import BlobStore, Reclaim
 from app.storage.cache import BlobCache
 from app.storage.freespace import FreeSpace

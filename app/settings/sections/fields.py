@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from app.settings import files, values
+from app.settings import files, urls, values
 from app.settings.values import Form
 
 YEAR_S = 31_536_000
@@ -20,8 +20,8 @@ OWN_FILE_FORM = Form("the path of a file")
 FILE_FORM = Form("the path of a file of up to 1 MiB that only its owner can change")
 Unique = AfterValidator(values.no_repeats)
 NotEmpty = AfterValidator(values.at_least_one)
-BaseUrl = Annotated[str, AfterValidator(values.base_url)]
-HttpUrl = Annotated[str, AfterValidator(values.http_url)]
+BaseUrl = Annotated[str, AfterValidator(urls.base_url)]
+HttpUrl = Annotated[str, AfterValidator(urls.http_url)]
 URL_FORM = Form('an https:// URL without user, query and fragment: "https://go.dev/dl/"')
 
 

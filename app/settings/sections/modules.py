@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from app.settings import values
+from app.settings import urls, values
 from app.settings.sections.fields import Section, Unique, Whole
 from app.settings.values import Form
 
@@ -13,12 +13,12 @@ class Modules(Section):
     """The module proxy."""
 
     upstream: Annotated[
-        Annotated[str, AfterValidator(values.upstream_url)],
+        Annotated[str, AfterValidator(urls.upstream_url)],
         Form('an https:// URL without user, query and fragment: "https://proxy.golang.org"'),
         Field(description="GOPROXY upstream of a new tenant's route for everything."),
     ] = "https://proxy.golang.org"
     redirect_to: Annotated[
-        tuple[Annotated[str, AfterValidator(values.redirect_target)], ...],
+        tuple[Annotated[str, AfterValidator(urls.redirect_target)], ...],
         Unique,
         Form('a JSON list of hosts or origins: ["cdn.example", "https://cdn.example:8443"]'),
         Field(
@@ -65,7 +65,7 @@ class PublicLog(Section):
 
     name: Annotated[str, AfterValidator(values.log_name)]
     vkey: str
-    url: Annotated[str, AfterValidator(values.upstream_url)]
+    url: Annotated[str, AfterValidator(urls.upstream_url)]
 
 
 SUM_GOLANG_ORG = PublicLog(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from app.settings import values
+from app.settings import urls, values
 from app.settings.sections.fields import (
     FILE_FORM,
     OWN_FILE_FORM,
@@ -113,7 +113,7 @@ class Otel(Section):
     """Traces of requests, sent to an OpenTelemetry collector."""
 
     endpoint: Annotated[
-        Annotated[str, AfterValidator(values.upstream_url)] | None,
+        Annotated[str, AfterValidator(urls.upstream_url)] | None,
         BeforeValidator(values.none_if_empty),
         Form('the base URL of a collector, "http://otel-collector:4318", or "" for none'),
         Field(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from app.settings import values
+from app.settings import urls, values
 from app.settings.sections.fields import Section, Whole
 from app.settings.values import Form, Secret
 
@@ -13,7 +13,7 @@ class S3(Section):
     """The server that has the bucket of storage.url."""
 
     endpoint: Annotated[
-        Annotated[str, AfterValidator(values.public_url)] | None,
+        Annotated[str, AfterValidator(urls.public_url)] | None,
         BeforeValidator(values.none_if_empty),
         Form('an https:// URL without path: "https://s3.example:9000"'),
         Field(description="URL of the S3 server. None: that of AWS in the region."),
@@ -81,7 +81,7 @@ class Storage(Section):
     """The blob store."""
 
     url: Annotated[
-        Annotated[str, AfterValidator(values.storage_url)],
+        Annotated[str, AfterValidator(urls.storage_url)],
         Form('"file:" or "s3://bucket/prefix"'),
         Field(
             description="Where blobs are. file: is the data dir. With s3:// the data dir has a"
@@ -129,7 +129,7 @@ class Backup(Section):
     """Backups."""
 
     url: Annotated[
-        Annotated[str, AfterValidator(values.backup_url)] | None,
+        Annotated[str, AfterValidator(urls.backup_url)] | None,
         BeforeValidator(values.none_if_empty),
         Form('an absolute path, or "s3://bucket/prefix"'),
         Field(description="Where `moorage backup` keeps backups, unless --store names it."),
