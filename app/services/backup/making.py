@@ -13,10 +13,11 @@ copied. What no manifest names is removed by `prune`.
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from urllib.parse import unquote
 
 from app import __version__, logs
@@ -202,7 +203,13 @@ class BackupService:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _put(self, place: BackupPlace, parts: Iterable[bytes], copied: _Copied) -> Stream:
-        stream, written = await asyncio.to_thread(place.put_stream, parts, copied.stored)
+        ending = Event()
+        try:
+            stream, written = await asyncio.to_thread(
+                place.put_stream, _until(ending, parts), copied.stored
+            )
+        finally:
+            ending.set()
         copied.new_bytes += written
         return stream
 
@@ -240,6 +247,17 @@ class BackupService:
                     copied.lacking.discard(blob.digest)
                     return
         copied.lacking.add(blob.digest)
+
+
+def _until(ending: Event, parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield parts as long as somebody waits for the backup.
+
+    A thread can't be cancelled: it would go on for the rest of a long dump, and Ctrl-C with it.
+    """
+    for part in parts:
+        if ending.is_set():
+            raise ConflictError("the backup was given up")
+        yield part
 
 
 def read_heads(objects: ObjectStore) -> dict[str, bytes]:

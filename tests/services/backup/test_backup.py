@@ -1,5 +1,7 @@
 """Backups: whole at every moment, small from the second one on, and restored as they were."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -12,6 +14,7 @@ import pytest
 from app.core.digest import Digest
 from app.core.errors import BadInputError, ConflictError, StorageError, UnknownError
 from app.db import dump
+from app.db.dump import DatabaseCopy
 from app.db.engine import Database
 from app.db.sqlite import sqlite_url
 from app.services.backup import restoring
@@ -151,6 +154,34 @@ async def test_newer_heads_of_a_folder_are_taken_over(
     folder, url = target
     result = await restored(objects, folder, url, heads=here.folder / "keys" / "logs")
     assert len(result.newer_heads) == 1
+
+
+async def test_a_backup_that_is_given_up_ends_within_its_dump(
+    here: Installation, objects: FailingObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C does not wait for the rest of a long one."""
+    await filled(here)
+    begun, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def pieces(_copy: DatabaseCopy) -> Iterator[bytes]:
+        try:
+            begun.set()
+            goes_on.wait(60)
+            for number in range(1000):
+                yield b"piece %d" % number
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(DatabaseCopy, "pieces", pieces)
+    making = asyncio.create_task(here.create(objects))
+    assert await asyncio.to_thread(begun.wait, 60)
+    written = objects.writes
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    goes_on.set()
+    assert await asyncio.to_thread(ended.wait, 60)
+    assert objects.writes == written
 
 
 async def test_a_log_that_grows_meanwhile_is_copied_again(
