@@ -29,7 +29,8 @@ from app.web.connections import HEALTH, Connections
 from app.web.containers import PREFIX as IMAGES
 from app.web.containers import ROOTS as IMAGE_ROOTS
 from app.web.containers import ContainerRegistry
-from app.web.downloads import ROOT_LISTS, Downloads
+from app.web.downloadrequest import ROOT_LISTS
+from app.web.downloads import Downloads
 from app.web.fleet import PREFIX as FLEET
 from app.web.fleet import FleetApp
 from app.web.githooks import PREFIX as HOOKS

@@ -2,28 +2,21 @@
 
 Below `/dl/channels/<channel>/` the same, restricted to the channel's revision. Only what the
 catalogue offers goes out. The statuses are those of `responses`; the page for people
-is made by `pages`.
+is made by `pages`. Which paths there are: `downloadrequest`.
 """
 
 import asyncio
-import re
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
 from functools import partial
 from secrets import token_hex
-from urllib.parse import parse_qs
 
 from app import logs
 from app.core.channel import Revision
-from app.core.errors import BadInputError, MoorageError, UnknownError
-from app.core.gorelease import newest_supported, parse_filename
-from app.core.goversion import minor_of
+from app.core.errors import MoorageError, UnknownError
+from app.core.gorelease import parse_filename
 from app.core.releasefile import FileRecord
-from app.core.releaseindex import render_index
-from app.core.releaselist import render_history, render_refs, render_version
 from app.core.releasename import near_names
-from app.core.urlpath import decode
 from app.metrics import hotpath
 from app.services.fleet.offered import OfferedChannel
 from app.services.flight import Flight
@@ -33,22 +26,18 @@ from app.services.releases.ingestion import Ingestion
 from app.services.releases.policy import raise_if_held_back
 from app.storage.blobstore import OpenBlob
 from app.web.channelfiles import (
-    TEXTS,
     Audience,
     ChannelDoor,
     current_of,
-    introduction,
-    split_path,
     text_of,
 )
 from app.web.derivedfiles import KINDS, derived_answer, derived_file
+from app.web.downloadrequest import SHA256, SMART_QUERY, DownloadRequest, parse_request
 from app.web.hotcache import HotCache
 from app.web.judging import Judge
-from app.web.pages import downloads_page
-from app.web.pageshell import page_answer
+from app.web.releaselistings import listing_answer
 from app.web.responses import (
     IMMUTABLE,
-    LISTING,
     TEXT,
     Answer,
     Header,
@@ -60,66 +49,20 @@ from app.web.responses import (
     made_private,
     plain,
     redirect,
-    text_answer,
 )
 from app.web.sending import Sender, is_stream
 from app.web.streaming import Receive, Scope, Send
 from app.web.tenancy import Gateways, client_block
 
-SUMS = "SHA256SUMS"
-VERSION = "VERSION"
-HISTORY = "HEAD/internal/history/release.go"
-REFS = "go.git/info/refs"
-ROOT_LISTS = (b"/VERSION", b"/HEAD/internal/history/release.go")
-"""Lists that are also at the root, as on go.dev and for Renovate."""
-
-_LISTS = {name.encode(): name for name in (SUMS, VERSION, HISTORY, REFS)}
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_ROOT = re.compile(rb"/(?:(?:dl|go)/+)?")
-_NAME = re.compile(rb"/(?:dl|go)/+([0-9A-Za-z._-]*)")
-_EXTRAS = (".sha256sum", ".sha256", ".asc", *sorted(KINDS, key=len, reverse=True))
 _CONTENT_TYPES = {
     "tar.gz": b"application/gzip",
     "zip": b"application/zip",
     "msi": b"application/x-msi",
     "pkg": b"application/octet-stream",
 }
-_SMART_TYPE = b"application/x-git-upload-pack-advertisement"
 _METHODS = ("GET", "HEAD")
-_SMART = b"service=git-upload-pack"
-_KEPT_QUERIES = (b"mode=json", b"mode=json&include=all", b"include=all&mode=json", _SMART)
+_KEPT_QUERIES = (b"mode=json", b"mode=json&include=all", b"include=all&mode=json", SMART_QUERY)
 _log = logs.get("downloads")
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadRequest:
-    """A parsed request.
-
-    Attributes:
-        channel: the channel that the answer is restricted to; "" for none.
-        name: "" for the listing, else what follows `/dl/`, without the extra.
-        extra: "", ".sha256", ".sha256sum", ".asc", or that of a derived file: ".tree".
-        as_json: the listing in go.dev's format.
-        include_all: all releases, not only the newest of each supported minor.
-        smart: the tags in the form of git's smart protocol.
-    """
-
-    name: str
-    extra: str = ""
-    as_json: bool = False
-    include_all: bool = False
-    smart: bool = False
-    channel: str = ""
-
-    @property
-    def is_listing(self) -> bool:
-        """Whether it is about every offered file."""
-        return not self.name or self.name in _LISTS.values()
-
-    @property
-    def is_text_of_channel(self) -> bool:
-        """Whether it is about the channel itself."""
-        return bool(self.channel) and self.name in TEXTS
 
 
 class Downloads:
@@ -279,7 +222,7 @@ class Downloads:
             catalog = await self._catalog.current()
             # Rendered in a thread, and once for all who ask: an index may have many files.
             key = (catalog.generation, revision, request)
-            work = partial(asyncio.to_thread, _listing, catalog, request, revision)
+            work = partial(asyncio.to_thread, listing_answer, catalog, request, revision)
             return await self._listings.do(key, work), None
         record = await self._find_served(request.name, revision, client)
         if request.extra in KINDS:
@@ -321,58 +264,6 @@ class Downloads:
         return record
 
 
-def parse_request(path: bytes, query: bytes) -> DownloadRequest | None:
-    """Return the request that a path below /dl/ or /go/ makes.
-
-    None stands for `/dl/channels/<channel>`, which lacks its last slash.
-
-    Raises:
-        BadInputError: the path holds what no name here can hold.
-        UnknownError: the name is outside the grammar of Go's file names.
-    """
-    path = decode(path)
-    of_channel = split_path(path)
-    if of_channel is None:
-        return _parse(path, query)
-    channel, rest = of_channel
-    if not rest:
-        return None
-    name = rest.rpartition(b"/")[2].decode("ascii", "ignore")
-    if name in TEXTS and rest.count(b"/") == 2:
-        return DownloadRequest(name, channel=channel)
-    return replace(_parse(rest, query), channel=channel)
-
-
-def _parse(path: bytes, query: bytes) -> DownloadRequest:
-    root = _ROOT.match(path)
-    name = _LISTS.get(path[root.end() :]) if root else None
-    if name is not None:
-        return DownloadRequest(name, smart=name == REFS and query == _SMART)
-    match = _NAME.fullmatch(path)
-    if match is None:
-        if b"\\" in path or b"//" in path or b"/../" in path + b"/":
-            raise BadInputError(
-                "malformed path; names are plain, for example /dl/go1.27.1.src.tar.gz"
-            )
-        raise UnknownError("there is nothing of that name here; see /dl/ for what there is")
-    name = match.group(1).decode("ascii")
-    if not name:
-        return _listing_request(query)
-    extra = next((e for e in _EXTRAS if name.endswith(e)), "")
-    base = name.removesuffix(extra)
-    if base in _LISTS.values() or _HEX.fullmatch(base):
-        if extra:
-            raise UnknownError(f"there is no {name}; see /dl/ for what there is")
-        return DownloadRequest(base)
-    try:
-        parse_filename(base)
-    except BadInputError as error:
-        raise UnknownError(
-            f"{name[:100]} is not the name of a Go release file; see /dl/ for the names there are"
-        ) from error
-    return DownloadRequest(base, extra)
-
-
 def _reason(answer: Answer) -> dict[str, str]:
     """Return why a request is refused, for its line in the log: the one line of the answer."""
     if answer.status < 400:
@@ -380,24 +271,14 @@ def _reason(answer: Answer) -> dict[str, str]:
     return {"reason": answer.body.decode("utf-8", "replace").strip()}
 
 
-def _listing_request(query: bytes) -> DownloadRequest:
-    try:
-        fields = parse_qs(query.decode("ascii", "ignore"), max_num_fields=16)
-    except ValueError as error:
-        raise BadInputError("the query has more than 16 fields") from error
-    return DownloadRequest(
-        "", as_json=fields.get("mode") == ["json"], include_all=fields.get("include") == ["all"]
-    )
-
-
 def _find(catalog: Catalog, name: str) -> FileRecord | None:
-    if _HEX.fullmatch(name):
+    if SHA256.fullmatch(name):
         return catalog.by_sha256.get(name)
     return catalog.records.get(name)
 
 
 def _absent(name: str, catalog: Catalog) -> UnknownError:
-    if _HEX.fullmatch(name):
+    if SHA256.fullmatch(name):
         return UnknownError(f"no release file has the SHA-256 {name}; see /dl/SHA256SUMS")
     text = f"there is no Go release file {name} in the release index"
     near = (catalog.records.get(n) for n in near_names(parse_filename(name)))
@@ -412,46 +293,6 @@ def _outside(name: str, revision: Revision) -> UnknownError:
         f"channel {revision.channel} does not offer {name}: its release is {revision.current}; "
         f"see {url} for all that it offers"
     )
-
-
-def _listing(catalog: Catalog, request: DownloadRequest, revision: Revision | None) -> Answer:
-    """Return an answer about every offered file, of a channel's revision or of all releases."""
-    if revision is not None:
-        catalog = catalog.restricted(revision.versions)
-    if request.name == SUMS:
-        lines = [f"{r.file.sha256}  {r.file.filename}\n" for r in catalog.offered]
-        return text_answer("".join(lines).encode(), TEXT, LISTING)
-    if request.name == VERSION:
-        is_meant = (
-            r for r in catalog.releases if revision is None or r.version == revision.current
-        )
-        version = render_version(tuple(is_meant), _times(catalog))
-        if version is None:
-            raise UnknownError("no stable release is offered here; see /dl/")
-        return text_answer(version, TEXT, LISTING)
-    if request.name == HISTORY:
-        seen = sorted(catalog.offered, key=lambda r: r.first_seen_at, reverse=True)
-        dates = {r.file.version: r.first_seen_at.date() for r in seen}  # the earliest stays
-        return text_answer(render_history(catalog.releases, dates), TEXT, LISTING)
-    if request.name == REFS:
-        refs = render_refs(catalog.releases, smart=request.smart)
-        return text_answer(refs, _SMART_TYPE if request.smart else TEXT, LISTING)
-    if not request.as_json:
-        intro = "" if revision is None else introduction(revision)
-        return page_answer(downloads_page(catalog, intro), LISTING)
-    releases = catalog.releases
-    # A channel is short, and somebody chose each of its releases.
-    if not request.include_all and revision is None:
-        supported = (r for r in releases if minor_of(r.version) in catalog.minors)
-        releases = newest_supported(supported)
-    cors = (b"access-control-allow-origin", b"*")
-    return text_answer(render_index(releases), b"application/json", LISTING, cors)
-
-
-def _times(catalog: Catalog) -> dict[str, str]:
-    """Return the times of releases of which an archive is stored."""
-    toolchains = ((r.file.version, r.toolchain) for r in catalog.offered)
-    return {version: t.time for version, t in toolchains if t is not None and t.time}
 
 
 def _extra_answer(record: FileRecord, extra: str) -> Answer:
