@@ -13,7 +13,8 @@ from app.core.errors import SettingsError
 from app.settings import Settings, load, load_settings, reference
 from app.settings.files import is_handed_over
 from app.settings.sections.modules import SUM_GOLANG_ORG
-from app.upstream.address import AllowedNetwork, Url
+from app.upstream.address import AllowedNetwork
+from app.upstream.url import Url
 
 KEY = "EB4C1BFD4F042F6DDDCCEC917721F63BD38B4796"
 CANARY = "hunter2-canary"

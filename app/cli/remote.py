@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from app.cli.api import FileUpload
-    from app.upstream.address import Url
+    from app.upstream.url import Url
 
 _ANSWER_MAX_BYTES = 64 * 1024 * 1024
 _CONNECT_S = 5.0  # with TLS; for each address of the server's name
@@ -58,7 +58,7 @@ class Remote:
             SettingsError: url is not the URL of a server.
             BadInputError: url or token has a character that can't be sent.
         """
-        from app.upstream.address import Credential, Url
+        from app.upstream.url import Credential, Url
 
         if not url.startswith(("http://", "https://")):
             raise SettingsError(f"--server {url}: must begin with http:// or https://")

@@ -101,11 +101,11 @@ from app.settings import Settings
 from app.storage.blobstore import BlobStore
 from app.storage.hostlocks import HostLocks
 from app.storage.objects import ObjectStore
-from app.upstream.address import Url
 from app.upstream.godev import GoDev
 from app.upstream.goproxy import Goproxies
 from app.upstream.gpg import Gpg, builtin_key
 from app.upstream.http import HttpClient
+from app.upstream.url import Url
 
 _log = logs.get("services")
 

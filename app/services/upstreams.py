@@ -15,11 +15,12 @@ from app.core.routing import RecordedRoute, RecordedUpstream
 from app.core.tenant import Tenant
 from app.services.policy import Policy, PolicyReader
 from app.services.secrets import SecretBox, place_of
-from app.upstream.address import Credential, Url, kind_of_text
+from app.upstream.address import kind_of_text
 from app.upstream.githubapp import GithubApp
 from app.upstream.gitssh import SshKey
 from app.upstream.goproxy import Goproxies, ModuleUpstream
 from app.upstream.http import Sink
+from app.upstream.url import Credential, Url
 
 AnyCredential = Credential | SshKey | GithubApp
 """What an upstream may be shown; a GOPROXY takes a `Credential`."""

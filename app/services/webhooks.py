@@ -33,8 +33,8 @@ from app.services.authorization import require_admin
 from app.services.changes import denial_room, locked, tenant_named
 from app.services.clock import Now
 from app.services.secrets import SecretBox, webhook_place
-from app.upstream.address import Url
 from app.upstream.http import HttpClient
+from app.upstream.url import Url
 
 _DEADLINE_S = 10.0
 _FIRST_WAIT_S = 5.0

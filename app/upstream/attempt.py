@@ -6,8 +6,8 @@ from app.core.errors import (
     UpstreamError,
     UpstreamUnavailableError,
 )
-from app.upstream.address import Url
 from app.upstream.breaker import Verdict
+from app.upstream.url import Url
 
 
 class FailedAttempt(Exception):

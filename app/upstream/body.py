@@ -6,10 +6,10 @@ Whether a complete body is the right one is judged by the callers of the client.
 from collections.abc import Mapping
 
 from app.core.errors import UpstreamTimeoutError
-from app.upstream.address import Url
 from app.upstream.attempt import FailedAttempt, content_error
 from app.upstream.breaker import Verdict
 from app.upstream.limits import UpstreamLimits
+from app.upstream.url import Url
 
 
 def check_body_head(

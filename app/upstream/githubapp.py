@@ -24,8 +24,8 @@ from app.core.errors import (
     UpstreamError,
     UpstreamUnavailableError,
 )
-from app.upstream.address import Credential
 from app.upstream.http import HttpClient, Response
+from app.upstream.url import Credential
 
 _GITHUB, _GITHUB_API = "https://github.com", "https://api.github.com"
 _EARLY = timedelta(minutes=5)

@@ -16,9 +16,9 @@ from cachetools import LRUCache
 from app.core import module as modules
 from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.routing import RecordedUpstream
-from app.upstream.address import Credential
 from app.upstream.http import HttpClient, Sink
 from app.upstream.limits import UpstreamLimits
+from app.upstream.url import Credential
 
 CONNECTIONS = 64
 _MAX_CLIENTS = 256

@@ -36,7 +36,7 @@ from app.core.errors import (
     UpstreamRedirectError,
     UpstreamTimeoutError,
 )
-from app.upstream.address import AddressGuard, Credential, Url
+from app.upstream.address import AddressGuard
 from app.upstream.attempt import FailedAttempt, content_error, left_alone
 from app.upstream.body import BodyMeter, check_body_head, is_gzip
 from app.upstream.breaker import MAX_BREAKERS, Breaker, Breakers, BreakerState, Permit, Verdict
@@ -46,6 +46,7 @@ from app.upstream.limits import UpstreamLimits
 from app.upstream.reason import MAX_READ_BYTES, reason_of
 from app.upstream.retry import MAX_RETRIES, retrying
 from app.upstream.status import refusal
+from app.upstream.url import Credential, Url
 from app.upstream.wire import GuardedTransport, drop_body
 
 MAX_HOPS = 10  # requests of one call, redirects among them: as many as Go's own client makes

@@ -9,10 +9,10 @@ from app.core.errors import (
     UpstreamRefusedError,
     UpstreamUnavailableError,
 )
-from app.upstream.address import Url
 from app.upstream.attempt import FailedAttempt
 from app.upstream.breaker import Verdict
 from app.upstream.retryafter import retry_after_s, whole_seconds
+from app.upstream.url import Url
 
 REFUSALS = (401, 403, 407)
 """Statuses by which an upstream does not let us in."""

@@ -35,10 +35,11 @@ from app.core.errors import (
     UpstreamUnavailableError,
 )
 from app.upstream import stream
-from app.upstream.address import AddressGuard, Url
+from app.upstream.address import AddressGuard
 from app.upstream.attempt import FailedAttempt, content_error
 from app.upstream.breaker import Verdict
 from app.upstream.limits import UpstreamLimits
+from app.upstream.url import Url
 
 MAX_HEAD_BYTES = 64 * 1024
 # The body of a refusal up to this size is read and dropped, so that the connection can be used

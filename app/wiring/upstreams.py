@@ -7,9 +7,10 @@ from app.core.privatehost import PrivateHosts
 from app.core.routing import Upstream
 from app.services.clock import Pause
 from app.settings import Settings
-from app.upstream.address import AddressGuard, AllowedNetwork, OwnListener, Url
+from app.upstream.address import AddressGuard, AllowedNetwork, OwnListener
 from app.upstream.http import HttpClient
 from app.upstream.limits import UpstreamLimits
+from app.upstream.url import Url
 
 
 def public_upstream(settings: Settings) -> Upstream:

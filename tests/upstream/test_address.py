@@ -6,14 +6,8 @@ from hypothesis import strategies as st
 
 from app.core.errors import BadInputError, DeniedError
 from app.core.privatehost import PrivateHosts
-from app.upstream.address import (
-    AddressGuard,
-    AllowedNetwork,
-    Credential,
-    OwnListener,
-    Url,
-    is_public,
-)
+from app.upstream.address import AddressGuard, AllowedNetwork, OwnListener, is_public
+from app.upstream.url import Credential, Url
 
 SECRET = "s3cret"
 

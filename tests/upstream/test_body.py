@@ -3,11 +3,11 @@
 import pytest
 
 from app.core.errors import UpstreamContentError
-from app.upstream.address import Url
 from app.upstream.attempt import FailedAttempt
 from app.upstream.body import BodyMeter, Pace, check_body_head
 from app.upstream.breaker import Verdict
 from app.upstream.limits import UpstreamLimits
+from app.upstream.url import Url
 
 URL = Url.parse("https://up.example/a?token=s3cret")
 

@@ -14,10 +14,11 @@ from app.core.errors import (
 )
 from app.core.goproxy import RequestKind
 from app.core.routing import RecordedUpstream
-from app.upstream.address import AddressGuard, AllowedNetwork, Credential
+from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.goproxy import _MAX_CLIENTS, Goproxies, path_of
 from app.upstream.http import HttpClient
 from app.upstream.limits import UpstreamLimits
+from app.upstream.url import Credential
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy, basic
 from tests.fakes.modules import module

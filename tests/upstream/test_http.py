@@ -28,11 +28,12 @@ from app.core.errors import (
     UpstreamUnavailableError,
 )
 from app.metrics import scrape
-from app.upstream.address import AddressGuard, AllowedNetwork, Credential
+from app.upstream.address import AddressGuard, AllowedNetwork
 from app.upstream.breaker import BreakerState
 from app.upstream.godev import GoDev
 from app.upstream.http import HttpClient
 from app.upstream.limits import UpstreamLimits
+from app.upstream.url import Credential
 from tests.upstream.server import answer, head, raw, redirect, serving
 
 SECRET = "c4nary"

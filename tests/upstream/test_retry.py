@@ -5,10 +5,10 @@ from random import Random
 import pytest
 
 from app.core.errors import UpstreamContentError
-from app.upstream.address import Url
 from app.upstream.attempt import FailedAttempt, content_error
 from app.upstream.budget import RetryBudget
 from app.upstream.retry import full_jitter, retrying
+from app.upstream.url import Url
 
 URL = Url.parse("https://up.example/a?token=s3cret")
 

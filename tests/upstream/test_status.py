@@ -9,9 +9,9 @@ from app.core.errors import (
     UpstreamRefusedError,
     UpstreamUnavailableError,
 )
-from app.upstream.address import Url
 from app.upstream.breaker import Verdict
 from app.upstream.status import refusal
+from app.upstream.url import Url
 
 NOW = 784111770.0
 URL = Url.parse("https://up.example/a?token=s3cret")

@@ -16,12 +16,13 @@ from app.core.routing import RecordedRoute, RecordedUpstream
 from app.core.tenant import Tenant
 from app.services.clock import Now
 from app.services.upstreams import AnyCredential
-from app.upstream.address import AddressGuard, Credential
+from app.upstream.address import AddressGuard
 from app.upstream.git import GitDeadlines, GitServer, HttpGitServer
 from app.upstream.githubapp import GithubApp, GithubTokens
 from app.upstream.gitssh import SshGitServer, SshKey
 from app.upstream.goproxy import Goproxies
 from app.upstream.http import HttpClient
+from app.upstream.url import Credential
 
 
 @dataclass(frozen=True, slots=True)

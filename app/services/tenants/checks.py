@@ -20,7 +20,8 @@ from app.core.published import is_published
 from app.core.routing import RecordedRoute, RecordedUpstream, Route, Upstream
 from app.core.tenant import Tenant
 from app.services.upstreams import HostAccess, credential_for
-from app.upstream.address import AddressGuard, Url
+from app.upstream.address import AddressGuard
+from app.upstream.url import Url
 
 _HOST = re.compile(r"[a-z0-9.-]+", re.ASCII)
 _BUCKETS = "storage.googleapis.com"  # where proxy.golang.org sends zips from
