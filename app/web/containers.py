@@ -5,11 +5,9 @@ spec's JSON. Not here: the documents (`core/containerimage`), who may pull (`pul
 """
 
 import json
-import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from secrets import token_hex
 from urllib.parse import parse_qs, urlencode
 
 from app import logs
@@ -38,6 +36,7 @@ from app.services.releases.images import ImageSet, ReleaseImages
 from app.web.hotcache import HotCache
 from app.web.judging import Judge
 from app.web.pulling import Puller, PullingDoor
+from app.web.requestline import request_line
 from app.web.responses import (
     IMMUTABLE,
     LISTING,
@@ -140,35 +139,25 @@ class ContainerRegistry:
         self, answer: Answer | None, key: bytes, scope: Scope, receive: Receive, send: Send
     ) -> tuple[int, int]:
         """Answer, and log it under a request id: all but small hits, which are only counted."""
-        token = logs.request_id.set(token_hex(8))
-        started = time.monotonic()
         peer = scope["client"][0] if scope.get("client") else ""
         client = self._gateways.client_behind(peer, scope["headers"])
         block, blob = client_block(client), None
-        try:
-            async with AsyncExitStack() as turns:
-                try:
-                    # The blob is opened here: a damaged one is told in the registry's JSON.
-                    answer, blob = await self._judge.ready(
-                        answer, partial(self._decide, scope, key, block), scope, turns, block
-                    )
-                except (MoorageError, RegistryError) as error:
-                    answer = self._refusal(error, scope)
-                status, sent = await self._sender.send(answer, scope, receive, send, blob)
-            _log.info(
-                "request",
-                method=scope["method"],
-                path=scope["raw_path"].decode("ascii", "backslashreplace"),
-                status=status,
-                bytes=sent,
-                seconds=round(time.monotonic() - started, 3),
-                client=client or None,
-            )
-        finally:
-            if blob is not None:
-                blob.close()
-            logs.request_id.reset(token)
-        return status, sent
+        with request_line(_log, scope, client) as line:
+            try:
+                async with AsyncExitStack() as turns:
+                    try:
+                        # The blob is opened here: a damaged one is told in the registry's JSON.
+                        answer, blob = await self._judge.ready(
+                            answer, partial(self._decide, scope, key, block), scope, turns, block
+                        )
+                    except (MoorageError, RegistryError) as error:
+                        answer = self._refusal(error, scope)
+                    sent = await self._sender.send(answer, scope, receive, send, blob)
+            finally:
+                if blob is not None:
+                    blob.close()
+            line.status, line.sent_bytes = sent
+        return sent
 
     async def _decide(self, scope: Scope, key: bytes, client: str) -> tuple[Answer, None]:
         return await self._answer(key, scope, client), None

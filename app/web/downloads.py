@@ -9,7 +9,6 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from functools import partial
-from secrets import token_hex
 
 from app import logs
 from app.core.channel import Revision
@@ -36,6 +35,7 @@ from app.web.downloadrequest import SHA256, SMART_QUERY, DownloadRequest, parse_
 from app.web.hotcache import HotCache
 from app.web.judging import Judge
 from app.web.releaselistings import listing_answer
+from app.web.requestline import request_line
 from app.web.responses import (
     IMMUTABLE,
     TEXT,
@@ -132,37 +132,27 @@ class Downloads:
         self, answer: Answer | None, key: bytes, scope: Scope, receive: Receive, send: Send
     ) -> tuple[int, int]:
         """Answer, and log it under a request id: all but small hits, which are only counted."""
-        token = logs.request_id.set(token_hex(8))
-        started = time.monotonic()
         peer = scope["client"][0] if scope.get("client") else ""
         client = self._gateways.client_behind(peer, scope["headers"])
         block, blob, is_hit = client_block(client), None, answer is not None
-        try:
-            async with AsyncExitStack() as turns:
-                try:
-                    answer, blob = await self._judge.ready(
-                        answer, partial(self._answer, scope, key, block), scope, turns, block
-                    )
-                except MoorageError as error:
-                    answer = error_answer(error)
-                if is_hit and is_stream(answer, scope):
-                    hotpath.observe_hit("downloads", time.monotonic() - started)
-                status, sent = await self._sender.send(answer, scope, receive, send, blob)
-            _log.info(
-                "request",
-                method=scope["method"],
-                path=scope["raw_path"].decode("ascii", "backslashreplace"),
-                status=status,
-                bytes=sent,
-                seconds=round(time.monotonic() - started, 3),
-                client=client or None,
-                **_reason(answer),
-            )
-        finally:
-            if blob is not None:
-                blob.close()
-            logs.request_id.reset(token)
-        return status, sent
+        with request_line(_log, scope, client) as line:
+            try:
+                async with AsyncExitStack() as turns:
+                    try:
+                        answer, blob = await self._judge.ready(
+                            answer, partial(self._answer, scope, key, block), scope, turns, block
+                        )
+                    except MoorageError as error:
+                        answer = error_answer(error)
+                    if is_hit and is_stream(answer, scope):
+                        hotpath.observe_hit("downloads", time.monotonic() - line.began_s)
+                    sent = await self._sender.send(answer, scope, receive, send, blob)
+            finally:
+                if blob is not None:
+                    blob.close()
+            line.status, line.sent_bytes = sent
+            line.more = _reason(answer)
+        return sent
 
     async def _answer(
         self, scope: Scope, key: bytes, client: str
