@@ -46,6 +46,7 @@ MAX_HEAD_BYTES = 64 * 1024
 # again: `go` asks for many paths that don't exist.
 MAX_DROPPED_BYTES = 64 * 1024
 KEEPALIVE_S = 30.0
+_READ_BYTES = 256 * 1024  # at once; httpcore asks for 64 KiB, and each piece costs as much CPU
 
 # httpcore tries to import it at every lock; where it is absent, each try searches the whole path.
 if "sniffio" not in sys.modules and find_spec("sniffio") is None:
@@ -205,7 +206,7 @@ class _Wire(httpcore.AsyncNetworkStream):
         self._is_clean = True
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        chunk = await self._stream.read(max_bytes, timeout)
+        chunk = await self._stream.read(max(max_bytes, _READ_BYTES), timeout)
         self._last = (self._last + chunk)[-5:]
         if self._after_head_bytes is None:
             self._scan(chunk)

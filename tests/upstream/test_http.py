@@ -211,13 +211,14 @@ async def test_a_request_with_a_body_has_no_other_header_than_ours(method, body,
 
 async def test_a_download_streams_into_the_sink_with_absolute_progress():
     steps: list[int] = []
-    async with against(answer(BODY)) as (made, server):
+    body = BODY * 8  # of more than one piece, which has 256 KiB at most
+    async with against(answer(body)) as (made, server):
         sink = Kept()
         fetched = await made.download(
-            server.url(), sink, exact_bytes=len(BODY), progress=steps.append
+            server.url(), sink, exact_bytes=len(body), progress=steps.append
         )
-        assert sink.body == BODY
-        assert fetched.size_bytes == len(BODY) == steps[-1]
+        assert sink.body == body
+        assert fetched.size_bytes == len(body) == steps[-1]
         assert steps == sorted(steps)
         assert len(steps) > 1
 
