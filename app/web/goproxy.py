@@ -1,9 +1,8 @@
 """`/goproxy/…`: the GOPROXY protocol of every tenant. Plain ASGI: this is the hot path.
 
 A hit is a prepared answer, looked up by `answerkey` and sent. A miss goes down once and comes back
-once: `admission` says who asks, `core/goproxy` parses the path, `services/modules` or
-`services/sumdb` answers, `goproxy_answers` renders. Every request, a hit too, is logged with the
-decision about it.
+once: `admission` says who asks, `goproxycontents` has a service answer and renders the answer.
+Every request, a hit too, is logged with the decision about it.
 """
 
 import time
@@ -21,31 +20,25 @@ from app.core.errors import (
     UnauthenticatedError,
     UnknownError,
 )
-from app.core.goproxy import GoproxyRequest, RequestKind, parse_path
 from app.db.denials import Denial
-from app.db.modules import ModuleFile
 from app.metrics import hotpath
 from app.services.clock import ClockWatch, Now
 from app.services.denials import DenialCounter
-from app.services.modules.caller import Caller, allowed
+from app.services.modules.caller import Caller
 from app.services.modules.front import ModuleFront
 from app.services.policy import PolicyReader
-from app.services.sumdb.front import SumdbFront, looked_up
+from app.services.sumdb.front import SumdbFront
 from app.services.usage import UsageCounter
 from app.storage.blobstore import OpenBlob
 from app.web.admission import Admission
 from app.web.answerkey import answer_key, with_gateways_tenant
 from app.web.decisions import DecisionLog, DecisionRecord
-from app.web.goproxy_answers import blob_answer, log_answer, module_answer, root_answer
+from app.web.goproxycontents import Content, GoproxyContents, Progress
 from app.web.hotcache import HotCache
 from app.web.responses import Answer, Header, error_answer, plain
 from app.web.sending import Sender, is_stream
 from app.web.streaming import Receive, Scope, Send
-from app.web.tenancy import Gateways, TenantPath
-
-SUMDB = b"sumdb/"
-IN_MEMORY_BYTES = 1024 * 1024
-"""A blob up to this size is kept in memory and sent in one write; a larger one from its file."""
+from app.web.tenancy import Gateways
 
 _REFUSED_S = 5.0  # go repeats each 4xx at once; the repetition is answered from here
 _MAX_REFUSED = 8192
@@ -82,41 +75,6 @@ class PreparedAnswer:
     generation: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Content:
-    """What a service answered, rendered.
-
-    Attributes:
-        decided_by: the rule that allowed it.
-        version: the one that it is about, or "".
-        fresh_s: seconds for which the same answer may be given again; None means for ever.
-        download: module and version of a zip.
-        blob: the opened blob whose bytes are the body; closed once the answer is sent.
-        is_root: whether it is the tenant's root, which is never kept.
-    """
-
-    answer: Answer
-    decided_by: str
-    version: str = ""
-    fresh_s: float | None = None
-    download: tuple[str, str] | None = None
-    blob: OpenBlob | None = None
-    is_root: bool = False
-
-    def close(self) -> None:
-        """Close the blob of an answer that is not sent."""
-        if self.blob is not None:
-            self.blob.close()
-
-
-@dataclass(slots=True)
-class _Progress:
-    """What is known of a request so far, for the log line of a refusal."""
-
-    record: DecisionRecord
-    caller: Caller | None = None
-
-
 class GoproxyApp:
     """The ASGI application of `/goproxy`."""
 
@@ -136,16 +94,15 @@ class GoproxyApp:
         max_age_s: int,
     ) -> None:
         self._policies = policies
-        self._modules = modules
         self._sumdb = sumdb
         self._usage = usage
         self._denials = denials
         self._sender = sender
+        self._contents = GoproxyContents(modules, sumdb, sender, max_age_s)
         self._gateways = gateways
         self._admission = admission
         self._now = now
         self._clock = clock
-        self._max_age_s = max_age_s
         self._hot: HotCache[PreparedAnswer] = HotCache(
             size_of=lambda p: len(p.answer.wire) + len(p.answer.body),
             since=lambda p: policies.since(p.concerned),
@@ -279,7 +236,7 @@ class GoproxyApp:
         refusal = self._refused.get((key, generation)) if key else None
         if refusal is not None:
             return refusal, None
-        progress = _Progress(DecisionRecord.of_path(raw_path, "request"))
+        progress = Progress(DecisionRecord.of_path(raw_path, "request"))
         try:
             content, caller, generation = await self._decide(progress, scope, peer, client)
         except MoorageError as error:
@@ -318,8 +275,8 @@ class GoproxyApp:
         return Denial(tenant, rule="token") if tenant else None
 
     async def _decide(
-        self, progress: "_Progress", scope: Scope, peer: str, client: str
-    ) -> tuple[_Content, Caller, int]:
+        self, progress: Progress, scope: Scope, peer: str, client: str
+    ) -> tuple[Content, Caller, int]:
         """Return the content for a caller who may have it by the policy of now, and its generation.
 
         Upstream may have taken its time, and meanwhile the policy may have changed or the clock may
@@ -337,75 +294,15 @@ class GoproxyApp:
             # The policy may be newer: an unknown token has it looked up.
             generation = max(generation, caller.policy.generation)
             progress.caller, progress.record = caller, DecisionRecord.of(path, caller.principal)
-            content = await self._content(progress, caller, path)
+            content = await self._contents.answer(progress, caller, path)
             is_of_now = generation >= self._policies.since(caller.concerned)
             if is_of_now and self._clock.look() == jumps:
                 return content, caller, generation
             content.close()
         raise OverloadedError("the rules changed again and again meanwhile; try again")
 
-    async def _content(self, progress: "_Progress", caller: Caller, path: TenantPath) -> _Content:
-        entry = allowed(caller.may_enter())
-        if not path.rest:
-            return _Content(answer=root_answer(caller.tenant), decided_by=entry.by, is_root=True)
-        if path.rest.startswith(SUMDB):
-            of_log = path.rest.removeprefix(SUMDB)
-            if (asked := looked_up(of_log)) is not None:
-                progress.record = progress.record.of_lookup(*asked)
-            return await self._log_content(caller, of_log)
-        request = parse_path(path.rest)
-        progress.record = progress.record.about(request)
-        return await self._module_content(caller, request)
-
-    async def _module_content(self, caller: Caller, request: GoproxyRequest) -> _Content:
-        resolved = await self._modules.answer(caller, request)
-        download = None
-        if request.kind is RequestKind.ZIP:
-            download = (request.module, request.version)
-        blob: OpenBlob | None = None
-        if resolved.file is not None and resolved.file.body is None and not resolved.body:
-            answer, blob = await self._open(caller, request.kind, resolved.file)
-        else:
-            answer = module_answer(caller, request.kind, resolved, self._max_age_s)
-        return _Content(
-            answer=answer,
-            decided_by=resolved.decided_by,
-            version=resolved.version,
-            fresh_s=resolved.fresh_s,
-            download=download,
-            blob=blob,
-        )
-
-    async def _open(
-        self, caller: Caller, kind: RequestKind, file: ModuleFile
-    ) -> tuple[Answer, OpenBlob | None]:
-        """Return the answer that sends a blob; one that is too large for memory stays open.
-
-        Opening proves the bytes before the answer is prepared, and heals them if need be.
-        """
-        blob = await self._sender.open(file.sha256, file.size_bytes)
-        try:
-            if file.size_bytes > IN_MEMORY_BYTES:
-                return blob_answer(caller, kind, file, None, self._max_age_s), blob
-            cached = blob.read_cached(0, file.size_bytes)
-            body = bytes(await blob.read(0, file.size_bytes) if cached is None else cached)
-        except BaseException:
-            blob.close()
-            raise
-        blob.close()
-        return blob_answer(caller, kind, file, body, self._max_age_s), None
-
-    async def _log_content(self, caller: Caller, path: bytes) -> _Content:
-        """Return the answer to a request about a checksum database."""
-        answer = await self._sumdb.answer(caller, path)
-        return _Content(
-            answer=log_answer(caller, answer),
-            decided_by=answer.decided_by,
-            fresh_s=answer.fresh_s,
-        )
-
     def _prepare_answer(
-        self, caller: Caller, record: DecisionRecord, content: _Content, generation: int
+        self, caller: Caller, record: DecisionRecord, content: Content, generation: int
     ) -> PreparedAnswer:
         """Return a prepared answer that ends with the caller's rights, or with its freshness."""
         began = time.monotonic()

@@ -16,7 +16,7 @@ from app.core.effect import Effect
 from app.core.principal import OPERATOR
 from app.upstream.goproxy import path_of
 from app.web import goproxy as web_goproxy
-from app.web.goproxy import IN_MEMORY_BYTES
+from app.web.goproxycontents import IN_MEMORY_BYTES
 from tests.fakes.faults import Fault
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
