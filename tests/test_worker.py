@@ -169,9 +169,14 @@ async def test_an_upstream_that_is_down_ends_no_loop(
 ) -> None:
     put_release()
     fake.fault("/dl/", Fault.status(404), times=2)
-    services = await start_services(releases={"refresh_s": 1})
-    async with working(services) as task:
-        await seen(lambda: state_of(services))
+    services, pauses = await start_services(releases={"refresh_s": 77}), Pauses()
+
+    async def is_read() -> bool:
+        pauses.end(worker._RETRY_S)  # of a loop that failed
+        return await state_of(services) is not None
+
+    async with working(services, pauses) as task:
+        await seen(is_read)
         assert not task.done()
     assert fake.hits["/dl/"] >= 3
 
@@ -180,13 +185,18 @@ async def test_a_signature_that_comes_later_releases_the_file_without_a_request(
     start_services, fake: FakeGodev, put_release, signer
 ) -> None:
     data = put_release(signed=False)
-    services = await start_services(releases={"refresh_s": 1})
+    services, pauses = await start_services(releases={"refresh_s": 77}), Pauses()
     await services.releases.reader.refresh()
     await services.releases.sync.sync()
     assert await state_of(services) == "pending-signature"
-    async with working(services):
+
+    async def is_verified() -> bool:
+        pauses.end(77)
+        return await is_state(services, "verified")
+
+    async with working(services, pauses):
         fake.set_signature(NAME, signer.sign(data))
-        await seen(lambda: is_state(services, "verified"))
+        await seen(is_verified)
     assert fake.hits[f"/go/{NAME}"] == 1
 
 
