@@ -9,10 +9,16 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from cachetools import LRUCache
+
 from app import logs
+from app.core.digest import Digest
+from app.core.errors import UpstreamContentError
 from app.core.routing import ZIP_MAX_S
 from app.db.engine import Database
 from app.services.clock import Now
@@ -21,13 +27,17 @@ from app.services.leases import Turns
 from app.services.modules.gitplaces import GitPlace
 from app.services.modules.gitsources import GitSource, folder_name, turn
 from app.services.slots import FairSemaphore
-from app.storage.blobstore import BlobStore
+from app.storage.blobstore import BlobStore, StagedBlob
 from app.upstream.git import GitListing
 from app.upstream.gitmirror import GitMirror
 from app.upstream.gitprogram import GitLimits, GitRuns
 
 T = TypeVar("T")
 _WORKERS = 4  # runs of git at once
+_MAX_REFUSALS = 1024
+_REFUSED_FOR = timedelta(hours=1)
+_FRAME_PARTS = 512  # frames and progress lines around a pack have less than this part of its bytes
+_FRAME_BYTES = 64 * 1024
 _log = logs.get("git")
 
 
@@ -68,6 +78,10 @@ class GitMirrors:
         self._mirrors_bytes = mirrors_bytes
         self._flight: Flight[tuple[int, str], None] = Flight(
             max_waiters=max_waiters, max_keys=max_queue
+        )
+        # A fetch that is refused has moved gibibytes: it is not tried again for the same refs.
+        self._too_large: LRUCache[tuple[int, str], tuple[Digest, datetime]] = LRUCache(
+            _MAX_REFUSALS
         )
         self._threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="git")
         self._shares = FairSemaphore(_WORKERS)
@@ -112,10 +126,18 @@ class GitMirrors:
             wants, haves = lists
             if wants:
                 await self._db.require_room()
+                await self._check_not_too_large(source, place)
                 answer = GitListing(refs, listing.url, listing.version, listing.object_format)
                 async with self._store.stage() as staged:
-                    server = source.server(place.below)
-                    await server.fetch(answer, wants, haves, staged, self._limits.repository_bytes)
+                    server, limit = source.server(place.below), self._limits.repository_bytes
+                    most = limit + limit // _FRAME_PARTS + _FRAME_BYTES
+                    try:
+                        await server.fetch(answer, wants, haves, _Limited(staged, limit), most)
+                    except RepositoryTooLargeError:
+                        digest = await asyncio.to_thread(_digest, place)
+                        key = (source.origin_id, place.below)
+                        self._too_large[key] = (digest, self._now())
+                        raise
                     await staged.seal()
                     path = staged.path
                     await self.run(
@@ -126,6 +148,18 @@ class GitMirrors:
                 source.tenant, lambda runs: self.of(source, place.below, runs).settle(refs)
             )
         _log.info("repository fetched", repository=place.below, origin=source.url.origin)
+
+    async def _check_not_too_large(self, source: GitSource, place: GitPlace) -> None:
+        """Return if no fetch for the same refs was refused within an hour.
+
+        Raises:
+            UpstreamContentError: one was.
+        """
+        refused, at = self._too_large.get((source.origin_id, place.below), (None, None))
+        if at is None or self._now() - at > _REFUSED_FOR:
+            return
+        if refused == await asyncio.to_thread(_digest, place):
+            raise _too_large(self._limits.repository_bytes)
 
     async def remove(self, source: GitSource, below: str) -> None:
         """Remove a mirror; the next request fetches the repository again."""
@@ -179,6 +213,38 @@ class GitMirrors:
         """End what runs."""
         await self._flight.aclose(cancel=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class RepositoryTooLargeError(UpstreamContentError):
+    """A repository has more bytes than are taken."""
+
+
+def _too_large(limit: int) -> RepositoryTooLargeError:
+    return RepositoryTooLargeError(
+        f"the repository has more than the {limit} bytes that are taken; an admin can raise "
+        "MOORAGE_GIT__REPOSITORY_BYTES",
+        origin="",
+    )
+
+
+@dataclass(slots=True)
+class _Limited:
+    """A staged blob that takes a number of bytes, as a sink."""
+
+    staged: StagedBlob
+    limit: int
+
+    async def restart(self) -> None:
+        await self.staged.restart()
+
+    async def write(self, chunk: bytes) -> None:
+        if self.staged.size_bytes + len(chunk) > self.limit:
+            raise _too_large(self.limit)
+        await self.staged.write(chunk)
+
+
+def _digest(place: GitPlace) -> Digest:
+    return Digest.of(place.refs.render())
 
 
 def _size_of(folder: Path) -> int:

@@ -35,7 +35,7 @@ from app.db.engine import Database
 from app.services.clock import Now
 from app.services.leases import Turns
 from app.services.modules.gitlistings import GitListings
-from app.services.modules.gitmirrors import GitMirrors
+from app.services.modules.gitmirrors import GitMirrors, RepositoryTooLargeError
 from app.services.modules.gitpins import GitPins
 from app.services.modules.gitplaces import GitPlace, GitPlaces
 from app.services.modules.gitsources import GitSource, GitSources, absent
@@ -141,6 +141,8 @@ class GitModules:
             place = await self._places.of(source, request.module)
             try:
                 return await self._answer(source, place, request, sink, max_bytes)
+            except RepositoryTooLargeError:
+                raise  # the mirror, as it was before, still serves what it has
             except UpstreamContentError:
                 # The listing may be older than what the server has now, or the mirror damaged.
                 if not await self._start_anew(source, place):

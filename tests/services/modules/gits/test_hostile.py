@@ -109,7 +109,7 @@ async def test_F86_a_listing_that_is_none_gives_502_and_never_404(
     [
         (
             long(line("packfile\n"), line(b"\x01" + b"x" * 60000), 64 << 20),
-            "sent more than 1048576 bytes",
+            "the repository has more than the 1048576 bytes that are taken",
         ),
         (line("packfile\n") + b"0000", "fatal: early EOF"),
         (
@@ -131,6 +131,19 @@ async def test_F86_a_pack_that_is_none_or_too_large_leaves_nothing(
         assert (await lane.ask("team/x/@v/v1.0.0.info")).status == 502
     assert any(why in str(entry.get("error")) for entry in logged), logged
     assert lane.left_behind() == []
+
+
+async def test_F86_a_repository_that_is_too_large_is_not_fetched_again_for_the_same_refs(
+    lane: GitLane,
+) -> None:
+    await lane.route()
+    pack = long(line("packfile\n"), line(b"\x01" + b"x" * 60000), 8 << 20)
+    answers(lane, listing("refs/tags/v1.0.0"), pack)
+    for version in ("v1.0.0", "v1.0.0", "v0.0.0-20060102150405-abcdefabcdef"):
+        got = await lane.ask(f"team/x/@v/{version}.info")
+        assert got.status == 502
+        assert "an admin can raise MOORAGE_GIT__REPOSITORY_BYTES" in got.text
+    assert lane.fake.count("/git-upload-pack") == 2  # ls-refs and the fetch
 
 
 async def test_F86_too_many_refs_are_cut(lane: GitLane) -> None:
