@@ -231,6 +231,22 @@ def test_failures_before_a_resume_count_no_more() -> None:
     assert advanced(resumed, later, NOW).state is RolloutState.HALTED
 
 
+def test_a_resume_brings_nothing_to_a_node_that_declines_the_release() -> None:
+    halted = advanced(rollout(step=1), nodes("sff"), NOW)
+    resumed = acted(halted, RolloutAction.RESUME, NOW)
+    participants = nodes("sff")
+    participants[1] = participants[1]._replace(is_declining=True)
+    assert "declines the release" in (refusal(resumed, participants, IDS[1]) or "")
+    assert refusal(resumed, participants, IDS[2]) is None
+
+
+def test_a_node_that_declines_is_left_out_and_one_that_had_a_grant_counts() -> None:
+    participants = [p._replace(is_declining=n < 2) for n, p in enumerate(nodes("s"))]
+    assert members("r", parse_steps("2"), participants) == {IDS[0], IDS[2]}
+    declining = [p._replace(is_declining=True) for p in nodes()]
+    assert gate_of(rollout(), declining).verdict is Verdict.WAITING
+
+
 # The machine.
 
 _CONTENT = ("go1.22.0", "go1.23.0", "go1.23.1")
@@ -423,9 +439,10 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def roll_back_by_hand(self, data: st.DataObject) -> None:
         """On a machine: no server is asked, and the next check-in says that its grant failed."""
-        machine = data.draw(st.sampled_from(list(self.machines.values())))
-        if machine.work is not None or machine.before == machine.current:
+        able = [m for m in self.machines.values() if m.work is None and m.before != m.current]
+        if not able:
             return
+        machine = data.draw(st.sampled_from(able))
         if machine.last is not None:
             machine.last = (machine.last[0], Outcome.FAILED)
         machine.declined, machine.released = machine.seen, 0
@@ -462,6 +479,13 @@ class FleetMachine(RuleBasedStateMachine):
             self.commit(acted(self.rollout, action, self.now))
         except ConflictError:
             return
+
+    @precondition(lambda self: self.rollout.state is RolloutState.HALTED)
+    @rule()
+    def resume_what_is_halted(self) -> None:
+        """Some interleavings begin here, and `operate` seldom leads to them."""
+        assert self.rollout is not None
+        self.commit(acted(self.rollout, RolloutAction.RESUME, self.now))
 
     @precondition(lambda self: self.rollout is not None and self.rollout.state.is_final)
     @rule()
