@@ -11,8 +11,9 @@ uvicorn promises nothing about the attributes used here. tests/test_protocol.py 
 pyproject.toml keeps uvicorn below its next minor version.
 """
 
+import re
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -32,6 +33,8 @@ _LINGER_S = 2
 _RETRY_AFTER = b"5"
 _MALFORMED = "this is no valid HTTP/1.1 request"
 _BODILESS: Final = frozenset({b"GET", b"HEAD", b"TRACE"})
+_REPEATED_MAX_BYTES = 2048  # of a head, kept for each connection
+_TARGET = re.compile(rb"/[!-~]*")  # visible ASCII
 
 
 class ConnectionStage(StrEnum):
@@ -48,6 +51,13 @@ class _TrailerFields(list[Header]):
 
     def append(self, _field: Header) -> None:
         pass
+
+
+class _Repeated(NamedTuple):
+    """What follows the target in a whole plain request: a client repeats it with each request."""
+
+    end: bytes
+    headers: list[Header]
 
 
 class WireApplication(Protocol):
@@ -79,7 +89,7 @@ class HttpProtocol(HttpToolsProtocol):
     """HTTP/1.1 as uvicorn speaks it, with five additions. `protocol_for` makes it usable.
 
     1. A plain GET with a prepared answer is answered here, in one write, without a task and without
-       ASGI.
+       ASGI; and without the parser, if all but the target is as in the request before.
     2. A malformed request is refused after the answers to the requests before it. Nothing after it
        is parsed.
     3. `sweep` ends a connection whose client stalls. The application can cut a connection, too.
@@ -96,7 +106,8 @@ class HttpProtocol(HttpToolsProtocol):
     _whole_head: Any = None  # scope of the last request with a complete head
     _is_in_body = False
     _keeps_alive = False  # whether the connection may go on once the body has come
-    _plain_framing: list[Header] | None = None  # of the last plain head
+    _bytes = b""  # while they are parsed
+    _repeated: _Repeated | None = None  # how the last request went on that was answered at once
     _excess: tuple[int, str] | None = None  # the refusal of a connection beyond the limits
     _fault_status, _fault = 400, ""
     _refusal = b""
@@ -131,11 +142,36 @@ class HttpProtocol(HttpToolsProtocol):
         """Take bytes. A head without end is refused here; neither uvicorn nor llhttp limits it."""
         if self._refusal or self._is_leaving:
             return
+        if self._repeated is not None and self._answer_repeated(data, self._repeated):
+            return
         self._head_bytes += len(data)
         if self._head_bytes > _HEAD_MAX_BYTES:
             self._refuse(431, "the head of the request is too big")
             return
+        self._bytes = data
         super().data_received(data)
+        self._bytes = b""
+
+    def _answer_repeated(self, data: bytes, repeated: _Repeated) -> bool:
+        """Send the prepared answer to a request that only asks for something else than the last.
+
+        All but its target was parsed and checked with the last one, and the parser never sees it:
+        most of what a small answer costs here is the parser's calls into Python.
+        """
+        if not data.startswith(b"GET ") or not data.endswith(repeated.end):
+            return False
+        # Else the parser is in the middle of a request.
+        if self.scope is not self._whole_head:
+            return False
+        url = data[4 : -len(repeated.end)]
+        if _TARGET.fullmatch(url) is None or not self._is_free():
+            return False
+        answer = self._application.instant(url, repeated.headers, self._address)
+        if answer is None:
+            return False
+        self._heads += 1
+        self._send_instantly(answer)
+        return True
 
     def on_headers_complete(self) -> None:
         """Send the prepared answer, or hand the request to the application.
@@ -148,9 +184,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._excess is not None:
             self._check_excess(self._excess)
         framing = [field for field in self.headers if field[0] in FRAMING]
-        # A client repeats its Host with every request: only a new one is checked.
-        is_plain = framing == self._plain_framing or self._is_plain(framing)
-        self._answered = is_plain and self._answer_instantly()
+        self._answered = _is_plain(framing) and self._answer_instantly()
         if not self._answered:
             self._hand_over(framing)
         self._is_in_body = True
@@ -167,12 +201,6 @@ class HttpProtocol(HttpToolsProtocol):
             self._fault_status, self._fault = refusal
             raise BadInputError(self._fault)
         self._application.connections.drop_extra(self)
-
-    def _is_plain(self, framing: list[Header]) -> bool:
-        if [name for name, _ in framing] != [b"host"] or not is_host(framing[0][1]):
-            return False
-        self._plain_framing = framing
-        return True
 
     def _hand_over(self, framing: list[Header]) -> None:
         method = self.parser.get_method()
@@ -213,16 +241,29 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         half_close(self.transport)
 
-    def _answer_instantly(self) -> bool:
+    def _is_free(self) -> bool:
+        """Whether an answer can go out at once."""
         is_idle = self.cycle is None or self.cycle.response_complete
         # Behind bytes that the client has not taken, answers would pile up. ASGI waits instead.
-        if not is_idle or self.flow.write_paused or not self.parser.should_keep_alive():
+        return is_idle and not self.flow.write_paused
+
+    def _answer_instantly(self) -> bool:
+        if not self._is_free() or not self.parser.should_keep_alive():
             return False
         if self.parser.get_method() != b"GET" or self.parser.get_http_version() != "1.1":
             return False
         answer = self._application.instant(self.url, self.headers, self._address)
         if answer is None:
             return False
+        end = self._bytes.removeprefix(b"GET " + self.url)
+        # Else it came in pieces, or others came with it.
+        is_alone = end is not self._bytes and end.find(b"\r\n\r\n") == len(end) - 4
+        if is_alone and len(end) <= _REPEATED_MAX_BYTES and self._excess is None:
+            self._repeated = _Repeated(end, self.headers)
+        self._send_instantly(answer)
+        return True
+
+    def _send_instantly(self, answer: bytes) -> None:
         parts = [b"HTTP/1.1 200 OK\r\n"]
         for name, value in self.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
@@ -233,7 +274,6 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self.transport.write(b"".join((*parts, answer)))
         super().on_response_complete()
-        return True
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
@@ -380,6 +420,10 @@ def protocol_for(application: WireApplication) -> type[HttpProtocol]:
         _application = application
 
     return _ApplicationProtocol
+
+
+def _is_plain(framing: list[Header]) -> bool:
+    return [name for name, _ in framing] == [b"host"] and is_host(framing[0][1])
 
 
 def _patience_s(stage: ConnectionStage, limits: Limits) -> int:

@@ -7,7 +7,7 @@ import ast
 import asyncio
 import inspect
 import tomllib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,7 @@ from app.settings.sections.limits import Limits
 from app.web.connections import Connections
 from app.web.responses import Header
 from app.web.tenancy import Gateways
+from tests.fakes.transport import KeptTransport
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,32 +85,6 @@ ATTRIBUTES = {
 """Attributes of a connection that has begun a request, and of the objects that it holds."""
 
 
-class _Transport(asyncio.Transport):
-    """Takes bytes and keeps them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[list[bytes | bytearray | memoryview]] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.calls.append([data])
-
-    def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
-        self.calls.append(list(pieces))
-
-    def is_closing(self) -> bool:
-        return False
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 @dataclass(frozen=True)
 class _Prepared:
     """An application that has one prepared answer."""
@@ -133,7 +108,7 @@ def _connected(protocol: type[P]) -> P:
     config = uvicorn.Config(_never, http=protocol, ws="none", log_config=None)
     config.load()
     made = protocol(config, ServerState(), {})
-    made.connection_made(_Transport())
+    made.connection_made(KeptTransport())
     return made
 
 
@@ -258,7 +233,7 @@ async def test_between_requests_the_timer_of_keep_alive_runs(
 async def test_a_large_prepared_answer_goes_out_in_one_call_and_is_not_copied() -> None:
     wire = b"content-length: 300000\r\n\r\n" + bytes(300_000)
     made = _connected(protocol_for(_Prepared(wire)))
-    assert isinstance(made.transport, _Transport)
+    assert isinstance(made.transport, KeptTransport)
     made.data_received(b"GET /zip HTTP/1.1\r\nHost: a\r\n\r\n")
     (pieces,) = made.transport.calls
     assert pieces[0].startswith(b"HTTP/1.1 200 OK\r\n")
