@@ -14,11 +14,11 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from app.core.errors import BadInputError
+from app.core.hostname import HOST_NAME
 
 PLACE = "{path}"
 MAX_ELEMENTS = 12  # of a repository's path; GitLab nests groups
 _SCHEMES = {"git+https": ("https", 443), "git+http": ("http", 80), "git+ssh": ("ssh", 22)}
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _ELEMENT = re.compile(r"[A-Za-z0-9_~][A-Za-z0-9._~-]*", re.ASCII)
 _HOST_KEY = re.compile(
     r"(?:ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]+={0,3}(?: [ -~]*)?",
@@ -26,7 +26,7 @@ _HOST_KEY = re.compile(
 )
 _URL = re.compile(
     r"(?P<scheme>git\+(?:https|http|ssh))://(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]{0,63})@)?"
-    rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
+    rf"(?P<host>{HOST_NAME}|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
     r"(?P<path>/[A-Za-z0-9._~/{}-]*)",
     re.ASCII,
 )

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address
 
 from app.core.errors import BadInputError
+from app.core.hostname import HOST_NAME
 
 MAX_PRIVATE_HOST_CHARS = 262
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _ENTRY = re.compile(
-    rf"(?:(?P<name>(?:\*\.)?{_LABEL}(?:\.{_LABEL})*)|\[(?P<v6>[0-9a-f:.]+)\])"
+    rf"(?:(?P<name>(?:\*\.)?{HOST_NAME})|\[(?P<v6>[0-9a-f:.]+)\])"
     r"(?::(?P<port>[0-9]{1,5}))?",
     re.ASCII,
 )

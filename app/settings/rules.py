@@ -6,11 +6,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from app.core.hostname import DEFAULT_PORTS
 from app.settings.sections.modules import Modules, Sumdb
 from app.settings.sections.network import Metrics, Network, Tls
 from app.settings.sections.releases import Releases
 from app.settings.sections.storage import Backup, Storage
-from app.settings.urls import DEFAULT_PORTS
 from app.settings.values import parse_network
 
 Path = tuple[str | int, ...]

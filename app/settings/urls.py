@@ -7,9 +7,9 @@ a credential: messages end in logs.
 import re
 from urllib.parse import SplitResult, urlsplit
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_URL_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|[0-9a-f:]+:[0-9a-f:.]*", re.ASCII)
+from app.core.hostname import DEFAULT_PORTS, HOST_NAME
+
+_URL_HOST = re.compile(rf"{HOST_NAME}|[0-9a-f:]+:[0-9a-f:.]*", re.ASCII)
 _BACKUP_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?", re.ASCII)
 _S3_URL = re.compile(
     r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])"

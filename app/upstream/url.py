@@ -10,11 +10,10 @@ from ipaddress import ip_address
 from urllib.parse import urljoin, urlsplit
 
 from app.core.errors import BadInputError
+from app.core.hostname import DEFAULT_PORTS, HOST_NAME
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _VISIBLE = re.compile(r"[\x21-\x7e]*", re.ASCII)
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_HOST_NAME = re.compile(HOST_NAME, re.ASCII)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 
 
@@ -54,7 +53,7 @@ class Url:
             host, port = parts.hostname or "", parts.port
         except ValueError as error:
             raise BadInputError("the URL's host or port is malformed") from error
-        if parts.scheme not in _DEFAULT_PORTS:
+        if parts.scheme not in DEFAULT_PORTS:
             raise BadInputError("the URL is neither http:// nor https://")
         if "@" in parts.netloc:
             raise BadInputError("the URL holds user information; configure a credential instead")
@@ -64,7 +63,7 @@ class Url:
         return cls(
             parts.scheme,
             host,
-            _DEFAULT_PORTS[parts.scheme] if port is None else port,
+            DEFAULT_PORTS[parts.scheme] if port is None else port,
             parts.path or "/",
             parts.query or None,
         )
@@ -73,7 +72,7 @@ class Url:
     def origin(self) -> str:
         """Scheme, host and port, the default port left out: "https://go.dev"."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        if self.port == _DEFAULT_PORTS[self.scheme]:
+        if self.port == DEFAULT_PORTS[self.scheme]:
             return f"{self.scheme}://{host}"
         return f"{self.scheme}://{host}:{self.port}"
 

@@ -12,11 +12,11 @@ import re
 
 from app.core import goversion
 from app.core.errors import BadInputError
+from app.core.hostname import DEFAULT_PORTS
 from app.core.modulepattern import Pattern
 from app.core.tenantname import check_host
 
 _ORIGIN = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _URL_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 # golang.org/x/mod and cmd/go know these two without a key.
@@ -61,7 +61,7 @@ def origin(url: str) -> tuple[str, str]:
         return scheme, _host(host)
     if not 1 <= int(port) <= 65535:
         raise BadInputError(f"{port} is not a port, in {url}")
-    suffix = "" if int(port) == _DEFAULT_PORTS[scheme] else f":{int(port)}"
+    suffix = "" if int(port) == DEFAULT_PORTS[scheme] else f":{int(port)}"
     return scheme, _host(host) + suffix
 
 
