@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from app.db.engine import Database
@@ -30,8 +31,13 @@ UPSTREAM = Path(__file__).parents[1].parent / "shared" / "upstream"
 
 
 def pytest_configure() -> None:
-    """Compile each statement once for all databases of this process."""
+    """Compile each statement once for all databases of this process; time no example.
+
+    A busy machine takes longer than Hypothesis' 200 ms for an example.
+    """
     compiled.share()
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
 
 
 def pytest_sessionfinish() -> None:

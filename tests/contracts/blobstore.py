@@ -66,9 +66,7 @@ class BlobStoreContract:
         assert await store.put(data) == digest
         assert await read_whole(store, digest, len(data)) == data
 
-    @settings(
-        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(cuts=st.lists(st.integers(0, len(LARGE)), max_size=12))
     async def test_any_chunking_gives_the_same_blob(self, store, cuts):
         edges = [0, *sorted(cuts), len(LARGE)]

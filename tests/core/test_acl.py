@@ -191,7 +191,7 @@ def naive(
     return default is ALLOW
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(_rules, max_size=6),
     _owned,
@@ -232,7 +232,7 @@ def test_every_decision_is_the_naive_evaluators(
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(_rules, max_size=6), st.sampled_from(Effect), st.sampled_from(_PATHS))
 def test_a_module_is_refused_as_a_whole_only_if_no_version_is_allowed(
     rules: list[tuple], default: Effect, module: str

@@ -199,7 +199,7 @@ def told_to_go(text: str, home: Path, shell: str = "sh") -> dict[str, str]:
     return dict(line.split("=", 1) for line in (home / "argv").read_text().splitlines())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(patterns=LEGAL, authenticated=st.booleans())
 def test_a_real_sh_gives_go_every_pattern_unchanged(
     patterns: tuple[str, ...], authenticated: bool

@@ -2,7 +2,7 @@ import base64
 import hashlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.dirhash import hash1
@@ -71,7 +71,6 @@ entries = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(entries, st.randoms(use_true_random=False))
 def test_the_order_of_the_input_does_not_matter_and_every_bit_does(entries, random) -> None:
     lines = list(entries.items())

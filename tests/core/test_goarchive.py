@@ -412,7 +412,6 @@ def test_a_flipped_byte_is_refused_or_changes_no_content(suffix: str, data: byte
 
 
 @pytest.mark.parametrize("suffix", ["tar.gz", "zip"])
-@settings(deadline=None)
 @given(data=st.binary(max_size=300))
 def test_arbitrary_bytes_are_refused(suffix: str, data: bytes) -> None:
     assert read_or_refused(data, suffix) is None
@@ -423,7 +422,7 @@ PLAIN_TAR = a_tar(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(0, len(PLAIN_TAR) // 2), st.binary(min_size=1, max_size=12))
 def test_a_tar_that_lies_under_a_right_checksum_never_fails_otherwise(
     position: int, patch: bytes
@@ -437,7 +436,7 @@ def test_a_tar_that_lies_under_a_right_checksum_never_fails_otherwise(
     read_or_refused(gzip.compress(damaged, 1), "tar.gz")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(0, len(ZIP) - 1), st.binary(min_size=1, max_size=8))
 def test_a_patched_zip_never_fails_otherwise(position: int, patch: bytes) -> None:
     damaged = bytearray(ZIP)

@@ -161,7 +161,7 @@ def _is_path(path: str) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_PATHS.filter(_is_path), st.sampled_from(RequestKind), _VERSIONS)
 def test_what_is_rendered_parses_back(path: str, kind: RequestKind, version: str) -> None:
     has_version = kind in (RequestKind.INFO, RequestKind.MOD, RequestKind.ZIP)
@@ -186,7 +186,7 @@ _SOUP = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(
     st.one_of(
         _SOUP, st.binary(max_size=40), _SOUP.map(lambda soup: b"a.b/" + soup + b"/@v/v1.0.0.zip")
@@ -201,7 +201,7 @@ def test_F5_a_meaning_has_one_decoded_spelling(path: bytes) -> None:
     assert decode_path(path) == rendered(asked)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from([path for path, _ in GOOD]), st.data())
 def test_a_flipped_or_cut_path_is_refused_or_means_something_else(
     path: bytes, data: st.DataObject

@@ -381,7 +381,6 @@ def parsed_or_refused(data: bytes) -> ReleaseIndex | None:
         return None
 
 
-@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
 def test_F61_arbitrary_bytes_are_never_more_than_refused(data: bytes) -> None:
     assert parsed_or_refused(data) is None
@@ -398,14 +397,12 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(list(a_file())), json_values)
 def test_F61_any_json_value_for_a_key_is_accepted_or_refused(key: str, value: object) -> None:
     parsed_or_refused(encoded([a_release(files=[a_file(**{key: value})])]))
     parsed_or_refused(encoded([a_release(), value]))
 
 
-@settings(deadline=None)
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
 def test_F61_a_flipped_byte_gives_an_index_or_a_refusal(position: int, flip: int) -> None:
     damaged = bytearray(GOOD)
@@ -472,7 +469,7 @@ def indexes(draw: st.DrawFn) -> ReleaseIndex:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(indexes())
 def test_a_rendered_index_parses_to_the_same(index: ReleaseIndex) -> None:
     assert parse_index(render_index(index.releases)) == index

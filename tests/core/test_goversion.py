@@ -1,7 +1,7 @@
 """Vectors are those of Go's internal/gover/gover_test.go unless a comment names another source."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core import goversion
@@ -209,7 +209,6 @@ def test_names_sort_from_old_to_new_with_invalid_ones_first() -> None:
     assert sorted(backwards, key=goversion.sort_key) == expected
 
 
-@settings(deadline=None)
 @given(versions, versions, versions)
 def test_the_order_is_total_and_consistent(a: str, b: str, c: str) -> None:
     compare = goversion.compare
@@ -222,7 +221,6 @@ def test_the_order_is_total_and_consistent(a: str, b: str, c: str) -> None:
     assert by_key == (compare(a, b) < 0)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_any_text_is_judged_without_failing(text: str) -> None:
     goversion.is_valid(text)

@@ -77,7 +77,7 @@ def test_F73_a_query_must_resolve_to_a_version_that_fits_the_path() -> None:
             parse_info(info(Version=version), "example.com/x", asked=None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.one_of(st.binary(max_size=60), st.text(max_size=40).map(lambda t: info(Time=t, Version=t)))
 )

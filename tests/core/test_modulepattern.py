@@ -285,7 +285,6 @@ def test_any_text_is_a_pattern_or_refused_and_a_pattern_matches_as_in_a_list(
         assert pattern.matches(target) is match_prefix_patterns(text, target)
 
 
-@settings(deadline=None)
 @given(globs, targets)
 def test_F19_what_matches_exactly_matches_without_case(glob: str, target: str) -> None:
     try:

@@ -666,7 +666,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(data: bytes, h1: str, mask
         refused_or_same(bytes(damaged), h1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     edits=st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.binary(max_size=6)), max_size=3),
     wide=st.booleans(),
@@ -681,7 +681,7 @@ def test_whatever_is_overwritten_is_refused_or_changes_nothing(
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bytes_before_a_true_end_record_give_facts_or_a_refusal(junk: bytes) -> None:
     end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, len(junk), 0, 0)
     refusal(junk + end)

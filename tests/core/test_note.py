@@ -4,7 +4,7 @@ import base64
 import hashlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core import note, notekey
@@ -332,7 +332,6 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]) | st.jus
 )
 
 
-@settings(deadline=None)
 @given(
     TEXTS, st.lists(st.tuples(NAMES, st.binary(min_size=32, max_size=32)), min_size=1, unique=True)
 )
@@ -345,7 +344,6 @@ def test_what_is_signed_opens_with_each_key(text: str, keys: list[tuple[str, byt
         assert parse_skey(signer.skey) == signer
 
 
-@settings(deadline=None)
 @given(
     st.binary() | st.builds(lambda a, b: a + b"\n\n\xe2\x80\x94 a " + b, st.binary(), st.binary())
 )
@@ -357,7 +355,6 @@ def test_a_note_that_is_parsed_prints_back(anything: bytes) -> None:
     assert parsed.encoded() == anything
 
 
-@settings(deadline=None)
 @given(
     TEXTS,
     st.lists(

@@ -65,7 +65,7 @@ _GLOB = st.text(alphabet="aB./*?[^]\\", min_size=1, max_size=9)
 _PATH = st.text(alphabet="aB./", min_size=1, max_size=10)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(_GLOB, max_size=6), _PATH, st.booleans())
 def test_the_index_agrees_with_trying_each_pattern(
     globs: list[str], path: str, folded: bool

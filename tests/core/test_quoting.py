@@ -83,7 +83,7 @@ def test_what_a_reader_would_act_upon_is_refused(quote: Callable[[str], str], te
         quote(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(PRINTABLE, min_size=1, max_size=8))
 @example([ALL, "", "-n", "~", "*"])
 def test_a_real_sh_gives_every_word_back(words: list[str]) -> None:
@@ -92,7 +92,7 @@ def test_a_real_sh_gives_every_word_back(words: list[str]) -> None:
     assert done.stdout.split("\n")[:-1] == words
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PRINTABLE.filter(lambda text: "'" not in text))
 @example(ALL.replace("'", ""))
 @example("~:~/x")

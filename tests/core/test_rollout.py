@@ -539,7 +539,6 @@ class FleetMachine(RuleBasedStateMachine):
 FleetMachine.TestCase.settings = settings(
     max_examples=60,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestEveryInterleaving = FleetMachine.TestCase

@@ -93,7 +93,7 @@ def test_an_upstreams_absence_means_the_next_unless_said_otherwise() -> None:
 _ELEMENT = st.sampled_from(["corp.example", "own.example", "a", "b", "open", "x.y"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(_ELEMENT, min_size=1, max_size=4).map("/".join))
 def test_whatever_route_is_taken_a_private_name_goes_to_private_routes_alone(module: str) -> None:
     try:

@@ -54,7 +54,7 @@ def test_every_flipped_bit_and_every_cut_is_noticed() -> None:
                 box.open(spoilt, PLACE)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=80))
 def test_no_bytes_raise_anything_else(sealed: bytes) -> None:
     with pytest.raises(StorageError):

@@ -117,7 +117,6 @@ async def answer(
 
 @settings(
     max_examples=300,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(method=methods, path=paths, query=queries, headers=headers, body=bodies)

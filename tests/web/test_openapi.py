@@ -104,7 +104,6 @@ def ask(operation: Any, mode: GenerationMode, examples: int, check: Any) -> None
     quick = settings(
         max_examples=examples,
         database=None,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
