@@ -3,6 +3,7 @@
 `Bench` is one process; two of them over one folder are two processes on one database.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -198,8 +199,11 @@ async def process(
     services = build(process_settings, now=clock)
     made = _wired(services, clock, seconds, owner, max_waiters, max_queue, cold)
     try:
-        await services.shared.store.recover()
-        await services.shared.watch.poll()
+        shared = services.shared
+        if not shared.keys.is_made():
+            await asyncio.to_thread(shared.keys.make)
+        await shared.store.recover()
+        await shared.watch.poll()
         yield made
     finally:
         await made.repair.aclose()
