@@ -106,6 +106,7 @@ async def _set_up(settings: Settings, upstream: str) -> str:
     """Record a tenant whose log has as many records as the relayed one; return the log's name."""
     services = build(settings)
     try:
+        services.shared.keys.make()  # as the start does, which this process leaves out
         draft = a_tenant(_TENANT, default=Effect.ALLOW, anonymous_read=True)
         await services.tenants.tenants.create(draft, OPERATOR, catch_all=False)
         await services.tenants.routes.create(_TENANT, a_route("*", upstream), OPERATOR)
