@@ -11,7 +11,7 @@ from tests.test_docs import PAGES, ROOT
 
 CODE = re.compile(r"```.*?```|`[^`]+`", re.DOTALL)
 CALL = re.compile(
-    r"(?:^|(?<=`)|[$#;&|] |exec moorage | -- |bin/)moorage ([a-z](?:[^\n`#;|&)]|\\\n)*)",
+    r"(?:^|(?<=`)|[$#;&|] |exec moorage | -- |bin/)moorage ([a-z](?:\\\n|[^\n`#;|&)])*)",
     re.MULTILINE,
 )
 """`moorage` where a shell has a command, up to the end of the line, the code or the command."""
