@@ -5,6 +5,7 @@ suite runs on PostgreSQL with `MOORAGE_TEST_SHAPE=postgresql`.
 """
 
 import gc
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, closing
@@ -13,6 +14,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 
 from app.db.engine import Database
 from app.db.sqlite import sqlite_url
@@ -128,6 +130,17 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     finally:
         if folder is not None:
             drop_databases(folder)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Take back how a command that ran in this process has set up logging."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    if structlog.is_configured():
+        root.handlers[:], root.level = handlers, level
+        structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

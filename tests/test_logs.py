@@ -4,12 +4,10 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import structlog
 
 from app import logs
 
@@ -24,15 +22,6 @@ class Terminal(io.StringIO):
 class BrokenPipe(io.StringIO):
     def write(self, _text: str) -> int:
         raise BrokenPipeError
-
-
-@pytest.fixture(autouse=True)
-def _leave_logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
 
 
 def events(stream: io.StringIO) -> list[dict[str, object]]:

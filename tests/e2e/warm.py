@@ -39,7 +39,6 @@ def _import_everything() -> None:
     import encodings.idna
 
     import anyio._backends._asyncio
-    import prometheus_client
     import rich.progress
     import rich.table
     import uvicorn.lifespan.on
@@ -59,7 +58,7 @@ def _import_everything() -> None:
     admin_routes().openapi()  # FastAPI makes its routes when they are first looked at
     compiled.share()
     _run_once()
-    _ = (encodings.idna, anyio._backends._asyncio, prometheus_client)
+    _ = (encodings.idna, anyio._backends._asyncio)
     _ = (rich.progress, rich.table, uvicorn.lifespan.on, uvloop, app.server, app.main)
 
 

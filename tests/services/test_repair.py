@@ -289,6 +289,7 @@ async def test_F91_a_start_removes_what_dead_processes_left(
 async def test_what_a_live_process_stages_is_no_leftover(bench: Bench) -> None:
     async with bench.services.shared.store.stage() as staging:
         await staging.write(b"x")
+        await staging.seal()  # the first bytes wait in memory; now they are in a file
         assert await bench.fsck(repair=True) == []
         assert len(staged(bench.services)) == 1
 

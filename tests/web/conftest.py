@@ -2,16 +2,14 @@
 
 import io
 import json
-import logging
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from app import logs
 from app.core.errors import MoorageError
@@ -193,15 +191,11 @@ class Log(io.StringIO):
 
 
 @pytest.fixture
-def log() -> Iterator[Log]:
+def log() -> Log:
     """Logging as the program sets it up, into memory."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     stream = Log()
     logs.configure("info", "json", stream)
-    yield stream
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
+    return stream
 
 
 @pytest.fixture(scope="session")

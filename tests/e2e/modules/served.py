@@ -135,6 +135,7 @@ def arranged(site: Site, arrange: Arrange) -> None:
     async def run() -> None:
         services = build(settings)
         try:
+            await services.shared.start()  # makes the key of secrets
             await arrange(services)
         finally:
             await services.close()

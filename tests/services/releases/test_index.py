@@ -263,7 +263,7 @@ async def test_F61_an_oversized_index_is_refused(
 
 UNREACHABLE = {
     "404": (Fault.status(404), errors.UpstreamAbsentError, 502),
-    "403": (Fault.status(403), errors.UpstreamError, 502),
+    "403": (Fault.status(403), errors.UpstreamRefusedError, 502),
     "500": (Fault.status(500), errors.UpstreamUnavailableError, 503),
     "429": (Fault.status(429), errors.UpstreamUnavailableError, 503),
     "reset": (Fault.reset(after=10), errors.UpstreamUnavailableError, 503),

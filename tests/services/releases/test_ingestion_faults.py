@@ -34,6 +34,7 @@ from tests.services.conftest import Rewire
 
 CONTENT, UNAVAILABLE = errors.UpstreamContentError, errors.UpstreamUnavailableError
 TIMEOUT, WRONG, PLAIN = errors.UpstreamTimeoutError, errors.VerificationError, errors.UpstreamError
+REFUSED = errors.UpstreamRefusedError
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ PERSISTENT = (
     Row("F46-html-of-the-same-length", html_of_the_same_length, WRONG, 502, 2),
     Row("F47-404", Fault.status(404), PLAIN, 502, 1),
     Row("F47-410", Fault.status(410), PLAIN, 502, 1),
-    Row("F48-401", Fault.status(401, b"who are you?"), PLAIN, 502, 1),
-    Row("F48-403", Fault.status(403, b"who are you?"), PLAIN, 502, 1),
+    Row("F48-401", Fault.status(401, b"who are you?"), REFUSED, 502, 1),
+    Row("F48-403", Fault.status(403, b"who are you?"), REFUSED, 502, 1),
     Row("F49-429", Fault.status(429), UNAVAILABLE, 503, 4),
     Row("F49-3600", Fault.status(429, headers={"Retry-After": "3600"}), UNAVAILABLE, 503, 1),
     Row("F49-garbage", Fault.status(429, headers={"Retry-After": "soon"}), UNAVAILABLE, 503, 4),
