@@ -104,18 +104,18 @@ def test_F97_SIGTERM_while_clients_download_drains_and_ends_with_0(
             assert not server.ended()
             assert {client.rest() for client in clients} == {expected}
         server.wait_stopped()
-    assert_clean_start(draining, expected)
+    assert_clean_start(warm, draining, expected)
     assert fake.hits[f"/go/{NAME}"] == 1
 
 
-def assert_clean_start(site: Site, expected: str) -> None:
+def assert_clean_start(warm: Warm, site: Site, expected: str) -> None:
     """Assert that the next start serves what is stored, with nothing left over."""
     assert staged(site.data_dir) == []
     assert list((site.data_dir / "keys").glob("gpg-*")) == []
-    with site.but(drain_s=0).serve() as server:
+    with warm.serve(site.but(workers=1, drain_s=0)) as server:
         assert server.get(f"/dl/{NAME}.sha256").text == expected
         assert "Admin token" not in server.err
-    assert site.run("fsck", "--deep", "--json").json["findings"] == []
+    assert warm.run(site, "fsck", "--deep", "--json").json["findings"] == []
 
 
 @pytest.mark.slow
@@ -125,10 +125,11 @@ def assert_clean_start(site: Site, expected: str) -> None:
     ids=["1 as Ctrl-C", "1 to one process", "2 as Ctrl-C", "2 to one process"],
 )
 def test_F97_SIGINT_finishes_downloads_and_ends_with_0(
-    site: Site, put_release, workers: int, to_group: bool, drain_s: int
+    site: Site, put_release, warm: Warm, workers: int, to_group: bool, drain_s: int
 ) -> None:
     expected = hashlib.sha256(put_release(extra_bytes=BIG)).hexdigest()
-    with with_workers(site, workers, drain_s=drain_s).serve() as server:
+    stopping = with_workers(site, workers, drain_s=drain_s)
+    with warm.serve(stopping) if workers == 1 else stopping.serve() as server:
         assert server.get(f"/dl/{NAME}").status == 200
         client = SlowClient.of(server)
         (os.killpg if to_group else os.kill)(server.pid, signal.SIGINT)
@@ -137,18 +138,18 @@ def test_F97_SIGINT_finishes_downloads_and_ends_with_0(
         server.wait_stopped()
 
 
-def test_a_second_SIGTERM_ends_the_drain(site: Site, put_release) -> None:
+def test_a_second_SIGTERM_ends_the_drain(site: Site, put_release, warm: Warm) -> None:
     put_release()
-    with site.but(drain_s=600).serve() as server:
+    with warm.serve(site.but(drain_s=600)) as server:
         server.send(signal.SIGTERM)
         wait_until(lambda: server.get("/readyz").status == 503, "unreadiness")
         server.stop()
 
 
 @pytest.mark.slow
-def test_downloads_that_take_too_long_are_cut(site: Site, put_release) -> None:
+def test_downloads_that_take_too_long_are_cut(site: Site, put_release, warm: Warm) -> None:
     put_release(extra_bytes=BIG)
-    with site.but(shutdown_s=1).serve() as server:
+    with warm.serve(site.but(shutdown_s=1)) as server:
         with slow_clients(server) as clients:
             server.stop()
             short = clients[0].rest()
@@ -163,7 +164,7 @@ def test_F97_a_signal_during_an_ingestion_leaves_nothing_half_done(
     data = put_release(extra_bytes=2_000_000)
     fake.fault(f"/go/{NAME}", Fault.stall("half"))
     # Nobody releases the stalled download: the ingestion has to be cut.
-    with site.but(shutdown_s=1, drain_s=1).serve() as server:
+    with warm.serve(site.but(shutdown_s=1, drain_s=1)) as server:
         asked = threading.Thread(target=ask_in_vain, args=(server,))
         asked.start()
         fake.wait_until(lambda: fake.stalled == 1)
@@ -175,13 +176,13 @@ def test_F97_a_signal_during_an_ingestion_leaves_nothing_half_done(
     assert warm.run(site, "releases", "list", "--all", "--json").json[0]["files"][0]["state"] == (
         "known"
     )
-    with site.serve() as server:
+    with warm.serve(site) as server:
         assert server.get(f"/dl/{NAME}").body == data
 
 
 @pytest.mark.slow
 def test_F66_a_gpg_that_hangs_does_not_hold_the_end_up(
-    site: Site, fake: FakeGodev, put_release, tmp_path: Path
+    site: Site, fake: FakeGodev, put_release, tmp_path: Path, warm: Warm
 ) -> None:
     """Only the verification hangs: the key was taken over by the real gpg."""
     put_release()
@@ -196,7 +197,7 @@ def test_F66_a_gpg_that_hangs_does_not_hold_the_end_up(
     gpg.chmod(0o755)
     path = f"{gpg.parent}:{os.environ['PATH']}"
     hanging = replace(site, environ={**site.environ, "PATH": path})
-    with hanging.but(shutdown_s=1, drain_s=0).serve() as server:
+    with warm.serve(hanging.but(shutdown_s=1, drain_s=0)) as server:
         asked = threading.Thread(target=ask_in_vain, args=(server,))
         asked.start()
         started.read_bytes()  # until gpg runs
@@ -213,12 +214,12 @@ def ask_in_vain(server: Server) -> None:
 
 @pytest.mark.slow
 def test_F97_an_ingestion_that_ends_in_time_is_kept_although_it_was_told_to_stop(
-    site: Site, fake: FakeGodev, put_release
+    site: Site, fake: FakeGodev, put_release, warm: Warm
 ) -> None:
     data = put_release(extra_bytes=2_000_000)
     fake.fault(f"/go/{NAME}", Fault.stall("half"))
     replies = []
-    with site.but(drain_s=600).serve() as server:
+    with warm.serve(site.but(drain_s=600)) as server:
         asked = threading.Thread(target=lambda: replies.append(server.get(f"/dl/{NAME}")))
         asked.start()
         fake.wait_until(lambda: fake.stalled == 1)
@@ -264,14 +265,16 @@ def test_the_whole_server_is_gone_when_its_supervisor_is_killed(site: Site, put_
 
 
 @pytest.mark.slow
-def test_nothing_of_another_run_disturbs_a_start(site: Site, put_release, tmp_path: Path) -> None:
+def test_nothing_of_another_run_disturbs_a_start(
+    site: Site, put_release, tmp_path: Path, warm: Warm
+) -> None:
     put_release()
-    with site.serve() as killed:
+    with warm.serve(site) as killed:
         killed.get(f"/dl/{NAME}")
         killed.kill()
     left = tmp_path / "data" / "tmp" / ("0" * 32)
     left.mkdir(parents=True)
     (left / "abcd").write_bytes(b"half")
-    with site.serve() as server:
+    with warm.serve(site) as server:
         assert server.get(f"/dl/{NAME}").status == 200
         assert not left.exists()
