@@ -16,6 +16,7 @@ from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import info_of, module
 from tests.installation import running
 from tests.nouns import a_credential, a_route, a_rule, a_tenant, an_owner
+from tests.web.api import ok
 from tests.web.harbour import add_tenant, add_token, bearer, harbour, replace_tenant, settled
 from tests.web.wire import Site
 
@@ -196,3 +197,28 @@ async def test_a_release_index_that_is_read_ends_no_answers_of_tenants(two: Two)
     assert two.is_hot("acme")
     assert catalog.changed_at > before
     assert (await catalog.current()).generation == catalog.changed_at
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/tenants/acme/rules", {"effect": "deny", "pattern": "example.com/x"}, 403),
+        ("DELETE", "/tokens/{token}", None, 401),
+        ("PATCH", "/tenants/acme", {"enabled": False}, 401),
+    ],
+)
+async def test_a_change_acts_before_the_admin_hears_that_it_was_made(
+    two: Two, method: str, path: str, body: dict[str, object] | None, status: int
+) -> None:
+    await two.warm()
+    await ok(two.site, method, path.format(token=two.token), body)
+    got = await two.site.ask(f"/goproxy/acme/{MOD}", headers=bearer(two.secret))
+    assert got.status == status
+
+
+async def test_a_route_for_private_names_holds_for_the_next_request(two: Two) -> None:
+    with FakeGoproxy([module("corp.example/y", "v1.0.0")]) as private:
+        body = {"pattern": "corp.example/*", "upstreams": [{"url": private.url}]}
+        await ok(two.site, "POST", "/tenants/acme/routes", body)
+        got = await two.site.ask("/goproxy/acme/corp.example/y/@v/v1.0.0.mod")
+    assert got.status == 200
