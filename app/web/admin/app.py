@@ -221,7 +221,7 @@ class _Outer:
 
         Other processes see it within half a second.
         """
-        # It is made. While the database does not answer, nothing is decided that needs it.
+        # It is made, whether or not the database answers this: then a later poll tells of it.
         with suppress(DatabaseBusyError):
             await self._watch.poll_shared()
 
