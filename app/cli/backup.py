@@ -1,6 +1,7 @@
 """`moorage backup` and `moorage restore`: copies of everything, and putting one back."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from app.services.assembly import Services
     from app.services.backup.making import Pruned
     from app.services.backup.place import Backup
+    from app.services.backup.restoring import Restored
     from app.services.fsck import FsckReport
 
 backup = typer.Typer(
@@ -187,33 +189,27 @@ def restore(
             progress=progress,
         )
 
-    async def check(services: "Services") -> "tuple[FsckReport, list[str]]":
-        with counted("blobs checked") as progress:
-            report = await services.upkeep.fsck.run(deep=False, repair=refetch, progress=progress)
-        return report, await services.upkeep.rotation.unopened()
-
     try:
         report, sealed = run_local(
-            settings, check, interrupted=f"backup {restored.backup} is restored; run `moorage fsck`"
+            settings,
+            partial(_check, refetch=refetch),
+            interrupted=f"backup {restored.backup} is restored; run `moorage fsck`",
         )
     except UnfitDatabaseError as error:  # the wrong key: all is there, and no service starts on it
         raise UnfitDatabaseError(
             f"backup {restored.backup} is restored, and not checked yet: {error}; then run "
             "`moorage fsck`"
         ) from error
-    result = {
-        "backup": restored.backup,
-        "blobs": restored.blobs,
-        "blob_bytes": restored.blob_bytes,
-        "missing": [str(digest) for digest in restored.missing],
-        "newer_heads": list(restored.newer_heads),
-        "unopened_secrets": sealed,
-        "clean": report.clean,
-        "findings": _findings(report),
-    }
-    emit(result, as_json, _restored)
+    emit(_restored_shape(restored, report, sealed), as_json, _restored)
     if not report.clean:
         raise typer.Exit(Exit.FAILED)
+
+
+async def _check(services: "Services", *, refetch: bool) -> "tuple[FsckReport, list[str]]":
+    """Return what fsck finds after a restore, and the secrets that the key does not open."""
+    with counted("blobs checked") as progress:
+        report = await services.upkeep.fsck.run(deep=False, repair=refetch, progress=progress)
+    return report, await services.upkeep.rotation.unopened()
 
 
 def _place(store: str | None) -> Any:
@@ -287,6 +283,21 @@ def _pruned(result: dict[str, Any]) -> str:
         f"{verb}: {len(result['removed'])} backups, {result['objects']} objects with "
         f"{human_bytes(result['bytes'])}; {len(result['kept'])} backups stay"
     )
+
+
+def _restored_shape(
+    restored: "Restored", report: "FsckReport", sealed: list[str]
+) -> dict[str, Any]:
+    return {
+        "backup": restored.backup,
+        "blobs": restored.blobs,
+        "blob_bytes": restored.blob_bytes,
+        "missing": [str(digest) for digest in restored.missing],
+        "newer_heads": list(restored.newer_heads),
+        "unopened_secrets": sealed,
+        "clean": report.clean,
+        "findings": _findings(report),
+    }
 
 
 def _findings(report: "FsckReport") -> list[dict[str, Any]]:

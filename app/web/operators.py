@@ -4,12 +4,10 @@ The other listener's limits on connections do not hold here, so that metrics are
 full, and neither does its TLS: a probe needs no client certificate.
 """
 
-from collections.abc import Awaitable, Callable
-
 from app.settings import Limits
 from app.web.connections import Connections, is_health
 from app.web.responses import Header, plain
-from app.web.streaming import Receive, Scope, Send
+from app.web.streaming import AsgiApp, Receive, Scope, Send
 from app.web.tenancy import Gateways
 
 _CONNECTIONS = 64
@@ -23,9 +21,7 @@ class OperatorsApp:
         limits: how long clients may take.
     """
 
-    def __init__(
-        self, admin: Callable[[Scope, Receive, Send], Awaitable[None]], limits: Limits
-    ) -> None:
+    def __init__(self, admin: AsgiApp, limits: Limits) -> None:
         self._admin = admin
         self.limits = limits
         self.connections = Connections(2 * _CONNECTIONS, _CONNECTIONS, Gateways(()))

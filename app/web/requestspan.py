@@ -1,11 +1,8 @@
 """The span of a request that is not answered from memory, around the ASGI app that answers it."""
 
-from collections.abc import Awaitable, Callable
-
 from app import tracing
-from app.web.streaming import Message, Receive, Scope, Send
+from app.web.streaming import AsgiApp, Message, Receive, Scope, Send
 
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 _SURFACES = frozenset({"goproxy", "dl", "go", "v2", "fleet", "api", "hooks"})
 _CHECK_IN = "/fleet/v1/check"
 

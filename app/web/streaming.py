@@ -22,6 +22,7 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CHUNK_BYTES = 1024 * 1024
 _FILE_PART_BYTES = 4 * 1024 * 1024
