@@ -74,10 +74,10 @@ class Application:
         self.connections = Connections(
             limits.connections, limits.address_connections, self.gateways
         )
-        self._surfaces = Surfaces(services, self.gateways, self.health)
-        self.operators = OperatorsApp(self._surfaces.admin, limits)
+        self.surfaces = Surfaces(services, self.gateways, self.health)
+        self.operators = OperatorsApp(self.surfaces.admin, limits)
         # Untraced, a hit must not pay for a question whether it is traced.
-        self.instant = self._surfaces.instant
+        self.instant = self.surfaces.instant
         self._background: asyncio.Task[None] | None = None
         self._starting: asyncio.Task[None] | None = None
         self._hits: tracing.Hits | None = None
@@ -94,8 +94,8 @@ class Application:
         """Do what `instant` does; make a span of a prepared answer that is sampled."""
         span = None if self._hits is None else self._hits.begin(headers, url)
         if span is None:
-            return self._surfaces.instant(url, headers, client, trace)
-        answer = self._surfaces.instant(url, headers, client, span.own.trace_id)
+            return self.surfaces.instant(url, headers, client, trace)
+        answer = self.surfaces.instant(url, headers, client, span.own.trace_id)
         if answer is not None:
             span.end()
         return answer
@@ -108,9 +108,9 @@ class Application:
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
         if self._hits is None:
-            await self._surfaces(scope, receive, send)
+            await self.surfaces(scope, receive, send)
         else:
-            await traced(self._surfaces, scope, receive, send)
+            await traced(self.surfaces, scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -186,7 +186,7 @@ class Application:
         """Begin the background work."""
         for about, note in self.health.notes().items():
             _log.warning("an operator has to act", about=about, note=note)
-        worker = Worker(self.services, self._surfaces.flush_decisions, leads=self._leads)
+        worker = Worker(self.services, self.surfaces.flush_decisions, leads=self._leads)
         self._background = asyncio.ensure_future(worker.run())
         if self.certificate is None:
             metrics.set_certificate_expiry(float("inf"))
@@ -205,7 +205,7 @@ class Application:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         await self.services.drain(self.services.shared.settings.drain_s)
-        self._surfaces.flush_decisions()
+        self.surfaces.flush_decisions()
         if self._background is not None:  # not of a database that the start refused
             await self.services.shared.usage.flush()
             await self.services.shared.denials.flush()

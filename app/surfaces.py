@@ -60,6 +60,10 @@ class Surfaces:
         services: of this process.
         gateways: the proxies whose word about a client's address counts.
         health: answers for liveness and readiness; while the start waits, it alone does.
+
+    Attributes:
+        admin: FastAPI's app: the admin API, health and metrics, the pages of the documentation.
+        goproxy, downloads, images, home: the apps of tenants, of /dl/ and /go/, of /v2/, of /.
     """
 
     def __init__(self, services: Services, gateways: Gateways, health: Health) -> None:
@@ -73,15 +77,15 @@ class Surfaces:
             max_header_bytes=limits.header_bytes,
             max_headers=limits.headers,
         )
-        self._downloads = _downloads(services, parts)
-        self._images = _images(services, parts)
-        self._goproxy = _goproxy(services, parts)
+        self.downloads = _downloads(services, parts)
+        self.images = _images(services, parts)
+        self.goproxy = _goproxy(services, parts)
         self._publishing = PublishingApp(services.sumdb.publishing, parts.admission, gateways)
         self._git_hooks = GitHooksApp(
             services.modules.git_hooks, services.modules.memory, gateways, parts.wrong_tokens
         )
         self._fleet = _fleet(services, parts)
-        self._home = Home(
+        self.home = Home(
             services.releases.catalog,
             services.shared.policies,
             services.publiclog.relays,
@@ -95,7 +99,7 @@ class Surfaces:
 
     def flush_decisions(self) -> None:
         """Write the decision records that are still counted together."""
-        self._goproxy.decisions.flush()
+        self.goproxy.decisions.flush()
 
     def instant(
         self, url: bytes, headers: list[Header], client: str, trace: str | None = None
@@ -108,14 +112,14 @@ class Surfaces:
         if url.startswith(PREFIX):
             if self._guard.refuses(url, headers) is not None:
                 return None
-            return self._goproxy.instant(url, headers, client, trace)
+            return self.goproxy.instant(url, headers, client, trace)
         if url.startswith(IMAGES):
             if self._guard.refuses(url, headers) is not None:
                 return None
-            return self._images.instant(url, headers)
+            return self.images.instant(url, headers)
         if not url.startswith(_DOWNLOADS) or self._guard.refuses(url, headers) is not None:
             return None
-        return self._downloads.instant(url, headers)
+        return self.downloads.instant(url, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -140,16 +144,16 @@ class Surfaces:
         elif is_misled:
             await self._wrong_address(scope, send)
         elif is_download:
-            await self._downloads(scope, receive, send)
+            await self.downloads(scope, receive, send)
         elif path.startswith(HOOKS):
             await self._git_hooks(scope, receive, send)
         elif is_goproxy:
-            app = self._publishing if scope["method"] == PUT else self._goproxy
+            app = self._publishing if scope["method"] == PUT else self.goproxy
             await app(scope, receive, send)
         elif is_image:
-            await self._images(scope, receive, send)
+            await self.images(scope, receive, send)
         elif path == HOME:
-            await self._home(scope, receive, send)
+            await self.home(scope, receive, send)
         elif is_fleet:
             await self._fleet(scope, receive, send)
         elif path == _METRICS and not self._has_metrics:

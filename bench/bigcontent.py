@@ -39,11 +39,14 @@ class Content(Scenario):
         yield from ()
 
     async def run(self, site: Site) -> None:
-        pending = self.requests()
-        limits = httpx.Limits(max_connections=self.clients)
-        base = f"{site.url}goproxy/{_TENANT}/"
-        async with httpx.AsyncClient(base_url=base, limits=limits, timeout=300) as client:
-            await asyncio.gather(*(_ask_each(client, pending) for _ in range(self.clients)))
+        await ask_all(f"{site.url}goproxy/{_TENANT}/", self.requests(), clients=self.clients)
+
+
+async def ask_all(base: str, paths: Iterator[str], *, clients: int) -> None:
+    """Ask for each path below base, so many at a time; each must be answered."""
+    limits = httpx.Limits(max_connections=clients)
+    async with httpx.AsyncClient(base_url=base, limits=limits, timeout=300) as client:
+        await asyncio.gather(*(_ask_each(client, paths) for _ in range(clients)))
 
 
 async def _ask_each(client: httpx.AsyncClient, pending: Iterator[str]) -> None:

@@ -22,6 +22,7 @@ from app.settings.sections.network import Network
 from app.wiring import build, migrate
 from bench.bigcontent import ChangingQueries, CrowdedZips, FirstLists, LongGoMods, LongLists
 from bench.fleet import FleetCheckIns, FleetRollout
+from bench.gitversions import GitVersions
 from bench.policychanges import ManyRules, PolicyChanges, PolicyLoop
 from bench.report import Disturbance, Result
 from bench.scenario import Scenario, Site
@@ -38,6 +39,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
     "gomods": LongGoMods,
     "zips": CrowdedZips,
     "first": FirstLists,
+    "git": GitVersions,
     "fleet": FleetCheckIns,
     "rollout": FleetRollout,
 }

@@ -140,7 +140,7 @@ async def cooled(services: Services) -> None:
 
 def streams_of(site: Site, tenant: str) -> int:
     """Return how many bodies are streamed to a tenant."""
-    lanes = site.application._goproxy._admission._streams.items()
+    lanes = site.application.surfaces.goproxy._admission._streams.items()
     return sum(turns._held.total() for (name, _), turns in lanes if name == tenant)
 
 

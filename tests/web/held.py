@@ -28,7 +28,7 @@ class HeldStore:
 @contextmanager
 def held_opening(site: Site) -> Iterator[HeldStore]:
     """Hold the blobs that a site opens to send them."""
-    sender = site.application._downloads._sender
+    sender = site.application.surfaces.downloads._sender
     store = sender._store
     held = HeldStore(store)
     sender._store = held  # type: ignore[assignment]

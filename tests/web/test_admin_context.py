@@ -55,13 +55,13 @@ async def test_no_header_query_or_cookie_makes_a_request_the_operators(site: Sit
 async def test_the_scope_of_a_network_request_holds_no_object_of_ours(site: Site) -> None:
     """What a server fills in are texts, bytes and plain collections, whatever the request."""
     scopes: list[Any] = []
-    admin = site.application._admin
+    admin = site.application.surfaces.admin
 
     async def looking(scope: Any, receive: Any, send: Any) -> None:
         scopes.append(scope)
         await admin(scope, receive, send)
 
-    site.application._admin = looking
+    site.application.surfaces.admin = looking
     got = await site.ask(f"/api/v1/tenants?{KEY}=1", "GET", {KEY: "1", "Cookie": f"{KEY}=1"})
     assert got.status == 401
     [scope] = scopes

@@ -72,12 +72,12 @@ async def test_wrong_tokens_count_at_the_proxy_and_at_the_admin_api_together(
 async def test_the_operator_of_this_process_has_no_limit(tmp_path: Path) -> None:
     limits = {"admin_address_rate": 1, "admin_token_rate": 1}
     async with harbour(tmp_path, limits=limits) as site:
-        operator, admin = Operator(), site.application._admin
+        operator, admin = Operator(), site.application.surfaces.admin
 
         async def signing(scope: Any, receive: Any, send: Any) -> None:
             await admin(operator.sign(scope), receive, send)
 
-        site.application._admin = signing
+        site.application.surfaces.admin = signing
         assert {got.status for got in await asked(site, 30, token=None)} == {200}
 
 

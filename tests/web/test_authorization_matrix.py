@@ -258,7 +258,7 @@ async def test_F24_what_two_credentials_were_refused_is_nobody_elses_refusal(
 
 
 async def test_T12_long_credentials_fill_no_memory_and_are_told_apart(matrix: Matrix) -> None:
-    app, target = matrix.site.application._goproxy, f"/goproxy/open/{PATH}/@v/v1.0.0.mod"
+    app, target = matrix.site.application.surfaces.goproxy, f"/goproxy/open/{PATH}/@v/v1.0.0.mod"
     app._forget()
     token = matrix.credentials["closed"]["Bearer"]["Authorization"].removeprefix("Bearer ")
     for user in ("a", "b"):
@@ -277,7 +277,7 @@ async def test_T12_long_credentials_fill_no_memory_and_are_told_apart(matrix: Ma
 async def test_F25_a_token_in_the_query_is_in_no_log_line(matrix: Matrix, log: Log) -> None:
     got = await matrix.ask("closed", "list", "in the query")
     assert got.status == 401
-    matrix.site.application._goproxy.decisions.flush()
+    matrix.site.application.surfaces.goproxy.decisions.flush()
     [line] = log.events("decision")[-1:]
     assert (line["status"], line["decision"]) == (401, "deny")
     assert matrix.secrets[0] not in log.text

@@ -209,7 +209,7 @@ async def test_a_hit_asks_neither_database_nor_channels(
 async def test_a_change_of_a_channel_leaves_prepared_answers_usable_again(site: Site) -> None:
     """An answer prepared after the change is kept, although the catalogue is older."""
     await changed(site, "POST", "/channels/stable/revisions", {"current": A})
-    hot = site.application._downloads._hot
+    hot = site.application.surfaces.downloads._hot
     await site.ask(ROOT + "current")
     assert hot.get(f"{ROOT}current".encode()) is not None
     await site.ask("/dl/SHA256SUMS")
@@ -241,11 +241,11 @@ async def test_a_limited_channel_wants_a_token_of_its_tenants(site: Site) -> Non
 
 
 async def test_a_query_neither_changes_a_text_nor_fills_the_cache(site: Site) -> None:
-    size = len(site.application._downloads._hot._answers)
+    size = len(site.application.surfaces.downloads._hot._answers)
     for number in range(5):
         assert (await site.ask(f"{ROOT}current?x={number}")).text == f"{B}\n"
         assert (await site.ask(f"{ROOT}?x={number}{ROOT}")).status == 200
-    assert len(site.application._downloads._hot._answers) == size + 1
+    assert len(site.application.surfaces.downloads._hot._answers) == size + 1
 
 
 async def test_a_tenant_names_its_channel_by_the_api_and_in_a_document(site: Site) -> None:

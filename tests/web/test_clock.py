@@ -64,9 +64,9 @@ async def test_F96_a_list_that_was_prepared_while_the_clock_was_ahead_is_made_an
     clocks.set_wall(days=1)
     path = f"/goproxy/acme/{NAME}/@v/list"
     assert (await clocks.site.ask(path)).body == b"v1.0.0\n"
-    assert len(clocks.site.application._goproxy._hot._answers) == 1
+    assert len(clocks.site.application.surfaces.goproxy._hot._answers) == 1
     clocks.set_wall(days=-1)
-    assert len(clocks.site.application._goproxy._hot._answers) == 0
+    assert len(clocks.site.application.surfaces.goproxy._hot._answers) == 0
 
 
 async def test_F96_a_clock_before_the_release_is_said_aloud(tmp_path: Path, log: Log) -> None:

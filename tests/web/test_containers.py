@@ -235,12 +235,12 @@ async def test_a_hit_asks_neither_database_nor_catalogue(
 
 async def test_a_query_does_not_fill_the_cache(site: Site) -> None:
     await site.ask("/v2/go/manifests/1.99")
-    size = len(site.application._images._hot._answers)
+    size = len(site.application.surfaces.images._hot._answers)
     for number in range(3):
         assert (await site.ask(f"/v2/go/manifests/1.99?x={number}")).status == 200
         assert (await site.ask(f"/v2/go/tags/list?n={number}")).status == 200
         assert (await site.ask("/v2/go/manifests/1%2E99")).status == 200
-    assert len(site.application._images._hot._answers) == size
+    assert len(site.application.surfaces.images._hot._answers) == size
 
 
 def basic(secret: str) -> dict[str, str]:
@@ -381,7 +381,7 @@ async def test_skopeo_pulls_from_a_closed_mirror_with_a_token_alone(
     async with serving(settings.model_copy(update={"releases": releases})) as closed:
         with TlsFront(closed.base) as front:
             host = front.url.removeprefix("https://")
-            closed.application._images._public_url = front.url
+            closed.application.surfaces.images._public_url = front.url
             look = ("inspect", "--raw", f"--cert-dir={certs_of(front, tmp_path)}")
             code, said = await skopeo(tmp_path, *look, f"docker://{host}/go:1.99")
             assert (code != 0, "unauthorized" in said) == (True, True)

@@ -50,7 +50,7 @@ class Logged:
         return line
 
     def lines(self) -> list[dict[str, Any]]:
-        self.site.application._goproxy.decisions.flush()
+        self.site.application.surfaces.goproxy.decisions.flush()
         return self.log.events("decision")
 
 

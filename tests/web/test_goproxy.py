@@ -512,7 +512,7 @@ async def test_the_infos_of_a_prepared_query_follow_the_rules_of_now(front: Fron
 
 
 async def test_F24_nothing_is_prepared_for_a_request_that_was_refused(front: Front) -> None:
-    app = front.site.application._goproxy
+    app = front.site.application.surfaces.goproxy
     for tail in ("@v/v9.9.9.info", "@v/x.zip", "@v/v1.0.0.tar"):
         assert (await front.ask(tail)).status >= 400
     assert len(app._hot._answers) == 0

@@ -159,7 +159,7 @@ async def test_slow_clients_leave_others_their_turn_and_give_it_back_when_they_a
 async def test_a_download_whose_turn_does_not_come_is_told_to_come_back(tmp_path: Path) -> None:
     async with limited(tmp_path, tenant_streams=1, stream_wait_s=1) as (site, _):
         assert (await site.ask(BIG_ZIP.format("acme"), "HEAD")).status == 200
-        app = site.application._goproxy
+        app = site.application.surfaces.goproxy
         app._admission._defaults = replace(app._admission._defaults, stream_wait_s=0.0)
         async with site.calling(socket_bytes=4096) as one:
             await one.send(request(BIG_ZIP.format("acme")))
@@ -182,7 +182,7 @@ async def test_what_is_forbidden_while_a_download_waits_for_its_turn_does_not_go
             await one.send(request(BIG_ZIP.format("acme")))
             assert (await one.head())[0] == 200
             await two.send(request(BIG_ZIP.format("acme")))
-            turns = site.application._goproxy._admission._streams["acme", 1]
+            turns = site.application.surfaces.goproxy._admission._streams["acme", 1]
 
             async def waits() -> bool:
                 return bool(turns._waiting)

@@ -228,11 +228,11 @@ async def test_F5_each_spelling_of_a_path_is_one_stored_answer(served: Served) -
         "/goproxy/%6fpen/github%2Ecom/!a%7Aure/x/@v/lis%74",
     ]
     first = await served.site.ask(spellings[0])
-    kept = len(served.site.application._goproxy._hot._answers)
+    kept = len(served.site.application.surfaces.goproxy._hot._answers)
     for path in spellings[1:]:
         got = await served.site.ask(path)
         assert (got.status, got.body) == (first.status, first.body) == (200, b"v1.0.0\n")
-    assert len(served.site.application._goproxy._hot._answers) == kept
+    assert len(served.site.application.surfaces.goproxy._hot._answers) == kept
     assert sum(n for p, n in served.fake.hits.items() if p.endswith("/list")) == 1
 
 

@@ -117,7 +117,7 @@ async def test_methods_and_conditions_are_those_of_other_pages(mirror: Mirror) -
 
 
 async def test_the_page_is_prepared_once_and_costs_no_query(mirror: Mirror) -> None:
-    home = mirror.site.application._home
+    home = mirror.site.application.surfaces.home
     first = await mirror.site.ask("/", headers=HOST)
     prepared = dict(home._pages)
     with watched(mirror.site.services.shared.db) as statements:
@@ -127,7 +127,7 @@ async def test_the_page_is_prepared_once_and_costs_no_query(mirror: Mirror) -> N
 
 
 async def test_many_hosts_do_not_fill_the_memory(mirror: Mirror) -> None:
-    home = mirror.site.application._home
+    home = mirror.site.application.surfaces.home
     for number in range(home._pages.maxsize + 5):
         await mirror.site.ask("/", headers={"Host": f"host-{number}.example"})
     assert len(home._pages) == home._pages.maxsize

@@ -142,7 +142,7 @@ async def test_an_error_between_the_decision_and_the_answer_closes_the_blob(slow
     def broken() -> datetime:
         raise ArithmeticError("the clock is broken")
 
-    goproxy = slow.site.application._goproxy
+    goproxy = slow.site.application.surfaces.goproxy
     goproxy._now = broken
     headers = [(name.lower().encode(), value.encode()) for name, value in bearer(secret).items()]
     scope = {"method": "GET", "raw_path": path.encode(), "headers": headers}
@@ -192,7 +192,7 @@ async def test_a_prepared_zip_is_judged_again_once_its_bytes_are_known_to_be_rig
 async def test_a_decision_ends_with_a_rule_or_a_token_although_nothing_was_changed(
     slow: Slow, left_s: float
 ) -> None:
-    goproxy = slow.site.application._goproxy
+    goproxy = slow.site.application.surfaces.goproxy
     record = DecisionRecord.of_path(BIG_PATH.encode(), "request")
     prepared = PreparedAnswer(
         answer=plain(200, "x"),

@@ -138,7 +138,7 @@ async def test_a_query_of_more_than_16_fields_is_refused(mirror: Mirror) -> None
 
 async def test_any_query_but_those_of_clients_leaves_the_cache_alone(mirror: Mirror) -> None:
     await mirror.site.ask("/dl/")
-    hot = mirror.site.application._downloads._hot._answers
+    hot = mirror.site.application.surfaces.downloads._hot._answers
     before = len(hot)
     for number in range(50):
         assert (await mirror.site.ask(f"/dl/?x={number}")).status == 200

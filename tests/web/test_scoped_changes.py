@@ -37,7 +37,7 @@ class Two:
         headers = [(b"host", b"localhost")]
         if secret:
             headers.append((b"authorization", f"Bearer {secret}".encode()))
-        app = self.site.application._goproxy
+        app = self.site.application.surfaces.goproxy
         return app.instant(f"/goproxy/{tenant}/{MOD}".encode(), headers, "127.0.0.1") is not None
 
     async def warm(self) -> None:

@@ -51,7 +51,7 @@ async def test_an_error_line_ends_in_the_trace_that_the_log_names(
     trace = got.text.rstrip().removesuffix(")").rpartition("trace ")[2]
     assert trace == TRACE if headers else len(trace) == 32
     assert int(got.header("content-length") or 0) == len(got.body)
-    site.application._goproxy.decisions.flush()
+    site.application.surfaces.goproxy.decisions.flush()
     assert {line["trace"] for line in log.events("decision")} == {trace}
 
 

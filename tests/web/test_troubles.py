@@ -446,7 +446,7 @@ async def test_more_streams_than_allowed_are_503_with_retry_after(
 ) -> None:
     name, data = big(put)
     site = await start_site(limits={"streams": 3})
-    site.application._downloads._sender._streams._wait_s = 0.0
+    site.application.surfaces.downloads._sender._streams._wait_s = 0.0
     await site.services.releases.reader.refresh()
     await site.services.releases.ingestion.ensure(name)
     async with site.calling(socket_bytes=SLOW) as first, site.calling(socket_bytes=SLOW) as second:
