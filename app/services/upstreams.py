@@ -19,7 +19,7 @@ from app.upstream.address import kind_of_text
 from app.upstream.githubapp import GithubApp
 from app.upstream.gitssh import SshKey
 from app.upstream.goproxy import Goproxies, ModuleUpstream
-from app.upstream.http import Sink
+from app.upstream.sink import Sink
 from app.upstream.url import Credential, Url
 
 AnyCredential = Credential | SshKey | GithubApp

@@ -25,7 +25,8 @@ from app.core.gitprotocol import (
     read_refs,
 )
 from app.core.gitrefs import GitRefs
-from app.upstream.http import HttpClient, MemorySink, Sink
+from app.upstream.http import HttpClient
+from app.upstream.sink import MemorySink, Sink
 from app.upstream.url import Credential
 
 _SERVICE = "git-upload-pack"

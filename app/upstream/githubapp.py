@@ -24,7 +24,8 @@ from app.core.errors import (
     UpstreamError,
     UpstreamUnavailableError,
 )
-from app.upstream.http import HttpClient, Response
+from app.upstream.exchange import Response
+from app.upstream.http import HttpClient
 from app.upstream.url import Credential
 
 _GITHUB, _GITHUB_API = "https://github.com", "https://api.github.com"

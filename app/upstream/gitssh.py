@@ -39,7 +39,7 @@ from app.core.giturl import GitUrl
 from app.upstream.address import AddressGuard
 from app.upstream.git import GitDeadlines, GitListing, PackSink, refused
 from app.upstream.gitprogram import environment, kill_group
-from app.upstream.http import Sink
+from app.upstream.sink import Sink
 
 _CHUNK_BYTES = 1 << 16
 _MAX_WORDS_BYTES = 8192

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from app.core.errors import UpstreamAbsentError, UpstreamContentError, UpstreamError
 from app.core.releaseindex import MAX_INDEX_BYTES
 from app.upstream.gpg import KEYRING_MAX_BYTES, SIGNATURE_MAX_BYTES
-from app.upstream.http import HttpClient, Sink
+from app.upstream.http import HttpClient
+from app.upstream.sink import Sink
 
 _INDEX_DEADLINE_S = 60.0
 _SIGNATURE_DEADLINE_S = 60.0

@@ -16,8 +16,9 @@ from cachetools import LRUCache
 from app.core import module as modules
 from app.core.goproxy import GoproxyRequest, RequestKind
 from app.core.routing import RecordedUpstream
-from app.upstream.http import HttpClient, Sink
+from app.upstream.http import HttpClient
 from app.upstream.limits import UpstreamLimits
+from app.upstream.sink import Sink
 from app.upstream.url import Credential
 
 CONNECTIONS = 64

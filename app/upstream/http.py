@@ -4,129 +4,38 @@ A call makes up to four attempts. An attempt follows up to nine redirects. Each 
 under the circuit breaker of its own origin. Every failure leaves as an error of `core.errors`; its
 message names origin and path, never a query or a credential.
 
-Everything that httpx does on its own is switched off: cookies (tenants would share them), netrc,
-proxies from the environment, redirects, default headers, log lines with URLs.
-
-Not here: connections (`wire`), the check of addresses (`address`), the meaning of a status
-(`status`), the limits of a body (`body`), the waits between attempts (`retry`, `retryafter`), the
-retry budget (`budget`), the circuit breaker (`breaker`). Whether a complete body is the right one
-is judged by the callers.
+Not here: one exchange (`exchange`), connections (`wire`), the check of addresses (`address`), the
+waits between attempts (`retry`, `retryafter`), the retry budget (`budget`), the circuit breaker
+(`breaker`). Whether a complete body is the right one is judged by the callers.
 """
 
 import asyncio
 import json
-import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Any
 
-import httpx
 from cachetools import LRUCache
 
 from app import tracing
-from app.core.errors import (
-    BadInputError,
-    OverloadedError,
-    UpstreamError,
-    UpstreamRedirectError,
-    UpstreamTimeoutError,
-)
+from app.core.errors import OverloadedError, UpstreamTimeoutError
 from app.upstream.address import AddressGuard
 from app.upstream.attempt import FailedAttempt, content_error, left_alone
-from app.upstream.body import BodyMeter, check_body_head, is_gzip
 from app.upstream.breaker import MAX_BREAKERS, Breaker, Breakers, BreakerState, Permit, Verdict
 from app.upstream.budget import RetryBudget
-from app.upstream.gunzip import Gunzip
+from app.upstream.exchange import Call, Exchanges, Response
 from app.upstream.limits import UpstreamLimits
-from app.upstream.reason import MAX_READ_BYTES, reason_of
 from app.upstream.retry import MAX_RETRIES, retrying
-from app.upstream.status import refusal
+from app.upstream.sink import MemorySink, Sink
 from app.upstream.url import Credential, Url
-from app.upstream.wire import GuardedTransport, drop_body
+from app.upstream.wire import GuardedTransport
 
 MAX_HOPS = 10  # requests of one call, redirects among them: as many as Go's own client makes
-_GZIP_FRAME_BYTES = 64 * 1024  # what gzip may add to a body that can't be compressed
-
 _POST_ANSWER_BYTES = 64 * 1024
 _LIMITS = UpstreamLimits()
-_REASONED = (403, 404, 410)  # statuses whose text says why
-_REDIRECTS = (301, 302, 303, 307, 308)
-# httpx needs a URL; our transport reads the extension "url" instead.
-_STAND_IN = httpx.URL("https://upstream.invalid/")
-
-# At INFO httpx logs every URL.
-logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
-class Sink(Protocol):
-    """Takes a body. An error of the sink reaches the caller unchanged and causes no retry."""
-
-    async def restart(self) -> None:
-        """Forget everything: the download begins again."""
-
-    async def write(self, chunk: bytes) -> None:
-        """Take the next bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An answer without its body.
-
-    Attributes:
-        url: of the last hop, without its query.
-        status: 200, except after `HttpClient.send`.
-        headers: names in lower case; repeated headers are joined by ", ".
-        size_bytes: the length of the body.
-    """
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    size_bytes: int
-
-
-class MemorySink:
-    """A sink for small bodies."""
-
-    def __init__(self) -> None:
-        self.body = bytearray()
-
-    async def restart(self) -> None:
-        """Forget everything; see `Sink`."""
-        self.body.clear()
-
-    async def write(self, chunk: bytes) -> None:
-        """Take the next bytes; see `Sink`."""
-        self.body += chunk
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """The parameters of one call, the same in every attempt."""
-
-    sink: Sink
-    max_bytes: int
-    deadline_s: float
-    method: str = "GET"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    exact_bytes: int | None = None
-    credential: Credential | None = None
-    follow_to: frozenset[str] | None = None
-    any_status: bool = False  # errors and redirects are answers, too
-    paced: bool = False  # the minimum rate applies
-    progress: Callable[[int], None] = lambda _: None
-
-    def lane(self, url: Url) -> str:
-        """Return "origin", or "origin#credential id" where url gets the credential."""
-        if self.credential is not None and self.credential.origin == url.origin:
-            return f"{url.origin}#{self.credential.id}"
-        return url.origin
 
 
 class HttpClient:
@@ -180,14 +89,12 @@ class HttpClient:
     ) -> None:
         self._random = random
         self._clock = clock
-        self._wall_clock = wall_clock
         self._sleep = sleep
         self._observe = observe
-        self._limits = limits
         self._breakers = Breakers(clock=clock, random=random, on_change=on_breaker)
         self._budgets: LRUCache[str, RetryBudget] = LRUCache(MAX_BREAKERS)
-        self._transport = GuardedTransport(guard, limits, ca_file, ca_pem)
-        self._http = _quiet_client(self._transport, user_agent, limits)
+        transport = GuardedTransport(guard, limits, ca_file, ca_pem)
+        self._exchanges = Exchanges(transport, user_agent, limits, wall_clock, clock)
 
     async def get(
         self,
@@ -212,7 +119,7 @@ class HttpClient:
         """
         sink = MemorySink()
         headers = {} if accept is None else {"Accept": accept}
-        call = _Call(sink, max_bytes, deadline_s, "GET", headers, b"", None, credential, follow_to)
+        call = Call(sink, max_bytes, deadline_s, "GET", headers, b"", None, credential, follow_to)
         return await self._run(call, url), bytes(sink.body)
 
     async def download(
@@ -236,7 +143,7 @@ class HttpClient:
         Raises:
             UpstreamContentError: also for a body that is not exact_bytes long.
         """
-        call = _Call(
+        call = Call(
             sink, max_bytes, deadline_s, "GET", {}, b"", exact_bytes, credential, follow_to,
             paced=is_paced, progress=progress or (lambda _: None),
         )  # fmt: skip
@@ -260,7 +167,7 @@ class HttpClient:
         Only a GET is tried again. `Response.url` says where redirects have led.
         """
         method = "GET" if body is None else "POST"
-        call = _Call(
+        call = Call(
             sink, max_bytes, deadline_s, method, headers, body or b"", None, credential, follow_to,
             paced=is_paced,
         )  # fmt: skip
@@ -288,7 +195,7 @@ class HttpClient:
         if json_body is not None:
             body = json.dumps(json_body).encode()
             headers["Content-Type"] = "application/json"
-        call = _Call(
+        call = Call(
             sink, max_bytes, deadline_s, method, headers, body, None, credential, any_status=True
         )
         return await self._run(call, url), bytes(sink.body)
@@ -300,7 +207,7 @@ class HttpClient:
 
         Of the answer's body, at most 64 KiB are taken, and dropped.
         """
-        call = _Call(
+        call = Call(
             MemorySink(), _POST_ANSWER_BYTES, deadline_s, "POST", headers, body, any_status=True
         )
         return (await self._run(call, url)).status
@@ -308,13 +215,13 @@ class HttpClient:
     async def aclose(self) -> None:
         """Close every connection, and leave no upstream alone any more."""
         self._breakers.close()
-        await self._http.aclose()
+        await self._exchanges.aclose()
 
     def breaker_states(self) -> Mapping[str, BreakerState]:
         """Return the states by "origin", or "origin#credential id" where one was sent."""
         return self._breakers.states()
 
-    async def _run(self, call: _Call, text: str) -> Response:
+    async def _run(self, call: Call, text: str) -> Response:
         url = Url.parse(text)
         scope = asyncio.timeout(call.deadline_s)
         try:
@@ -328,7 +235,7 @@ class HttpClient:
                 origin=url.origin,
             ) from error
 
-    async def _attempts(self, call: _Call, url: Url, scope: asyncio.Timeout) -> Response:
+    async def _attempts(self, call: Call, url: Url, scope: asyncio.Timeout) -> Response:
         async def restart() -> None:
             await call.sink.restart()
             call.progress(0)
@@ -345,7 +252,7 @@ class HttpClient:
             sleep=self._sleep,
         )
 
-    async def _follow(self, call: _Call, url: Url, scope: asyncio.Timeout) -> Response:
+    async def _follow(self, call: Call, url: Url, scope: asyncio.Timeout) -> Response:
         seen, asked = {url}, url.origin
         while True:
             answer = await self._hop(call, url, scope, asked)
@@ -360,13 +267,13 @@ class HttpClient:
             url = answer
 
     async def _hop(
-        self, call: _Call, url: Url, scope: asyncio.Timeout, asked: str
+        self, call: Call, url: Url, scope: asyncio.Timeout, asked: str
     ) -> Response | Url:
         """Make one exchange under its breaker; return its answer, or where it redirects to.
 
         asked: the origin of the call, under which its redirects are observed, too.
         """
-        if self._http.is_closed:
+        if self._exchanges.is_closed:
             raise FailedAttempt(OverloadedError("this process is shutting down; ask again"))
         breaker = self._breakers.of(call.lane(url))
         permit = breaker.enter()
@@ -379,7 +286,7 @@ class HttpClient:
             ) as span,
             self._metered(breaker, permit, asked, scope),
         ):
-            return await self._exchange(call, url, span)
+            return await self._exchanges.make(call, url, span)
 
     @contextmanager
     def _metered(
@@ -402,95 +309,3 @@ class HttpClient:
             # A cancelled call must give its place of the half-open state back, too.
             breaker.leave(permit, verdict)
             self._observe(asked, outcome, self._clock() - began)
-
-    async def _exchange(self, call: _Call, url: Url, span: tracing.AnySpan) -> Response | Url:
-        # The transport itself: `AsyncClient.send` adds only what is switched off here (redirects,
-        # cookies, authentication), and takes an eighth of a request's CPU for that.
-        sent = await self._transport.handle_async_request(self._request(call, url))
-        async with aclosing(sent) as answer:
-            status, headers = answer.status_code, dict(answer.headers.items())
-            span.set(http__response__status_code=status)
-            if call.any_status or status == 200:
-                check_body_head(url, headers, call.max_bytes, call.exact_bytes)
-                size_bytes = await self._read(call, url, answer)
-                return Response(url.shown, status, headers, size_bytes)
-            has_reason = status in _REASONED and "content-encoding" not in headers
-            keep_bytes = MAX_READ_BYTES if has_reason else 0
-            body = await drop_body(answer, self._limits.drop_s, keep_bytes=keep_bytes)
-            if status in _REDIRECTS and "location" in headers:
-                return _redirected(call, url, headers["location"])
-            sent_secret = call.credential is not None and bool(call.credential.headers_for(url))
-            failed = refusal(url, status, headers, self._wall_clock(), had_credential=sent_secret)
-            failed.error.upstream_text = reason_of(body, headers)
-            raise failed
-
-    def _request(self, call: _Call, url: Url) -> httpx.Request:
-        headers = {"Host": url.origin.partition("://")[2], **call.headers, **tracing.headers()}
-        if call.credential is not None:
-            headers |= call.credential.headers_for(url)
-        if call.body or call.method not in ("GET", "HEAD"):
-            headers["Content-Length"] = str(len(call.body))
-        return self._http.build_request(
-            call.method, _STAND_IN, headers=headers, content=call.body, extensions={"url": url}
-        )
-
-    async def _read(self, call: _Call, url: Url, answer: httpx.Response) -> int:
-        """Stream the body into the sink; return its length in bytes."""
-        limits = self._limits if call.paced else None
-        gunzip = Gunzip(call.max_bytes + _GZIP_FRAME_BYTES) if is_gzip(answer.headers) else None
-        meter = BodyMeter(url, call.max_bytes, call.exact_bytes, limits)
-        waiting_since = self._clock()
-        body = cast(AsyncGenerator[bytes, None], answer.aiter_raw())  # httpx says AsyncIterator
-        async with aclosing(body) as chunks:
-            async for chunk in chunks:
-                waited_s = self._clock() - waiting_since
-                for piece in (chunk,) if gunzip is None else _decoded(gunzip, chunk, url):
-                    meter.count(len(piece), waited_s)
-                    await call.sink.write(piece)
-                    call.progress(meter.size_bytes)
-                    waited_s = 0.0
-                    if gunzip is not None:  # a chunk may become thousands of pieces
-                        await asyncio.sleep(0)
-                waiting_since = self._clock()
-        if gunzip is not None and not gunzip.is_complete:
-            trouble = content_error(url, "sent a gzip body that is cut short")
-            raise FailedAttempt(trouble, Verdict.FAILURE, again=True)
-        return meter.finish()
-
-
-def _decoded(gunzip: Gunzip, chunk: bytes, url: Url) -> Iterator[bytes]:
-    try:
-        yield from gunzip.pieces(chunk)
-    except ValueError as error:
-        raise FailedAttempt(content_error(url, f"sent a gzip body that {error}")) from error
-
-
-def _quiet_client(
-    transport: GuardedTransport, user_agent: str, limits: UpstreamLimits
-) -> httpx.AsyncClient:
-    """Return an httpx client that does nothing on its own."""
-    client = httpx.AsyncClient(
-        transport=transport,
-        headers={"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"},
-        cookies=CookieJar(DefaultCookiePolicy(netscape=False, rfc2965=False)),  # takes none
-        timeout=httpx.Timeout(**limits.timeouts()),
-        follow_redirects=False,
-        trust_env=False,
-    )
-    del client.headers["Connection"]  # httpx's own
-    return client
-
-
-def _redirected(call: _Call, url: Url, location: str) -> Url:
-    try:
-        target = url.redirect(location)
-    except BadInputError as error:
-        message = f"{url.shown} redirects to where it may not: {error}"
-        raise FailedAttempt(UpstreamError(message, origin=url.origin)) from error
-    try:
-        return url.redirect(location, call.follow_to)
-    except BadInputError as error:
-        message = f"{url.shown} redirects to where it may not: {error}"
-        raise FailedAttempt(
-            UpstreamRedirectError(message, origin=url.origin, target=target.host)
-        ) from error

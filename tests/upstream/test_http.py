@@ -409,7 +409,8 @@ async def test_F42_bytes_after_an_answer_never_reach_a_call_that_waits_for_its_c
         while not server.requests:
             await asyncio.sleep(0.005)
         second = asyncio.create_task(made.get(server.url("/2")))
-        while not any(request.is_queued() for request in made.client._transport._pool._requests):
+        pool = made.client._exchanges._transport._pool
+        while not any(request.is_queued() for request in pool._requests):
             await asyncio.sleep(0)  # until it waits for the only connection
         may_answer.set()
         assert (await first)[1] == b"fine"

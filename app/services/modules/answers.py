@@ -45,7 +45,7 @@ from app.services.remembered import Remembered
 from app.services.slots import Slots
 from app.services.upstreams import Source
 from app.storage.blobstore import BlobStore
-from app.upstream.http import MemorySink
+from app.upstream.sink import MemorySink
 
 LIST = "list"
 LATEST = "latest"

@@ -46,7 +46,7 @@ from app.upstream.address import AddressGuard
 from app.upstream.gitprogram import GitLimits, GitRuns
 from app.upstream.gitreader import MirrorReader
 from app.upstream.goproxy import Goproxies
-from app.upstream.http import Sink
+from app.upstream.sink import Sink
 
 T = TypeVar("T")
 

@@ -39,7 +39,7 @@ from app.services.modules.files import ModuleFiles
 from app.services.modules.zipcheck import inspect_file
 from app.services.policy import PolicyReader, TenantPolicy, tenant_in
 from app.services.upstreams import Source
-from app.upstream.http import Sink
+from app.upstream.sink import Sink
 
 _AT_ONCE = 4
 _CHUNK_BYTES = 256 * 1024
