@@ -41,6 +41,7 @@ class DownloadRequest:
         extra: "", ".sha256", ".sha256sum", ".asc", or that of a derived file: ".tree".
         as_json: the listing in go.dev's format.
         include_all: all releases, not only the newest of each supported minor.
+        only_own: the JSON of own releases alone, which needs no release index.
         smart: the tags in the form of git's smart protocol.
     """
 
@@ -48,6 +49,7 @@ class DownloadRequest:
     extra: str = ""
     as_json: bool = False
     include_all: bool = False
+    only_own: bool = False
     smart: bool = False
     channel: str = ""
 
@@ -55,6 +57,11 @@ class DownloadRequest:
     def is_listing(self) -> bool:
         """Whether it is about every offered file."""
         return not self.name or self.name in _LISTS.values()
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is about the page for people."""
+        return not self.name and not self.as_json
 
     @property
     def is_text_of_channel(self) -> bool:
@@ -119,6 +126,10 @@ def _listing_request(query: bytes) -> DownloadRequest:
         fields = parse_qs(query.decode("ascii", "ignore"), max_num_fields=16)
     except ValueError as error:
         raise BadInputError("the query has more than 16 fields") from error
+    as_json, include = fields.get("mode") == ["json"], fields.get("include")
     return DownloadRequest(
-        "", as_json=fields.get("mode") == ["json"], include_all=fields.get("include") == ["all"]
+        "",
+        as_json=as_json,
+        include_all=include == ["all"],
+        only_own=as_json and include == ["own"],
     )

@@ -14,6 +14,7 @@ from app import logs
 from app.core.channel import Revision
 from app.core.errors import MoorageError, UnknownError
 from app.core.gorelease import parse_filename
+from app.core.ownrelease import is_own
 from app.core.releasefile import FileRecord
 from app.core.releasename import near_names
 from app.metrics import hotpath
@@ -34,7 +35,7 @@ from app.web.derivedfiles import KINDS, derived_answer, derived_file
 from app.web.downloadrequest import SHA256, SMART_QUERY, DownloadRequest, parse_request
 from app.web.hotcache import HotCache
 from app.web.judging import Judge
-from app.web.releaselistings import listing_answer
+from app.web.releaselistings import listing_answer, unread_answer
 from app.web.requestline import request_line
 from app.web.responses import (
     IMMUTABLE,
@@ -46,6 +47,7 @@ from app.web.responses import (
     file_answer,
     in_coding,
     is_conditional,
+    is_storable,
     made_private,
     plain,
     redirect,
@@ -61,7 +63,13 @@ _CONTENT_TYPES = {
     "pkg": b"application/octet-stream",
 }
 _METHODS = ("GET", "HEAD")
-_KEPT_QUERIES = (b"mode=json", b"mode=json&include=all", b"include=all&mode=json", SMART_QUERY)
+_KEPT_QUERIES = (
+    b"mode=json",
+    b"mode=json&include=all",
+    b"include=all&mode=json",
+    b"mode=json&include=own",
+    SMART_QUERY,
+)
 _log = logs.get("downloads")
 
 
@@ -187,7 +195,7 @@ class Downloads:
         except MoorageError as error:
             # The line names the file server; the server's own text says nothing of releases.
             return error_answer(error, with_upstream_text=False), None
-        if is_kept:
+        if is_kept and is_storable(answer):
             self._hot.put(key, generation, answer)
         return answer, blob
 
@@ -207,13 +215,7 @@ class Downloads:
             return text_of(request.name, signed), None
         revision = None if signed is None else signed.revision
         if request.is_listing:
-            if revision is None:
-                await self._freshness.first_index(await self._catalog.current())
-            catalog = await self._catalog.current()
-            # Rendered in a thread, and once for all who ask: an index may have many files.
-            key = (catalog.generation, revision, request)
-            work = partial(asyncio.to_thread, listing_answer, catalog, request, revision)
-            return await self._listings.do(key, work), None
+            return await self._listed(request, revision), None
         record = await self._find_served(request.name, revision, client)
         if request.extra in KINDS:
             derived = derived_file(record, KINDS[request.extra])
@@ -227,6 +229,21 @@ class Downloads:
         # Opening proves the bytes before the answer is prepared, and heals them if need be.
         blob = await self._sender.open(sha256, size_bytes)
         return file_answer(sha256, size_bytes, kind, stored_at), blob
+
+    async def _listed(self, request: DownloadRequest, revision: Revision | None) -> Answer:
+        if revision is None and not request.only_own:
+            try:
+                await self._freshness.first_index(await self._catalog.current())
+            except MoorageError as error:
+                catalog = await self._catalog.current(fresh=True)  # has the failure, for the page
+                answer = unread_answer(request, error, catalog)
+                if answer is not None:
+                    return answer
+        catalog = await self._catalog.current()
+        # Rendered in a thread, and once for all who ask: an index may have many files.
+        key = (catalog.generation, revision, request)
+        work = partial(asyncio.to_thread, listing_answer, catalog, request, revision)
+        return await self._listings.do(key, work)
 
     async def _find_served(self, name: str, revision: Revision | None, client: str) -> FileRecord:
         """Return the record of a file that may go out, ingesting it if settings allow.
@@ -243,7 +260,8 @@ class Downloads:
         record = _find(await self._catalog.current(), name)
         if revision is not None and (record is None or record.file.version not in revision):
             raise _outside(name, revision)
-        if record is None and await self._freshness.look_again():
+        is_in_indexes = not _is_own(name)  # of an own release no index knows more
+        if record is None and is_in_indexes and await self._freshness.look_again():
             record = _find(await self._catalog.current(), name)
         if record is None:
             raise _absent(name, await self._catalog.current())
@@ -267,10 +285,17 @@ def _find(catalog: Catalog, name: str) -> FileRecord | None:
     return catalog.records.get(name)
 
 
+def _is_own(name: str) -> bool:
+    """Whether a file's name is one of an own release."""
+    return not SHA256.fullmatch(name) and is_own(parse_filename(name).version)
+
+
 def _absent(name: str, catalog: Catalog) -> UnknownError:
     if SHA256.fullmatch(name):
         return UnknownError(f"no release file has the SHA-256 {name}; see /dl/SHA256SUMS")
     text = f"there is no Go release file {name} in the release index"
+    if _is_own(name):
+        text = f"there is no file {name}: nobody has published it here"
     near = (catalog.records.get(n) for n in near_names(parse_filename(name)))
     offered = next((r.file.filename for r in near if r is not None and catalog.offers(r)), None)
     return UnknownError(f"{text}; did you mean {offered}?" if offered else f"{text}; see /dl/")

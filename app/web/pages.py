@@ -25,11 +25,15 @@ _USUAL = {
     ("", ""): "Source",
 }
 _BADGES = {
-    FileState.VERIFIED: ("ok", "verified", "size, SHA-256 and Google's signature were checked"),
+    FileState.VERIFIED: (
+        "ok",
+        "verified",
+        "size, SHA-256 and signature were checked: Google's, or that of an own release",
+    ),
     FileState.SHA256_ONLY: (
         "ok",
         "sha256-only",
-        "size and SHA-256 were checked; upstream has no signature",
+        "size and SHA-256 were checked; it has no signature",
     ),
     FileState.KNOWN: ("warn", "on demand", "fetched and checked when first asked for"),
     FileState.FETCHING: ("warn", "fetching", "being fetched and checked now"),
@@ -45,14 +49,15 @@ _SUPPORT = {
 _Groups = dict[str, list[FileRecord]]
 
 
-def downloads_page(catalog: Catalog, intro: str = "") -> str:
+def downloads_page(catalog: Catalog, intro: str = "", *, is_partial: bool = False) -> str:
     """Return the page as HTML.
 
     Args:
         catalog: what the page shows; links are relative to the page's own URL.
         intro: HTML before all else.
+        is_partial: no release index was ever read: there are own releases at most.
     """
-    return page("Go downloads", "/dl/", [intro, *_body(catalog)])
+    return page("Go downloads", "/dl/", [intro, *_body(catalog, is_partial=is_partial)])
 
 
 def index_state(status: IndexStatus) -> str:
@@ -63,8 +68,8 @@ def index_state(status: IndexStatus) -> str:
     return text
 
 
-def _body(catalog: Catalog) -> Iterator[str]:
-    yield from _head(catalog)
+def _body(catalog: Catalog, *, is_partial: bool) -> Iterator[str]:
+    yield from _missing(catalog.status) if is_partial else _head(catalog)
     shown = _groups(catalog)
     own = {version: shown.pop(version) for version in list(shown) if is_own(version)}
     yield from _newest(catalog, shown)
@@ -79,7 +84,8 @@ def _body(catalog: Catalog) -> Iterator[str]:
     if own:
         yield (
             '<h2 id="own">Own releases</h2><p>Published here, and not by the Go project: checked '
-            "against keys of this company's own. No public checksum database knows them.</p>"
+            "against keys of this company's own. No public checksum database knows them. For "
+            'programs: <a href="?mode=json&amp;include=own">these as JSON</a>.</p>'
         )
         yield from _releases(catalog, own)
     if shown or early or own:
@@ -87,6 +93,16 @@ def _body(catalog: Catalog) -> Iterator[str]:
         for tone, label, meaning in _BADGES.values():
             yield f"<dt>{_badge(tone, label)}</dt><dd>{meaning}</dd>"
         yield "</dl>"
+
+
+def _missing(status: IndexStatus) -> Iterator[str]:
+    yield (
+        '<p class="bad"><strong>The releases of the Go project are missing on this page.</strong> '
+        "Their index was never read here; which of them there are is not known. This page shows "
+        "what this company has published itself.</p>"
+        f'<p class="dim">Release index: {index_state(status)}</p>'
+        "<p>Lists of all releases, which programs read, are an error until the index is read.</p>"
+    )
 
 
 def _head(catalog: Catalog) -> Iterator[str]:

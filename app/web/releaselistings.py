@@ -1,10 +1,13 @@
 """Answers about every offered release: sums, VERSION, history, git's refs, JSON, the page.
 
+While no release index was ever read, own releases are all that can be offered. The page shows them
+and says what is missing. What programs read has no place for that, and a list without the releases
+of go.dev says to them that there are none: it is an error, except the JSON of own releases alone.
 Rendering is work for a thread: an index may have many files.
 """
 
 from app.core.channel import Revision
-from app.core.errors import UnknownError
+from app.core.errors import MoorageError, UnknownError
 from app.core.gorelease import newest_supported
 from app.core.goversion import minor_of
 from app.core.releaseindex import render_index
@@ -18,12 +21,35 @@ from app.web.pages import downloads_page
 from app.web.pageshell import page_answer
 from app.web.responses import (
     LISTING,
+    NO_STORE,
     TEXT,
     Answer,
+    error_answer,
     text_answer,
 )
 
 _SMART_TYPE = b"application/x-git-upload-pack-advertisement"
+_OWN_ADVICE = (
+    "public releases can't be listed, since their index was never read; own releases alone: "
+    "/dl/?mode=json&include=own; the reason: "
+)
+
+
+def unread_answer(request: DownloadRequest, error: MoorageError, catalog: Catalog) -> Answer | None:
+    """Return the answer to a request for a list while the release index can't be read.
+
+    None if own releases are an honest answer: to the page, which says that the others are missing.
+
+    Args:
+        request: for a list of all releases.
+        error: why the index, which was never read, can't be read now.
+        catalog: has own releases at most.
+    """
+    if not catalog.own_releases:
+        return error_answer(error, with_upstream_text=False)
+    if request.is_page:
+        return None
+    return error_answer(error, with_upstream_text=False, advice=_OWN_ADVICE)
 
 
 def listing_answer(catalog: Catalog, request: DownloadRequest, revision: Revision | None) -> Answer:
@@ -53,11 +79,13 @@ def listing_answer(catalog: Catalog, request: DownloadRequest, revision: Revisio
         refs = render_refs(catalog.releases, smart=request.smart)
         return text_answer(refs, _SMART_TYPE if request.smart else TEXT, LISTING)
     if not request.as_json:
+        if revision is None and catalog.status.read_at is None:
+            return page_answer(downloads_page(catalog, is_partial=True), NO_STORE)
         intro = "" if revision is None else introduction(revision)
         return page_answer(downloads_page(catalog, intro), LISTING)
-    releases = catalog.releases
+    releases = catalog.own_releases if request.only_own else catalog.releases
     # A channel is short, and somebody chose each of its releases.
-    if not request.include_all and revision is None:
+    if not (request.include_all or request.only_own or revision is not None):
         supported = (r for r in releases if minor_of(r.version) in catalog.minors)
         releases = newest_supported(supported)
     cors = (b"access-control-allow-origin", b"*")

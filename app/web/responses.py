@@ -210,6 +210,11 @@ def _on_the_wire(headers: tuple[Header, ...], body: bytes) -> bytes:
     return b"".join(name + b": " + value + b"\r\n" for name, value in headers) + b"\r\n" + body
 
 
+def is_storable(answer: Answer) -> bool:
+    """Whether a cache, this service's own too, may keep the answer for the next request."""
+    return (b"cache-control", NO_STORE) not in answer.headers
+
+
 def is_conditional(request_headers: list[Header]) -> bool:
     """Whether the answer depends on these headers (lower-case names)."""
     return any(name in _CONDITIONAL for name, _ in request_headers)
@@ -270,13 +275,16 @@ def retry_after_s(error: errors.MoorageError) -> int | None:
     return int(getattr(error, "retry_after_s", 10))
 
 
-def error_answer(error: errors.MoorageError, *, with_upstream_text: bool = True) -> Answer:
+def error_answer(
+    error: errors.MoorageError, *, with_upstream_text: bool = True, advice: str = ""
+) -> Answer:
     """Return the text that tells an error to whoever sits at the terminal.
 
     Args:
         error: what is told.
         with_upstream_text: let the text by which an upstream refuses, at most 8 lines, replace the
             line of this server.
+        advice: comes before the error on the line, which is cut at its end.
     """
     if isinstance(error, errors.UnauthenticatedError):
         return challenge(error)
@@ -284,7 +292,7 @@ def error_answer(error: errors.MoorageError, *, with_upstream_text: bool = True)
     extra = () if retry is None else ((b"retry-after", b"%d" % retry),)
     if error.upstream_text and with_upstream_text:
         return _uncached(status_of(error), f"{error.upstream_text}\n".encode(), *extra)
-    return plain(status_of(error), str(error), *extra)
+    return plain(status_of(error), f"{advice}{error}", *extra)
 
 
 def for_request(answer: Answer, request_headers: list[Header], method: str = "GET") -> Slice:

@@ -105,6 +105,8 @@ QUERIES = [
     ("?mode=json&include=", "newest"),
     ("?mode=json&include=stable", "newest"),
     ("?mode=json&include=all&include=all", "newest"),
+    ("?mode=json&include=own&include=all", "newest"),
+    ("?include=own", "page"),
     ("", "page"),
     ("?", "page"),
     ("?mode=html", "page"),

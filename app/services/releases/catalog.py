@@ -11,6 +11,7 @@ from functools import cached_property
 from app import metrics
 from app.core.gorelease import Release, Support, support_of, supported_minors
 from app.core.goversion import sort_key
+from app.core.ownrelease import is_own
 from app.core.releasefile import FileRecord, FileState, IndexConflict, IndexStatus
 from app.db.engine import Database, Session
 from app.db.generation import current_generation
@@ -41,7 +42,7 @@ class Catalog:
 
     def prepare(self) -> None:
         """Compute every view below now: an index may have many files, the event loop no time."""
-        _ = (self.offered, self.by_sha256, self.by_version, self.releases, self.all_releases)
+        _ = (self.offered, self.by_sha256, self.by_version, self.own_releases, self.all_releases)
 
     def offers(self, record: FileRecord) -> bool:
         """Whether the file is served, or a request for it would start its ingestion."""
@@ -65,6 +66,11 @@ class Catalog:
     def offered(self) -> tuple[FileRecord, ...]:
         """The offered files, newest release first."""
         return tuple(r for r in self.records.values() if self.offers(r))
+
+    @cached_property
+    def own_releases(self) -> tuple[Release, ...]:
+        """The releases among `releases` that are this company's own: these are in no index."""
+        return tuple(r for r in self.releases if is_own(r.version))
 
     @cached_property
     def by_sha256(self) -> Mapping[str, FileRecord]:
