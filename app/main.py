@@ -211,6 +211,7 @@ class Application:
             await self.services.shared.denials.flush()
             await self.services.fleet.check_ins.flush()
             await self.services.shared.refusals.flush(all_windows=True)
+            await self.services.fleet.node_rows.flush(all_windows=True)
             await self.services.file_heads()
         await self.services.close()
         if self._hits is not None:

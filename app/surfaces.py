@@ -27,7 +27,7 @@ from app.web.guard import Guard
 from app.web.health import Health
 from app.web.home import PATH as HOME
 from app.web.home import Home
-from app.web.limits import AdminRates, WrongTokens
+from app.web.limits import AdminRates, NodeRates, WrongTokens
 from app.web.publishing import METHOD as PUT
 from app.web.publishing import PublishingApp
 from app.web.pulling import PullingDoor
@@ -242,6 +242,7 @@ def _fleet(services: Services, parts: _Parts) -> FleetApp:
         parts.sender,
         parts.gateways,
         parts.wrong_tokens,
+        NodeRates(),
         check_s=float(settings.fleet.check_s),
         random=Random().random,  # noqa: S311 (a jitter is no secret)
         public_url=settings.public_url,

@@ -82,6 +82,7 @@ class Worker:
             group.create_task(self._every(_FLUSH_S, self._services.modules.upstreams.step))
             group.create_task(self._every(_TIDY_S, self._services.modules.gits.step))
             group.create_task(self._every(CHECK_INS_S, self._services.fleet.check_ins.flush))
+            group.create_task(self._every(FLUSH_S, self._services.fleet.node_rows.flush))
             group.create_task(self._every(_VIEW_S, self._services.fleet.view.step))
             if self._leads:
                 group.create_task(self._try_to_lead())

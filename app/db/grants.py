@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, func, literal_column, select, update
+from sqlalchemy import ForeignKey, Index, delete, func, literal_column, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.rolloutstate import Outcome
@@ -167,6 +167,27 @@ class GrantTable:
             .limit(limit)
         )
         return [_grant(row) for row in self._session.execute(query).scalars()]
+
+    def nodes_above(self, most: int) -> list[str]:
+        """Return the nodes that have more grants outside rollouts than a number."""
+        grants = table_of(GrantRow)
+        query = (
+            select(grants.c.node_id)
+            .where(grants.c.rollout_id.is_(None))
+            .group_by(grants.c.node_id)
+            .having(func.count() > most)
+        )
+        return list(self._session.execute(query).scalars())
+
+    def thin(self, node_id: str, most: int) -> None:
+        """Remove a node's oldest grants outside rollouts, so that a number of them stays.
+
+        Rollouts count theirs for ever.
+        """
+        is_own = (GrantRow.node_id == node_id) & GrantRow.rollout_id.is_(None)
+        own = select(GrantRow.number).where(is_own)
+        newest = own.order_by(GrantRow.number.desc()).offset(most).limit(1).scalar_subquery()
+        self._session.execute(delete(GrantRow).where(is_own, GrantRow.number <= newest, ~_IS_OUT))
 
     def of_node(self, node_id: str, limit: int) -> list[Grant]:
         """Return a node's grants, the newest first."""

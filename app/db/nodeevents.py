@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, delete, select
+from sqlalchemy import ForeignKey, Index, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db.base import Base, insert_all
+from app.db.base import Base, insert_all, table_of
 
 
 class NodeEventRow(Base):
@@ -105,6 +105,22 @@ class NodeEventTable:
             )
             for row in self._session.execute(query).scalars()
         ]
+
+    def nodes_above(self, most: int) -> list[str]:
+        """Return the nodes that have more events than a number."""
+        events = table_of(NodeEventRow)
+        query = select(events.c.node_id).group_by(events.c.node_id).having(func.count() > most)
+        return list(self._session.execute(query).scalars())
+
+    def thin(self, node_id: str, most: int) -> None:
+        """Remove the oldest events of a node, so that a number of them stays."""
+        own = select(NodeEventRow.number).where(NodeEventRow.node_id == node_id)
+        newest = own.order_by(NodeEventRow.number.desc()).offset(most).limit(1).scalar_subquery()
+        self._session.execute(
+            delete(NodeEventRow).where(
+                NodeEventRow.node_id == node_id, NodeEventRow.number <= newest
+            )
+        )
 
     def forget_before(self, at: datetime) -> None:
         """Remove the events that are older than a moment."""

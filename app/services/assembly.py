@@ -19,6 +19,7 @@ from app.db.sqlite import is_sqlite
 from app.db.sqlitefile import SqliteFile
 from app.services.audit import AuditReader
 from app.services.audithead import AuditHead
+from app.services.auditwindows import AuditWindows
 from app.services.backup.age import BackupAge
 from app.services.backup.making import BackupService
 from app.services.clock import ClockWatch, Now, Pause
@@ -239,6 +240,7 @@ class FleetServices:
     nodes: NodeService
     check_ins: CheckIns
     rollouts: RolloutService
+    node_rows: AuditWindows
 
     async def close(self) -> None:
         """End the transaction that serves waiting nodes."""

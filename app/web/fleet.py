@@ -29,7 +29,7 @@ from app.services.fleet.enrolment import EnrolmentService
 from app.services.fleet.installscript import install_script
 from app.services.fleet.nodeprogram import FILENAME, node_program
 from app.web.credentials import presented_token
-from app.web.limits import WrongTokens
+from app.web.limits import NodeRates, WrongTokens
 from app.web.requestbody import declared_bytes, pieces_of
 from app.web.responses import (
     LISTING,
@@ -73,6 +73,7 @@ class FleetApp:
         sender: Sender,
         gateways: Gateways,
         wrong_tokens: WrongTokens,
+        rates: NodeRates,
         *,
         check_s: float,
         random: Callable[[], float],
@@ -83,6 +84,7 @@ class FleetApp:
         self._sender = sender
         self._gateways = gateways
         self._wrong_tokens = wrong_tokens
+        self._rates = rates
         self._check_s = check_s
         self._random = random
         self._public_url = public_url
@@ -129,8 +131,10 @@ class FleetApp:
         traceparent = _header(headers, b"traceparent")
         node = await self._check_ins.node_of(presented_token(headers))
         if path == _REPORT:
+            self._rates.count_report(node.id)
             await self._check_ins.report(node, _parsed(Report, body), traceparent)
             return Answer(204, ((b"cache-control", NO_STORE),), 0), False
+        self._rates.count_check_in(node.id)
         check = await self._check_ins.check(node, _parsed(CheckIn, body), traceparent)
         hotpath.count_check_in(check.action)
         return self._check_answer(check), check.action is Action.UPDATE

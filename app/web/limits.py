@@ -1,4 +1,4 @@
-"""Limits by address and by token: wrong tokens, and requests of the admin API.
+"""Limits by address and by token: wrong tokens, requests of the admin API, messages of nodes.
 
 The rate of a tenant is `admission`'s; how many connections there may be, `connections`'.
 """
@@ -71,6 +71,36 @@ class AdminRates:
         """
         line = "this token sends more requests to the admin API than it may; try again"
         _take(self._tokens, token_id, self._by_token, line)
+
+
+class NodeRates:
+    """Counts what a node sends: each check-in and each report may leave a row.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._check_ins = Buckets(clock, burst_s=60.0)
+        self._reports = Buckets(clock, burst_s=300.0)
+
+    def count_check_in(self, node_id: str) -> None:
+        """Count a check-in: one a second, sixty at once.
+
+        Raises:
+            RateLimitedError: there were too many.
+        """
+        line = "this node checks in more often than once a second; it may ask again later"
+        _take(self._check_ins, node_id, 1.0, line)
+
+    def count_report(self, node_id: str) -> None:
+        """Count a report: one in five seconds, sixty at once.
+
+        Raises:
+            RateLimitedError: there were too many.
+        """
+        line = "this node sends more reports than one in five seconds; it may send the next later"
+        _take(self._reports, node_id, 0.2, line)
 
 
 def _take(buckets: Buckets, key: str, rate: float, line: str) -> None:

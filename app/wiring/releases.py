@@ -9,7 +9,9 @@ from app.services.assembly import (
     ReleaseServices,
     SharedServices,
 )
+from app.services.auditwindows import AuditWindows
 from app.services.clock import Now
+from app.services.fleet import noderows
 from app.services.fleet.channels import ChannelService
 from app.services.fleet.checkins import CheckIns
 from app.services.fleet.enrolment import EnrolmentService
@@ -94,7 +96,10 @@ def build_fleet(shared: SharedServices, releases: ReleaseServices) -> FleetServi
     manifests = Manifests(shared.db, shared.box, policy, shared.now)
     revisions = Revisions(manifests, policy, _selection(shared.settings))
     db, now, check_s = shared.db, shared.now, float(shared.settings.fleet.check_s)
-    progress = Progress(revisions, check_s)
+    node_rows = AuditWindows(
+        db, now, noderows.WINDOW, at_once=noderows.AT_ONCE, most=noderows.MAX_SOURCES
+    )
+    progress = Progress(revisions, check_s, node_rows)
     view = FleetView(db, shared.watch, progress, now)
     rollouts = RolloutService(db, shared.watch, revisions, progress, now)
     return FleetServices(
@@ -107,6 +112,7 @@ def build_fleet(shared: SharedServices, releases: ReleaseServices) -> FleetServi
         nodes=NodeService(db, view, now, check_s),
         check_ins=CheckIns(db, view, progress, now, shared.pause),
         rollouts=rollouts,
+        node_rows=node_rows,
     )
 
 

@@ -87,7 +87,7 @@ async def test_a_row_names_eight_calls_and_counts_the_others(counter, rows) -> N
     [row] = await rows()
     assert row.detail.startswith("20 times from ")
     assert "GET /7/" in row.detail
-    assert row.detail.endswith("xxx 1, other calls 12)")
+    assert row.detail.endswith("xxx 1, others 12)")
     assert len(row.object) == 300
 
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from app.core.errors import RateLimitedError
+from app.web.limits import NodeRates
 from tests.fakes.archives import archive_name
+from tests.services.bench import Stopwatch
 from tests.web.api import ok
 from tests.web.conftest import Put, StartSite
 from tests.web.held import held_opening
@@ -186,6 +189,32 @@ async def test_a_malformed_message_is_one_line(site: Site) -> None:
         got = await post(site, path, body, node["token"])
         line = (got.status, got.header("content-type"), got.text.count("\n"))
         assert line == (status, "text/plain; charset=utf-8", 1), (path, body[:20])
+
+
+def test_a_node_may_send_so_many_messages() -> None:
+    clock = Stopwatch()
+    rates = NodeRates(clock)
+    for count, refill_s in ((rates.count_check_in, 1), (rates.count_report, 5)):
+        for _ in range(60):
+            count("a")
+        with pytest.raises(RateLimitedError):
+            count("a")
+        count("b")
+        clock.seconds += refill_s
+        count("a")
+        with pytest.raises(RateLimitedError):
+            count("a")
+
+
+async def test_a_node_that_reports_without_end_is_limited_and_another_is_not(site: Site) -> None:
+    node, other = await enrolled(site), await enrolled(site, "web-2")
+    message = {"node": node["node"], "event": "drift"}
+    answers = [await post(site, "report", message, node["token"]) for _ in range(75)]
+    assert (answers[0].status, answers[-1].status) == (204, 429)
+    assert answers[-1].text.startswith("this node sends more reports than one in five seconds")
+    assert 1 <= int(answers[-1].header("retry-after") or "") <= 5
+    message = {"node": other["node"], "event": "drift"}
+    assert (await post(site, "report", message, other["token"])).status == 204
 
 
 async def test_methods_and_tokens_that_do_not_fit_are_refused(site: Site) -> None:

@@ -41,7 +41,7 @@ from app.services.fleet.view import NO_CHANNEL, ChannelView, FleetView
 FLUSH_S = 1.0
 MAX_EVENTS = 10_000
 MAX_WAITING = 20_000
-"""Check-ins and events in memory; beyond that a node is asked to come again."""
+"""Check-ins, and events and results, in memory; beyond that a node is asked to come again."""
 _FULL_S = 5
 _PAUSE_SHARE = 1.0
 _MAX_PAUSE_S = 1.0
@@ -136,7 +136,7 @@ class CheckIns:
             OverloadedError: too much is gathered and not yet written.
         """
         _require_own(node, check.node)
-        if len(self._seen) >= MAX_WAITING:
+        if max(len(self._seen), len(self._results)) >= MAX_WAITING:
             raise OverloadedError("too many check-ins wait to be written", retry_after_s=_FULL_S)
         at = self._now()
         self._seen[node.id] = _seen(node, check, at)
@@ -284,18 +284,8 @@ class CheckIns:
                 self._results = results | self._results
                 raise
         self._written |= {r.node: key for key, r in results.items()}
-        count(written)
+        await self._progress.committed(written)
         return written
-
-
-def count(written: Written) -> None:
-    """Count what a transaction did, after its commit."""
-    for channel, action in written.rollouts:
-        metrics.count_rollout_change(channel, action)
-    for channel, outcome in written.results:
-        metrics.count_grant(channel, outcome)
-    for channel in written.granted:
-        metrics.count_grant(channel, Outcome.OUT)
 
 
 def _require_own(node: Node, claimed: str) -> None:

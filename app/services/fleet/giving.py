@@ -18,6 +18,7 @@ from app.db.channels import SignedRevision
 from app.db.engine import Session
 from app.db.grants import Grant, GrantTable
 from app.db.rollouts import RolloutTable
+from app.services.fleet.noderows import NodeRow
 
 _FOLLOWING = RolloutPlan()
 """Limits of grants outside a rollout: how many are out at once, and how long."""
@@ -62,6 +63,7 @@ class Written:
         granted: channel of each new grant.
         participants: of each rollout that is still open, by its id, as its gates saw them.
         touched: nodes of which something changed that the view of check-ins shows.
+        noted: what nodes said of themselves, for the audit log.
     """
 
     rollouts: list[tuple[str, str]] = field(default_factory=list)
@@ -70,6 +72,7 @@ class Written:
     answers: dict[str, Answered] = field(default_factory=dict)
     participants: dict[str, list[Participant]] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
+    noted: list[NodeRow] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:

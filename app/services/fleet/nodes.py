@@ -32,6 +32,8 @@ from app.services.fleet.view import NO_CHANNEL, ChannelView, FleetView
 _SHOWN = 50
 _KEPT = timedelta(days=90)
 """How long events of nodes stay."""
+MOST_KEPT = 1000
+"""Events of a node that stay, and grants outside rollouts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,10 @@ class NodeService:
         )
 
     async def tidy(self) -> None:
-        """Remove old events, and tokens that expired long ago; the leader calls this hourly."""
+        """Remove old events, and tokens that expired long ago; the leader calls this hourly.
+
+        A node decides by itself how much it says: of each, the newest events and grants stay.
+        """
         before = self._now() - _KEPT
 
         def work(session: Session) -> None:
@@ -231,6 +236,9 @@ class NodeService:
             EnrolTokenTable(session).forget_before(before)
 
         await self._db.write(work, room=Room.BELOW_FLOOR)
+        for table in (NodeEventTable, GrantTable):
+            for node_id in await self._db.read(partial(_above, table)):
+                await self._db.write(partial(_thin, table, node_id), room=Room.BELOW_FLOOR)
 
     async def count(self) -> NodeCounts:
         """Return how many nodes there are, of those that are not retired."""
@@ -308,6 +316,14 @@ def _page(
 
 def _brief_page(session: Session, *, after: str) -> list[Node]:
     return NodeTable(session).brief_page(after=after, limit=_COUNTED_AT_ONCE)
+
+
+def _above(table: type[NodeEventTable | GrantTable], session: Session) -> list[str]:
+    return table(session).nodes_above(MOST_KEPT)
+
+
+def _thin(table: type[NodeEventTable | GrantTable], node_id: str, session: Session) -> None:
+    table(session).thin(node_id, MOST_KEPT)
 
 
 def _is_shown(seen: SeenState, state: NodeState | None) -> bool:

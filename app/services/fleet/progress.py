@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
+from app import metrics
 from app.core import fleetnode
 from app.core.channel import MAX_REASON_CHARS, Choice
 from app.core.fleetmessages import Event
@@ -26,8 +27,10 @@ from app.db.grants import GrantTable
 from app.db.nodeevents import NodeEventTable
 from app.db.nodes import NodeTable
 from app.db.rollouts import RolloutTable
+from app.services.auditwindows import AuditWindows
 from app.services.fleet.giving import Answered, Asking, Giving, Written
 from app.services.fleet.messages import about_node, describe, tell
+from app.services.fleet.noderows import NodeRows, keep
 from app.services.fleet.revisions import Revisions
 from app.services.fleet.said import Gathered, Result, record_seen, say_declined, unsaid
 
@@ -51,10 +54,12 @@ class Progress:
     Args:
         revisions: writes the revisions of channels.
         interval_s: seconds between two check-ins of a node.
+        windows: bounds the audit rows that a node causes by itself.
     """
 
-    def __init__(self, revisions: Revisions, interval_s: float) -> None:
+    def __init__(self, revisions: Revisions, interval_s: float, windows: AuditWindows) -> None:
         self._revisions = revisions
+        self._windows = windows
         self._interval_s = interval_s
 
     def write(
@@ -66,10 +71,11 @@ class Progress:
     ) -> Written:
         """Write what came in, move rollouts on, then answer the nodes that may get a grant."""
         written = Written()
-        written.touched.update(record_seen(session, gathered.seen, at, SYSTEM.actor))
+        rows = self._rows(session, at, written)
+        written.touched.update(record_seen(session, gathered.seen, rows))
         NodeEventTable(session).add(gathered.events)
         results = [*gathered.results, *unsaid(session, asking)]
-        self._end_grants(session, results, at, written)
+        self._end_grants(session, results, rows, written)
         if asking or written.results:
             self._move_on(session, at, written)
         if asking:
@@ -89,7 +95,7 @@ class Progress:
             )
             for grant in overdue
         ]
-        self._end_grants(session, results, at, written)
+        self._end_grants(session, results, self._rows(session, at, written), written)
         self._move_on(session, at, written)
         return self._finish(session, written)
 
@@ -143,6 +149,19 @@ class Progress:
         revision = channel and ChannelTable(session).revision(channel, rollout.to_revision)
         return revision.current if revision else ""
 
+    async def committed(self, written: Written) -> None:
+        """Count what a transaction did, after its commit."""
+        for channel, action in written.rollouts:
+            metrics.count_rollout_change(channel, action)
+        for channel, outcome in written.results:
+            metrics.count_grant(channel, outcome)
+        for channel in written.granted:
+            metrics.count_grant(channel, Outcome.OUT)
+        await keep(self._windows, written.noted)
+
+    def _rows(self, session: Session, at: datetime, written: Written) -> NodeRows:
+        return NodeRows(session, self._windows, at, SYSTEM.actor, written.noted)
+
     def _finish(self, session: Session, written: Written) -> Written:
         if written.touched:
             NodeTable(session).touch(written.touched, next_generation(session))
@@ -151,7 +170,7 @@ class Progress:
         return written
 
     def _end_grants(
-        self, session: Session, results: Collection[Result], at: datetime, written: Written
+        self, session: Session, results: Collection[Result], rows: NodeRows, written: Written
     ) -> None:
         """Record results; one that is recorded already changes nothing, so a node may repeat it."""
         if not results:
@@ -167,7 +186,7 @@ class Progress:
             ended = replace(
                 grant,
                 outcome=result.outcome,
-                outcome_at=at,
+                outcome_at=rows.at,
                 stage=result.stage,
                 reason=result.reason,
                 trace=result.trace,
@@ -179,10 +198,10 @@ class Progress:
             node = counted.get(grant.node)
             is_latest = latest[grant.node] == grant.id and grant.outcome is not Outcome.WITHDRAWN
             if is_latest and node is not None:
-                counted[node.id] = self._count(session, node, grant.version, result, at)
+                counted[node.id] = self._count(session, node, grant.version, result, rows)
 
     def _count(
-        self, session: Session, node: Node, version: str, result: Result, at: datetime
+        self, session: Session, node: Node, version: str, result: Result, rows: NodeRows
     ) -> Node:
         """Record what a result says about its node: failures in a row hold the node."""
         if result.outcome is Outcome.SUCCEEDED:
@@ -191,16 +210,16 @@ class Progress:
                 NodeTable(session).save(succeeded, next_generation(session))
             return succeeded
         is_rolled_back = result.stage == Event.ROLLED_BACK
+        at = rows.at
         failed = fleetnode.failed(node, at, f"{version}: {result}", is_rolled_back=is_rolled_back)
         NodeTable(session).save(failed, next_generation(session))
-        audit = AuditLog(session)
-        detail = f"{node.name}: grant {result.grant}: {result}{_traced(result.trace)}"
-        audit.append(at, SYSTEM.actor, "node.fail", f"node:{node.id}", detail)
+        rows.append("node.fail", node, f"grant {result.grant}: {result}{_traced(result.trace)}")
         if node.released_revision and is_rolled_back:  # once more, after an operator's release
             target = Target(node.declined_version, node.declined_revision)
-            say_declined(session, node, target, at, SYSTEM.actor)
+            say_declined(session, node, target, rows)
         if failed.held and not node.held:
-            audit.append(at, SYSTEM.actor, "node.hold", f"node:{node.id}", failed.held)
+            obj = f"node:{node.id}"
+            AuditLog(session).append(at, SYSTEM.actor, "node.hold", obj, failed.held)
             tell(
                 session,
                 node.channel,

@@ -21,7 +21,6 @@ from app.services.authorization import require_admin
 from app.services.changes import check_revision, denial_room, locked
 from app.services.clock import Now
 from app.services.fleet.channels import channel_named
-from app.services.fleet.checkins import count
 from app.services.fleet.giving import Written
 from app.services.fleet.messages import describe, tell
 from app.services.fleet.progress import Progress
@@ -205,7 +204,7 @@ class RolloutService:
         # Stopping a bad release works on a full disk.
         room = denial_room(who) if action in _DENIALS else Room.ABOVE_FLOOR
         after, written = await self._db.write(locked(work), room=room)
-        count(written)
+        await self._progress.committed(written)
         return await self.show(after.id, who)
 
     def roll_back_open(
@@ -235,7 +234,7 @@ class RolloutService:
         self._looked = (generation, at)
         if await self._db.read(lambda s: self._progress.is_due(s, at)):
             work = locked(lambda s: self._progress.advance(s, at))
-            count(await self._db.write(work, room=Room.BELOW_FLOOR))
+            await self._progress.committed(await self._db.write(work, room=Room.BELOW_FLOOR))
 
 
 def _named(session: Session, rollout_id: str) -> Rollout:

@@ -5,12 +5,10 @@ Not here: what results change (`progress`), who gathers them (`checkins`).
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 
 from app.core.fleetmessages import Event
 from app.core.fleetnode import Node, Target, decline_reason, declines
 from app.core.rolloutstate import Outcome
-from app.db.audit import AuditLog
 from app.db.channels import ChannelTable
 from app.db.engine import Session
 from app.db.grants import GrantTable
@@ -18,6 +16,7 @@ from app.db.nodeevents import NodeEvent
 from app.db.nodes import NodeTable, SeenNode
 from app.services.fleet.giving import Asking
 from app.services.fleet.messages import about_node, tell
+from app.services.fleet.noderows import NodeRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +53,7 @@ class Gathered:
     results: Collection[Result] = ()
 
 
-def record_seen(
-    session: Session, seen: Collection[SeenNode], at: datetime, actor: str
-) -> list[str]:
+def record_seen(session: Session, seen: Collection[SeenNode], rows: NodeRows) -> list[str]:
     """Record check-ins; return the nodes that decline something that they did not decline before.
 
     A node declines a release in every revision that is on offer when the server learns of that: the
@@ -79,16 +76,15 @@ def record_seen(
         target = Target(version, max(revision, *on_offer) if on_offer else revision)
         nodes.decline(node.id, target)
         if target.revision in on_offer:
-            say_declined(session, node, target, at, actor)
+            say_declined(session, node, target, rows)
     return [node.id for node in new]
 
 
-def say_declined(session: Session, node: Node, target: Target, at: datetime, actor: str) -> None:
+def say_declined(session: Session, node: Node, target: Target, rows: NodeRows) -> None:
     """Leave an audit row and a message about a node that gets no grant of what it declines."""
     reason = decline_reason(node, target)
-    detail = f"{node.name}: {reason}"
-    AuditLog(session).append(at, actor, "node.decline", f"node:{node.id}", detail)
-    tell(session, node.channel, "node.decline", at, about_node(node, reason))
+    if rows.append("node.decline", node, reason):
+        tell(session, node.channel, "node.decline", rows.at, about_node(node, reason))
 
 
 def knows_decline(node: Node, said: Target) -> bool:
