@@ -6,7 +6,6 @@ that load balancers notice. Then it stops listening, and running downloads get `
 
 import asyncio
 import contextlib
-import errno
 import gc
 import multiprocessing
 import os
@@ -27,7 +26,6 @@ from typing import Any
 import uvicorn
 
 from app import logs, metrics
-from app.core.errors import SettingsError
 from app.main import Application, create_app
 from app.metrics import scrape
 from app.protocol import HttpProtocol, protocol_for
@@ -186,60 +184,6 @@ class Server(uvicorn.Server):
         if self._loop is not None:  # else it has not begun, and looks first
             with contextlib.suppress(RuntimeError):  # it has ended before the drain did
                 self._loop.call_soon_threadsafe(self._ends.set)
-
-
-def bind(settings: Settings) -> socket.socket:
-    """Return the bound socket that all processes listen on.
-
-    Raises:
-        SettingsError: the address is in use, or not an address of this host.
-    """
-    return _bind(settings.host, settings.port, "", settings)
-
-
-def bind_metrics(settings: Settings) -> socket.socket | None:
-    """Return the bound socket of the listener for metrics; None if the settings have none.
-
-    Raises:
-        SettingsError: the address is in use, or not an address of this host.
-    """
-    port = settings.metrics.port
-    if port is None:
-        return None
-    return _bind(settings.metrics.host or settings.host, port, "METRICS__", settings)
-
-
-def _bind(host: str, port: int, prefix: str, settings: Settings) -> socket.socket:
-    try:
-        results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        sock = _bound(*results[0])
-    except OSError as error:
-        in_use = error.errno == errno.EADDRINUSE
-        advice = (
-            f"another MOORAGE_{prefix}PORT, or stop what listens there"
-            if in_use
-            else f"a MOORAGE_{prefix}HOST"
-        )
-        raise SettingsError(
-            f"can't listen on {host}:{port}: {error.strerror}; choose {advice}"
-        ) from error
-    # Accepted sockets inherit this time-out. It covers bytes that only the kernel holds, such as
-    # those of a connection that is closed here. Twice send_s, so that the sweep comes first.
-    with contextlib.suppress(OSError, AttributeError):
-        give_up_ms = 2000 * settings.limits.send_s
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, give_up_ms)
-    return sock
-
-
-def _bound(family: int, kind: int, protocol: int, _name: str, address: Any) -> socket.socket:
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def serve(

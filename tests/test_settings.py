@@ -235,6 +235,25 @@ def test_exactly_one_final_newline_of_a_file_is_dropped(tmp_path):
     assert "control character" in problem({"MOORAGE_DATABASE_URL_FILE": twice})
 
 
+@pytest.mark.parametrize(
+    ("place", "is_one"),
+    [
+        ("m:p#/?@db:5432/moorage", True),
+        ("[::1]:5432/moorage", True),
+        ("/moorage?host=/run/postgresql", True),
+        ("m:p@db:port/moorage", False),
+        ("m:p@db:/moorage", False),
+        ("m:p@db:5432,other/moorage", False),
+    ],
+)
+def test_host_and_port_of_a_database_are_read_as_its_driver_does(place, is_one):
+    environ = {"MOORAGE_DATABASE_URL": f"postgresql+psycopg://{place}"}
+    if is_one:
+        assert load_settings(environ).database_url == environ["MOORAGE_DATABASE_URL"]
+    else:
+        assert "its host or port is malformed" in problem(environ)
+
+
 def test_a_list_may_come_from_a_file(tmp_path):
     path = written(tmp_path / "allow", '["10.0.0.0/8"]\n')
     assert load_settings({"MOORAGE_NETWORK__ALLOW_FILE": path}).network.allow == ("10.0.0.0/8",)

@@ -23,9 +23,24 @@ config = typer.Typer(
 
 @config.command()
 def check(_anywhere: Anywhere = None, as_json: Json = False) -> None:
-    """Say whether the settings are valid, and what they come from. Ends with 2 if not."""
+    """Say whether `moorage serve` would start with these settings, and what they come from.
+
+    Looks at the settings, and at the files, folders, addresses and packages that they name; not
+    into the database, which `moorage doctor` does. Ends with 2 if something is wrong.
+    """
     loaded = _loaded(as_json=as_json)
-    emit({"valid": True, "sources": _sources(loaded.origins.values())}, as_json, _valid_text)
+    from app.wiring import prerequisites
+
+    settings = loaded.settings
+    errors = [*prerequisites.unmet(settings), *prerequisites.unusable_keyring(settings)]
+    if errors:
+        _refuse("\n".join(map(str, errors)), as_json=as_json)
+        raise typer.Exit(exit_for(SettingsError("")))
+    notes = prerequisites.warnings(settings)
+    for note in notes:
+        complain(f"warning: {note}")
+    sources = _sources(loaded.origins.values())
+    emit({"valid": True, "warnings": notes, "sources": sources}, as_json, _valid_text)
 
 
 @config.command()
@@ -41,10 +56,14 @@ def _loaded(*, as_json: bool) -> "LoadedSettings":
     try:
         return load()
     except SettingsError as error:
-        complain(str(error))
-        if as_json:
-            emit({"valid": False, "problems": str(error).splitlines()}, True, str)
+        _refuse(str(error), as_json=as_json)
         raise typer.Exit(exit_for(error)) from None
+
+
+def _refuse(problems: str, *, as_json: bool) -> None:
+    complain(problems)
+    if as_json:
+        emit({"valid": False, "problems": problems.splitlines()}, True, str)
 
 
 def _sources(origins: "Iterable[Origin]") -> list[dict[str, Any]]:

@@ -21,16 +21,16 @@ _LOOPBACK = ("127.", "::1", "localhost")
 
 def serve(_anywhere: Anywhere = None) -> None:
     """Run the service. On SQLite the database is brought up to date first."""
-    from app import logs, tracing
-    from app.server import bind, bind_metrics
+    from app import logs
     from app.server import serve as run
     from app.settings import load_settings
+    from app.sockets import bind, bind_metrics
     from app.tls import certificate_of
+    from app.wiring import prerequisites
 
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
-    if settings.otel.endpoint is not None:
-        tracing.require(settings.otel.endpoint)
+    prerequisites.require(settings)
     certificate = certificate_of(settings.tls)
     sock, metrics_socket = bind(settings), bind_metrics(settings)
     port = sock.getsockname()[1]

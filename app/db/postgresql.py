@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 
+from app.core.errors import SettingsError
+
 LOCK = int.from_bytes(b"moorage", "big")
 """The key of the advisory lock of all writes. Such keys belong to one database of a server."""
 
@@ -84,7 +86,12 @@ def make_engine(url: str, limits: WaitLimits, *, connections: int, read_only: bo
 
 
 def connect_args(url: str, limits: WaitLimits) -> dict[str, Any]:
-    """Return the arguments of a connection, without those that the URL gives itself."""
+    """Return the arguments of a connection, without those that the URL gives itself.
+
+    Raises:
+        SettingsError: see `require_url`.
+    """
+    require_url(url)
     query = make_url(url).query
     server = {
         "lock_timeout": limits.lock_s,
@@ -106,6 +113,32 @@ def connect_args(url: str, limits: WaitLimits) -> dict[str, Any]:
     return {name: value for name, value in defaults.items() if name not in query} | {
         "options": " ".join([*options, *([own] if isinstance(own, str) else own)])
     }
+
+
+def require_url(url: str) -> None:
+    """Return if the driver can read a URL; nothing is connected.
+
+    Raises:
+        SettingsError: the driver is missing, or the URL has a part that it does not know. The
+            message repeats nothing of the URL, which may hold a password.
+    """
+    try:
+        parts = make_url(url)
+        dialect: Any = parts.get_dialect()
+        driver: Any = dialect.import_dbapi()
+        arguments, named = dialect(dbapi=driver).create_connect_args(parts)
+    except ImportError as error:
+        raise SettingsError(
+            "MOORAGE_DATABASE_URL: PostgreSQL needs the package psycopg: install moorage[postgres]"
+        ) from error
+    options = {name: value for name, value in named.items() if name != "context"}
+    try:
+        driver.conninfo.make_conninfo(*arguments, **options)
+    except driver.Error as error:
+        raise SettingsError(
+            "MOORAGE_DATABASE_URL: PostgreSQL does not know an option behind the ?; its manual"
+            " lists them (libpq, parameter key words)"
+        ) from error
 
 
 def _read_only(connection: Any, _record: object) -> None:

@@ -214,6 +214,10 @@ class ReleaseServices:
         try:
             if owns_key or not await self.keyring.is_active():
                 await self.keyring.configure(armored, source)
+        except KeyringError as error:
+            raise KeyringError(
+                f"MOORAGE_RELEASES__KEYRING: {export or 'the built-in key'}: {error}"
+            ) from error
         except NotYetError as error:
             # What was verified earlier needs no gpg; only a first start can do nothing without it.
             if not await self.keyring.is_active():

@@ -16,6 +16,10 @@ _S3_URL = re.compile(
     r"(?:/(?P<prefix>[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}){0,9}))?",
     re.ASCII,
 )
+# As SQLAlchemy reads it: a password may have "/", "?" and "#" in it.
+_DATABASE_HOST = re.compile(
+    r"(?:[^:/]*(?::[^@]*)?@)?(?:\[[^/?]+\]|[^/:?]*)(?::[0-9]{1,5})?(?:[/?]|$)", re.ASCII
+)
 _NOT_IN_A_URL = re.compile(r'[\s\\<>"]')
 
 
@@ -132,6 +136,8 @@ def database_url(url: str) -> str:
         raise ValueError("it names no database")
     if scheme == "sqlite" and (target[0] != "/" or target in ("/", "/:memory:")):
         raise ValueError("it names no file (a database in memory would be lost)")
+    if scheme != "sqlite" and not _DATABASE_HOST.match(rest):
+        raise ValueError("its host or port is malformed (in a password, @ is %40)")
     return url
 
 

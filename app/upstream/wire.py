@@ -87,7 +87,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         ca_file: Path | None = None,
         ca_pem: str = "",
     ) -> None:
-        self._context = partial(_ssl_context, ca_file, ca_pem)
+        self._context = partial(trusted_authorities, ca_file, ca_pem)
         if ca_file is not None or ca_pem:
             self._context()  # a file that is wrong is told at the start
         self._limits = limits
@@ -311,15 +311,23 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
 
 @lru_cache(maxsize=64)  # reading both stores takes 50 ms
-def _ssl_context(ca_file: Path | None, ca_pem: str = "") -> ssl.SSLContext:
-    """Return a verifying context that trusts the system's store, certifi's and ca_file."""
+def trusted_authorities(ca_file: Path | None, ca_pem: str = "") -> ssl.SSLContext:
+    """Return a verifying context that trusts the system's store, certifi's and ca_file.
+
+    Raises:
+        SettingsError: ca_file or ca_pem has no certificate.
+    """
     context = httpcore.default_ssl_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is not None:
         try:
             context.load_verify_locations(ca_file)
         except OSError as error:
-            raise SettingsError(f"{ca_file} holds no PEM certificates: {error}") from error
+            reason = error.strerror if error.filename else "it has no certificate in PEM form"
+            raise SettingsError(
+                f"MOORAGE_NETWORK__CA_FILE: {ca_file} can't be used: {reason}; give the"
+                " certificates of the authorities (BEGIN CERTIFICATE)"
+            ) from error
     if ca_pem:
         try:
             context.load_verify_locations(cadata=ca_pem)

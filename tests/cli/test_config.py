@@ -1,5 +1,6 @@
 """`moorage config`, and what all commands print and end with."""
 
+import base64
 import io
 import json
 import tomllib
@@ -43,7 +44,7 @@ def test_check_says_valid_and_names_the_sources(tmp_path):
     path = toml_file(tmp_path)
     result = run("check", MOORAGE_CONFIG=path, MOORAGE_HOST="::1")
     rest = len(reference.all_settings()) - 4
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
     assert result.stderr == ""
     assert result.stdout == (
         f"settings are valid\n  environment: 2\n  {path}: 2\n  defaults: {rest}\n"
@@ -53,9 +54,10 @@ def test_check_says_valid_and_names_the_sources(tmp_path):
 def test_check_has_json(tmp_path):
     path = toml_file(tmp_path)
     result = run("check", "--json", MOORAGE_CONFIG=path)
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == {
         "valid": True,
+        "warnings": [],
         "sources": [
             {"source": "env", "path": None, "settings": 1},
             {"source": "file", "path": path, "settings": 2},
@@ -86,7 +88,7 @@ def test_F101_problems_have_json_too():
 def test_show_is_toml_with_the_origin_behind_each_value(tmp_path):
     path = toml_file(tmp_path)
     result = run("show", MOORAGE_CONFIG=path, MOORAGE_RELEASES__SELECT__MINORS="3")
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0] == f'data_dir = "{tmp_path}"  # env MOORAGE_DATA_DIR'
     assert lines[1] == "# database_url is not set  # default"
@@ -130,9 +132,10 @@ def test_a_secret_is_never_printed(options, tmp_path):
     secret.write_text(DATABASE)
     secret.chmod(0o600)
     environments = ({"MOORAGE_DATABASE_URL": DATABASE}, {"MOORAGE_DATABASE_URL_FILE": str(secret)})
+    key = base64.b64encode(b"k" * 32).decode()
     for environ in environments:
-        result = run(*options, **environ)
-        assert result.exit_code == 0
+        result = run(*options, MOORAGE_SECRETS_KEY=key, **environ)
+        assert result.exit_code == 0, result.output
         assert CANARY not in result.output
         if options == ["show"]:
             assert f'database_url = "{SECRET}"' in result.stdout
@@ -149,7 +152,7 @@ def test_the_commands_can_be_mounted_as_a_noun():
     program = typer.Typer()
     program.add_typer(config)
     result = CliRunner().invoke(program, ["config", "check"])
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
 
 
 @dataclass(frozen=True)
