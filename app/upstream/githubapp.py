@@ -1,7 +1,9 @@
 """Installation tokens of GitHub Apps: what an app shows to GitHub's git server, renewed here.
 
 The app's key signs a request for a token that reads contents and lives for an hour; a new one is
-asked for five minutes before its end. Follows "Authenticating as a GitHub App installation" of
+asked for five minutes before its end. GitHub's refusal is the answer for half a minute: not every
+request of a client may become one there. If GitHub says how long to wait, it is that long, at most
+five minutes. Follows "Authenticating as a GitHub App installation" of
 docs.github.com. GitHub Enterprise Server has the API below /api/v3 of its own host.
 """
 
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cachetools import LRUCache
+from cachetools import LRUCache, TLRUCache
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -35,6 +37,8 @@ _SKEW = timedelta(minutes=1)
 _MAX_BYTES = 64 * 1024
 _DEADLINE_S = 30.0
 _MAX_TOKENS = 1024
+_REFUSED_S = 30.0
+_MAX_REFUSED_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +63,43 @@ class GithubTokens:
 
     Args:
         now: UTC.
+        clock: seconds that never go back.
     """
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], clock: Callable[[], float]) -> None:
         self._now = now
         self._tokens: LRUCache[tuple[str, str], tuple[str, datetime]] = LRUCache(_MAX_TOKENS)
+        self._refusals: TLRUCache[tuple[str, str], UpstreamError] = TLRUCache(
+            _MAX_TOKENS, lambda _, error, now: now + _refused_s(error), clock
+        )
         self._asking: LRUCache[tuple[str, str], asyncio.Lock] = LRUCache(_MAX_TOKENS)
 
     async def credential(self, app: GithubApp, origin: str, client: HttpClient) -> Credential:
         """Return what the git server of an origin gets.
 
         Raises:
-            UpstreamError: GitHub gives no token.
+            UpstreamError: GitHub gives no token, or gave none a moment ago.
         """
-        key = (app.identity, origin)
+        key = (app.identity, origin)  # another secret has another identity: it is asked at once
         async with self._asking.setdefault(key, asyncio.Lock()):
             token, ends = self._tokens.get(key, ("", datetime.min.replace(tzinfo=UTC)))
             if self._now() + _EARLY >= ends:
-                token, ends = await self._ask(app, origin, client)
-                self._tokens[key] = (token, ends)
+                token, ends = await self._renewed(key, app, origin, client)
         return Credential.basic(app.identity, origin, "x-access-token", token)
+
+    async def _renewed(
+        self, key: tuple[str, str], app: GithubApp, origin: str, client: HttpClient
+    ) -> tuple[str, datetime]:
+        refusal = self._refusals.get(key)
+        if refusal is not None:
+            raise refusal.with_traceback(None)
+        try:
+            self._tokens[key] = await self._ask(app, origin, client)
+        except UpstreamError as error:
+            if error.status is not None:  # it has answered; a host that is down has a breaker
+                self._refusals[key] = error
+            raise
+        return self._tokens[key]
 
     async def _ask(self, app: GithubApp, origin: str, client: HttpClient) -> tuple[str, datetime]:
         base = _GITHUB_API if origin == _GITHUB else f"{origin}/api/v3"
@@ -102,8 +123,14 @@ class GithubTokens:
             Credential.basic(app.identity, api_origin, "x-access-token", token)
         except (ValueError, KeyError, TypeError, AttributeError, BadInputError) as error:
             message = f"{api_origin} answered something else than a token"
-            raise UpstreamContentError(message, origin="") from error
+            raise UpstreamContentError(message, origin="", status=201) from error
         return token, ends
+
+
+def _refused_s(error: UpstreamError) -> float:
+    """Return for how many seconds a refusal is not asked for again."""
+    said_s = error.retry_after_s if isinstance(error, UpstreamUnavailableError) else 0
+    return min(max(said_s, _REFUSED_S), _MAX_REFUSED_S)
 
 
 def _no_token(app: GithubApp, api_origin: str, response: Response) -> UpstreamError:

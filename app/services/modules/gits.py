@@ -97,7 +97,7 @@ class GitModules:
         max_waiters: int,
         max_queue: int,
     ) -> None:
-        self._sources = GitSources(proxies, guard, now)
+        self._sources = GitSources(proxies, guard, now, clock)
         self._pins = GitPins(db, now)
         self._listings = GitListings(
             db, turns, self._pins, now, max_waiters=max_waiters, max_queue=max_queue

@@ -55,6 +55,7 @@ class GitSources:
         proxies: lend the HTTP clients of upstreams.
         guard: returns the guard of the addresses that tenants with these private hosts may have.
         now: UTC.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class GitSources:
         proxies: Goproxies,
         guard: Callable[[tuple[str, ...] | None], AddressGuard],
         now: Now,
+        clock: Callable[[], float],
     ) -> None:
         self._proxies = proxies
         self._guard = guard
-        self._github = GithubTokens(now)
+        self._github = GithubTokens(now, clock)
 
     def open(
         self,
