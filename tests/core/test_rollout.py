@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from app.core.errors import ConflictError
+from app.core.fleetnode import NOTHING, Target
 from app.core.rollout import (
     Gate,
     Participant,
@@ -270,12 +271,12 @@ class Machine:
     id: str
     group: str
     current: str = _CONTENT[0]
-    before: str = _CONTENT[0]
+    before: str = _CONTENT[1]
     seen: int = 1
     work: tuple[int, int] | None = None  # grant, revision
     last: tuple[int, Outcome] | None = None
     is_held: bool = False
-    declined: int = 0  # the revision that was rolled back by hand; 0 for none
+    declined: Target = NOTHING  # what was rolled back by hand
     released: int = 0  # the declined revision that an operator released it for
     history: list[int] = field(default_factory=list)
 
@@ -290,8 +291,9 @@ class FleetMachine(RuleBasedStateMachine):
         ),
         parallel=st.integers(1, 3),
         on_halt=st.sampled_from(OnHalt),
+        content=st.sampled_from(_CONTENT),
     )
-    def start(self, count: int, steps: str, parallel: int, on_halt: OnHalt) -> None:
+    def start(self, count: int, steps: str, parallel: int, on_halt: OnHalt, content: str) -> None:
         self.now = NOW
         self.machines = {
             id: Machine(id, "canary" if n % 3 == 0 else "web")
@@ -300,13 +302,13 @@ class FleetMachine(RuleBasedStateMachine):
         self.plan = RolloutPlan(
             steps=parse_steps(steps), max_parallel=parallel, on_halt=on_halt, grant_s=60
         )
-        self.content = {1: _CONTENT[0]}
+        self.content = {0: _CONTENT[1], 1: _CONTENT[0]}
         self.published = 1
         self.rollout: Rollout | None = None
         self.grants: list[Grant] = []
         self.pending: list[dict[int, Outcome]] = [{}, {}]
         self.is_up = True
-        self.begin()
+        self.begin(content)
 
     # Transactions: each reads and writes the committed state in one piece.
 
@@ -328,8 +330,14 @@ class FleetMachine(RuleBasedStateMachine):
         ]
 
     def declines(self, machine: Machine, revision: int) -> bool:
-        is_wanted = machine.current != self.content[revision]
-        return is_wanted and machine.declined == revision != machine.released
+        target = Target(self.content[revision], revision)
+        is_wanted = machine.current != target.version
+        return is_wanted and machine.declined == target and machine.released != revision
+
+    def on_offer(self) -> list[int]:
+        candidate = self.rollout
+        is_open = candidate is not None and not candidate.state.is_final
+        return [self.published, *([candidate.to_revision] if candidate and is_open else [])]
 
     def commit(self, after: Rollout) -> None:
         before, self.rollout = self.rollout, after
@@ -359,9 +367,9 @@ class FleetMachine(RuleBasedStateMachine):
     def out(self) -> list[Grant]:
         return [g for g in self.grants if g.outcome is Outcome.OUT]
 
-    def begin(self) -> None:
+    def begin(self, content: str) -> None:
         revision = max(self.content) + 1
-        self.content[revision] = _CONTENT[revision % 3]
+        self.content[revision] = content
         self.rollout = Rollout(
             id=f"{revision:016x}",
             channel="stable",
@@ -376,9 +384,14 @@ class FleetMachine(RuleBasedStateMachine):
 
     processes = st.integers(0, 1)
 
+    def one(self, data: st.DataObject) -> Machine:
+        return data.draw(st.sampled_from(list(self.machines.values())))
+
     @rule(process=processes, data=st.data())
     def check_in(self, process: int, data: st.DataObject) -> None:
-        machine = data.draw(st.sampled_from(list(self.machines.values())))
+        self.ask(self.one(data), process)
+
+    def ask(self, machine: Machine, process: int) -> None:
         if not self.is_up:
             return  # nothing changes on a node
         if machine.last is not None:
@@ -422,7 +435,9 @@ class FleetMachine(RuleBasedStateMachine):
         working = [m for m in self.machines.values() if m.work is not None]
         if not working:
             return
-        machine = data.draw(st.sampled_from(working))
+        self.end(data.draw(st.sampled_from(working)), outcome)
+
+    def end(self, machine: Machine, outcome: Outcome) -> None:
         assert machine.work is not None
         number, revision = machine.work
         machine.work = None
@@ -434,24 +449,38 @@ class FleetMachine(RuleBasedStateMachine):
         machine.last = (number, outcome)
         if outcome is Outcome.SUCCEEDED:
             machine.before, machine.current = machine.current, self.content[revision]
-            machine.declined = machine.released = 0
+            machine.declined, machine.released = NOTHING, 0
 
     @rule(data=st.data())
     def roll_back_by_hand(self, data: st.DataObject) -> None:
         """On a machine: no server is asked, and the next check-in says that its grant failed."""
-        able = [m for m in self.machines.values() if m.work is None and m.before != m.current]
-        if not able:
+        self.go_back(self.one(data))
+
+    def go_back(self, machine: Machine) -> None:
+        if machine.work is not None or machine.before == machine.current:
             return
-        machine = data.draw(st.sampled_from(able))
         if machine.last is not None:
             machine.last = (machine.last[0], Outcome.FAILED)
-        machine.declined, machine.released = machine.seen, 0
+        # In every revision on offer: the machine may not know the newest of them.
+        same = [n for n in self.on_offer() if self.content[n] == machine.current]
+        machine.declined = Target(machine.current, max(machine.seen, *same, 0))
+        machine.released = 0
         machine.current = machine.before
+
+    @rule(process=processes, data=st.data())
+    def take_what_is_granted_and_go_back(self, process: int, data: st.DataObject) -> None:
+        """A release is rolled back by hand soon after it came, and the server learns of both."""
+        machine = self.one(data)
+        self.ask(machine, process)
+        if machine.work is not None:
+            self.end(machine, Outcome.SUCCEEDED)
+            self.go_back(machine)
+            self.ask(machine, process)
 
     @rule(data=st.data())
     def release_for_what_it_declines(self, data: st.DataObject) -> None:
-        machine = data.draw(st.sampled_from(list(self.machines.values())))
-        machine.released = machine.declined
+        machine = self.one(data)
+        machine.released = machine.declined.revision
 
     @rule(process=processes)
     def write_what_is_gathered(self, process: int) -> None:
@@ -488,17 +517,17 @@ class FleetMachine(RuleBasedStateMachine):
         self.commit(acted(self.rollout, RolloutAction.RESUME, self.now))
 
     @precondition(lambda self: self.rollout is not None and self.rollout.state.is_final)
-    @rule()
-    def next_rollout(self) -> None:
-        self.begin()
+    @rule(content=st.sampled_from(_CONTENT))
+    def next_rollout(self, content: str) -> None:
+        self.begin(content)
 
     @rule(data=st.data(), is_held=st.booleans())
     def hold_or_release(self, data: st.DataObject, *, is_held: bool) -> None:
-        data.draw(st.sampled_from(list(self.machines.values()))).is_held = is_held
+        self.one(data).is_held = is_held
 
     @rule(data=st.data(), group=st.sampled_from(["canary", "web"]))
     def move(self, data: st.DataObject, group: str) -> None:
-        data.draw(st.sampled_from(list(self.machines.values()))).group = group
+        self.one(data).group = group
 
     @rule()
     def stop_or_start_the_server(self) -> None:
@@ -512,13 +541,20 @@ class FleetMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_declined_is_not_granted_again(self) -> None:
-        """What was rolled back by hand comes back by a release of the node alone."""
+        """What was rolled back by hand comes back by a release of the node alone.
+
+        A step has no place for a node that declines the release, unless the node had a grant.
+        """
         if self.rollout is None:
             return
         participants = self.participants()
-        declining = [p.node for p in participants if p.is_declining]
-        reasons = refusals(self.rollout, participants, declining, out=0, now=self.now)
+        declining = {p.node: p.outcome for p in participants if p.is_declining}
+        if not declining:
+            return
+        reasons = refusals(self.rollout, participants, list(declining), out=0, now=self.now)
         assert all(reasons.values())
+        inside = present_members(self.rollout, participants)
+        assert not [n for n, outcome in declining.items() if outcome is None and n in inside]
 
     @invariant()
     def no_more_grants_are_out_than_the_plan_allows(self) -> None:
