@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from app import server
+from app import server, sockets
 from app.main import Application
 from app.services.assembly import Services
 from app.services.clock import Monotonic, Now, utc_now
@@ -155,7 +155,7 @@ class SweptServer(server.Server):
             server._config(application, settings),
             application,
             0,
-            server.bind_metrics(settings),
+            sockets.bind_metrics(settings),
         )
         self.is_up = asyncio.Event()
         self._sweeps = sweeps
@@ -271,7 +271,7 @@ async def serving(
     """
     migrate(settings)
     seconds = monotonic or (lambda: now().timestamp())
-    with server.bind(settings) as sock:
+    with sockets.bind(settings) as sock:
         port = sock.getsockname()[1]
         bound = settings.model_copy(update={"port": port})
         services = build(bound, now=now, pause=without_a_pause, monotonic=seconds)
