@@ -294,10 +294,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or send the refusal that waited for its turn."""
+        is_last = not self.pipeline  # before the next request leaves the pipeline and begins
         super().on_response_complete()
         if self._is_leaving:
             self._unset_keepalive_if_required()  # `sweep` ends the connection
-        elif self._refusal and not self.pipeline:
+        elif self._refusal and is_last:
             self._send_refusal()
 
     def send_400_response(self, _msg: str) -> None:

@@ -161,15 +161,20 @@ async def test_F21_F29_F30_F33_what_is_malformed_is_400_and_nothing_behind_it_is
     assert is_a_refusal_alone(await mirror.site.raw(data + SMUGGLED))
 
 
+NOTHING = b"/dl/nothing"
+BEFORE = [(PREPARED,), (NOTHING,), (PREPARED, NOTHING), (NOTHING, PREPARED), (NOTHING,) * 3]
+
+
 @pytest.mark.parametrize("data", [data for _, data in MALFORMED], ids=IDS)
 async def test_F30_requests_before_a_malformed_one_are_answered_first(
     mirror: Mirror, data: bytes
 ) -> None:
-    for target in (PREPARED, b"/dl/nothing"):
+    for targets in BEFORE:
         async with mirror.site.calling() as caller:
-            await caller.send(request(target) + data + SMUGGLED)
-            first = await caller.response()
-            assert first.status == (200 if target == PREPARED else 404)
+            await caller.send(b"".join(map(request, targets)) + data + SMUGGLED)
+            for target in targets:
+                answer = await caller.response()
+                assert answer.status == (200 if target == PREPARED else 404)
             assert is_a_refusal_alone(await rest(caller))
 
 
