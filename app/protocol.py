@@ -115,6 +115,7 @@ class HttpProtocol(HttpToolsProtocol):
     _progress: tuple[Any, ...] = ()  # at the last sweep; see _client_progress
     _since_s = 0.0  # when _progress changed last
     _intake: Intake | None = None  # while the client has bytes to take
+    _running: Any = None  # the cycle of the request that began last; `cycle` is the newest one's
 
     def connection_made(self, transport: Any) -> None:
         """Begin a connection, counted by its address."""
@@ -124,11 +125,19 @@ class HttpProtocol(HttpToolsProtocol):
             self._application.connections.add_extra(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End a connection."""
+        """End a connection, and tell the request that runs: uvicorn tells the newest one alone."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         if self._excess is None:
             self._application.connections.close(self._address)
         self._application.connections.drop_extra(self)
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Begin a request; those behind it wait in the pipeline."""
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def cut(self) -> None:
         """Close the connection at once."""

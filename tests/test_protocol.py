@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import uvicorn
@@ -30,6 +30,7 @@ from tests.fakes.transport import KeptTransport
 ROOT = Path(__file__).parents[1]
 
 METHODS = {
+    "_start_asgi_task": ["cycle", "app"],
     "connection_lost": ["exc"],
     "connection_made": ["transport"],
     "_unset_keepalive_if_required": [],
@@ -104,8 +105,8 @@ async def _never(_scope: object, _receive: object, _send: object) -> None:
 P = TypeVar("P", bound=HttpToolsProtocol)
 
 
-def _connected(protocol: type[P]) -> P:
-    config = uvicorn.Config(_never, http=protocol, ws="none", log_config=None)
+def _connected(protocol: type[P], app: Any = _never) -> P:
+    config = uvicorn.Config(app, http=protocol, ws="none", log_config=None)
     config.load()
     made = protocol(config, ServerState(), {})
     made.connection_made(KeptTransport())
@@ -238,6 +239,32 @@ async def test_a_large_prepared_answer_goes_out_in_one_call_and_is_not_copied() 
     (pieces,) = made.transport.calls
     assert pieces[0].startswith(b"HTTP/1.1 200 OK\r\n")
     assert pieces[1] is wire
+    made._unset_keepalive_if_required()
+
+
+@pytest.mark.parametrize("answered", range(3))
+async def test_the_request_that_runs_hears_that_its_client_is_gone(answered: int) -> None:
+    """Its answer would be written to a closed connection, which ends in a traceback in the log."""
+    is_gone, heard = asyncio.Event(), []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if len(heard) == answered:
+            heard.append((await receive())["type"])  # the end of its own head
+            made.connection_lost(ConnectionResetError())
+            heard.append((await receive())["type"])
+            is_gone.set()
+        heard.append(scope["path"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    made = _connected(protocol_for(_Prepared(b"")), app)
+    assert isinstance(made.transport, KeptTransport)
+    made.data_received(b"".join(b"HEAD /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(3)))
+    await asyncio.wait_for(is_gone.wait(), 60)
+    await asyncio.gather(*made.tasks)
+    before = [f"/{number}" for number in range(answered)]
+    assert heard == [*before, "http.request", "http.disconnect", f"/{answered}"]
+    assert len(made.transport.calls) == answered
     made._unset_keepalive_if_required()
 
 
