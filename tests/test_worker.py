@@ -43,15 +43,18 @@ class Pauses:
         try:
             await pause[1].wait()
         finally:
-            self.waiting.remove(pause)
+            if pause in self.waiting:  # its loop was cancelled
+                self.waiting.remove(pause)
 
     def count(self, seconds: float) -> int:
         return sum(length == seconds for length, _ in self.waiting)
 
     def end(self, seconds: float) -> None:
-        for length, over in self.waiting:
-            if length == seconds:
-                over.set()
+        """End the pauses of that length; from now on their loops count as working."""
+        ended = [pause for pause in self.waiting if pause[0] == seconds]
+        self.waiting = [pause for pause in self.waiting if pause[0] != seconds]
+        for _, over in ended:
+            over.set()
 
     def all_wait(self, others: int) -> bool:
         """Whether each loop but those of other sites pauses, and the one that keeps the lead."""
