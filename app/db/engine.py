@@ -117,7 +117,7 @@ class Database:
     def _read(self, work: Callable[[Session], T]) -> T:
         if self._sqlite and isinstance(work, Lookup):
             return ask(self._reader, cast(Lookup[T], work))
-        return transact(self._reader, work, self._tries)
+        return transact(self._reader, work, self._tries, reads_only=True)
 
     async def write(
         self,

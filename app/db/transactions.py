@@ -34,13 +34,16 @@ class UnknownOutcomeError(DatabaseBusyError):
     """The connection was lost at a commit, which may have been done."""
 
 
-def transact(engine: Engine, work: Callable[[Session], T], tries: int = 1) -> T:
+def transact(
+    engine: Engine, work: Callable[[Session], T], tries: int = 1, *, reads_only: bool = False
+) -> T:
     """Return work(session) from a committed transaction.
 
     Args:
         engine: begins the transaction.
         work: reads and writes.
         tries: how often to run work while PostgreSQL undoes it, or the connection proves lost.
+        reads_only: nothing can have been changed when the connection is lost at the commit.
 
     Raises:
         ConflictError: a constraint refused the change.
@@ -52,7 +55,7 @@ def transact(engine: Engine, work: Callable[[Session], T], tries: int = 1) -> T:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             result = work(session)
             session.flush()
-            is_committing = True
+            is_committing = not reads_only
             return result
     except IntegrityError as error:
         raise ConflictError(f"the database refused the change: {_brief(error)}") from error
@@ -68,7 +71,7 @@ def transact(engine: Engine, work: Callable[[Session], T], tries: int = 1) -> T:
             ) from error
         if tries > 1 and (is_lost or postgresql.may_pass(error)):
             _log.info("a unit of work is tried again", error=type(error.orig).__name__)
-            return transact(engine, work, tries - 1)
+            return transact(engine, work, tries - 1, reads_only=reads_only)
         raise error_of(error) from error
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy import Connection, Engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from app.core.errors import DatabaseBusyError
@@ -128,15 +128,21 @@ def connections(session: Session) -> list[int]:
     return list(session.execute(text(mine)).scalars())
 
 
-async def test_F94_a_connection_lost_at_the_commit_is_not_tried_again(database: Database) -> None:
+def end_at_first_commit(url: str, engine: Engine) -> None:
+    """Have the server end the connection of the first transaction that commits."""
+    ended = threading.Event()
+
     def end(connection: Connection) -> None:
         if ended.is_set():
             return
         ended.set()
-        terminate(database.url, connection)
+        terminate(url, connection)
 
-    ended = threading.Event()
-    event.listen(database.engine, "commit", end)
+    event.listen(engine, "commit", end)
+
+
+async def test_F94_a_connection_lost_at_the_commit_is_not_tried_again(database: Database) -> None:
+    end_at_first_commit(database.url, database.engine)
     runs: list[int] = []
 
     def work(session: Session) -> None:
@@ -146,6 +152,19 @@ async def test_F94_a_connection_lost_at_the_commit_is_not_tried_again(database: 
     with pytest.raises(DatabaseBusyError, match="the outcome is unknown"):
         await database.write(work)
     assert len(runs) == 1
+
+
+async def test_F94_what_only_reads_has_no_unknown_outcome(database: Database) -> None:
+    await database.write(bump_generation)
+    end_at_first_commit(database.url, database.reader)
+    runs: list[int] = []
+
+    def work(session: Session) -> int:
+        runs.append(1)
+        return current_generation(session)
+
+    assert await database.read(work) == 2
+    assert len(runs) == 2
 
 
 @pytest.mark.parametrize(
