@@ -88,6 +88,11 @@ def _install(options: argparse.Namespace, sandbox: Sandbox, layout: Layout, outp
         output.warn(
             "no client-config (--env): GOPROXY is off, so modules come from vendor/ and the cache"
         )
+    if settings.get("GOAUTH", "").startswith("netrc") and netrc is None:
+        output.warn(
+            "the tenant asks for a token, and runs see no home: without --netrc FILE its proxy"
+            " answers 401"
+        )
     install_sandbox(
         sandbox,
         goroot=goroot,

@@ -20,7 +20,7 @@ from .durable import read_json, replace_file, write_json
 from .errors import DONE, NodeError, UsageError, disk_error
 from .sandbox import user_units
 from .state import read_identity
-from .systemctl import systemctl
+from .systemctl import systemctl, user_manager_problem
 from .units import PERIOD_S, SERVICE_UNIT, TIMER_UNIT, quoted, service_unit, timer_unit
 
 if TYPE_CHECKING:
@@ -89,7 +89,12 @@ def service_command(
         systemctl("daemon-reload", is_user=is_user)
         systemctl("enable", "--now", TIMER_UNIT, is_user=is_user)
     except NodeError as error:
-        raise NodeError(f"{' and '.join(written)} are written, but not started: {error}") from error
+        # What systemctl says without a manager names a file that is missing, and no way out.
+        why = (user_manager_problem() if is_user else "") or str(error)
+        raise NodeError(
+            f"{' and '.join(written)} are written, but not started: {why}; then run "
+            "`moorage-node service install` again"
+        ) from error
     if is_user and not Path("/var/lib/systemd/linger", Path.home().name).exists():
         output.warn("it runs while you are logged in; `loginctl enable-linger` makes it permanent")
     output.result({"written": written}, [f"wrote {path}" for path in written])

@@ -421,3 +421,18 @@ def test_install_keeps_the_tenants_settings_and_forgets_a_netrc(home: Path):
     assert variables["GOPROXY"] == "https://moorage.example/goproxy/acme"
     assert variables["GOTOOLCHAIN"] == "local"
     assert "NETRC" not in variables
+
+
+@pytest.mark.usefixtures("start")
+def test_install_says_so_where_the_tenants_token_is_missing(
+    home: Path, capsys: pytest.CaptureFixture[str]
+):
+    env, netrc = home / "acme.env", home / "netrc"
+    env.write_text("GOPROXY=https://moorage.example/goproxy/acme\nGOAUTH=netrc\n")
+    netrc.touch()
+    install = ["sandbox", "install", "--goroot", str(home / "root/current"), "--env", str(env)]
+    capsys.readouterr()
+    assert main(install) == 0
+    assert "without --netrc FILE its proxy answers 401" in capsys.readouterr().err
+    assert main([*install, "--netrc", str(netrc)]) == 0
+    assert "401" not in capsys.readouterr().err

@@ -121,11 +121,13 @@ def test_units_that_systemd_does_not_start_are_an_error(
     node: Node, units: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("FAKE_ENABLE", "1")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     node.enroll()
     program = str(tmp_path / "moorage-node.pyz")
     outcome = node.run("service", "install", "--user", "--program", program)
     assert outcome.code == 1
-    assert "are written, but not started" in outcome.stderr
+    assert "are written, but not started: no user session of systemd runs" in outcome.stderr
+    assert "then run `moorage-node service install` again" in outcome.stderr
 
 
 @pytest.mark.parametrize("root", ["another", "root"])

@@ -120,7 +120,10 @@ class CheckIns:
         node = (await self._view.current()).nodes.get(sha256_hex)
         node = node or await self._view.look_up(sha256_hex)
         if node is None:
-            raise UnauthenticatedError("this node's token is unknown, or the node is retired")
+            raise UnauthenticatedError(
+                "this node's token is unknown, or the node is retired; on its machine "
+                "`moorage-node enroll` with a new enrolment token makes a node of it again"
+            )
         return node
 
     async def check(self, node: Node, check: CheckIn, traceparent: str = "") -> CheckAnswer:
