@@ -35,7 +35,7 @@ from app.web.derivedfiles import KINDS, derived_answer, derived_file
 from app.web.downloadrequest import SHA256, SMART_QUERY, DownloadRequest, parse_request
 from app.web.hotcache import HotCache
 from app.web.judging import Judge
-from app.web.releaselistings import listing_answer, unread_answer
+from app.web.releaselistings import listing_answer, needs_index, unread_answer
 from app.web.requestline import request_line
 from app.web.responses import (
     IMMUTABLE,
@@ -231,9 +231,10 @@ class Downloads:
         return file_answer(sha256, size_bytes, kind, stored_at), blob
 
     async def _listed(self, request: DownloadRequest, revision: Revision | None) -> Answer:
-        if revision is None and not request.only_own:
+        catalog = await self._catalog.current()
+        if needs_index(catalog, request, revision):
             try:
-                await self._freshness.first_index(await self._catalog.current())
+                await self._freshness.first_index(catalog)
             except MoorageError as error:
                 catalog = await self._catalog.current(fresh=True)  # has the failure, for the page
                 answer = unread_answer(request, error, catalog)

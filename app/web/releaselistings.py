@@ -35,6 +35,17 @@ _OWN_ADVICE = (
 )
 
 
+def needs_index(catalog: Catalog, request: DownloadRequest, revision: Revision | None) -> bool:
+    """Whether a request for a list has to wait until the first index is read.
+
+    People who look at own releases do not wait for an upstream that was away a moment ago, perhaps
+    for the time that a firewall lets it take: the leader tries again every minute.
+    """
+    if revision is not None or request.only_own:
+        return False
+    return not (request.is_page and catalog.own_releases and catalog.status.error)
+
+
 def unread_answer(request: DownloadRequest, error: MoorageError, catalog: Catalog) -> Answer | None:
     """Return the answer to a request for a list while the release index can't be read.
 

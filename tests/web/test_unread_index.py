@@ -59,6 +59,17 @@ async def test_the_page_has_own_releases_and_says_what_is_missing(owning: Site) 
     assert "Last attempt failed" in got.text
 
 
+async def test_people_do_not_wait_for_an_upstream_that_was_just_away(
+    owning: Site, mirror: VerifiedMirror
+) -> None:
+    first = await owning.ask("/dl/")
+    before = mirror.fake.hits[INDEX_PATH]
+    assert (await owning.ask("/dl/")).body == first.body
+    assert mirror.fake.hits[INDEX_PATH] == before
+    await owning.ask("/dl/?mode=json")
+    assert mirror.fake.hits[INDEX_PATH] == before + 1  # what must not be incomplete looks again
+
+
 async def test_own_releases_alone_are_json_that_needs_no_index(
     owning: Site, mirror: VerifiedMirror
 ) -> None:
@@ -114,12 +125,12 @@ async def test_once_the_index_is_read_everything_is_listed(
 ) -> None:
     assert "missing" in (await owning.ask("/dl/")).text
     mirror.fake.clear_faults()
+    everything = json.loads((await owning.ask("/dl/?mode=json&include=all")).body)
+    assert [one["version"] for one in everything] == [OWN, GO]
     page = await owning.ask("/dl/")
     assert page.header("cache-control") == "public, max-age=60"
     assert "missing" not in page.text
     assert f">{archive_name(GO)}<" in page.text
-    everything = json.loads((await owning.ask("/dl/?mode=json&include=all")).body)
-    assert [one["version"] for one in everything] == [OWN, GO]
     assert [one["version"] for one in json.loads((await owning.ask(OWN_JSON)).body)] == [OWN]
 
 
