@@ -255,9 +255,12 @@ class CheckIns:
         while self._waiting:
             group, self._waiting = self._waiting, []
             group = [one for one in group if not one.answer.done()]  # its client may be gone
+            # A node that asks twice at once (its first request timed out) has one answer: a second
+            # grant is refused by the database, and everybody's transaction with it.
+            asking = {one.asking.node: one.asking for one in group}
             began = time.monotonic()
             try:
-                written = await self._write([one.asking for one in group])
+                written = await self._write(list(asking.values()))
             except Exception as error:  # each of them gets the error as its answer
                 for one in group:
                     if not one.answer.done():

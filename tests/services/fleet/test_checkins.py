@@ -1,5 +1,6 @@
 """Check-ins: what is answered from memory, whose token does what, what is gathered."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -46,6 +47,20 @@ async def test_a_stay_asks_no_database_and_a_hundred_are_one_transaction(fleet: 
     assert [text.split(" SET")[0] for text, _ in seen.sent if "SELECT" not in text] == [
         "UPDATE nodes"
     ]
+
+
+async def test_a_node_that_asks_twice_at_once_gets_one_grant_and_spoils_no_other_answer(
+    fleet: Fleet,
+) -> None:
+    await fleet.channel("stable", RELEASE)
+    machine, other = await enrol(fleet.services, ["web-1", "web-2"])
+    await machine.report("drift", "")
+    answers = await asyncio.gather(machine.check(), machine.check(), other.check())
+    assert [answer.action for answer in answers] == [Action.UPDATE] * 3
+    first, again, others = (answer.grant for answer in answers)
+    assert first == again != others
+    history = await fleet.services.fleet.nodes.show(machine.id, OPERATOR)
+    assert ([grant.id for grant in history.grants], len(history.events)) == ([first], 1)
 
 
 async def test_a_token_is_one_nodes_and_no_other_token_is(fleet: Fleet) -> None:
