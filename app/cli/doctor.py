@@ -1,5 +1,6 @@
 """`moorage doctor`: is this installation well, and what is to be done?"""
 
+import contextlib
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,21 +67,31 @@ async def _examined(settings: "Settings") -> "list[Finding]":
     from app.core.errors import MoorageError
     from app.services.doctor import Doctor, Finding, Level
     from app.tls import certificate_of
-    from app.wiring import backup_place, build
+    from app.wiring import backup_place, build, prerequisites
 
-    try:
+    errors = prerequisites.unmet(settings)
+    refusals = [
+        Finding("start", Level.TROUBLE, str(error), "the service can't start before")
+        for error in errors
+    ]
+    certificate = None
+    with contextlib.suppress(SettingsError):  # a refusal already
         certificate = certificate_of(settings.tls)
+    try:
         services = build(settings)
     except MoorageError as error:
-        return [Finding("start", Level.TROUBLE, str(error), "the service can't start before")]
+        if str(error) in map(str, errors):
+            return refusals
+        return [*refusals, Finding("start", Level.TROUBLE, str(error), "see docs/settings.md")]
     try:
-        return await Doctor(
+        findings = await Doctor(
             services,
             None if certificate is None else certificate.expires,
             lambda: None if settings.backup.url is None else backup_place(settings, None),
         ).look()
     finally:
         await services.close()
+    return [*refusals, *findings]
 
 
 def _shown(result: list[dict[str, Any]]) -> str:

@@ -11,6 +11,7 @@ store until the proof is made again. A folder without it belongs to nothing know
 import asyncio
 import hashlib
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from app.core.errors import (
     StoreAwayError,
     UnfitDatabaseError,
 )
-from app.db.blobs import Blobs
+from app.db.blobs import Blobs, RecordedBlob
 from app.db.engine import Database, Session
 from app.db.installation import bind_store, bound_store, database_uid, first_store
 from app.storage import durable
@@ -213,6 +214,20 @@ async def require_recorded_blobs(db: Database, store: BlobStore, name: str) -> N
             "name the place that has them, or copy them there; if they are lost, run `moorage "
             "migrate --bind --bind-store`"
         )
+
+
+async def absent(store: BlobStore, blobs: Sequence[RecordedBlob]) -> list[RecordedBlob]:
+    """Return those blobs whose bytes the store has not, or not all of; nothing is hashed.
+
+    Raises:
+        StorageError: the store does not answer.
+    """
+    gone = (BlobCondition.MISSING, BlobCondition.SHORT)
+    return [
+        blob
+        for blob in blobs
+        if await store.check(blob.digest, blob.size_bytes, deep=False) in gone
+    ]
 
 
 def _sides(session: Session) -> tuple[str, str | None]:

@@ -54,9 +54,11 @@ def require_restored(settings: Settings) -> None:
     """Return unless a restore has begun in the data directory and did not end.
 
     Raises:
-        StorageError: one has.
+        StorageError: one has, or this user can't look into the directory.
     """
-    if (settings.data_dir / restoring.MARK).exists():
+    with durable.storage_errors(f"MOORAGE_DATA_DIR: {settings.data_dir} can't be looked into"):
+        is_half = (settings.data_dir / restoring.MARK).exists()
+    if is_half:
         raise StorageError(
             "MOORAGE_DATA_DIR: a restore has begun there and did not end; run `moorage restore` "
             "again with the same backup, it goes on where it stopped"

@@ -45,8 +45,8 @@ def unmet(settings: Settings) -> list[MoorageError]:
         lambda s: tracing.require(s.otel.endpoint or ""),
         lambda s: certificate_of(s.tls),
         require_addresses,
-        require_restored,
         _require_folder,
+        require_restored,
         _require_database,
         key_source,
         s3_client,
@@ -89,8 +89,8 @@ def _require_folder(settings: Settings) -> None:
         SettingsError: this user can't.
     """
     folder = settings.data_dir
-    if not folder.exists():
-        above = next(path for path in folder.parents if path.exists())
+    if not os.path.lexists(folder):
+        above = next(path for path in folder.parents if os.path.lexists(path))
         if not os.access(above, os.W_OK | os.X_OK):
             raise SettingsError(
                 f"MOORAGE_DATA_DIR: {folder} can't be made by user {os.geteuid()}: make it, and"
@@ -118,17 +118,18 @@ def _require_database(settings: Settings) -> None:
             " Moorage runs as, or name another"
         )
     name = "MOORAGE_DATA_DIR" if settings.database_url is None else "MOORAGE_DATABASE_URL"
-    if path.parent.exists():
+    if os.path.lexists(path.parent):
         _require_access(name, path.parent, os.R_OK | os.W_OK | os.X_OK)
     for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         _require_access(name, each, os.R_OK | os.W_OK)
 
 
 def _require_access(name: str, path: Path, mode: int) -> None:
-    if path.exists() and not os.access(path, mode):
+    # Of a folder that this user can't enter, nothing is seen: the folder has its own line.
+    if os.path.lexists(path) and not os.access(path, mode):
         raise SettingsError(
             f"{name}: {path} can't be read and written by user {os.geteuid()}: run this as the user"
-            f" of the service, or give it to that user (chown); on a read-only file system, remount"
+            " of the service, or give it to that user (chown); is its file system read-only?"
         )
 
 

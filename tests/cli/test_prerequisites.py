@@ -1,7 +1,9 @@
 """What `moorage serve` refuses at its start, `moorage config check` finds: the same lines."""
 
 import base64
+import errno
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from app.core.errors import StorageError
 from app.services.backup.restoring import MARK
+from app.settings import Settings
+from app.wiring import require_restored
 from tests.e2e.process import Site
 from tests.e2e.warm import Warm
 from tests.fakes.tls import Authority
@@ -213,3 +218,22 @@ def test_the_port_of_a_running_service_is_no_fault(
     assert checked.code == 0, checked
     assert json.loads(warm.run(site, "config", "check", "--json").out)["warnings"] == []
     assert not place.data_dir.exists()
+
+
+def test_the_doctor_looks_at_the_rest_where_a_file_is_missing(place: Place, warm: Warm) -> None:
+    site = Site.new(place.folder, tls__cert_file=place.folder / "none.pem")
+    site.migrate()
+    findings = warm.run(site, "doctor", "--json").json
+    assert [one["about"] for one in findings if one["level"] == "trouble"] == ["start"]
+    assert {"store", "secrets", "keyring", "leader"} <= {one["about"] for one in findings}
+
+
+def test_a_data_directory_of_another_user_is_no_traceback(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path, **_more: Any) -> os.stat_result:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(StorageError, match=r"MOORAGE_DATA_DIR: .* can't be looked into"):
+        require_restored(Settings.model_construct(data_dir=place.data_dir))

@@ -1,13 +1,17 @@
 """Each check of the doctor can fail, and says what to do."""
 
+import base64
 import os
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
+from app.core.digest import Digest
 from app.db.blobs import Blobs
+from app.db.engine import Session
 from app.services.assembly import Services
 from app.services.backup.place import BackupPlace
 from app.services.doctor import Doctor, Finding, Level
@@ -90,6 +94,39 @@ async def test_what_is_wrong_in_the_database(services: Services) -> None:
         "audit": Level.TROUBLE,
         "tokens": Level.WARNING,
     }
+
+
+async def test_blobs_that_are_gone(services: Services) -> None:
+    shared = services.shared
+    for content in (b"kept", b"lost"):
+        digest = await shared.store.put(content)
+        await shared.db.write(partial(record, digest, shared.now()))
+    assert (await looked(services))["store"].level is Level.OK
+    await shared.store.delete(digest)
+    store = (await looked(services))["store"]
+    assert (store.level, store.text) == (
+        Level.TROUBLE,
+        f"1 of 2 blobs are missing or short, such as {digest}",
+    )
+
+
+def record(digest: Digest, now: datetime, session: Session) -> None:
+    Blobs(session).record(digest, 4, now)
+
+
+async def test_a_database_out_of_reach_is_told_in_the_words_of_its_driver(
+    make_settings: MakeSettings,
+) -> None:
+    key = base64.b64encode(b"k" * 32).decode()
+    url = "postgresql+psycopg://m:hunter2@127.0.0.1:9/m"
+    services = build(make_settings(database_url=url, secrets_key=key))
+    try:
+        database = (await looked(services))["database"]
+    finally:
+        await services.close()
+    assert "Connection refused" in database.text
+    assert "hunter2" not in database.text
+    assert "MOORAGE_DATABASE_URL" in database.advice
 
 
 async def test_a_database_that_can_not_be_used_ends_the_look(

@@ -1,20 +1,16 @@
-"""`moorage doctor`: what an operator would look at, one after the other, and what to do about it.
-
-No check changes anything. A check that can't be made is a trouble of its own, and the others go on.
-"""
+"""The checks, one after the other. No check changes anything."""
 
 import asyncio
 import os
 import stat
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from pathlib import Path
+from random import sample
 
 from app.core.channel import parse_manifest
-from app.core.errors import BadInputError, MoorageError, UpstreamContentError
+from app.core.errors import BadInputError, DatabaseBusyError, MoorageError, UpstreamContentError
 from app.core.note import parse_note
 from app.db.blobs import Blobs
 from app.db.channels import ChannelTable
@@ -23,8 +19,10 @@ from app.db.leases import LeaseTable
 from app.db.tokens import RecordedToken, Tokens
 from app.services.assembly import Services
 from app.services.backup.place import BackupPlace
+from app.services.doctor.finding import Finding, Level, ok
 from app.services.leases import TTL
 from app.services.releases.keyring import signing_subkeys
+from app.services.storemark import absent
 
 _UPSTREAM_S = 5.0
 _CLOCK_S = 30.0
@@ -32,32 +30,9 @@ _SOON = timedelta(days=30)
 _SOON_MANIFEST = timedelta(days=3)
 _OLD_BACKUP = timedelta(days=2)
 _UNUSED = timedelta(days=180)
+_LOCAL_SAMPLE, _S3_SAMPLE = 2000, 50
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _PRIVATE_FILES = ("moorage.db", "keys/secrets.key")
-
-
-class Level(StrEnum):
-    """How bad something is."""
-
-    OK = "ok"
-    WARNING = "warning"
-    TROUBLE = "trouble"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check.
-
-    Attributes:
-        about: "disk".
-        text: what was seen.
-        advice: what to do; "" if nothing.
-    """
-
-    about: str
-    level: Level
-    text: str
-    advice: str = ""
 
 
 Check = Callable[[], Awaitable[list[Finding]]]
@@ -99,8 +74,7 @@ class Doctor:
         try:
             await self._services.start(owns_key=False)
         except MoorageError as error:
-            advice = "nothing else can be looked at before this is right"
-            return [*findings, Finding("database", Level.TROUBLE, str(error), advice)]
+            return [*findings, _unstarted(error)]
         return findings + await self._each(
             {
                 "database": self._database,
@@ -150,7 +124,7 @@ class Doctor:
         if kept:
             text = f"{kept} damaged blobs are kept as evidence in quarantine/"
             findings.append(Finding("files", Level.WARNING, text, "look why, then delete them"))
-        return findings or [_ok("files", "permissions and owners are right")]
+        return findings or [ok("files", "permissions and owners are right")]
 
     async def _disk(self) -> list[Finding]:
         status = os.statvfs(self._settings.data_dir)
@@ -164,14 +138,14 @@ class Doctor:
             return [Finding("disk", Level.WARNING, text, "make space before the floor is reached")]
         if status.f_files and status.f_favail < status.f_files / 50:
             return [Finding("disk", Level.WARNING, "few inodes are free", "remove small files")]
-        return [_ok("disk", text)]
+        return [ok("disk", text)]
 
     async def _workers(self) -> list[Finding]:
         workers, cores = self._settings.workers, os.cpu_count() or 1
         if workers > 2 * cores:
             text = f"{workers} workers on {cores} cores"
             return [Finding("workers", Level.WARNING, text, "set MOORAGE_WORKERS to the cores")]
-        return [_ok("workers", f"{workers} on {cores} cores")]
+        return [ok("workers", f"{workers} on {cores} cores")]
 
     async def _listener(self) -> list[Finding]:
         settings = self._settings
@@ -193,7 +167,7 @@ class Doctor:
         if is_secure and url.startswith("http://"):
             text = "the service speaks TLS and MOORAGE_PUBLIC_URL begins with http://"
             findings.append(Finding("listener", Level.TROUBLE, text, "let it begin with https://"))
-        return findings or [_ok("listener", url or f"{settings.host}:{settings.port}")]
+        return findings or [ok("listener", url or f"{settings.host}:{settings.port}")]
 
     async def _tls(self) -> list[Finding]:
         expires = self._certificate_expires
@@ -205,7 +179,7 @@ class Doctor:
         trouble = self._shared.clock.trouble()
         if trouble is not None:
             return [Finding("clock", Level.TROUBLE, trouble, "run a time service on this machine")]
-        return [_ok("clock", f"{self._shared.now():%Y-%m-%d %H:%M} UTC")]
+        return [ok("clock", f"{self._shared.now():%Y-%m-%d %H:%M} UTC")]
 
     # With it.
 
@@ -214,7 +188,7 @@ class Doctor:
         if problem is not None:
             text = f"it is malformed: {problem}"
             return [Finding("database", Level.TROUBLE, text, "restore a backup")]
-        return [_ok("database", "it answers, and its schema is right")]
+        return [ok("database", "it answers, and its schema is right")]
 
     async def _store(self) -> list[Finding]:
         await self._shared.store.probe()
@@ -223,7 +197,14 @@ class Doctor:
         if damaged:
             text = f"{damaged} of {len(blobs)} blobs are damaged or missing"
             return [Finding("store", Level.TROUBLE, text, "run `moorage fsck --deep --repair`")]
-        return [_ok("store", f"it can be written; {len(blobs)} blobs")]
+        is_local = not self._settings.storage.url.startswith("s3:")
+        count = min(len(blobs), _LOCAL_SAMPLE if is_local else _S3_SAMPLE)
+        gone = await absent(self._shared.store, sample(blobs, count))
+        if gone:
+            text = f"{len(gone)} of {count} blobs are missing or short, such as {gone[0].digest}"
+            advice = "put them back (a disk not mounted? a backup?), or `moorage fsck --repair`"
+            return [Finding("store", Level.TROUBLE, text, advice)]
+        return [ok("store", f"it can be written; {len(blobs)} blobs")]
 
     async def _secrets(self) -> list[Finding]:
         places = await self._services.upkeep.rotation.unopened()
@@ -234,7 +215,7 @@ class Doctor:
         if len(self._shared.keys.keys()) > 1:
             text = "there are two keys: a rotation did not end"
             return [Finding("secrets", Level.WARNING, text, "run `moorage secrets rotate`")]
-        return [_ok("secrets", "the key opens all of them")]
+        return [ok("secrets", "the key opens all of them")]
 
     async def _keyring(self) -> list[Finding]:
         keys = signing_subkeys(await self._services.releases.keyring.active())
@@ -244,7 +225,7 @@ class Doctor:
             text = "it has no key that can sign: nothing new is verified"
             return [Finding("keyring", Level.TROUBLE, text, advice)]
         if None in expires:
-            return [_ok("keyring", f"{len(keys)} keys can sign")]
+            return [ok("keyring", f"{len(keys)} keys can sign")]
         last = max(at for at in expires if at is not None)
         return [self._expiry("keyring", "the last signing key", last, _SOON, advice)]
 
@@ -267,7 +248,7 @@ class Doctor:
                     )
                 )
         return [one for one in findings if one.level is not Level.OK] or (
-            [_ok("channels", f"{len(findings)} manifests are valid")] if findings else []
+            [ok("channels", f"{len(findings)} manifests are valid")] if findings else []
         )
 
     async def _logs(self) -> list[Finding]:
@@ -276,13 +257,13 @@ class Doctor:
         return [
             Finding("logs", Level.TROUBLE, why, "see docs/sumdb.md, Backup, restore, recover")
             for why in refusals.values()
-        ] or [_ok("logs", "every tenant's log may grow")]
+        ] or [ok("logs", "every tenant's log may grow")]
 
     async def _audit(self) -> list[Finding]:
         problem = await self._shared.audit_head.problem()
         if problem is not None:
             return [Finding("audit", Level.TROUBLE, problem)]
-        return [_ok("audit", "its newest row is that which was kept outside the database")]
+        return [ok("audit", "its newest row is that which was kept outside the database")]
 
     async def _leader(self) -> list[Finding]:
         at = self._shared.now()
@@ -291,7 +272,7 @@ class Doctor:
             text = "no process leads: the service does not run, or its leader just ended"
             advice = "start `moorage serve`, or look again in a minute"
             return [Finding("leader", Level.WARNING, text, advice)]
-        return [_ok("leader", next(iter(live.values())))]
+        return [ok("leader", next(iter(live.values())))]
 
     async def _index(self) -> list[Finding]:
         status = (await self._services.releases.catalog.current(fresh=True)).status
@@ -302,7 +283,7 @@ class Doctor:
             text += f": {status.error}" if status.error else "; no error is recorded"
             advice = "run `moorage releases plan`; see upstreams below"
             return [Finding("index", Level.WARNING, text, advice)]
-        return [_ok("index", f"read {status.read_at:%Y-%m-%d %H:%M} UTC")]
+        return [ok("index", f"read {status.read_at:%Y-%m-%d %H:%M} UTC")]
 
     async def _tokens(self) -> list[Finding]:
         tokens = await self._shared.db.read(_valid_tokens)
@@ -317,7 +298,7 @@ class Doctor:
         if unused:
             text = f"{len(unused)} tokens were not used for half a year: {_ids(unused)}"
             findings.append(Finding("tokens", Level.WARNING, text, "revoke them"))
-        return findings or [_ok("tokens", f"{len(tokens)} are valid")]
+        return findings or [ok("tokens", f"{len(tokens)} are valid")]
 
     async def _backup(self) -> list[Finding]:
         place = await asyncio.to_thread(self._backups)
@@ -330,12 +311,12 @@ class Doctor:
         if not newest or newest[0].manifest.made_at < self._shared.now() - _OLD_BACKUP:
             text = f"the newest backup is {newest[0].id}" if newest else "there is no backup yet"
             return [Finding("backup", Level.WARNING, text, advice)]
-        return [_ok("backup", newest[0].id)]
+        return [ok("backup", newest[0].id)]
 
     async def _upstreams(self) -> list[Finding]:
         origins = sorted(await self._services.origins())
         answers = await asyncio.gather(*(self._upstream(origin) for origin in origins))
-        return list(answers) or [_ok("upstreams", "none is named")]
+        return list(answers) or [ok("upstreams", "none is named")]
 
     async def _upstream(self, origin: str) -> Finding:
         """Ask for the root of an origin; any answer will do, and its Date is compared."""
@@ -345,7 +326,7 @@ class Doctor:
                 "GET", f"{origin}/", max_bytes=1 << 20, deadline_s=_UPSTREAM_S
             )
         except UpstreamContentError:  # it answers, with more than is needed
-            return _ok(about, "it answers")
+            return ok(about, "it answers")
         except MoorageError as error:
             advice = "what is stored is served on; look at the network, a proxy, MOORAGE_NETWORK__*"
             return Finding(about, Level.WARNING, str(error), advice)
@@ -353,7 +334,7 @@ class Doctor:
         if abs(apart_s) > _CLOCK_S:
             text = f"its clock and this one are {apart_s:.0f} s apart"
             return Finding(about, Level.TROUBLE, text, "run a time service on this machine")
-        return _ok(about, "it answers")
+        return ok(about, "it answers")
 
     def _apart_s(self, date: str | None) -> float:
         try:
@@ -372,11 +353,17 @@ class Doctor:
             return Finding(about, Level.TROUBLE, text.replace("expires", "expired"), advice)
         if expires <= now + soon:
             return Finding(about, Level.WARNING, text, advice)
-        return _ok(about, text)
+        return ok(about, text)
 
 
-def _ok(about: str, text: str) -> Finding:
-    return Finding(about, Level.OK, text)
+def _unstarted(error: MoorageError) -> Finding:
+    """Return why nothing else can be looked at; of a database out of reach, with its own words."""
+    text, advice = str(error), "nothing else can be looked at before this is right"
+    driver_error = getattr(error.__cause__, "orig", None)
+    if isinstance(error, DatabaseBusyError) and driver_error is not None:
+        text += f" ({' '.join(str(driver_error).split())[:200]})"
+        advice = "look at the database's server, the network, MOORAGE_DATABASE_URL; then again here"
+    return Finding("database", Level.TROUBLE, text, advice)
 
 
 def _valid_tokens(session: Session) -> list[RecordedToken]:
