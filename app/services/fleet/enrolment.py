@@ -6,7 +6,7 @@ kept with the node, and no other route knows it.
 
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from app.core.errors import BadInputError, UnauthenticatedError, UnknownError
 from app.core.fleetmessages import Enrolment
@@ -129,14 +129,11 @@ class EnrolmentService:
         """
         sha256_hex = secret_hash(enrolment.token)
         at, secret = self._now(), make_token(secrets.token_bytes(32))
+        # Whoever reaches the port may ask: a wrong token must not take the lock of all changes.
+        await self._db.read(lambda s: _valid_token(s, sha256_hex, at))
 
         def work(session: Session) -> Node:
-            token = EnrolTokenTable(session).by_secret(sha256_hex)
-            if token is None or token.uses_left < 1 or token.expires_at <= at:
-                raise UnauthenticatedError(
-                    "this enrolment token is unknown, expired or used up; "
-                    "`moorage node enroll-token` makes another"
-                )
+            token = _valid_token(session, sha256_hex, at)
             channel_named(session, token.channel)
             node = Node(
                 id=secrets.token_hex(8),
@@ -157,3 +154,18 @@ class EnrolmentService:
 
         node = await self._db.write(locked(work))
         return Enrolled(node, secret, (await self._manifests.key()).vkey)
+
+
+def _valid_token(session: Session, sha256_hex: str, at: datetime) -> EnrolToken:
+    """Return the token by which a machine enrols.
+
+    Raises:
+        UnauthenticatedError: it is unknown, expired or used up.
+    """
+    token = EnrolTokenTable(session).by_secret(sha256_hex)
+    if token is None or token.uses_left < 1 or token.expires_at <= at:
+        raise UnauthenticatedError(
+            "this enrolment token is unknown, expired or used up; "
+            "`moorage node enroll-token` makes another"
+        )
+    return token

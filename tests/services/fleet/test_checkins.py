@@ -229,6 +229,11 @@ async def test_an_enrolment_token_has_uses_and_hours(fleet: Fleet) -> None:
     assert {m.vkey for m in machines} == {key.vkey}
     with pytest.raises(UnauthenticatedError):
         await enrolment.enrol(_enrolment(secret, "c"))
+    with watched(fleet.services.shared.db) as seen:  # whoever reaches the port may ask
+        for wrong in (secret, make_token(b"u" * 32)):
+            with pytest.raises(UnauthenticatedError):
+                await enrolment.enrol(_enrolment(wrong, "c"))
+    assert not [text for text, _ in seen.sent if "generation" in text]  # the lock of all changes
     _, late = await enrolment.create_token(OPERATOR, "stable", hours=1)
     fleet.clock.advance(hours=1)
     with pytest.raises(UnauthenticatedError):
