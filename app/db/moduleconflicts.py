@@ -13,6 +13,9 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from app.core.goproxy import RequestKind
 from app.db.base import Base
 
+MAX_SEEN = 20
+"""Kept contradictions of one file: an upstream may have another content for each request."""
+
 
 class ModuleConflictRow(Base):
     """Evidence: refused content that contradicts what is recorded."""
@@ -58,17 +61,20 @@ class ModuleConflictTable:
         self._session = session
 
     def add(self, conflict: ModuleConflict) -> bool:
-        """Keep evidence of a contradiction; return False if the same content was seen before."""
-        seen_before = self._session.execute(
-            select(ModuleConflictRow.id).where(
+        """Keep evidence of a contradiction; return False if the same content was seen before.
+
+        Also if `MAX_SEEN` contents of the file were: whoever may read asks as often as he likes.
+        """
+        seen = self._session.execute(
+            select(ModuleConflictRow.seen).where(
                 ModuleConflictRow.origin_id == conflict.origin_id,
                 ModuleConflictRow.module == conflict.module,
                 ModuleConflictRow.version == conflict.version,
                 ModuleConflictRow.kind == conflict.kind,
-                ModuleConflictRow.seen == conflict.seen,
             )
-        ).first()
-        if seen_before:
+        ).scalars()
+        seen_before = set(seen)
+        if conflict.seen in seen_before or len(seen_before) >= MAX_SEEN:
             return False
         self._session.add(
             ModuleConflictRow(

@@ -19,6 +19,7 @@ from app.core.errors import (
     VerificationError,
 )
 from app.core.logstate import LogState
+from app.db import moduleconflicts
 from app.db.engine import Session
 from app.db.garbage import GarbageTable, is_marked
 from app.db.generation import bump_generation
@@ -314,6 +315,21 @@ async def test_a_mod_that_is_not_the_zips_go_mod_is_refused_and_kept_as_evidence
     assert await one.count("module_conflicts") == 1  # the same value twice is one row
     assert len(await audited(one.services, "module.refuse")) == 1
     assert count_of("moorage_module_conflicts_total") == before + 2
+
+
+async def test_an_upstream_that_contradicts_itself_anew_each_time_leaves_so_much_evidence(
+    one: Bench, fake: FakeGoproxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moduleconflicts, "MAX_SEEN", 3)
+    fake.put_raw(f"/{NAME}/@v/{V}.mod", WRONG_MOD)
+    await one.ask(MOD, NAME, V)
+    for number in range(5):
+        fake.put(module(NAME, V, {"x.go": f"package x // {number}\n".encode()}))
+        with pytest.raises(VerificationError, match=r"is not the go\.mod in"):
+            await one.ask(ZIP, NAME, V)
+    await asyncio.gather(*one.front._versions.ahead)
+    assert await one.count("module_conflicts") == 3
+    assert len(await audited(one.services, "module.refuse")) == 3
 
 
 async def test_F74_what_upstream_changes_later_is_not_looked_at(
