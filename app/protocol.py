@@ -44,6 +44,7 @@ class ConnectionStage(StrEnum):
     BODY = "body"  # the client sends a body
     TAKE = "take"  # the client acknowledges the bytes that were sent
     LEAVE = "leave"  # the client closes after a refusal
+    OVER = "over"  # the client has reset the connection
 
 
 class _TrailerFields(list[Header]):
@@ -366,7 +367,8 @@ class HttpProtocol(HttpToolsProtocol):
 
         A whole head must come within `header_s` seconds. A body must bring 1 KiB for each second,
         counted over `body_s` seconds. Within `send_s` seconds the client must take 8 KiB for each,
-        or everything that is left of the answer; less if many take at once: see `Intake`.
+        or everything that is left of the answer; less if many take at once: see `Intake`. Nobody
+        waits for a client that has reset the connection while nothing was read from it.
 
         Args:
             now_s: the time of a clock that only grows, the same clock in every call.
@@ -394,7 +396,9 @@ class HttpProtocol(HttpToolsProtocol):
         is_idle = self._is_idle()
         queued = self.transport.get_write_buffer_size()
         if queued or not is_idle:
-            in_kernel, acknowledged = sending(self.transport)
+            in_kernel, acknowledged, is_over = sending(self.transport)
+            if is_over:
+                return (ConnectionStage.OVER,)
             if queued or in_kernel:
                 left = queued + in_kernel if is_idle else None
                 if self._intake is None or self._progress[:1] != (ConnectionStage.TAKE,):
@@ -413,7 +417,7 @@ class HttpProtocol(HttpToolsProtocol):
         return ()
 
     def _give_up(self, stage: ConnectionStage) -> None:
-        if stage in (ConnectionStage.TAKE, ConnectionStage.LEAVE):
+        if stage in (ConnectionStage.TAKE, ConnectionStage.LEAVE, ConnectionStage.OVER):
             reset(self.transport)
         elif stage is ConnectionStage.HEAD and self.scope is not self._whole_head:
             self._refuse(408, "the head of the request took too long")
@@ -441,4 +445,6 @@ def _patience_s(stage: ConnectionStage, limits: Limits) -> int:
         return limits.header_s
     if stage is ConnectionStage.BODY:
         return limits.body_s
+    if stage is ConnectionStage.OVER:
+        return 0
     return limits.send_s if stage is ConnectionStage.TAKE else _LINGER_S

@@ -11,9 +11,10 @@ import struct
 import sys
 import termios
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _BYTES_ACKED: Final = slice(120, 128)  # tcpi_bytes_acked of Linux's struct tcp_info, since 4.2
+_TCP_CLOSE: Final = 7  # tcpi_state, the first byte: the connection is no more
 _TAKE_MIN_BYTES_PER_S: Final = 8 * 1024
 _WHOLE_SHARES: Final = 64  # clients up to which each must take the whole minimum
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: closing drops the bytes that are not sent yet
@@ -95,19 +96,34 @@ def half_close(transport: Any) -> None:
         transport.close()
 
 
-def sending(transport: Any) -> tuple[int, int]:
-    """Return two counts of bytes: in the kernel's send queue, and acknowledged by the client.
+class Sending(NamedTuple):
+    """What the kernel says of a socket's sending.
 
-    The counts include bytes that sendfile sent past the transport. Both are 0 if the kernel gives
-    none.
+    Attributes:
+        in_kernel: bytes in the send queue, those that sendfile sent past the transport too.
+        acknowledged: bytes that the client's side has.
+        is_over: the connection was reset, which a transport that does not read never notices; the
+            bytes in the send queue stay counted.
     """
+
+    in_kernel: int = 0
+    acknowledged: int = 0
+    is_over: bool = False
+
+
+def sending(transport: Any) -> Sending:
+    """Return what the kernel says of a connection's sending; zeros if it says nothing."""
     sock = transport.get_extra_info("socket")
     try:
         queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.stop)
     except (OSError, AttributeError):
-        return 0, 0
-    return int.from_bytes(queued, sys.byteorder), int.from_bytes(info[_BYTES_ACKED], sys.byteorder)
+        return Sending()
+    return Sending(
+        int.from_bytes(queued, sys.byteorder),
+        int.from_bytes(info[_BYTES_ACKED], sys.byteorder),
+        info[0] == _TCP_CLOSE,
+    )
 
 
 def reset(transport: Any) -> None:

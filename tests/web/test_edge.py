@@ -471,6 +471,33 @@ async def test_F33_a_stalled_download_is_cut_and_frees_its_descriptor(
         await until_cut(site, lambda: descriptors(path) == 0)
 
 
+async def test_F33_a_client_that_resets_while_nothing_is_read_from_it_frees_its_stream_at_once(
+    start_site: StartSite, put: Put
+) -> None:
+    """The last bytes of a download wait for the client; behind a request that waits nobody reads.
+
+    No time passes: the client need not have stalled for `send_s` seconds.
+    """
+    name, data = put(extra_bytes=1_400_000)
+    site = await start_site()
+    await site.services.releases.reader.refresh()
+    await site.services.releases.ingestion.ensure(name)
+    path = blob_path(site, data).resolve()
+    connections = site.server.server_state.connections
+    async with site.calling(socket_bytes=SLOW) as caller:
+        await stalled_download(caller, name)
+        await caller.send(request("/dl/"))
+        async with asyncio.timeout(60):
+            while not any(connection.flow.read_paused for connection in connections):
+                await turn()
+        assert descriptors(path) == 1
+        caller.vanish()
+        async with asyncio.timeout(60):
+            while descriptors(path):
+                await turn()
+                site.let_pass(0)
+
+
 async def test_F33_a_slow_download_that_goes_on_is_not_cut(start_site: StartSite, put: Put) -> None:
     name, data = big(put)
     site = await start_site()
