@@ -14,8 +14,9 @@ import uvicorn
 
 from app.core.errors import SettingsError
 from app.main import Application, create_app
-from app.server import Server, bind, serve
+from app.server import Server, serve
 from app.settings import Settings
+from app.sockets import bind
 from tests.conftest import MakeSettings
 
 
