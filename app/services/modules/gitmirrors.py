@@ -187,14 +187,25 @@ class GitMirrors:
 
         What was used within the longest time of a fetch may be in use, and stays.
         """
-        for folder in await asyncio.to_thread(self._superfluous):
+        for folder, used_at in await asyncio.to_thread(self._superfluous):
             origin, name = folder.parent.name, folder.name
             async with self._turns.hold(f"git mirror:{origin}:{name}"):
-                mirror = GitMirror(folder, self._limits, GitRuns())
-                await asyncio.to_thread(mirror.remove)
-            _log.info("mirror removed", origin_id=int(origin), mirror=name)
+                is_removed = await asyncio.to_thread(self._remove_rested, folder, used_at)
+            if is_removed:
+                _log.info("mirror removed", origin_id=int(origin), mirror=name)
 
-    def _superfluous(self) -> list[Path]:
+    def _remove_rested(self, folder: Path, used_at: float) -> bool:
+        """Remove a mirror, unless it was used, removed or made anew while its turn was awaited."""
+        try:
+            if folder.stat().st_mtime != used_at:
+                return False
+        except FileNotFoundError:
+            return False
+        GitMirror(folder, self._limits, GitRuns()).remove()
+        return True
+
+    def _superfluous(self) -> list[tuple[Path, float]]:
+        """Return the folders of mirrors to remove, and when each was used last (Unix time)."""
         mirrors = []
         for folder in self._folder.glob("*/*"):
             with suppress(OSError):
@@ -205,7 +216,7 @@ class GitMirrors:
         for used_at, folder, size in sorted(mirrors):
             if left <= 0 or used_at > in_use_since:
                 break
-            superfluous.append(folder)
+            superfluous.append((folder, used_at))
             left -= size
         return superfluous
 

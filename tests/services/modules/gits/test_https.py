@@ -1,10 +1,12 @@
 """Modules from git over HTTP: what is asked for how often, tenants, tags that move."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -233,11 +235,41 @@ async def test_a_damaged_mirror_is_made_anew(lane: GitLane) -> None:
     assert list(mirror.glob("objects/pack/*.pack"))
 
 
+async def _read_at_rest(lane: GitLane) -> None:
+    """Have a mirror that nobody reads: an .info has its .mod fetched too, which is waited for."""
+    for kind in ("info", "mod"):
+        assert (await lane.ask(f"team/x/@v/v1.0.0.{kind}")).status == 200
+
+
+async def test_a_mirror_that_is_used_while_its_removal_waits_stays(lane: GitLane) -> None:
+    await lane.route()
+    await _read_at_rest(lane)
+    mirrors = lane.site.services.modules.gits._mirrors
+    mirrors._mirrors_bytes = 1
+    mirrors._now = lambda: utc_now() + timedelta(days=1)
+    looked, superfluous = asyncio.Event(), mirrors._superfluous
+    loop = asyncio.get_running_loop()
+
+    def look() -> list[tuple[Path, float]]:
+        rested = superfluous()
+        loop.call_soon_threadsafe(looked.set)
+        return rested
+
+    mirrors._superfluous = look
+    (folder,) = lane.mirrors()
+    async with mirrors._turns.hold(f"git mirror:{folder.parent.name}:{folder.name}"):
+        removing = asyncio.ensure_future(mirrors.step())
+        await looked.wait()
+        os.utime(folder)  # as whoever reads it does
+    await removing
+    assert lane.mirrors() == [folder]
+
+
 async def test_mirrors_that_rested_longest_go_when_all_together_are_too_large(
     lane: GitLane,
 ) -> None:
     await lane.route()
-    assert (await lane.ask("team/x/@v/v1.0.0.info")).status == 200
+    await _read_at_rest(lane)
     gits = lane.site.services.modules.gits
     now = utc_now()
     gits._mirrors._now = lambda: now
