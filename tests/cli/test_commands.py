@@ -15,6 +15,7 @@ from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
 from tests.installation import memory_folder
+from tests.shapes import SECRETS_KEY
 
 VERIFIED = archive_name("go1.99.1")
 ZIP = archive_name("go1.99.1", "windows")
@@ -419,7 +420,9 @@ def test_only_serve_and_migrate_make_a_data_directory(
         assert f"there is no Moorage database in {bare_site.data_dir}; name" in ended.err
         assert ended.err.count("\n") == 1
     assert not bare_site.data_dir.exists()
-    with_postgresql = bare_site.but(database_url="postgresql+psycopg://h/x")
+    with_postgresql = bare_site.but(
+        database_url="postgresql+psycopg://h/x", secrets_key=SECRETS_KEY
+    )
     assert warm.run(with_postgresql, *command).code == ended.code
     assert not bare_site.data_dir.exists()
 

@@ -200,7 +200,7 @@ def test_a_read_only_data_directory_is_told_at_the_start(site: Site) -> None:
     script = f'{_MOUNT} && mount -o remount,ro "$3"{_THEN_RUN}'
     mount = ("sh", "-c", script, "sh", "1m", "100", str(site.data_dir))
     with site.serve(under=in_a_namespace(*mount), ready=False) as server:
-        assert server.process.wait(60) == 1
+        assert server.process.wait(60) == 2  # as for every setting that can't be used
         server.is_ended = True
         assert "Traceback" not in server.told()
         assert "ead-only" in server.err
