@@ -5,6 +5,7 @@ notice that is lost (the connection broke, nobody listened yet) delays and does 
 """
 
 import asyncio
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -48,6 +49,9 @@ class Notices:
             self._engine = create_engine(url, poolclass=NullPool, connect_args=args)
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._connection: Any = None
+        # The same from the moment that a thread has made it: that thread may outlive who asked.
+        self._made: Any = None
+        self._owning = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._socket = -1
@@ -95,15 +99,27 @@ class Notices:
 
     async def _connect(self, engine: Engine) -> None:
         try:
-            connection = await asyncio.to_thread(_listening, engine)
+            connection = await asyncio.to_thread(self._make, engine)
         except Exception as error:  # of the driver, too, whose names this file does not know
             _log.warning("no notices", error=type(getattr(error, "orig", error)).__name__)
+            return
+        if connection is None:
             return
         self._connection = connection
         self._loop, self._socket = asyncio.get_running_loop(), connection.fileno()
         self._loop.add_reader(self._socket, self._hear)
         if self._engine is None:
             self._drop()
+
+    def _make(self, engine: Engine) -> Any:
+        """Return a connection that listens; None if this was closed meanwhile. In a thread."""
+        connection = _listening(engine)
+        with self._owning:
+            if self._engine is not None:
+                self._made = connection
+                return connection
+        connection.close()
+        return None
 
     def _hear(self) -> None:
         """Take what has arrived, and wake those who wait for it. Called by the event loop."""
@@ -119,12 +135,15 @@ class Notices:
             self._drop()
 
     def _drop(self) -> None:
+        with self._owning:
+            made, self._made = self._made, None
         connection, self._connection = self._connection, None
         if connection is not None and self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 # A lost connection has forgotten its socket, whose number may come again.
                 self._loop.remove_reader(self._socket)
-            connection.close()
+        if made is not None:
+            made.close()
 
 
 def _listening(engine: Engine) -> Any:
@@ -132,6 +151,10 @@ def _listening(engine: Engine) -> Any:
     raw = engine.raw_connection()
     connection: Any = raw.driver_connection
     raw.detach()
-    connection.autocommit = True
-    connection.execute(f"LISTEN {_CHANNEL}")
+    try:
+        connection.autocommit = True
+        connection.execute(f"LISTEN {_CHANNEL}")
+    except BaseException:
+        connection.close()
+        raise
     return connection

@@ -1,14 +1,16 @@
 """LISTEN and NOTIFY: a wait ends at the commit, not before; a lost connection is made again."""
 
 import asyncio
+import threading
 from contextlib import closing
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from app.db.engine import Database, Session
 from app.db.generation import bump_generation
-from app.db.notices import GENERATION, notify
+from app.db.notices import GENERATION, _listening, notify
 
 LONG_S = 60.0
 
@@ -69,3 +71,28 @@ async def test_on_sqlite_a_wait_is_a_pause(database: Database) -> None:
     await database.write(bump_generation)
     await database.notices.wait(GENERATION, 0.01)
     assert not database.notices.are_heard
+
+
+@pytest.mark.only_postgresql
+async def test_a_connection_that_is_made_after_the_end_is_closed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    is_made, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(engine: Engine) -> Any:
+        made.append(_listening(engine))
+        is_made.set()
+        may_go_on.wait(60)
+        return made[0]
+
+    monkeypatch.setattr("app.db.notices._listening", slowly)
+    await database.notices.wait("nothing", 0.0)
+    connecting = database.notices._connecting
+    assert connecting is not None
+    await asyncio.to_thread(is_made.wait, 60)
+    connecting.cancel()  # as at the end of an event loop
+    database.notices.close()
+    may_go_on.set()
+    while not made[0].closed:
+        await asyncio.sleep(0)
