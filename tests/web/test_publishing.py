@@ -5,12 +5,14 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.core.principal import OPERATOR, Scope
 from app.core.published import PUBLISHED
 from app.db.audit import AuditLog
+from app.db.modules import ModuleFile
 from app.services.modules import publishing
 from tests.fakes.goproxy import FakeGoproxy
 from tests.fakes.modules import Module, module
@@ -121,6 +123,23 @@ async def test_of_two_uploads_at_once_one_counts(acme: Publisher) -> None:
     assert sorted(got.status for got in answers) == [201, 409, 409, 409]
     [winner] = [one for one, got in zip(uploads, answers, strict=True) if got.status == 201]
     assert (await acme.get(f"{X}/@v/v1.0.0.zip")).body == winner.zip
+
+
+async def test_an_upload_that_is_overtaken_by_other_bytes_is_told_so_not_what_the_log_says(
+    acme: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_zip, overtaking = publishing.check_zip, []
+
+    async def overtaken(*arguments: Any) -> ModuleFile:
+        if not overtaking:
+            overtaking.append(True)
+            assert (await acme.put(module(X, "v1.0.0"))).status == 201  # and its record is made
+        return await check_zip(*arguments)
+
+    monkeypatch.setattr(publishing, "check_zip", overtaken)
+    late = await acme.put(module(X, "v1.0.0", {"x.go": b"package x // other\n"}))
+    assert_one_line(late, 409)
+    assert "is published with other bytes" in late.text
 
 
 async def test_an_upload_without_a_turn_is_503_and_leaves_nothing(

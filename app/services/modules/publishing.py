@@ -42,7 +42,7 @@ from app.db.modules import INLINE_BYTES, ModuleFile, ModuleTable
 from app.db.origins import OriginTable
 from app.db.published import PublishedTable
 from app.db.routes import RouteTable
-from app.db.tenantlogs import TenantLogTable
+from app.db.tenantlogs import LogRecord, TenantLogTable
 from app.services.changes import locked
 from app.services.clock import Now
 from app.services.modules.checks import FileKey, check_zip
@@ -210,14 +210,25 @@ class Publishing:
         return published
 
     async def _check_log(self, of_tenant: TenantPolicy, file: ModuleFile) -> None:
-        """Return if the tenant's log has no record of the version, or one of this content."""
+        """Return if the tenant's log has no record of the version, or one of this content.
+
+        Raises:
+            ConflictError: it has one of other content; or another upload was faster, with other
+                bytes, and may have its record already.
+        """
         log = of_tenant.log
         if log is None:
             return
         text = records.record_text(file.module, file.version, Sums(file.h1, file.go_mod_h1))
-        known = await self._db.read(
-            lambda s: TenantLogTable(s).record(log.id, file.module, file.version)
-        )
+
+        def work(session: Session) -> tuple[LogRecord | None, PublishedVersion | None]:
+            # In this order: a version is published before its record is appended.
+            known = TenantLogTable(session).record(log.id, file.module, file.version)
+            return known, PublishedTable(session).get(file.module, file.version)
+
+        known, published = await self._db.read(work)
+        if published is not None and published.state is not PublishedState.GONE:
+            _same_or_conflict(published, file.sha256)
         if known is not None and known.text != text.encode():
             raise ConflictError(
                 f"{log.name} vouches for other content of {file.module}@{file.version}; publish"
