@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from app import logs, metrics, tracing
 from app.core.errors import (
@@ -21,8 +21,8 @@ from app.tls import Certificate, certificate_of
 from app.web.connections import Connections
 from app.web.health import Health, Waiting
 from app.web.operators import OperatorsApp
+from app.web.plainhead import PlainHead
 from app.web.requestspan import traced
-from app.web.responses import Header
 from app.web.streaming import Receive, Scope, Send
 from app.web.tenancy import Gateways
 from app.wiring import build
@@ -77,7 +77,8 @@ class Application:
         self.surfaces = Surfaces(services, self.gateways, self.health)
         self.operators = OperatorsApp(self.surfaces.admin, limits)
         # Untraced, a hit must not pay for a question whether it is traced.
-        self.instant = self.surfaces.instant
+        self.instant: Callable[[bytes, PlainHead], bytes | None] = self.surfaces.instant
+        self.plain_head = self.surfaces.plain_head
         self._background: asyncio.Task[None] | None = None
         self._starting: asyncio.Task[None] | None = None
         self._hits: tracing.Hits | None = None
@@ -88,14 +89,12 @@ class Application:
         """How long clients may take, and how much they may ask for."""
         return self.services.shared.settings.limits
 
-    def _traced_instant(
-        self, url: bytes, headers: list[Header], client: str, trace: str | None = None
-    ) -> bytes | None:
+    def _traced_instant(self, url: bytes, head: PlainHead) -> bytes | None:
         """Do what `instant` does; make a span of a prepared answer that is sampled."""
-        span = None if self._hits is None else self._hits.begin(headers, url)
+        span = None if self._hits is None else self._hits.begin(head.headers, url)
         if span is None:
-            return self.surfaces.instant(url, headers, client, trace)
-        answer = self.surfaces.instant(url, headers, client, span.own.trace_id)
+            return self.surfaces.instant(url, head)
+        answer = self.surfaces.instant(url, head, span.own.trace_id)
         if answer is not None:
             span.end()
         return answer

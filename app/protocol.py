@@ -23,6 +23,7 @@ from app.transport import Intake, UploadTransport, half_close, reset, sending
 from app.web.connection import CONNECTION, Connection
 from app.web.connections import Connections, is_health
 from app.web.guard import FRAMING, announces_body, head_fault, is_host
+from app.web.plainhead import PlainHead
 from app.web.responses import Header, plain
 
 _HEAD_MAX_BYTES = 512 * 1024  # uvloop reads up to 256 KiB at once, body included
@@ -58,7 +59,7 @@ class _Repeated(NamedTuple):
     """What follows the target in a whole plain request: a client repeats it with each request."""
 
     end: bytes
-    headers: list[Header]
+    head: PlainHead
 
 
 class WireApplication(Protocol):
@@ -72,13 +73,20 @@ class WireApplication(Protocol):
     def connections(self) -> Connections:
         """The connections of the process."""
 
-    def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
+    def plain_head(self, headers: list[Header], peer: str) -> PlainHead | None:
+        """Return what `instant` needs of the headers of plain GETs; None: they are refused.
+
+        Args:
+            headers: of the request; names in lower case.
+            peer: the address of the other end, "" if unknown.
+        """
+
+    def instant(self, url: bytes, head: PlainHead) -> bytes | None:
         """Return the prepared answer to a plain GET, or None if there is none.
 
         Args:
             url: the target as the client wrote it: b"/dl/go1.27.1.src.tar.gz".
-            headers: of the request; names in lower case.
-            client: the address of the other end, "" if unknown.
+            head: of the request, and of any other with the same headers on the same connection.
 
         Returns:
             Everything after status line and Date: headers, an empty line, the body. After None
@@ -109,6 +117,7 @@ class HttpProtocol(HttpToolsProtocol):
     _keeps_alive = False  # whether the connection may go on once the body has come
     _bytes = b""  # while they are parsed
     _repeated: _Repeated | None = None  # how the last request went on that was answered at once
+    _answered_s = float("-inf")  # when the last request was answered without the parser
     _excess: tuple[int, str] | None = None  # the refusal of a connection beyond the limits
     _fault_status, _fault = 400, ""
     _refusal = b""
@@ -176,11 +185,15 @@ class HttpProtocol(HttpToolsProtocol):
         url = data[4 : -len(repeated.end)]
         if _TARGET.fullmatch(url) is None or not self._is_free():
             return False
-        answer = self._application.instant(url, repeated.headers, self._address)
+        answer = self._application.instant(url, repeated.head)
         if answer is None:
             return False
         self._heads += 1
-        self._send_instantly(answer)
+        self._write_instantly(answer)
+        if self.timeout_keep_alive_task is None:
+            super().on_response_complete()
+        else:  # a timer less, and a new one, for each answer would cost a sixth of it
+            self._answered_s = self.loop.time()
         return True
 
     def on_headers_complete(self) -> None:
@@ -262,18 +275,30 @@ class HttpProtocol(HttpToolsProtocol):
             return False
         if self.parser.get_method() != b"GET" or self.parser.get_http_version() != "1.1":
             return False
-        answer = self._application.instant(self.url, self.headers, self._address)
-        if answer is None:
+        head = self._application.plain_head(self.headers, self._address)
+        answer = self._application.instant(self.url, head) if head is not None else None
+        if head is None or answer is None:
             return False
         end = self._bytes.removeprefix(b"GET " + self.url)
         # Else it came in pieces, or others came with it.
         is_alone = end is not self._bytes and end.find(b"\r\n\r\n") == len(end) - 4
         if is_alone and len(end) <= _REPEATED_MAX_BYTES and self._excess is None:
-            self._repeated = _Repeated(end, self.headers)
-        self._send_instantly(answer)
+            self._repeated = _Repeated(end, head)
+        self._write_instantly(answer)
+        super().on_response_complete()
         return True
 
-    def _send_instantly(self, answer: bytes) -> None:
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if its client has asked for nothing for so long."""
+        left_s = self._answered_s + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                left_s, self.timeout_keep_alive_handler
+            )
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _write_instantly(self, answer: bytes) -> None:
         parts = [b"HTTP/1.1 200 OK\r\n"]
         for name, value in self.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
@@ -283,7 +308,6 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.writelines((b"".join(parts), answer))
         else:
             self.transport.write(b"".join((*parts, answer)))
-        super().on_response_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""

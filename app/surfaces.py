@@ -28,6 +28,7 @@ from app.web.health import Health
 from app.web.home import PATH as HOME
 from app.web.home import Home
 from app.web.limits import AdminRates, NodeRates, WrongTokens
+from app.web.plainhead import PlainHead, plain_head
 from app.web.publishing import METHOD as PUT
 from app.web.publishing import PublishingApp
 from app.web.pulling import PullingDoor
@@ -70,13 +71,10 @@ class Surfaces:
         settings = services.shared.settings
         limits = settings.limits
         parts = _parts(services, gateways)
+        self._gateways = gateways
         self._health = health
         self._has_metrics = settings.metrics.port is None
-        self._guard = Guard(
-            max_url_bytes=limits.url_bytes,
-            max_header_bytes=limits.header_bytes,
-            max_headers=limits.headers,
-        )
+        self._guard = Guard(limits)
         self.downloads = _downloads(services, parts)
         self.images = _images(services, parts)
         self.goproxy = _goproxy(services, parts)
@@ -101,25 +99,23 @@ class Surfaces:
         """Write the decision records that are still counted together."""
         self.goproxy.decisions.flush()
 
-    def instant(
-        self, url: bytes, headers: list[Header], client: str, trace: str | None = None
-    ) -> bytes | None:
+    def plain_head(self, headers: list[Header], peer: str) -> PlainHead | None:
+        """Return what `instant` needs of the headers of plain GETs; None: they are refused."""
+        return plain_head(headers, peer, self._guard, self._gateways)
+
+    def instant(self, url: bytes, head: PlainHead, trace: str | None = None) -> bytes | None:
         """Return what follows status line and Date of the answer to a plain GET, or None.
 
         None says nothing of the answer: `__call__` has it. trace: the id of the request's trace,
         for its line in the log.
         """
-        if url.startswith(PREFIX):
-            if self._guard.refuses(url, headers) is not None:
-                return None
-            return self.goproxy.instant(url, headers, client, trace)
-        if url.startswith(IMAGES):
-            if self._guard.refuses(url, headers) is not None:
-                return None
-            return self.images.instant(url, headers)
-        if not url.startswith(_DOWNLOADS) or self._guard.refuses(url, headers) is not None:
+        if self._guard.refuses_url(url) is not None:
             return None
-        return self.downloads.instant(url, headers)
+        if url.startswith(PREFIX):
+            return self.goproxy.instant(url, head, trace)
+        if url.startswith(_DOWNLOADS):
+            return self.downloads.instant(url, head)
+        return self.images.instant(url, head) if url.startswith(IMAGES) else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

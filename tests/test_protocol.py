@@ -7,10 +7,10 @@ import ast
 import asyncio
 import inspect
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 import uvicorn
@@ -23,6 +23,8 @@ from app.protocol import HttpProtocol, protocol_for
 from app.server import Server
 from app.settings.sections.limits import Limits
 from app.web.connections import Connections
+from app.web.guard import Guard
+from app.web.plainhead import PlainHead, plain_head
 from app.web.responses import Header
 from app.web.tenancy import Gateways
 from tests.fakes.transport import KeptTransport
@@ -41,6 +43,7 @@ METHODS = {
     "on_response_complete": [],
     "send_400_response": ["msg"],
     "shutdown": [],
+    "timeout_keep_alive_handler": [],
 }
 """Methods of uvicorn's protocol that ours calls or overrides, with their parameters."""
 
@@ -50,10 +53,12 @@ ATTRIBUTES = {
         "cycle",
         "flow",
         "headers",
+        "loop",
         "parser",
         "pipeline",
         "scope",
         "server_state",
+        "timeout_keep_alive",
         "timeout_keep_alive_task",
         "transport",
         "url",
@@ -94,7 +99,10 @@ class _Prepared:
     limits: Limits = field(default_factory=Limits)
     connections: Connections = field(default_factory=lambda: Connections(8, 8, Gateways(())))
 
-    def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
+    def plain_head(self, headers: list[Header], peer: str) -> PlainHead | None:
+        return plain_head(headers, peer, Guard(self.limits), Gateways(()))
+
+    def instant(self, url: bytes, head: PlainHead) -> bytes | None:
         return self.wire
 
 
@@ -229,6 +237,44 @@ async def test_between_requests_the_timer_of_keep_alive_runs(
     assert connection.timeout_keep_alive_task is not None
     connection._unset_keepalive_if_required()
     assert connection.timeout_keep_alive_task is None
+
+
+class _Clock:
+    """The parts of an event loop that the timer of keep-alive needs."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now_s
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        self.timers.append((self.now_s + delay_s, call))
+        return asyncio.get_running_loop().call_later(3600, _fail)
+
+
+def _fail() -> None:
+    raise AssertionError("the test called its timers itself")
+
+
+async def test_a_repeated_request_starts_no_timer_and_still_counts_for_keep_alive() -> None:
+    clock, request = _Clock(), b"GET /zip HTTP/1.1\r\nHost: a\r\n\r\n"
+    made = _connected(protocol_for(_Prepared(b"content-length: 0\r\n\r\n")))
+    made.loop, keep_s = cast(asyncio.AbstractEventLoop, clock), made.timeout_keep_alive
+    made.data_received(request)
+    for clock.now_s in (1.0, 2.0, 3.0):
+        made.data_received(request)
+    (first,) = clock.timers
+    assert first[0] == keep_s
+    clock.now_s = keep_s
+    first[1]()
+    assert not made.transport.is_closing()
+    clock.now_s, last = clock.timers[-1]
+    assert clock.now_s == 3.0 + keep_s
+    last()
+    assert made.transport.is_closing()
+    made._unset_keepalive_if_required()
 
 
 async def test_a_large_prepared_answer_goes_out_in_one_call_and_is_not_copied() -> None:

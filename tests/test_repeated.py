@@ -17,6 +17,8 @@ from uvicorn.server import ServerState
 from app.protocol import protocol_for
 from app.settings.sections.limits import Limits
 from app.web.connections import Connections
+from app.web.guard import Guard
+from app.web.plainhead import PlainHead, plain_head
 from app.web.responses import Header
 from app.web.tenancy import Gateways
 from tests.fakes.transport import KeptTransport
@@ -42,11 +44,14 @@ class Application:
     limits: Limits = field(default_factory=Limits)
     connections: Connections = field(default_factory=lambda: Connections(8, 8, Gateways(())))
 
-    def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
+    def plain_head(self, headers: list[Header], peer: str) -> PlainHead | None:
+        return plain_head(headers, peer, Guard(self.limits), Gateways(()))
+
+    def instant(self, url: bytes, head: PlainHead) -> bytes | None:
         path = url.partition(b"?")[0]
         if path not in PREPARED:
             return None
-        self.asked.append((url, tuple(headers)))
+        self.asked.append((url, tuple(head.headers)))
         return b"content-length: %d\r\n\r\n" % len(url) + url
 
 
@@ -85,7 +90,8 @@ class Outcome:
         self.sent = b"".join(bytes(piece) for call in transport.calls for piece in call)
         waiting = [cycle.scope["path"] for cycle, _ in made.pipeline]
         state = made._heads, made._is_in_body, made._is_leaving, made.scope is made._whole_head
-        self.seen = application.asked, self._scopes, self.sent, waiting, state
+        has_timer = made.timeout_keep_alive_task is not None
+        self.seen = application.asked, self._scopes, self.sent, waiting, state, has_timer
         running = tuple(made.tasks)
         for task in running:
             task.cancel()

@@ -5,6 +5,8 @@ query is no part of the key: it changes no answer, and with a query in the key a
 each request answered anew.
 """
 
+from dataclasses import dataclass
+
 from app.core.digest import Digest
 from app.core.errors import BadInputError
 from app.core.urlpath import decode
@@ -24,14 +26,26 @@ _NOT_INSTANT = frozenset(
 )
 
 
-def answer_key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> bytes | None:
-    """Return the key of the answer to a request; None where no answer may be kept.
+@dataclass(frozen=True, slots=True)
+class KeyTail:
+    """What follows the path in the key of an answer; it depends on the headers alone.
 
-    None is for a request with several credentials or a malformed path. With `is_plain_only`, it is
-    also for one with a header that changes the answer.
+    Attributes:
+        in_path: for a path that names its tenant: the credential.
+        by_host: for another path: the credential and the Host.
+    """
+
+    in_path: bytes
+    by_host: bytes
+
+
+def key_tail(headers: list[Header], *, is_plain_only: bool) -> KeyTail | None:
+    """Return what headers add to the key of an answer; None where no answer may be kept.
+
+    None is for a request with several credentials. With `is_plain_only`, it is also for one with a
+    header that changes the answer.
 
     Args:
-        url: path, perhaps with a query, as they came over the wire.
         headers: of the request, with lower-case names.
         is_plain_only: refuse headers that make the answer a 304, a part, or another tenant's.
     """
@@ -48,6 +62,17 @@ def answer_key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> byt
             host = value
         elif is_plain_only and name in _NOT_INSTANT:
             return None
+    in_path = b"\n" + (authorization or b"") + b"\n"
+    return KeyTail(in_path, in_path + host)
+
+
+def answer_key(url: bytes, tail: KeyTail) -> bytes | None:
+    """Return the key of the answer to a request; None where its path is malformed.
+
+    Args:
+        url: path, perhaps with a query, as they came over the wire.
+        tail: of the request's headers.
+    """
     path = url.partition(b"?")[0]
     if b"%" in path:
         # Each spelling of a path has the same answer, or a client could fill the cache with one.
@@ -55,9 +80,7 @@ def answer_key(url: bytes, headers: list[Header], *, is_plain_only: bool) -> byt
             path = decode(path)
         except BadInputError:
             return None
-    if names_tenant(path):
-        host = b""
-    return path + b"\n" + (authorization or b"") + b"\n" + host
+    return path + (tail.in_path if names_tenant(path) else tail.by_host)
 
 
 def with_gateways_tenant(key: bytes, headers: list[Header]) -> bytes:

@@ -35,6 +35,7 @@ from app.metrics import hotpath
 from app.services.releases.images import ImageSet, ReleaseImages
 from app.web.hotcache import HotCache
 from app.web.judging import Judge
+from app.web.plainhead import PlainHead
 from app.web.pulling import Puller, PullingDoor
 from app.web.requestline import request_line
 from app.web.responses import (
@@ -45,7 +46,6 @@ from app.web.responses import (
     Header,
     body_answer,
     file_answer,
-    is_conditional,
     made_private,
     retry_after_s,
     status_of,
@@ -110,15 +110,15 @@ class ContainerRegistry:
             since=lambda: max(images.changed_at, door.changed_at, door.admits_since),
         )
 
-    def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
+    def instant(self, url: bytes, head: PlainHead) -> bytes | None:
         """Return the prepared answer to a plain GET, without any await; None where there is none.
 
         Args:
             url: path and query as they came over the wire.
-            headers: of the request, with lower-case names.
+            head: of the request.
         """
         answer = self._hot.get(url)
-        if answer is None or not answer.wire or is_conditional(headers):
+        if answer is None or not answer.wire or head.is_conditional:
             return None
         hotpath.count_hot(hit=True)
         hotpath.count_request("containers", "GET", 200, answer.size_bytes)

@@ -35,18 +35,17 @@ from app.web.derivedfiles import KINDS, derived_answer, derived_file
 from app.web.downloadrequest import SHA256, SMART_QUERY, DownloadRequest, parse_request
 from app.web.hotcache import HotCache
 from app.web.judging import Judge
+from app.web.plainhead import PlainHead
 from app.web.releaselistings import listing_answer, needs_index, unread_answer
 from app.web.requestline import request_line
 from app.web.responses import (
     IMMUTABLE,
     TEXT,
     Answer,
-    Header,
     body_answer,
     error_answer,
     file_answer,
     in_coding,
-    is_conditional,
     is_storable,
     made_private,
     plain,
@@ -102,19 +101,19 @@ class Downloads:
             since=lambda: max(catalog.changed_at, door.changed_at, door.admits_since),
         )
 
-    def instant(self, url: bytes, headers: list[Header]) -> bytes | None:
+    def instant(self, url: bytes, head: PlainHead) -> bytes | None:
         """Return the prepared answer to a plain GET, without any await; None where there is none.
 
         Args:
             url: path and query as they came over the wire.
-            headers: of the request, with lower-case names.
+            head: of the request.
         """
         began = time.monotonic()
         answer = self._hot.get(url)
         if answer is None:
             return None
-        answer = in_coding(answer, headers)
-        if not answer.wire or is_conditional(headers):
+        answer = in_coding(answer, head.headers)
+        if not answer.wire or head.is_conditional:
             return None
         hotpath.count_instant("downloads", "", answer.size_bytes, began)
         return answer.wire

@@ -31,10 +31,11 @@ from app.services.sumdb.front import SumdbFront
 from app.services.usage import UsageCounter
 from app.storage.blobstore import OpenBlob
 from app.web.admission import Admission
-from app.web.answerkey import answer_key, with_gateways_tenant
+from app.web.answerkey import answer_key, key_tail, with_gateways_tenant
 from app.web.decisions import DecisionLog, DecisionRecord
 from app.web.goproxycontents import Content, GoproxyContents, Progress
 from app.web.hotcache import HotCache
+from app.web.plainhead import PlainHead
 from app.web.responses import Answer, Header, error_answer, plain
 from app.web.sending import Sender, is_stream
 from app.web.streaming import Receive, Scope, Send
@@ -113,18 +114,15 @@ class GoproxyApp:
         self.decisions = DecisionLog()
         clock.on_jump(self._forget)
 
-    def instant(
-        self, url: bytes, headers: list[Header], client: str, trace: str | None = None
-    ) -> bytes | None:
+    def instant(self, url: bytes, head: PlainHead, trace: str | None = None) -> bytes | None:
         """Return the prepared answer to a plain GET, without any await; None where there is none.
 
         Args:
             url: path and query as they came over the wire.
-            headers: of the request, with lower-case names.
-            client: the peer's address.
+            head: of the request.
             trace: the id of the request's trace, for the log.
         """
-        key = answer_key(url, headers, is_plain_only=True)
+        key = answer_key(url, head.key_tail) if head.key_tail is not None else None
         if key is None:
             return None
         prepared = self._hot.get(key)
@@ -132,8 +130,7 @@ class GoproxyApp:
         if prepared is None or not prepared.answer.wire or began >= prepared.until:
             return None
         size_bytes = prepared.answer.size_bytes
-        sender = self._gateways.client_behind(client, headers)
-        self._account(prepared, sender, trace, status=200, sent=size_bytes, is_sent=True)
+        self._account(prepared, head.client, trace, status=200, sent=size_bytes, is_sent=True)
         hotpath.count_instant("goproxy", prepared.tenant, size_bytes, began)
         return prepared.answer.wire
 
@@ -188,7 +185,8 @@ class GoproxyApp:
 
     def _key(self, scope: Scope, peer: str) -> bytes | None:
         headers: list[Header] = scope["headers"]
-        key = answer_key(scope["raw_path"], headers, is_plain_only=False)
+        tail = key_tail(headers, is_plain_only=False)
+        key = answer_key(scope["raw_path"], tail) if tail is not None else None
         if key is not None and self._gateways.trusts(peer):
             return with_gateways_tenant(key, headers)
         return key

@@ -7,6 +7,7 @@ feeds. Sources: RFC 9112, sections 3.2 and 6; RFC 3986, section 3.2.2.
 
 import re
 
+from app.settings.sections.limits import Limits
 from app.web.responses import Header
 from app.web.streaming import Scope
 
@@ -58,22 +59,28 @@ def announces_body(framing: list[Header]) -> bool:
 class Guard:
     """Refuses requests that are larger than any of a client of ours."""
 
-    def __init__(self, *, max_url_bytes: int, max_header_bytes: int, max_headers: int) -> None:
-        self._max_url_bytes = max_url_bytes
-        self._max_header_bytes = max_header_bytes
-        self._max_headers = max_headers
+    def __init__(self, limits: Limits) -> None:
+        self._max_url_bytes = limits.url_bytes
+        self._max_header_bytes = limits.header_bytes
+        self._max_headers = limits.headers
 
     def refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Return (status, line) to refuse the request with, or None to let it pass."""
         path: bytes = scope["raw_path"]
-        return self.refuses(path + scope["query_string"], scope["headers"])
+        return self.refuses_url(path + scope["query_string"]) or self.refuses_headers(
+            scope["headers"]
+        )
 
-    def refuses(self, url: bytes, headers: list[Header]) -> tuple[int, str] | None:
-        """Return (status, line) for a URL and headers, or None to let them pass."""
+    def refuses_url(self, url: bytes) -> tuple[int, str] | None:
+        """Return (status, line) for path and query, or None to let them pass."""
         if not url.isascii():
             return 400, "the URL has a byte that is not ASCII; percent-encode it"
         if len(url) > self._max_url_bytes:
             return 414, f"the URL is longer than {self._max_url_bytes} bytes"
+        return None
+
+    def refuses_headers(self, headers: list[Header]) -> tuple[int, str] | None:
+        """Return (status, line) for headers, or None to let them pass."""
         if len(headers) > self._max_headers:
             return 431, f"more than {self._max_headers} headers"
         size = 0

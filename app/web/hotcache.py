@@ -30,10 +30,10 @@ class HotCache(Generic[V]):
 
     def get(self, key: bytes) -> V | None:
         """Return the answer prepared for key, if no change has concerned it since."""
-        entry = self._answers.get(key)
-        if entry is None:
+        try:
+            generation, answer = self._answers[key]  # get() would look for the key once more
+        except KeyError:
             return None
-        generation, answer = entry
         if generation < self._since(answer):
             self.drop(key)
             return None

@@ -6,6 +6,7 @@ full, and neither does its TLS: a probe needs no client certificate.
 
 from app.settings import Limits
 from app.web.connections import Connections, is_health
+from app.web.plainhead import PlainHead
 from app.web.responses import Header, plain
 from app.web.streaming import AsgiApp, Receive, Scope, Send
 from app.web.tenancy import Gateways
@@ -26,8 +27,12 @@ class OperatorsApp:
         self.limits = limits
         self.connections = Connections(2 * _CONNECTIONS, _CONNECTIONS, Gateways(()))
 
-    def instant(self, url: bytes, headers: list[Header], client: str) -> bytes | None:
+    def plain_head(self, headers: list[Header], peer: str) -> PlainHead | None:
         """Return None: nothing is prepared here."""
+        return None
+
+    def instant(self, url: bytes, head: PlainHead) -> bytes | None:
+        """Return None, too."""
         return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -148,7 +148,9 @@ async def test_a_query_is_no_way_around_the_prepared_answers(served: Served) -> 
     path = "/goproxy/open/github.com/!azure/x/@v/list"
     await served.site.ask(path + "?first=1")
     app = served.site.application
-    answers = {app.instant(path.encode() + q, [(b"host", b"x")], "") for q in (b"", b"?", b"?y=2")}
+    head = app.plain_head([(b"host", b"x")], "")
+    assert head is not None
+    answers = {app.instant(path.encode() + query, head) for query in (b"", b"?", b"?y=2")}
     assert len(answers) == 1
     assert None not in answers
 

@@ -37,8 +37,10 @@ class Two:
         headers = [(b"host", b"localhost")]
         if secret:
             headers.append((b"authorization", f"Bearer {secret}".encode()))
-        app = self.site.application.surfaces.goproxy
-        return app.instant(f"/goproxy/{tenant}/{MOD}".encode(), headers, "127.0.0.1") is not None
+        app = self.site.application
+        head = app.plain_head(headers, "127.0.0.1")
+        assert head is not None
+        return app.instant(f"/goproxy/{tenant}/{MOD}".encode(), head) is not None
 
     async def warm(self) -> None:
         for tenant in ("acme", "globex"):
