@@ -4,8 +4,9 @@ goproxy (github.com/goproxy/goproxy, written in Go) is built by the go command o
 with that command's own settings, and so where a Go module proxy can be reached; elsewhere it has no
 column. Its version and the hash of each module are pinned in `bench/goproxy/`, so that no checksum
 database is asked. It checks nothing and syncs nothing. nginx serves the
-files of a hit; on a miss there is nothing like it. Each server has a cache of its own, empty at
-first, and the same upstreams.
+files of a hit; on a miss there is nothing like it. There the bare proxy (`bench/bareproxy.py`)
+shows how little a program of Moorage's libraries can take. Each server has a cache of its own,
+empty at first, and the same upstreams.
 """
 
 import subprocess
@@ -30,8 +31,17 @@ from bench.modules import (
     put_module,
     served,
 )
-from bench.report import OURS, Result, Standing
-from bench.servers import Served, cpu_of_load, goproxy, nginx, require_programs, upstream, wrk
+from bench.report import BARE, OURS, Result, Standing
+from bench.servers import (
+    Served,
+    bare_proxy,
+    cpu_of_load,
+    goproxy,
+    nginx,
+    require_programs,
+    upstream,
+    wrk,
+)
 from bench.transfers import body_of, download_s
 from tests.fakes.modules import goroot, module
 
@@ -98,12 +108,19 @@ def _run(rounds: int, seconds: int, *, with_hits: bool) -> list[Result]:
                 peers["goproxy"] = stack.enter_context(goproxy(binary, tenant.upstream, work))
             return peers
 
+        def with_bare(tenant: Tenant, peers: dict[str, Served]) -> dict[str, Served]:
+            """Add the proxy that does the least with a cold file."""
+            bare = bare_proxy(tenant.upstream, folder / f"bare-{tenant.name}", WORKERS)
+            return {**peers, BARE: stack.enter_context(bare)}
+
         results: list[Result] = []
         if with_hits:
             results += _hits(servers(hits), token, folder, rounds, seconds)
         at_near = servers(near)
         results.append(_herd(at_near, near, rounds))
-        for tenant, latency, peers in ((near, 0, at_near), (far, 20, servers(far))):
+        at_near = with_bare(near, at_near)
+        at_far = with_bare(far, servers(far))
+        for tenant, latency, peers in ((near, 0, at_near), (far, 20, at_far)):
             results.append(_builds(peers, tenant, folder, latency, rounds))
         results.append(_crowd(at_near, near, folder, rounds))
         return results

@@ -5,7 +5,8 @@ from statistics import median
 from typing import Any
 
 OURS = "Moorage"
-PEERS = ("goproxy", "nginx", "direct")
+BARE = "bare proxy"
+PEERS = ("goproxy", "nginx", BARE, "direct")
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,21 @@ def goproxy(binary: Path, upstream: str, folder: Path) -> Iterator[Served]:
 
 
 @contextmanager
+def bare_proxy(upstream: str, folder: Path, workers: int) -> Iterator[Served]:
+    """Serve with `bench/bareproxy.py`, which asks upstream; yield where."""
+    port = free_port()
+    folder.mkdir()
+    program = [sys.executable, "-m", "uvicorn", "--factory", "bench.bareproxy:create"]
+    options = ["--port", str(port), "--workers", str(workers), "--log-level", "warning"]
+    options += ["--no-access-log", "--loop", "uvloop", "--http", "httptools", "--lifespan", "off"]
+    environment = {"BARE_UPSTREAM": upstream, "BARE_FOLDER": str(folder)}
+    with _running([*program, *options], environment) as pid:
+        base = f"http://127.0.0.1:{port}/"
+        _wait_for(base, statuses=(404,))
+        yield Served(base, pid)
+
+
+@contextmanager
 def upstream(cache: Path, log: Path, *options: str) -> Iterator[str]:
     """Serve a folder like a module cache's cache/download as a GOPROXY; yield the base URL.
 
