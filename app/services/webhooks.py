@@ -96,13 +96,6 @@ class Webhooks:
             UnknownError: there is no such channel or tenant.
         """
         require_admin(who, None)
-        if not rollouts and (channel is not None or audit is AuditTopic.NONE):
-            raise BadInputError("a webhook gets rollouts, of one channel or all, or audit rows")
-        if tenant is not None and (rollouts or audit is AuditTopic.NONE):
-            raise BadInputError("a tenant's webhook gets audit rows, and no rollouts")
-        if len(url) > _MAX_URL_CHARS:
-            raise BadInputError(f"the URL has more than {_MAX_URL_CHARS} characters")
-        Url.parse(url)
         at, secret = self._now(), secrets.token_hex(32)
         webhook = Webhook(
             id=secrets.token_hex(4),
@@ -114,6 +107,7 @@ class Webhooks:
             audit=audit,
             tenant=tenant,
         )
+        _check(webhook)
 
         def work(session: Session) -> None:
             if channel is not None and not _has_channel(session, channel):
@@ -280,6 +274,17 @@ def _message(row: AuditRecord, tenant: str, *, is_alarm: bool) -> str:
 def _has_channel(session: Session, name: str) -> bool:
     # PostgreSQL takes no NUL in a text, and the name may be anybody's.
     return name.isprintable() and ChannelTable(session).get(name) is not None
+
+
+def _check(webhook: Webhook) -> None:
+    """Raise BadInputError for a URL that can't be, and for topics that do not go together."""
+    if not webhook.rollouts and (webhook.channel is not None or webhook.audit is AuditTopic.NONE):
+        raise BadInputError("a webhook gets rollouts, of one channel or all, or audit rows")
+    if webhook.tenant is not None and (webhook.rollouts or webhook.audit is AuditTopic.NONE):
+        raise BadInputError("a tenant's webhook gets audit rows, and no rollouts")
+    if len(webhook.url) > _MAX_URL_CHARS:
+        raise BadInputError(f"the URL has more than {_MAX_URL_CHARS} characters")
+    Url.parse(webhook.url)
 
 
 def _words(webhook: Webhook) -> str:

@@ -87,19 +87,7 @@ def build_modules(
     absences, lists = Absences(time.monotonic), Lists(slots.checks)
     goproxies = Goproxies(partial(tenants_client, settings, shared.pause))
     access = HostAccess(PrivateHosts(shared_hosts(settings)))
-    gits = GitModules(
-        db,
-        store,
-        turns,
-        goproxies,
-        partial(tenants_guard, settings),
-        settings.data_dir / "git",
-        GitLimits(repository_bytes=settings.git.repository_bytes),
-        time.monotonic,
-        now,
-        mirrors_bytes=settings.git.mirrors_bytes,
-        **bounds,
-    )
+    gits = _gits(shared, turns, goproxies, bounds)
     upstreams = Upstreams(goproxies, shared.box, limits.tenant_cold, shared.policies, access, gits)
     quotas = Quotas(db)
     files = ModuleFiles(db, store, turns, slots, publiclog.checks, now, quotas=quotas, **bounds)
@@ -134,6 +122,25 @@ def build_modules(
         git_hooks=GitHooks(db, shared.box, shared.policies, refresh.note_push, now),
         log_pass=LogPass(db, files, publiclog.checks, shared.policies, now),
         memory=slots.memory,
+    )
+
+
+def _gits(
+    shared: SharedServices, turns: Turns, goproxies: Goproxies, bounds: dict[str, int]
+) -> GitModules:
+    settings = shared.settings
+    return GitModules(
+        shared.db,
+        shared.store,
+        turns,
+        goproxies,
+        partial(tenants_guard, settings),
+        settings.data_dir / "git",
+        GitLimits(repository_bytes=settings.git.repository_bytes),
+        time.monotonic,
+        shared.now,
+        mirrors_bytes=settings.git.mirrors_bytes,
+        **bounds,
     )
 
 

@@ -7,6 +7,7 @@ that of core/routing, as for a request of `go`.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 from app.core import module as modules
 from app.core.acl import Decision
@@ -79,9 +80,9 @@ class Explanation:
     decision: Decision
     cause: Cause
     steps: Sequence[ExplainedStep]
-    routes: Sequence[RecordedRoute]
-    route_refusal: str
-    private: str | None
+    routes: Sequence[RecordedRoute] = ()
+    route_refusal: str = ""
+    private: str | None = None
     upstreams: Sequence[RecordedUpstream] = ()
     stored: Sequence[ModuleFile] = ()
     conflicts: Sequence[ModuleConflict] = ()
@@ -124,18 +125,18 @@ class ExplainService:
         asked = None if is_query else version
         tenant_id = of_tenant.tenant.id
         decision, steps = self._decide(of_tenant, module, asked, who)
+        explanation = partial(
+            Explanation,
+            tenant=tenant,
+            module=module,
+            version=version,
+            is_query=is_query,
+            decision=decision,
+            steps=steps,
+        )
         if Caller(policy, of_tenant, who, self._now()).is_mirrored(module):
-            return Explanation(
-                tenant=tenant,
-                module=module,
-                version=version,
-                is_query=is_query,
-                decision=decision,
+            return explanation(
                 cause=_denial(decision) or Cause.MIRROR,
-                steps=steps,
-                routes=(),
-                route_refusal="",
-                private=None,
                 stored=await self._usage.used_files(await self._built(version), tenant_id, who),
                 mirrored=True,
             )
@@ -152,14 +153,8 @@ class ExplainService:
         cause = _denial(decision)
         if cause is None and refusal:
             cause = _without_route(routes, private)
-        return Explanation(
-            tenant=tenant,
-            module=module,
-            version=version,
-            is_query=is_query,
-            decision=decision,
+        return explanation(
             cause=cause or _with_route(routes[0], asked, stored),
-            steps=steps,
             routes=routes,
             route_refusal=refusal,
             private=private,
