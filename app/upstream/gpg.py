@@ -127,6 +127,7 @@ class Gpg:
         ring = self._rings.get(digest)
         if ring is None or not ring.path.is_file():
             ring = self._rings[digest] = self._import(armored)
+            return Keyring(digest, armored, ring.keys)  # read just now
         return Keyring(digest, armored, ring.usable_keys())
 
     def verify(self, keyring: Keyring, signature: bytes, data: Path) -> SignatureVerdict:
@@ -191,7 +192,6 @@ class Gpg:
         try:
             ring = Ring(self._program(home), home, self._pinned)
             ring.fill(armored)
-            ring.usable_keys()
         except BaseException:
             shutil.rmtree(home, ignore_errors=True)
             raise

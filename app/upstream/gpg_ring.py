@@ -13,16 +13,26 @@ from app.upstream.gpg_process import GpgProgram, Transcript
 
 
 class Ring:
-    """The pinned keys of one export, in an OpenPGP keyring file in a home of their own."""
+    """The pinned keys of one export, in an OpenPGP keyring file in a home of their own.
+
+    Attributes:
+        path: the file.
+        keys: what gpg listed when the file was filled; empty before.
+    """
 
     def __init__(self, program: GpgProgram, home: Path, pinned: frozenset[str]) -> None:
         self.path = home / "pinned.gpg"
+        self.keys: tuple[Subkey, ...] = ()
         self._program = program
         self._home = home
         self._pinned = pinned
 
     def fill(self, armored: bytes) -> None:
-        """Take the pinned keys from an export. Call it once."""
+        """Take the pinned keys from an export. Call it once.
+
+        Raises:
+            KeyringError: see `Gpg.load`.
+        """
         export = self._home / "export.asc"
         with writing(self._home):
             export.write_bytes(armored)
@@ -33,9 +43,10 @@ class Ring:
         if not self.path.is_file():
             raise KeyringError(f"gpg refuses the pinned key: {imported.last_words}")
         self._program.keyring = [str(self.path)]
+        self.keys = self.usable_keys()
 
     def usable_keys(self) -> tuple[Subkey, ...]:
-        """Return the keys of the ring.
+        """Return the keys of the ring, as gpg lists them now.
 
         Raises:
             KeyringError: no key may sign.

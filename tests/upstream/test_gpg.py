@@ -245,6 +245,18 @@ def test_F65_new_subkey_is_unknown_until_the_keyring_is_renewed(
     assert after.reason is R.GOOD
 
 
+def test_a_load_lists_the_keys_once_and_each_load_lists_them(
+    keys: ThrowawayKeys, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    binary = script(tmp_path, f'echo "$*" >> {runs}; exec {which("gpg")} "$@"')
+    with closing(gpg_at(tmp_path, keys, binary)) as gpg:
+        for times in (1, 2):
+            keyring = gpg.load(keys.export)
+            assert keys.newer in {key.fingerprint for key in keyring.subkeys}
+            assert runs.read_text().count("--list-keys") == times
+
+
 def test_keyring_holds_the_pinned_key_alone(gpg: Gpg, keys: ThrowawayKeys) -> None:
     keyring = gpg.load(keys.both_export)
     expected = [keys.primary, keys.good, keys.expired, keys.revoked, keys.newer]

@@ -53,7 +53,7 @@ class ReleaseKeyring:
         self._db = db
         self._gpg = gpg
         self._now = now
-        self._loaded: tuple[int, Keyring] | None = None
+        self._loaded: Keyring | None = None
         self._loading = asyncio.Lock()
 
     async def configure(self, armored: bytes, source: str) -> None:
@@ -65,6 +65,8 @@ class ReleaseKeyring:
             KeyringError: armored is not a usable export of the pinned key.
         """
         keyring = await asyncio.to_thread(self._gpg.load, armored)
+        if self._loaded is None:
+            self._loaded = keyring  # most often it is the active one
 
         if source == BUILT_IN and await self._would_lose(keyring):
             _log.warning("the built-in key is older than the active one and is left aside")
@@ -93,10 +95,9 @@ class ReleaseKeyring:
         """
         recorded = await self.recorded()
         async with self._loading:
-            if self._loaded is None or self._loaded[0] != recorded.id:
-                loaded = await asyncio.to_thread(self._gpg.load, recorded.armored)
-                self._loaded = (recorded.id, loaded)
-            return self._loaded[1]
+            if self._loaded is None or self._loaded.digest != recorded.digest:
+                self._loaded = await asyncio.to_thread(self._gpg.load, recorded.armored)
+            return self._loaded
 
     async def recorded(self) -> RecordedKeyring:
         """Return the row of the active export.

@@ -38,6 +38,13 @@ async def test_the_configured_export_becomes_active_at_the_first_start(
     assert (row.actor, row.object) == ("system", f"sha256:{Digest.of(signer.export)}")
 
 
+async def test_the_configured_export_is_not_loaded_once_more(
+    services: Services, signer: Signer
+) -> None:
+    services.releases.keyring.gpg.close()  # from now on a load would fail
+    assert (await services.releases.keyring.active()).digest == Digest.of(signer.export)
+
+
 async def test_without_a_setting_the_built_in_key_is_active(
     make_settings: MakeSettings, start_services: MakeServices
 ) -> None:
