@@ -20,7 +20,7 @@ from app.db.engine import Database
 from app.db.sqlite import sqlite_url
 from app.services.assembly import Services
 from app.settings import Settings
-from tests import compiled, postgres
+from tests import compiled, imported, postgres
 from tests.fakes import rgw
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
@@ -33,11 +33,12 @@ UPSTREAM = Path(__file__).parents[1].parent / "shared" / "upstream"
 
 
 def pytest_configure() -> None:
-    """Compile each statement once for all databases of this process; time no example.
+    """Compile each statement and import each key once in this process; time no example.
 
     A busy machine takes longer than Hypothesis' 200 ms for an example.
     """
     compiled.share()
+    imported.share()
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
 

@@ -1,10 +1,11 @@
 """Signs synthetic release archives with a throw-away key, as upstream does with its own."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.upstream.gpgkeys import Room
@@ -26,10 +27,19 @@ class Signer:
     newer: str
     export: bytes
     older_export: bytes
+    _made: dict[tuple[bytes, str], bytes] = field(default_factory=dict, repr=False)
 
     def sign(self, data: bytes, *, by: str | None = None) -> bytes:
-        """Return an armored detached signature over data, by the subkey `current` or `by`."""
-        return self.room.sign(by or self.current, "--armor", over=data)
+        """Return an armored detached signature over data, by the subkey `current` or `by`.
+
+        Ed25519 has one signature for a message, and the time in it is always the same: many tests
+        sign the same archive, and only the first runs gpg.
+        """
+        key = by or self.current
+        made = (hashlib.sha256(data).digest(), key)
+        if made not in self._made:
+            self._made[made] = self.room.sign(key, "--armor", over=data)
+        return self._made[made]
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from app.upstream.gpg import (
     lost_subkeys,
 )
 from app.upstream.gpg_process import Transcript
+from tests import imported
 from tests.upstream.gpgkeys import SIGNED, ThrowawayKeys, throwaway_keys
 
 pytestmark = pytest.mark.skipif(which("gpg") is None, reason="gpg is not installed")
@@ -42,6 +43,12 @@ SUBKEY_2025 = "0E225917414670F4442C250DFD533C07C264648F"
 
 def now() -> datetime:
     return NOW
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_import_by_itself() -> Iterator[None]:
+    with imported.each_by_itself():
+        yield
 
 
 @pytest.fixture(scope="session")
