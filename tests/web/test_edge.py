@@ -447,14 +447,17 @@ async def test_F33_a_client_that_takes_no_prepared_answer_is_cut(
     async def gone() -> bool:
         return not established(site)
 
-    await until(gone)
-    for count in (300_000 // size, 6_000_000 // size, 20_000_000 // size):
+    async def take_nothing(count: int) -> None:
         async with site.calling(socket_bytes=4096) as caller:
             with_end = request("/dl/", headers={"Connection": "close"})
             sending = asyncio.ensure_future(caller.send(request("/dl/") * count + with_end))
             await until(gone)
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+
+    await until(gone)
+    counts = (300_000 // size, 6_000_000 // size, 20_000_000 // size)
+    await asyncio.gather(*(take_nothing(count) for count in counts))
 
 
 async def test_F33_a_stalled_download_is_cut_and_frees_its_descriptor(
