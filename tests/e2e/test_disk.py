@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.process import Reply, Server, Site, names, staged, wait_until
+from tests.e2e.warm import Warm
 from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
@@ -25,14 +26,13 @@ from tests.fakes.modules import module
 pytestmark = pytest.mark.on_disk
 
 MIB = 1024 * 1024
-_MOUNT = 'mount -t tmpfs -o "size=$1,nr_inodes=$2,mode=700" none "$3"'
-_THEN_RUN = ' && shift 3 && exec "$@"'
 FIRST, SECOND = archive_name("go1.99.1"), archive_name("go1.99.2")
 
 
-def in_a_namespace(*command: str) -> tuple[str, ...]:
-    """Return a command line whose mounts nobody else sees."""
-    return ("unshare", "--mount", "--propagation", "private", *command)
+def a_mount(site: Site, size: int, inodes: int) -> tuple[str, ...]:
+    """Return the command that makes the data directory a file system of so many bytes."""
+    options = f"size={size},nr_inodes={inodes},mode=700"
+    return ("mount", "-t", "tmpfs", "-o", options, "none", str(site.data_dir))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,17 +40,21 @@ def _may_mount() -> None:
     for program in ("unshare", "nsenter", "mount"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
-    attempt = in_a_namespace("mount", "-t", "tmpfs", "none", "/mnt")
-    if subprocess.run(attempt, capture_output=True, check=False).returncode:
+    attempt = ("unshare", "--mount", "--propagation", "private", "mount", "-t", "tmpfs")
+    if subprocess.run([*attempt, "none", "/mnt"], capture_output=True, check=False).returncode:
         pytest.skip("mounting is not permitted here")
 
 
 @contextmanager
-def on_a_small_disk(site: Site, *, size: int, inodes: int = 10_000) -> Iterator[Server]:
+def on_a_small_disk(warm: Warm, site: Site, *, size: int, inodes: int = 10_000) -> Iterator[Server]:
     """Serve from a data directory that is a file system of so many bytes."""
+    site.migrate()
+    mounting = [a_mount(site, size, inodes)]
+    if site.data_dir.exists():
+        migrated = site.data_dir.rename(site.folder / "migrated")
+        mounting.append(("cp", "-a", f"{migrated}/.", str(site.data_dir)))
     site.data_dir.mkdir(mode=0o700)
-    mount = ("sh", "-c", _MOUNT + _THEN_RUN, "sh", str(size), str(inodes), str(site.data_dir))
-    with site.serve(under=in_a_namespace(*mount)) as server:
+    with warm.serve(site, mounting=mounting) as server:
         yield server
 
 
@@ -78,11 +82,11 @@ def roomy(site: Site) -> Site:
 
 
 def test_F88_a_file_that_does_not_fit_is_507_and_everything_else_goes_on(
-    roomy: Site, fake: FakeGodev, put_release
+    roomy: Site, warm: Warm, fake: FakeGodev, put_release
 ) -> None:
     first = put_release("go1.99.1", extra_bytes=4 * MIB)
     second = put_release("go1.99.2", extra_bytes=12 * MIB)
-    with on_a_small_disk(roomy, size=20 * MIB) as server:
+    with on_a_small_disk(warm, roomy, size=20 * MIB) as server:
         assert server.get(f"/dl/{FIRST}").body == first
         taken = seen_by(server) / "taken"
         taken.write_bytes(bytes(6 * MIB))
@@ -102,11 +106,11 @@ def test_F88_a_file_that_does_not_fit_is_507_and_everything_else_goes_on(
 
 
 def test_F88_a_disk_that_fills_up_during_the_download_loses_nothing(
-    roomy: Site, fake: FakeGodev, put_release
+    roomy: Site, warm: Warm, fake: FakeGodev, put_release
 ) -> None:
     first = put_release("go1.99.1", extra_bytes=1 * MIB)
     second = put_release("go1.99.2", extra_bytes=4 * MIB)
-    with on_a_small_disk(roomy, size=24 * MIB) as server:
+    with on_a_small_disk(warm, roomy, size=24 * MIB) as server:
         assert server.get(f"/dl/{FIRST}").body == first
         # The bytes have their place; then there is none left for the database.
         fake.fault(f"/go/{SECOND}", Fault.stall("half"))
@@ -139,10 +143,10 @@ def ask_in_the_background(server: Server, name: str) -> Iterator:
 
 
 def test_F89_a_disk_without_inodes_is_507_and_heals(
-    roomy: Site, fake: FakeGodev, put_release
+    roomy: Site, warm: Warm, fake: FakeGodev, put_release
 ) -> None:
     first, second = put_release("go1.99.1"), put_release("go1.99.2")
-    with on_a_small_disk(roomy, size=20 * MIB, inodes=120) as server:
+    with on_a_small_disk(warm, roomy, size=20 * MIB, inodes=120) as server:
         assert server.get(f"/dl/{FIRST}").body == first
         many = seen_by(server) / "many"
         many.mkdir()
@@ -158,21 +162,21 @@ def test_F89_a_disk_without_inodes_is_507_and_heals(
         assert server.get("/readyz").status == 200
 
 
-def test_the_floor_of_free_space_is_kept(site: Site, put_release) -> None:
+def test_the_floor_of_free_space_is_kept(site: Site, warm: Warm, put_release) -> None:
     put_release("go1.99.1", extra_bytes=8 * MIB)
-    with on_a_small_disk(site.but(storage__min_free_percent=50), size=16 * MIB) as server:
+    with on_a_small_disk(warm, site.but(storage__min_free_percent=50), size=16 * MIB) as server:
         refused = server.get(f"/dl/{FIRST}")
         assert refused.status == 507
         assert "floor" in refused.text
 
 
 def test_F89_a_read_only_store_serves_what_it_has_and_says_that_it_is_not_ready(
-    site: Site, fake: FakeGodev, put_release, tmp_path: Path
+    site: Site, warm: Warm, fake: FakeGodev, put_release, tmp_path: Path
 ) -> None:
     first, second = put_release("go1.99.1"), put_release("go1.99.2")
     # SQLite keeps its files open for writing, which forbids a remount: it lives elsewhere.
     apart = site.but(database_url=f"sqlite:///{tmp_path / 'moorage.db'}")
-    with on_a_small_disk(apart, size=20 * MIB) as server:
+    with on_a_small_disk(warm, apart, size=20 * MIB) as server:
         assert server.get(f"/dl/{FIRST}").body == first
         remount(server, "ro")
         refused = server.get(f"/dl/{SECOND}")
@@ -195,11 +199,10 @@ def remount(server: Server, mode: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_read_only_data_directory_is_told_at_the_start(site: Site) -> None:
+def test_a_read_only_data_directory_is_told_at_the_start(site: Site, warm: Warm) -> None:
     site.data_dir.mkdir(mode=0o700)
-    script = f'{_MOUNT} && mount -o remount,ro "$3"{_THEN_RUN}'
-    mount = ("sh", "-c", script, "sh", "1m", "100", str(site.data_dir))
-    with site.serve(under=in_a_namespace(*mount), ready=False) as server:
+    read_only = ("mount", "-o", "remount,ro", str(site.data_dir))
+    with warm.serve(site, mounting=(a_mount(site, MIB, 100), read_only), ready=False) as server:
         assert server.process.wait(60) == 2  # as for every setting that can't be used
         server.is_ended = True
         assert "Traceback" not in server.told()
@@ -227,7 +230,7 @@ def free_bytes(server: Server) -> int:
 
 @pytest.mark.slow
 def test_F88_on_a_full_disk_nothing_new_is_stored_and_an_admin_revokes_and_denies(
-    site: Site, fake: FakeGodev, put_release
+    site: Site, warm: Warm, fake: FakeGodev, put_release
 ) -> None:
     put_release("go1.99.1")
     path = "/goproxy/default/example.com/m/@v/"
@@ -236,7 +239,7 @@ def test_F88_on_a_full_disk_nothing_new_is_stored_and_an_admin_revokes_and_denie
         FakeGoproxy(
             [first, *(module("example.com/m", f"v1.1.{n}") for n in range(100))]
         ) as upstream,
-        on_a_small_disk(site.but(modules__upstream=upstream.url), size=24 * MIB) as server,
+        on_a_small_disk(warm, site.but(modules__upstream=upstream.url), size=24 * MIB) as server,
         on_one_connection(server) as get,
     ):
         assert get(f"{path}v1.0.0.mod").status == 200

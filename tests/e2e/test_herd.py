@@ -18,6 +18,7 @@ from tests.e2e.process import (
     memory,
     soft_limit_of_open_files,
 )
+from tests.e2e.warm import Warm
 from tests.fakes.archives import archive_name
 from tests.fakes.faults import Fault
 from tests.fakes.godev import FakeGodev
@@ -69,14 +70,14 @@ def test_F38_500_cold_requests_cause_one_download_and_flat_memory(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_F38_nodes_that_come_at_once_for_a_cold_release_cause_one_download(
-    site: Site, fake: FakeGodev, put_release
+    site: Site, warm: Warm, fake: FakeGodev, put_release
 ) -> None:
     """`MOORAGE_TEST_NODES=500` takes as many nodes, `MOORAGE_TEST_ARCHIVE_BYTES` a larger file."""
     nodes = int(os.environ.get("MOORAGE_TEST_NODES", "60"))
     data = put_release(extra_bytes=int(os.environ.get("MOORAGE_TEST_ARCHIVE_BYTES", "3000000")))
     pieces = [data[at : at + MIB] for at in range(0, len(data), MIB)]
     chunks = b"".join(hashlib.sha256(piece).digest() for piece in pieces)
-    with soft_limit_of_open_files(1024), site.serve() as server:
+    with soft_limit_of_open_files(1024), warm.serve(site) as server:
         forget_peak(server.pid)
         before = memory(server.pid, "VmHWM")
         fake.fault(f"/go/{NAME}", Fault.delay_headers_until_released())
@@ -101,11 +102,11 @@ def test_F38_nodes_that_come_at_once_for_a_cold_release_cause_one_download(
 
 @pytest.mark.slow
 def test_F38_two_processes_share_one_download(
-    site: Site, fake: FakeGodev, put_release, tmp_path: Path
+    site: Site, warm: Warm, fake: FakeGodev, put_release, tmp_path: Path
 ) -> None:
     expected = tmp_path / NAME
     expected.write_bytes(put_release(extra_bytes=5_000_000))
-    with site.but(workers=2, port=free_port()).serve() as server:
+    with warm.serve(site.but(workers=2, port=free_port())) as server:
         assert len(server.workers()) == 2
         result = _herd(server, fake, expected, 100)
         assert result == {"statuses": {"200": 100}, "whole": 100}

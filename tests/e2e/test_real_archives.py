@@ -67,7 +67,7 @@ def test_a_sync_mirrors_verifies_and_fetches_nothing_twice(
     assert plan["unmatched_pins"] == []
     assert set(godev.hits) == {"/dl/"}
 
-    first = real.run("releases", "sync", "--json")
+    first = warm.run(real, "releases", "sync", "--json")
     assert first.code == 1
     assert first.json["fetched"] == [OLD, NEW]
     assert [f["filename"] for f in first.json["failed"]] == [BINARY]
@@ -125,11 +125,11 @@ def sums_are_right(folder: Path, name: str) -> bool:
 
 @pytest.mark.slow
 def test_curl_sha256sum_and_gpg_are_content_and_an_interrupted_download_resumes(
-    real: Site, godev: FakeGodev, tmp_path: Path
+    real: Site, godev: FakeGodev, warm: Warm, tmp_path: Path
 ) -> None:
     here = tmp_path / "client"
     here.mkdir()
-    with real.serve() as server:
+    with warm.serve(real) as server:
         for name in (NEW, f"{NEW}.sha256sum", f"{NEW}.asc"):
             assert curl(here, "-O", f"{server.url}/dl/{name}").returncode == 0
         assert sums_are_right(here, NEW)
@@ -197,7 +197,7 @@ def refresh_there(server: Server, warm: Warm, export: Path) -> Ended:
 def test_F65_a_key_refresh_releases_what_was_quarantined_without_a_second_download(
     with_the_2024_key: Site, godev: FakeGodev, real_upstream: Path, warm: Warm, refresh
 ) -> None:
-    with with_the_2024_key.serve() as server:
+    with warm.serve(with_the_2024_key) as server:
         refused = server.get(f"/dl/{NEW}")
         assert refused.status == 502
         assert "quarantined" in refused.text

@@ -4,13 +4,16 @@
 
 reads one request a line from stdin and answers it with one line, both JSON:
 
-    {"argv": […], "environ": {…}, "cwd": …, "out": …, "err": …, "tty": …}  →  {"pid": n}
+    {"argv": […], "environ": {…}, "cwd": …, "out": …, "err": …, "tty": …, "mounting": […]}
+        →  {"pid": n}
     {"wait": pid, "seconds": s}  →  {"code": n}, negative for a signal, null if it still runs
 
 Each run is a fork of this process, which has imported everything and run a few commands once;
-nothing of them still runs.
+nothing of them still runs. The workers that a fork of `serve` starts are those of the real program:
+interpreters of their own.
 """
 
+import ctypes
 import gc
 import io
 import itertools
@@ -23,16 +26,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tests import compiled
-from tests.e2e.process import ROOT, Ended, Server, Site
+from tests.e2e.process import MOORAGE, ROOT, Ended, Server, Site
 
 _WAIT_SLICE_S = 0.02
+_CLONE_NEWNS = 0x20000
 
 
 def _import_everything() -> None:
@@ -161,10 +166,14 @@ def _become(request: dict[str, Any]) -> None:
     _redirect(0, terminal or os.devnull, os.O_RDWR)
     _redirect(1, request["out"] or terminal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     _redirect(2, request["err"] or terminal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    _mount(request["mounting"])
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environ"])
     sys.argv = ["moorage", *request["argv"]]
+    # The workers of `serve` load anew what started it.
+    program = sys.modules["__main__"] = ModuleType("__main__")
+    program.__file__ = str(MOORAGE)
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(number, "r" if not number else "w", buffering=1, encoding="utf-8")
         for number in range(3)
@@ -184,6 +193,16 @@ def _become(request: dict[str, Any]) -> None:
         except (OSError, ValueError):
             code = code or 120
     os._exit(code)
+
+
+def _mount(commands: list[list[str]]) -> None:
+    """Run commands in a namespace of mounts that this process and its children alone see."""
+    if not commands:
+        return
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    for command in (["mount", "--make-rprivate", "/"], *commands):
+        subprocess.run(command, check=True)
 
 
 def _redirect(number: int, path: str, flags: int) -> None:
@@ -256,13 +275,20 @@ class Warm:
         self._numbers = itertools.count(1)
         self._turn = threading.Lock()
 
-    def start(self, site: Site, *arguments: str, tty: str | None = None) -> Run:
+    def start(
+        self,
+        site: Site,
+        *arguments: str,
+        tty: str | None = None,
+        mounting: Sequence[Sequence[str]] = (),
+    ) -> Run:
         """Start a command; without a terminal its output goes to files.
 
         Args:
             site: whose environment it gets.
             *arguments: after `moorage`.
             tty: the path of a terminal that becomes its stdin, stdout and stderr.
+            mounting: commands that make mounts which it alone sees; the first that fails ends it.
         """
         stem = self._folder / str(next(self._numbers))
         out, err = (None, None) if tty else (stem.with_suffix(".out"), stem.with_suffix(".err"))
@@ -273,6 +299,7 @@ class Warm:
             out=str(out) if out else None,
             err=str(err) if err else None,
             tty=tty,
+            mounting=[list(command) for command in mounting],
         )
         return Run(self, answer["pid"], out, err)
 
@@ -281,10 +308,12 @@ class Warm:
         return self.start(site, *arguments).wait(seconds)
 
     @contextmanager
-    def serve(self, site: Site, *, ready: bool = True) -> Iterator[Server]:
-        """Run `moorage serve` with one worker; like `Site.serve`, only quicker to start."""
+    def serve(
+        self, site: Site, *, mounting: Sequence[Sequence[str]] = (), ready: bool = True
+    ) -> Iterator[Server]:
+        """Run `moorage serve`; like `Site.serve`, only quicker to start."""
         site.migrate()
-        run = self.start(site, "serve")
+        run = self.start(site, "serve", mounting=mounting)
         assert run.err is not None
         with Server(site, Forked(run), run.err.with_suffix("")).kept(ready=ready) as server:
             yield server
