@@ -87,13 +87,15 @@ def make_folder(folder: Path) -> None:
 
 
 def make_folders(parent: Path, names: Iterable[str]) -> None:
-    """Make folders (0700) with durable names in an existing folder, as make_folder does.
+    """Make those folders (0700) that an existing folder lacks; all their names are durable then.
 
     Raises:
         OSError: a folder can't be made or synced.
     """
+    existing = {folder.name for folder in parent.iterdir()}
     for name in names:
-        (parent / name).mkdir(mode=0o700, exist_ok=True)
+        if name not in existing:
+            (parent / name).mkdir(mode=0o700, exist_ok=True)
         # Crash: some of the folders; a power cut may undo them.
     sync_folder(parent)
 
