@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +34,21 @@ def memory_folder() -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="moorage-", dir=memory()) as folder:
         yield Path(folder)
+        _remove_below(folder)
+
+
+def _remove_below(folder: str) -> None:
+    """Remove the empty folders, of which a store has 256, each in one step.
+
+    `shutil.rmtree`, which removes the rest, opens and lists a folder before that.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                try:
+                    os.rmdir(entry.path)
+                except OSError:
+                    _remove_below(entry.path)
 
 
 def memory() -> Path | None:

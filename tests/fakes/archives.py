@@ -12,11 +12,13 @@ import re
 import tarfile
 import zipfile
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _RELEASED = datetime(2026, 8, 28, 17, 1, 22, tzinfo=UTC)
 _TOOLS = ("asm", "compile", "link")
 # The only port whose file name differs from its GOARCH.
 _GOARCH = {"armv6l": "arm"}
+_KEPT = 8  # archives of a process: few tests share more, and some have 70 MB
 
 
 def archive_name(version: str, goos: str = "linux", goarch: str = "amd64") -> str:
@@ -30,6 +32,7 @@ def source_name(version: str) -> str:
     return f"{version}.src.tar.gz"
 
 
+@lru_cache(_KEPT)
 def go_archive(
     version: str = "go1.99.1",
     goos: str = "linux",
@@ -62,6 +65,7 @@ def go_archive(
     return _zip(files) if goos == "windows" else _tar_gz(files)
 
 
+@lru_cache(_KEPT)
 def src_archive(version: str = "go1.99.1", *, extra_bytes: int = 0, seed: int = 0) -> bytes:
     """Return a source release archive, a tar.gz without bin/ and pkg/; arguments as go_archive."""
     files = _source_files(version)
