@@ -4,7 +4,6 @@ S-numbers are rows of the acceptance table in the protocol reference, F-numbers 
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -28,16 +27,18 @@ V = "v1.0.0"
 TENANT = "acme"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def corp() -> Iterator[FakeGoproxy]:
     """The private upstream of `acme`."""
     with FakeGoproxy() as proxy:
         yield proxy
 
 
-@pytest.fixture
-def own(warm: Warm, tmp_path: Path, corp: FakeGoproxy) -> Iterator[Relayed]:
-    """A server with a tenant more: it has a private route and a rule."""
+@pytest.fixture(scope="module")
+def ruled(
+    warm: Warm, tmp_path_factory: pytest.TempPathFactory, corp: FakeGoproxy
+) -> Iterator[Relayed]:
+    """A server with a tenant more: it has a private route and a rule. Names are each test's own."""
 
     async def arrange(services: Services) -> None:
         await add_tenant(services, TENANT, catch_all=False)
@@ -50,9 +51,20 @@ def own(warm: Warm, tmp_path: Path, corp: FakeGoproxy) -> Iterator[Relayed]:
     with (
         FakeGoproxy() as proxy,
         FakeSumdb() as log,
-        relaying(warm, tmp_path, proxy, log, arrange) as made,
+        relaying(warm, tmp_path_factory.mktemp("ruled"), proxy, log, arrange) as made,
     ):
         yield made
+
+
+@pytest.fixture
+def own(ruled: Relayed) -> Iterator[Relayed]:
+    """The server, with a log that is up and honest, and fakes that nobody has asked yet."""
+    ruled.log.start()
+    for fake in (ruled.log, ruled.proxy):
+        fake.forget()
+    yield ruled
+    ruled.log.heal()
+    ruled.log.clear_faults()
 
 
 def state_of(own: Relayed, one: Module, kind: str = "zip") -> str:
@@ -153,7 +165,7 @@ def test_F78_go_gets_a_private_module_past_the_public_log(
 def test_F74_content_that_the_log_does_not_vouch_for_is_refused_and_not_stored(
     own: Relayed, make_go: MakeGo, tenant: str
 ) -> None:
-    logged = module("example.com/tampered", V)
+    logged = module(f"example.com/{tenant}/tampered", V)
     own.log.add_module(logged)
     sent = module(logged.path, V, {"evil.go": b"package tampered\n"}, go_mod=logged.mod)
     own.proxy.put(sent)
@@ -162,9 +174,10 @@ def test_F74_content_that_the_log_does_not_vouch_for_is_refused_and_not_stored(
     assert "502 Bad Gateway" in refused.err
     assert f"has {sent.h1}, and {NAME} vouches for {logged.h1}" in refused.err
     assert state_of(own, logged) == "none"
-    assert [e for e in own.served.server.events if e["event"] == "module contradiction"]
+    refusals = [e["name"] for e in own.served.server.events if e["event"] == "module contradiction"]
     rows = read(own.served.site, lambda s: AuditLog(s).rows(action="module.refuse"))
-    assert rows
+    for told in (refusals, [record.object for record, _, _ in rows]):
+        assert f"{logged.path}@{V}.zip" in told
     own.proxy.put(logged)  # what the log vouches for is let in
     make_go(own.url(tenant), own.log.vkey).out("get", f"{logged.path}@{V}")
     assert state_of(own, logged) == LogState.VERIFIED
