@@ -16,6 +16,7 @@ from sqlalchemy import text
 from app.db.engine import Database
 from app.db.schema import needed_revision
 from tests.e2e.process import ROOT, Site
+from tests.e2e.warm import Warm
 from tests.shapes import SECRETS_KEY
 
 _EARLIER_MAIN = (
@@ -48,11 +49,11 @@ def earlier(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.only_postgresql
 def test_the_code_of_the_previous_schema_serves_beside_this_one(
-    database_url: str, earlier: Path, site: Site
+    database_url: str, earlier: Path, site: Site, warm: Warm
 ) -> None:
     shared = site.but(database_url=database_url, secrets_key=SECRETS_KEY)
     before = (sys.executable, "-c", _EARLIER_MAIN, str(earlier))
-    with shared.serve() as new, shared.serve(under=before) as old:
+    with warm.serve(shared) as new, shared.serve(under=before) as old:
         signed = {"Authorization": f"Bearer {new.token}", "Content-Type": "application/json"}
         for server, name in ((old, "by-old"), (new, "by-new")):
             tenant = {"name": name, "default": "allow"}
