@@ -23,7 +23,8 @@ from app.storage.private import tighten
 
 _FLOCK = struct.Struct("hhqqi")  # l_type, l_whence, l_start, l_len, l_pid
 _HELD_BY_ANOTHER = frozenset({errno.EAGAIN, errno.EACCES})
-_POLL_S = 0.01
+_POLL_S = 0.004
+_POLL_GROWTH = 1.05  # so that a turn is noticed a twentieth of its time after its end, at most
 _POLL_MAX_S = 0.2
 
 
@@ -48,7 +49,7 @@ class HostLocks:
         offset, pause_s = _offset_of(name), _POLL_S
         while not self._set_lock(fcntl.F_WRLCK, offset):
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, _POLL_MAX_S)
+            pause_s = min(pause_s * _POLL_GROWTH, _POLL_MAX_S)
         try:
             yield
         finally:
