@@ -4,6 +4,8 @@ S-numbers are rows of the acceptance table in the protocol reference, F-numbers 
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -34,11 +36,9 @@ def corp() -> Iterator[FakeGoproxy]:
         yield proxy
 
 
-@pytest.fixture(scope="module")
-def ruled(
-    warm: Warm, tmp_path_factory: pytest.TempPathFactory, corp: FakeGoproxy
-) -> Iterator[Relayed]:
-    """A server with a tenant more: it has a private route and a rule. Names are each test's own."""
+@contextmanager
+def ruling(warm: Warm, folder: Path, corp: FakeGoproxy) -> Iterator[Relayed]:
+    """Serve with a tenant more: it has a private route and a rule."""
 
     async def arrange(services: Services) -> None:
         await add_tenant(services, TENANT, catch_all=False)
@@ -51,20 +51,35 @@ def ruled(
     with (
         FakeGoproxy() as proxy,
         FakeSumdb() as log,
-        relaying(warm, tmp_path_factory.mktemp("ruled"), proxy, log, arrange) as made,
+        relaying(warm, folder, proxy, log, arrange) as made,
     ):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def ruled(
+    warm: Warm, tmp_path_factory: pytest.TempPathFactory, corp: FakeGoproxy
+) -> Iterator[Relayed]:
+    """A server for tests that leave its log up, and have names of their own."""
+    with ruling(warm, tmp_path_factory.mktemp("ruled"), corp) as made:
         yield made
 
 
 @pytest.fixture
 def own(ruled: Relayed) -> Iterator[Relayed]:
-    """The server, with a log that is up and honest, and fakes that nobody has asked yet."""
-    ruled.log.start()
+    """`ruled` with an honest log, and fakes that nobody has asked yet."""
     for fake in (ruled.log, ruled.proxy):
         fake.forget()
     yield ruled
     ruled.log.heal()
     ruled.log.clear_faults()
+
+
+@pytest.fixture
+def apart(warm: Warm, tmp_path: Path, corp: FakeGoproxy) -> Iterator[Relayed]:
+    """A server of its own: it remembers that its log was down."""
+    with ruling(warm, tmp_path, corp) as made:
+        yield made
 
 
 def state_of(own: Relayed, one: Module, kind: str = "zip") -> str:
@@ -184,43 +199,43 @@ def test_F74_content_that_the_log_does_not_vouch_for_is_refused_and_not_stored(
 
 
 def test_F77_with_the_log_down_require_waits_defer_marks_and_off_does_not_care(
-    own: Relayed, make_go: MakeGo
+    apart: Relayed, make_go: MakeGo
 ) -> None:
     marked, waiting, unasked = (module(f"example.com/down/{n}", V) for n in ("m", "w", "u"))
-    own.publish(marked, waiting, unasked)
-    own.log.stop()
-    make_go(own.url(), "off").out("get", f"{marked.path}@{V}")
-    assert state_of(own, marked) == LogState.UNVERIFIED
-    refused = make_go(own.url("strict"), "off").run("get", f"{waiting.path}@{V}")
+    apart.publish(marked, waiting, unasked)
+    apart.log.stop()
+    make_go(apart.url(), "off").out("get", f"{marked.path}@{V}")
+    assert state_of(apart, marked) == LogState.UNVERIFIED
+    refused = make_go(apart.url("strict"), "off").run("get", f"{waiting.path}@{V}")
     assert "503 Service Unavailable" in refused.err
     assert f"waits for {NAME}, which has to vouch for it and can't be asked now" in refused.err
-    assert state_of(own, waiting) == "none"
-    make_go(own.url("unasked"), "off").out("get", f"{unasked.path}@{V}")
-    assert state_of(own, unasked) == LogState.OFF
+    assert state_of(apart, waiting) == "none"
+    make_go(apart.url("unasked"), "off").out("get", f"{unasked.path}@{V}")
+    assert state_of(apart, unasked) == LogState.OFF
 
-    own.log.start()
-    assert pass_of_the_log(own.served.site) == 2  # .mod and .zip
-    assert state_of(own, marked) == LogState.VERIFIED
-    assert state_of(own, unasked) == LogState.OFF
-    make_go(own.url("strict"), "off").out("get", f"{waiting.path}@{V}")
-    assert state_of(own, waiting) == LogState.VERIFIED
+    apart.log.start()
+    assert pass_of_the_log(apart.served.site) == 2  # .mod and .zip
+    assert state_of(apart, marked) == LogState.VERIFIED
+    assert state_of(apart, unasked) == LogState.OFF
+    make_go(apart.url("strict"), "off").out("get", f"{waiting.path}@{V}")
+    assert state_of(apart, waiting) == LogState.VERIFIED
 
 
 def test_F77_F74_what_came_in_unasked_is_quarantined_once_the_log_contradicts(
-    own: Relayed, make_go: MakeGo
+    apart: Relayed, make_go: MakeGo
 ) -> None:
     logged = module("example.com/late", V)
     sent = module(logged.path, V, {"evil.go": b"package late\n"}, go_mod=logged.mod)
-    own.proxy.put(sent)
-    own.log.stop()
-    make_go(own.url(), "off").out("get", f"{logged.path}@{V}")
-    own.log.start()
-    own.log.add_module(logged)
-    pass_of_the_log(own.served.site)
-    assert state_of(own, logged) == LogState.REFUSED
-    assert state_of(own, logged, "mod") == LogState.VERIFIED
-    wait_until(lambda: own.served.get(file_of(logged)).status == 502, "the quarantine", 10)
-    refused = make_go(own.url(), "off").run("get", f"{logged.path}@{V}")
+    apart.proxy.put(sent)
+    apart.log.stop()
+    make_go(apart.url(), "off").out("get", f"{logged.path}@{V}")
+    apart.log.start()
+    apart.log.add_module(logged)
+    pass_of_the_log(apart.served.site)
+    assert state_of(apart, logged) == LogState.REFUSED
+    assert state_of(apart, logged, "mod") == LogState.VERIFIED
+    wait_until(lambda: apart.served.get(file_of(logged)).status == 502, "the quarantine", 10)
+    refused = make_go(apart.url(), "off").run("get", f"{logged.path}@{V}")
     assert f"{V}.zip is quarantined: {logged.path}@{V}.zip has {sent.h1}" in refused.err
     assert f"{NAME} vouches for {logged.h1}" in refused.err
 
