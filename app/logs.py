@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -109,43 +109,41 @@ class Batch:
     Args:
         source: the part of the program: "decisions".
         event: the constant name of the event.
+        facts: returns the facts of an event from its parts. It is called, and what it returns is
+            rendered, once for parts that are equal.
     """
 
-    def __init__(self, source: str, event: str) -> None:
+    def __init__(self, source: str, event: str, facts: Callable[..., Mapping[str, Any]]) -> None:
         self._head = {"level": "info", "source": source, "event": event}
+        self._facts = facts
         self._lines: list[str] = []
-        self._known: dict[tuple[Any, ...], tuple[object, str]] = {}
+        self._fields = lru_cache(_MAX_KNOWN)(self._render_fields)
         self._second, self._second_text = -1, ""
 
     def add(
         self,
         at_s: float,
-        key: object,
-        facts: Callable[[], Mapping[str, Any]],
+        parts: tuple[Hashable, ...],
         request_id: str | None = None,
         trace: str | None = None,
-        **more: str | int | None,
     ) -> None:
         """Take one event.
 
         Args:
             at_s: the time of the event, Unix time in seconds.
-            key: an object that stands for the facts, compared by identity. Facts are rendered once
-                for each key.
-            facts: returns the facts that all events of the key share.
+            parts: what the facts are made of.
             request_id: of the event's request alone; so not a part of what is rendered once.
             trace: the id of the request's trace, likewise.
-            more: the other facts: numbers, or text without credentials. None is left out.
         """
         if _output is None or not _output.shows_info:
             return
         if _output.is_text:
-            more |= {"request_id": request_id, "trace": trace}
-            rest = {k: v for k, v in more.items() if v is not None}
-            event = {"ts": self._time(at_s), **self._head, **facts(), **rest}
+            ids = {"request_id": request_id, "trace": trace}
+            rest = {k: v for k, v in ids.items() if v is not None}
+            event = {"ts": self._time(at_s), **self._head, **self._facts(*parts), **rest}
             self._lines.append(_render_text(None, "info", redact(None, "info", event)))
         else:
-            fields = self._rendered(key, facts, more)
+            fields = self._fields(*parts)
             if request_id is not None:
                 fields += f', "request_id": {json.dumps(request_id)}'
             if trace is not None:
@@ -154,23 +152,8 @@ class Batch:
         if len(self._lines) >= _BATCH_LINES:
             self.write()
 
-    def _rendered(
-        self,
-        key: object,
-        facts: Callable[[], Mapping[str, Any]],
-        more: Mapping[str, str | int | None],
-    ) -> str:
-        # id() costs less than a hash of all facts. The key is kept, so that its id stays unique.
-        of_key = (id(key), *more.values())
-        known = self._known.get(of_key)
-        if known is not None:
-            return known[1]
-        rest = {k: v for k, v in more.items() if v is not None}
-        fields = json.dumps({**redact(None, "info", {**self._head, **facts()}), **rest})[1:-1]
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        self._known[of_key] = key, fields
-        return fields
+    def _render_fields(self, *parts: Hashable) -> str:
+        return json.dumps(redact(None, "info", {**self._head, **self._facts(*parts)}))[1:-1]
 
     def _time(self, at_s: float) -> str:
         second = int(at_s)

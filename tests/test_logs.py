@@ -283,9 +283,9 @@ def test_a_record_that_its_arguments_do_not_fit_does_not_fail_the_caller(capsys)
 
 def test_events_of_a_batch_are_those_that_single_ones_would_be():
     stream = as_json()
-    batch, key = logs.Batch("goproxy", "decision"), object()
+    batch = logs.Batch("goproxy", "decision", lambda *parts: dict(parts))
     for client in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
-        batch.add(1_764_079_200.5, key, lambda: {"module": "x", "token": CANARY}, client=client)
+        batch.add(1_764_079_200.5, (("module", "x"), ("token", CANARY), ("client", client)))
     batch.write()
     first, second, third = events(stream)
     assert first == second == {**third, "client": "192.0.2.1"}
@@ -300,33 +300,48 @@ def test_events_of_a_batch_are_those_that_single_ones_would_be():
     ]
 
 
-def test_a_batch_tells_apart_keys_that_are_equal_and_not_the_same():
-    stream, batch = as_json(), logs.Batch("goproxy", "decision")
-    for number in range(3):
-        batch.add(0.0, [], lambda number=number: {"number": number})
+def test_a_batch_makes_the_facts_of_equal_parts_once():
+    asked: list[int] = []
+
+    def facts(number: int) -> dict[str, int]:
+        asked.append(number)
+        return {"number": number}
+
+    stream, batch = as_json(), logs.Batch("goproxy", "decision", facts)
+    for number in (1, 2, 1, 1):
+        batch.add(0.0, (number,))
     batch.write()
-    assert [event["number"] for event in events(stream)] == [0, 1, 2]
+    assert asked == [1, 2]
+    assert [event["number"] for event in events(stream)] == [1, 2, 1, 1]
+
+
+def numbered(number: int) -> dict[str, int]:
+    return {"number": number}
 
 
 def test_a_full_batch_is_written_by_the_event_that_fills_it():
-    stream, batch, key = as_json(), logs.Batch("goproxy", "decision"), object()
+    stream, batch = as_json(), logs.Batch("goproxy", "decision", numbered)
     for number in range(1000):
-        batch.add(0.0, key, dict, number=number)
+        batch.add(0.0, (number,))
     assert 0 < 1000 - len(events(stream)) < 200
     batch.write()
     assert [event["number"] for event in events(stream)] == list(range(1000))
 
 
-def test_a_fact_of_a_batch_that_is_none_is_left_out():
-    stream, batch = as_json(), logs.Batch("goproxy", "decision")
-    batch.add(0.0, batch, dict, request_id=None)
+def test_an_event_of_a_batch_has_the_ids_of_its_own_request():
+    stream, batch = as_json(), logs.Batch("goproxy", "decision", numbered)
+    for request_id, trace in ((None, None), ("one", "of all"), ("two", None)):
+        batch.add(0.0, (1,), request_id, trace)
     batch.write()
+    ids = [(event.get("request_id"), event.get("trace")) for event in events(stream)]
+    assert ids == [(None, None), ("one", "of all"), ("two", None)]
     assert "request_id" not in events(stream)[0]
 
 
 def test_a_batch_at_a_terminal_is_text():
-    stream, batch = as_text(), logs.Batch("goproxy", "decision")
-    batch.add(0.0, batch, lambda: {"module": "x\x1b"}, bytes=3, request_id=None)
+    stream = as_text()
+    batch = logs.Batch("goproxy", "decision", lambda module: {"module": module, "bytes": 3})
+    batch.add(0.0, ("x\x1b",), request_id=None)
     batch.write()
     assert stream.getvalue() == (
         "1970-01-01T00:00:00.000000Z info    goproxy: decision  module=x\\x1b bytes=3\n"
@@ -334,7 +349,7 @@ def test_a_batch_at_a_terminal_is_text():
 
 
 def test_a_batch_below_the_level_writes_nothing():
-    stream, batch = as_json("warning"), logs.Batch("goproxy", "decision")
-    batch.add(0.0, batch, dict)
+    stream, batch = as_json("warning"), logs.Batch("goproxy", "decision", numbered)
+    batch.add(0.0, (1,))
     batch.write()
     assert stream.getvalue() == ""
