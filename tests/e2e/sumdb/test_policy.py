@@ -191,8 +191,8 @@ def test_F74_content_that_the_log_does_not_vouch_for_is_refused_and_not_stored(
     assert state_of(own, logged) == "none"
     refusals = [e["name"] for e in own.served.server.events if e["event"] == "module contradiction"]
     rows = read(own.served.site, lambda s: AuditLog(s).rows(action="module.refuse"))
-    for told in (refusals, [record.object for record, _, _ in rows]):
-        assert f"{logged.path}@{V}.zip" in told
+    for records in (refusals, [record.object for record, _, _ in rows]):
+        assert f"{logged.path}@{V}.zip" in records
     own.proxy.put(logged)  # what the log vouches for is let in
     make_go(own.url(tenant), own.log.vkey).out("get", f"{logged.path}@{V}")
     assert state_of(own, logged) == LogState.VERIFIED
