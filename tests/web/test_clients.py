@@ -13,13 +13,14 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from tests.fakes.archives import go_archive
+from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
 from tests.web.conftest import PENDING, SOURCE, Mirror, StartSite, program
@@ -35,16 +36,24 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@pytest.fixture
-async def cold(start_site: StartSite, fake: FakeGodev, signer: Signer) -> tuple[Site, bytes]:
-    """A mirror that has nothing yet, and the bytes of FILE."""
+@cache
+def released() -> dict[str, bytes]:
+    """Return the archives of upstream by name."""
+    archives = {}
     for version in ("go1.28rc1", VERSION, "go1.27.0", "go1.26.9", "go1.25.3"):
         for goos in ("linux", "windows"):
             data = go_archive(version, goos, extra_bytes=200_000 if version == VERSION else 0)
-            name = f"{version}.{goos}-amd64.{'zip' if goos == 'windows' else 'tar.gz'}"
-            fake.put_file(name, data, signature=signer.sign(data) if goos == "linux" else None)
+            archives[archive_name(version, goos)] = data
+    return archives
+
+
+@pytest.fixture
+async def cold(start_site: StartSite, fake: FakeGodev, signer: Signer) -> tuple[Site, bytes]:
+    """A mirror that has nothing yet, and the bytes of FILE."""
+    for name, data in released().items():
+        fake.put_file(name, data, signature=signer.sign(data) if ".linux-" in name else None)
     fake.put_file(MSI, b"installer")
-    return await start_site(), go_archive(VERSION, extra_bytes=200_000)
+    return await start_site(), released()[FILE]
 
 
 async def ok(site: Site, target: str, headers: Mapping[str, str], method: str = "GET") -> Got:
