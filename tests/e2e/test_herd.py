@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.e2e.process import (
     free_port,
     memory,
     soft_limit_of_open_files,
+    wait_until,
 )
 from tests.e2e.warm import Warm
 from tests.fakes.archives import archive_name
@@ -101,7 +103,7 @@ def test_F38_nodes_that_come_at_once_for_a_cold_release_cause_one_download(
 
 
 @pytest.mark.slow
-def test_F38_two_processes_share_one_download(
+def test_F38_two_processes_share_one_download_and_are_gone_when_their_supervisor_is_killed(
     site: Site, warm: Warm, fake: FakeGodev, put_release, tmp_path: Path
 ) -> None:
     expected = tmp_path / NAME
@@ -111,3 +113,10 @@ def test_F38_two_processes_share_one_download(
         result = _herd(server, fake, expected, 100)
         assert result == {"statuses": {"200": 100}, "whole": 100}
         assert fake.hits[f"/go/{NAME}"] == 1
+
+        os.kill(server.pid, signal.SIGKILL)
+        server.process.wait(10)
+        server.is_ended = True
+        wait_until(lambda: not server.left_behind(), "the end of the workers")
+        with pytest.raises(ConnectionRefusedError):
+            server.get("/healthz")

@@ -267,19 +267,6 @@ def test_a_killed_worker_is_replaced_and_requests_keep_working(
 
 
 @pytest.mark.slow
-def test_the_whole_server_is_gone_when_its_supervisor_is_killed(
-    site: Site, put_release, warm: Warm
-) -> None:
-    put_release()
-    with warm.serve(with_workers(site, 2)) as server:
-        os.kill(server.pid, signal.SIGKILL)
-        server.process.wait(10)
-        server.is_ended = True
-        wait_until(lambda: not server.left_behind(), "the end of the workers")
-        assert refuses(server)
-
-
-@pytest.mark.slow
 def test_nothing_of_another_run_disturbs_a_start(
     site: Site, put_release, tmp_path: Path, warm: Warm
 ) -> None:
