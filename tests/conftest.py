@@ -21,6 +21,7 @@ from app.db.sqlite import sqlite_url
 from app.services.assembly import Services
 from app.settings import Settings
 from tests import compiled, imported, postgres
+from tests.e2e.warm import Warm, warmed_up
 from tests.fakes import rgw
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
@@ -103,6 +104,13 @@ def s3() -> Iterator[FakeS3]:
         if (reason := rgw.reason_to_skip()) is not None:
             pytest.skip(reason)
         yield stack.enter_context(rgw.RadosGateway())
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Runs commands without an interpreter's start. All folders share it: it needs one itself."""
+    with warmed_up() as ready:
+        yield ready
 
 
 @pytest.fixture(scope="session")

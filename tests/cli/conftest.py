@@ -7,13 +7,12 @@ import pytest
 from tests import postgres
 from tests.cli.port import Port, Way, served_port
 from tests.e2e.conftest import site as bare_site
-from tests.e2e.conftest import warm
 from tests.e2e.process import Site
 from tests.e2e.warm import Warm
 from tests.installation import migrated_url
 from tests.shapes import Shape
 
-__all__ = ["bare_site", "port", "site", "tenant", "warm", "way"]
+__all__ = ["bare_site", "port", "site", "tenant", "way"]
 
 
 @pytest.fixture

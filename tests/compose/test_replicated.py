@@ -18,15 +18,12 @@ import pytest
 
 from tests import postgres
 from tests.compose.composition import FILES, environment, make_secrets, services
-from tests.e2e.conftest import warm
 from tests.e2e.process import Reply, Server, Site, free_port, names, wait_until
 from tests.e2e.warm import Warm
 from tests.fakes.archives import archive_name, go_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.s3 import FakeS3, make_bucket
 from tests.fakes.signer import Signer
-
-__all__ = ["warm"]
 
 FILE = archive_name("go1.99.1", "linux", "amd64")
 DATA = go_archive("go1.99.1", "linux", "amd64")
