@@ -6,7 +6,7 @@ reads one request a line from stdin and answers it with one line, both JSON:
 
     {"argv": […], "environ": {…}, "cwd": …, "out": …, "err": …, "tty": …, "mounting": […]}
         →  {"pid": n}
-    {"wait": pid, "seconds": s}  →  {"code": n}, negative for a signal, null if it still runs
+    {"ask": pid}  →  {"code": n}, negative for a signal, null if it still runs
 
 Each run is a fork of this process, which has imported everything and run a few commands once;
 nothing of them still runs. The workers that a fork of `serve` starts are those of the real program:
@@ -20,12 +20,12 @@ import itertools
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ from types import ModuleType
 from typing import Any
 
 from tests import compiled
+from tests.e2e.hugepages import use_huge_pages
 from tests.e2e.process import MOORAGE, ROOT, Ended, Server, Site
 
-_WAIT_SLICE_S = 0.02
 _CLONE_NEWNS = 0x20000
 
 
@@ -44,6 +44,8 @@ def _import_everything() -> None:
     import encodings.idna
 
     import anyio._backends._asyncio
+    import cryptography.x509
+    import prometheus_client.asgi
     import rich.progress
     import rich.table
     import uvicorn.lifespan.on
@@ -53,17 +55,24 @@ def _import_everything() -> None:
 
     import app.cli.inprocess
     import app.cli.program
+    import app.cli.remote
     import app.main
     import app.server
+    import app.services.doctor
     import app.settings.reference
+    import app.wiring.prerequisites
     from app.cli.program import commands
+    from app.metrics.meters import meters
+    from app.upstream.wire import trusted_authorities
     from app.web.admin.app import admin_routes
 
     commands()
     admin_routes().openapi()  # FastAPI makes its routes when they are first looked at
     compiled.share()
+    trusted_authorities(None)
     _run_once()
-    _ = (encodings.idna, anyio._backends._asyncio)
+    meters()
+    _ = (encodings.idna, anyio._backends._asyncio, cryptography.x509, prometheus_client.asgi)
     _ = (rich.progress, rich.table, uvicorn.lifespan.on, uvloop, app.server, app.main)
 
 
@@ -114,13 +123,11 @@ def main() -> None:
     # Else the first collection of each fork would touch, and so copy, all that was imported.
     gc.collect()
     gc.freeze()
+    use_huge_pages()
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        if "wait" in request:
-            answer = {"code": _wait(request["wait"], request["seconds"])}
-        else:
-            answer = {"pid": _fork(request)}
+        answer = {"code": _code_of(request["ask"])} if "ask" in request else {"pid": _fork(request)}
         print(json.dumps(answer), flush=True)
     for pid in _running - _codes.keys():  # of tests that failed before they stopped it
         os.kill(pid, signal.SIGKILL)
@@ -131,18 +138,14 @@ _running: set[int] = set()
 _codes: dict[int, int] = {}
 
 
-def _wait(pid: int, seconds: float) -> int | None:
-    deadline = time.monotonic() + seconds
-    while True:
-        if pid in _codes:
-            return _codes[pid]
+def _code_of(pid: int) -> int | None:
+    """Return the exit code of a command, None while it runs."""
+    if pid not in _codes:
         ended_pid, status = os.waitpid(pid, os.WNOHANG)
-        if ended_pid:
-            _codes[pid] = os.waitstatus_to_exitcode(status)
-            continue
-        if time.monotonic() > deadline:
+        if not ended_pid:
             return None
-        time.sleep(0.002)
+        _codes[pid] = os.waitstatus_to_exitcode(status)
+    return _codes[pid]
 
 
 def _fork(request: dict[str, Any]) -> int:
@@ -170,6 +173,8 @@ def _become(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environ"])
+    if os.environ.get("MOORAGE_WORKERS", "1") != "1":
+        _forget_metrics()
     sys.argv = ["moorage", *request["argv"]]
     # The workers of `serve` load anew what started it.
     program = sys.modules["__main__"] = ModuleType("__main__")
@@ -193,6 +198,15 @@ def _become(request: dict[str, Any]) -> None:
         except (OSError, ValueError):
             code = code or 120
     os._exit(code)
+
+
+def _forget_metrics() -> None:
+    """Have metrics loaded anew: at its import prometheus_client counts for one process for good."""
+    from app.metrics.meters import meters
+
+    meters.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "prometheus_client"]:
+        del sys.modules[name]
 
 
 def _mount(commands: list[list[str]]) -> None:
@@ -320,13 +334,11 @@ class Warm:
 
     def wait(self, pid: int, seconds: float) -> int | None:
         """Return the exit code of a command, None if it still runs after so many seconds."""
-        deadline = time.monotonic() + seconds
-        while True:
-            # In slices, so that another thread's question waits no longer than one.
-            left_s = deadline - time.monotonic()
-            code: int | None = self._ask(wait=pid, seconds=min(left_s, _WAIT_SLICE_S))["code"]
-            if code is not None or left_s <= _WAIT_SLICE_S:
-                return code
+        code: int | None = self._ask(ask=pid)["code"]
+        if code is None and seconds > 0:
+            _wait_for_end(pid, seconds)
+            code = self._ask(ask=pid)["code"]
+        return code
 
     def _ask(self, **request: Any) -> Any:
         assert self._process.stdin and self._process.stdout
@@ -336,6 +348,20 @@ class Warm:
             answer = self._process.stdout.readline()
         assert answer, "the warmed-up process has ended"
         return json.loads(answer)
+
+
+def _wait_for_end(pid: int, seconds: float) -> None:
+    """Return once a process has ended, or after so many seconds; asking again and again costs."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:  # another thread has asked for its code
+        return
+    try:
+        waiting = select.poll()
+        waiting.register(process, select.POLLIN)
+        waiting.poll(seconds * 1000)
+    finally:
+        os.close(process)
 
 
 @contextmanager
