@@ -3,7 +3,7 @@
 import io
 import json
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from app.settings import Settings
 from tests.fakes.archives import archive_name, go_archive, source_name, src_archive
 from tests.fakes.godev import FakeGodev
 from tests.fakes.signer import Signer
+from tests.installation import memory_folder
 from tests.shapes import place_of
 from tests.web.wire import Site, serving
 
@@ -132,6 +133,13 @@ async def mirror(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> As
                     await site.services.releases.ingestion.ensure(name, forced=True)
             await site.services.releases.catalog.current(fresh=True)
             yield Mirror(site, fake, signer, files, signatures)
+
+
+@pytest.fixture(scope="module")
+def module_folder() -> Iterator[Path]:
+    """Return a folder in memory for what the tests of one module share."""
+    with memory_folder() as folder:
+        yield folder
 
 
 StartSite = Callable[..., Awaitable[Site]]

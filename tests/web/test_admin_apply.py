@@ -1,6 +1,7 @@
 """Applying a document through the API; what it does to the state is test_document's."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +31,8 @@ DOCUMENT: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    async with harbour(tmp_path_factory.mktemp("apply")) as served:
+async def port(module_folder: Path) -> AsyncIterator[Site]:
+    async with harbour(module_folder) as served:
         yield served
 
 

@@ -25,11 +25,10 @@ DAY = "v1.1.0"
 
 
 @pytest.fixture(scope="module")
-async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+async def port(module_folder: Path) -> AsyncIterator[Site]:
     """Tenants that nothing changes: acme with routes to a public and a private fake."""
-    folder: Path = tmp_path_factory.mktemp("explain")
     with FakeGoproxy([X, module(X.path, DAY), CAPITAL]) as public, FakeGoproxy([TEAM]) as private:
-        async with harbour(folder) as site:
+        async with harbour(module_folder) as site:
             services = site.services
             await add_tenant(services, "acme", public)
             await services.tenants.credentials.put(

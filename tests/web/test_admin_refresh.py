@@ -1,6 +1,7 @@
 """Refresh: forgetting what changes, and comparing what must not change with upstream of today."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,8 +27,8 @@ def upstream() -> Iterator[FakeGoproxy]:
 
 
 @pytest.fixture(scope="module")
-async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    async with harbour(tmp_path_factory.mktemp("refresh")) as served:
+async def port(module_folder: Path) -> AsyncIterator[Site]:
+    async with harbour(module_folder) as served:
         yield served
 
 

@@ -19,9 +19,8 @@ PUBLIC: dict[str, Any] = {"pattern": "*", "upstreams": ["https://proxy.example"]
 
 
 @pytest.fixture(scope="module")
-async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    folder: Path = tmp_path_factory.mktemp("routes")
-    async with harbour(folder) as site:
+async def port(module_folder: Path) -> AsyncIterator[Site]:
+    async with harbour(module_folder) as site:
         await add_tenant(site.services, "shared")
         yield site
 

@@ -17,9 +17,8 @@ DENY_X: dict[str, Any] = {"effect": "deny", "pattern": "example.com/x"}
 
 
 @pytest.fixture(scope="module")
-async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    folder: Path = tmp_path_factory.mktemp("rules")
-    async with harbour(folder) as site:
+async def port(module_folder: Path) -> AsyncIterator[Site]:
+    async with harbour(module_folder) as site:
         await add_tenant(site.services, "shared")
         yield site
 

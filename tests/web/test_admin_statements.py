@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -37,11 +38,10 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-async def sizes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[Services]]:
-    folder = tmp_path_factory.mktemp("sizes")
+async def sizes(module_folder: Path) -> AsyncIterator[list[Services]]:
     async with (
-        installation(folder / "few", FEW) as few,
-        installation(folder / "many", MANY) as many,
+        installation(module_folder / "few", FEW) as few,
+        installation(module_folder / "many", MANY) as many,
     ):
         yield [few, many]
 

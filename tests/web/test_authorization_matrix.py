@@ -6,6 +6,7 @@ The expected status is a small table; a kind of request that no route asks for f
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -95,10 +96,10 @@ class Matrix:
 
 
 @pytest.fixture(scope="module")
-async def matrix(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Matrix]:
+async def matrix(module_folder: Path) -> AsyncIterator[Matrix]:
     with FakeGoproxy([X]) as fake:
         fake.put_query(PATH, "master", info_of("v1.0.0"))
-        async with harbour(tmp_path_factory.mktemp("matrix")) as site:
+        async with harbour(module_folder) as site:
             services = site.services
             await add_tenant(services, "open", fake)
             await add_tenant(services, "closed", fake, open_to_all=False)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -33,9 +34,9 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+async def served(module_folder: Path) -> AsyncIterator[Served]:
     with FakeGoproxy([X]) as fake:
-        async with harbour(tmp_path_factory.mktemp("paths")) as site:
+        async with harbour(module_folder) as site:
             await add_tenant(site.services, "open", an_upstream(fake.url), hosts=("go.example",))
             await add_tenant(site.services, "shut", fake, default=Effect.DENY)
             await add_rule(site.services, "shut", Effect.ALLOW, "corp.example/team")

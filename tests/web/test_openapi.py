@@ -7,6 +7,7 @@ finds is found by every run. `EXAMPLES` may be raised by hand to look further.
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -54,8 +55,8 @@ class Api:
 
 
 @pytest.fixture(scope="module")
-async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
-    async with harbour(tmp_path_factory.mktemp("api")) as site:
+async def api(module_folder: Path) -> AsyncIterator[Api]:
+    async with harbour(module_folder) as site:
         await add_tenant(site.services, "acme", "http://127.0.0.1:9/")
         await add_rule(site.services, "acme", Effect.DENY, "x.example/*")
         await site.services.sumdb.logs.create("acme")
