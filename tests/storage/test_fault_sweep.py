@@ -7,7 +7,6 @@ doing it again works. A deliberately wrong writer shows that the sweep finds vio
 """
 
 import asyncio
-import hashlib
 import json
 import re
 import shutil
@@ -124,7 +123,13 @@ class Case:
         self.blob.write_bytes(CONTENT[:-1] + b"?")
 
     def place_leftovers(self) -> None:
+        """Make what dead processes left; eight shards are missing, as after a kill among them.
+
+        A kill at each of 256 equal calls would say no more.
+        """
         open_store(str(self.root)).close()
+        for shard in range(8, 256):
+            (self.root / "blobs" / f"{shard:02x}").mkdir()
         for number in range(2):
             owner = self.root / "tmp" / (f"{number}" * 32)
             owner.with_suffix(".lock").write_bytes(b"")
@@ -160,7 +165,7 @@ async def recovery_violations(store: LocalBlobStore, root: Path) -> list[str]:
 
 def wrong_blobs(root: Path) -> list[Path]:
     files = [path for path in (root / "blobs").rglob("*") if path.is_file()]
-    return [path for path in files if hashlib.sha256(path.read_bytes()).hexdigest() != path.name]
+    return [p for p in files if p.name != DIGEST.hex or p.read_bytes() != CONTENT]
 
 
 FAULTS = {"EIO": "error=EIO", "ENOSPC": "error=ENOSPC", "KILL": "signal=KILL"}
@@ -252,7 +257,9 @@ def test_F91_recover_killed_at_each_call_is_ended_by_the_next_recover(tracer, tm
         assert tracer.run(case.job("recover"), "-e", fault_option("KILL", call, n)) == KILLED
         store = open_store(str(case.root))
         assert asyncio.run(recovery_violations(store, case.root)) == [], (call, n)
+        assert len(list((case.root / "blobs").iterdir())) == 256, (call, n)
         store.close()
+        shutil.rmtree(tmp_path / f"{call}-{n}")
 
 
 def test_F91_a_quarantine_killed_at_each_call_never_loses_the_evidence(tracer, tmp_path):
