@@ -40,6 +40,8 @@ def pytest_configure() -> None:
     """
     compiled.share()
     imported.share()
+    # As structlog comes, a logged exception shows all variables of all frames: a second of work.
+    structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
 
