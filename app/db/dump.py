@@ -26,7 +26,7 @@ from app.db.audit import AuditLog
 from app.db.blobs import Blobs, RecordedBlob
 from app.db.engine import make_engine
 from app.db.installation import InstallationRow, database_uid
-from app.db.sqlite import is_sqlite, sqlite_path
+from app.db.sqlite import is_sqlite, only_value, sqlite_path
 from app.db.tenantlogs import TenantLogRow
 from app.storage.durable import storage_errors
 
@@ -161,11 +161,13 @@ def uid_of(url: str) -> str | None:
         DatabaseBusyError: it can't be reached.
     """
     path = sqlite_path(url)
-    if path is not None and (not path.exists() or not path.stat().st_size):
-        return None
+    table = InstallationRow.__tablename__
+    if path is not None:
+        is_empty = not path.exists() or not path.stat().st_size
+        return None if is_empty else only_value(path, table, InstallationRow.uid.key)
     engine = make_engine(url)
     try:
-        if not inspect(engine).has_table(InstallationRow.__tablename__):
+        if not inspect(engine).has_table(table):
             return None
         with Session(engine) as session:
             return session.execute(select(InstallationRow.uid)).scalar_one()

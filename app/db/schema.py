@@ -53,6 +53,7 @@ import app.db.withdrawals
 from app.core.errors import SchemaError
 from app.db.installation import InstallationRow
 from app.db.postgresql import WITHOUT_LIMITS
+from app.db.sqlite import only_value
 from app.db.transactions import error_of
 
 _PACKAGED = Path(app.__file__).parent / "_migrations"
@@ -99,6 +100,17 @@ def present_revision(engine: Engine) -> str | None:
 
 def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def is_needed_file(path: Path) -> bool:
+    """Whether an SQLite file is at the needed revision, so that `upgrade` has nothing to do.
+
+    Raises:
+        DatabaseBusyError: the file can't be read.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return False
+    return only_value(path, "alembic_version", "version_num") == needed_revision()
 
 
 def check_schema(engine: Engine) -> None:

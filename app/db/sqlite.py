@@ -54,6 +54,31 @@ def make_engine(url: str, *, connections: int, read_only: bool) -> Engine:
     return engine
 
 
+def only_value(path: Path, table: str, column: str) -> str | None:
+    """Return the value in the only row of a table; None without the table.
+
+    A start asks before it makes an engine, which costs more than the answer.
+
+    Args:
+        path: of a file that was checked (`sqlitefile.py`).
+        table: its name in the schema, never an input.
+        column: of text; its name in the schema, never an input.
+
+    Raises:
+        DatabaseBusyError: the file can't be read.
+    """
+    is_table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            _prepare(False, connection, None)
+            if connection.execute(is_table, (table,)).fetchone() is None:
+                return None
+            row = connection.execute(f"SELECT {column} FROM {table}").fetchone()  # noqa: S608
+    except sqlite3.Error as error:
+        raise DatabaseBusyError("the database can't be opened") from error
+    return None if row is None else cast(str, row[0])
+
+
 def checkpoint(engine: Engine) -> None:
     """Copy SQLite's log into the file, as far as readers and the disk allow."""
     with suppress(DBAPIError, sqlite3.Error), closing(engine.raw_connection()) as raw:

@@ -346,7 +346,7 @@ class UpkeepServices:
         await self.repair.aclose()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # asyncio prints the result of a task that ended
 class Services:
     """All services of one process, wired together; `start` before use, `close` after."""
 

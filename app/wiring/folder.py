@@ -7,7 +7,7 @@ from pathlib import Path
 from app.core.errors import BadInputError, StorageError
 from app.db import dump
 from app.db.engine import Database
-from app.db.schema import upgrade
+from app.db.schema import is_needed_file, needed_revision, upgrade
 from app.db.sqlite import sqlite_path
 from app.db.sqlitefile import SqliteFile
 from app.services.backup import restoring
@@ -99,6 +99,9 @@ class _Consent:
     key: bool
 
 
+_NO_CONSENT = _Consent(folder=False, store=False, key=False)
+
+
 def _migrate(settings: Settings, consent: _Consent) -> tuple[str | None, str]:
     file = _sqlite_file(settings)
     if file is not None:
@@ -107,6 +110,9 @@ def _migrate(settings: Settings, consent: _Consent) -> tuple[str | None, str]:
         if not consent.folder:
             uid = dump.uid_of(settings.resolved_database_url)
             DataFolder(settings.data_dir, utc_now).require_before_migration(uid)
+        path = sqlite_path(settings.resolved_database_url)
+        if path is not None and consent == _NO_CONSENT and is_needed_file(path):
+            return needed_revision(), needed_revision()  # almost every start, and every command
         db = open_database(settings)
         try:
             revisions = upgrade(db.engine)
