@@ -234,6 +234,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._fault = f"more than {_PIPELINE_MAX} requests wait on this connection"
         if self._fault:
             raise BadInputError(self._fault)
+        # A prepared answer before it, in the same read, has started the timer of keep-alive.
+        self._unset_keepalive_if_required()
         super().on_headers_complete()
         # The parser stops at an upgrade, and the body of a GET may be a smuggled request: no
         # further request is taken from this connection.
@@ -291,7 +293,7 @@ class HttpProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection if its client has asked for nothing for so long."""
         left_s = self._answered_s + self.timeout_keep_alive - self.loop.time()
-        if left_s > 0:
+        if left_s > 0 and not self.transport.is_closing():
             self.timeout_keep_alive_task = self.loop.call_later(
                 left_s, self.timeout_keep_alive_handler
             )

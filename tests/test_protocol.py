@@ -277,6 +277,17 @@ async def test_a_repeated_request_starts_no_timer_and_still_counts_for_keep_aliv
     made._unset_keepalive_if_required()
 
 
+async def test_no_timer_of_keep_alive_runs_under_a_request() -> None:
+    """One read may bring a request that is answered at once, and behind it one that takes long."""
+    made = _connected(protocol_for(_Prepared(b"content-length: 0\r\n\r\n")))
+    made.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert made.cycle is not None
+    assert not made.cycle.response_complete
+    assert made.timeout_keep_alive_task is None
+    for task in made.tasks:
+        task.cancel()
+
+
 async def test_a_large_prepared_answer_goes_out_in_one_call_and_is_not_copied() -> None:
     wire = b"content-length: 300000\r\n\r\n" + bytes(300_000)
     made = _connected(protocol_for(_Prepared(wire)))

@@ -55,7 +55,7 @@ def make_engine(url: str, *, connections: int, read_only: bool) -> Engine:
 
 
 def only_value(path: Path, table: str, column: str) -> str | None:
-    """Return the value in the only row of a table; None without the table.
+    """Return the value in the only row of a table; None without the table, or with other rows.
 
     A start asks before it makes an engine, which costs more than the answer.
 
@@ -73,10 +73,10 @@ def only_value(path: Path, table: str, column: str) -> str | None:
             _prepare(False, connection, None)
             if connection.execute(is_table, (table,)).fetchone() is None:
                 return None
-            row = connection.execute(f"SELECT {column} FROM {table}").fetchone()  # noqa: S608
+            rows = connection.execute(f"SELECT {column} FROM {table}").fetchmany(2)  # noqa: S608
     except sqlite3.Error as error:
         raise DatabaseBusyError("the database can't be opened") from error
-    return None if row is None else cast(str, row[0])
+    return cast(str, rows[0][0]) if len(rows) == 1 else None
 
 
 def checkpoint(engine: Engine) -> None:

@@ -24,7 +24,7 @@ from app.storage.private import tighten
 _FLOCK = struct.Struct("hhqqi")  # l_type, l_whence, l_start, l_len, l_pid
 _HELD_BY_ANOTHER = frozenset({errno.EAGAIN, errno.EACCES})
 _POLL_S = 0.004
-_POLL_GROWTH = 1.05  # so that a turn is noticed a twentieth of its time after its end, at most
+_POLL_GROWTH = 1.1  # so that a turn is noticed a tenth of its time after its end, at most
 _POLL_MAX_S = 0.2
 
 
